@@ -1,0 +1,463 @@
+//! The settings of all programs, in layers: built in, a file, the environment.
+//!
+//! `config/default.toml` has every setting with its meaning. What it does not have does not exist:
+//! each further layer is checked against it, so a typo stops the start instead of being ignored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
+use serde::Deserialize;
+
+use crate::jobs;
+
+const BUILT_IN: &str = include_str!("../../config/default.toml");
+/// What variables of ours start with.
+const PREFIX: &str = "CRM_";
+/// Names the file of the second layer; not a setting itself.
+const FILE_VARIABLE: &str = "CRM_CONFIG";
+/// The variable by which every platform hands over a database.
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Every setting.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where people reach the API; links start with it. Never ends with a slash.
+    pub public_url: String,
+    /// The database.
+    pub database: Database,
+    /// The API's server.
+    pub api: Api,
+    /// Imports.
+    pub imports: Imports,
+    /// The ledger of jobs.
+    pub jobs: Jobs,
+    /// The worker's process.
+    pub worker: Worker,
+    /// Logs.
+    pub log: Log,
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `postgres://user:password@host:5432/name`
+    pub url: Secret,
+    /// Connections of one process at most.
+    pub max_connections: u32,
+    /// How long to wait for a free connection.
+    pub acquire_timeout_s: u64,
+}
+
+/// The API's server and its limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// The address to serve on.
+    pub listen: SocketAddr,
+    /// How long the head of a request may take.
+    pub header_timeout_s: u64,
+    /// How long a request that is no upload or stream may take.
+    pub request_timeout_s: u64,
+    /// How long an upload may send nothing.
+    pub upload_idle_timeout_s: u64,
+    /// The largest body of a request that is not an upload.
+    pub max_body_bytes: usize,
+    /// How long requests under way get to end when the process is told to stop.
+    pub shutdown_s: u64,
+}
+
+/// Limits of imports.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imports {
+    /// The largest file.
+    pub max_bytes: u64,
+}
+
+/// The ledger of jobs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// Days for which ended jobs are kept.
+    pub keep_days: u32,
+}
+
+/// The worker's process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// The address of `/healthz` and `/metrics`.
+    pub listen: SocketAddr,
+    /// The queues to work on; empty means all.
+    pub queues: Vec<String>,
+    /// Jobs of each queue at once.
+    pub concurrency: usize,
+    /// How long jobs at work get to hand back when the process is told to stop.
+    pub shutdown_s: u64,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level, or a filter as `tracing` reads it.
+    pub level: String,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = &'static str;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        match word.as_str() {
+            "auto" => Ok(Self::Auto),
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("it must be auto, json or text"),
+        }
+    }
+}
+
+/// A setting that never shows in logs: it reads as a string, but `Debug` hides it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why the settings cannot be used: one sentence, with the setting's name and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+impl Settings {
+    /// Reads the settings from the file, if one is named here or by `CRM_CONFIG`, and from the
+    /// environment of the process.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a setting that is unknown, wrong or missing, and for an unreadable file.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        // A variable that is not Unicode is none of ours; if it should be, its setting is missing.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::from_layers(file, environment)
+    }
+
+    /// Reads the settings from the file, if one is named, and from the given environment.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn from_layers(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let built_in = Layer::of(File::from_str(BUILT_IN, FileFormat::Toml), "the built-in settings")?;
+        let mut settings = built_in.clone();
+        let file = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
+        if let Some(path) = file {
+            let from = path.display().to_string();
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| SettingsError(format!("the settings file {from} cannot be read: {error}")))?;
+            settings.put_over(Layer::of(File::from_str(&text, FileFormat::Toml), &from)?)?;
+        }
+        settings.put_over(Layer::of_environment(&environment, &built_in)?)?;
+        settings.read()
+    }
+
+    /// What types cannot say.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
+        let web = self.public_url.strip_prefix("http://").or(self.public_url.strip_prefix("https://"));
+        must(web.is_some_and(|rest| !rest.is_empty()), "public_url", "it must start with http:// or https://")?;
+        must(!self.database.url.is_empty(), "database.url", "it is not set; set DATABASE_URL")?;
+        let postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.database.url.starts_with(scheme));
+        must(postgres, "database.url", "it must start with postgres://")?;
+        let at_least_one = [
+            ("database.max_connections", u64::from(self.database.max_connections)),
+            ("database.acquire_timeout_s", self.database.acquire_timeout_s),
+            ("api.header_timeout_s", self.api.header_timeout_s),
+            ("api.request_timeout_s", self.api.request_timeout_s),
+            ("api.upload_idle_timeout_s", self.api.upload_idle_timeout_s),
+            ("api.max_body_bytes", self.api.max_body_bytes as u64),
+            ("imports.max_bytes", self.imports.max_bytes),
+            ("jobs.keep_days", u64::from(self.jobs.keep_days)),
+            ("worker.concurrency", self.worker.concurrency as u64),
+        ];
+        for (key, number) in at_least_one {
+            must(number >= 1, key, "it must be at least 1")?;
+        }
+        match self.worker.queues.iter().find(|queue| !jobs::QUEUES.contains(&queue.as_str())) {
+            None => Ok(()),
+            Some(queue) => {
+                Err(("worker.queues", format!("there is no queue {queue:?}, only {}", jobs::QUEUES.join(", "))))
+            }
+        }
+    }
+}
+
+/// Settings by their full names, each with where it came from.
+#[derive(Clone)]
+struct Layer(BTreeMap<String, (Value, String)>);
+
+impl Layer {
+    fn of(source: impl Source, from: &str) -> Result<Self, SettingsError> {
+        let values = source.collect().map_err(|error| {
+            // The text in between shows the line, which may hold a secret.
+            let text = error.to_string();
+            let mut lines = text.lines().filter(|line| !line.is_empty());
+            let (first, last) = (lines.next().unwrap_or_default(), lines.next_back().unwrap_or_default());
+            SettingsError(format!("the settings in {from} cannot be read: {first}: {last}"))
+        })?;
+        let mut layer = Self(BTreeMap::new());
+        for (name, value) in values {
+            layer.flatten(name, value, from);
+        }
+        Ok(layer)
+    }
+
+    fn flatten(&mut self, name: String, value: Value, from: &str) {
+        match value.kind {
+            ValueKind::Table(table) => {
+                for (key, value) in table {
+                    self.flatten(format!("{name}.{key}"), value, from);
+                }
+            }
+            _ => {
+                self.0.insert(name, (value, from.to_owned()));
+            }
+        }
+    }
+
+    fn of_environment(environment: &BTreeMap<String, String>, built_in: &Self) -> Result<Self, SettingsError> {
+        let mut layer = Self(BTreeMap::new());
+        // Ours come last and so win over DATABASE_URL.
+        let common = [DATABASE_URL, "DATABASE_URL_FILE"].into_iter().filter_map(|name| environment.get_key_value(name));
+        let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && *name != FILE_VARIABLE);
+        for (variable, text) in common.filter(|(_, text)| !text.is_empty()).chain(ours) {
+            let named = variable.strip_suffix("_FILE").unwrap_or(variable);
+            let key = match named {
+                DATABASE_URL => "database.url".to_owned(),
+                _ => named.trim_start_matches(PREFIX).to_ascii_lowercase().replace("__", "."),
+            };
+            let text = if named == variable { text.clone() } else { read_secret(variable, text)? };
+            let value = match built_in.0.get(&key).map(|(value, _)| &value.kind) {
+                Some(ValueKind::Array(_)) => {
+                    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                    Value::from(words.map(Value::from).collect::<Vec<_>>())
+                }
+                _ => Value::from(text),
+            };
+            layer.0.insert(key, (value, format!("the environment variable {variable}")));
+        }
+        Ok(layer)
+    }
+
+    /// Lays another layer over this one, which has every setting there is.
+    fn put_over(&mut self, layer: Self) -> Result<(), SettingsError> {
+        for (name, setting) in layer.0 {
+            let Some(present) = self.0.get_mut(&name) else {
+                return Err(SettingsError(format!("there is no setting {name}, which {} names", setting.1)));
+            };
+            *present = setting;
+        }
+        Ok(())
+    }
+
+    fn read(self) -> Result<Settings, SettingsError> {
+        let wrong = |name: &str, what: &str| {
+            let from = self.0.get(name).map_or("the built-in settings", |(_, from)| from);
+            SettingsError(format!("the setting {name} from {from} is wrong: {what}"))
+        };
+        let mut settings = self.deserialize().map_err(|error| match error {
+            ConfigError::Type { unexpected, expected, key, .. } => {
+                wrong(&key.unwrap_or_default(), &format!("it must be {expected}, not {unexpected}"))
+            }
+            ConfigError::At { error, key, .. } => wrong(&key.unwrap_or_default(), &error.to_string()),
+            error => SettingsError(error.to_string()),
+        })?;
+        settings.check().map_err(|(name, what)| wrong(name, &what))?;
+        settings.public_url.truncate(settings.public_url.trim_end_matches('/').len());
+        Ok(settings)
+    }
+
+    fn deserialize(&self) -> Result<Settings, ConfigError> {
+        let mut config = Config::builder();
+        for (name, (value, _)) in &self.0 {
+            config = config.set_override(name, value.clone())?;
+        }
+        config.build()?.try_deserialize()
+    }
+}
+
+fn read_secret(variable: &str, path: &str) -> Result<String, SettingsError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(SettingsError(format!("the file {path} that {variable} names cannot be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: (&str, &str) = ("DATABASE_URL", "postgres://crm:hidden@localhost/crm");
+
+    fn load(file: Option<&str>, environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let path = file.map(|text| write(text));
+        let settings = Settings::from_layers(path.as_deref(), environment).map_err(|error| error.to_string());
+        if let Some(path) = path {
+            std::fs::remove_file(path).unwrap();
+        }
+        settings
+    }
+
+    fn write(text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("crm-{}.toml", uuid::Uuid::now_v7()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_built_in_settings_need_nothing_but_a_database() {
+        let settings = load(None, &[URL]).unwrap();
+        assert_eq!(settings.public_url, "http://localhost:3000");
+        assert_eq!(settings.imports.max_bytes, 10 * 1024 * 1024 * 1024);
+        assert_eq!(&*settings.database.url, URL.1);
+        assert_eq!(
+            load(None, &[]).unwrap_err(),
+            "the setting database.url from the built-in settings is wrong: it is not set; set DATABASE_URL"
+        );
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_built_in() {
+        let file = "public_url = 'https://crm.example/'\n[worker]\nqueues = ['imports']\nconcurrency = 2\n";
+        let settings = load(Some(file), &[URL, ("CRM_WORKER__CONCURRENCY", "8"), ("PATH", "/bin")]).unwrap();
+        assert_eq!(settings.public_url, "https://crm.example");
+        assert_eq!(settings.worker.queues, ["imports"]);
+        assert_eq!(settings.worker.concurrency, 8);
+        assert_eq!(settings.worker.shutdown_s, 25);
+    }
+
+    #[test]
+    fn the_file_may_be_named_by_a_variable() {
+        let path = write("[jobs]\nkeep_days = 7\n");
+        let settings = load(None, &[URL, ("CRM_CONFIG", path.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(settings.jobs.keep_days, 7);
+        let missing = load(None, &[URL, ("CRM_CONFIG", "/nowhere/crm.toml")]).unwrap_err();
+        assert!(missing.starts_with("the settings file /nowhere/crm.toml cannot be read: "), "{missing}");
+    }
+
+    #[test]
+    fn our_own_variable_wins_over_the_common_one_and_a_list_has_commas() {
+        let environment =
+            [("CRM_DATABASE__URL", "postgres://ours/crm"), URL, ("CRM_WORKER__QUEUES", "imports, imports")];
+        let settings = load(None, &environment).unwrap();
+        assert_eq!(&*settings.database.url, "postgres://ours/crm");
+        assert_eq!(settings.worker.queues, ["imports", "imports"]);
+        assert!(load(None, &[URL, ("CRM_WORKER__QUEUES", "")]).unwrap().worker.queues.is_empty());
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_never_shown() {
+        let path = write("postgres://crm:hidden@localhost/crm\n");
+        let settings = load(None, &[("DATABASE_URL_FILE", path.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(&*settings.database.url, URL.1);
+        assert!(!format!("{settings:?}").contains("hidden"));
+        let missing = load(None, &[("CRM_DATABASE__URL_FILE", "/nowhere")]).unwrap_err();
+        assert!(
+            missing.starts_with("the file /nowhere that CRM_DATABASE__URL_FILE names cannot be read: "),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_its_place() {
+        let unknown = |file, variable| load(file, &[URL, variable]).unwrap_err();
+        assert_eq!(
+            unknown(None, ("CRM_API__LISTNE", "x")),
+            "there is no setting api.listne, which the environment variable CRM_API__LISTNE names"
+        );
+        let in_file = unknown(Some("[api]\nport = 3\n"), ("HOME", "/"));
+        assert!(
+            in_file.starts_with("there is no setting api.port, which /") && in_file.ends_with(".toml names"),
+            "{in_file}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_place_and_reason() {
+        let wrong = |name, value| load(None, &[URL, (name, value)]).unwrap_err();
+        for (name, value, sentence) in [
+            (
+                "CRM_API__LISTEN",
+                "here",
+                "the setting api.listen from the environment variable CRM_API__LISTEN is wrong: invalid socket address syntax",
+            ),
+            (
+                "CRM_WORKER__CONCURRENCY",
+                "many",
+                "the setting worker.concurrency from the environment variable CRM_WORKER__CONCURRENCY is wrong: it must be an integer, not string \"many\"",
+            ),
+            (
+                "CRM_WORKER__CONCURRENCY",
+                "0",
+                "the setting worker.concurrency from the environment variable CRM_WORKER__CONCURRENCY is wrong: it must be at least 1",
+            ),
+            (
+                "CRM_PUBLIC_URL",
+                "crm.example",
+                "the setting public_url from the environment variable CRM_PUBLIC_URL is wrong: it must start with http:// or https://",
+            ),
+            (
+                "CRM_LOG__FORMAT",
+                "xml",
+                "the setting log.format from the environment variable CRM_LOG__FORMAT is wrong: it must be auto, json or text",
+            ),
+            (
+                "CRM_WORKER__QUEUES",
+                "mails",
+                "the setting worker.queues from the environment variable CRM_WORKER__QUEUES is wrong: there is no queue \"mails\", only imports",
+            ),
+        ] {
+            assert_eq!(wrong(name, value), sentence);
+        }
+        let torn = load(Some("[database]\nurl = 'postgres://crm:hidden@localhost\n"), &[]).unwrap_err();
+        assert!(torn.contains("cannot be read: TOML parse error at line 2") && !torn.contains("hidden"), "{torn}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Connections to PostgreSQL and the migrations.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::config::Database;
+use crate::error::{Error, Result};
+
+/// Every migration, built into the binaries.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// A pool of connections for the process called `name`, which operators see in `pg_stat_activity`.
+///
+/// Connecting happens when the first connection is asked for, so a process starts, and waits,
+/// while its database is away.
+///
+/// # Errors
+/// [`Error::Internal`] if the URL is not one.
+pub fn pool(settings: &Database, name: &str) -> Result<PgPool> {
+    let options: PgConnectOptions = settings.url.parse().map_err(Error::from)?;
+    let options = options.application_name(name).options([
+        // A process that stops in the middle of a transaction must not hold its locks for ever.
+        ("idle_in_transaction_session_timeout", "15s"),
+        // A step of a job takes at most 5 s; nothing we run needs longer.
+        ("statement_timeout", "30s"),
+    ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(Duration::from_secs(settings.acquire_timeout_s))
+        // A check before each use costs 40 % of small reads; one of connections that were idle for
+        // a while costs nothing under load and still finds those that died with their server.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > Duration::from_secs(1) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options))
+}
+
+/// Brings the schema up to this program's version. Safe when several processes do it at once:
+/// sqlx holds an advisory lock meanwhile.
+///
+/// # Errors
+/// [`Error::Unavailable`], or [`Error::Internal`] with what is wrong with the migrations.
+pub async fn migrate(settings: &Database) -> Result<()> {
+    // A connection of its own: a migration may take longer than any statement of the pool may.
+    let mut connection = PgConnection::connect(&settings.url).await?;
+    MIGRATOR.run(&mut connection).await.map_err(|error| Error::Internal(error.into()))?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// The versions of migrations that this program knows and the database has not seen.
+///
+/// # Errors
+/// [`Error::Unavailable`] while the database is away.
+pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64>> {
+    let applied: Vec<i64> =
+        match sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await {
+            Ok(applied) => applied,
+            // 42P01: there is no such table before the first migration.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+    Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
+}
+
+/// The present time as the database keeps it, in microseconds.
+pub fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}

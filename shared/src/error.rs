@@ -1,0 +1,110 @@
+//! The one error type of the domain.
+//!
+//! The API turns it into a response in one place, the worker into the fate of a job.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+/// Shorthand for results of the domain.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong below the API and the worker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The record does not exist in this workspace, or a record it refers to does not.
+    #[error("not found")]
+    NotFound,
+    /// A unique key is taken.
+    #[error("already exists ({0})")]
+    Conflict(String),
+    /// The caller's input is wrong; every fault of it, not only the first.
+    #[error("invalid: {0:?}")]
+    Invalid(Vec<FieldError>),
+    /// The attempt of a job that tried to write is no longer the present one: it was cancelled,
+    /// or its lease ran out and another worker has it. Whatever it did is thrown away.
+    #[error("another attempt has taken over")]
+    Superseded,
+    /// The database cannot be reached, or ended the connection. Trying again later may help.
+    #[error("database unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database chose this transaction as the victim of a deadlock or a serialization failure.
+    #[error("transaction must be repeated: {0}")]
+    Repeat(#[source] sqlx::Error),
+    /// A defect, or a broken environment. Its text is for the log, never for the caller.
+    #[error("{0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// One fault of the caller's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field as the caller named it; nested fields as `a.b`, query parameters by their name.
+    pub field: String,
+    /// The kind of fault, stable, for programs: `required`, `invalid`, `out_of_range`, …
+    pub code: Cow<'static, str>,
+    /// The fault for people.
+    pub message: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// A fault of the named field.
+    pub fn new(
+        field: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { field: field.into(), code: code.into(), message: message.into() }
+    }
+}
+
+impl Error {
+    /// Input with a single fault.
+    pub fn invalid(field: impl Into<String>, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, code, message)])
+    }
+
+    /// A defect with its text for the log.
+    pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(text.into())
+    }
+
+    /// Whether the same transaction may succeed when it is simply run again.
+    pub fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Repeat(_) | Self::Conflict(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    /// SQLSTATE decides: a taken unique key is a conflict, a missing reference is not found.
+    /// Nothing is checked first and written after, so the constraints are where this is known.
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as Sql;
+        let code = match &error {
+            Sql::RowNotFound => return Self::NotFound,
+            Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::WorkerCrashed => {
+                return Self::Unavailable(error);
+            }
+            Sql::Database(database) => database.code().unwrap_or_default().into_owned(),
+            _ => return Self::Internal(error.into()),
+        };
+        let constraint =
+            error.as_database_error().and_then(|database| database.constraint()).unwrap_or_default().to_owned();
+        match code.as_str() {
+            "23505" => Self::Conflict(constraint),
+            "23503" => Self::NotFound,
+            "40001" | "40P01" => Self::Repeat(error),
+            // Class 08: connection exceptions; 57P01-57P05: the server ends the session or is
+            // starting up; 53300: too many connections; 25P03: idle in transaction for too long.
+            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Self::Unavailable(error),
+            _ if code.starts_with("08") => Self::Unavailable(error),
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(error.into())
+    }
+}

@@ -1,0 +1,524 @@
+//! The field types: parse once, at the door.
+//!
+//! A JSON body and a CSV cell go through the same types, so a value that one of them takes is a
+//! value the other takes. A type parses from text and from JSON and knows nothing of where it
+//! stands; [`Object`] adds the names and gathers all faults of a body.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::error::{Error, FieldError, Result};
+use crate::patch::Patch;
+
+/// Why a value was not taken, before it is known which field it was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// See [`FieldError::code`].
+    pub code: &'static str,
+    /// See [`FieldError::message`].
+    pub message: Cow<'static, str>,
+}
+
+impl Fault {
+    /// A fault with its code and text.
+    pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The fault as one of the named field.
+    pub fn of(self, field: impl Into<String>) -> FieldError {
+        FieldError::new(field, self.code, self.message)
+    }
+}
+
+/// A type that a field of a record can have.
+pub trait Field: Sized {
+    /// Reads the value from text that is trimmed and not empty: a CSV cell, a query parameter.
+    fn from_text(text: &str) -> Result<Self, Fault>;
+
+    /// Reads the value from JSON that is not `null`; for most types a JSON string.
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        match value {
+            Value::String(text) => Self::from_text(text.trim()),
+            _ => Err(Fault::new("invalid", "must be a string")),
+        }
+    }
+}
+
+/// A string of at most `MAX` characters, on one line: no control characters at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct Line<const MAX: usize>(String);
+
+/// A string of at most `MAX` characters that may have tabs and line breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct Text<const MAX: usize>(String);
+
+/// A person's or a thing's name.
+pub type Name = Line<200>;
+/// A phone number as people write it: any characters, since extensions and words occur.
+pub type Phone = Line<50>;
+/// The name of a company.
+pub type Company = Line<200>;
+/// Notes and descriptions.
+pub type Notes = Text<10_000>;
+
+impl<const MAX: usize> Field for Line<MAX> {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        check_text(text, MAX, |_| false)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<const MAX: usize> Field for Text<MAX> {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        check_text(text, MAX, |c| matches!(c, '\t' | '\n' | '\r'))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<const MAX: usize> AsRef<str> for Line<MAX> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> AsRef<str> for Text<MAX> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check_text(text: &str, max: usize, allowed: impl Fn(char) -> bool) -> Result<(), Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("required", "must not be empty"));
+    }
+    // Bytes bound characters from above, so most strings are never counted.
+    if text.len() > max && text.chars().count() > max {
+        return Err(Fault::new("too_long", format!("must have at most {max} characters")));
+    }
+    if text.chars().any(|c| c.is_control() && !allowed(c)) {
+        return Err(Fault::new("invalid", "must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// An email address: `local@domain`, at most 254 characters.
+///
+/// The check is the one mail servers can live with, not all of RFC 5321's grammar: one `@`, no
+/// spaces or quoting, dots only between other characters, and a domain of labels that are letters,
+/// digits and inner hyphens. Characters outside ASCII are taken (RFC 6531).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct Email(String);
+
+impl Email {
+    /// The form in which two addresses are compared: ASCII letters in lower case, as
+    /// `lower(email COLLATE "C")` makes it in SQL.
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl AsRef<str> for Email {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Field for Email {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        check_text(text, 254, |_| false)?;
+        let valid = text
+            .split_once('@')
+            .is_some_and(|(local, domain)| local.len() <= 64 && is_dotted(local, is_local) && is_domain(domain));
+        if !valid {
+            return Err(Fault::new("invalid", "must be an email address such as name@example.com"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+fn is_dotted(text: &str, allowed: impl Fn(char) -> bool) -> bool {
+    text.split('.').all(|part| !part.is_empty() && part.chars().all(&allowed))
+}
+
+fn is_local(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c) || is_international(c)
+}
+
+fn is_domain(domain: &str) -> bool {
+    let label = |c: char| c.is_ascii_alphanumeric() || c == '-' || is_international(c);
+    domain.len() <= 253
+        && domain.contains('.')
+        && is_dotted(domain, label)
+        && domain.split('.').all(|part| part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-'))
+}
+
+/// Letters, digits and marks of other scripts; not their spaces and look-alikes of punctuation.
+fn is_international(c: char) -> bool {
+    !c.is_ascii()
+        && !c.is_whitespace()
+        && !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ff0e}' | '\u{ff20}')
+}
+
+/// A lead's score: a number from 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Default, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Score(f64);
+
+impl Score {
+    /// The score as a number from 0 to 100.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Field for Score {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        Self::from_number(number_from_text(text)?)
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        Self::from_number(f64::from_json(value)?)
+    }
+}
+
+impl Score {
+    fn from_number(number: f64) -> Result<Self, Fault> {
+        if !(0.0..=100.0).contains(&number) {
+            return Err(Fault::new("out_of_range", "must be between 0 and 100"));
+        }
+        // Not -0.0, which would be written as such.
+        Ok(Self(number + 0.0))
+    }
+}
+
+impl Serialize for Score {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_number(self.0, serializer)
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Writes a number that came in whole as a whole number: `75`, not `75.0`.
+fn serialize_number<S: Serializer>(number: f64, serializer: S) -> Result<S::Ok, S::Error> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53, up to which f64 holds every integer
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        serializer.serialize_i64(number as i64)
+    } else {
+        serializer.serialize_f64(number)
+    }
+}
+
+/// Text that is a decimal number as JSON would write it, with a leading `+` or zeros allowed.
+fn number_from_text(text: &str) -> Result<f64, Fault> {
+    let decimal = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    match text.parse::<f64>() {
+        Ok(number) if decimal && number.is_finite() => Ok(number),
+        _ => Err(Fault::new("invalid", "must be a number")),
+    }
+}
+
+impl Field for f64 {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        number_from_text(text)
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        value.as_f64().ok_or_else(|| Fault::new("invalid", "must be a number"))
+    }
+}
+
+impl Field for bool {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Fault::new("invalid", "must be true or false")),
+        }
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        value.as_bool().ok_or_else(|| Fault::new("invalid", "must be true or false"))
+    }
+}
+
+impl Field for String {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        check_text(text, usize::MAX, |_| false)?;
+        Ok(text.to_owned())
+    }
+}
+
+impl Field for Uuid {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        // The hyphenated form only: what goes out is what comes in.
+        match Uuid::try_parse(text) {
+            Ok(id) if text.len() == 36 => Ok(id),
+            _ => Err(Fault::new("invalid", "must be a UUID")),
+        }
+    }
+}
+
+impl Field for DateTime<Utc> {
+    /// RFC 3339, or a bare date, which is its midnight in UTC.
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let time = match DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Some(time.to_utc()),
+            Err(_) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
+                .ok()
+                .filter(|_| text.len() == 10)
+                .and_then(|date| date.and_hms_opt(0, 0, 0))
+                .map(|midnight| midnight.and_utc()),
+        };
+        let Some(time) = time else {
+            return Err(Fault::new(
+                "invalid",
+                "must be a date and time such as 2024-01-15T10:00:00Z, or a date such as 2024-01-15",
+            ));
+        };
+        // What PostgreSQL, JSON and CSV all hold: four-digit years, microseconds.
+        if !(1..=9999).contains(&chrono::Datelike::year(&time)) {
+            return Err(Fault::new("out_of_range", "must have a year from 1 to 9999"));
+        }
+        Ok(chrono::SubsecRound::trunc_subsecs(time, 6))
+    }
+}
+
+/// The caller's own fields of a record: a JSON object with bounded size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct CustomFields(sqlx::types::Json<Map<String, Value>>);
+
+impl CustomFields {
+    /// The most keys and bytes (as JSON) that an API caller may store.
+    pub const API_LIMITS: (usize, usize) = (100, 16 * 1024);
+    /// The most keys and bytes (as JSON) that an import may store, where every column that matches
+    /// nothing is kept.
+    pub const IMPORT_LIMITS: (usize, usize) = (1_000, 64 * 1024);
+    const MAX_DEPTH: usize = 5;
+
+    /// The fields as a JSON object.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0.0
+    }
+
+    /// Takes a JSON object within the given limits of keys and bytes.
+    pub fn new(map: Map<String, Value>, (keys, bytes): (usize, usize)) -> Result<Self, Fault> {
+        if map.len() > keys {
+            return Err(Fault::new("too_long", format!("must have at most {keys} keys")));
+        }
+        // PostgreSQL's jsonb has no NUL character.
+        if map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
+            return Err(Fault::new("invalid", "must not contain NUL characters"));
+        }
+        if map.values().any(|value| depth(value) >= Self::MAX_DEPTH) {
+            let max = Self::MAX_DEPTH;
+            return Err(Fault::new("too_deep", format!("must not be nested deeper than {max}")));
+        }
+        let fields = Self(sqlx::types::Json(map));
+        let size = serde_json::to_string(&fields).map_or(usize::MAX, |json| json.len());
+        if size > bytes {
+            let kib = bytes / 1024;
+            return Err(Fault::new("too_long", format!("must have at most {kib} KiB as JSON")));
+        }
+        Ok(fields)
+    }
+
+    /// Adds the keys of `other`, which win over the present ones.
+    pub fn merge(&mut self, other: Self) {
+        self.0.0.extend(other.0.0);
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
+    }
+}
+
+/// How many levels of arrays and objects a value has: 0 for a plain one.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+impl Field for CustomFields {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let value = serde_json::from_str(text).map_err(|_| Fault::new("invalid", "must be a JSON object"))?;
+        Self::from_json_within(value, Self::IMPORT_LIMITS)
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        Self::from_json_within(value, Self::API_LIMITS)
+    }
+}
+
+impl CustomFields {
+    fn from_json_within(value: Value, limits: (usize, usize)) -> Result<Self, Fault> {
+        match value {
+            Value::Object(map) => Self::new(map, limits),
+            _ => Err(Fault::new("invalid", "must be a JSON object")),
+        }
+    }
+}
+
+/// A JSON object that is being read field by field, gathering every fault.
+#[derive(Debug)]
+pub struct Object {
+    fields: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Object {
+    /// Starts reading an object.
+    pub fn new(fields: Map<String, Value>) -> Self {
+        Self { fields, errors: Vec::new() }
+    }
+
+    /// A field that must be there and cannot be `null`.
+    pub fn required<T: Field>(&mut self, name: &str) -> Option<T> {
+        match self.take(name) {
+            Patch::Set(value) => Some(value),
+            Patch::Clear | Patch::Keep => {
+                // A value that was refused has said so already.
+                if !self.errors.iter().any(|error| error.field == name) {
+                    self.errors.push(FieldError::new(name, "required", "is required"));
+                }
+                None
+            }
+        }
+    }
+
+    /// A field that may be absent but cannot be emptied.
+    pub fn present<T: Field>(&mut self, name: &str) -> Option<T> {
+        self.fields.contains_key(name).then(|| self.required(name)).flatten()
+    }
+
+    /// A field that may be absent, and emptied by `null` or an empty string.
+    pub fn take<T: Field>(&mut self, name: &str) -> Patch<T> {
+        match self.fields.shift_remove(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => Patch::Clear,
+            Some(Value::String(text)) if text.trim().is_empty() => Patch::Clear,
+            Some(value) => match T::from_json(value) {
+                Ok(value) => Patch::Set(value),
+                Err(fault) => {
+                    self.errors.push(fault.of(name));
+                    Patch::Keep
+                }
+            },
+        }
+    }
+
+    /// A field that only the server sets: an update may send it back unchanged.
+    pub fn read_only(&mut self, name: &str, present: Option<&Value>) {
+        if let Some(value) = self.fields.shift_remove(name)
+            && present != Some(&value)
+        {
+            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
+        }
+    }
+
+    /// Ends the reading: fields that nobody asked for are faults, too.
+    pub fn finish(mut self) -> Result<()> {
+        for name in self.fields.keys() {
+            self.errors.push(FieldError::new(name, "unknown", "is not a known field"));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Error::Invalid(self.errors)) }
+    }
+}
+
+/// An enumeration that is a word in JSON, in CSV and in SQL.
+#[macro_export]
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_meta])* $variant),+ }
+
+        impl $name {
+            /// Every value, in its natural order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Every word, in the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The value as its word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The value of a word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl $crate::fields::Field for $name {
+            fn from_text(text: &str) -> Result<Self, $crate::fields::Fault> {
+                Self::from_word(text).ok_or_else(|| {
+                    $crate::fields::Fault::new("invalid", concat!("must be one of:" $(, " ", $word)+))
+                })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
+                Self::from_word(&word).ok_or_else(|| serde::de::Error::unknown_variant(&word, Self::WORDS))
+            }
+        }
+
+        impl sqlx::Type<sqlx::Postgres> for $name {
+            fn type_info() -> sqlx::postgres::PgTypeInfo {
+                <str as sqlx::Type<sqlx::Postgres>>::type_info()
+            }
+            fn compatible(ty: &sqlx::postgres::PgTypeInfo) -> bool {
+                <str as sqlx::Type<sqlx::Postgres>>::compatible(ty)
+            }
+        }
+
+        impl sqlx::Encode<'_, sqlx::Postgres> for $name {
+            fn encode_by_ref(&self, buf: &mut sqlx::postgres::PgArgumentBuffer) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+                <&str as sqlx::Encode<sqlx::Postgres>>::encode_by_ref(&self.as_str(), buf)
+            }
+        }
+
+        impl sqlx::Decode<'_, sqlx::Postgres> for $name {
+            fn decode(value: sqlx::postgres::PgValueRef<'_>) -> Result<Self, sqlx::error::BoxDynError> {
+                let word = <&str as sqlx::Decode<sqlx::Postgres>>::decode(value)?;
+                Self::from_word(word).ok_or_else(|| format!(concat!(stringify!($name), " has no word {:?}"), word).into())
+            }
+        }
+    };
+}

@@ -1,0 +1,331 @@
+//! Imports: a file goes in through an upload, a worker brings its rows in chunk by chunk.
+//!
+//! The upload is cut at record boundaries and stored as it arrives; its last transaction makes the
+//! job. The worker takes the chunks in order, one transaction each: the rows are written, refused
+//! rows kept, counts moved and the chunk dropped, or none of it. That alone makes a row that was
+//! accepted come in exactly once, whatever dies.
+
+pub mod aliases;
+pub mod columns;
+pub mod rows;
+pub mod split;
+mod upload;
+mod write;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::fields::{CustomFields, Email, Fault};
+use crate::jobs::{Payload, Progress};
+use crate::patch::Patch;
+use crate::words;
+use columns::{Column, Target, Unmapped};
+use split::Chunk;
+
+pub use upload::{Upload, sweep};
+pub use write::write;
+
+/// A kind of record that files can be imported into: a table of columns, how a cell is set, and how
+/// many records are written at once.
+pub trait Importable: Clone + PartialEq + Send + Sync + Sized + 'static {
+    /// The fields and what other systems call them.
+    const COLUMNS: &'static [Column];
+    /// What a row says about a record.
+    type Changes: Default + Clone + Send + 'static;
+
+    /// Reads a cell into a field.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the field does not take the text.
+    fn set(changes: &mut Self::Changes, field: &str, text: &str) -> Result<(), Fault>;
+    /// The custom fields of a row.
+    fn custom_fields_mut(changes: &mut Self::Changes) -> &mut Patch<CustomFields>;
+    /// Whether the row has a name.
+    fn has_name(changes: &Self::Changes) -> bool;
+    /// The key of the row's email.
+    fn email_key(changes: &Self::Changes) -> Option<String>;
+
+    /// A new record, or `None` without what a record needs.
+    fn new(id: Uuid, created_at: DateTime<Utc>, changes: Self::Changes) -> Option<Self>;
+    /// Applies a row to a record.
+    fn apply(&mut self, changes: Self::Changes);
+    /// Says when the record changed.
+    fn touch(&mut self, updated_at: DateTime<Utc>);
+    /// The record's email.
+    fn email(&self) -> &Email;
+    /// The record's custom fields.
+    fn custom_fields(&self) -> &CustomFields;
+
+    /// Which of the email keys are taken.
+    fn taken(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<String>>> + Send;
+    /// The records with these email keys, locked until the transaction ends.
+    fn lock(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<Self>>> + Send;
+    /// Writes new records. A key that is taken by now is [`Error::Conflict`].
+    fn insert_all(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        records: &[Self],
+    ) -> impl Future<Output = Result<()>> + Send;
+    /// Writes changed records.
+    fn update_all(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        records: &[Self],
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The job that imports leads.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportLeads {
+    /// The [`Import`].
+    pub import_id: Uuid,
+}
+
+impl Payload for ImportLeads {
+    const KIND: &'static str = "import_leads";
+    const QUEUE: &'static str = "imports";
+}
+
+words! {
+    /// What becomes of a row whose email is taken, in the database or earlier in the file.
+    OnConflict {
+        /// It is counted and left out.
+        Skip = "skip",
+        /// Its cells that are not empty win over the record's.
+        Update = "update",
+        /// It is refused.
+        Fail = "fail",
+    }
+}
+
+/// What the caller says about an import.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// See [`OnConflict`].
+    pub on_conflict: OnConflict,
+    /// See [`Unmapped`].
+    pub unmapped: Unmapped,
+    /// The delimiter, if the caller knows it better.
+    pub delimiter: Option<u8>,
+}
+
+impl Options {
+    /// Reads the query parameters of an import. Every fault is told.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn parse(parameters: &[(String, String)]) -> Result<Self> {
+        let mut options = Self { on_conflict: OnConflict::Skip, unmapped: Unmapped::Keep, delimiter: None };
+        let mut errors = Vec::new();
+        for (name, text) in parameters {
+            if let Err(fault) = options.take(name, text) {
+                errors.push(fault.of(name));
+            }
+        }
+        if errors.is_empty() { Ok(options) } else { Err(Error::Invalid(errors)) }
+    }
+
+    fn take(&mut self, name: &str, text: &str) -> Result<(), Fault> {
+        use crate::fields::Field;
+        match name {
+            "on_conflict" => self.on_conflict = OnConflict::from_text(text)?,
+            "unmapped" => {
+                self.unmapped = match text {
+                    "keep" => Unmapped::Keep,
+                    "ignore" => Unmapped::Ignore,
+                    _ => return Err(Fault::new("invalid", "must be one of: keep ignore")),
+                }
+            }
+            "delimiter" => {
+                self.delimiter = Some(match text {
+                    "," | "comma" => b',',
+                    ";" | "semicolon" => b';',
+                    "\t" | "tab" => b'\t',
+                    "|" | "pipe" => b'|',
+                    _ => return Err(Fault::new("invalid", "must be one of: comma semicolon tab pipe")),
+                })
+            }
+            _ => return Err(Fault::new("unknown", "is not a known parameter")),
+        }
+        Ok(())
+    }
+}
+
+/// How a file is read; settled when its head has arrived.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// See [`OnConflict`].
+    pub on_conflict: OnConflict,
+    /// The delimiter.
+    pub delimiter: u8,
+    /// The encoding, by its name.
+    pub encoding: String,
+    /// The headers; a blank one has a name by its place, and one that came before has a number.
+    pub headers: Vec<String>,
+    /// What becomes of each column.
+    pub targets: Vec<Target>,
+    /// How many records the file has; known when the upload has ended.
+    pub rows: i64,
+}
+
+/// What an import did, row by row of the file: `rows = created + updated + skipped + failed`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Rows read.
+    pub rows: i64,
+    /// Rows that became records.
+    pub created: i64,
+    /// Rows that met a record of the same email, with `on_conflict=update`.
+    pub updated: i64,
+    /// Rows that met one, with `on_conflict=skip`.
+    pub skipped: i64,
+    /// Rows that were refused.
+    pub failed: i64,
+    /// Cells whose words the field does not know; they are kept in `custom_fields`.
+    pub warnings: i64,
+}
+
+/// An import at work.
+#[derive(Debug, FromRow)]
+pub struct Import {
+    /// The workspace it brings records into.
+    pub workspace_id: Uuid,
+    /// The import, and its job.
+    pub id: Uuid,
+    /// How the file is read.
+    #[sqlx(json)]
+    pub plan: Plan,
+    /// What it did so far.
+    #[sqlx(json)]
+    pub counts: Counts,
+}
+
+impl Import {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress { done: self.counts.rows, total: Some(self.plan.rows) }
+    }
+
+    /// The result as callers see it, complete or so far.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it cannot be written as JSON.
+    pub fn result(&self) -> Result<Value> {
+        let mut result = serde_json::to_value(self.counts)?;
+        result["on_conflict"] = json!(self.plan.on_conflict);
+        result["delimiter"] = json!(char::from(self.plan.delimiter));
+        result["encoding"] = json!(self.plan.encoding);
+        result["mapping"] = columns::as_json(&self.plan.headers, &self.plan.targets);
+        Ok(result)
+    }
+}
+
+/// An accepted import.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Import> {
+    Ok(sqlx::query_as(
+        "SELECT workspace_id, id, plan, counts FROM imports WHERE workspace_id = $1 AND id = $2 AND job_id IS NOT NULL",
+    )
+    .bind(workspace_id)
+    .bind(id)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// The first chunk at or after `seq` that was not brought in yet, with its number.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) -> Result<Option<(i64, Chunk)>> {
+    let row: Option<(i64, i64, Option<String>, Vec<u8>)> = sqlx::query_as(
+        "SELECT seq, first_line, refusal, data FROM import_chunks WHERE import_id = $1 AND seq >= $2 ORDER BY seq LIMIT 1",
+    )
+    .bind(import_id)
+    .bind(seq)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row
+        .map(|(seq, first_line, refusal, data)| (seq, Chunk { first_line: first_line.unsigned_abs(), refusal, data })))
+}
+
+/// A row that a job refused, as callers see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RefusedRow {
+    /// The line on which the record starts; the header is line 1.
+    pub line: i64,
+    /// The field at fault, `file` if it is the row as such.
+    pub field: String,
+    /// The kind of fault.
+    pub code: String,
+    /// The fault for people.
+    pub message: String,
+    /// The row as it was in the file: header → cell.
+    pub row: Value,
+    /// Its cells, in the order of the file.
+    #[serde(skip)]
+    pub cells: Vec<String>,
+}
+
+/// The refused rows of a job behind a line, in the order of the file, and the file's headers.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such job.
+pub async fn refused(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    job_id: Uuid,
+    after_line: i64,
+    limit: i64,
+) -> Result<(Vec<String>, Vec<RefusedRow>)> {
+    crate::jobs::get(connection, workspace_id, job_id).await?;
+    let plan: Option<Json<Plan>> =
+        sqlx::query_scalar("SELECT plan FROM imports WHERE workspace_id = $1 AND job_id = $2")
+            .bind(workspace_id)
+            .bind(job_id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let headers = plan.map(|Json(plan)| plan.headers).unwrap_or_default();
+    let rows: Vec<StoredRow> = sqlx::query_as(
+        "SELECT line, field, code, message, cells FROM job_errors WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3",
+    )
+    .bind(job_id)
+    .bind(after_line)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok((headers.clone(), rows.into_iter().map(|row| row.named(&headers)).collect()))
+}
+
+#[derive(FromRow)]
+struct StoredRow {
+    line: i64,
+    field: String,
+    code: String,
+    message: String,
+    #[sqlx(json)]
+    cells: Vec<String>,
+}
+
+impl StoredRow {
+    fn named(self, headers: &[String]) -> RefusedRow {
+        let Self { line, field, code, message, cells } = self;
+        let row = Value::Object(headers.iter().cloned().zip(cells.iter().map(|cell| json!(cell))).collect());
+        RefusedRow { line, field, code, message, row, cells }
+    }
+}

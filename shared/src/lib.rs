@@ -1,0 +1,22 @@
+//! The domain of the CRM: its nouns, their parsing and their SQL.
+//!
+//! One noun, one file: its types, how they are parsed, and every statement about them. Functions
+//! take a connection, so that the caller owns the transaction. This crate knows nothing of HTTP,
+//! of the queue's runner or of SMTP, and only this crate writes SQL.
+
+pub mod config;
+pub mod copy;
+pub mod db;
+pub mod doorbell;
+pub mod error;
+pub mod fields;
+pub mod imports;
+pub mod jobs;
+pub mod leads;
+pub mod lists;
+pub mod patch;
+pub mod telemetry;
+pub mod words;
+pub mod workspaces;
+
+pub use error::{Error, Result};

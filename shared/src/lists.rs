@@ -1,0 +1,407 @@
+//! Lists: filters, order and keyset pages, the same for every noun.
+//!
+//! A noun says in a [`Spec`] which filters and orders it has; [`List::parse`] reads a query string
+//! against it, and [`List::page`] makes the statement. A cursor holds the place of the last record
+//! and is bound to the filters and the order it was made under.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
+use uuid::Uuid;
+
+use crate::error::{Error, FieldError, Result};
+use crate::fields::{Fault, Field};
+use crate::words;
+
+/// The most records of one page.
+pub const MAX_LIMIT: u32 = 1000;
+
+/// What lists of a noun offer.
+#[derive(Debug)]
+pub struct Spec {
+    /// The table, whose records have `workspace_id` and `id`.
+    pub table: &'static str,
+    /// The fields one can filter by.
+    pub filters: &'static [Filter],
+    /// The orders one can ask for; the first, descending, is the default.
+    pub orders: &'static [Order],
+    /// Whether the table has `words`, and so `q=`.
+    pub searchable: bool,
+    /// A column by whose values the list is read in branches that are merged. The index of the
+    /// default order starts with it, so that no second index in that order need exist beside.
+    pub branches: Option<(&'static str, &'static [&'static str])>,
+}
+
+/// A field to filter by.
+#[derive(Debug)]
+pub struct Filter {
+    /// The parameter, which is also the column.
+    pub name: &'static str,
+    /// What it compares.
+    pub kind: FilterKind,
+}
+
+/// How a filter reads its values and compares them.
+#[derive(Debug, Clone, Copy)]
+pub enum FilterKind {
+    /// One or more of these words, with commas.
+    Word(&'static [&'static str]),
+    /// One or more ids, with commas.
+    Id,
+    /// An email address, without regard to case.
+    Email,
+    /// Exactly this text.
+    Text,
+    /// A number: equal, or a range.
+    Number,
+    /// A point in time: equal, or a range.
+    Time,
+}
+
+/// An order of a list; records that are equal in it are ordered by id.
+#[derive(Debug)]
+pub struct Order {
+    /// The name in `sort=`.
+    pub name: &'static str,
+    /// The indexed expression.
+    pub expression: &'static str,
+    /// What it compares.
+    pub kind: OrderKind,
+}
+
+/// What an order compares.
+#[derive(Debug, Clone, Copy)]
+pub enum OrderKind {
+    /// Points in time.
+    Time,
+    /// Text.
+    Text,
+}
+
+impl OrderKind {
+    fn sql_type(self) -> &'static str {
+        match self {
+            Self::Time => "timestamptz",
+            Self::Text => "text",
+        }
+    }
+
+    /// Whether a key out of a cursor is one that the database can read.
+    fn takes(self, key: &str) -> bool {
+        match self {
+            Self::Time => DateTime::parse_from_str(key, "%Y-%m-%d %H:%M:%S%.f%#z").is_ok(),
+            Self::Text => !key.contains('\0'),
+        }
+    }
+}
+
+/// A list as a caller asked for it.
+#[derive(Debug, Clone)]
+pub struct List {
+    spec: &'static Spec,
+    conditions: Vec<Condition>,
+    words: Option<String>,
+    order: &'static Order,
+    descending: bool,
+    /// The page's size; `None` asks for all records.
+    pub limit: Option<u32>,
+    /// Whether the number of all records was asked for.
+    pub count: bool,
+    after: Option<Place>,
+    fingerprint: String,
+}
+
+#[derive(Debug, Clone)]
+struct Condition {
+    column: &'static str,
+    operator: &'static str,
+    value: Value,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Words(Vec<String>),
+    Ids(Vec<Uuid>),
+    Text(String),
+    Number(f64),
+    Time(DateTime<Utc>),
+}
+
+/// The place of a record in a list: what a cursor holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The value of the order's expression, as text.
+    pub key: String,
+    /// The record.
+    pub id: Uuid,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    #[serde(flatten)]
+    place: Place,
+    list: String,
+}
+
+impl List {
+    /// Reads the parameters of a list. Every fault is told, with the parameter's name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn parse(spec: &'static Spec, workspace_id: Uuid, parameters: &[(String, String)]) -> Result<Self> {
+        let mut list = Self {
+            spec,
+            conditions: Vec::new(),
+            words: None,
+            order: &spec.orders[0],
+            descending: true,
+            limit: None,
+            count: false,
+            after: None,
+            fingerprint: fingerprint(parameters),
+        };
+        let mut errors = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, text) in parameters {
+            let taken = if seen.contains(&name.as_str()) {
+                Err(Fault::new("duplicate", "is given twice"))
+            } else {
+                list.take(workspace_id, name, text.trim())
+            };
+            seen.push(name);
+            if let Err(fault) = taken {
+                errors.push(fault.of(name));
+            }
+        }
+        // Only now is the order known that the cursor's key must fit.
+        if list.after.as_ref().is_some_and(|place| !list.order.kind.takes(&place.key)) {
+            errors.push(FieldError::new("cursor", "invalid", "is not a cursor of this API"));
+        }
+        if errors.is_empty() { Ok(list) } else { Err(Error::Invalid(errors)) }
+    }
+
+    fn take(&mut self, workspace_id: Uuid, name: &str, text: &str) -> Result<(), Fault> {
+        match name {
+            "limit" => {
+                let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                self.limit =
+                    Some(limit.ok_or_else(|| Fault::new("out_of_range", "must be a whole number from 1 to 1000"))?);
+            }
+            "cursor" => self.after = Some(self.read_cursor(text)?),
+            "count" => self.count = bool::from_text(text)?,
+            "sort" => self.sort(text)?,
+            "q" if self.spec.searchable => self.words = words::query(workspace_id, text),
+            _ => self.filter(name, text)?,
+        }
+        Ok(())
+    }
+
+    fn sort(&mut self, text: &str) -> Result<(), Fault> {
+        let (name, reversed) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
+        let order = self.spec.orders.iter().find(|order| order.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.spec.orders.iter().map(|order| order.name).collect();
+            Fault::new("invalid", format!("must be one of: {}, with - in front for descending", names.join(", ")))
+        })?;
+        self.order = order;
+        self.descending = reversed;
+        Ok(())
+    }
+
+    fn filter(&mut self, name: &str, text: &str) -> Result<(), Fault> {
+        let (field, operator) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((field, operator)) => (field, Some(operator)),
+            None => (name, None),
+        };
+        let unknown = || Fault::new("unknown", "is not a known parameter");
+        let filter = self.spec.filters.iter().find(|filter| filter.name == field).ok_or_else(unknown)?;
+        if text.is_empty() {
+            return Err(Fault::new("required", "must not be empty"));
+        }
+        let range = |operator| match operator {
+            None => Ok("="),
+            Some("gte") => Ok(">="),
+            Some("gt") => Ok(">"),
+            Some("lte") => Ok("<="),
+            Some("lt") => Ok("<"),
+            Some(_) => Err(Fault::new("unknown", "is not a known range: use gte, gt, lte or lt")),
+        };
+        let (operator, value) = match filter.kind {
+            FilterKind::Number => (range(operator)?, Value::Number(f64::from_text(text)?)),
+            FilterKind::Time => (range(operator)?, Value::Time(DateTime::from_text(text)?)),
+            _ if operator.is_some() => return Err(unknown()),
+            FilterKind::Word(words) => (
+                "= ANY",
+                Value::Words(each(text, |word| match words.contains(&word) {
+                    true => Ok(word.to_owned()),
+                    false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
+                })?),
+            ),
+            FilterKind::Id => ("= ANY", Value::Ids(each(text, Uuid::from_text)?)),
+            FilterKind::Email => ("lower", Value::Text(text.to_ascii_lowercase())),
+            FilterKind::Text => ("=", Value::Text(text.to_owned())),
+        };
+        self.conditions.push(Condition { column: filter.name, operator, value });
+        Ok(())
+    }
+
+    fn read_cursor(&self, text: &str) -> Result<Place, Fault> {
+        let cursor: Option<Cursor> =
+            URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        match cursor {
+            Some(cursor) if cursor.list == self.fingerprint => Ok(cursor.place),
+            Some(_) => Err(Fault::new("invalid", "belongs to a list with other filters or another order")),
+            None => Err(Fault::new("invalid", "is not a cursor of this API")),
+        }
+    }
+
+    /// The cursor that leads on behind a record.
+    pub fn cursor(&self, place: Place) -> String {
+        let cursor = Cursor { place, list: self.fingerprint.clone() };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).unwrap_or_default())
+    }
+
+    /// Goes on behind a record.
+    pub fn after(&mut self, place: Place) {
+        self.after = Some(place);
+    }
+
+    /// The statement of the next `limit` records: `columns`, then `key`, the text of the order's
+    /// expression, which with the record's `id` makes its [`Place`].
+    ///
+    /// The columns must come from the program, never from a caller.
+    pub fn page(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
+        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place::text AS key FROM ("));
+        for (i, branch) in self.branches().into_iter().enumerate() {
+            let union = if i == 0 { "" } else { " UNION ALL " };
+            let (order, table) = (self.order.expression, self.spec.table);
+            sql.push(format!("{union}SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
+            sql.push_bind(workspace_id);
+            self.push_conditions(&mut sql, branch.as_ref().map(|(column, _)| *column));
+            if let Some((column, value)) = branch {
+                sql.push(format!(" AND {column} = ")).push_bind(value);
+            }
+            self.push_after(&mut sql);
+        }
+        let direction = if self.descending { " DESC" } else { "" };
+        sql.push(format!(") AS list ORDER BY place{direction}, id{direction} LIMIT ")).push_bind(i64::from(limit));
+        sql
+    }
+
+    /// The statement that counts all records, whatever the page.
+    pub fn count(&self, workspace_id: Uuid) -> QueryBuilder<Postgres> {
+        let mut sql = QueryBuilder::new(format!("SELECT count(*) FROM {} WHERE workspace_id = ", self.spec.table));
+        sql.push_bind(workspace_id);
+        self.push_conditions(&mut sql, None);
+        sql
+    }
+
+    /// The values of the branching column to read one by one, or a single `None` where the index in
+    /// the order asked for does not start with that column.
+    fn branches(&self) -> Vec<Option<(&'static str, String)>> {
+        match self.spec.branches {
+            Some((column, all)) if self.words.is_none() && std::ptr::eq(self.order, &self.spec.orders[0]) => {
+                let asked = self.conditions.iter().find_map(|condition| match &condition.value {
+                    Value::Words(words) if condition.column == column => Some(words.clone()),
+                    _ => None,
+                });
+                let values = asked.unwrap_or_else(|| all.iter().map(|&value| value.to_owned()).collect());
+                values.into_iter().map(|value| Some((column, value))).collect()
+            }
+            _ => vec![None],
+        }
+    }
+
+    fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>, except: Option<&str>) {
+        for Condition { column, operator, value } in &self.conditions {
+            if except == Some(*column) {
+                continue;
+            }
+            sql.push(" AND ");
+            match value {
+                Value::Words(words) => sql.push(format!("{column} = ANY (")).push_bind(words.clone()).push(")"),
+                Value::Ids(ids) => sql.push(format!("{column} = ANY (")).push_bind(ids.clone()).push(")"),
+                Value::Text(text) if *operator == "lower" => {
+                    sql.push(format!("lower({column} COLLATE \"C\") = ")).push_bind(text.clone())
+                }
+                Value::Text(text) => sql.push(format!("{column} {operator} ")).push_bind(text.clone()),
+                Value::Number(number) => sql.push(format!("{column} {operator} ")).push_bind(*number),
+                Value::Time(time) => sql.push(format!("{column} {operator} ")).push_bind(*time),
+            };
+        }
+        if let Some(words) = &self.words {
+            sql.push(" AND words @@ ").push_bind(words.clone()).push("::tsquery");
+        }
+    }
+
+    fn push_after(&self, sql: &mut QueryBuilder<Postgres>) {
+        if let Some(Place { key, id }) = &self.after {
+            let comparison = if self.descending { "<" } else { ">" };
+            sql.push(format!(" AND ({}, id) {comparison} (", self.order.expression));
+            sql.push_bind(key.clone()).push(format!("::{}, ", self.order.kind.sql_type())).push_bind(*id).push(")");
+        }
+    }
+}
+
+fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    let mut values: Vec<&str> = text.split(',').map(str::trim).collect();
+    values.sort_unstable();
+    values.dedup();
+    values.into_iter().map(parse).collect()
+}
+
+/// What a cursor is bound to: every parameter that decides which records come in which order.
+fn fingerprint(parameters: &[(String, String)]) -> String {
+    let mut deciding: Vec<_> =
+        parameters.iter().filter(|(name, _)| !matches!(name.as_str(), "cursor" | "limit" | "count")).collect();
+    deciding.sort();
+    let mut hash = Sha256::new();
+    for (name, text) in deciding {
+        hash.update(format!("{}:{name}={}:{text};", name.len(), text.len()));
+    }
+    URL_SAFE_NO_PAD.encode(&hash.finalize()[..9])
+}
+
+/// A record of a list with its place.
+#[derive(Debug)]
+pub struct Placed<T> {
+    /// The record.
+    pub record: T,
+    /// Where the list goes on behind it.
+    pub place: Place,
+}
+
+impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Placed<T> {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let place = Place { key: row.try_get("key")?, id: row.try_get("id")? };
+        Ok(Self { record: T::from_row(row)?, place })
+    }
+}
+
+/// The next `limit` records of a list.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn fetch<T>(
+    connection: &mut PgConnection,
+    list: &List,
+    workspace_id: Uuid,
+    columns: &str,
+    limit: u32,
+) -> Result<Vec<Placed<T>>>
+where
+    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    Ok(list.page(workspace_id, columns, limit).build_query_as().fetch_all(connection).await?)
+}
+
+/// How many records a list has, on all its pages.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn count(connection: &mut PgConnection, list: &List, workspace_id: Uuid) -> Result<i64> {
+    Ok(list.count(workspace_id).build_query_scalar().fetch_one(connection).await?)
+}

@@ -1,0 +1,33 @@
+//! What an update says about one optional field.
+
+/// Absent, cleared or set: the three things a caller can say about an optional field.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Patch<T> {
+    /// The field was not named: it keeps its value.
+    #[default]
+    Keep,
+    /// `null`, or an empty string: the field is emptied, or set to its default if it has one.
+    Clear,
+    /// A new value.
+    Set(T),
+}
+
+impl<T> Patch<T> {
+    /// Applies the patch to an optional field.
+    pub fn apply(self, to: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *to = None,
+            Self::Set(value) => *to = Some(value),
+        }
+    }
+
+    /// Applies the patch to a field that always has a value, and a default for when it is cleared.
+    pub fn apply_or(self, to: &mut T, default: T) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *to = default,
+            Self::Set(value) => *to = value,
+        }
+    }
+}
