@@ -28,9 +28,10 @@ pub enum Error {
     /// The database cannot be reached, or ended the connection. Trying again later may help.
     #[error("database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// The database chose this transaction as the victim of a deadlock or a serialization failure.
-    #[error("transaction must be repeated: {0}")]
-    Repeat(#[source] sqlx::Error),
+    /// Another transaction came between: a deadlock, a serialization failure, or a unique key that
+    /// was free when it was looked at. The same transaction may succeed when it is run again.
+    #[error("transaction must be run again: {0}")]
+    Repeat(String),
     /// A defect, or a broken environment. Its text is for the log, never for the caller.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -68,11 +69,6 @@ impl Error {
     pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(text.into())
     }
-
-    /// Whether the same transaction may succeed when it is simply run again.
-    pub fn is_repeatable(&self) -> bool {
-        matches!(self, Self::Repeat(_) | Self::Conflict(_))
-    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -93,7 +89,7 @@ impl From<sqlx::Error> for Error {
         match code.as_str() {
             "23505" => Self::Conflict(constraint),
             "23503" => Self::NotFound,
-            "40001" | "40P01" => Self::Repeat(error),
+            "40001" | "40P01" => Self::Repeat(error.to_string()),
             // Class 08: connection exceptions; 57P01-57P05: the server ends the session or is
             // starting up; 53300: too many connections; 25P03: idle in transaction for too long.
             "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Self::Unavailable(error),

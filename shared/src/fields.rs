@@ -2,7 +2,7 @@
 //!
 //! A JSON body and a CSV cell go through the same types, so a value that one of them takes is a
 //! value the other takes. A type parses from text and from JSON and knows nothing of where it
-//! stands; [`Object`] adds the names and gathers all faults of a body.
+//! stands; [`Object`](crate::object::Object) adds the names and gathers all faults of a body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,8 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::error::{Error, FieldError, Result};
-use crate::patch::Patch;
+use crate::error::FieldError;
 
 /// Why a value was not taken, before it is known which field it was for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -384,141 +383,4 @@ impl CustomFields {
             _ => Err(Fault::new("invalid", "must be a JSON object")),
         }
     }
-}
-
-/// A JSON object that is being read field by field, gathering every fault.
-#[derive(Debug)]
-pub struct Object {
-    fields: Map<String, Value>,
-    errors: Vec<FieldError>,
-}
-
-impl Object {
-    /// Starts reading an object.
-    pub fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, errors: Vec::new() }
-    }
-
-    /// A field that must be there and cannot be `null`.
-    pub fn required<T: Field>(&mut self, name: &str) -> Option<T> {
-        match self.take(name) {
-            Patch::Set(value) => Some(value),
-            Patch::Clear | Patch::Keep => {
-                // A value that was refused has said so already.
-                if !self.errors.iter().any(|error| error.field == name) {
-                    self.errors.push(FieldError::new(name, "required", "is required"));
-                }
-                None
-            }
-        }
-    }
-
-    /// A field that may be absent but cannot be emptied.
-    pub fn present<T: Field>(&mut self, name: &str) -> Option<T> {
-        self.fields.contains_key(name).then(|| self.required(name)).flatten()
-    }
-
-    /// A field that may be absent, and emptied by `null` or an empty string.
-    pub fn take<T: Field>(&mut self, name: &str) -> Patch<T> {
-        match self.fields.shift_remove(name) {
-            None => Patch::Keep,
-            Some(Value::Null) => Patch::Clear,
-            Some(Value::String(text)) if text.trim().is_empty() => Patch::Clear,
-            Some(value) => match T::from_json(value) {
-                Ok(value) => Patch::Set(value),
-                Err(fault) => {
-                    self.errors.push(fault.of(name));
-                    Patch::Keep
-                }
-            },
-        }
-    }
-
-    /// A field that only the server sets: an update may send it back unchanged.
-    pub fn read_only(&mut self, name: &str, present: Option<&Value>) {
-        if let Some(value) = self.fields.shift_remove(name)
-            && present != Some(&value)
-        {
-            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
-        }
-    }
-
-    /// Ends the reading: fields that nobody asked for are faults, too.
-    pub fn finish(mut self) -> Result<()> {
-        for name in self.fields.keys() {
-            self.errors.push(FieldError::new(name, "unknown", "is not a known field"));
-        }
-        if self.errors.is_empty() { Ok(()) } else { Err(Error::Invalid(self.errors)) }
-    }
-}
-
-/// An enumeration that is a word in JSON, in CSV and in SQL.
-#[macro_export]
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_meta])* $variant),+ }
-
-        impl $name {
-            /// Every value, in its natural order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Every word, in the same order.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The value as its word.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// The value of a word.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl $crate::fields::Field for $name {
-            fn from_text(text: &str) -> Result<Self, $crate::fields::Fault> {
-                Self::from_word(text).ok_or_else(|| {
-                    $crate::fields::Fault::new("invalid", concat!("must be one of:" $(, " ", $word)+))
-                })
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
-                Self::from_word(&word).ok_or_else(|| serde::de::Error::unknown_variant(&word, Self::WORDS))
-            }
-        }
-
-        impl sqlx::Type<sqlx::Postgres> for $name {
-            fn type_info() -> sqlx::postgres::PgTypeInfo {
-                <str as sqlx::Type<sqlx::Postgres>>::type_info()
-            }
-            fn compatible(ty: &sqlx::postgres::PgTypeInfo) -> bool {
-                <str as sqlx::Type<sqlx::Postgres>>::compatible(ty)
-            }
-        }
-
-        impl sqlx::Encode<'_, sqlx::Postgres> for $name {
-            fn encode_by_ref(&self, buf: &mut sqlx::postgres::PgArgumentBuffer) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
-                <&str as sqlx::Encode<sqlx::Postgres>>::encode_by_ref(&self.as_str(), buf)
-            }
-        }
-
-        impl sqlx::Decode<'_, sqlx::Postgres> for $name {
-            fn decode(value: sqlx::postgres::PgValueRef<'_>) -> Result<Self, sqlx::error::BoxDynError> {
-                let word = <&str as sqlx::Decode<sqlx::Postgres>>::decode(value)?;
-                Self::from_word(word).ok_or_else(|| format!(concat!(stringify!($name), " has no word {:?}"), word).into())
-            }
-        }
-    };
 }

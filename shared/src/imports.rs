@@ -200,7 +200,7 @@ pub struct Counts {
 }
 
 /// An import at work.
-#[derive(Debug, FromRow)]
+#[derive(Debug, Clone, FromRow)]
 pub struct Import {
     /// The workspace it brings records into.
     pub workspace_id: Uuid,

@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use crate::copy::CopyRows;
 use crate::error::{Error, Result};
-use crate::fields::{Company, CustomFields, Email, Fault, Field, Name, Notes, Object, Phone, Score};
+use crate::fields::{Company, CustomFields, Email, Fault, Field, Name, Notes, Phone, Score};
 use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::imports::columns::Column;
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::object::Object;
 use crate::patch::Patch;
 use crate::{db, words};
 

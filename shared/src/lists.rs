@@ -80,6 +80,8 @@ pub enum OrderKind {
     Time,
     /// Text.
     Text,
+    /// Ids, which are made in the order of time.
+    Id,
 }
 
 impl OrderKind {
@@ -87,6 +89,7 @@ impl OrderKind {
         match self {
             Self::Time => "timestamptz",
             Self::Text => "text",
+            Self::Id => "uuid",
         }
     }
 
@@ -95,6 +98,7 @@ impl OrderKind {
         match self {
             Self::Time => DateTime::parse_from_str(key, "%Y-%m-%d %H:%M:%S%.f%#z").is_ok(),
             Self::Text => !key.contains('\0'),
+            Self::Id => Uuid::try_parse(key).is_ok(),
         }
     }
 }
@@ -275,8 +279,10 @@ impl List {
     /// The columns must come from the program, never from a caller.
     pub fn page(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
         let mut sql = QueryBuilder::new(format!("SELECT {columns}, place::text AS key FROM ("));
+        let direction = if self.descending { " DESC" } else { "" };
+        let ordered = format!(" ORDER BY place{direction}, id{direction} LIMIT ");
         for (i, branch) in self.branches().into_iter().enumerate() {
-            let union = if i == 0 { "" } else { " UNION ALL " };
+            let union = if i == 0 { "(" } else { " UNION ALL (" };
             let (order, table) = (self.order.expression, self.spec.table);
             sql.push(format!("{union}SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
             sql.push_bind(workspace_id);
@@ -285,9 +291,10 @@ impl List {
                 sql.push(format!(" AND {column} = ")).push_bind(value);
             }
             self.push_after(&mut sql);
+            // Each branch comes in its order, so that they are merged and read no further than asked.
+            sql.push(&ordered).push_bind(i64::from(limit)).push(")");
         }
-        let direction = if self.descending { " DESC" } else { "" };
-        sql.push(format!(") AS list ORDER BY place{direction}, id{direction} LIMIT ")).push_bind(i64::from(limit));
+        sql.push(") AS list").push(&ordered).push_bind(i64::from(limit));
         sql
     }
 

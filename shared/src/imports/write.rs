@@ -17,8 +17,8 @@ use crate::patch::Patch;
 /// chunk. The caller's transaction makes it one step, and fences it.
 ///
 /// # Errors
-/// [`Error::Superseded`] if the chunk is gone already; [`Error::Conflict`] or [`Error::Repeat`] if
-/// another transaction slipped in between: the step must be run again, and will see its rows.
+/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if another transaction
+/// slipped in between: the step must be run again, and will see its rows.
 pub async fn write<R: Importable>(
     connection: &mut PgConnection,
     import: &mut Import,
@@ -28,10 +28,14 @@ pub async fn write<R: Importable>(
     drop_chunk(connection, import.id, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
-    match import.plan.on_conflict {
-        OnConflict::Skip | OnConflict::Fail => insert::<R>(connection, import, rows, &mut refused).await?,
-        OnConflict::Update => merge::<R>(connection, import, rows, &mut refused).await?,
-    }
+    let written = match import.plan.on_conflict {
+        OnConflict::Skip | OnConflict::Fail => insert::<R>(connection, import, rows, &mut refused).await,
+        OnConflict::Update => merge::<R>(connection, import, rows, &mut refused).await,
+    };
+    written.map_err(|error| match error {
+        Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
+        other => other,
+    })?;
     import.counts.failed += count(refused.len());
     keep_refused(connection, import.id, &refused).await?;
     sqlx::query("UPDATE imports SET counts = $3 WHERE workspace_id = $1 AND id = $2")

@@ -1,0 +1,278 @@
+//! What workers do with jobs: claim, renew, record progress, finish, rescue.
+//!
+//! The statements are constants because their plans are tested: a queue lives from plans that stay
+//! what they are after ANALYZE.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{JobStatus, Payload, Progress};
+use crate::error::{Error, Result};
+
+/// How long a claimed job is held without a sign of life from its worker.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How often a worker renews its leases; several renewals may be lost before a lease is.
+pub const RENEW_EVERY: Duration = Duration::from_secs(4);
+/// How often a worker looks for leases that ran out.
+pub const RESCUE_EVERY: Duration = Duration::from_secs(2);
+/// Deaths of its process in a row, with no step committed between them, that condemn a job.
+pub const MAX_CRASHES: i16 = 5;
+/// Errors in a row, with no step committed between them, that fail a job.
+pub const MAX_FAILURES: i16 = 8;
+
+/// The right to write for a job: its id and the attempt under which it was claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The job.
+    pub id: Uuid,
+    /// The attempt; the fence of every write.
+    pub attempt: i32,
+}
+
+/// A job in the hands of a worker.
+#[derive(Debug, FromRow)]
+pub struct Claimed {
+    /// The job.
+    pub id: Uuid,
+    /// Whose job it is.
+    pub workspace_id: Uuid,
+    /// What is to be done.
+    pub kind: String,
+    /// The attempt this claim began.
+    pub attempt: i32,
+    /// Errors since the last committed step.
+    pub failures: i16,
+    /// Deaths of its process since the last committed step.
+    pub crashes: i16,
+    /// The [`Payload`], as JSON.
+    pub payload: Json<Box<RawValue>>,
+    /// The request that caused it.
+    pub request_id: Option<String>,
+}
+
+impl Claimed {
+    /// The right to write for this job.
+    pub fn lease(&self) -> Lease {
+        Lease { id: self.id, attempt: self.attempt }
+    }
+
+    /// Whether the job's process died last time: it must run alone then, so that a job that kills
+    /// its process takes no other with it, and is found.
+    pub fn must_run_alone(&self) -> bool {
+        self.crashes > 0
+    }
+}
+
+/// The statement of [`claim`]; its plan is tested.
+///
+/// `active` is a loose index scan: one probe of the index for each workspace with queued jobs. Each
+/// of them gets an equal share of the batch, so a workspace with a million jobs delays no other by
+/// more than one batch. When there are more workspaces than places, chance decides each time.
+pub const CLAIM: &str = "
+    WITH RECURSIVE active (workspace_id) AS (
+        (SELECT workspace_id FROM jobs WHERE queue = $1 AND status = 'queued' ORDER BY workspace_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT workspace_id FROM jobs
+                WHERE queue = $1 AND status = 'queued' AND workspace_id > active.workspace_id
+                ORDER BY workspace_id LIMIT 1)
+        FROM active WHERE workspace_id IS NOT NULL
+    ), turn AS (
+        SELECT workspace_id, ceil($2::float8 / count(*) OVER ())::bigint AS share
+        FROM active WHERE workspace_id IS NOT NULL
+        ORDER BY random() LIMIT $2
+    )
+    UPDATE jobs
+    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
+        started_at = coalesce(started_at, now())
+    WHERE id = ANY (ARRAY(
+        SELECT due.id FROM turn CROSS JOIN LATERAL (
+            SELECT id FROM jobs
+            WHERE queue = $1 AND status = 'queued' AND workspace_id = turn.workspace_id AND run_at <= now()
+            ORDER BY run_at, id LIMIT turn.share FOR UPDATE SKIP LOCKED
+        ) AS due
+        LIMIT $2
+    ))
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, payload, request_id";
+
+/// Claims up to `limit` due jobs of a queue, oldest first within each workspace.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn claim(connection: &mut PgConnection, queue: &str, limit: i64) -> Result<Vec<Claimed>> {
+    let mut claimed: Vec<Claimed> =
+        sqlx::query_as(CLAIM).bind(queue).bind(limit).bind(LEASE.as_secs_f64()).fetch_all(connection).await?;
+    claimed.sort_unstable_by_key(|job| job.id);
+    Ok(claimed)
+}
+
+/// The statement of [`renew`]; its plan is tested.
+///
+/// A lease that ran out is still renewed while nobody has taken the job. The status stands in SET
+/// only: a job that was finished or handed back meanwhile, under the same attempt, gets no lease.
+pub const RENEW: &str = "
+    UPDATE jobs SET lease_until = CASE WHEN status = 'running' THEN now() + make_interval(secs => $3) END
+    FROM unnest($1::uuid[], $2::integer[]) AS mine (id, attempt)
+    WHERE jobs.id = mine.id AND jobs.attempt = mine.attempt
+    RETURNING jobs.id";
+
+/// Renews leases, all in one statement, and returns the ids of the jobs that are still held. The
+/// others were cancelled or taken over: their handlers must stop.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away; nothing is known about the leases then.
+pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Uuid>> {
+    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.id).collect();
+    let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
+    Ok(sqlx::query_scalar(RENEW).bind(ids).bind(attempts).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
+}
+
+/// Records the progress of a step, as the last statement of the step's transaction.
+///
+/// Last, because it locks the job's row: until the commit, renewing and cancelling wait for it.
+/// A committed step also clears the counts of failures and crashes: the job gets on.
+///
+/// # Errors
+/// [`Error::Superseded`] when the attempt is no longer the present one; the caller rolls back.
+pub async fn progress(connection: &mut PgConnection, lease: Lease, progress: Progress, result: &Value) -> Result<()> {
+    let updated = sqlx::query(
+        "UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5, failures = 0, crashes = 0, error = NULL
+         WHERE id = $1 AND attempt = $2",
+    )
+    .bind(lease.id)
+    .bind(lease.attempt)
+    .bind(progress.done)
+    .bind(progress.total)
+    .bind(result)
+    .execute(connection)
+    .await?;
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Done, with its result; `None` keeps the result that the last step recorded.
+    Succeeded(Option<Value>),
+    /// Given up: trying again would not help.
+    Failed(String),
+    /// An error that may pass: again after the delay, with one failure more on its account.
+    Retry {
+        /// The error.
+        error: String,
+        /// How long to wait.
+        delay: Duration,
+    },
+    /// Nothing is wrong, but it is not the time yet: again after the delay.
+    Snooze(Duration),
+}
+
+/// The statement of [`finish`]; its plan is tested. It never names the status in WHERE, see the
+/// index of leases.
+pub const FINISH: &str = "
+    UPDATE jobs
+    SET status = ended.status, lease_until = NULL,
+        result = coalesce(ended.result, jobs.result),
+        error = ended.error,
+        failures = jobs.failures + ended.failures,
+        run_at = CASE WHEN ended.status = 'queued' THEN now() + make_interval(secs => ended.delay) ELSE jobs.run_at END,
+        finished_at = CASE WHEN ended.status = 'queued' THEN NULL ELSE now() END
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::jsonb[], $5::text[], $6::smallint[], $7::float8[])
+        AS ended (id, attempt, status, result, error, failures, delay)
+    WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt";
+
+/// Records how attempts ended, many in one statement. Those that are no longer the present attempt
+/// of their job change nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away; doing it again is harmless.
+pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -> Result<()> {
+    let n = ended.len();
+    let (mut ids, mut attempts, mut statuses) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut results, mut errors) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut failures, mut delays) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for (lease, outcome) in ended {
+        let (status, result, error, failure, delay) = match outcome {
+            Outcome::Succeeded(result) => (JobStatus::Succeeded, result.as_ref(), None, 0_i16, Duration::ZERO),
+            Outcome::Failed(error) => (JobStatus::Failed, None, Some(error.as_str()), 1, Duration::ZERO),
+            Outcome::Retry { error, delay } => (JobStatus::Queued, None, Some(error.as_str()), 1, *delay),
+            Outcome::Snooze(delay) => (JobStatus::Queued, None, None, 0, *delay),
+        };
+        ids.push(lease.id);
+        attempts.push(lease.attempt);
+        statuses.push(status.as_str());
+        results.push(result.map(Json));
+        errors.push(error);
+        failures.push(failure);
+        delays.push(delay.as_secs_f64());
+    }
+    sqlx::query(FINISH)
+        .bind(ids)
+        .bind(attempts)
+        .bind(statuses)
+        .bind(results)
+        .bind(errors)
+        .bind(failures)
+        .bind(delays)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A job whose lease had run out.
+#[derive(Debug, FromRow)]
+pub struct Rescued {
+    /// The job.
+    pub id: Uuid,
+    /// What was being done.
+    pub kind: String,
+    /// The queue it waits in again.
+    pub queue: String,
+    /// `queued`, or `failed` when its process died too often.
+    pub status: JobStatus,
+}
+
+/// The statement of [`rescue`]; its plan is tested.
+///
+/// While the database was away no worker could renew, so for one lease length after it came back
+/// nobody is taken for dead.
+pub const RESCUE: &str = "
+    UPDATE jobs
+    SET attempt = attempt + 1, crashes = crashes + 1, lease_until = NULL, run_at = now(),
+        status = CASE WHEN crashes + 1 < $1 THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN crashes + 1 < $1 THEN NULL ELSE now() END,
+        error = CASE WHEN crashes + 1 < $1 THEN error
+            ELSE 'the worker process died ' || $1 || ' times in a row while it ran this job' END
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE lease_until < now() AND pg_postmaster_start_time() < now() - make_interval(secs => $2)
+        ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id, kind, queue, status";
+
+/// Gives jobs whose lease ran out back to their queue, or fails those that did so too often.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn rescue(connection: &mut PgConnection) -> Result<Vec<Rescued>> {
+    Ok(sqlx::query_as(RESCUE).bind(MAX_CRASHES).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
+}
+
+/// A payload as JSON text is what [`Claimed`] carries; this is how the worker reads it.
+///
+/// # Errors
+/// [`Error::Internal`] for a payload of another version of the program.
+pub fn payload<P: Payload>(claimed: &Claimed) -> Result<P> {
+    Ok(serde_json::from_str(claimed.payload.0.get())?)
+}
+
+/// Waits double with each failure, from one second to five minutes, and are spread by a half up and
+/// down, so that jobs that failed together do not come back together.
+pub fn backoff(failures: i16) -> Duration {
+    let seconds = f64::from(1_u32 << failures.clamp(0, 9)).min(300.0);
+    Duration::from_secs_f64(seconds * rand::random_range(0.5..1.5))
+}
