@@ -1,0 +1,136 @@
+//! API keys: nobody gets past here without one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use shared::workspaces::{self, Key, Opened};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::observe::RequestId;
+use crate::respond::{Problem, Result};
+use crate::{AppState, CRM};
+
+/// For how long a key that opened is believed to open still. A revoked or expired key is refused
+/// after this time at the latest, by every process, so it is below a second.
+const TRUSTED: Duration = Duration::from_millis(800);
+/// The most keys remembered. When there are more, the others cost a read each time.
+const MAX_TRUSTED: usize = 10_000;
+
+/// Who sent a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The workspace whose records exist for this caller.
+    pub workspace_id: Uuid,
+    /// The key it came with.
+    pub key_id: Uuid,
+    /// The request's id, for the jobs it starts.
+    pub request_id: String,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parts.extensions.get().cloned().ok_or_else(Problem::unauthorized)
+    }
+}
+
+/// Lets a request under `/dev/crm` pass if it has a valid key, as its [`Caller`], and answers any
+/// other with 401. It goes by the path alone, before it is known whether that path exists.
+///
+/// # Errors
+/// 401, or 503 when the database is away and the key was not seen lately.
+pub async fn require_key(State(state): State<AppState>, mut request: Request, next: Next) -> Result<Response> {
+    let under_crm = request.uri().path().strip_prefix(CRM);
+    if !under_crm.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return Ok(next.run(request).await);
+    }
+    let key = bearer(request.headers()).and_then(Key::parse).ok_or_else(Problem::unauthorized)?;
+    let opened = state.keys.open(&state.pool, &key).await?.ok_or_else(Problem::unauthorized)?;
+    let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();
+    let Opened { workspace_id, key_id } = opened;
+    request.extensions_mut().insert(Caller { workspace_id, key_id, request_id });
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(opened);
+    Ok(response)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// The keys that were seen lately: what they open, and when they were used.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// By hash, so that no memory holds keys. Unknown keys are not remembered: they could be any number.
+    trusted: Mutex<HashMap<[u8; 32], (Opened, Instant)>>,
+    /// When keys were last used, until that is written.
+    used: Mutex<HashMap<Uuid, DateTime<Utc>>>,
+}
+
+impl Keys {
+    /// What a key opens, from memory or from the database.
+    async fn open(&self, pool: &PgPool, key: &Key) -> shared::Result<Option<Opened>> {
+        let hash = key.hash();
+        // Taken before the read: what the read says was true at that time.
+        let now = Instant::now();
+        let known = lock(&self.0.trusted).get(&hash).copied();
+        let opened = match known {
+            Some((opened, until)) if now < until => Some(opened),
+            _ => {
+                let opened = workspaces::open(&mut *pool.acquire().await?, key).await?;
+                self.remember(hash, opened, now);
+                opened
+            }
+        };
+        if let Some(opened) = opened {
+            lock(&self.0.used).insert(opened.key_id, Utc::now());
+        }
+        Ok(opened)
+    }
+
+    fn remember(&self, hash: [u8; 32], opened: Option<Opened>, now: Instant) {
+        let mut trusted = lock(&self.0.trusted);
+        if trusted.len() >= MAX_TRUSTED {
+            trusted.retain(|_, (_, until)| now < *until);
+        }
+        match opened {
+            Some(opened) if trusted.len() < MAX_TRUSTED => trusted.insert(hash, (opened, now + TRUSTED)),
+            _ => trusted.remove(&hash),
+        };
+    }
+
+    /// Writes when keys were last used, in one statement for all of them.
+    pub async fn flush(&self, pool: &PgPool) {
+        let used: Vec<_> = std::mem::take(&mut *lock(&self.0.used)).into_iter().collect();
+        if used.is_empty() {
+            return;
+        }
+        let written = async { workspaces::touch_keys(&mut *pool.acquire().await?, &used).await };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "when keys were last used is not written yet");
+            let mut later = lock(&self.0.used);
+            for (key_id, at) in used {
+                later.entry(key_id).or_insert(at);
+            }
+        }
+    }
+}
+
+/// The maps are whole even if a thread died while it held the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,211 @@
+//! The command line: the server, the migrations, and the keys to it all.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use chrono::{DateTime, Utc};
+use clap::{Parser, Subcommand};
+use shared::config::Settings;
+use shared::fields::Field;
+use shared::workspaces::{self, ApiKey, Workspace};
+use shared::{Error, db, telemetry};
+use sqlx::{Connection, PgConnection};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+use crate::{AppState, serve};
+
+/// The CRM's HTTP API and its administration.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// A file of settings, laid over the built-in ones; also CRM_CONFIG.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API (what happens without a command).
+    Serve,
+    /// Bring the database's schema up to this version; safe to run several times, and at once.
+    Migrate,
+    /// Workspaces, each with its own records.
+    #[command(subcommand)]
+    Workspaces(WorkspaceCommand),
+    /// API keys, each opening one workspace.
+    #[command(subcommand)]
+    Keys(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkspaceCommand {
+    /// Make a workspace and print its id.
+    Create {
+        /// A name that no other workspace has.
+        name: String,
+    },
+    /// Print every workspace.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it, this once.
+    Create {
+        /// The workspace it opens.
+        #[arg(long, value_name = "NAME_OR_ID")]
+        workspace: String,
+        /// What it is for.
+        #[arg(long)]
+        name: String,
+        /// When it stops opening: 2030-12-31 or 2030-12-31T12:00:00Z.
+        #[arg(long, value_name = "DATE_OR_TIMESTAMP", value_parser = parse_time)]
+        expires: Option<DateTime<Utc>>,
+    },
+    /// Print the keys of a workspace.
+    List {
+        /// The workspace they open.
+        #[arg(long, value_name = "NAME_OR_ID")]
+        workspace: String,
+    },
+    /// Take a key back; it stops opening within a second.
+    Revoke {
+        /// The key's id, as `keys list` prints it.
+        key_id: Uuid,
+    },
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::from_text(text.trim()).map_err(|fault| fault.message.into_owned())
+}
+
+impl Cli {
+    /// Does what the command says. The error is one sentence for people.
+    ///
+    /// # Errors
+    /// Wrong settings, a database that is away, a name that is taken or unknown.
+    pub async fn run(self) -> Result<()> {
+        let settings = Settings::load(self.config.as_deref())?;
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => run_server(settings).await,
+            Command::Migrate => db::migrate(&settings.database).await.map_err(sentence),
+            Command::Workspaces(command) => command.run(&mut connect(&settings).await?).await,
+            Command::Keys(command) => command.run(&mut connect(&settings).await?).await,
+        }
+    }
+}
+
+async fn run_server(settings: Settings) -> Result<()> {
+    telemetry::start(&settings.log)?;
+    let address = settings.api.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| anyhow!("cannot listen on {address}: {error}"))?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told_to_stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    serve::serve(AppState::new(settings).map_err(sentence)?, listener, told_to_stop).await
+}
+
+async fn connect(settings: &Settings) -> Result<PgConnection> {
+    let connected = PgConnection::connect(&settings.database.url).await;
+    let mut connection = connected.map_err(|error| sentence(error.into()))?;
+    if !db::pending_migrations(&mut connection).await.map_err(sentence)?.is_empty() {
+        bail!("the database's schema is not up to date; run crm-api migrate first");
+    }
+    Ok(connection)
+}
+
+impl WorkspaceCommand {
+    async fn run(self, connection: &mut PgConnection) -> Result<()> {
+        match self {
+            Self::Create { name } => {
+                let workspace = workspaces::create(connection, &name).await.map_err(|error| match error {
+                    Error::Conflict(_) => anyhow!("there is a workspace {name:?} already"),
+                    error => sentence(error),
+                })?;
+                println!("{}", workspace.id);
+            }
+            Self::List => {
+                for Workspace { id, name, created_at } in workspaces::list(connection).await.map_err(sentence)? {
+                    println!("{id}  {}  {name}", day(created_at));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KeyCommand {
+    async fn run(self, connection: &mut PgConnection) -> Result<()> {
+        match self {
+            Self::Create { workspace, name, expires } => {
+                if expires.is_some_and(|at| at <= Utc::now()) {
+                    bail!("a key cannot expire in the past");
+                }
+                let workspace = find_workspace(connection, &workspace).await?;
+                let (key, stored) =
+                    workspaces::create_key(connection, workspace.id, &name, expires).await.map_err(sentence)?;
+                println!("{}", key.reveal());
+                eprintln!(
+                    "This key opens the workspace {:?}. It is shown this once; its id is {}.",
+                    workspace.name, stored.id
+                );
+            }
+            Self::List { workspace } => {
+                let workspace = find_workspace(connection, &workspace).await?;
+                for key in workspaces::list_keys(connection, workspace.id).await.map_err(sentence)? {
+                    println!("{}", describe(&key));
+                }
+            }
+            Self::Revoke { key_id } => {
+                let key = workspaces::revoke_key(connection, key_id).await.map_err(|error| match error {
+                    Error::NotFound => anyhow!("there is no key with the id {key_id}"),
+                    error => sentence(error),
+                })?;
+                println!("{}", describe(&key));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn find_workspace(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
+    workspaces::get(connection, id_or_name).await.map_err(|error| match error {
+        Error::NotFound => anyhow!("there is no workspace {id_or_name:?}"),
+        error => sentence(error),
+    })
+}
+
+fn describe(key: &ApiKey) -> String {
+    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", day(at)));
+    let state = match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {}", day(at)),
+        (None, Some(at)) if at <= Utc::now() => format!("expired {}", day(at)),
+        (None, Some(at)) => format!("expires {}", day(at)),
+        (None, None) => "valid".to_owned(),
+    };
+    format!("{}  {}…  made {}  {used}  {state}  {}", key.id, key.prefix, day(key.created_at), key.name)
+}
+
+fn day(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d").to_string()
+}
+
+/// What went wrong, for a person at a terminal.
+fn sentence(error: Error) -> anyhow::Error {
+    match error {
+        Error::Unavailable(cause) => anyhow!("the database cannot be reached: {cause}"),
+        Error::Invalid(faults) => {
+            let faults: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
+            anyhow!("{}", faults.join(", "))
+        }
+        error => anyhow!("{error}"),
+    }
+}

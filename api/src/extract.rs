@@ -1,0 +1,139 @@
+//! What handlers take from a request, with faults in the form of the contract.
+
+mod json;
+
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
+use shared::error::FieldError;
+use shared::fields::Field;
+use shared::object::Object;
+use uuid::Uuid;
+
+use crate::AppState;
+use crate::respond::{Problem, Result, is_stalled};
+
+/// The ids in a path, in their order: `Path([lead_id]): Path`, or `Path([a, b]): Path<2>`.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<const N: usize = 1>(pub [Uuid; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Path<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+        let mut errors = Vec::new();
+        let mut ids = Vec::with_capacity(N);
+        for (name, text) in &parameters {
+            match Uuid::from_text(text) {
+                Ok(id) => ids.push(id),
+                Err(fault) => errors.push(fault.of(name)),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors));
+        }
+        ids.try_into().map(Self).map_err(|_| Problem::internal("the path has another number of ids than its handler"))
+    }
+}
+
+/// The query string as decoded pairs, in their order.
+#[derive(Debug, Clone)]
+pub struct Query(pub Vec<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let (mut pairs, mut errors) = (Vec::new(), Vec::new());
+        let text = parts.uri.query().unwrap_or_default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (decode(name), decode(value)) {
+                (Some(name), Some(value)) => pairs.push((name, value)),
+                _ => errors.push(FieldError::new(name, "invalid", "is not percent-encoded UTF-8")),
+            }
+        }
+        if errors.is_empty() { Ok(Self(pairs)) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
+/// `None` for a `%` without two digits, and for bytes that are not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let is_encoded = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_encoded) {
+        return None;
+    }
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(Into::into)
+}
+
+/// No query string: a route that knows no parameters refuses any, by name.
+#[derive(Debug, Clone, Copy)]
+pub struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let Query(pairs) = Query::from_request_parts(parts, state).await?;
+        let unknown = |(name, _)| FieldError::new(name, "unknown", "is not a known parameter");
+        let errors: Vec<FieldError> = pairs.into_iter().map(unknown).collect();
+        if errors.is_empty() { Ok(Self) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
+/// A JSON object as the body, to be read field by field.
+#[derive(Debug)]
+pub struct JsonObject(pub Object);
+
+impl FromRequest<AppState> for JsonObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        if !is_json(request.headers()) {
+            return Err(Problem::unsupported("application/json"));
+        }
+        let body = read(request, state.settings.api.max_body_bytes).await?;
+        json::object(&body).map(Object::new).map(Self).map_err(Problem::invalid)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(Problem::too_large());
+    }
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
+        Err(error) if is_stalled(&*error) => Err(Problem::stalled()),
+        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "Request body broke off")),
+    }
+}
+
+/// A request that takes no body, though many clients send `{}` or nothing with it.
+#[derive(Debug, Clone, Copy)]
+pub struct NoBody;
+
+impl FromRequest<AppState> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        let body = read(request, state.settings.api.max_body_bytes).await?;
+        if !body.trim_ascii().is_empty() {
+            Object::new(json::object(&body).map_err(Problem::invalid)?).finish()?;
+        }
+        Ok(Self)
+    }
+}

@@ -1,0 +1,90 @@
+//! The HTTP API: it reads and writes rows, and turns long work into jobs.
+//!
+//! A request passes, from the outside in: [`observe`] (request id, log, metrics, panics), routing,
+//! [`auth`] (everything under `/dev/crm`), the limits of its kind of route, and its handler, which
+//! takes its input through [`extract`] and answers through [`respond`].
+
+pub mod auth;
+pub mod cli;
+pub mod extract;
+pub mod lists;
+pub mod observe;
+pub mod respond;
+pub mod routes;
+pub mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use shared::config::Settings;
+use shared::db;
+use shared::doorbell::Doorbell;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
+
+/// What handlers share. Cloning it gives another handle on the same things.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// Connections to the database.
+    pub pool: PgPool,
+    /// The settings of the process.
+    pub settings: Arc<Settings>,
+    /// Wakes workers after a commit.
+    pub doorbell: Doorbell,
+    /// The API keys that were seen lately.
+    pub keys: auth::Keys,
+    /// Cancelled when the process is told to stop: answers without an end of their own end then.
+    pub stopping: CancellationToken,
+}
+
+impl AppState {
+    /// The state of a process with these settings. Must be called within a Tokio runtime; the
+    /// database need not be there yet.
+    ///
+    /// # Errors
+    /// [`shared::Error::Internal`] for a database URL that is none.
+    pub fn new(settings: Settings) -> shared::Result<Self> {
+        let pool = db::pool(&settings.database, "crm-api")?;
+        Ok(Self {
+            doorbell: Doorbell::new(pool.clone()),
+            pool,
+            settings: Arc::new(settings),
+            keys: auth::Keys::default(),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
+
+impl AppState {
+    /// A connection, for a request that needs no transaction.
+    ///
+    /// # Errors
+    /// [`shared::Error::Unavailable`] when the database is away.
+    pub async fn connection(&self) -> shared::Result<PoolConnection<Postgres>> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// A transaction; without a commit nothing of it happened.
+    ///
+    /// # Errors
+    /// [`shared::Error::Unavailable`] when the database is away.
+    pub async fn begin(&self) -> shared::Result<Transaction<'static, Postgres>> {
+        Ok(self.pool.begin().await?)
+    }
+}
+
+/// Everything under this path needs a key, whether it exists or not.
+const CRM: &str = "/dev/crm";
+
+/// Every route, behind everything that holds for all requests.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .nest(CRM, routes::crm(&state))
+        .merge(routes::health::router())
+        .fallback(respond::not_found)
+        .layer(from_fn_with_state(state.clone(), auth::require_key))
+        .layer(from_fn(observe::observe))
+        .with_state(state)
+}

@@ -1,0 +1,103 @@
+//! Around every request: its id, its line in the log, its count in the metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use shared::workspaces::Opened;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::respond::{self, Problem};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Heads beyond this are answered with 431; they would only fill the memory.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const DURATION: &str = "crm_http_request_duration_seconds";
+
+/// The id of a request, in its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct RequestId(pub String);
+
+/// Gives a request its id, and answers for it whatever happens inside.
+pub async fn observe(mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = request_id(request.headers());
+    let method = known(request.method());
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = id);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let head_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let answer = async {
+        if head_bytes + request.uri().path().len() > MAX_HEAD_BYTES {
+            return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers too large")
+                .into_response();
+        }
+        let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
+    };
+    let answer = answer.instrument(span.clone()).await;
+    let _in_span = span.enter();
+    let mut answer = respond::finish(answer, &id);
+    record(method, &route, &answer, begun.elapsed());
+    if let Ok(id) = HeaderValue::try_from(id) {
+        answer.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    answer
+}
+
+/// The caller's id if it is a sane one: it goes into logs and headers as it is.
+fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Methods can be any word; a label of a metric must not.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
+}
+
+/// The line in the log names the route, not the path or the query: those may hold personal data.
+fn record(method: &'static str, route: &str, answer: &Response, took: Duration) {
+    let status = answer.status().as_u16();
+    let ms = took.as_millis() as u64;
+    let workspace_id = answer.extensions().get::<Opened>().map(|opened| tracing::field::display(opened.workspace_id));
+    if route.starts_with("/dev/crm") || status >= 400 {
+        tracing::info!(method, route, status, ms, workspace_id, "answered");
+    } else {
+        tracing::debug!(method, route, status, ms, "answered");
+    }
+    metrics::counter!("crm_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string())
+        .increment(1);
+    metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned()).record(took);
+}
+
+/// The metrics of the process, started on first use: there can be only one recorder in a process.
+///
+/// # Errors
+/// Only if something else in the process records metrics already.
+pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = METRICS.get() {
+        return Ok(handle);
+    }
+    let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &buckets)?
+        .install_recorder();
+    match handle {
+        Ok(handle) => Ok(METRICS.get_or_init(|| handle)),
+        // Another thread was faster.
+        Err(error) => METRICS.get().ok_or(error),
+    }
+}

@@ -1,0 +1,186 @@
+//! Answers: the one place where errors become responses.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::multipart::MultipartError;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::error::{Error, FieldError};
+use tower_http::timeout::TimeoutError;
+
+/// What handlers return.
+pub type Result<T = Response, E = Problem> = std::result::Result<T, E>;
+
+/// An answer that is not what the caller hoped for, with the reason for people.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    message: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    /// For the log only.
+    detail: Option<Arc<str>>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// What the log of a 500 says, on its way there.
+#[derive(Clone)]
+struct Detail(Arc<str>);
+
+impl Problem {
+    /// A problem that is told by its status and a sentence.
+    pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into(), errors: Vec::new(), detail: None }
+    }
+
+    /// 400 for the caller's input.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "Invalid request parameters") }
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Invalid or missing API key")
+    }
+
+    /// 404.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Resource not found")
+    }
+
+    /// 408: the caller stopped sending.
+    pub fn stalled() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time")
+    }
+
+    /// 413.
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large")
+    }
+
+    /// 415.
+    pub fn unsupported(expected: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
+    }
+
+    /// 500. The detail goes to the log and never to the caller.
+    pub fn internal(detail: impl Into<Arc<str>>) -> Self {
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+        Self { detail: Some(detail.into()), ..problem }
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "Resource already exists"),
+            Error::Invalid(errors) => Self::invalid(errors),
+            Error::Unavailable(_) | Error::Repeat(_) => {
+                tracing::warn!(%error, "answered with 503");
+                Self::unavailable("Service temporarily unavailable")
+            }
+            Error::Superseded | Error::Internal(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<MultipartError> for Problem {
+    /// An upload ends early in many ways; which one it was stands at the bottom of the error.
+    fn from(error: MultipartError) -> Self {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Self::too_large()
+        } else if is_stalled(&error) {
+            Self::stalled()
+        } else {
+            Self::invalid(vec![FieldError::new("body", "malformed", format!("is not a whole multipart form: {error}"))])
+        }
+    }
+}
+
+/// Whether reading a body failed because nothing came for too long.
+pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<TimeoutError>() || error.source().is_some_and(is_stalled)
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body { message: &self.message, errors: &self.errors, request_id: None };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some((name, value)) = match self.status {
+            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            // The rest of the body is not waited for.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => Some((CONNECTION, "close")),
+            _ => None,
+        } {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(detail) = self.detail {
+            response.extensions_mut().insert(Detail(detail));
+        }
+        response
+    }
+}
+
+/// The fallback of routers.
+pub async fn not_found() -> Problem {
+    Problem::not_found()
+}
+
+/// `201` with the record and where it is found from now on.
+pub fn created(location: &str, record: &impl Serialize) -> Result {
+    located(StatusCode::CREATED, location, record)
+}
+
+/// `202` with the job and where it is followed.
+pub fn accepted(job: &shared::jobs::Job) -> Result {
+    located(StatusCode::ACCEPTED, &format!("/dev/crm/jobs/{}", job.id), job)
+}
+
+fn located(status: StatusCode, location: &str, record: &impl Serialize) -> Result {
+    let location = HeaderValue::from_str(location).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok((status, [(LOCATION, location)], Json(record)).into_response())
+}
+
+/// The last touch of every answer: errors are JSON, whoever made them, and a 500 is logged with its
+/// detail and tells the caller nothing but the request's id.
+pub(crate) fn finish(response: Response, request_id: &str) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        let detail = response.extensions().get::<Detail>().map_or("", |Detail(detail)| detail);
+        tracing::error!(detail, "answered with 500");
+        replace_body(response, "Internal server error", Some(request_id))
+    } else if (status.is_client_error() || status.is_server_error()) && !is_json {
+        replace_body(response, status.canonical_reason().unwrap_or("Error"), None)
+    } else {
+        response
+    }
+}
+
+/// Keeps the headers, such as `Allow` of a 405.
+fn replace_body(response: Response, message: &str, request_id: Option<&str>) -> Response {
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(CONTENT_TYPE);
+    let body = Json(Body { message, errors: &[], request_id }).into_response();
+    (head.status, head.headers, body).into_response()
+}

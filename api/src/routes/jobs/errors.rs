@@ -1,0 +1,112 @@
+//! The rows a job refused, as JSON, or as CSV that can be mended and imported again.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, VARY};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::stream;
+use shared::Error;
+use shared::imports::{self, RefusedRow};
+use uuid::Uuid;
+
+use crate::AppState;
+use crate::auth::Caller;
+use crate::extract::{NoQuery, Path};
+use crate::respond::Result;
+
+/// How many rows are read at once. Between two pages no connection is held.
+const PAGE: i64 = 500;
+const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
+
+/// All refused rows, in the order of the file. The first page is read before the answer begins, so
+/// a job that does not exist is a 404.
+pub(super) async fn errors(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path([id]): Path,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result {
+    let rows = Rows { state, workspace_id: caller.workspace_id, job_id: id };
+    let first = rows.behind(0).await?;
+    Ok(if wants_csv(&headers) {
+        let name = format!("attachment; filename=\"job-{id}-errors.csv\"");
+        let heads = [(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (VARY, "accept")];
+        (heads, [(CONTENT_DISPOSITION, name)], rows.written(first, csv_page)).into_response()
+    } else {
+        ([(CONTENT_TYPE, "application/json"), (VARY, "accept")], rows.written(first, json_page)).into_response()
+    })
+}
+
+fn wants_csv(headers: &HeaderMap) -> bool {
+    let kinds =
+        headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).flat_map(|accept| accept.split(','));
+    kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/csv"))
+}
+
+/// The refused rows of a job.
+struct Rows {
+    state: AppState,
+    workspace_id: Uuid,
+    job_id: Uuid,
+}
+
+/// Some of them, and what the file's columns were called.
+type Page = (Vec<String>, Vec<RefusedRow>);
+
+/// Writes a page; the first one, the last one, or one that is both begins or ends the whole.
+type Write = fn(&Page, first: bool, last: bool) -> shared::Result<Vec<u8>>;
+
+impl Rows {
+    async fn behind(&self, line: i64) -> shared::Result<Page> {
+        imports::refused(&mut *self.state.connection().await?, self.workspace_id, self.job_id, line, PAGE).await
+    }
+
+    fn written(self, first: Page, write: Write) -> Body {
+        let start = Some((self, first, true));
+        Body::from_stream(stream::try_unfold(start, move |rest| async move {
+            let Some((rows, page, first)) = rest else { return Ok::<_, Error>(None) };
+            let next = match page.1.last() {
+                Some(last) if page.1.len() == PAGE as usize => Some(rows.behind(last.line).await?),
+                _ => None,
+            };
+            let piece = Bytes::from(write(&page, first, next.is_none())?);
+            Ok(Some((piece, next.map(|next| (rows, next, false)))))
+        }))
+    }
+}
+
+fn json_page((_, rows): &Page, first: bool, last: bool) -> shared::Result<Vec<u8>> {
+    let mut json = if first { b"[".to_vec() } else { Vec::new() };
+    for (i, row) in rows.iter().enumerate() {
+        if i > 0 || !first {
+            json.push(b',');
+        }
+        serde_json::to_writer(&mut json, row)?;
+    }
+    if last {
+        json.push(b']');
+    }
+    Ok(json)
+}
+
+/// The original columns, then the fault. Cells beyond the header stand behind all that: there is no
+/// column they could be in, which is why their row was refused.
+fn csv_page((headers, rows): &Page, first: bool, _: bool) -> shared::Result<Vec<u8>> {
+    let mut csv = csv::WriterBuilder::new().flexible(true).terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let wrong = |error: csv::Error| Error::internal(error);
+    if first {
+        csv.write_record(headers.iter().map(String::as_str).chain(FAULT_COLUMNS)).map_err(wrong)?;
+    }
+    for row in rows {
+        let line = row.line.to_string();
+        let (cells, beyond) = row.cells.split_at(row.cells.len().min(headers.len()));
+        let missing = std::iter::repeat_n("", headers.len() - cells.len());
+        let fault = [line.as_str(), &row.field, &row.code, &row.message];
+        let cells = cells.iter().map(String::as_str).chain(missing).chain(fault);
+        csv.write_record(cells.chain(beyond.iter().map(String::as_str))).map_err(wrong)?;
+    }
+    csv.into_inner().map_err(|error| Error::internal(error.to_string()))
+}

@@ -1,0 +1,65 @@
+//! A job as it goes, told by server-sent events.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::{Stream, StreamExt, stream};
+use shared::Error;
+use shared::jobs::{self, Job};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::AppState;
+use crate::auth::Caller;
+use crate::extract::{NoQuery, Path};
+use crate::respond::Result;
+
+/// How often the job is looked at. Between two looks no connection is held.
+const POLL: Duration = Duration::from_millis(300);
+
+/// `progress` with the job at once and after each change, `end` when it has ended.
+pub(super) async fn events(State(state): State<AppState>, caller: Caller, Path([id]): Path, _: NoQuery) -> Result {
+    let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    // A process that stops ends the stream without `end`: the client comes again, elsewhere.
+    let stopping = state.stopping.clone().cancelled_owned();
+    let told = changes(state, caller.workspace_id, job).flat_map(|job| stream::iter(tell(&job)));
+    Ok(Sse::new(told.take_until(stopping)).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// The job as it is, and then each time it has changed, until it has ended.
+fn changes(state: AppState, workspace_id: Uuid, job: Job) -> impl Stream<Item = Job> {
+    let later = stream::unfold(job.clone(), move |known| {
+        let state = state.clone();
+        async move {
+            let job = changed(&state, workspace_id, &known).await?;
+            Some((job.clone(), job))
+        }
+    });
+    stream::once(ready(job)).chain(later)
+}
+
+/// Waits until a job is not what is known of it; `None` if that will never be.
+async fn changed(state: &AppState, workspace_id: Uuid, known: &Job) -> Option<Job> {
+    while !known.status.is_finished() {
+        sleep(POLL).await;
+        let found = async { jobs::get(&mut *state.connection().await?, workspace_id, known.id).await };
+        match found.await {
+            Ok(job) if job == *known => {}
+            Ok(job) => return Some(job),
+            Err(Error::NotFound) => return None,
+            // The database is away: the job is looked at again when it is back.
+            Err(error) => tracing::debug!(%error, "a job cannot be looked at"),
+        }
+    }
+    None
+}
+
+fn tell(job: &Job) -> Vec<std::result::Result<Event, Infallible>> {
+    let names = if job.status.is_finished() { &["progress", "end"][..] } else { &["progress"] };
+    let event = |name: &&str| Event::default().event(name).json_data(job).unwrap_or_default();
+    names.iter().map(event).map(Ok).collect()
+}
