@@ -38,7 +38,9 @@ CREATE TABLE jobs (
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05);
 
 -- What is due: one workspace after the other, so that a claim can give each its turn.
-CREATE INDEX jobs_due_idx ON jobs (queue, workspace_id, run_at, id) WHERE status = 'queued';
+CREATE INDEX jobs_due_idx ON jobs (queue, workspace_id, run_at, id) WHERE status = 'queued' AND crashes = 0;
+-- What is due and may have killed its process. Nearly always empty; claimed one by one, to run alone.
+CREATE INDEX jobs_suspect_idx ON jobs (crashes, run_at) WHERE status = 'queued' AND crashes > 0;
 -- What is held. By lease_until and not by status: a statement that names the status would be lured
 -- here by the planner after ANALYZE, and walk all leases for each job it finishes.
 CREATE INDEX jobs_lease_idx ON jobs (lease_until) WHERE lease_until IS NOT NULL;

@@ -374,7 +374,7 @@ pub async fn prune(connection: &mut PgConnection, keep: Duration, limit: i64) ->
 }
 
 /// How much waits in a queue and how much is held, for operators.
-#[derive(Debug, FromRow)]
+#[derive(Debug, Clone, FromRow)]
 pub struct Depth {
     /// The queue.
     pub queue: String,
@@ -394,7 +394,9 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
     Ok(sqlx::query_as(
         "SELECT queue, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'running') AS running,
              coalesce(greatest(extract(epoch FROM now() - min(run_at) FILTER (WHERE status = 'queued')), 0), 0)::float8 AS oldest_due_s
-         FROM (SELECT queue, status, run_at FROM jobs WHERE status = 'queued'
+         FROM (SELECT queue, status, run_at FROM jobs WHERE status = 'queued' AND crashes = 0
+               UNION ALL
+               SELECT queue, status, run_at FROM jobs WHERE status = 'queued' AND crashes > 0
                UNION ALL
                SELECT queue, status, run_at FROM jobs WHERE lease_until IS NOT NULL) AS unfinished
          GROUP BY queue",

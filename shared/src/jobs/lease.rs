@@ -26,7 +26,7 @@ pub const MAX_CRASHES: i16 = 5;
 pub const MAX_FAILURES: i16 = 8;
 
 /// The right to write for a job: its id and the attempt under which it was claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromRow)]
 pub struct Lease {
     /// The job.
     pub id: Uuid,
@@ -60,12 +60,6 @@ impl Claimed {
     pub fn lease(&self) -> Lease {
         Lease { id: self.id, attempt: self.attempt }
     }
-
-    /// Whether the job's process died last time: it must run alone then, so that a job that kills
-    /// its process takes no other with it, and is found.
-    pub fn must_run_alone(&self) -> bool {
-        self.crashes > 0
-    }
 }
 
 /// The statement of [`claim`]; its plan is tested.
@@ -73,12 +67,16 @@ impl Claimed {
 /// `active` is a loose index scan: one probe of the index for each workspace with queued jobs. Each
 /// of them gets an equal share of the batch, so a workspace with a million jobs delays no other by
 /// more than one batch. When there are more workspaces than places, chance decides each time.
+///
+/// Jobs whose process died are left out: [`claim_suspect`] takes them one by one.
 pub const CLAIM: &str = "
     WITH RECURSIVE active (workspace_id) AS (
-        (SELECT workspace_id FROM jobs WHERE queue = $1 AND status = 'queued' ORDER BY workspace_id LIMIT 1)
+        (SELECT workspace_id FROM jobs
+         WHERE queue = $1 AND status = 'queued' AND crashes = 0
+         ORDER BY workspace_id LIMIT 1)
         UNION ALL
         SELECT (SELECT workspace_id FROM jobs
-                WHERE queue = $1 AND status = 'queued' AND workspace_id > active.workspace_id
+                WHERE queue = $1 AND status = 'queued' AND crashes = 0 AND workspace_id > active.workspace_id
                 ORDER BY workspace_id LIMIT 1)
         FROM active WHERE workspace_id IS NOT NULL
     ), turn AS (
@@ -92,7 +90,8 @@ pub const CLAIM: &str = "
     WHERE id = ANY (ARRAY(
         SELECT due.id FROM turn CROSS JOIN LATERAL (
             SELECT id FROM jobs
-            WHERE queue = $1 AND status = 'queued' AND workspace_id = turn.workspace_id AND run_at <= now()
+            WHERE queue = $1 AND status = 'queued' AND crashes = 0
+                AND workspace_id = turn.workspace_id AND run_at <= now()
             ORDER BY run_at, id LIMIT turn.share FOR UPDATE SKIP LOCKED
         ) AS due
         LIMIT $2
@@ -110,6 +109,30 @@ pub async fn claim(connection: &mut PgConnection, queue: &str, limit: i64) -> Re
     Ok(claimed)
 }
 
+/// The statement of [`claim_suspect`]; its plan is tested.
+pub const CLAIM_SUSPECT: &str = "
+    UPDATE jobs
+    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $2),
+        started_at = coalesce(started_at, now())
+    WHERE id = (
+        SELECT id FROM jobs
+        WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
+        ORDER BY crashes, run_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, payload, request_id";
+
+/// Claims one due job whose process died while it ran the job, if there is any in these queues.
+///
+/// Such a job must run alone in its process, so that it takes no other with it if it is the cause.
+/// The one with the fewest deaths comes first: of several that ran in the dead process, those that
+/// are innocent get on, and are beyond suspicion, before the guilty one is tried again.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn claim_suspect(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
+    Ok(sqlx::query_as(CLAIM_SUSPECT).bind(queues).bind(LEASE.as_secs_f64()).fetch_optional(connection).await?)
+}
+
 /// The statement of [`renew`]; its plan is tested.
 ///
 /// A lease that ran out is still renewed while nobody has taken the job. The status stands in SET
@@ -118,17 +141,20 @@ pub const RENEW: &str = "
     UPDATE jobs SET lease_until = CASE WHEN status = 'running' THEN now() + make_interval(secs => $3) END
     FROM unnest($1::uuid[], $2::integer[]) AS mine (id, attempt)
     WHERE jobs.id = mine.id AND jobs.attempt = mine.attempt
-    RETURNING jobs.id";
+    RETURNING jobs.id, jobs.attempt";
 
-/// Renews leases, all in one statement, and returns the ids of the jobs that are still held. The
-/// others were cancelled or taken over: their handlers must stop.
+/// Renews leases, all in one statement, and returns those that are still held. The others were
+/// cancelled or taken over: their handlers must stop.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away; nothing is known about the leases then.
-pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Uuid>> {
+pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Lease>> {
+    // Rows are locked in the order of their ids, here and in `finish`, so that the two never deadlock.
+    let mut leases = leases.to_vec();
+    leases.sort_unstable();
     let ids: Vec<Uuid> = leases.iter().map(|lease| lease.id).collect();
     let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
-    Ok(sqlx::query_scalar(RENEW).bind(ids).bind(attempts).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
+    Ok(sqlx::query_as(RENEW).bind(ids).bind(attempts).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
 }
 
 /// Records the progress of a step, as the last statement of the step's transaction.
@@ -195,6 +221,8 @@ pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -
     let (mut ids, mut attempts, mut statuses) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     let (mut results, mut errors) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let (mut failures, mut delays) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let mut ended: Vec<&(Lease, Outcome)> = ended.iter().collect();
+    ended.sort_unstable_by_key(|(lease, _)| *lease);
     for (lease, outcome) in ended {
         let (status, result, error, failure, delay) = match outcome {
             Outcome::Succeeded(result) => (JobStatus::Succeeded, result.as_ref(), None, 0_i16, Duration::ZERO),
