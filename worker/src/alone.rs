@@ -1,0 +1,119 @@
+//! Jobs whose process died run alone in their process the next time.
+//!
+//! Nobody knows whether such a job killed its process or only happened to run in it. So it is
+//! claimed by itself; everything that waits here is handed back, everything that runs here ends or
+//! comes to the end of its step, and only then it starts. As soon as it has committed a step, or
+//! after half a minute, it is an ordinary job again. If it kills the process after all, it takes the
+//! fewest others with it; and since of several suspects the one with the fewest deaths goes first,
+//! those others get on before the guilty one can take them along again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::jobs::{self, Claimed, Outcome};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
+
+use crate::backend::Buffer;
+use crate::claim::{self, Held, POLL_EVERY, Queue};
+use crate::process::{Process, jittered};
+use crate::run::UNKNOWN_KIND_PAUSE;
+
+/// For how long a job that commits no step has the process for itself at most.
+const AT_MOST: Duration = Duration::from_secs(30);
+
+/// Jobs at work hold it together, or one holds it alone. Who waits to be alone comes before all who
+/// ask later.
+#[derive(Default)]
+pub(crate) struct Gate {
+    lock: Arc<RwLock<()>>,
+    /// Rung when this process has rescued jobs.
+    pub rescued: Notify,
+}
+
+impl Gate {
+    /// Waits until no job has the process for itself.
+    pub async fn pass(&self) -> Pass {
+        Pass::Together { _guard: self.lock.clone().read_owned().await }
+    }
+}
+
+/// A job's right to be at work.
+pub(crate) enum Pass {
+    /// None yet, or between two steps.
+    None,
+    /// Beside others.
+    Together { _guard: OwnedRwLockReadGuard<()> },
+    /// Alone, until this is dropped.
+    Alone { _until: oneshot::Sender<()> },
+}
+
+impl Pass {
+    /// Lets a job that waits to be alone go first. One that is alone stays so.
+    pub async fn renew(&mut self, gate: &Gate) {
+        if !matches!(self, Self::Alone { .. }) {
+            *self = Self::None;
+            *self = gate.pass().await;
+        }
+    }
+
+    /// A step was committed: the job is beyond suspicion, and need not be alone any more.
+    pub fn get_on(&mut self) {
+        if matches!(self, Self::Alone { .. }) {
+            *self = Self::None;
+        }
+    }
+}
+
+/// Claims suspects, one after the other, and lets each be alone.
+pub(crate) async fn run_suspects(process: Arc<Process>, buffer: Arc<Buffer>) {
+    let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
+    while !process.stopping.is_cancelled() {
+        let suspect = process.upkeep(async |connection| jobs::claim_suspect(connection, &queues).await).await;
+        if let Ok(Some(suspect)) = suspect {
+            run_alone(&process, &buffer, suspect).await;
+            continue;
+        }
+        tokio::select! {
+            () = process.stopping.cancelled() => (),
+            () = process.gate.rescued.notified() => (),
+            () = tokio::time::sleep(jittered(POLL_EVERY)) => (),
+        }
+    }
+}
+
+/// Starts a suspect as soon as it is alone, and returns when it need not be alone any more.
+async fn run_alone(process: &Process, buffer: &Buffer, claimed: Claimed) {
+    let lease = claimed.lease();
+    let Some(queue) = queue_of(process, &claimed) else {
+        tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
+        return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+    };
+    let slot = queue.slot();
+    let hold = process.leases.hold(lease);
+    let alone = tokio::select! {
+        alone = process.gate.lock.write() => alone,
+        () = hold.lost.cancelled() => return,
+        () = process.stopping.cancelled() => {
+            drop(hold);
+            return process.acks.send(lease, Outcome::Snooze(Duration::ZERO)).await;
+        }
+    };
+    for queue in &process.queues {
+        claim::hand_back(process, queue.name, &queue.buffer).await;
+    }
+    tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "a job whose process died runs alone");
+    let (until, beyond_suspicion) = oneshot::channel();
+    buffer.push([Held { claimed, hold, slot, pass: Pass::Alone { _until: until } }]);
+    tokio::select! {
+        // The sender is dropped, nothing is ever sent.
+        _ = beyond_suspicion => (),
+        () = tokio::time::sleep(AT_MOST) => (),
+        () = process.stopping.cancelled() => claim::hand_back(process, "suspects", buffer).await,
+    }
+    drop(alone);
+}
+
+fn queue_of<'a>(process: &'a Process, claimed: &Claimed) -> Option<&'a Arc<Queue>> {
+    let kind = process.tasks.get(&claimed.kind)?;
+    process.queues.iter().find(|queue| queue.name == kind.queue)
+}

@@ -1,0 +1,188 @@
+//! Claiming: one task for each queue takes due jobs from the ledger, as many as there is room for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use shared::jobs::{self, Claimed, Lease, Outcome};
+use shared::{Error, Result};
+use tokio::sync::Notify;
+
+use crate::acks;
+use crate::alone::Pass;
+use crate::backend::Buffer;
+use crate::leases::Hold;
+use crate::process::{Process, jittered};
+
+/// How often an idle worker looks for work that no bell was heard for.
+pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Jobs claimed ahead in one statement at most.
+const BATCH: usize = 500;
+/// Jobs that take longer than this are never claimed ahead: another process may have a free slot.
+const SHORT: Duration = Duration::from_millis(5);
+/// For how long jobs may wait in this process after their claim, as far as it can be foreseen.
+const AHEAD: Duration = Duration::from_millis(200);
+
+/// A queue as this process works on it.
+pub(crate) struct Queue {
+    pub name: &'static str,
+    pub bell: Notify,
+    pub buffer: Arc<Buffer>,
+    pub claims: AtomicU64,
+    window: Arc<Window>,
+}
+
+impl Queue {
+    pub fn new(name: &'static str, concurrency: usize) -> Self {
+        let window = Arc::new(Window { concurrency, ..Window::default() });
+        Self { name, bell: Notify::new(), buffer: Arc::default(), claims: AtomicU64::new(0), window }
+    }
+
+    /// Takes a slot, even if none is free: for a job that was claimed outside of its turn.
+    pub fn slot(&self) -> Slot {
+        Window::take(&self.window, 1);
+        Slot(self.window.clone())
+    }
+}
+
+/// How many jobs of a queue this process may hold.
+#[derive(Default)]
+struct Window {
+    concurrency: usize,
+    held: AtomicUsize,
+    /// How long handlers took of late, a moving average in nanoseconds; 0 before the first.
+    average: AtomicU64,
+    freed: Notify,
+}
+
+impl Window {
+    /// How many jobs to claim now. Each slot is free; beyond them, jobs so short that fetching them
+    /// takes longer than running them are claimed ahead: one batch waits while another runs.
+    fn room(&self) -> usize {
+        let held = self.held.load(Relaxed);
+        match self.ahead() {
+            0 => self.concurrency.saturating_sub(held),
+            ahead if held <= ahead => ahead.max(self.concurrency.saturating_sub(held)),
+            _ => 0,
+        }
+    }
+
+    fn ahead(&self) -> usize {
+        let average = u128::from(self.average.load(Relaxed));
+        if average == 0 || average > SHORT.as_nanos() {
+            return 0;
+        }
+        let foreseen = AHEAD.as_nanos() * self.concurrency as u128 / average;
+        usize::try_from(foreseen).map_or(BATCH, |foreseen| foreseen.min(BATCH))
+    }
+
+    async fn has_room(&self) -> usize {
+        loop {
+            match self.room() {
+                0 => self.freed.notified().await,
+                room => return room,
+            }
+        }
+    }
+
+    fn take(&self, slots: usize) {
+        self.held.fetch_add(slots, Relaxed);
+    }
+}
+
+/// A job's place in the window of its queue; free again when this is dropped.
+pub(crate) struct Slot(Arc<Window>);
+
+impl Slot {
+    /// Notes how long the handler took.
+    pub fn took(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let average = self.0.average.load(Relaxed);
+        // Long ones count at once: what is claimed ahead would wait behind them.
+        let next = if average == 0 || time > SHORT { nanos } else { average - average / 8 + nanos / 8 };
+        self.0.average.store(next.max(1), Relaxed);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Relaxed);
+        if self.0.room() > 0 {
+            self.0.freed.notify_one();
+        }
+    }
+}
+
+/// A claimed job on its way to its handler.
+pub(crate) struct Held {
+    pub claimed: Claimed,
+    pub hold: Hold,
+    pub slot: Slot,
+    /// The right to run, if it is there already.
+    pub pass: Pass,
+}
+
+/// Claims jobs of one queue until the process stops, then hands back what still waits.
+pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
+    loop {
+        let room = tokio::select! {
+            biased;
+            () = process.stopping.cancelled() => break,
+            room = queue.window.has_room() => room,
+            // What was claimed ahead does not get on: it was not as short as foreseen.
+            () = tokio::time::sleep(POLL_EVERY) => {
+                hand_back(&process, queue.name, &queue.buffer).await;
+                continue;
+            }
+        };
+        let pause = match claim(&process, &queue, room).await {
+            Ok(0) => POLL_EVERY,
+            Ok(_) => continue,
+            Err(error) => {
+                if !matches!(error, Error::Unavailable(_)) {
+                    tracing::error!(%error, queue = queue.name, "jobs cannot be claimed");
+                }
+                POLL_EVERY
+            }
+        };
+        tokio::select! {
+            () = process.stopping.cancelled() => break,
+            () = queue.bell.notified() => (),
+            () = tokio::time::sleep(jittered(pause)) => (),
+        }
+    }
+    hand_back(&process, queue.name, &queue.buffer).await;
+}
+
+async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
+    // Nothing is claimed while a job has the process for itself.
+    let _pass = tokio::select! {
+        pass = process.gate.pass() => pass,
+        () = process.stopping.cancelled() => return Ok(0),
+    };
+    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let claimed = process.upkeep(async |connection| jobs::claim(connection, queue.name, limit).await).await?;
+    queue.claims.fetch_add(1, Relaxed);
+    let count = claimed.len();
+    queue.window.take(count);
+    queue.buffer.push(claimed.into_iter().map(|claimed| Held {
+        hold: process.leases.hold(claimed.lease()),
+        claimed,
+        slot: Slot(queue.window.clone()),
+        pass: Pass::None,
+    }));
+    Ok(count)
+}
+
+/// Gives jobs that wait for their handler back to the ledger, as if they had never been claimed.
+pub(crate) async fn hand_back(process: &Process, queue: &str, buffer: &Buffer) {
+    let waiting = buffer.take_all();
+    if waiting.is_empty() {
+        return;
+    }
+    let leases = waiting.iter().map(|held| held.hold.lease);
+    let mut ended: Vec<(Lease, Outcome)> = leases.map(|lease| (lease, Outcome::Snooze(Duration::ZERO))).collect();
+    tracing::info!(queue, jobs = ended.len(), "claimed jobs are handed back before they began");
+    drop(waiting);
+    acks::write(process, &mut ended).await;
+}

@@ -1,0 +1,75 @@
+//! The command line of `crm-worker`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use shared::config::Settings;
+use shared::{jobs, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::tasks;
+
+/// Works through the jobs of the CRM. Start as many as you like, on any machine.
+#[derive(Debug, Parser)]
+#[command(name = "crm-worker", version)]
+struct Arguments {
+    /// A file of settings that override the built-in ones.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The queues to work on, separated by commas; all if not given.
+    #[arg(long, value_name = "QUEUE", value_delimiter = ',')]
+    queues: Vec<String>,
+    /// How many jobs of each queue to work on at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: Option<u16>,
+}
+
+/// Runs the program until it is told to stop by SIGTERM or SIGINT. A second one ends it at once.
+///
+/// # Errors
+/// Wrong settings.
+pub async fn run() -> anyhow::Result<()> {
+    let settings = settings(Arguments::parse())?;
+    telemetry::start(&settings.log)?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(wait_for_signals(shutdown.clone())?);
+    crate::run(settings, tasks::all(), shutdown).await
+}
+
+fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    if let Some(unknown) = arguments.queues.iter().find(|queue| !jobs::QUEUES.contains(&queue.as_str())) {
+        bail!("--queues: there is no queue {unknown:?}, only {}", jobs::QUEUES.join(", "));
+    }
+    if !arguments.queues.is_empty() {
+        settings.worker.queues = arguments.queues;
+    }
+    if let Some(concurrency) = arguments.concurrency {
+        settings.worker.concurrency = concurrency.into();
+    }
+    Ok(settings)
+}
+
+/// Stops the worker at the first signal and ends the process at the second.
+///
+/// # Errors
+/// The system refuses to deliver signals.
+pub fn wait_for_signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+    Ok(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+            if first {
+                shutdown.cancel();
+            } else {
+                std::process::exit(1);
+            }
+        }
+    })
+}

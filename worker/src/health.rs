@@ -1,0 +1,99 @@
+//! What operators ask a worker over HTTP: is it alive, is it ready, what did it do?
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::jobs::{self, Depth};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use crate::metrics;
+use crate::process::Process;
+
+/// A worker that had no answer from the database for this long is not ready. It asks every 2 s.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Counting a long queue reads much of it, so not every scrape counts anew.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers until it is dropped. A port that is taken is a warning only: several workers share a
+/// machine.
+pub(crate) async fn serve(process: Arc<Process>, address: SocketAddr) {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%address, %error, "this worker goes on without /healthz and /metrics");
+            return;
+        }
+    };
+    let counted = Arc::new(Counted::default());
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (process, counted) = (process.clone(), counted.clone());
+        let answers = service_fn(move |request| {
+            let (process, counted) = (process.clone(), counted.clone());
+            async move { Ok::<_, Infallible>(answer(&process, &counted, &request).await) }
+        });
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+            // Whatever breaks the connection concerns its client only.
+            let _ = http.serve_connection(TokioIo::new(stream), answers).await;
+        });
+    }
+}
+
+async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if process.stopping.is_cancelled() => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        "/readyz" if process.pulse.since_answer().is_none_or(|since| since > READY_WITHIN) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+        }
+        "/readyz" => text(StatusCode::OK, "ok\n"),
+        "/metrics" => text(StatusCode::OK, metrics::render(process, &counted.depths(process).await)),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// The last count of the queues.
+#[derive(Default)]
+struct Counted(Mutex<Option<(Instant, Vec<Depth>)>>);
+
+impl Counted {
+    /// None while the database is away.
+    async fn depths(&self, process: &Process) -> Vec<Depth> {
+        let mut counted = self.0.lock().await;
+        match &*counted {
+            Some((when, depths)) if when.elapsed() < COUNT_EVERY => depths.clone(),
+            _ => {
+                let depths =
+                    process.upkeep(async |connection| jobs::depths(connection).await).await.unwrap_or_default();
+                *counted = Some((Instant::now(), depths.clone()));
+                depths
+            }
+        }
+    }
+}

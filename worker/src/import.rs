@@ -1,0 +1,41 @@
+//! The walk over an uploaded file that all kinds of records share.
+
+use std::sync::Arc;
+
+use shared::imports::rows::Rows;
+use shared::imports::{self, Importable, Plan};
+use shared::{Error, Result};
+use sqlx::PgPool;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use crate::task::{Done, Running, Stop};
+
+/// A chunk of the file that was read, with its number; `None` behind the last.
+type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Importable>::Changes>)>>>;
+
+/// Brings the chunks of a file in, one step each. Which chunks are left is the cursor; the next one
+/// is read while the present one is written.
+pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
+    let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
+    let plan = Arc::new(import.plan.clone());
+    let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
+    while let Some((seq, rows)) = next.await.map_err(Error::internal)?? {
+        next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
+        let mut step = job.begin().await?;
+        imports::write::<R>(&mut step, &mut import, seq, rows).await?;
+        step.commit(import.progress(), &import.result()?).await?;
+    }
+    Ok(Done::With(import.result()?))
+}
+
+fn read_ahead<R: Importable>(pool: &PgPool, plan: &Arc<Plan>, import_id: Uuid, seq: i64) -> ReadAhead<R> {
+    let (pool, plan) = (pool.clone(), plan.clone());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, import_id, seq).await? else {
+            return Ok(None);
+        };
+        let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&plan, &chunk)).await;
+        Ok(Some((seq, rows.map_err(Error::internal)??)))
+    }))
+}

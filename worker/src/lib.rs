@@ -1,0 +1,152 @@
+//! The worker: claims jobs from the ledger in PostgreSQL and runs them under apalis.
+//!
+//! The way of a job: [`claim`] takes it from the ledger into a buffer, [`backend`] hands it to
+//! apalis, [`run`](mod@run) runs its handler, [`acks`] writes how it ended. Meanwhile [`leases`] keeps it, and
+//! [`upkeep`] looks for jobs whose process died; those come back by way of [`alone`].
+
+mod acks;
+mod alone;
+mod backend;
+mod claim;
+pub mod cli;
+mod health;
+mod import;
+mod leases;
+mod metrics;
+mod process;
+mod run;
+pub mod task;
+pub mod tasks;
+mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
+use shared::config::Settings;
+use shared::db;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::acks::Acks;
+use crate::backend::{Buffer, Ledger};
+use crate::process::Process;
+use crate::run::RunJob;
+use crate::task::Tasks;
+
+/// Of the time to stop in, what is kept for writing the last outcomes.
+const TIME_TO_WRITE: Duration = Duration::from_secs(3);
+
+/// Runs jobs of these kinds until `shutdown` is cancelled, then hands back what is not done in time.
+///
+/// # Errors
+/// A queue of the settings that none of the kinds waits in. A database that is away is none.
+pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let queues = queues(&settings, &tasks)?;
+    let (acks, unwritten) = Acks::new();
+    let process = Process::new(&settings, tasks, &queues, acks)?;
+    tracing::info!(queues = queues.join(","), concurrency = settings.worker.concurrency, "the worker starts");
+
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(health::serve(process.clone(), settings.worker.listen));
+    if !wait_for_schema(&process, &shutdown).await {
+        return Ok(());
+    }
+    upkeep.spawn(leases::keep(process.clone()));
+    upkeep.spawn(upkeep::rescue(process.clone()));
+    upkeep.spawn(upkeep::hear(process.clone()));
+    let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
+    upkeep.spawn(upkeep::prune(process.clone(), keep));
+    let ended = CancellationToken::new();
+    let acks = tokio::spawn(acks::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
+
+    let mut jobs = tokio::spawn(run_jobs(process.clone(), settings.worker.concurrency));
+    tokio::select! {
+        () = shutdown.cancelled() => (),
+        // Nothing ends it but a defect.
+        failed = &mut jobs => return failed?,
+    }
+    tracing::info!("the worker stops");
+    process.stopping.cancel();
+    let time = Duration::from_secs(settings.worker.shutdown_s);
+    let in_time = tokio::time::timeout(time, async {
+        let (aborting, work) = (process.aborting.clone(), time.saturating_sub(TIME_TO_WRITE));
+        upkeep.spawn(async move {
+            tokio::time::sleep(work).await;
+            aborting.cancel();
+        });
+        let jobs = jobs.await;
+        ended.cancel();
+        let _ = acks.await;
+        jobs
+    });
+    match in_time.await {
+        Ok(jobs) => jobs??,
+        Err(_) => tracing::warn!("not everything could be handed back in time; the leases of the rest run out"),
+    }
+    tracing::info!("the worker has stopped");
+    Ok(())
+}
+
+/// The queues to work on: those of the settings, or all in which a known kind waits.
+fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str>> {
+    let known = tasks.queues();
+    if let Some(unknown) = settings.worker.queues.iter().find(|queue| !known.contains(&queue.as_str())) {
+        bail!("worker.queues: there is no queue {unknown:?}, only {}", known.join(", "));
+    }
+    let all = settings.worker.queues.is_empty();
+    Ok(known.into_iter().filter(|queue| all || settings.worker.queues.iter().any(|wanted| wanted == queue)).collect())
+}
+
+/// Waits until the database is there and has the schema of this version. False: told to stop.
+async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> bool {
+    let mut told = false;
+    loop {
+        let pending = tokio::select! {
+            () = shutdown.cancelled() => return false,
+            pending = process.upkeep(async |connection| db::pending_migrations(connection).await) => pending,
+        };
+        match pending {
+            Ok(pending) if pending.is_empty() => return true,
+            Ok(_) if !told => {
+                told = true;
+                tracing::warn!("the database lacks migrations; waiting for `crm-api migrate`");
+            }
+            Ok(_) | Err(_) => (),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return false,
+            () = tokio::time::sleep(Duration::from_secs(1)) => (),
+        }
+    }
+}
+
+/// Claims jobs and has apalis run them, one apalis worker for each queue and one for the jobs that
+/// must run alone, until the process is stopping and everything has ended or was handed back.
+async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<()> {
+    let mut claimers = JoinSet::new();
+    let mut monitor = Monitor::new().should_restart(|_, _| true);
+    for queue in &process.queues {
+        claimers.spawn(claim::run(process.clone(), queue.clone()));
+        let (name, buffer, service) = (queue.name, queue.buffer.clone(), RunJob(process.clone()));
+        monitor = monitor.register(move |_| {
+            let worker = WorkerBuilder::new(name).backend(Ledger(buffer.clone()));
+            worker.concurrency(concurrency).build(service.clone())
+        });
+    }
+    let (suspects, service) = (Arc::<Buffer>::default(), RunJob(process.clone()));
+    claimers.spawn(alone::run_suspects(process.clone(), suspects.clone()));
+    // No limit here: a suspect is alone at first, and then gets on beside the next one.
+    monitor = monitor
+        .register(move |_| WorkerBuilder::new("suspects").backend(Ledger(suspects.clone())).build(service.clone()));
+
+    let stopping = process.stopping.clone();
+    let stopped = async move {
+        stopping.cancelled().await;
+        Ok(())
+    };
+    monitor.run_with_signal(stopped).await.context("apalis ended")?;
+    claimers.join_all().await;
+    Ok(())
+}

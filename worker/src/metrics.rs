@@ -1,0 +1,114 @@
+//! Counters of this process, and their text for Prometheus.
+//!
+//! Plain atomics: a job of a few microseconds must not pay for looking up its counters.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use shared::jobs::{Depth, Outcome};
+
+use crate::process::Process;
+
+/// Upper bounds of the classes of handler times, in seconds.
+const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
+
+/// What happened to the jobs of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct KindMetrics {
+    pub started: AtomicU64,
+    pub succeeded: AtomicU64,
+    pub failed: AtomicU64,
+    pub retried: AtomicU64,
+    pub snoozed: AtomicU64,
+    /// Cancelled, or taken over by another process.
+    pub lost: AtomicU64,
+    pub rescued: AtomicU64,
+    /// Handler times by class, each counted in the first class it fits.
+    times: [AtomicU64; BOUNDS.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl KindMetrics {
+    /// Counts a job that ended after its handler ran so long; `None`: its lease was lost.
+    pub fn ended(&self, outcome: Option<&Outcome>, time: Duration) {
+        let counter = match outcome {
+            Some(Outcome::Succeeded(_)) => &self.succeeded,
+            Some(Outcome::Failed(_)) => &self.failed,
+            Some(Outcome::Retry { .. }) => &self.retried,
+            Some(Outcome::Snooze(_)) => &self.snoozed,
+            None => &self.lost,
+        };
+        counter.fetch_add(1, Relaxed);
+        let seconds = time.as_secs_f64();
+        let class = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.times[class].fetch_add(1, Relaxed);
+        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+/// All figures in Prometheus' text format.
+pub(crate) fn render(process: &Process, depths: &[Depth]) -> String {
+    let mut text = Text::default();
+    type Counter = fn(&KindMetrics) -> &AtomicU64;
+    let counters: [(&str, Counter, &str); 7] = [
+        ("started", |kind| &kind.started, "Attempts that began here."),
+        ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded here."),
+        ("failed", |kind| &kind.failed, "Jobs that were given up here."),
+        ("retried", |kind| &kind.retried, "Attempts that ended with an error and will be repeated."),
+        ("snoozed", |kind| &kind.snoozed, "Attempts that were put off or handed back without an error."),
+        ("lost", |kind| &kind.lost, "Attempts that ended because the job was cancelled or taken over."),
+        ("rescued", |kind| &kind.rescued, "Jobs whose lease had run out and that this process gave back."),
+    ];
+    for (name, counter, help) in counters {
+        let name = format!("crm_jobs_{name}_total");
+        text.head(&name, "counter", help);
+        for (kind, entry) in process.tasks.iter() {
+            text.line(format_args!("{name}{{kind=\"{kind}\"}} {}", counter(&entry.metrics).load(Relaxed)));
+        }
+    }
+    text.head("crm_job_seconds", "histogram", "How long handlers ran.");
+    for (kind, entry) in process.tasks.iter() {
+        text.histogram("crm_job_seconds", kind, &entry.metrics);
+    }
+    text.head("crm_claims_total", "counter", "Claiming statements.");
+    for queue in &process.queues {
+        text.line(format_args!("crm_claims_total{{queue=\"{}\"}} {}", queue.name, queue.claims.load(Relaxed)));
+    }
+    text.head("crm_queue_jobs", "gauge", "Unfinished jobs in the ledger, of all processes.");
+    for depth in depths {
+        text.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"queued\"}} {}", depth.queue, depth.queued));
+        text.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"running\"}} {}", depth.queue, depth.running));
+    }
+    text.head("crm_queue_oldest_due_seconds", "gauge", "For how long the longest waiting job has been due.");
+    for depth in depths {
+        text.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
+    }
+    text.0
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a string cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn histogram(&mut self, name: &str, kind: &str, metrics: &KindMetrics) {
+        let mut count = 0;
+        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (class, bound) in metrics.times.iter().zip(bounds) {
+            count += class.load(Relaxed);
+            self.line(format_args!("{name}_bucket{{kind=\"{kind}\",le=\"{bound}\"}} {count}"));
+        }
+        let seconds = Duration::from_nanos(metrics.nanos.load(Relaxed)).as_secs_f64();
+        self.line(format_args!("{name}_sum{{kind=\"{kind}\"}} {seconds}"));
+        self.line(format_args!("{name}_count{{kind=\"{kind}\"}} {count}"));
+    }
+}

@@ -1,0 +1,140 @@
+//! What all parts of one worker process share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use shared::config::{Database, Settings};
+use shared::db;
+use shared::doorbell::Doorbell;
+use shared::{Error, Result};
+use sqlx::{Connection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::acks::Acks;
+use crate::alone::Gate;
+use crate::claim::Queue;
+use crate::leases::Leases;
+use crate::task::Tasks;
+
+/// Connections for the upkeep of the ledger: the listener and the renewals hold one each; claims,
+/// acknowledgements and rescues share the others.
+const UPKEEP_CONNECTIONS: u32 = 5;
+
+/// What all parts of one worker process share.
+pub(crate) struct Process {
+    pub tasks: Tasks,
+    pub queues: Vec<Arc<Queue>>,
+    /// For handlers.
+    pub pool: PgPool,
+    /// For the ledger's upkeep, which must not wait for handlers that hold all connections.
+    pub upkeep: PgPool,
+    pub doorbell: Doorbell,
+    pub leases: Arc<Leases>,
+    pub acks: Acks,
+    pub gate: Gate,
+    pub pulse: Pulse,
+    /// The process was told to stop: claim nothing more, hand back at the next step.
+    pub stopping: CancellationToken,
+    /// The time to stop in is nearly over: handlers are dropped where they are.
+    pub aborting: CancellationToken,
+}
+
+impl Process {
+    pub fn new(settings: &Settings, tasks: Tasks, queues: &[&'static str], acks: Acks) -> Result<Arc<Self>> {
+        let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
+        let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
+        let concurrency = settings.worker.concurrency;
+        Ok(Arc::new(Self {
+            tasks,
+            queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
+            pool: db::pool(&settings.database, "crm-worker")?,
+            doorbell: Doorbell::new(upkeep.clone()),
+            upkeep,
+            leases: Arc::default(),
+            acks,
+            gate: Gate::default(),
+            pulse: Pulse::default(),
+            stopping: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        }))
+    }
+
+    /// Runs one operation of the upkeep, and notes whether the database answered.
+    pub async fn upkeep<T>(&self, operation: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T>) -> Result<T> {
+        let result = match self.upkeep.acquire().await {
+            Ok(mut connection) => operation(&mut connection).await,
+            Err(error) => Err(error.into()),
+        };
+        self.pulse.feel(&result);
+        result
+    }
+
+    /// Waits until the database answers.
+    pub async fn wait_for_database(&self) {
+        loop {
+            tokio::time::sleep(jittered(Duration::from_millis(500))).await;
+            if self.upkeep(async |connection| Ok(connection.ping().await?)).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the database answers, as the upkeep feels it.
+pub(crate) struct Pulse {
+    began: Instant,
+    away: AtomicBool,
+    /// Milliseconds from the beginning to the last answer, and to the last time there was none.
+    answered: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            away: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pulse {
+    /// Notes whether the database answered.
+    pub fn feel<T>(&self, result: &Result<T>) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        if let Err(Error::Unavailable(error)) = result {
+            self.missed.store(now, Relaxed);
+            if !self.away.swap(true, Relaxed) {
+                tracing::warn!(%error, "the database is away; waiting for it");
+            }
+        } else {
+            self.answered.store(now, Relaxed);
+            if self.away.swap(false, Relaxed) {
+                tracing::info!("the database is back");
+            }
+        }
+    }
+
+    /// How long ago the database answered last.
+    pub fn since_answer(&self) -> Option<Duration> {
+        self.since(&self.answered)
+    }
+
+    /// How long ago it did not answer.
+    pub fn since_miss(&self) -> Option<Duration> {
+        self.since(&self.missed)
+    }
+
+    fn since(&self, moment: &AtomicU64) -> Option<Duration> {
+        let moment = moment.load(Relaxed);
+        (moment > 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(moment)))
+    }
+}
+
+/// About as long, so that the processes of a cluster do not act in step.
+pub(crate) fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(rand::random_range(0.8..1.2))
+}

@@ -1,0 +1,191 @@
+//! One job's life in this process, from the buffer to its outcome.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use shared::Error;
+use shared::jobs::{self, MAX_FAILURES, Outcome};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tower::Service;
+use tracing::Instrument;
+
+use crate::claim::Held;
+use crate::process::Process;
+use crate::task::{Done, Handler, Running, Stop};
+
+/// A kind that this version does not know may be known to a newer one that is being rolled out.
+pub(crate) const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(30);
+/// A handler that lost its lease gets this long to end by itself before it is dropped.
+const GRACE: Duration = Duration::from_secs(1);
+/// Interruptions by the database between two steps that are no failure of the job.
+const MAX_INTERRUPTIONS: u32 = 10;
+/// A job that took this long is worth a line in the log.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Runs jobs for apalis.
+#[derive(Clone)]
+pub(crate) struct RunJob(pub Arc<Process>);
+
+impl Service<apalis::prelude::Task<Held>> for RunJob {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: apalis::prelude::Task<Held>) -> Self::Future {
+        Box::pin(run(self.0.clone(), task.args).map(Ok))
+    }
+}
+
+/// Runs a job and leaves its outcome to be written.
+async fn run(process: Arc<Process>, held: Held) {
+    let Held { claimed, hold, slot, pass } = held;
+    let Some(kind) = process.tasks.get(&claimed.kind) else {
+        tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
+        drop(hold);
+        return process.acks.send(claimed.lease(), Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+    };
+    let lease = claimed.lease();
+    let span = tracing::info_span!(
+        "job",
+        id = %claimed.id,
+        kind = claimed.kind,
+        attempt = claimed.attempt,
+        workspace = %claimed.workspace_id,
+        request_id = claimed.request_id,
+    );
+    let failures = claimed.failures;
+    let job = Running { claimed, process: process.clone(), lost: hold.lost.clone(), pass, failures, interruptions: 0 };
+
+    kind.metrics.started.fetch_add(1, Relaxed);
+    let began = Instant::now();
+    let outcome = supervise(&process, &hold.lost, handle(job, kind.handler).instrument(span.clone())).await;
+    let time = began.elapsed();
+    slot.took(time);
+    kind.metrics.ended(outcome.as_ref(), time);
+    if time >= LONG {
+        span.in_scope(|| {
+            tracing::info!(seconds = time.as_secs_f64(), "the job's attempt ended: {}", word(outcome.as_ref()))
+        });
+    }
+
+    // First the lease leaves the table, then its outcome is sent: what is renewed is still at work.
+    drop(hold);
+    if let Some(outcome) = outcome {
+        process.acks.send(lease, outcome).await;
+    }
+}
+
+fn word(outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Succeeded(_)) => "succeeded",
+        Some(Outcome::Failed(_)) => "failed",
+        Some(Outcome::Retry { .. }) => "to be retried",
+        Some(Outcome::Snooze(_)) => "put off or handed back",
+        None => "cancelled or taken over",
+    }
+}
+
+/// Sees a handler through to its outcome, or drops it when its time is over. `None`: nothing is to
+/// be written, since the job is not ours any more.
+async fn supervise(
+    process: &Process,
+    lost: &CancellationToken,
+    handling: impl Future<Output = Option<Outcome>> + Send + 'static,
+) -> Option<Outcome> {
+    let mut handling = Box::pin(handling);
+    // Many short jobs are done before they wait for anything; the others get a task of their own.
+    if let Poll::Ready(outcome) = futures_util::poll!(handling.as_mut()) {
+        return outcome;
+    }
+    let handling = AbortOnDropHandle::new(tokio::spawn(handling));
+    tokio::select! {
+        outcome = handling => outcome.ok().flatten().filter(|_| !lost.is_cancelled()),
+        () = async { lost.cancelled().await; tokio::time::sleep(GRACE).await } => None,
+        () = process.aborting.cancelled() => Some(Outcome::Snooze(Duration::ZERO)),
+    }
+}
+
+/// Runs the handler until it has an outcome, again and again if the database interrupts it.
+async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
+    loop {
+        let stop = match attempt(&mut job, handler).await {
+            Ok(Done::AsRecorded) => return Some(Outcome::Succeeded(None)),
+            Ok(Done::With(result)) => return Some(Outcome::Succeeded(Some(result))),
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Error(error) if is_interruption(&error) && job.interruptions < MAX_INTERRUPTIONS => {
+                tracing::debug!(%error, "the handler was interrupted and is run again");
+                job.interruptions += 1;
+                if matches!(error, Error::Unavailable(_)) {
+                    tokio::select! {
+                        () = job.process.wait_for_database() => (),
+                        () = job.stopping() => (),
+                    }
+                }
+            }
+            stop => return verdict(&job, stop),
+        }
+    }
+}
+
+async fn attempt(job: &mut Running, handler: Handler) -> Result<Done, Stop> {
+    job.yield_now().await?;
+    AssertUnwindSafe(handler(job)).catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!("the job's handler panicked: {}", text_of(&*panic));
+        Err(Stop::retry("a defect of the program (its handler panicked)"))
+    })
+}
+
+/// Whether an error says nothing about the job: the database was away, ended the transaction, or a
+/// row slipped in between.
+fn is_interruption(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::Repeat(_) | Error::Conflict(_))
+}
+
+/// What becomes of a job whose handler stopped. `None`: it is not ours any more.
+fn verdict(job: &Running, stop: Stop) -> Option<Outcome> {
+    let (error, delay) = match stop {
+        Stop::Error(Error::Superseded) => return None,
+        Stop::HandBack => return Some(Outcome::Snooze(Duration::ZERO)),
+        Stop::Snooze(delay) => return Some(Outcome::Snooze(delay)),
+        Stop::Fail(error) => return Some(Outcome::Failed(error)),
+        Stop::Retry { error, delay } => (error, delay),
+        Stop::Error(error) => {
+            tracing::warn!(%error, failures = job.failures + 1, "the job met an error");
+            (text_for_callers(&error), None)
+        }
+    };
+    if job.failures + 1 >= MAX_FAILURES {
+        return Some(Outcome::Failed(error));
+    }
+    Some(Outcome::Retry { error, delay: delay.unwrap_or_else(|| jobs::backoff(job.failures)) })
+}
+
+/// The text of an error as callers may read it.
+fn text_for_callers(error: &Error) -> String {
+    match error {
+        Error::NotFound => "a record it needs was not found".into(),
+        Error::Invalid(_) | Error::Conflict(_) | Error::Superseded => error.to_string(),
+        Error::Unavailable(_) | Error::Repeat(_) => "the database could not do it".into(),
+        Error::Internal(_) => "an internal error; the worker's log has it".into(),
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}

@@ -1,0 +1,13 @@
+//! Brings an uploaded file of leads in.
+
+use shared::imports::ImportLeads;
+use shared::leads::Lead;
+
+use crate::import::walk;
+use crate::task::{Done, Running, Stop, Task};
+
+impl Task for ImportLeads {
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        walk::<Lead>(job, self.import_id).await
+    }
+}
