@@ -1,0 +1,12 @@
+//! What developing the CRM takes: a private PostgreSQL server, the programs of the workspace as
+//! child processes, sample data, and databases for tests.
+//!
+//! The program of this package, `cargo dev`, is made of it, and so are the tests and benchmarks of
+//! the other packages.
+
+pub mod data;
+pub mod postgres;
+pub mod server;
+pub mod supervise;
+pub mod user;
+pub mod workspace;

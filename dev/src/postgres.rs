@@ -1,0 +1,254 @@
+//! A private PostgreSQL server that ends with this program.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::fs;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::server::Server;
+use crate::supervise::{End, Ending, Supervised};
+use crate::user::{self, User};
+
+/// What lies in the directory that a cluster is given.
+const PLACE: &str = "postgres";
+const LOG: &str = "postgres.log";
+
+/// A fast shutdown: clients are disconnected, and everything is written to disk.
+const ENDING: Ending = Ending { signal: "INT", grace: Duration::from_secs(60) };
+/// A server that crashed may first have to replay its log.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// How a cluster is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether commits survive a crash of the machine, as is PostgreSQL's default. Only data that
+    /// is thrown away anyway may do without.
+    pub durable: bool,
+    /// Connections that it accepts at once.
+    pub max_connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durable: true, max_connections: 100 }
+    }
+}
+
+/// A running server with the data of one directory.
+///
+/// It listens on a port of 127.0.0.1 and asks for a password that only its owner can read. A
+/// socket in the file system would need none, but its path may have 107 bytes at most, and not
+/// every client takes one.
+#[derive(Debug)]
+pub struct Cluster {
+    process: Supervised,
+    log: PathBuf,
+    port: u16,
+    password: String,
+}
+
+impl Cluster {
+    /// Starts a server with the data in `dir`, which are made if there are none yet.
+    ///
+    /// # Errors
+    /// With what the server said, if it does not start.
+    pub async fn start(server: &Server, dir: &Path, options: &Options) -> Result<Self> {
+        let dir = &std::path::absolute(dir)?;
+        fs::create_dir_all(dir).await.with_context(|| format!("cannot make {}", dir.display()))?;
+        let log = lock_log(dir).await?;
+        let user = server.user.or_owner_of(&dir.join(PLACE));
+        let place = user.directory(dir, PLACE).await?;
+        let data = place.join("data");
+        if !data.is_dir() {
+            initialize(server, user, &place, options).await?;
+        }
+        // The process that this names is gone, or we had not got the lock. Its number may be
+        // another's by now, and then PostgreSQL would refuse to start.
+        user::remove(&data.join("postmaster.pid")).await?;
+        let password = fs::read_to_string(place.join("password")).await.context("the cluster's password is gone")?;
+        let port = free_port(&place).await?;
+
+        let (out, err) = (log.try_clone()?, log.try_clone()?);
+        let process = Supervised::start(server.program("postgres"), ENDING, |command| {
+            prepare(command, user);
+            command.arg("-D").arg(&data).args(settings(port, options)).stdout(out).stderr(err);
+        })?;
+        // From here on the lock is the server's.
+        drop(log);
+        let mut cluster = Self { process, log: dir.join(LOG), port, password };
+        cluster.wait_until_ready().await?;
+        Ok(cluster)
+    }
+
+    /// The URL of one of its databases, for its superuser. `postgres` is always there.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The URL of a database that is made if it is not there yet.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn database(&self, name: &str) -> Result<String> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(name)
+            .fetch_one(&mut connection)
+            .await?;
+        if !exists {
+            let statement = format!(r#"CREATE DATABASE "{name}""#);
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(self.url(name))
+    }
+
+    /// Waits until the server has ended by itself, which it should not; then says why it did.
+    ///
+    /// # Errors
+    /// If the operating system cannot tell.
+    pub async fn ended(&mut self) -> Result<String> {
+        let end = self.process.ended().await?;
+        Ok(self.report(end))
+    }
+
+    /// Stops the server, with everything it holds written to disk.
+    ///
+    /// # Errors
+    /// If the operating system cannot tell whether it ended.
+    pub async fn stop(mut self) -> Result<()> {
+        self.process.stop().await?;
+        Ok(())
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let url = self.url("postgres");
+        let started = Instant::now();
+        while started.elapsed() < START_LIMIT {
+            tokio::select! {
+                end = self.process.ended() => bail!("{}", self.report(end?)),
+                () = sleep(Duration::from_millis(50)) => {}
+            }
+            if let Ok(connection) = PgConnection::connect(&url).await {
+                connection.close().await?;
+                return Ok(());
+            }
+        }
+        bail!("PostgreSQL did not get ready within {START_LIMIT:?}: see {}", self.log.display())
+    }
+
+    fn report(&self, end: End) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n  ");
+        format!("PostgreSQL {end}; its last words were\n  {last}")
+    }
+}
+
+/// Deletes the data of the cluster in `dir`, wherever they are.
+///
+/// # Errors
+/// If a server is still using them, or they cannot be deleted.
+pub async fn remove(dir: &Path) -> Result<()> {
+    let log = lock_log(dir).await?;
+    user::remove_directory(dir, PLACE).await?;
+    user::remove(&dir.join(LOG)).await?;
+    drop(log);
+    Ok(())
+}
+
+/// Whether a server is running on the data in `dir`.
+#[must_use]
+pub fn is_in_use(dir: &Path) -> bool {
+    File::open(dir.join(LOG)).is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Opens the server's log, and locks it.
+///
+/// The processes of the server share the lock, since all of them hold their log open: while one is
+/// left, whoever started them and however that ended, nobody else gets it.
+async fn lock_log(dir: &Path) -> Result<File> {
+    let path = dir.join(LOG);
+    let log = OpenOptions::new().create(true).append(true).open(&path);
+    let log = log.with_context(|| format!("cannot write {}", path.display()))?;
+    let asked = Instant::now();
+    loop {
+        match log.try_lock() {
+            Ok(()) => break,
+            // The server of a program that was killed is still writing what it holds to disk.
+            Err(TryLockError::WouldBlock) if asked.elapsed() < ENDING.grace => sleep(Duration::from_millis(50)).await,
+            Err(TryLockError::WouldBlock) => bail!("a PostgreSQL server is still using {}", dir.display()),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock PostgreSQL's log"),
+        }
+    }
+    log.set_len(0)?;
+    Ok(log)
+}
+
+/// Makes the files of a new cluster: all of them or none.
+async fn initialize(server: &Server, user: User, place: &Path, options: &Options) -> Result<()> {
+    let (partial, password) = (place.join("partial"), place.join("password"));
+    fs::write(&password, format!("{:032x}", rand::random::<u128>())).await?;
+    user.own(&password).await?;
+    let mut reason = String::new();
+    // Not every system has the locale C.UTF-8.
+    for locale in ["--locale=C.UTF-8", "--no-locale"] {
+        user::remove(&partial).await?;
+        let mut initdb = Command::new(server.program("initdb"));
+        prepare(&mut initdb, user);
+        initdb.args(["--encoding=UTF8", locale, "--username=postgres", "--auth=scram-sha-256", "--no-instructions"]);
+        initdb.arg("--pwfile").arg(&password).arg("-D").arg(&partial);
+        if !options.durable {
+            initdb.arg("--no-sync");
+        }
+        let output = initdb.kill_on_drop(true).output().await.context("cannot run initdb")?;
+        if output.status.success() {
+            fs::rename(&partial, place.join("data")).await?;
+            return Ok(());
+        }
+        reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    }
+    bail!("PostgreSQL's initdb failed: {reason}")
+}
+
+/// What all of PostgreSQL's programs get: their user, and none of the caller's settings.
+fn prepare(command: &mut Command, user: User) {
+    user.take_on(command);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("PG") || name.starts_with("LC_")) {
+            command.env_remove(name);
+        }
+    }
+    command.env("LC_ALL", "C");
+}
+
+fn settings(port: u16, options: &Options) -> Vec<String> {
+    let mut settings = vec![
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".to_owned(),
+        "unix_socket_directories=".to_owned(),
+        format!("max_connections={}", options.max_connections),
+    ];
+    if !options.durable {
+        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+    }
+    settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
+}
+
+/// The port that the cluster had the last time, or another if that is taken by now: so the URL
+/// usually stays what it was.
+async fn free_port(place: &Path) -> Result<u16> {
+    let note = place.join("port");
+    let last = fs::read_to_string(&note).await.ok().and_then(|port| port.parse().ok()).unwrap_or(0);
+    let listener = TcpListener::bind(("127.0.0.1", last)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    let port = listener.and_then(|listener| listener.local_addr()).context("there is no free port")?.port();
+    fs::write(&note, port.to_string()).await?;
+    Ok(port)
+}
