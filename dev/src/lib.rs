@@ -8,5 +8,6 @@ pub mod data;
 pub mod postgres;
 pub mod server;
 pub mod supervise;
+pub mod testing;
 pub mod user;
 pub mod workspace;

@@ -11,7 +11,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
 
 /// `sh -c SCRIPT name SIGNAL GRACE PROGRAM ARGS…`
 ///
@@ -36,7 +37,7 @@ child=$!
 } >/dev/null 2>&1 &
 watcher=$!
 exec 3<&-
-wait "$child"
+wait "$child" 2>/dev/null
 status=$?
 kill -s KILL "$watcher" 2>/dev/null
 exit "$status"
@@ -82,9 +83,14 @@ impl Supervised {
         Ok(Self { shell, orders: Some(orders) })
     }
 
-    /// The child's output, if it was piped and has not been taken yet.
-    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.shell.stdout.take(), self.shell.stderr.take())
+    /// Hands each line of the child's output, as far as it was piped, to `to`.
+    pub fn hand_on_lines(&mut self, to: impl Fn(String) + Clone + Send + 'static) {
+        if let Some(stdout) = self.shell.stdout.take() {
+            tokio::spawn(hand_on(stdout, to.clone()));
+        }
+        if let Some(stderr) = self.shell.stderr.take() {
+            tokio::spawn(hand_on(stderr, to));
+        }
     }
 
     /// Sends a signal by its name without `SIG`, such as `STOP`. It arrives within milliseconds.
@@ -118,9 +124,26 @@ impl Supervised {
     }
 }
 
+async fn hand_on(output: impl AsyncRead + Unpin, to: impl Fn(String)) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+        to(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
+    }
+}
+
 /// How a child ended; as text, the second half of a sentence about it.
 #[derive(Debug, Clone, Copy)]
 pub struct End(ExitStatus);
+
+impl End {
+    /// Whether it ended by itself, and said that all was well.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self.0.success()
+    }
+}
 
 impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,0 +1,20 @@
+//! What integration tests run against: databases of their own, and the real programs.
+//!
+//! ```no_run
+//! # async fn test() {
+//! use dev::testing::{Database, Process};
+//!
+//! let database = Database::create().await;
+//! let key = database.key("acme").await;
+//! let api = Process::api(&database).await;
+//! let mut worker = Process::worker(&database, &["--concurrency", "2"]);
+//! worker.kill9().await;
+//! # }
+//! ```
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+
+mod database;
+mod process;
+
+pub use database::Database;
+pub use process::Process;

@@ -1,0 +1,48 @@
+use dev::postgres::{self, Cluster, Options};
+use dev::server::Server;
+use dev::testing::Database;
+use sqlx::{Connection, PgConnection};
+
+#[tokio::test]
+async fn each_test_has_a_migrated_database_of_its_own() {
+    let (one, other) = (Database::create().await, Database::create().await);
+    one.key("acme").await;
+    // The name is free here.
+    other.key("acme").await;
+
+    let name = one.url().rsplit('/').next().unwrap().to_owned();
+    drop(one);
+    let gone: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(name)
+        .fetch_one(other.pool())
+        .await
+        .unwrap();
+    assert!(gone);
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_its_data_and_its_url() {
+    let server = Server::find().await.unwrap();
+    let dir = std::env::temp_dir().join(format!("crm dev {:016x}", rand::random::<u64>()));
+    let options = Options { durable: false, max_connections: 10 };
+
+    let first = Cluster::start(&server, &dir, &options).await.unwrap();
+    let url = first.database("crm").await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE kept AS SELECT 'naïve' AS word").execute(&mut connection).await.unwrap();
+    assert!(postgres::is_in_use(&dir));
+    // Stopping does not wait for clients such as this connection.
+    first.stop().await.unwrap();
+    assert!(!postgres::is_in_use(&dir));
+
+    let second = Cluster::start(&server, &dir, &options).await.unwrap();
+    assert_eq!(second.database("crm").await.unwrap(), url);
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let word: String = sqlx::query_scalar("SELECT upper(word) FROM kept").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(word.to_lowercase(), "naïve");
+    second.stop().await.unwrap();
+
+    postgres::remove(&dir).await.unwrap();
+    // Nothing but the directory is left.
+    std::fs::remove_dir(&dir).unwrap();
+}

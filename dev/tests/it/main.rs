@@ -1,0 +1,4 @@
+//! Real processes, and a real PostgreSQL server.
+
+mod databases;
+mod processes;
