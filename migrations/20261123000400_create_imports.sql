@@ -32,6 +32,17 @@ CREATE TABLE import_chunks (
 -- Read once and dropped: compressing it would cost more than it saves.
 ALTER TABLE import_chunks ALTER COLUMN data SET STORAGE EXTERNAL;
 
+-- What a dry run has met so far, since it writes no records in which conflicts within the file would
+-- be found. Dropped when the import ends.
+CREATE TABLE import_seen (
+    import_id uuid NOT NULL,
+    email_key text NOT NULL,
+    record_id uuid NOT NULL,
+    CONSTRAINT import_seen_pkey PRIMARY KEY (import_id, email_key),
+    CONSTRAINT import_seen_import_id_fkey FOREIGN KEY (import_id) REFERENCES imports (id) ON DELETE CASCADE
+);
+CREATE INDEX import_seen_record_id_idx ON import_seen (import_id, record_id);
+
 -- The rows that a job refused, as they were in the file.
 CREATE TABLE job_errors (
     job_id  uuid   NOT NULL,

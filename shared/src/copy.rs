@@ -2,10 +2,44 @@
 
 use std::fmt::{Display, Write};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
 use crate::error::Result;
+
+/// A row of cells being written: for COPY, or as CSV.
+pub trait Cells {
+    /// A value whose text needs no escaping.
+    fn value(&mut self, value: impl Display);
+    /// Any text.
+    fn text(&mut self, text: &str);
+    /// A JSON object.
+    fn json(&mut self, map: &Map<String, Value>);
+    /// Nothing.
+    fn empty(&mut self);
+
+    /// A value whose text needs no escaping, or nothing.
+    fn optional(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.value(value),
+            None => self.empty(),
+        }
+    }
+
+    /// Any text, or nothing.
+    fn optional_text(&mut self, text: Option<&impl AsRef<str>>) {
+        match text {
+            Some(text) => self.text(text.as_ref()),
+            None => self.empty(),
+        }
+    }
+
+    /// A point in time, in microseconds.
+    fn time(&mut self, time: DateTime<Utc>) {
+        self.value(time.to_rfc3339_opts(SecondsFormat::Micros, true));
+    }
+}
 
 /// Rows being written, value by value.
 #[derive(Debug)]
@@ -18,46 +52,6 @@ impl CopyRows {
     /// An empty set of rows, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { buffer: String::with_capacity(bytes), at_start: true }
-    }
-
-    /// A value whose text needs no escaping.
-    pub fn value(&mut self, value: impl Display) -> &mut Self {
-        self.separate();
-        let _ = write!(self.buffer, "{value}");
-        self
-    }
-
-    /// A value whose text needs no escaping, or NULL.
-    pub fn optional(&mut self, value: Option<impl Display>) -> &mut Self {
-        match value {
-            Some(value) => self.value(value),
-            None => self.null(),
-        }
-    }
-
-    /// Any text.
-    pub fn text(&mut self, text: &str) -> &mut Self {
-        self.separate();
-        self.escape(text);
-        self
-    }
-
-    /// Any text, or NULL.
-    pub fn optional_text(&mut self, text: Option<&impl AsRef<str>>) -> &mut Self {
-        match text {
-            Some(text) => self.text(text.as_ref()),
-            None => self.null(),
-        }
-    }
-
-    /// A JSON object.
-    pub fn json(&mut self, map: &Map<String, Value>) -> &mut Self {
-        if map.is_empty() {
-            return self.value("{}");
-        }
-        // A map of values always serializes.
-        let json = serde_json::to_string(map).unwrap_or_default();
-        self.text(&json)
     }
 
     /// Ends the row.
@@ -75,12 +69,6 @@ impl CopyRows {
         copy.send(self.buffer.into_bytes()).await?;
         copy.finish().await?;
         Ok(())
-    }
-
-    fn null(&mut self) -> &mut Self {
-        self.separate();
-        self.buffer.push_str("\\N");
-        self
     }
 
     fn separate(&mut self) {
@@ -103,5 +91,31 @@ impl CopyRows {
             rest = &rest[at + 1..];
         }
         self.buffer.push_str(rest);
+    }
+}
+
+impl Cells for CopyRows {
+    fn value(&mut self, value: impl Display) {
+        self.separate();
+        let _ = write!(self.buffer, "{value}");
+    }
+
+    fn text(&mut self, text: &str) {
+        self.separate();
+        self.escape(text);
+    }
+
+    fn json(&mut self, map: &Map<String, Value>) {
+        if map.is_empty() {
+            return self.value("{}");
+        }
+        // A map of values always serializes.
+        let json = serde_json::to_string(map).unwrap_or_default();
+        self.text(&json);
+    }
+
+    fn empty(&mut self) {
+        self.separate();
+        self.buffer.push_str("\\N");
     }
 }

@@ -7,6 +7,8 @@
 
 pub mod aliases;
 pub mod columns;
+pub mod decode;
+pub mod options;
 pub mod rows;
 pub mod split;
 mod upload;
@@ -19,16 +21,17 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fields::{CustomFields, Email, Fault};
 use crate::jobs::{Payload, Progress};
 use crate::patch::Patch;
 use crate::words;
-use columns::{Column, Target, Unmapped};
+use columns::{Column, Target};
 use split::Chunk;
 
+pub use options::Options;
 pub use upload::{Upload, sweep};
-pub use write::write;
+pub use write::{forget_seen, write};
 
 /// A kind of record that files can be imported into: a table of columns, how a cell is set, and how
 /// many records are written at once.
@@ -52,10 +55,18 @@ pub trait Importable: Clone + PartialEq + Send + Sync + Sized + 'static {
 
     /// A new record, or `None` without what a record needs.
     fn new(id: Uuid, created_at: DateTime<Utc>, changes: Self::Changes) -> Option<Self>;
+    /// Which of the ids are held, and by which email keys.
+    fn holders(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        ids: &[Uuid],
+    ) -> impl Future<Output = Result<Vec<(Uuid, String)>>> + Send;
     /// Applies a row to a record.
     fn apply(&mut self, changes: Self::Changes);
     /// Says when the record changed.
     fn touch(&mut self, updated_at: DateTime<Utc>);
+    /// The record's id.
+    fn id(&self) -> Uuid;
     /// The record's email.
     fn email(&self) -> &Email;
     /// The record's custom fields.
@@ -73,7 +84,7 @@ pub trait Importable: Clone + PartialEq + Send + Sync + Sized + 'static {
         workspace_id: Uuid,
         keys: &[String],
     ) -> impl Future<Output = Result<Vec<Self>>> + Send;
-    /// Writes new records. A key that is taken by now is [`Error::Conflict`].
+    /// Writes new records. A key that is taken by now is [`Error::Conflict`](crate::Error::Conflict).
     fn insert_all(
         connection: &mut PgConnection,
         workspace_id: Uuid,
@@ -111,64 +122,13 @@ words! {
     }
 }
 
-/// What the caller says about an import.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// See [`OnConflict`].
-    pub on_conflict: OnConflict,
-    /// See [`Unmapped`].
-    pub unmapped: Unmapped,
-    /// The delimiter, if the caller knows it better.
-    pub delimiter: Option<u8>,
-}
-
-impl Options {
-    /// Reads the query parameters of an import. Every fault is told.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`].
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self> {
-        let mut options = Self { on_conflict: OnConflict::Skip, unmapped: Unmapped::Keep, delimiter: None };
-        let mut errors = Vec::new();
-        for (name, text) in parameters {
-            if let Err(fault) = options.take(name, text) {
-                errors.push(fault.of(name));
-            }
-        }
-        if errors.is_empty() { Ok(options) } else { Err(Error::Invalid(errors)) }
-    }
-
-    fn take(&mut self, name: &str, text: &str) -> Result<(), Fault> {
-        use crate::fields::Field;
-        match name {
-            "on_conflict" => self.on_conflict = OnConflict::from_text(text)?,
-            "unmapped" => {
-                self.unmapped = match text {
-                    "keep" => Unmapped::Keep,
-                    "ignore" => Unmapped::Ignore,
-                    _ => return Err(Fault::new("invalid", "must be one of: keep ignore")),
-                }
-            }
-            "delimiter" => {
-                self.delimiter = Some(match text {
-                    "," | "comma" => b',',
-                    ";" | "semicolon" => b';',
-                    "\t" | "tab" => b'\t',
-                    "|" | "pipe" => b'|',
-                    _ => return Err(Fault::new("invalid", "must be one of: comma semicolon tab pipe")),
-                })
-            }
-            _ => return Err(Fault::new("unknown", "is not a known parameter")),
-        }
-        Ok(())
-    }
-}
-
 /// How a file is read; settled when its head has arrived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
+    /// Nothing is kept but the result and the refused rows.
+    pub dry_run: bool,
     /// The delimiter.
     pub delimiter: u8,
     /// The encoding, by its name.
@@ -223,9 +183,10 @@ impl Import {
     /// The result as callers see it, complete or so far.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it cannot be written as JSON.
+    /// [`Error::Internal`](crate::Error::Internal) if it cannot be written as JSON.
     pub fn result(&self) -> Result<Value> {
         let mut result = serde_json::to_value(self.counts)?;
+        result["dry_run"] = json!(self.plan.dry_run);
         result["on_conflict"] = json!(self.plan.on_conflict);
         result["delimiter"] = json!(char::from(self.plan.delimiter));
         result["encoding"] = json!(self.plan.encoding);
@@ -237,7 +198,7 @@ impl Import {
 /// An accepted import.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// [`Error::NotFound`](crate::Error::NotFound).
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Import> {
     Ok(sqlx::query_as(
         "SELECT workspace_id, id, plan, counts FROM imports WHERE workspace_id = $1 AND id = $2 AND job_id IS NOT NULL",
@@ -251,7 +212,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// The first chunk at or after `seq` that was not brought in yet, with its number.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) -> Result<Option<(i64, Chunk)>> {
     let row: Option<(i64, i64, Option<String>, Vec<u8>)> = sqlx::query_as(
         "SELECT seq, first_line, refusal, data FROM import_chunks WHERE import_id = $1 AND seq >= $2 ORDER BY seq LIMIT 1",
@@ -285,7 +246,7 @@ pub struct RefusedRow {
 /// The refused rows of a job behind a line, in the order of the file, and the file's headers.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such job.
+/// [`Error::NotFound`](crate::Error::NotFound) if there is no such job.
 pub async fn refused(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -7,8 +7,9 @@ use sqlx::query::Query;
 use sqlx::{FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
-use crate::copy::CopyRows;
+use crate::copy::{Cells, CopyRows};
 use crate::error::{Error, Result};
+use crate::exports::Exportable;
 use crate::fields::{Company, CustomFields, Email, Fault, Field, Name, Notes, Phone, Score};
 use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
@@ -372,6 +373,49 @@ pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     if deleted.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+impl Exportable for Lead {
+    const HEADER: &'static [&'static str] = &[
+        "id",
+        "name",
+        "email",
+        "phone",
+        "company",
+        "source",
+        "status",
+        "score",
+        "notes",
+        "campaign_id",
+        "assigned_to",
+        "customer_id",
+        "last_contact",
+        "custom_fields",
+        "created_at",
+        "updated_at",
+    ];
+
+    fn cells(&self, cells: &mut impl Cells) {
+        cells.value(self.id);
+        cells.text(self.name.as_ref());
+        cells.text(self.email.as_ref());
+        cells.optional_text(self.phone.as_ref());
+        cells.optional_text(self.company.as_ref());
+        cells.text(self.source.as_str());
+        cells.text(self.status.as_str());
+        cells.value(self.score);
+        cells.optional_text(self.notes.as_ref());
+        cells.optional(self.campaign_id);
+        cells.optional(self.assigned_to);
+        cells.optional(self.customer_id);
+        match self.last_contact {
+            Some(time) => cells.time(time),
+            None => cells.empty(),
+        }
+        cells.json(self.custom_fields.as_map());
+        cells.time(self.created_at);
+        cells.time(self.updated_at);
+    }
+}
+
 impl Importable for Lead {
     const COLUMNS: &'static [Column] = LEAD_COLUMNS;
     type Changes = LeadChanges;
@@ -419,6 +463,10 @@ impl Importable for Lead {
         self.updated_at = updated_at;
     }
 
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
     fn email(&self) -> &Email {
         &self.email
     }
@@ -437,6 +485,14 @@ impl Importable for Lead {
         .await?)
     }
 
+    async fn holders(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, String)>> {
+        Ok(sqlx::query_as("SELECT id, lower(email COLLATE \"C\") FROM leads WHERE workspace_id = $1 AND id = ANY ($2)")
+            .bind(workspace_id)
+            .bind(ids)
+            .fetch_all(connection)
+            .await?)
+    }
+
     async fn lock(connection: &mut PgConnection, workspace_id: Uuid, keys: &[String]) -> Result<Vec<Self>> {
         Ok(sqlx::query_as(concat!(
             "SELECT ",
@@ -453,25 +509,10 @@ impl Importable for Lead {
     async fn insert_all(connection: &mut PgConnection, workspace_id: Uuid, leads: &[Self]) -> Result<()> {
         let mut rows = CopyRows::with_capacity(leads.len() * 512);
         for lead in leads {
-            rows.value(workspace_id)
-                .value(lead.id)
-                .text(lead.name.as_ref())
-                .text(lead.email.as_ref())
-                .optional_text(lead.phone.as_ref())
-                .optional_text(lead.company.as_ref())
-                .text(lead.source.as_str())
-                .text(lead.status.as_str())
-                .value(lead.score)
-                .optional_text(lead.notes.as_ref())
-                .optional(lead.campaign_id)
-                .optional(lead.assigned_to)
-                .optional(lead.customer_id)
-                .optional(lead.last_contact.map(|time| time.to_rfc3339()))
-                .json(lead.custom_fields.as_map())
-                .value(lead.created_at.to_rfc3339())
-                .value(lead.updated_at.to_rfc3339())
-                .text(&lead.words(workspace_id))
-                .end();
+            rows.value(workspace_id);
+            lead.cells(&mut rows);
+            rows.text(&lead.words(workspace_id));
+            rows.end();
         }
         rows.send(connection, concat!("COPY leads (workspace_id, ", columns!(""), ", words) FROM STDIN")).await
     }

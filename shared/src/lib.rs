@@ -10,6 +10,7 @@ pub mod db;
 pub mod doorbell;
 mod enums;
 pub mod error;
+pub mod exports;
 pub mod fields;
 pub mod imports;
 pub mod jobs;

@@ -26,6 +26,7 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
         imports::write::<R>(&mut step, &mut import, seq, rows).await?;
         step.commit(import.progress(), &import.result()?).await?;
     }
+    imports::forget_seen(&mut *job.connection().await?, &import).await?;
     Ok(Done::With(import.result()?))
 }
 

@@ -4,7 +4,12 @@
 use super::columns::Column;
 
 const fn plain(name: &'static str, aliases: &'static [&'static str]) -> Column {
-    Column { name, aliases, words: &[] }
+    Column { name, aliases, exact: false, words: &[] }
+}
+
+/// A field that other systems may call the same and mean something else by.
+const fn exact(name: &'static str) -> Column {
+    Column { name, aliases: &[], exact: true, words: &[] }
 }
 
 /// The fields of a lead.
@@ -65,6 +70,7 @@ pub const LEAD_COLUMNS: &[Column] = &[
     Column {
         name: "source",
         aliases: &["leadsource", "originalsource", "originalsourcetype", "trafficsource", "sourcechannel", "channel"],
+        exact: false,
         words: LEAD_SOURCES,
     },
     Column {
@@ -78,14 +84,18 @@ pub const LEAD_COLUMNS: &[Column] = &[
             "lifecyclestage",
             "opportunitystage",
         ],
+        exact: false,
         words: LEAD_STATUSES,
     },
     plain("score", &["leadscore", "hubspotscore"]),
     plain("notes", &["note", "description", "comments", "comment", "message"]),
     plain("last_contact", &["lastcontacted", "lastcontactdate", "lastcontactedat"]),
-    plain("campaign_id", &[]),
-    plain("assigned_to", &[]),
-    plain("custom_fields", &[]),
+    exact("campaign_id"),
+    exact("assigned_to"),
+    exact("custom_fields"),
+    exact("id"),
+    exact("created_at"),
+    exact("updated_at"),
 ];
 
 const LEAD_SOURCES: &[(&str, &[&str])] = &[

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::FieldError;
+use crate::error::{Error, FieldError, Result};
+use crate::words;
 
 /// A field that a column can be read into.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub struct Column {
     pub name: &'static str,
     /// Headers it goes by beside its name, in their normal form, the best first.
     pub aliases: &'static [&'static str],
+    /// Only a header that is exactly the name is this field.
+    pub exact: bool,
     /// For a field of words: the other words it is known by, in their normal form.
     pub words: &'static [(&'static str, &'static [&'static str])],
 }
@@ -43,15 +46,14 @@ pub enum Target {
     Ignored,
 }
 
-/// What becomes of columns that match no field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unmapped {
-    /// They are kept in `custom_fields`.
-    #[default]
-    Keep,
-    /// They are dropped.
-    Ignore,
+words! {
+    /// What becomes of columns that match no field.
+    Unmapped {
+        /// They are kept in `custom_fields`.
+        Keep = "keep",
+        /// They are dropped.
+        Ignore = "ignore",
+    }
 }
 
 const FIRST_NAME: &[&str] = &["firstname", "givenname", "forename", "first", "contactfirstname"];
@@ -59,41 +61,95 @@ const LAST_NAME: &[&str] = &["lastname", "surname", "familyname", "last", "conta
 /// The columns that a file of refused rows carries; a mended file may still have them.
 const REFUSAL: &[&str] = &["_line", "_field", "_code", "_message"];
 
-/// Matches the headers of a file to the fields of a record.
+/// Matches the headers of a file to the fields of a record. What the caller's mapping says of a
+/// header stands; the others are matched by name and alias.
 ///
 /// Of several headers that mean the same field the best known one wins, and among equals the first;
 /// the others are unmapped columns.
-pub fn match_headers(headers: &[String], columns: &[Column], unmapped: Unmapped) -> Vec<Target> {
-    let rest = match unmapped {
+///
+/// # Errors
+/// [`Error::Invalid`] for a mapping that names a header or a field that does not exist, or a field
+/// twice.
+pub fn match_headers(
+    headers: &[String],
+    columns: &[Column],
+    unmapped: Unmapped,
+    mapping: &Map<String, Value>,
+) -> Result<Vec<Target>> {
+    let given = given(headers, columns, mapping)?;
+    let mut targets: Vec<Option<Target>> = given;
+    for column in columns {
+        let taken = |target: &Target| targets.contains(&Some(target.clone()));
+        let field = Target::Field(column.name.to_owned());
+        if taken(&field) || (column.name == "name" && (taken(&Target::FirstName) || taken(&Target::LastName))) {
+            continue;
+        }
+        let own = normalize(column.name);
+        let aliases: Vec<&str> = std::iter::once(own.as_str()).chain(column.aliases.iter().copied()).collect();
+        let found = if column.exact {
+            claim_exact(headers, &mut targets, column.name)
+        } else {
+            claim(headers, &mut targets, &aliases, field)
+        };
+        if column.name == "name" && !found {
+            claim(headers, &mut targets, FIRST_NAME, Target::FirstName);
+            claim(headers, &mut targets, LAST_NAME, Target::LastName);
+        }
+    }
+    let rest = |header: &String| match unmapped {
+        _ if REFUSAL.contains(&header.as_str()) => Target::Ignored,
         Unmapped::Keep => Target::Custom,
         Unmapped::Ignore => Target::Ignored,
     };
-    let mut targets: Vec<Target> = headers
-        .iter()
-        .map(
-            |header| {
-                if header.is_empty() || REFUSAL.contains(&header.as_str()) { Target::Ignored } else { rest.clone() }
-            },
-        )
-        .collect();
-    let mut claim = |aliases: &[&str], target: Target| {
-        let rank = |header: &String| aliases.iter().position(|alias| *alias == normalize(header));
-        let best = headers.iter().enumerate().filter_map(|(i, header)| Some((rank(header)?, i))).min();
-        if let Some((_, i)) = best {
-            targets[i] = target;
+    Ok(targets.into_iter().zip(headers).map(|(target, header)| target.unwrap_or_else(|| rest(header))).collect())
+}
+
+/// What the caller's mapping says of each header.
+fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -> Result<Vec<Option<Target>>> {
+    let mut targets = vec![None; headers.len()];
+    let mut errors = Vec::new();
+    for (header, field) in mapping {
+        let name = format!("mapping.{header}");
+        let Some(at) = headers.iter().position(|candidate| candidate == header) else {
+            errors.push(FieldError::new(name, "unknown", "is not a header of the file"));
+            continue;
+        };
+        let target = match field.as_str() {
+            None => Target::Ignored,
+            Some("first_name") => Target::FirstName,
+            Some("last_name") => Target::LastName,
+            Some(field) if field == format!("custom_fields.{header}") => Target::Custom,
+            Some(field) if columns.iter().any(|column| column.name == field) => Target::Field(field.to_owned()),
+            Some(_) => {
+                errors.push(FieldError::new(name, "unknown", "is not a field that can be imported"));
+                continue;
+            }
+        };
+        if !matches!(target, Target::Ignored | Target::Custom) && targets.contains(&Some(target.clone())) {
+            errors.push(FieldError::new(name, "duplicate", "is a field that another header is mapped to"));
         }
-        best.is_some()
-    };
-    for column in columns {
-        let own = normalize(column.name);
-        let aliases: Vec<&str> = std::iter::once(own.as_str()).chain(column.aliases.iter().copied()).collect();
-        let found = claim(&aliases, Target::Field(column.name.to_owned()));
-        if column.name == "name" && !found {
-            claim(FIRST_NAME, Target::FirstName);
-            claim(LAST_NAME, Target::LastName);
-        }
+        targets[at] = Some(target);
     }
-    targets
+    if errors.is_empty() { Ok(targets) } else { Err(Error::Invalid(errors)) }
+}
+
+/// Gives the target to the header that is the best of the aliases, if there is one that is free.
+fn claim(headers: &[String], targets: &mut [Option<Target>], aliases: &[&str], target: Target) -> bool {
+    let rank = |header: &String| aliases.iter().position(|alias| *alias == normalize(header));
+    let free = |&(i, _): &(usize, &String)| targets[i].is_none();
+    let best = headers.iter().enumerate().filter(free).filter_map(|(i, header)| Some((rank(header)?, i))).min();
+    if let Some((_, i)) = best {
+        targets[i] = Some(target);
+    }
+    best.is_some()
+}
+
+fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -> bool {
+    let at = headers.iter().position(|header| header == name).filter(|&i| targets[i].is_none());
+    if let Some(i) = at {
+        targets[i] = Some(Target::Field(name.to_owned()));
+    }
+    at.is_some()
 }
 
 /// The faults of a file in which a required field has no column.
@@ -134,7 +190,7 @@ mod tests {
 
     fn mapping(headers: &[&str]) -> Value {
         let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
-        as_json(&headers, &match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep))
+        as_json(&headers, &match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap())
     }
 
     #[test]
@@ -157,8 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn a_mapping_wins_and_its_slips_are_named() {
+        let headers: Vec<String> = ["Nom", "Email", "Courriel", "Secret"].map(String::from).into();
+        let mapping = serde_json::json!({ "Nom": "name", "Courriel": "email", "Secret": null });
+        let targets = match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, mapping.as_object().unwrap()).unwrap();
+        assert_eq!(
+            as_json(&headers, &targets),
+            serde_json::json!({ "Nom": "name", "Email": "custom_fields.Email", "Courriel": "email", "Secret": null })
+        );
+        let slips = serde_json::json!({ "Name": "name", "Nom": "nam", "Email": "email", "Courriel": "email" });
+        let Err(Error::Invalid(errors)) =
+            match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, slips.as_object().unwrap())
+        else {
+            panic!("a wrong mapping was taken")
+        };
+        let seen: Vec<_> = errors.iter().map(|error| (error.field.as_str(), error.code.as_ref())).collect();
+        assert_eq!(seen, [("mapping.Name", "unknown"), ("mapping.Nom", "unknown"), ("mapping.Courriel", "duplicate")]);
+    }
+
+    #[test]
     fn required_columns_are_missed_by_name() {
-        let missing = missing(&match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep));
+        let missing = missing(&match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap());
         assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["name", "email"]);
     }
 }

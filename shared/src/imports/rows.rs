@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::columns::{Column, Target};
 use super::split::{Chunk, count_lines};
 use super::{Importable, Plan};
 use crate::error::Result;
-use crate::fields::{CustomFields, Fault};
+use crate::exports::unguard;
+use crate::fields::{CustomFields, Fault, Field};
 use crate::patch::Patch;
 
 /// A row of a file that can be written.
@@ -18,12 +21,25 @@ pub struct Row<C> {
     pub line: u64,
     /// What it says.
     pub changes: C,
+    /// What it carries over from the system it was exported from.
+    pub given: Given,
     /// The key of its email.
     pub key: String,
     /// Values that were kept as text because the field does not know them.
     pub warnings: u64,
     /// The cells as they stand in the file.
     pub cells: Vec<String>,
+}
+
+/// What a record has from elsewhere, and a new one is given otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Given {
+    /// The record's id.
+    pub id: Option<Uuid>,
+    /// When it was made.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it last changed.
+    pub updated_at: Option<DateTime<Utc>>,
 }
 
 /// A row of a file that is not written, and why.
@@ -101,19 +117,19 @@ impl<'p, R: Importable> RowReader<'p, R> {
 
     fn read(&self, line: u64, record: &csv::ByteRecord) -> Result<Row<R::Changes>, Refused> {
         let cells: Vec<String> = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
-        match self.changes(record, &cells) {
-            Ok((changes, key, warnings)) => Ok(Row { line, changes, key, warnings, cells }),
+        match self.cells(record, &cells) {
+            Ok(mut row) => {
+                row.line = line;
+                row.cells = cells;
+                Ok(row)
+            }
             Err((field, fault)) => Err(Refused { line, field, fault, cells }),
         }
     }
 
-    fn changes(
-        &self,
-        record: &csv::ByteRecord,
-        cells: &[String],
-    ) -> Result<(R::Changes, String, u64), (String, Fault)> {
+    fn cells(&self, record: &csv::ByteRecord, cells: &[String]) -> Result<Row<R::Changes>, (String, Fault)> {
         if let Some(at) = record.iter().position(|cell| std::str::from_utf8(cell).is_err()) {
-            return Err((self.header(at), Fault::new("encoding", "has bytes that are not UTF-8")));
+            return Err((self.header(at), Fault::new("encoding", "has bytes that are none of the file's encoding")));
         }
         if cells.iter().skip(self.plan.headers.len()).any(|cell| !cell.trim().is_empty()) {
             let (has, columns) = (cells.len(), self.plan.headers.len());
@@ -122,52 +138,81 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 Fault::new("too_many_cells", format!("has {has} cells for {columns} columns")),
             ));
         }
-        let mut changes = R::Changes::default();
+        let mut row = Row {
+            line: 0,
+            changes: R::Changes::default(),
+            given: Given::default(),
+            key: String::new(),
+            warnings: 0,
+            cells: Vec::new(),
+        };
         let mut custom = Map::new();
-        let mut name: [&str; 2] = ["", ""];
-        let mut warnings = 0;
+        let mut name = ["", ""];
         for ((cell, header), target) in cells.iter().zip(&self.plan.headers).zip(&self.plan.targets) {
-            let text = cell.trim();
-            if text.is_empty() {
-                continue;
-            }
+            let text = unguard(cell.trim());
             match target {
+                _ if text.is_empty() => {}
                 Target::Ignored => {}
-                Target::Custom => {
-                    custom.insert(header.clone(), Value::from(text));
-                }
                 Target::FirstName => name[0] = text,
                 Target::LastName => name[1] = text,
                 Target::Field(field) => {
-                    let Some(column) = self.columns.get(field.as_str()) else { continue };
-                    let value = if column.words.is_empty() { Some(text) } else { column.word(text) };
-                    match value {
-                        Some(value) => R::set(&mut changes, field, value).map_err(|fault| (field.clone(), fault))?,
-                        None => {
-                            warnings += 1;
-                            custom.insert(header.clone(), Value::from(text));
-                        }
+                    match self.set(&mut row, field, text).map_err(|fault| (field.clone(), fault))? {
+                        Set::Taken => {}
+                        Set::Kept => _ = custom.insert(header.clone(), Value::from(text)),
                     }
                 }
+                Target::Custom => _ = custom.insert(header.clone(), Value::from(text)),
             }
         }
         let joined = name.join(" ");
         if !joined.trim().is_empty() {
-            R::set(&mut changes, "name", joined.trim()).map_err(|fault| ("name".to_owned(), fault))?;
+            R::set(&mut row.changes, "name", joined.trim()).map_err(|fault| ("name".to_owned(), fault))?;
         }
-        keep_custom::<R>(&mut changes, custom).map_err(|fault| ("custom_fields".to_owned(), fault))?;
-        if !R::has_name(&changes) {
-            return Err(("name".into(), Fault::new("required", "is required")));
+        keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".to_owned(), fault))?;
+        let required = |field: &str| (field.to_owned(), Fault::new("required", "is required"));
+        if !R::has_name(&row.changes) {
+            return Err(required("name"));
         }
-        match R::email_key(&changes) {
-            Some(key) => Ok((changes, key, warnings)),
-            None => Err(("email".into(), Fault::new("required", "is required"))),
+        row.key = R::email_key(&row.changes).ok_or_else(|| required("email"))?;
+        Ok(row)
+    }
+
+    /// Reads a cell into its field, or says that its text is to be kept beside.
+    fn set(&self, row: &mut Row<R::Changes>, field: &str, text: &str) -> Result<Set, Fault> {
+        match field {
+            // Other systems have ids of other kinds.
+            "id" => match Uuid::from_text(text) {
+                Ok(id) => row.given.id = Some(id),
+                Err(_) => return Ok(Set::Kept),
+            },
+            "created_at" => row.given.created_at = Some(Field::from_text(text)?),
+            "updated_at" => row.given.updated_at = Some(Field::from_text(text)?),
+            _ => {
+                let words = self.columns.get(field).filter(|column| !column.words.is_empty());
+                match words.map(|column| column.word(text)) {
+                    None => R::set(&mut row.changes, field, text)?,
+                    Some(Some(word)) => R::set(&mut row.changes, field, word)?,
+                    Some(None) => {
+                        row.warnings += 1;
+                        return Ok(Set::Kept);
+                    }
+                }
+            }
         }
+        Ok(Set::Taken)
     }
 
     fn header(&self, at: usize) -> String {
         self.plan.headers.get(at).map_or_else(|| "file".to_owned(), Clone::clone)
     }
+}
+
+/// What became of a cell.
+enum Set {
+    /// It is in its field.
+    Taken,
+    /// The field does not know it: its text is kept in `custom_fields`.
+    Kept,
 }
 
 /// Adds what the unmapped columns say to what a column of JSON said.

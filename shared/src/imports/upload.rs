@@ -5,6 +5,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::columns::{match_headers, missing};
+use super::decode::Decoder;
 use super::split::{Chunk, Splitter, count_lines};
 use super::{Import, Importable, Options, Plan};
 use crate::error::{Error, Result};
@@ -13,7 +14,6 @@ use crate::jobs::{self, Job, NewJob, Payload};
 /// What of a file is looked at before any of it is stored, in bytes.
 const HEAD: usize = 64 * 1024;
 const MAX_COLUMNS: usize = 1_000;
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A file that is being uploaded. Nothing of it is seen by anybody until it is accepted.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Upload {
     id: Uuid,
     options: Options,
     columns: &'static [super::columns::Column],
+    decoder: Decoder,
     state: State,
 }
 
@@ -43,7 +44,8 @@ struct Body {
 impl Upload {
     /// Begins an upload of records of the kind `R`.
     pub fn new<R: Importable>(workspace_id: Uuid, options: Options) -> Self {
-        Self { workspace_id, id: Uuid::now_v7(), options, columns: R::COLUMNS, state: State::Head(Vec::new()) }
+        let decoder = Decoder::new(options.encoding);
+        Self { workspace_id, id: Uuid::now_v7(), options, columns: R::COLUMNS, decoder, state: State::Head(Vec::new()) }
     }
 
     /// Takes the next piece of the file, and stores what is complete.
@@ -52,6 +54,11 @@ impl Upload {
     /// [`Error::Invalid`] for what the head shows: a file that is empty or has no header, or no
     /// column for a required field.
     pub async fn feed(&mut self, pool: &PgPool, piece: &[u8]) -> Result<()> {
+        let piece = self.decoder.feed(piece);
+        self.take(pool, &piece).await
+    }
+
+    async fn take(&mut self, pool: &PgPool, piece: &[u8]) -> Result<()> {
         let chunks = match &mut self.state {
             State::Body(body) => body.splitter.feed(piece),
             State::Head(head) => {
@@ -75,6 +82,8 @@ impl Upload {
         payload: impl FnOnce(Uuid) -> P,
         request_id: &str,
     ) -> Result<Job> {
+        let rest = self.decoder.finish();
+        self.take(pool, &rest).await?;
         if matches!(self.state, State::Head(_)) {
             let chunks = self.begin(pool, true).await?;
             self.store(pool, chunks).await?;
@@ -85,6 +94,7 @@ impl Upload {
         let Body { splitter, mut plan, seq } = *body;
         let (chunks, records) = splitter.finish();
         plan.rows = i64::try_from(records).unwrap_or(i64::MAX);
+        plan.encoding = self.decoder.encoding().to_ascii_lowercase();
         let import = Import { workspace_id: self.workspace_id, id: self.id, plan, counts: super::Counts::default() };
 
         let mut transaction = pool.begin().await?;
@@ -125,30 +135,24 @@ impl Upload {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
         };
-        let file = head.strip_prefix(BOM).unwrap_or(&head);
-        let delimiter = self.options.delimiter.unwrap_or_else(|| detect_delimiter(file));
-        let (headers, length) = read_header(file, delimiter, whole)?;
-        let targets = match_headers(&headers, self.columns, self.options.unmapped);
+        let delimiter = self.options.delimiter.unwrap_or_else(|| detect_delimiter(&head));
+        let (headers, length) = read_header(&head, delimiter, whole)?;
+        let targets = match_headers(&headers, self.columns, self.options.unmapped, &self.options.mapping)?;
         let missing = missing(&targets);
         if !missing.is_empty() {
             return Err(Error::Invalid(missing));
         }
-        let plan = Plan {
-            on_conflict: self.options.on_conflict,
-            delimiter,
-            encoding: "utf-8".into(),
-            headers,
-            targets,
-            rows: 0,
-        };
+        let Options { on_conflict, dry_run, .. } = self.options;
+        // The encoding and the number of rows are known for certain only at the end.
+        let plan = Plan { on_conflict, dry_run, delimiter, encoding: String::new(), headers, targets, rows: 0 };
         sqlx::query("INSERT INTO imports (workspace_id, id, plan) VALUES ($1, $2, $3)")
             .bind(self.workspace_id)
             .bind(self.id)
             .bind(Json(&plan))
             .execute(pool)
             .await?;
-        let mut splitter = Splitter::new(delimiter, 1 + count_lines(&file[..length]));
-        let chunks = splitter.feed(&file[length..]);
+        let mut splitter = Splitter::new(delimiter, 1 + count_lines(&head[..length]));
+        let chunks = splitter.feed(&head[length..]);
         self.state = State::Body(Box::new(Body { splitter, plan, seq: 0 }));
         Ok(chunks)
     }

@@ -1,7 +1,8 @@
 //! One step of an import: the rows of a chunk go into the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -54,15 +55,16 @@ async fn insert<R: Importable>(
     rows: Vec<Row<R::Changes>>,
     refused: &mut Vec<Refused>,
 ) -> Result<()> {
-    let now = db::now();
+    let mut known = Known::read::<R>(connection, import, &rows).await?;
     let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
-    let mut taken: std::collections::HashSet<String> =
-        R::taken(connection, import.workspace_id, &keys).await?.into_iter().collect();
+    known.emails.extend(R::taken(connection, import.workspace_id, &keys).await?);
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
-        if taken.insert(row.key) {
-            import.counts.warnings += count_u64(row.warnings);
-            records.extend(R::new(Uuid::now_v7(), now, row.changes));
+        if let Err(fault) = known.check_id(&row) {
+            refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+        } else if !known.emails.contains(&row.key) {
+            import.counts.warnings += count(row.warnings);
+            records.extend(known.create::<R>(row));
         } else if import.plan.on_conflict == OnConflict::Skip {
             import.counts.skipped += 1;
         } else {
@@ -71,7 +73,7 @@ async fn insert<R: Importable>(
         }
     }
     import.counts.created += count(records.len());
-    R::insert_all(connection, import.workspace_id, &records).await
+    store(connection, import, &records).await
 }
 
 /// New emails become records; the others change theirs. Rows of one email are applied in the order
@@ -82,43 +84,139 @@ async fn merge<R: Importable>(
     rows: Vec<Row<R::Changes>>,
     refused: &mut Vec<Refused>,
 ) -> Result<()> {
-    let now = db::now();
+    let mut known = Known::read::<R>(connection, import, &rows).await?;
     let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
     let present = R::lock(connection, import.workspace_id, &keys).await?;
     let mut records: Vec<R> = present.clone();
     let mut places: HashMap<String, usize> =
         present.iter().enumerate().map(|(i, record)| (record.email().key(), i)).collect();
-    for row in rows {
-        let mut changes = row.changes;
+    for mut row in rows {
+        if let Err(fault) = known.check_id(&row) {
+            refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+            continue;
+        }
+        let warnings = count(row.warnings);
         match places.get(&row.key) {
             Some(&at) => {
-                if let Err(fault) = merge_custom::<R>(&records[at], &mut changes) {
+                if let Err(fault) = merge_custom::<R>(&records[at], &mut row.changes) {
                     refused.push(Refused { line: row.line, field: "custom_fields".into(), fault, cells: row.cells });
                     continue;
                 }
-                records[at].apply(changes);
+                records[at].apply(row.changes);
                 import.counts.updated += 1;
             }
+            // A dry run has met it in an earlier chunk.
+            None if known.emails.contains(&row.key) => import.counts.updated += 1,
             None => {
-                places.insert(row.key, records.len());
-                records.extend(R::new(Uuid::now_v7(), now, changes));
+                places.insert(row.key.clone(), records.len());
+                records.extend(known.create::<R>(row));
                 import.counts.created += 1;
             }
         }
-        import.counts.warnings += count_u64(row.warnings);
+        import.counts.warnings += warnings;
     }
     let created = records.split_off(present.len());
-    let mut changed: Vec<R> = records
-        .into_iter()
-        .zip(&present)
-        .filter(|(record, before)| record != *before)
-        .map(|(record, _)| record)
-        .collect();
-    for record in &mut changed {
-        record.touch(now);
+    if !import.plan.dry_run {
+        let changed = records.into_iter().zip(&present).filter(|(record, before)| record != *before);
+        let mut changed: Vec<R> = changed.map(|(record, _)| record).collect();
+        changed.iter_mut().for_each(|record| record.touch(known.now));
+        R::update_all(connection, import.workspace_id, &changed).await?;
     }
-    R::update_all(connection, import.workspace_id, &changed).await?;
-    R::insert_all(connection, import.workspace_id, &created).await
+    store(connection, import, &created).await
+}
+
+/// What is taken when a chunk is written: by records, by earlier rows of the chunk, and in a dry run
+/// by earlier chunks.
+struct Known {
+    now: DateTime<Utc>,
+    emails: HashSet<String>,
+    ids: HashMap<Uuid, String>,
+}
+
+impl Known {
+    async fn read<R: Importable>(
+        connection: &mut PgConnection,
+        import: &Import,
+        rows: &[Row<R::Changes>],
+    ) -> Result<Self> {
+        let mut known = Self { now: db::now(), emails: HashSet::new(), ids: HashMap::new() };
+        let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
+        if !ids.is_empty() {
+            known.ids.extend(R::holders(connection, import.workspace_id, &ids).await?);
+        }
+        if import.plan.dry_run {
+            let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+            for (key, id) in seen(connection, import.id, &keys, &ids).await? {
+                known.ids.insert(id, key.clone());
+                known.emails.insert(key);
+            }
+        }
+        Ok(known)
+    }
+
+    /// An id that another record has would make two records one.
+    fn check_id<C>(&self, row: &Row<C>) -> Result<(), Fault> {
+        match row.given.id.and_then(|id| self.ids.get(&id)) {
+            Some(holder) if *holder != row.key => Err(Fault::new("taken", "is the id of a record with another email")),
+            _ => Ok(()),
+        }
+    }
+
+    fn create<R: Importable>(&mut self, row: Row<R::Changes>) -> Option<R> {
+        let id = row.given.id.unwrap_or_else(Uuid::now_v7);
+        let created_at = row.given.created_at.unwrap_or(self.now);
+        self.ids.insert(id, row.key.clone());
+        self.emails.insert(row.key);
+        let mut record = R::new(id, created_at, row.changes)?;
+        record.touch(row.given.updated_at.unwrap_or(created_at));
+        Some(record)
+    }
+}
+
+/// Writes new records; a dry run only remembers them, for the conflicts within the file.
+async fn store<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
+    if !import.plan.dry_run {
+        return R::insert_all(connection, import.workspace_id, records).await;
+    }
+    let (keys, ids): (Vec<String>, Vec<Uuid>) =
+        records.iter().map(|record| (record.email().key(), record.id())).unzip();
+    sqlx::query(
+        "INSERT INTO import_seen (import_id, email_key, record_id) SELECT $1, * FROM unnest($2::text[], $3::uuid[])",
+    )
+    .bind(import.id)
+    .bind(keys)
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn seen(
+    connection: &mut PgConnection,
+    import_id: Uuid,
+    keys: &[&str],
+    ids: &[Uuid],
+) -> Result<Vec<(String, Uuid)>> {
+    Ok(sqlx::query_as(
+        "SELECT email_key, record_id FROM import_seen WHERE import_id = $1 AND email_key = ANY ($2)
+         UNION SELECT email_key, record_id FROM import_seen WHERE import_id = $1 AND record_id = ANY ($3)",
+    )
+    .bind(import_id)
+    .bind(keys)
+    .bind(ids)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Ends an import: what only its steps needed is dropped.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
+    if import.plan.dry_run {
+        sqlx::query("DELETE FROM import_seen WHERE import_id = $1").bind(import.id).execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// A row's custom fields are added to the record's, key by key.
@@ -159,10 +257,6 @@ async fn keep_refused(connection: &mut PgConnection, job_id: Uuid, refused: &[Re
     Ok(())
 }
 
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-fn count_u64(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+fn count(n: impl TryInto<i64>) -> i64 {
+    n.try_into().unwrap_or(i64::MAX)
 }

@@ -1,0 +1,141 @@
+//! Exports: records as CSV that imports again to the same records.
+
+use std::fmt::Display;
+
+use serde_json::{Map, Value};
+
+use crate::copy::Cells;
+use crate::error::{Error, Result};
+
+/// A kind of record that can be exported.
+pub trait Exportable {
+    /// The header: the fields' JSON names.
+    const HEADER: &'static [&'static str];
+
+    /// Writes the record's cells, in the order of the header.
+    fn cells(&self, cells: &mut impl Cells);
+}
+
+/// Records being written as CSV (RFC 4180).
+#[derive(Debug)]
+pub struct CsvRows(csv::Writer<Vec<u8>>);
+
+impl Default for CsvRows {
+    fn default() -> Self {
+        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(Vec::new()))
+    }
+}
+
+impl CsvRows {
+    /// Writes a row of plain cells, such as the header.
+    pub fn row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
+        for cell in cells {
+            self.field(cell);
+        }
+        self.end();
+    }
+
+    /// Writes a record.
+    pub fn record(&mut self, record: &impl Exportable) {
+        record.cells(self);
+        self.end();
+    }
+
+    /// The bytes written.
+    ///
+    /// # Errors
+    /// [`Error::Internal`], though a vector takes every write.
+    pub fn into_bytes(self) -> Result<Vec<u8>> {
+        self.0.into_inner().map_err(|error| Error::internal(error.to_string()))
+    }
+
+    fn field(&mut self, text: impl AsRef<[u8]>) {
+        // Writing to a vector cannot fail.
+        let _ = self.0.write_field(text);
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.write_record(None::<&[u8]>);
+    }
+}
+
+impl Cells for CsvRows {
+    fn value(&mut self, value: impl Display) {
+        self.field(value.to_string());
+    }
+
+    fn text(&mut self, text: &str) {
+        if must_be_guarded(text) { self.field(format!("'{text}")) } else { self.field(text) }
+    }
+
+    fn json(&mut self, map: &Map<String, Value>) {
+        match map.is_empty() {
+            true => self.field(""),
+            // A map of values always serializes.
+            false => self.field(serde_json::to_string(map).unwrap_or_default()),
+        }
+    }
+
+    fn empty(&mut self) {
+        self.field("");
+    }
+}
+
+/// Whether a spreadsheet would run the cell as a formula, or might have guarded it.
+///
+/// Numbers and phone numbers stay as they are: a sign, digits and what stands between them.
+fn must_be_guarded(text: &str) -> bool {
+    let bare = text.trim_start_matches('\'');
+    let is_formula = bare.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number =
+        text.starts_with(['+', '-']) && text[1..].chars().all(|c| c.is_ascii_digit() || " .()/-".contains(c));
+    is_formula && !is_number
+}
+
+/// Takes the apostrophe off that guards a cell against being run as a formula.
+pub fn unguard(text: &str) -> &str {
+    match text.strip_prefix('\'') {
+        Some(rest) if rest.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']) => rest,
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exported(text: &str) -> String {
+        let mut rows = CsvRows::default();
+        Cells::text(&mut rows, text);
+        rows.end();
+        let bytes = rows.into_bytes().unwrap();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
+        reader.records().next().unwrap().unwrap()[0].to_owned()
+    }
+
+    #[test]
+    fn formulas_are_guarded_and_numbers_are_not() {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("@cmd", "'@cmd"),
+            ("-2+3*cmd|' /C calc'!A0", "'-2+3*cmd|' /C calc'!A0"),
+            ("'=1", "''=1"),
+            ("+1 (555) 010-9999", "+1 (555) 010-9999"),
+            ("-12.5", "-12.5"),
+            ("O'Neil", "O'Neil"),
+        ] {
+            assert_eq!(exported(text), cell);
+            assert_eq!(unguard(cell), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back(text in "['=+@\\-0-9a-z,\" ]{1,12}") {
+            let cell = exported(&text);
+            prop_assert_eq!(unguard(&cell), text);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! From the bytes of a file to UTF-8, whatever the file was written in.
+//!
+//! A byte order mark or the caller settles the encoding. Without either nothing is ambiguous before
+//! the first byte outside ASCII, so it is settled there, by what follows that byte. A byte that
+//! breaks the settled encoding becomes [`BROKEN`], which is no UTF-8: whoever reads the row later
+//! refuses it, and only it.
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Decoder as Coder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+
+use crate::fields::Fault;
+
+/// Stands for bytes that are none of the encoding.
+pub const BROKEN: u8 = 0xff;
+/// How much is looked at from the first byte outside ASCII on.
+const WINDOW: usize = 64 * 1024;
+
+/// The state between two pieces of the stream.
+pub struct Decoder {
+    state: State,
+}
+
+enum State {
+    /// The first bytes may be a byte order mark.
+    Start { held: Vec<u8>, given: Option<&'static Encoding> },
+    /// All bytes so far were ASCII.
+    Ascii,
+    /// What follows the first byte outside ASCII is being gathered.
+    Window(Vec<u8>),
+    /// UTF-8 passes as it is; broken bytes are broken already.
+    Utf8,
+    /// Anything else is decoded.
+    Other(Box<Coder>),
+}
+
+impl Decoder {
+    /// Begins a file, of an encoding that the caller has named or of an unknown one.
+    pub fn new(given: Option<&'static Encoding>) -> Self {
+        Self { state: State::Start { held: Vec::new(), given } }
+    }
+
+    /// The encoding, by its name in the WHATWG standard; ASCII is UTF-8.
+    pub fn encoding(&self) -> &'static str {
+        match &self.state {
+            State::Other(coder) => coder.encoding().name(),
+            _ => UTF_8.name(),
+        }
+    }
+
+    /// Decodes the next piece.
+    pub fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.decode(piece, false)
+    }
+
+    /// Decodes what was held back at the end of the file.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.decode(&[], true)
+    }
+
+    fn decode(&mut self, piece: &[u8], last: bool) -> Vec<u8> {
+        match &mut self.state {
+            State::Start { held, given } => {
+                held.extend_from_slice(piece);
+                if held.len() < 3 && !last {
+                    return Vec::new();
+                }
+                let (held, given) = (std::mem::take(held), *given);
+                let (encoding, length) = match Encoding::for_bom(&held) {
+                    Some((encoding, length)) => (Some(encoding), length),
+                    None => (given, 0),
+                };
+                self.state = encoding.map_or(State::Ascii, State::of);
+                self.decode(&held[length..], last)
+            }
+            State::Ascii => {
+                let Some(at) = piece.iter().position(|byte| !byte.is_ascii()) else {
+                    return piece.to_vec();
+                };
+                self.state = State::Window(Vec::new());
+                let mut text = piece[..at].to_vec();
+                text.extend(self.decode(&piece[at..], last));
+                text
+            }
+            State::Window(window) => {
+                window.extend_from_slice(piece);
+                if window.len() < WINDOW && !last {
+                    return Vec::new();
+                }
+                let window = std::mem::take(window);
+                self.state = State::of(detect(&window));
+                self.decode(&window, last)
+            }
+            State::Utf8 => piece.to_vec(),
+            State::Other(coder) => convert(coder, piece, last),
+        }
+    }
+}
+
+impl State {
+    fn of(encoding: &'static Encoding) -> Self {
+        if encoding == UTF_8 { Self::Utf8 } else { Self::Other(Box::new(encoding.new_decoder_without_bom_handling())) }
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder").field("encoding", &self.encoding()).finish_non_exhaustive()
+    }
+}
+
+/// The encoding that a caller names.
+///
+/// # Errors
+/// A [`Fault`] for a label that the WHATWG standard does not know.
+pub fn by_label(label: &str) -> Result<&'static Encoding, Fault> {
+    match label.to_ascii_lowercase().as_str() {
+        // In a web page this label means little endian; in a file it is the same guess.
+        "utf-16" | "utf-16le" => Ok(UTF_16LE),
+        "utf-16be" => Ok(UTF_16BE),
+        label => Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
+            Fault::new("invalid", "is not the name of an encoding, such as utf-8, utf-16 or windows-1252")
+        }),
+    }
+}
+
+/// UTF-8 if hardly anything speaks against it; text in another encoding has next to no sequences
+/// that would be UTF-8 by chance, and a broken byte in a UTF-8 file costs its row, not the file.
+fn detect(window: &[u8]) -> &'static Encoding {
+    let (mut valid, mut broken) = (0_usize, 0_usize);
+    for chunk in window.utf8_chunks() {
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        broken += usize::from(!chunk.invalid().is_empty());
+    }
+    // The window may end within a character.
+    if broken <= 1 + valid / 10 && valid > 0 {
+        return UTF_8;
+    }
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    detector.feed(window, true);
+    detector.guess(None, Utf8Detection::Deny)
+}
+
+fn convert(coder: &mut Coder, mut input: &[u8], last: bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(input.len() * 2 + 16);
+    loop {
+        let start = text.len();
+        text.resize(start + input.len() * 3 + 16, 0);
+        let (result, read, written) = coder.decode_to_utf8_without_replacement(input, &mut text[start..], last);
+        text.truncate(start + written);
+        input = &input[read..];
+        match result {
+            DecoderResult::InputEmpty => return text,
+            DecoderResult::OutputFull => {}
+            DecoderResult::Malformed(_, _) => text.push(BROKEN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(file: &[u8], given: Option<&'static Encoding>, piece: usize) -> (String, &'static str) {
+        let mut decoder = Decoder::new(given);
+        let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
+        text.extend(decoder.finish());
+        (String::from_utf8_lossy(&text).into_owned(), decoder.encoding())
+    }
+
+    #[test]
+    fn files_of_many_origins_read_the_same() {
+        let text = "name,email\nJosé Müller,jose@example.com\nZoë,zoe@example.com\n";
+        let utf_16 = |bytes: fn(u16) -> [u8; 2]| {
+            std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect::<Vec<u8>>()
+        };
+        let (windows, _, _) = encoding_rs::WINDOWS_1252.encode(text);
+        let mut with_bom = b"\xef\xbb\xbf".to_vec();
+        with_bom.extend(text.as_bytes());
+        for piece in [1, 2, 7, 1000] {
+            assert_eq!(decode(text.as_bytes(), None, piece), (text.into(), "UTF-8"));
+            assert_eq!(decode(&with_bom, None, piece), (text.into(), "UTF-8"));
+            assert_eq!(decode(&utf_16(u16::to_le_bytes), None, piece), (text.into(), "UTF-16LE"));
+            assert_eq!(decode(&utf_16(u16::to_be_bytes), None, piece), (text.into(), "UTF-16BE"));
+            assert_eq!(decode(&windows, None, piece), (text.into(), "windows-1252"));
+            assert_eq!(decode(&windows, Some(by_label("latin1").unwrap()), piece), (text.into(), "windows-1252"));
+        }
+    }
+
+    #[test]
+    fn a_broken_byte_costs_its_place_and_not_the_encoding() {
+        let mut file = "é".repeat(30).into_bytes();
+        file.extend(b"\xe9,\n");
+        file.extend("ü".repeat(30).as_bytes());
+        let (text, encoding) = decode(&file, None, 1000);
+        assert_eq!(encoding, "UTF-8");
+        assert_eq!(text.matches('\u{fffd}').count(), 1);
+        let (text, _) = decode(b"\xff\xfea\0\x00\xd8b\0", None, 3);
+        assert_eq!(text, "a\u{fffd}b");
+    }
+}
