@@ -22,7 +22,8 @@ CREATE TABLE jobs (
     payload        jsonb       NOT NULL,
     progress_done  bigint      NOT NULL DEFAULT 0,
     progress_total bigint,
-    result         jsonb,
+    -- json, not jsonb: callers get its fields in the order in which they were written.
+    result         json,
     error          text,
     request_id     text,
     created_at     timestamptz NOT NULL DEFAULT now(),

@@ -2,16 +2,19 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, LINK};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use shared::error::FieldError;
+use shared::exports::{CsvRows, Exportable};
 use shared::lists::{self, List, Placed, Spec};
 use sqlx::FromRow;
 use sqlx::postgres::{PgPool, PgRow};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::CRM;
@@ -43,12 +46,38 @@ where
     let source = Source { pool: pool.clone(), workspace_id, columns };
     let mut response = match list.limit {
         Some(limit) => page::<T>(&source, &list, limit, uri, &parameters).await?,
-        None => all::<T>(source, list).await?,
+        None => {
+            let body = all::<T>(source, list, JsonArray { separator: "[" }).await?;
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
     };
     if let Some(total) = total {
         response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(total));
     }
     Ok(response)
+}
+
+/// Answers with all records that the query string's filters leave, as a CSV file.
+pub async fn export<T>(
+    pool: &PgPool,
+    workspace_id: Uuid,
+    (spec, columns): (&'static Spec, &'static str),
+    Query(parameters): Query,
+) -> Result
+where
+    T: for<'r> FromRow<'r, PgRow> + Exportable + Send + Sync + Unpin + 'static,
+{
+    let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
+    let errors: Vec<FieldError> =
+        paged.map(|(name, _)| FieldError::new(name, "unknown", "is not a parameter of an export")).collect();
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let list = List::parse(spec, workspace_id, &parameters)?;
+    let body = all::<T>(Source { pool: pool.clone(), workspace_id, columns }, list, Csv { begun: false }).await?;
+    let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
+        .into_response())
 }
 
 struct Source {
@@ -99,54 +128,81 @@ fn next(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<Head
     HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// Where a streamed list is.
-enum Stage<T> {
-    /// These records come next; the list goes on behind them if the page is full.
-    Page(Vec<Placed<T>>, &'static str),
-    /// The next page must be read.
-    Behind(&'static str),
-    /// All is said.
-    End,
+/// How a streamed list is written.
+trait Format<T>: Send + 'static {
+    /// The next records; the last page may be empty.
+    fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes>;
 }
 
-/// The first page is read before the answer begins, so a failure then is still an error's answer.
-async fn all<T>(source: Source, list: List) -> Result<Response>
+/// All of a list, streamed. A page is read while the one before is being sent.
+///
+/// The first page is read before the answer begins, so a failure then is still an error's answer;
+/// a later one breaks the answer off, which clients see by its missing end.
+async fn all<T>(source: Source, mut list: List, mut format: impl Format<T>) -> Result<Body>
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + Unpin + 'static,
+    T: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static,
 {
-    let first: Vec<Placed<T>> = source.fetch(&list, PAGE).await?;
-    let start = (source, list, Stage::Page(first, "["));
-    let pieces = stream::try_unfold(start, |(source, mut list, stage)| async move {
-        let (placed, separator) = match stage {
-            Stage::End => return Ok(None),
-            Stage::Page(placed, separator) => (placed, separator),
-            Stage::Behind(separator) => (source.fetch::<T>(&list, PAGE).await?, separator),
-        };
-        let (piece, stage) = write(placed, separator, &mut list)?;
-        Ok::<_, shared::Error>(Some((piece, (source, list, stage))))
+    let mut placed: Vec<Placed<T>> = source.fetch(&list, PAGE).await?;
+    let (pieces, mut sent) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let last = placed.len() < PAGE as usize;
+            if let Some(last) = placed.last() {
+                list.after(last.place.clone());
+            }
+            let records = placed.into_iter().map(|placed| placed.record).collect();
+            let piece = format.page(records, last);
+            let broken = piece.is_err();
+            // An error of the channel: the client is gone.
+            if pieces.send(piece).await.is_err() || last || broken {
+                return;
+            }
+            placed = match source.fetch(&list, PAGE).await {
+                Ok(placed) => placed,
+                Err(error) => {
+                    tracing::warn!(%error, "a streamed list broke off");
+                    let _ = pieces.send(Err(error)).await;
+                    return;
+                }
+            };
+        }
     });
-    Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(pieces)).into_response())
+    Ok(Body::from_stream(stream::poll_fn(move |context| sent.poll_recv(context))))
 }
 
-fn write<T: Serialize>(
-    placed: Vec<Placed<T>>,
-    mut separator: &'static str,
-    list: &mut List,
-) -> shared::Result<(Bytes, Stage<T>)> {
-    let full = placed.len() == PAGE as usize;
-    let mut json = Vec::with_capacity(placed.len() * 512 + 2);
-    if placed.is_empty() && separator == "[" {
-        json.push(b'[');
+/// A JSON array.
+struct JsonArray {
+    separator: &'static str,
+}
+
+impl<T: Serialize> Format<T> for JsonArray {
+    fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes> {
+        let mut json = Vec::with_capacity(records.len() * 512 + 2);
+        for record in records {
+            json.extend_from_slice(self.separator.as_bytes());
+            serde_json::to_writer(&mut json, &record)?;
+            self.separator = ",";
+        }
+        if last {
+            // An array that has not begun yet is an empty one.
+            json.extend_from_slice(if self.separator == "[" { b"[]" } else { b"]" });
+        }
+        Ok(json.into())
     }
-    for Placed { record, place } in placed {
-        json.extend_from_slice(separator.as_bytes());
-        serde_json::to_writer(&mut json, &record)?;
-        list.after(place);
-        separator = ",";
+}
+
+/// CSV with a header.
+struct Csv {
+    begun: bool,
+}
+
+impl<T: Exportable> Format<T> for Csv {
+    fn page(&mut self, records: Vec<T>, _: bool) -> shared::Result<Bytes> {
+        let mut rows = CsvRows::with_capacity(records.len() * 512);
+        if !std::mem::replace(&mut self.begun, true) {
+            rows.row(T::HEADER.iter().copied());
+        }
+        records.iter().for_each(|record| rows.record(record));
+        Ok(rows.into_bytes()?.into())
     }
-    if full {
-        return Ok((json.into(), Stage::Behind(separator)));
-    }
-    json.push(b']');
-    Ok((json.into(), Stage::End))
 }

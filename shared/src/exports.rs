@@ -20,13 +20,13 @@ pub trait Exportable {
 #[derive(Debug)]
 pub struct CsvRows(csv::Writer<Vec<u8>>);
 
-impl Default for CsvRows {
-    fn default() -> Self {
-        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(Vec::new()))
-    }
-}
-
 impl CsvRows {
+    /// An empty set of rows, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let writer = Vec::with_capacity(bytes);
+        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(writer))
+    }
+
     /// Writes a row of plain cells, such as the header.
     pub fn row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
         for cell in cells {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn exported(text: &str) -> String {
-        let mut rows = CsvRows::default();
+        let mut rows = CsvRows::with_capacity(0);
         Cells::text(&mut rows, text);
         rows.end();
         let bytes = rows.into_bytes().unwrap();

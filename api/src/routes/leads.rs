@@ -14,11 +14,18 @@ use crate::respond::{Result, created};
 use crate::{AppState, lists};
 
 pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/leads", get(list).post(create)).route("/leads/{leadId}", get(read).put(update).delete(delete))
+    Router::new()
+        .route("/leads", get(list).post(create))
+        .route("/leads/export", get(export))
+        .route("/leads/{leadId}", get(read).put(update).delete(delete))
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
     lists::answer::<Lead>(&state.pool, caller.workspace_id, (&leads::LIST, leads::COLUMNS), &uri, query).await
+}
+
+async fn export(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+    lists::export::<Lead>(&state.pool, caller.workspace_id, (&leads::LIST, leads::COLUMNS), query).await
 }
 
 async fn create(State(state): State<AppState>, caller: Caller, _: NoQuery, JsonObject(body): JsonObject) -> Result {

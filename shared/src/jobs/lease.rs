@@ -166,14 +166,14 @@ pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Ve
 /// [`Error::Superseded`] when the attempt is no longer the present one; the caller rolls back.
 pub async fn progress(connection: &mut PgConnection, lease: Lease, progress: Progress, result: &Value) -> Result<()> {
     let updated = sqlx::query(
-        "UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5, failures = 0, crashes = 0, error = NULL
+        "UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json, failures = 0, crashes = 0, error = NULL
          WHERE id = $1 AND attempt = $2",
     )
     .bind(lease.id)
     .bind(lease.attempt)
     .bind(progress.done)
     .bind(progress.total)
-    .bind(result)
+    .bind(result.to_string())
     .execute(connection)
     .await?;
     if updated.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
@@ -202,12 +202,12 @@ pub enum Outcome {
 pub const FINISH: &str = "
     UPDATE jobs
     SET status = ended.status, lease_until = NULL,
-        result = coalesce(ended.result, jobs.result),
+        result = coalesce(ended.result::json, jobs.result),
         error = ended.error,
         failures = jobs.failures + ended.failures,
         run_at = CASE WHEN ended.status = 'queued' THEN now() + make_interval(secs => ended.delay) ELSE jobs.run_at END,
         finished_at = CASE WHEN ended.status = 'queued' THEN NULL ELSE now() END
-    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::jsonb[], $5::text[], $6::smallint[], $7::float8[])
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::float8[])
         AS ended (id, attempt, status, result, error, failures, delay)
     WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt";
 
@@ -233,7 +233,7 @@ pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -
         ids.push(lease.id);
         attempts.push(lease.attempt);
         statuses.push(status.as_str());
-        results.push(result.map(Json));
+        results.push(result.map(Value::to_string));
         errors.push(error);
         failures.push(failure);
         delays.push(delay.as_secs_f64());
