@@ -4,9 +4,14 @@
 //! The program of this package, `cargo dev`, is made of it, and so are the tests and benchmarks of
 //! the other packages.
 
+pub mod chores;
+pub mod client;
+pub mod console;
 pub mod data;
 pub mod postgres;
+pub mod sample;
 pub mod server;
+pub mod stack;
 pub mod supervise;
 pub mod testing;
 pub mod user;

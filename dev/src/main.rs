@@ -7,17 +7,22 @@ use clap::{Parser, Subcommand};
 
 mod reset;
 mod test;
+mod up;
 
 /// Runs the CRM on this machine: PostgreSQL, crm-api, crm-worker and sample data.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo dev", args_conflicts_with_subcommands = true)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    up: up::Arguments,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the stack; the same as no command.
+    Up(up::Arguments),
     /// Runs all tests against a PostgreSQL server of their own.
     Test(test::Arguments),
     /// Deletes the data of a local stack.
@@ -26,7 +31,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    match run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -35,8 +40,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode> {
-    match arguments.command {
+async fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command.unwrap_or(Command::Up(cli.up)) {
+        Command::Up(arguments) => up::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }

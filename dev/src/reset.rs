@@ -20,7 +20,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let data = DataDir::open(&arguments.data_dir).await?;
     postgres::remove(data.path()).await?;
-    for name in ["api-key", "database-url", "mail", "url", "lock"] {
+    for name in ["api-key", "database-url", "mail", "sample-leads.csv", "url", "lock"] {
         user::remove(&data.path().join(name)).await?;
     }
     // It goes when nothing else is in it.

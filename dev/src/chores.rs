@@ -1,0 +1,96 @@
+//! Jobs that do as they are told, well or badly: for tests, fault runs and benchmarks of the queue.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::Error;
+use shared::jobs::{self, Payload, Progress};
+use tokio::time::sleep;
+use worker::task::{Done, Running, Stop, Task, Tasks};
+
+/// What a job is told to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chore {
+    /// Nothing.
+    Nothing,
+    /// To take a while, in one go.
+    Sleep {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// To walk over steps. Its result names the attempt that did each of them.
+    Walk {
+        /// How many.
+        steps: i64,
+        /// Milliseconds that each takes.
+        ms: u64,
+    },
+    /// To kill the process.
+    Abort,
+    /// To panic.
+    Panic,
+    /// To meet an error that nobody foresaw.
+    Stumble,
+    /// To fail for good.
+    Fail {
+        /// Why.
+        reason: String,
+    },
+    /// To ask for another try, until an attempt.
+    RetryUntil {
+        /// The attempt that succeeds.
+        attempt: i32,
+    },
+    /// To put itself off, once.
+    SnoozeOnce {
+        /// Milliseconds.
+        ms: u64,
+    },
+}
+
+impl Payload for Chore {
+    const KIND: &'static str = "chore";
+    const QUEUE: &'static str = "chores";
+}
+
+impl Task for Chore {
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        match self {
+            Self::Nothing => {}
+            Self::Sleep { ms } => sleep(Duration::from_millis(ms)).await,
+            Self::Walk { steps, ms } => return walk(job, steps, Duration::from_millis(ms)).await,
+            Self::Abort => std::process::abort(),
+            #[expect(clippy::panic, reason = "as told")]
+            Self::Panic => panic!("as told"),
+            Self::Stumble => return Err(Error::internal("stumbled over secret 12345").into()),
+            Self::Fail { reason } => return Err(Stop::fail(reason)),
+            Self::RetryUntil { attempt } if job.attempt() < attempt => return Err(Stop::retry("not yet")),
+            Self::SnoozeOnce { ms } if job.attempt() == 1 => return Err(Stop::Snooze(Duration::from_millis(ms))),
+            Self::RetryUntil { .. } | Self::SnoozeOnce { .. } => {}
+        }
+        Ok(Done::With(json!({ "attempt": job.attempt() })))
+    }
+}
+
+async fn walk(job: &mut Running, steps: i64, each: Duration) -> Result<Done, Stop> {
+    let before = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+    let mut attempts = before.result.unwrap_or_else(|| json!([]));
+    for done in before.progress.done..steps {
+        let attempt = job.attempt();
+        let step = job.begin().await?;
+        sleep(each).await;
+        if let Some(attempts) = attempts.as_array_mut() {
+            attempts.push(json!(attempt));
+        }
+        step.commit(Progress { done: done + 1, total: Some(steps) }, &attempts).await?;
+    }
+    Ok(Done::AsRecorded)
+}
+
+/// A registry with this kind beside those of the product.
+#[must_use]
+pub fn tasks() -> Tasks {
+    worker::tasks::all().with::<Chore>()
+}

@@ -1,0 +1,96 @@
+//! The few requests that the local stack makes of its own API.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::multipart::{Form, Part};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+/// An API, and a key to it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+impl Client {
+    /// A client of the API at `url`.
+    #[must_use]
+    pub fn new(url: &str, key: &str) -> Self {
+        Self { http: reqwest::Client::new(), url: url.to_owned(), key: key.to_owned() }
+    }
+
+    /// The same API through another key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
+    /// Waits until the API says that it is ready.
+    pub async fn wait_until_ready(&self) {
+        let url = format!("{}/readyz", self.url);
+        while !self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether the key opens a workspace.
+    ///
+    /// # Errors
+    /// If the API does not answer.
+    pub async fn opens(&self) -> Result<bool> {
+        let answer = self.http.get(self.path("leads?limit=1")).bearer_auth(&self.key).send().await?;
+        Ok(answer.status() != StatusCode::UNAUTHORIZED)
+    }
+
+    /// Whether the workspace has any leads.
+    ///
+    /// # Errors
+    /// If the API does not answer as it should.
+    pub async fn has_leads(&self) -> Result<bool> {
+        let leads = self.json(self.http.get(self.path("leads?limit=1"))).await?;
+        Ok(leads.as_array().is_some_and(|leads| !leads.is_empty()))
+    }
+
+    /// The job of the latest import of leads.
+    ///
+    /// # Errors
+    /// If the API does not answer as it should.
+    pub async fn latest_import(&self) -> Result<Option<Value>> {
+        let jobs = self.json(self.http.get(self.path("jobs?kind=import_leads&limit=1"))).await?;
+        Ok(jobs.get(0).cloned())
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// If the API does not answer as it should.
+    pub async fn job(&self, id: &str) -> Result<Value> {
+        self.json(self.http.get(self.path(&format!("jobs/{id}")))).await
+    }
+
+    /// Uploads a CSV file of leads; returns the job that imports it.
+    ///
+    /// # Errors
+    /// If the API refuses it.
+    pub async fn import_leads(&self, file: String) -> Result<Value> {
+        let part = Part::text(file).file_name("leads.csv").mime_str("text/csv")?;
+        self.json(self.http.post(self.path("leads/import")).multipart(Form::new().part("file", part))).await
+    }
+
+    fn path(&self, path: &str) -> String {
+        format!("{}/dev/crm/{path}", self.url)
+    }
+
+    async fn json(&self, request: RequestBuilder) -> Result<Value> {
+        let answer: Response = request.bearer_auth(&self.key).send().await.context("crm-api does not answer")?;
+        let (status, path) = (answer.status(), answer.url().path().to_owned());
+        let body = answer.text().await.with_context(|| format!("the answer of {path} broke off"))?;
+        if !status.is_success() {
+            bail!("{path} answered {status}: {body}");
+        }
+        serde_json::from_str(&body).with_context(|| format!("the answer of {path} is no JSON"))
+    }
+}

@@ -1,0 +1,53 @@
+//! What a person in front of a terminal sees.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Standard output, shared by whoever prints. Cloning it gives another handle on the same.
+#[derive(Debug, Clone)]
+pub struct Console {
+    bars: MultiProgress,
+    coloured: bool,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { bars: MultiProgress::new(), coloured }
+    }
+}
+
+impl Console {
+    /// Prints a line above the progress bar, if there is one.
+    pub fn line(&self, line: &str) {
+        self.bars.suspend(|| println!("{line}"));
+    }
+
+    /// Prints a line that a process printed. `number` chooses its colour.
+    pub fn line_of(&self, process: &str, number: usize, line: &str) {
+        const COLOURS: [u8; 5] = [36, 32, 33, 35, 34];
+        if self.coloured {
+            let colour = COLOURS[number % COLOURS.len()];
+            self.line(&format!("\x1b[{colour}m{process:<9}│\x1b[0m {line}"));
+        } else {
+            self.line(&format!("{process:<9}| {line}"));
+        }
+    }
+
+    /// Shows a progress bar; on a terminal only, elsewhere the line that it begins with.
+    #[must_use]
+    pub fn progress(&self, what: &str) -> ProgressBar {
+        if !std::io::stderr().is_terminal() {
+            self.line(&format!("{what} …"));
+        }
+        let bar = self.bars.add(ProgressBar::no_length());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+}

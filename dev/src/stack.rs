@@ -1,0 +1,139 @@
+//! The processes of a local stack: they start one by one, and end together.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use futures_util::future::{join_all, select_all};
+use tokio::process::Command;
+
+use crate::console::Console;
+use crate::postgres::Cluster;
+use crate::supervise::{Ending, Supervised};
+
+/// How much of a process's output is kept, to say what came before its end.
+const LAST_LINES: usize = 10;
+
+/// PostgreSQL, unless it is somebody else's, and the programs that use it.
+#[derive(Debug, Default)]
+pub struct Stack {
+    cluster: Option<Cluster>,
+    programs: Vec<Program>,
+}
+
+#[derive(Debug)]
+struct Program {
+    name: String,
+    process: Supervised,
+    last_lines: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Stack {
+    /// Adds the server, which ends after everything else.
+    pub fn set_cluster(&mut self, cluster: Cluster) {
+        self.cluster = Some(cluster);
+    }
+
+    /// Starts a program whose lines show under `name`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(
+        &mut self,
+        name: String,
+        program: &Path,
+        console: &Console,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<()> {
+        let mut process = Supervised::start(program, Ending::TERMINATE, |command| {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            prepare(command);
+        })?;
+        let last_lines = Arc::new(Mutex::new(VecDeque::new()));
+        let (console, number, prefix, kept) = (console.clone(), self.programs.len(), name.clone(), last_lines.clone());
+        process.hand_on_lines(move |line| {
+            console.line_of(&prefix, number, &line);
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push_back(line);
+            if kept.len() > LAST_LINES {
+                kept.pop_front();
+            }
+        });
+        self.programs.push(Program { name, process, last_lines });
+        Ok(())
+    }
+
+    /// Does `work` as long as all processes run.
+    ///
+    /// # Errors
+    /// That of the work, or the reason of the first process that ended.
+    pub async fn run<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = work => result,
+            reason = self.first_end() => bail!("{}", reason?),
+        }
+    }
+
+    /// Asks all programs to end, waits until they have, and then ends the server.
+    ///
+    /// # Errors
+    /// If the operating system cannot tell.
+    pub async fn stop(&mut self) -> Result<()> {
+        let ends = join_all(self.programs.iter_mut().map(|program| program.process.stop())).await;
+        if let Some(cluster) = self.cluster.take() {
+            cluster.stop().await?;
+        }
+        ends.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(())
+    }
+
+    /// Waits for the first process that ends, and tells about it.
+    async fn first_end(&mut self) -> Result<String> {
+        let cluster = async {
+            match &mut self.cluster {
+                Some(cluster) => cluster.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let programs = async {
+            if self.programs.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let (reason, ..) = select_all(self.programs.iter_mut().map(|program| Box::pin(program.ended()))).await;
+            reason
+        };
+        tokio::select! {
+            // The programs may end because the server did.
+            biased;
+            reason = cluster => reason,
+            reason = programs => reason,
+        }
+    }
+}
+
+impl Program {
+    async fn ended(&mut self) -> Result<String> {
+        let end = self.process.ended().await?;
+        let lines = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<String> = lines.iter().map(|line| format!("\n  {line}")).collect();
+        let words = if lines.is_empty() { "" } else { "; its last words were" };
+        Ok(format!("{} {end}{words}{}", self.name, lines.concat()))
+    }
+}
+
+/// Runs a program of the workspace to its end; returns the first line of its output.
+///
+/// # Errors
+/// With what it said, if it fails.
+pub async fn ask(program: &Path, arguments: &[&str], database_url: &str) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DATABASE_URL", database_url).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let output = String::from_utf8_lossy(&output.stdout);
+    Ok(output.lines().next().unwrap_or_default().trim().to_owned())
+}

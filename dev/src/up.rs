@@ -1,0 +1,240 @@
+//! `cargo dev`
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use dev::client::Client;
+use dev::console::Console;
+use dev::data::DataDir;
+use dev::postgres::{Cluster, Options};
+use dev::server::Server;
+use dev::stack::{Stack, ask};
+use dev::{sample, workspace};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+const WORKSPACE: &str = "dev";
+const SAMPLE_ROWS: usize = 10_000;
+const SAMPLE_FILE: &str = "sample-leads.csv";
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The port of the API.
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// Where the stack keeps its data.
+    #[arg(long, value_name = "DIR", default_value = ".dev")]
+    data_dir: PathBuf,
+    /// Import no sample.
+    #[arg(long)]
+    empty: bool,
+    /// How many processes of crm-worker.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: u8,
+    /// Build with optimizations.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Runs the stack until it is told to stop, or one of its processes ends.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let mut told = ToldToStop::new()?;
+    let console = Console::default();
+    let mut stack = Stack::default();
+    let outcome = tokio::select! {
+        outcome = up(&arguments, &console, &mut stack) => outcome,
+        () = told.wait() => Ok(()),
+    };
+    if let Err(error) = &outcome {
+        console.line(&format!("error: {error:#}"));
+    }
+    tokio::select! {
+        stopped = stack.stop() => stopped?,
+        // Told again, this process no longer waits: its children end by themselves.
+        () = told.wait() => {}
+    }
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Result<()> {
+    let data = DataDir::open(&arguments.data_dir).await?;
+    let port = free_port(arguments.port).await?;
+    let server = match std::env::var("DATABASE_URL") {
+        Ok(url) if !url.is_empty() => Err(url),
+        _ => Ok(Server::find().await?),
+    };
+    let profile = arguments.release.then_some("release");
+    workspace::build(match profile {
+        Some(_) => &["--package", "api", "--package", "worker", "--bins", "--release"],
+        // As the tests do, so that neither has to compile again what the other did.
+        None => &["--workspace", "--bins"],
+    })
+    .await?;
+    let (api, worker) = (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
+
+    let database_url = match server {
+        Ok(server) => {
+            let cluster = Cluster::start(&server, data.path(), &Options::default()).await?;
+            let url = cluster.database("crm").await?;
+            stack.set_cluster(cluster);
+            url
+        }
+        Err(url) => url,
+    };
+    stack
+        .run(async { ask(&api, &["migrate"], &database_url).await.context("the database cannot be migrated") })
+        .await?;
+
+    let url = format!("http://127.0.0.1:{port}");
+    stack.start("api".to_owned(), &api, console, |command| {
+        command.env("CRM_API__LISTEN", format!("127.0.0.1:{port}")).env("CRM_PUBLIC_URL", &url);
+        command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
+    })?;
+    for number in 1..=arguments.workers {
+        let name = if arguments.workers == 1 { "worker".to_owned() } else { format!("worker {number}") };
+        stack.start(name, &worker, console, |command| {
+            // Several workers, and several stacks, share this machine.
+            command.env("CRM_WORKER__LISTEN", "127.0.0.1:0").env("CRM_PUBLIC_URL", &url);
+            command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
+        })?;
+    }
+
+    let client = Client::new(&url, "");
+    let ready = async {
+        client.wait_until_ready().await;
+        let key = key(&data, &client, &api, &database_url).await?;
+        for (name, content) in [("database-url", &database_url), ("api-key", &key), ("url", &url)] {
+            data.write(name, content)?;
+        }
+        let sample = data.path().join(SAMPLE_FILE);
+        if !arguments.empty {
+            import_sample(console, &client.with_key(&key), &sample).await?;
+        }
+        console.line(&greeting(&url, &key, &database_url, &sample));
+        std::future::pending().await
+    };
+    stack.run(ready).await
+}
+
+/// Waits for signals that ask this process to stop.
+struct ToldToStop([tokio::signal::unix::Signal; 3]);
+
+impl ToldToStop {
+    fn new() -> Result<Self> {
+        // A terminal sends the last one when it is closed.
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// The port, if it is free; 0 finds one.
+async fn free_port(port: u16) -> Result<u16> {
+    let asked = Instant::now();
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => return Ok(listener.local_addr()?.port()),
+            // The API of a stack that was killed takes a moment to end.
+            Err(_) if asked.elapsed() < Duration::from_secs(2) => sleep(Duration::from_millis(100)).await,
+            Err(error) => {
+                bail!("port {port} cannot be used ({error}): stop what uses it, or choose another with --port")
+            }
+        }
+    }
+}
+
+/// The key of the last time if it still opens the workspace, or a new one.
+async fn key(data: &DataDir, client: &Client, api: &Path, database_url: &str) -> Result<String> {
+    if let Some(key) = data.read("api-key").await
+        && client.with_key(&key).opens().await?
+    {
+        return Ok(key);
+    }
+    let create = ["keys", "create", "--workspace", WORKSPACE, "--name", "dev"];
+    match ask(api, &create, database_url).await {
+        Ok(key) => Ok(key),
+        // The first time there is no workspace either.
+        Err(_) => {
+            ask(api, &["workspaces", "create", WORKSPACE], database_url).await.context("cannot make a workspace")?;
+            ask(api, &create, database_url).await.context("cannot make a key")
+        }
+    }
+}
+
+/// Imports the sample into an empty workspace, or waits for an import that was interrupted.
+async fn import_sample(console: &Console, client: &Client, file: &Path) -> Result<()> {
+    let job = match client.latest_import().await? {
+        Some(job) if job["finished_at"].is_null() => job,
+        Some(_) => return Ok(()),
+        None if client.has_leads().await? => return Ok(()),
+        None => {
+            let leads = sample::leads(SAMPLE_ROWS, 1);
+            tokio::fs::write(file, &leads).await.with_context(|| format!("cannot write {}", file.display()))?;
+            client.import_leads(leads).await?
+        }
+    };
+    let started = Instant::now();
+    let id = job["id"].as_str().context("the job has no id")?;
+    let bar = console.progress("importing sample leads");
+    let job = loop {
+        let job = client.job(id).await?;
+        if let Some(total) = job["progress"]["total"].as_u64() {
+            bar.set_length(total);
+        }
+        bar.set_position(job["progress"]["done"].as_u64().unwrap_or(0));
+        if !job["finished_at"].is_null() {
+            break job;
+        }
+        sleep(Duration::from_millis(500)).await;
+    };
+    bar.finish_and_clear();
+    console.line(&outcome(&job, started.elapsed()));
+    Ok(())
+}
+
+fn outcome(job: &Value, took: Duration) -> String {
+    let count = |name: &str| job["result"][name].as_u64().unwrap_or(0);
+    match job["status"].as_str() {
+        Some("succeeded") => format!(
+            "imported {} sample leads in {:.1} s: {} created, {} skipped, {} failed, {} warnings",
+            count("rows"),
+            took.as_secs_f64(),
+            count("created"),
+            count("skipped"),
+            count("failed"),
+            count("warnings"),
+        ),
+        status => format!("the import of the sample ended {}: {}", status.unwrap_or("strangely"), job["error"]),
+    }
+}
+
+fn greeting(url: &str, key: &str, database_url: &str, sample: &Path) -> String {
+    let authorization = format!("-H 'Authorization: Bearer {key}'");
+    let import = if sample.is_file() { sample.display().to_string() } else { "leads.csv".to_owned() };
+    format!(
+        "
+The CRM is running. Ctrl-C stops it, its data stay.
+
+  URL       {url}
+  API key   {key}
+  database  {database_url}
+
+Try
+  curl {authorization} '{url}/dev/crm/leads?limit=3'
+  curl {authorization} -H 'Content-Type: application/json' -d '{{\"name\":\"Ada Lovelace\",\"email\":\"ada@example.com\"}}' {url}/dev/crm/leads
+  curl {authorization} -F 'file=@{import}' {url}/dev/crm/leads/import
+"
+    )
+}
