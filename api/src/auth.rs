@@ -20,8 +20,8 @@ use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
 
 /// For how long a key that opened is believed to open still. A revoked or expired key is refused
-/// after this time at the latest, by every process, so it is below a second.
-const TRUSTED: Duration = Duration::from_millis(800);
+/// after this time at the latest, by every process: well below a second.
+const TRUSTED: Duration = Duration::from_millis(500);
 /// The most keys remembered. When there are more, the others cost a read each time.
 const MAX_TRUSTED: usize = 10_000;
 

@@ -31,7 +31,8 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request_id = id);
+    // Of the highest level, so that no filter of the log takes the id away from an error.
+    let span = tracing::error_span!("request", request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
     let head_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let answer = async {

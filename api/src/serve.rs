@@ -24,6 +24,8 @@ use crate::{AppState, observe, router};
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// For how long the rest of a refused upload is read and dropped.
 const LINGER: Duration = Duration::from_secs(5);
+/// What the database gets to take what is left and to part.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` is ready and the requests under way have ended or had their time.
 ///
@@ -62,8 +64,12 @@ pub async fn serve(state: AppState, listener: TcpListener, shutdown: impl Future
     if timeout(grace, tasks.wait()).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
-    state.keys.flush(&state.pool).await;
-    state.pool.close().await;
+    // A query that was cut off may hold its connection for long.
+    let last_words = async {
+        state.keys.flush(&state.pool).await;
+        state.pool.close().await;
+    };
+    let _ = timeout(LAST_WORDS, last_words).await;
     Ok(())
 }
 
