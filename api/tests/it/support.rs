@@ -1,0 +1,166 @@
+//! An API of one's own for each test, and what its callers do all the time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use api::{AppState, serve};
+use chrono::{DateTime, Utc};
+use dev::testing::Database;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use shared::config::Settings;
+use shared::workspaces::{self, ApiKey};
+use sqlx::{Connection, PgConnection};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// A served API over a database of its own, with a workspace and a key that opens it.
+pub struct Api {
+    pub database: Database,
+    pub address: SocketAddr,
+    pub workspace_id: Uuid,
+    pub key: String,
+    client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Api {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let database = Database::create().await;
+        let mut connection = connect(database.url()).await;
+        let workspace = workspaces::create(&mut connection, "acme").await.unwrap();
+        let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
+        let mut settings = settings(database.url());
+        change(&mut settings);
+        let (address, stop, served) = serve(settings).await;
+        let key = key.reveal().to_owned();
+        Self { database, address, workspace_id: workspace.id, key, client: Client::new(), stop: Some(stop), served }
+    }
+
+    /// The same API for the callers of another, new workspace.
+    pub async fn on(mut self, workspace: &str) -> Self {
+        let mut connection = self.connection().await;
+        let workspace = workspaces::create(&mut connection, workspace).await.unwrap();
+        let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
+        self.workspace_id = workspace.id;
+        self.key = key.reveal().to_owned();
+        self
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request with the key.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(&self.key)
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    /// The head of a request with the key as it goes over the wire, for requests no client sends.
+    pub fn head(&self, method: &str, path: &str, headers: &str) -> String {
+        format!("{method} {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n{headers}\r\n", self.key)
+    }
+
+    pub async fn connection(&self) -> PgConnection {
+        connect(self.database.url()).await
+    }
+
+    pub async fn new_key(&self, expires_at: Option<DateTime<Utc>>) -> (String, ApiKey) {
+        let mut connection = self.connection().await;
+        let made = workspaces::create_key(&mut connection, self.workspace_id, "another", expires_at).await;
+        let (key, stored) = made.unwrap();
+        (key.reveal().to_owned(), stored)
+    }
+
+    /// Uploads a file and returns the answer with its job.
+    pub async fn import(&self, csv: &'static str) -> Value {
+        let file = reqwest::multipart::Part::text(csv).file_name("leads.csv");
+        let form = reqwest::multipart::Form::new().part("file", file);
+        json(self.post("/dev/crm/leads/import").multipart(form), 202).await
+    }
+
+    /// Tells the server to stop, without waiting for it.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Stops the server and waits until it has ended.
+    pub async fn stopped(mut self) -> Database {
+        self.stop();
+        self.served.await.unwrap().unwrap();
+        self.database
+    }
+}
+
+pub fn settings(database_url: &str) -> Settings {
+    Settings::from_layers(None, [("DATABASE_URL".to_owned(), database_url.to_owned())]).unwrap()
+}
+
+/// Serves on a free port.
+pub async fn serve(settings: Settings) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let told_to_stop = async move { drop(stopped.await) };
+    let state = AppState::new(settings).unwrap();
+    (address, stop, tokio::spawn(serve::serve(state, listener, told_to_stop)))
+}
+
+pub async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.unwrap()
+}
+
+/// A database without any schema.
+pub async fn empty_database() -> Database {
+    let database = Database::create().await;
+    let mut connection = connect(database.url()).await;
+    sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").execute(&mut connection).await.unwrap();
+    database
+}
+
+/// Sends a request, expects the status and returns the JSON.
+pub async fn json(request: RequestBuilder, status: u16) -> Value {
+    body(request.send().await.unwrap(), status).await
+}
+
+/// Expects the status and returns the JSON.
+pub async fn body(response: Response, status: u16) -> Value {
+    let given = response.status();
+    let kind = response.headers().get("content-type").cloned();
+    let text = response.text().await.unwrap();
+    assert_eq!(given, status, "{text}");
+    assert_eq!(kind.unwrap(), "application/json", "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The `field` and `code` of every fault in a 400.
+pub fn faults(answer: &Value) -> Vec<(&str, &str)> {
+    assert_eq!(answer["message"], "Invalid request parameters");
+    let errors = answer["errors"].as_array().unwrap();
+    errors.iter().map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
+}
+
+/// Repeats a request until it is answered with the status, and returns how long that took.
+pub async fn until(status: u16, request: impl Fn() -> RequestBuilder) -> Duration {
+    let begun = Instant::now();
+    while request().send().await.unwrap().status() != status {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never answered with {status}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    begun.elapsed()
+}
