@@ -102,3 +102,29 @@ pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
         Err(error) => METRICS.get().ok_or(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn panics() {
+        panic!("a defect");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_like_any_defect() {
+        let app = Router::new().route("/", get(panics)).layer(from_fn(observe));
+        let request = Request::builder().header("x-request-id", "abc").body(Body::empty()).unwrap();
+        let answer = app.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["x-request-id"], "abc");
+        let body = to_bytes(answer.into_body(), 1000).await.unwrap();
+        assert_eq!(body, r#"{"message":"Internal server error","request_id":"abc"}"#);
+    }
+}
