@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 
 /// `sh -c SCRIPT name SIGNAL GRACE PROGRAM ARGS…`
 ///
-/// The watcher writes nowhere, so that whoever reads the child's output sees its end.
+/// The watcher writes nowhere, so that whoever reads the child's output sees its end. CONT is for a
+/// child that was stopped: it would not see the other signal.
 const SCRIPT: &str = r#"
 signal=$1 grace=$2
 shift 2
@@ -26,7 +27,6 @@ child=$!
 {
     while read -r order <&3; do kill -s "$order" "$child"; done
     exec 3<&-
-    # A stopped process sees no signal but this one.
     kill -s "$signal" "$child"
     kill -s CONT "$child"
     while [ "$grace" -gt 0 ] && kill -s 0 "$child"; do

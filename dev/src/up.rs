@@ -50,15 +50,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         outcome = up(&arguments, &console, &mut stack) => outcome,
         () = told.wait() => Ok(()),
     };
-    if let Err(error) = &outcome {
-        console.line(&format!("error: {error:#}"));
-    }
     tokio::select! {
         stopped = stack.stop() => stopped?,
         // Told again, this process no longer waits: its children end by themselves.
         () = told.wait() => {}
     }
-    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Result<()> {
