@@ -92,7 +92,7 @@ pub const CLAIM: &str = "
             SELECT id FROM jobs
             WHERE queue = $1 AND status = 'queued' AND crashes = 0
                 AND workspace_id = turn.workspace_id AND run_at <= now()
-            ORDER BY run_at, id LIMIT turn.share FOR UPDATE SKIP LOCKED
+            ORDER BY run_at, id LIMIT turn.share FOR NO KEY UPDATE SKIP LOCKED
         ) AS due
         LIMIT $2
     ))
@@ -117,7 +117,7 @@ pub const CLAIM_SUSPECT: &str = "
     WHERE id = (
         SELECT id FROM jobs
         WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
-        ORDER BY crashes, run_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ORDER BY crashes, run_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     )
     RETURNING id, workspace_id, kind, attempt, failures, crashes, payload, request_id";
 
@@ -278,7 +278,7 @@ pub const RESCUE: &str = "
     WHERE id = ANY (ARRAY(
         SELECT id FROM jobs
         WHERE lease_until < now() AND pg_postmaster_start_time() < now() - make_interval(secs => $2)
-        ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ORDER BY lease_until LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
     ))
     RETURNING id, kind, queue, status";
 
