@@ -38,6 +38,8 @@ pub enum Chore {
         /// Why.
         reason: String,
     },
+    /// To fail with a text that no column can hold.
+    FailUnspeakably,
     /// To ask for another try, until an attempt.
     RetryUntil {
         /// The attempt that succeeds.
@@ -66,6 +68,7 @@ impl Task for Chore {
             Self::Panic => panic!("as told"),
             Self::Stumble => return Err(Error::internal("stumbled over secret 12345").into()),
             Self::Fail { reason } => return Err(Stop::fail(reason)),
+            Self::FailUnspeakably => return Err(Stop::fail("nul: \0")),
             Self::RetryUntil { attempt } if job.attempt() < attempt => return Err(Stop::retry("not yet")),
             Self::SnoozeOnce { ms } if job.attempt() == 1 => return Err(Stop::Snooze(Duration::from_millis(ms))),
             Self::RetryUntil { .. } | Self::SnoozeOnce { .. } => {}

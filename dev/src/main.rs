@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod faults;
 mod reset;
 mod test;
 mod up;
@@ -25,6 +26,8 @@ enum Command {
     Up(up::Arguments),
     /// Runs all tests against a PostgreSQL server of their own.
     Test(test::Arguments),
+    /// Breaks things while jobs run, and checks that every promise holds.
+    Faults(faults::Arguments),
     /// Deletes the data of a local stack.
     Reset(reset::Arguments),
 }
@@ -44,6 +47,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Up(cli.up)) {
         Command::Up(arguments) => up::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
+        Command::Faults(arguments) => faults::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }
 }

@@ -1,0 +1,72 @@
+//! What operators see of a worker.
+
+use std::time::{Duration, Instant};
+
+use dev::chores::Chore;
+use reqwest::StatusCode;
+
+use crate::support::{Ledger, PATIENCE, free_address};
+
+async fn ask(address: &str, path: &str) -> Option<(StatusCode, String)> {
+    let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    Some((answer.status(), answer.text().await.unwrap()))
+}
+
+async fn wait_until(address: &str, path: &str, status: StatusCode) -> String {
+    let started = Instant::now();
+    loop {
+        match ask(address, path).await {
+            Some((now, body)) if now == status => return body,
+            _ => assert!(started.elapsed() < PATIENCE, "{path} does not get to answer {status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_says_that_it_is_ready_and_what_it_did() {
+    let (ledger, address) = (Ledger::create().await, free_address());
+    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    wait_until(&address, "/readyz", StatusCode::OK).await;
+    assert_eq!(ask(&address, "/healthz").await, Some((StatusCode::OK, "ok\n".into())));
+    assert_eq!(ask(&address, "/secrets").await.unwrap().0, StatusCode::NOT_FOUND);
+
+    for chore in [Chore::Nothing, Chore::Nothing, Chore::Fail { reason: "as told".into() }] {
+        let id = ledger.enqueue(chore).await;
+        ledger.until_finished(id).await;
+    }
+    let later = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
+    shared::jobs::enqueue(&mut *ledger.connection().await, later).await.unwrap();
+    let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
+    for line in [
+        "crm_jobs_started_total{kind=\"chore\"} 3",
+        "crm_jobs_succeeded_total{kind=\"chore\"} 2",
+        "crm_jobs_failed_total{kind=\"chore\"} 1",
+        "crm_jobs_rescued_total{kind=\"import_leads\"} 0",
+        "crm_job_seconds_bucket{kind=\"chore\",le=\"+Inf\"} 3",
+        "crm_job_seconds_count{kind=\"chore\"} 3",
+        "crm_queue_jobs{queue=\"chores\",status=\"queued\"} 1",
+        "crm_queue_jobs{queue=\"chores\",status=\"running\"} 0",
+        "crm_queue_oldest_due_seconds{queue=\"chores\"} 0",
+    ] {
+        assert!(metrics.lines().any(|present| present == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_port_is_taken_works_without_one() {
+    let ledger = Ledger::create().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    let id = ledger.enqueue(Chore::Nothing).await;
+    ledger.until_finished(id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_database_is_alive_but_not_ready() {
+    let (ledger, address) = (Ledger::at("postgres://nobody@127.0.0.1:1/nothing".into()), free_address());
+    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+    wait_until(&address, "/healthz", StatusCode::OK).await;
+}

@@ -1,0 +1,340 @@
+//! What the ledger promises, statement by statement.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use dev::chores::Chore;
+use serde_json::json;
+use shared::Error;
+use shared::jobs::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use crate::support::{Ledger, PATIENCE};
+
+#[tokio::test]
+async fn a_job_of_a_transaction_that_rolls_back_never_was() {
+    let ledger = Ledger::create().await;
+    let mut connection = ledger.connection().await;
+    let mut transaction = connection.begin().await.unwrap();
+    let job = jobs::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap();
+    transaction.rollback().await.unwrap();
+
+    assert!(matches!(jobs::get(&mut connection, ledger.workspace, job.id).await, Err(Error::NotFound)));
+    assert!(ledger.claim(10).await.is_empty());
+}
+
+#[tokio::test]
+async fn asking_twice_for_the_same_work_gives_the_standing_job() {
+    let ledger = Ledger::create().await;
+    let mut connection = ledger.connection().await;
+    let ask = || ledger.job(&Chore::Nothing).dedupe_key("nightly");
+    let first = jobs::enqueue(&mut connection, ask()).await.unwrap();
+    let second = jobs::enqueue(&mut connection, ask()).await.unwrap();
+    assert_eq!(first.id, second.id);
+
+    // Also while it is at work; and once it has ended, the key is free.
+    let lease = ledger.claim_one().await.lease();
+    assert_eq!(jobs::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
+    jobs::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    assert_ne!(jobs::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
+}
+
+#[tokio::test]
+async fn of_many_who_ask_at_once_for_the_same_work_all_get_one_job() {
+    let ledger = Ledger::create().await;
+    let asking = (0..5).map(|_| async {
+        let mut connection = ledger.connection().await;
+        let mut ids = Vec::new();
+        for _ in 0..20 {
+            let job = ledger.job(&Chore::Nothing).dedupe_key("nightly");
+            ids.push(jobs::enqueue(&mut connection, job).await.unwrap().id);
+        }
+        ids
+    });
+    let ids: Vec<Uuid> = futures_util::future::join_all(asking).await.concat();
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(ledger.count(JobStatus::Queued).await, 1);
+}
+
+#[tokio::test]
+async fn no_job_is_ever_held_twice() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue_many(500).await;
+    let claiming = (0..5).map(|_| async {
+        let mut mine = Vec::new();
+        loop {
+            let claimed = ledger.claim(7).await;
+            if claimed.is_empty() {
+                return mine;
+            }
+            mine.extend(claimed.into_iter().map(|job| job.id));
+        }
+    });
+    let mut all = futures_util::future::join_all(claiming).await.concat();
+    assert_eq!(all.len(), 500);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 500);
+}
+
+#[tokio::test]
+async fn jobs_are_claimed_in_the_order_they_came() {
+    let ledger = Ledger::create().await;
+    let ids = ledger.enqueue_many(10).await;
+    let first: Vec<Uuid> = ledger.claim(4).await.iter().map(|job| job.id).collect();
+    assert_eq!(first, ids[..4]);
+}
+
+#[tokio::test]
+async fn a_job_of_later_is_not_claimed_now() {
+    let ledger = Ledger::create().await;
+    let job = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
+    jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap();
+    assert!(ledger.claim(1).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_workspace_with_very_many_jobs_does_not_delay_another() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue_many(2_000).await;
+    let other = Ledger::at(ledger.url.clone());
+    let late = other.enqueue(Chore::Nothing).await;
+
+    let claimed = ledger.claim(10).await;
+    assert!(claimed.iter().any(|job| job.id == late));
+    // The share that it did not need is not lost for long: the next batch is full again.
+    assert_eq!(ledger.claim(10).await.len(), 10);
+}
+
+#[tokio::test]
+async fn more_workspaces_than_places_have_their_turns_by_chance() {
+    let ledger = Ledger::create().await;
+    for _ in 0..20 {
+        let workspace = Uuid::now_v7();
+        jobs::enqueue_all(&mut *ledger.connection().await, workspace, &vec![Chore::Nothing; 20]).await.unwrap();
+    }
+    let mut turns: HashMap<Uuid, usize> = HashMap::new();
+    for _ in 0..60 {
+        for job in ledger.claim(4).await {
+            *turns.entry(job.workspace_id).or_default() += 1;
+        }
+    }
+    assert_eq!(turns.values().sum::<usize>(), 240);
+    // By chance alone, one of 20 is left out of 60 times 4 turns once in 30,000 runs of this test.
+    assert_eq!(turns.len(), 20);
+}
+
+#[tokio::test]
+async fn what_a_late_attempt_writes_is_thrown_away() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let late = ledger.claim_one().await.lease();
+    rescue_all(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let present = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
+    assert!(present.attempt > late.attempt);
+
+    let progress = Progress { done: 1, total: None };
+    let late_step = jobs::progress(&mut connection, late, progress, &json!({})).await;
+    assert!(matches!(late_step, Err(Error::Superseded)));
+    jobs::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    let job = ledger.get(id).await;
+    assert_eq!((job.status, job.error, job.progress.done), (JobStatus::Running, None, 0));
+
+    jobs::finish(&mut connection, &[(present, Outcome::Succeeded(Some(json!("present"))))]).await.unwrap();
+    jobs::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    let job = ledger.get(id).await;
+    assert_eq!((job.status, job.result), (JobStatus::Succeeded, Some(json!("present"))));
+}
+
+#[tokio::test]
+async fn renewing_tells_which_jobs_were_cancelled() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue_many(3).await;
+    let leases: Vec<Lease> = ledger.claim(3).await.iter().map(jobs::Claimed::lease).collect();
+    ledger.cancel(leases[1].id).await;
+    let mut still = jobs::renew(&mut *ledger.connection().await, &leases).await.unwrap();
+    still.sort_unstable();
+    assert_eq!(still, [leases[0], leases[2]]);
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_renewed_as_long_as_nobody_took_the_job() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue(Chore::Nothing).await;
+    let lease = ledger.claim_one().await.lease();
+    ledger.expire_leases().await;
+    assert_eq!(jobs::renew(&mut *ledger.connection().await, &[lease]).await.unwrap(), [lease]);
+    rescue_now(&ledger).await;
+    assert_eq!(ledger.get(lease.id).await.status, JobStatus::Running);
+}
+
+#[tokio::test]
+async fn renewing_a_job_that_has_just_ended_gives_it_no_lease() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue_many(2).await;
+    let leases: Vec<Lease> = ledger.claim(2).await.iter().map(jobs::Claimed::lease).collect();
+    let mut connection = ledger.connection().await;
+    let ended = [(leases[0], Outcome::Succeeded(None)), (leases[1], Outcome::Snooze(Duration::ZERO))];
+    jobs::finish(&mut connection, &ended).await.unwrap();
+    jobs::renew(&mut connection, &leases).await.unwrap();
+
+    let held: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(held, 0);
+    assert_eq!(ledger.claim(2).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let mut connection = ledger.connection().await;
+    ledger.claim_one().await;
+    for death in 1..=MAX_CRASHES {
+        assert_eq!(ledger.get(id).await.status, JobStatus::Running, "death {death}");
+        rescue_all(&ledger).await;
+        // It is not claimed among others any more.
+        assert!(ledger.claim(10).await.is_empty());
+        jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap();
+    }
+    let job = ledger.get(id).await;
+    assert_eq!(job.status, JobStatus::Failed);
+    assert_eq!(job.error.as_deref(), Some("the worker process died 5 times in a row while it ran this job"));
+
+    let (job, queue) = jobs::retry(&mut connection, ledger.workspace, id).await.unwrap();
+    assert_eq!((job.status, queue), (JobStatus::Queued, ""));
+    assert_eq!(ledger.claim_one().await.id, id);
+}
+
+#[tokio::test]
+async fn a_committed_step_makes_up_for_deaths_and_failures() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let lease = ledger.claim_one().await.lease();
+    let mut connection = ledger.connection().await;
+    let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO };
+    jobs::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+    ledger.claim_one().await;
+    rescue_all(&ledger).await;
+    assert_eq!(ledger.failures_and_crashes(id).await, (1, 1));
+    assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
+
+    let claimed = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    assert_eq!((claimed.failures, claimed.crashes), (1, 1));
+    let progress = Progress { done: 1, total: Some(2) };
+    jobs::progress(&mut connection, claimed.lease(), progress, &json!({})).await.unwrap();
+    assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
+    assert_eq!(ledger.get(id).await.error, None);
+}
+
+#[tokio::test]
+async fn of_several_suspects_the_one_with_the_fewest_deaths_comes_first() {
+    let ledger = Ledger::create().await;
+    let ids = ledger.enqueue_many(2).await;
+    ledger.claim(2).await;
+    rescue_all(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let first = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    rescue_all(&ledger).await;
+    let second = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    assert_ne!(first.id, second.id);
+    assert!(ids.contains(&second.id));
+    assert_eq!(
+        (second.crashes, jobs::claim_suspect(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
+        (1, None)
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_was_cancelled_can_be_retried_and_goes_on() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    assert_eq!(ledger.cancel(id).await.status, JobStatus::Cancelled);
+    assert_eq!(ledger.cancel(id).await.status, JobStatus::Cancelled);
+    assert!(ledger.claim(1).await.is_empty());
+    let mut connection = ledger.connection().await;
+    jobs::retry(&mut connection, ledger.workspace, id).await.unwrap();
+    let lease = ledger.claim_one().await.lease();
+    jobs::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    let again = jobs::retry(&mut connection, ledger.workspace, id).await;
+    assert!(matches!(again, Err(Error::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_job_is_invisible_to_other_workspaces() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let (mut connection, stranger) = (ledger.connection().await, Uuid::now_v7());
+    assert!(matches!(jobs::get(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert!(matches!(jobs::cancel(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert!(matches!(jobs::retry(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert_eq!(ledger.get(id).await.status, JobStatus::Queued);
+}
+
+#[tokio::test]
+async fn jobs_that_ended_long_ago_are_pruned_in_batches_and_no_others() {
+    let ledger = Ledger::create().await;
+    let keep = Duration::from_secs(24 * 3600);
+    let mut connection = ledger.connection().await;
+    // Ids carry the time at which they were made, so old jobs have old ids.
+    let old_id = |n: u64| Uuid::new_v7(uuid::Timestamp::from_unix_time(1_600_000_000 + n, 0, 0, 0));
+    let mut ids = Vec::new();
+    for n in 0..7_u64 {
+        let job = ledger.job(&Chore::Nothing).id(old_id(n));
+        ids.push(jobs::enqueue(&mut connection, job).await.unwrap().id);
+    }
+    let young = ledger.enqueue(Chore::Nothing).await;
+    for claimed in ledger.claim(10).await {
+        jobs::finish(&mut connection, &[(claimed.lease(), Outcome::Succeeded(None))]).await.unwrap();
+    }
+    ledger.run("UPDATE jobs SET finished_at = now() - interval '2 days'").await;
+    let unfinished = jobs::enqueue(&mut connection, ledger.job(&Chore::Nothing).id(old_id(99))).await.unwrap().id;
+    sqlx::query("UPDATE jobs SET finished_at = now() WHERE id = ANY ($1)")
+        .bind([ids[6], young])
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+
+    let mut pruned = Vec::new();
+    while pruned.last() != Some(&0) {
+        pruned.push(jobs::prune(&mut connection, keep, 4).await.unwrap());
+    }
+    assert_eq!(pruned, [4, 2, 0]);
+    for kept in [ids[6], young, unfinished] {
+        ledger.get(kept).await;
+    }
+}
+
+#[tokio::test]
+async fn depths_count_what_waits_and_what_is_held() {
+    let ledger = Ledger::create().await;
+    ledger.enqueue_many(3).await;
+    ledger.claim(1).await;
+    let depths = jobs::depths(&mut *ledger.connection().await).await.unwrap();
+    assert_eq!(depths.len(), 1);
+    assert_eq!((depths[0].queue.as_str(), depths[0].queued, depths[0].running), ("chores", 2, 1));
+}
+
+/// Lets all leases run out and has somebody notice. A young server gives its clients time to renew.
+async fn rescue_all(ledger: &Ledger) {
+    let started = Instant::now();
+    loop {
+        ledger.expire_leases().await;
+        if ledger.count(JobStatus::Running).await == 0 {
+            return;
+        }
+        rescue_now(ledger).await;
+        assert!(started.elapsed() < PATIENCE, "leases that ran out are not noticed");
+        if ledger.count(JobStatus::Running).await > 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn rescue_now(ledger: &Ledger) {
+    jobs::rescue(&mut *ledger.connection().await).await.unwrap();
+}

@@ -1,0 +1,321 @@
+//! What becomes of jobs in the hands of a worker.
+
+use std::time::Duration;
+
+use dev::chores::Chore;
+use serde_json::json;
+use shared::jobs::{self, JobStatus, MAX_FAILURES, NewJob};
+use uuid::Uuid;
+
+use crate::support::{Ledger, attempts};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_and_its_result_is_kept() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(2);
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.result, job.error), (JobStatus::Succeeded, Some(json!({ "attempt": 1 })), None));
+    assert!(job.started_at.unwrap() <= job.finished_at.unwrap());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_short_jobs_run_once_each() {
+    let ledger = Ledger::create().await;
+    let ids = ledger.enqueue_many(5_000).await;
+    let workers = [ledger.worker(4), ledger.worker(4)];
+    for id in ids {
+        assert_eq!(ledger.until_finished(id).await.attempt, 1);
+    }
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_shows_its_progress_and_ends_with_what_its_steps_recorded() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::Walk { steps: 5, ms: 50 }).await;
+    let under_way = ledger.until(id, "under way", |job| job.progress.done > 0).await;
+    assert_eq!(under_way.progress.total, Some(5));
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.progress.done, attempts(&job)), (JobStatus::Succeeded, 5, vec![1; 5]));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_asks_for_another_try_gets_it_after_a_while() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::RetryUntil { attempt: 2 }).await;
+    let waiting = ledger.until(id, "waiting", |job| job.error.is_some()).await;
+    assert_eq!((waiting.status, waiting.error.as_deref()), (JobStatus::Queued, Some("not yet")));
+    let wait: f64 = sqlx::query_scalar("SELECT extract(epoch FROM run_at - now())::float8 FROM jobs WHERE id = $1")
+        .bind(id)
+        .fetch_one(&ledger.pool)
+        .await
+        .unwrap();
+    assert!((0.0..1.5).contains(&wait), "it waits for {wait} s");
+
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.attempt, job.error), (JobStatus::Succeeded, 2, None));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_wait_longer_each_time_and_in_the_end_fail_the_job() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::RetryUntil { attempt: 1_000 }).await;
+    let worker = ledger.worker(1);
+    for failures in 1..MAX_FAILURES {
+        ledger.until(id, "put off", |job| job.attempt == i32::from(failures) && job.status == JobStatus::Queued).await;
+        let wait = sqlx::query_scalar::<_, f64>(
+            "WITH before AS (SELECT id, run_at FROM jobs WHERE id = $1)
+             UPDATE jobs SET run_at = now() FROM before WHERE jobs.id = before.id
+             RETURNING extract(epoch FROM before.run_at - now())::float8",
+        );
+        let wait = wait.bind(id).fetch_one(&ledger.pool).await.unwrap();
+        let longest = f64::from(1_u32 << (failures - 1)) * 1.5;
+        assert!(wait <= longest, "after {failures} failures it waits for {wait} s");
+        if failures > 3 {
+            assert!(wait > 1.0, "after {failures} failures it waits for {wait} s");
+        }
+    }
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.attempt, job.error.as_deref()), (JobStatus::Failed, 8, Some("not yet")));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_fails_for_good_when_it_says_so() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::Fail { reason: "the file is no CSV".into() }).await;
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.attempt, job.error.as_deref()), (JobStatus::Failed, 1, Some("the file is no CSV")));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn putting_itself_off_is_no_failure() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::SnoozeOnce { ms: 300 }).await;
+    let job = ledger.until_finished(id).await;
+    assert_eq!((job.status, job.attempt), (JobStatus::Succeeded, 2));
+    assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
+    let waited = job.finished_at.unwrap() - job.started_at.unwrap();
+    assert!(waited.num_milliseconds() >= 300, "{waited}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_a_failure_of_that_job_alone() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(2);
+    let id = ledger.enqueue(Chore::Panic).await;
+    let job = ledger.until(id, "put off", |job| job.error.is_some()).await;
+    assert_eq!(job.error.as_deref(), Some("a defect of the program (its handler panicked)"));
+    assert_eq!(ledger.failures_and_crashes(id).await, (1, 0));
+    let neighbour = ledger.enqueue(Chore::Nothing).await;
+    assert_eq!(ledger.until_finished(neighbour).await.status, JobStatus::Succeeded);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_do_not_read_the_text_of_internal_errors() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::Stumble).await;
+    let job = ledger.until(id, "put off", |job| job.error.is_some()).await;
+    assert_eq!(job.error.as_deref(), Some("an internal error; the worker's log has it"));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_no_column_can_hold_hurts_only_its_own_job() {
+    let ledger = Ledger::create().await;
+    let bad = ledger.enqueue(Chore::FailUnspeakably).await;
+    let good = ledger.enqueue_many(50).await;
+    let worker = ledger.worker(4);
+    for id in good {
+        assert_eq!(ledger.until_finished(id).await.status, JobStatus::Succeeded);
+    }
+    let job = ledger.until_finished(bad).await;
+    assert_eq!(job.error.as_deref(), Some("what the job returned cannot be stored"));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_is_not_known_yet_waits_for_a_newer_version() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    ledger.run("UPDATE jobs SET kind = 'from_the_future'").await;
+    let worker = ledger.worker(1);
+    let job = ledger.until(id, "put off", |job| job.attempt == 1 && job.status == JobStatus::Queued).await;
+    assert_eq!(job.error, None);
+    worker.stop().await;
+    assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_cannot_be_read_fails_its_job() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    ledger.run(r#"UPDATE jobs SET payload = '{"levitate": true}'"#).await;
+    let worker = ledger.worker(1);
+    let job = ledger.until_finished(id).await;
+    assert_eq!(job.status, JobStatus::Failed);
+    assert!(job.error.unwrap().starts_with("its payload cannot be read"));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_ends_at_its_next_step_and_keeps_the_others() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::Walk { steps: 1_000, ms: 100 }).await;
+    ledger.until(id, "under way", |job| job.progress.done >= 2).await;
+    let cancelled = ledger.cancel(id).await;
+    assert_eq!(cancelled.status, JobStatus::Cancelled);
+    // The worker's only slot is free again: another job runs, and the cancelled one has not moved.
+    let next = ledger.enqueue(Chore::Nothing).await;
+    assert_eq!(ledger.until_finished(next).await.status, JobStatus::Succeeded);
+    let job = ledger.get(id).await;
+    assert_eq!((job.status, job.progress), (JobStatus::Cancelled, cancelled.progress));
+
+    // Retried, it goes on after its last step.
+    jobs::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
+    let job = ledger.until(id, "going on", |job| job.progress.done > cancelled.progress.done + 1).await;
+    let done = usize::try_from(cancelled.progress.done).unwrap();
+    assert_eq!(attempts(&job)[..=done], [vec![1; done], vec![job.attempt.into()]].concat());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_that_makes_no_steps_is_dropped() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let id = ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await;
+    ledger.until_running(id).await;
+    ledger.cancel(id).await;
+    let next = ledger.enqueue(Chore::Nothing).await;
+    assert_eq!(ledger.until_finished(next).await.status, JobStatus::Succeeded);
+    assert_eq!(ledger.get(id).await.status, JobStatus::Cancelled);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
+    let ledger = Ledger::create().await;
+    for _ in 0..6 {
+        ledger.enqueue(Chore::Walk { steps: 3, ms: 100 }).await;
+    }
+    let worker = ledger.worker(2);
+    loop {
+        let running = ledger.count(JobStatus::Running).await;
+        assert!(running <= 2, "{running} jobs are held by a worker with two slots");
+        if ledger.count(JobStatus::Succeeded).await == 6 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_hands_its_jobs_back_after_their_step() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(2);
+    let long = ledger.enqueue(Chore::Walk { steps: 40, ms: 100 }).await;
+    let short = ledger.enqueue(Chore::Sleep { ms: 1_000 }).await;
+    ledger.until(long, "under way", |job| job.progress.done >= 2).await;
+    ledger.until(short, "begun", |job| job.started_at.is_some()).await;
+    let took = worker.stop().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+
+    assert_eq!(ledger.get(short).await.status, JobStatus::Succeeded);
+    let handed_back = ledger.get(long).await;
+    assert_eq!((handed_back.status, handed_back.error), (JobStatus::Queued, None));
+    assert_eq!(ledger.failures_and_crashes(long).await, (0, 0));
+
+    // Another goes on where it ended.
+    let worker = ledger.worker(2);
+    let job = ledger.until_finished(long).await;
+    let done = usize::try_from(handed_back.progress.done).unwrap();
+    assert_eq!(attempts(&job), [vec![1; done], vec![2; 40 - done]].concat());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_does_not_end_in_time_is_handed_back_all_the_same() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await;
+    let mut process = ledger.worker_process(&[("CRM_WORKER__SHUTDOWN_S", "4")]);
+    ledger.until_running(id).await;
+    process.signal("TERM");
+    assert!(process.ended().await.is_success());
+    let job = ledger.get(id).await;
+    assert_eq!((job.status, job.attempt), (JobStatus::Queued, 1));
+    assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_worker_at_once() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await;
+    let mut process = ledger.worker_process(&[]);
+    ledger.until_running(id).await;
+    process.signal("TERM");
+    process.signal("INT");
+    assert!(!process.ended().await.is_success());
+    assert_eq!(ledger.get(id).await.status, JobStatus::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bell_wakes_an_idle_worker() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker(1);
+    let doorbell = shared::doorbell::Doorbell::new(ledger.pool.clone());
+    let first = ledger.enqueue(Chore::Nothing).await;
+    ledger.until_finished(first).await;
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        let id = jobs::enqueue(&mut *ledger.connection().await, ledger.job(&Chore::Nothing)).await.unwrap().id;
+        doorbell.ring("chores");
+        let job = ledger.until_finished(id).await;
+        waits.push((job.started_at.unwrap() - job.created_at).num_milliseconds());
+    }
+    waits.sort_unstable();
+    // Without a bell, polling would take half a second on average.
+    assert!(waits[10] < 250, "jobs wait for {waits:?} ms");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_keeps_to_its_queues() {
+    let ledger = Ledger::create().await;
+    let unknown = ledger.settings(&[("CRM_WORKER__QUEUES", "imports")]);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let worker = tokio::spawn(worker::run(unknown, dev::chores::tasks(), stop.clone()));
+    let chore = ledger.enqueue(Chore::Nothing).await;
+    // A job of its own queue, whose import does not exist, shows that it works.
+    let import = shared::imports::ImportLeads { import_id: Uuid::now_v7() };
+    let job = NewJob::new(ledger.workspace, &import).unwrap();
+    let import = jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
+    ledger.until(import, "tried", |job| job.attempt > 0).await;
+    assert_eq!(ledger.get(chore).await.attempt, 0);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_does_not_exist_stops_the_start_and_is_named() {
+    let ledger = Ledger::create().await;
+    let mut settings = ledger.settings(&[]);
+    settings.worker.queues = vec!["letters".into()];
+    let error = worker::run(settings, dev::chores::tasks(), Default::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "worker.queues: there is no queue \"letters\", only chores, imports");
+}

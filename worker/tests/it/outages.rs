@@ -1,0 +1,82 @@
+//! A database that goes away.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dev::chores::Chore;
+use dev::postgres::{self, Cluster, Options};
+use dev::server::Server;
+use dev::{user, workspace};
+use shared::db;
+use shared::jobs::JobStatus;
+
+use crate::support::{Ledger, attempts};
+
+/// A server of this test's own, since it is stopped and started.
+struct Private {
+    server: Server,
+    dir: PathBuf,
+    cluster: Option<Cluster>,
+}
+
+impl Private {
+    async fn start() -> Self {
+        let server = Server::find().await.unwrap();
+        let dir = workspace::data_dir().join("tests").join(format!("{:016x}", rand::random::<u64>()));
+        let mut private = Self { server, dir, cluster: None };
+        private.up().await;
+        private
+    }
+
+    async fn up(&mut self) {
+        // The port is the same again unless somebody took it meanwhile.
+        self.cluster = Some(Cluster::start(&self.server, &self.dir, &Options::default()).await.unwrap());
+    }
+
+    async fn down(&mut self) {
+        self.cluster.take().unwrap().stop().await.unwrap();
+    }
+
+    async fn remove(mut self) {
+        self.down().await;
+        postgres::remove(&self.dir).await.unwrap();
+        user::remove(&self.dir).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_outlive_their_database_and_nothing_is_lost() {
+    let mut private = Private::start().await;
+    let ledger = Ledger::at(private.cluster.as_ref().unwrap().url("postgres"));
+    db::migrate(&ledger.settings(&[]).database).await.unwrap();
+    let worker = ledger.worker(2);
+    let walk = ledger.enqueue(Chore::Walk { steps: 40, ms: 100 }).await;
+    let sleep = ledger.enqueue(Chore::Sleep { ms: 3_000 }).await;
+    ledger.until(walk, "under way", |job| job.progress.done >= 3).await;
+    ledger.until(sleep, "begun", |job| job.started_at.is_some()).await;
+
+    // Longer than a lease.
+    private.down().await;
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    private.up().await;
+
+    let more = ledger.enqueue(Chore::Nothing).await;
+    for id in [walk, sleep, more] {
+        let job = ledger.until_finished(id).await;
+        // The same attempts went on: nobody took the worker for dead.
+        assert_eq!((job.status, job.attempt), (JobStatus::Succeeded, 1), "{job:?}");
+        assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
+    }
+    assert_eq!(attempts(&ledger.get(walk).await), [1; 40]);
+    worker.stop().await;
+    ledger.pool.close().await;
+    private.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_meanwhile() {
+    let ledger = Ledger::at("postgres://nobody@127.0.0.1:1/nothing".into());
+    let worker = ledger.worker(1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(worker.stop().await < Duration::from_secs(10));
+}

@@ -1,0 +1,205 @@
+//! What the tests share: a workspace with a ledger, workers in this process and in their own.
+
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dev::chores::{self, Chore};
+use dev::supervise::{End, Ending, Supervised};
+use dev::testing::Database;
+use dev::workspace;
+use serde_json::Value;
+use shared::config::Settings;
+use shared::jobs::{self, Claimed, Job, JobStatus, NewJob};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A port that is free, or was a moment ago.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Generous, since many tests share few cores.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A database, seen from one workspace.
+pub struct Ledger {
+    pub pool: PgPool,
+    pub url: String,
+    pub workspace: Uuid,
+    _database: Option<Database>,
+}
+
+impl Ledger {
+    pub async fn create() -> Self {
+        let database = Database::create().await;
+        Self {
+            pool: database.pool().clone(),
+            url: database.url().to_owned(),
+            workspace: Uuid::now_v7(),
+            _database: Some(database),
+        }
+    }
+
+    /// The ledger in a database that somebody else takes care of.
+    pub fn at(url: String) -> Self {
+        let pool = PgPool::connect_lazy(&url).unwrap();
+        Self { pool, url, workspace: Uuid::now_v7(), _database: None }
+    }
+
+    pub async fn connection(&self) -> PoolConnection<Postgres> {
+        self.pool.acquire().await.unwrap()
+    }
+
+    pub fn job(&self, chore: &Chore) -> NewJob {
+        NewJob::new(self.workspace, chore).unwrap()
+    }
+
+    pub async fn enqueue(&self, chore: Chore) -> Uuid {
+        jobs::enqueue(&mut *self.connection().await, self.job(&chore)).await.unwrap().id
+    }
+
+    pub async fn enqueue_many(&self, count: usize) -> Vec<Uuid> {
+        let payloads = vec![Chore::Nothing; count];
+        jobs::enqueue_all(&mut *self.connection().await, self.workspace, &payloads).await.unwrap()
+    }
+
+    pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
+        jobs::claim(&mut *self.connection().await, "chores", limit).await.unwrap()
+    }
+
+    pub async fn claim_one(&self) -> Claimed {
+        self.claim(1).await.pop().expect("a job is due")
+    }
+
+    pub async fn get(&self, id: Uuid) -> Job {
+        jobs::get(&mut *self.connection().await, self.workspace, id).await.unwrap()
+    }
+
+    pub async fn cancel(&self, id: Uuid) -> Job {
+        jobs::cancel(&mut *self.connection().await, self.workspace, id).await.unwrap()
+    }
+
+    /// Lets the leases of all jobs that are held run out.
+    pub async fn expire_leases(&self) {
+        self.run("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
+    }
+
+    pub async fn run(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    }
+
+    pub async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Job) -> bool) -> Job {
+        let started = Instant::now();
+        loop {
+            let job = self.get(id).await;
+            if holds(&job) {
+                return job;
+            }
+            assert!(started.elapsed() < PATIENCE, "the job does not get to be {what}: {job:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn until_running(&self, id: Uuid) -> Job {
+        self.until(id, "running", |job| job.status == JobStatus::Running).await
+    }
+
+    pub async fn until_finished(&self, id: Uuid) -> Job {
+        self.until(id, "finished", |job| job.status.is_finished()).await
+    }
+
+    pub async fn count(&self, status: JobStatus) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE status = $1")
+            .bind(status.as_str())
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    pub async fn failures_and_crashes(&self, id: Uuid) -> (i16, i16) {
+        sqlx::query_as("SELECT failures, crashes FROM jobs WHERE id = $1").bind(id).fetch_one(&self.pool).await.unwrap()
+    }
+
+    pub fn settings(&self, more: &[(&str, &str)]) -> Settings {
+        let fixed = [("DATABASE_URL", self.url.as_str()), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
+        let all = fixed.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::from_layers(None, all).unwrap()
+    }
+
+    /// A worker in this process.
+    pub fn worker(&self, concurrency: usize) -> Worker {
+        let stop = CancellationToken::new();
+        let mut settings = self.settings(&[]);
+        settings.worker.concurrency = concurrency;
+        Worker { stop: stop.clone(), task: tokio::spawn(worker::run(settings, chores::tasks(), stop)) }
+    }
+
+    /// A worker in a process of its own, with settings in the manner of environment variables.
+    pub fn worker_process(&self, settings: &[(&str, &str)]) -> WorkerProcess {
+        let dev = workspace::program("dev", None).unwrap();
+        let mut process = Supervised::start(dev, Ending::KILL, |command| {
+            command.args(["faults", "worker"]).env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        })
+        .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let lines = output.clone();
+        process.hand_on_lines(move |line| lines.lock().unwrap().push(line));
+        WorkerProcess { process, output }
+    }
+}
+
+/// Which attempt did each step of a [`Chore::Walk`].
+pub fn attempts(job: &Job) -> Vec<i64> {
+    let steps = job.result.as_ref().and_then(Value::as_array).expect("the result of a walk");
+    steps.iter().filter_map(Value::as_i64).collect()
+}
+
+/// A worker in this process.
+pub struct Worker {
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    /// Stops it as SIGTERM does, and says how long that took.
+    pub async fn stop(self) -> Duration {
+        let began = Instant::now();
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        began.elapsed()
+    }
+}
+
+/// A worker in its own process.
+pub struct WorkerProcess {
+    process: Supervised,
+    output: Arc<Mutex<Vec<String>>>,
+}
+
+impl WorkerProcess {
+    pub fn signal(&mut self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    pub async fn ended(&mut self) -> End {
+        self.process.ended().await.unwrap()
+    }
+
+    pub async fn kill9(mut self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the worker printed\n{}\n---", self.output.lock().unwrap().join("\n"));
+        }
+    }
+}
