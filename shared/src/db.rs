@@ -1,10 +1,12 @@
 //! Connections to PostgreSQL and the migrations.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
 use crate::config::Database;
 use crate::error::{Error, Result};
@@ -70,6 +72,61 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64
             Err(error) => return Err(error.into()),
         };
     Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
+}
+
+/// A transaction that takes everything back unless it is committed.
+///
+/// One that ends in any other way closes its connection instead of giving it back to the pool. A job
+/// that loses its lease is dropped wherever it is, and a COPY of sqlx that is dropped before its end
+/// leaves a connection on which the next statement would read the answers to the last ones.
+#[derive(Debug)]
+pub struct Step {
+    connection: PoolConnection<Postgres>,
+    committed: bool,
+}
+
+impl Step {
+    /// Begins on a connection of the pool.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database is away.
+    pub async fn begin(pool: &PgPool) -> Result<Self> {
+        let mut step = Self { connection: pool.acquire().await?, committed: false };
+        sqlx::raw_sql("BEGIN").execute(&mut *step.connection).await?;
+        Ok(step)
+    }
+
+    /// Commits. When it fails, whether it was committed is not known.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database went away meanwhile.
+    pub async fn commit(mut self) -> Result<()> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for Step {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Step {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
 }
 
 /// The present time as the database keeps it, in microseconds.

@@ -35,6 +35,15 @@ impl CsvRows {
         self.end();
     }
 
+    /// Writes a row of cells as they were in somebody's file. One that begins with an apostrophe is
+    /// no formula, and is left to mean what it meant.
+    pub fn file_row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
+        for cell in cells {
+            if cell.starts_with('\'') { self.field(cell) } else { self.text(cell) }
+        }
+        self.end();
+    }
+
     /// Writes a record.
     pub fn record(&mut self, record: &impl Exportable) {
         record.cells(self);

@@ -30,10 +30,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shared::Error;
+use shared::db;
 use shared::doorbell::Doorbell;
 use shared::jobs::{self, Claimed, Lease, Payload, Progress};
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -179,7 +180,7 @@ impl Running {
     /// [`Stop`], to be passed on with `?`.
     pub async fn begin(&mut self) -> Result<Step<'_>, Stop> {
         self.yield_now().await?;
-        let transaction = self.process.pool.begin().await?;
+        let transaction = db::Step::begin(&self.process.pool).await?;
         Ok(Step { transaction, job: self })
     }
 
@@ -205,7 +206,7 @@ impl fmt::Debug for Running {
 /// One step of a job: a transaction, used as a connection. Dropping it takes everything back.
 #[derive(Debug)]
 pub struct Step<'a> {
-    transaction: Transaction<'static, Postgres>,
+    transaction: db::Step,
     job: &'a mut Running,
 }
 

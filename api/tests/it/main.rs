@@ -6,6 +6,7 @@
 mod auth;
 mod cli;
 mod errors;
+mod imports;
 mod jobs;
 mod leads;
 mod operations;

@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
 use shared::Error;
+use shared::exports::CsvRows;
 use shared::imports::{self, RefusedRow};
 use uuid::Uuid;
 
@@ -95,10 +96,9 @@ fn json_page((_, rows): &Page, first: bool, last: bool) -> shared::Result<Vec<u8
 /// The original columns, then the fault. Cells beyond the header stand behind all that: there is no
 /// column they could be in, which is why their row was refused.
 fn csv_page((headers, rows): &Page, first: bool, _: bool) -> shared::Result<Vec<u8>> {
-    let mut csv = csv::WriterBuilder::new().flexible(true).terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    let wrong = |error: csv::Error| Error::internal(error);
+    let mut csv = CsvRows::with_capacity(rows.len() * 256);
     if first {
-        csv.write_record(headers.iter().map(String::as_str).chain(FAULT_COLUMNS)).map_err(wrong)?;
+        csv.row(headers.iter().map(String::as_str).chain(FAULT_COLUMNS));
     }
     for row in rows {
         let line = row.line.to_string();
@@ -106,7 +106,7 @@ fn csv_page((headers, rows): &Page, first: bool, _: bool) -> shared::Result<Vec<
         let missing = std::iter::repeat_n("", headers.len() - cells.len());
         let fault = [line.as_str(), &row.field, &row.code, &row.message];
         let cells = cells.iter().map(String::as_str).chain(missing).chain(fault);
-        csv.write_record(cells.chain(beyond.iter().map(String::as_str))).map_err(wrong)?;
+        csv.file_row(cells.chain(beyond.iter().map(String::as_str)));
     }
-    csv.into_inner().map_err(|error| Error::internal(error.to_string()))
+    csv.into_bytes()
 }
