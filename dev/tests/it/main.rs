@@ -1,4 +1,6 @@
 //! Real processes, and a real PostgreSQL server.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
 mod databases;
 mod processes;
+mod stack;

@@ -5,7 +5,6 @@ use dev::supervise::{Ending, Supervised};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A shell that runs `script`, and the lines it prints.
-#[expect(clippy::unwrap_used, reason = "it is part of tests")]
 fn shell(script: &str, ending: Ending) -> (Supervised, UnboundedReceiver<String>) {
     let mut process = Supervised::start("sh", ending, |command| {
         command.args(["-c", script]).stdout(Stdio::piped());
