@@ -8,6 +8,7 @@
 pub mod aliases;
 pub mod columns;
 pub mod decode;
+pub mod head;
 pub mod options;
 pub mod rows;
 pub mod split;

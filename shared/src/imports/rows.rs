@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::columns::{Column, Target};
-use super::split::{Chunk, count_lines};
-use super::{Importable, Plan};
+use super::decode::Decoder;
+use super::split::{Chunk, Splitter, count_lines};
+use super::{Importable, Options, Plan};
 use crate::error::Result;
 use crate::exports::unguard;
 use crate::fields::{CustomFields, Fault, Field};
@@ -100,6 +101,23 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
             Err(refused) => rows.refused.push(refused),
         }
     }
+}
+
+/// Reads a whole file, in pieces of so many bytes, as an upload and its job do between them, but for
+/// the database. Returns the chunks and the number of records.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for what [`Plan::settle`] finds.
+pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<(Vec<Rows<R::Changes>>, u64)> {
+    let mut decoder = Decoder::new(options.encoding);
+    let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
+    text.extend(decoder.finish());
+    let (plan, length) = Plan::settle(&text, true, options, R::COLUMNS)?;
+    let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]));
+    let mut chunks: Vec<Chunk> = text[length..].chunks(piece).flat_map(|piece| splitter.feed(piece)).collect();
+    let (rest, records) = splitter.finish();
+    chunks.extend(rest);
+    Ok((chunks.iter().map(|chunk| read::<R>(&plan, chunk)).collect::<Result<_>>()?, records))
 }
 
 /// How each column of the file is read.

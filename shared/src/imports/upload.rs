@@ -4,16 +4,12 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::columns::{match_headers, missing};
 use super::decode::Decoder;
+use super::head::HEAD;
 use super::split::{Chunk, Splitter, count_lines};
 use super::{Import, Importable, Options, Plan};
 use crate::error::{Error, Result};
 use crate::jobs::{self, Job, NewJob, Payload};
-
-/// What of a file is looked at before any of it is stored, in bytes.
-const HEAD: usize = 64 * 1024;
-const MAX_COLUMNS: usize = 1_000;
 
 /// A file that is being uploaded. Nothing of it is seen by anybody until it is accepted.
 #[derive(Debug)]
@@ -135,23 +131,14 @@ impl Upload {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
         };
-        let delimiter = self.options.delimiter.unwrap_or_else(|| detect_delimiter(&head));
-        let (headers, length) = read_header(&head, delimiter, whole)?;
-        let targets = match_headers(&headers, self.columns, self.options.unmapped, &self.options.mapping)?;
-        let missing = missing(&targets);
-        if !missing.is_empty() {
-            return Err(Error::Invalid(missing));
-        }
-        let Options { on_conflict, dry_run, .. } = self.options;
-        // The encoding and the number of rows are known for certain only at the end.
-        let plan = Plan { on_conflict, dry_run, delimiter, encoding: String::new(), headers, targets, rows: 0 };
+        let (plan, length) = Plan::settle(&head, whole, &self.options, self.columns)?;
         sqlx::query("INSERT INTO imports (workspace_id, id, plan) VALUES ($1, $2, $3)")
             .bind(self.workspace_id)
             .bind(self.id)
             .bind(Json(&plan))
             .execute(pool)
             .await?;
-        let mut splitter = Splitter::new(delimiter, 1 + count_lines(&head[..length]));
+        let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&head[..length]));
         let chunks = splitter.feed(&head[length..]);
         self.state = State::Body(Box::new(Body { splitter, plan, seq: 0 }));
         Ok(chunks)
@@ -195,57 +182,4 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<u64> {
         .execute(connection)
         .await?;
     Ok(swept.rows_affected())
-}
-
-/// The delimiter under which the first records have the most cells in common with the header.
-fn detect_delimiter(head: &[u8]) -> u8 {
-    const SAMPLE: usize = 50;
-    let cells_in_common = |delimiter: u8| {
-        let mut records =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(head);
-        let counts: Vec<usize> =
-            records.byte_records().take(SAMPLE).map_while(Result::ok).map(|record| record.len()).collect();
-        let header = counts.first().copied().unwrap_or(0);
-        let alike = counts.iter().filter(|&&count| count == header).count();
-        if header < 2 { 0 } else { header * alike }
-    };
-    // Of equals the last one would win, so the comma comes last.
-    [b'|', b'\t', b';', b','].into_iter().max_by_key(|&delimiter| cells_in_common(delimiter)).unwrap_or(b',')
-}
-
-/// The headers of a file, and where they end in its head.
-fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, usize)> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(head);
-    let mut record = csv::ByteRecord::new();
-    if !reader.read_byte_record(&mut record).map_err(Error::internal)? {
-        return Err(Error::invalid("file", "empty", "has no header and no rows"));
-    }
-    let length = usize::try_from(reader.position().byte()).unwrap_or(head.len());
-    if record.len() > MAX_COLUMNS {
-        return Err(Error::invalid("file", "too_many_columns", format!("has more than {MAX_COLUMNS} columns")));
-    }
-    if length >= head.len() && !whole {
-        return Err(Error::invalid(
-            "file",
-            "header_too_long",
-            format!("has a header of more than {} KiB", HEAD / 1024),
-        ));
-    }
-    let mut headers: Vec<String> = Vec::with_capacity(record.len());
-    for (i, cell) in record.iter().enumerate() {
-        let text = std::str::from_utf8(cell)
-            .map_err(|_| Error::invalid("file", "encoding", "has a header that is not UTF-8"))?;
-        if text.contains('\0') {
-            return Err(Error::invalid("file", "invalid", "has a NUL character in its header; is it a CSV file?"));
-        }
-        headers.push(distinct(text.trim(), i, &headers));
-    }
-    Ok((headers, length))
-}
-
-/// A header by which its column can be told from the others.
-fn distinct(text: &str, at: usize, others: &[String]) -> String {
-    let text = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
-    let free = |candidate: &String| !others.contains(candidate);
-    std::iter::once(text.clone()).chain((2..).map(|n| format!("{text} ({n})"))).find(free).unwrap_or(text)
 }

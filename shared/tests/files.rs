@@ -1,0 +1,100 @@
+//! The way of a file through decoding, splitting and reading, without a database: any bytes give rows
+//! and refusals or a fault of the file, and what an export writes an import reads.
+#![expect(clippy::unwrap_used, reason = "a record that cannot be made up has failed the test")]
+
+use proptest::prelude::*;
+use shared::exports::{CsvRows, Exportable};
+use shared::fields::Field;
+use shared::imports::rows::{Rows, read_file};
+use shared::imports::{Importable, Options};
+use shared::leads::{Lead, LeadChanges};
+use shared::patch::Patch;
+use shared::{Error, Result};
+use uuid::Uuid;
+
+fn read(file: &[u8], piece: usize) -> Result<(Vec<Rows<LeadChanges>>, u64)> {
+    read_file::<Lead>(file, piece, &Options::parse(&[])?)
+}
+
+/// A cell as people, spreadsheets and other programs write them.
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z]{1,8}", "[ -~]{0,12}", "[\\PC\n\r\t]{0,12}", "['=+@-]{1,3}[a-z0-9]{0,5}"]
+}
+
+/// A value that the field takes.
+fn field<T: Field + std::fmt::Debug>() -> impl Strategy<Value = Option<T>> {
+    proptest::option::of(cell().prop_filter_map("not a value of the field", |text| T::from_text(text.trim()).ok()))
+}
+
+prop_compose! {
+    fn lead()(
+        id in any::<u128>(), n in any::<u32>(), name in "[A-Za-zÀ-ž'=@+-]{1,20}", phone in field(), company in field(), notes in field(),
+        score in 0..=1000_u32, seconds in 0..4_000_000_000_i64, micros in 0..1_000_000_i64, key in "[a-z =]{1,9}", custom in cell(),
+    ) -> Lead {
+        let time = chrono::DateTime::from_timestamp_micros(seconds * 1_000_000 + micros).unwrap();
+        let mut changes = LeadChanges {
+            name: Some(Field::from_text(name.trim()).unwrap()),
+            email: Some(Field::from_text(&format!("lead{n}@example.com")).unwrap()),
+            score: Patch::Set(Field::from_text(&format!("{}", f64::from(score) / 10.0)).unwrap()),
+            custom_fields: Patch::Set(Field::from_json(serde_json::json!({ key: custom.replace('\0', ""), "n": [n] })).unwrap()),
+            ..LeadChanges::default()
+        };
+        changes.phone = phone.map_or(Patch::Keep, Patch::Set);
+        changes.company = company.map_or(Patch::Keep, Patch::Set);
+        changes.notes = notes.map_or(Patch::Keep, Patch::Set);
+        Lead::new(Uuid::from_u128(id), time, changes).unwrap()
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_rows_and_refusals_or_a_fault(file in prop::collection::vec(any::<u8>(), 0..400), piece in 1..100_usize) {
+        check(&file, piece)?;
+    }
+
+    #[test]
+    fn anything_behind_a_header_is_rows_and_refusals(body in "[ab@.,\"\r\n;é\u{0}]{0,300}", piece in 1..100_usize) {
+        check(format!("name,email\n{body}").as_bytes(), piece)?;
+    }
+
+    #[test]
+    fn what_was_exported_is_read_as_the_same_records(leads in prop::collection::vec(lead(), 0..8), piece in 1..500_usize) {
+        let mut csv = CsvRows::with_capacity(0);
+        csv.row(Lead::HEADER.iter().copied());
+        leads.iter().for_each(|lead| csv.record(lead));
+        let (read, records) = read(&csv.into_bytes().unwrap(), piece).unwrap();
+        prop_assert_eq!(records, leads.len() as u64);
+        let refused: Vec<_> = read.iter().flat_map(|rows| &rows.refused).collect();
+        prop_assert!(refused.is_empty(), "{refused:?}");
+        let again: Vec<Lead> = read
+            .into_iter()
+            .flat_map(|rows| rows.rows)
+            .map(|row| {
+                let mut lead = Lead::new(row.given.id.unwrap(), row.given.created_at.unwrap(), row.changes).unwrap();
+                lead.touch(row.given.updated_at.unwrap());
+                lead
+            })
+            .collect();
+        prop_assert_eq!(again, leads);
+    }
+}
+
+/// Every record is a row or a refusal, each on a line of its own; or the file as such is at fault.
+fn check(file: &[u8], piece: usize) -> Result<(), TestCaseError> {
+    match read(file, piece) {
+        Ok((read, records)) => {
+            let mut lines: Vec<u64> = Vec::new();
+            for rows in &read {
+                lines.extend(
+                    rows.rows.iter().map(|row| row.line).chain(rows.refused.iter().map(|refused| refused.line)),
+                );
+            }
+            prop_assert_eq!(lines.len() as u64, records);
+            lines.sort_unstable();
+            lines.dedup();
+            prop_assert_eq!(lines.len() as u64, records);
+        }
+        Err(error) => prop_assert!(matches!(error, Error::Invalid(_)), "{error}"),
+    }
+    Ok(())
+}
