@@ -8,18 +8,20 @@
 //! those others get on before the guilty one can take them along again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shared::jobs::{self, Claimed, Outcome};
+use shared::jobs::{self, Outcome};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
 use crate::backend::Buffer;
-use crate::claim::{self, Held, POLL_EVERY, Queue};
+use crate::claim::{self, Held, POLL_EVERY};
 use crate::process::{Process, jittered};
 use crate::run::UNKNOWN_KIND_PAUSE;
 
 /// For how long a job that commits no step has the process for itself at most.
 const AT_MOST: Duration = Duration::from_secs(30);
+/// For how long several of them have it, one after the other.
+const AT_MOST_IN_TURN: Duration = Duration::from_secs(5);
 
 /// Jobs at work hold it together, or one holds it alone. Who waits to be alone comes before all who
 /// ask later.
@@ -66,11 +68,9 @@ impl Pass {
 
 /// Claims suspects, one after the other, and lets each be alone.
 pub(crate) async fn run_suspects(process: Arc<Process>, buffer: Arc<Buffer>) {
-    let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
     while !process.stopping.is_cancelled() {
-        let suspect = process.upkeep(async |connection| jobs::claim_suspect(connection, &queues).await).await;
-        if let Ok(Some(suspect)) = suspect {
-            run_alone(&process, &buffer, suspect).await;
+        if let Some(suspect) = claim(&process).await {
+            run_in_turn(&process, &buffer, suspect).await;
             continue;
         }
         tokio::select! {
@@ -81,39 +81,54 @@ pub(crate) async fn run_suspects(process: Arc<Process>, buffer: Arc<Buffer>) {
     }
 }
 
-/// Starts a suspect as soon as it is alone, and returns when it need not be alone any more.
-async fn run_alone(process: &Process, buffer: &Buffer, claimed: Claimed) {
-    let lease = claimed.lease();
-    let Some(queue) = queue_of(process, &claimed) else {
-        tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
-        return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
-    };
-    let slot = queue.slot();
-    let hold = process.leases.hold(lease);
-    let alone = tokio::select! {
+/// Waits until the process is quiet, then starts this suspect and those that come after it, each
+/// when the one before is beyond suspicion.
+async fn run_in_turn(process: &Process, buffer: &Buffer, first: Held) {
+    let _alone = tokio::select! {
         alone = process.gate.lock.write() => alone,
-        () = hold.lost.cancelled() => return,
-        () = process.stopping.cancelled() => {
-            drop(hold);
-            return process.acks.send(lease, Outcome::Snooze(Duration::ZERO)).await;
-        }
+        () = first.hold.lost.cancelled() => return,
+        () = process.stopping.cancelled() => return claim::hand_back(process, [first]).await,
     };
     for queue in &process.queues {
-        claim::hand_back(process, queue.name, &queue.buffer).await;
+        claim::hand_back(process, queue.buffer.take_all()).await;
     }
+    let began = Instant::now();
+    let mut next = Some(first);
+    while let Some(suspect) = next {
+        run_alone(process, buffer, suspect).await;
+        // The others here have waited for long enough, however many suspects there are.
+        if began.elapsed() > AT_MOST_IN_TURN || process.stopping.is_cancelled() {
+            return;
+        }
+        next = claim(process).await;
+    }
+}
+
+/// Starts a suspect, and returns when it need not be alone any more.
+async fn run_alone(process: &Process, buffer: &Buffer, mut suspect: Held) {
+    let claimed = &suspect.claimed;
     tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "a job whose process died runs alone");
     let (until, beyond_suspicion) = oneshot::channel();
-    buffer.push([Held { claimed, hold, slot, pass: Pass::Alone { _until: until } }]);
+    suspect.pass = Pass::Alone { _until: until };
+    buffer.push([suspect]);
     tokio::select! {
         // The sender is dropped, nothing is ever sent.
         _ = beyond_suspicion => (),
         () = tokio::time::sleep(AT_MOST) => (),
-        () = process.stopping.cancelled() => claim::hand_back(process, "suspects", buffer).await,
+        () = process.stopping.cancelled() => claim::hand_back(process, buffer.take_all()).await,
     }
-    drop(alone);
 }
 
-fn queue_of<'a>(process: &'a Process, claimed: &Claimed) -> Option<&'a Arc<Queue>> {
-    let kind = process.tasks.get(&claimed.kind)?;
-    process.queues.iter().find(|queue| queue.name == kind.queue)
+async fn claim(process: &Process) -> Option<Held> {
+    let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
+    let claimed = process.upkeep(async |connection| jobs::claim_suspect(connection, &queues).await).await.ok()??;
+    let kind = process.tasks.get(&claimed.kind);
+    match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
+        Some(queue) => Some(queue.hold(process, claimed)),
+        None => {
+            tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
+            process.acks.send(claimed.lease(), Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+            None
+        }
+    }
 }

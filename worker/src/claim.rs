@@ -38,10 +38,11 @@ impl Queue {
         Self { name, bell: Notify::new(), buffer: Arc::default(), claims: AtomicU64::new(0), window }
     }
 
-    /// Takes a slot, even if none is free: for a job that was claimed outside of its turn.
-    pub fn slot(&self) -> Slot {
-        Window::take(&self.window, 1);
-        Slot(self.window.clone())
+    /// Takes a claimed job into the tables of this process: its lease and its slot.
+    pub fn hold(&self, process: &Process, claimed: Claimed) -> Held {
+        self.window.held.fetch_add(1, Relaxed);
+        let (hold, slot) = (process.leases.hold(claimed.lease()), Slot(self.window.clone()));
+        Held { claimed, hold, slot, pass: Pass::None }
     }
 }
 
@@ -83,10 +84,6 @@ impl Window {
                 room => return room,
             }
         }
-    }
-
-    fn take(&self, slots: usize) {
-        self.held.fetch_add(slots, Relaxed);
     }
 }
 
@@ -131,7 +128,7 @@ pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
             room = queue.window.has_room() => room,
             // What was claimed ahead does not get on: it was not as short as foreseen.
             () = tokio::time::sleep(POLL_EVERY) => {
-                hand_back(&process, queue.name, &queue.buffer).await;
+                hand_back(&process, queue.buffer.take_all()).await;
                 continue;
             }
         };
@@ -151,7 +148,7 @@ pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
             () = tokio::time::sleep(jittered(pause)) => (),
         }
     }
-    hand_back(&process, queue.name, &queue.buffer).await;
+    hand_back(&process, queue.buffer.take_all()).await;
 }
 
 async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
@@ -164,25 +161,16 @@ async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
     let claimed = process.upkeep(async |connection| jobs::claim(connection, queue.name, limit).await).await?;
     queue.claims.fetch_add(1, Relaxed);
     let count = claimed.len();
-    queue.window.take(count);
-    queue.buffer.push(claimed.into_iter().map(|claimed| Held {
-        hold: process.leases.hold(claimed.lease()),
-        claimed,
-        slot: Slot(queue.window.clone()),
-        pass: Pass::None,
-    }));
+    queue.buffer.push(claimed.into_iter().map(|claimed| queue.hold(process, claimed)));
     Ok(count)
 }
 
-/// Gives jobs that wait for their handler back to the ledger, as if they had never been claimed.
-pub(crate) async fn hand_back(process: &Process, queue: &str, buffer: &Buffer) {
-    let waiting = buffer.take_all();
-    if waiting.is_empty() {
-        return;
-    }
-    let leases = waiting.iter().map(|held| held.hold.lease);
+/// Gives jobs that have not begun back to the ledger, as if they had never been claimed.
+pub(crate) async fn hand_back(process: &Process, waiting: impl IntoIterator<Item = Held>) {
+    let leases = waiting.into_iter().map(|held| held.hold.lease);
     let mut ended: Vec<(Lease, Outcome)> = leases.map(|lease| (lease, Outcome::Snooze(Duration::ZERO))).collect();
-    tracing::info!(queue, jobs = ended.len(), "claimed jobs are handed back before they began");
-    drop(waiting);
-    acks::write(process, &mut ended).await;
+    if !ended.is_empty() {
+        tracing::info!(jobs = ended.len(), "claimed jobs are handed back before they began");
+        acks::write(process, &mut ended).await;
+    }
 }

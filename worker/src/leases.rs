@@ -35,6 +35,7 @@ pub(crate) struct Hold {
 impl Leases {
     /// Puts a claimed job into the table.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
+        tracing::debug!(job = %lease.id, attempt = lease.attempt, "a job was claimed");
         let lost = CancellationToken::new();
         lock(&self.held).insert(lease, lost.clone());
         Hold { lease, lost, leases: self.clone() }
