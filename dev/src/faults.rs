@@ -9,6 +9,14 @@ use shared::config::Settings;
 use shared::telemetry;
 use tokio_util::sync::CancellationToken;
 
+mod database;
+mod files;
+mod import;
+mod sigstop;
+mod stage;
+mod verify;
+mod watch;
+
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -17,6 +25,12 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Fault {
+    /// Kills workers at random moments while files are imported.
+    Import(import::Arguments),
+    /// Stops PostgreSQL while files are imported, and starts it again.
+    Database(database::Arguments),
+    /// Stops workers past their leases while files are imported, and wakes them up again.
+    Sigstop(sigstop::Arguments),
     /// A worker that also knows jobs that misbehave, with the settings of the environment.
     #[command(hide = true)]
     Worker,
@@ -24,9 +38,19 @@ enum Fault {
 
 /// Runs one of the faults; fails if a promise was broken.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    match arguments.fault {
-        Fault::Worker => work().await,
+    let broken = match arguments.fault {
+        Fault::Import(arguments) => import::run(arguments).await?,
+        Fault::Database(arguments) => database::run(arguments).await?,
+        Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
+        Fault::Worker => return work().await,
+    };
+    for promise in &broken {
+        println!("BROKEN: {promise}");
     }
+    if broken.is_empty() {
+        println!("every promise held");
+    }
+    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn work() -> Result<ExitCode> {

@@ -1,0 +1,135 @@
+//! Files of mixed rows, and what importing them must come to.
+//!
+//! The expectation is a model of its own: it counts while it makes the rows, and knows nothing of
+//! how the product imports them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
+use rand::{RngExt, SeedableRng};
+
+const HEADER: &str = "name,email,phone,company,notes\n";
+/// Leads that are there before the other files come.
+const KNOWN: usize = 2_000;
+/// Leads that several files bring at the same time; which of them comes first is chance.
+const RACING: usize = 1_000;
+/// Makes a file of 10,000 rows some chunks long.
+const NOTE: &str = "\"Met at the fair in spring; wants an offer for the larger size, and a call before \
+     the end of the quarter. Prefers email. Knows the team from the earlier project in Lyon.\"";
+
+/// What becomes of a row whose email is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    Skip,
+    Update,
+    Fail,
+}
+
+impl OnConflict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Update => "update",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// A file, and what importing it must come to.
+pub struct File {
+    pub on_conflict: OnConflict,
+    pub csv: String,
+    pub rows: i64,
+    /// Rows that are refused whatever else happens.
+    pub bad: i64,
+    /// Rows whose email is taken for certain.
+    pub conflicts: i64,
+    /// The leads that only this file brings, by their emails, with the company each must end with.
+    pub own: BTreeMap<String, String>,
+    /// The leads that others may have brought before.
+    pub racing: BTreeSet<String>,
+}
+
+impl File {
+    fn empty(on_conflict: OnConflict) -> Self {
+        Self {
+            on_conflict,
+            csv: HEADER.to_owned(),
+            rows: 0,
+            bad: 0,
+            conflicts: 0,
+            own: BTreeMap::new(),
+            racing: BTreeSet::new(),
+        }
+    }
+
+    fn push(&mut self, name: &str, email: &str, company: &str) {
+        self.rows += 1;
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.csv, "{name},{email},+49 30 {:07},{company},{NOTE}", self.rows);
+    }
+
+    fn bring(&mut self, email: String, company: String) {
+        self.push("Ada Example", &email, &company);
+        self.own.insert(email, company);
+    }
+}
+
+/// The file that makes some leads known.
+pub fn base() -> File {
+    let mut file = File::empty(OnConflict::Skip);
+    for n in 0..KNOWN {
+        file.bring(known(n), format!("Base {n}"));
+    }
+    file
+}
+
+/// One of the files of mixed rows; the same for the same number and seed.
+pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
+    let random = &mut StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+    let on_conflict = [OnConflict::Skip, OnConflict::Update, OnConflict::Fail][number % 3];
+    let mut file = File::empty(on_conflict);
+    for row in 0..rows {
+        let company = format!("Company {number} {row}");
+        match random.random_range(0..100) {
+            0..3 => {
+                file.push("Bob Bad", "not-an-email", &company);
+                file.bad += 1;
+            }
+            3..5 => {
+                file.push("", &format!("nameless-{row}@example.com"), &company);
+                file.bad += 1;
+            }
+            5..10 => {
+                // An email of this file again; now and then in capitals.
+                let Some(email) = file.own.keys().choose(random).cloned() else { continue };
+                let spelling = if random.random_bool(0.5) { email.to_uppercase() } else { email.clone() };
+                file.push("Ada Again", &spelling, &company);
+                file.conflicts += 1;
+                if on_conflict == OnConflict::Update {
+                    file.own.insert(email, company);
+                }
+            }
+            10..14 => {
+                file.push("Carl Known", &known(random.random_range(0..KNOWN)), &company);
+                file.conflicts += 1;
+            }
+            14..17 => {
+                let email = format!("racing-{}@example.com", random.random_range(0..RACING));
+                file.push("Dora Racing", &email, &company);
+                // The second time in one file it is taken for certain.
+                if !file.racing.insert(email) {
+                    file.conflicts += 1;
+                }
+            }
+            _ => file.bring(format!("lead-{number}-{row}@example.com"), company),
+        }
+    }
+    file
+}
+
+fn known(n: usize) -> String {
+    format!("known-{n}@example.com")
+}

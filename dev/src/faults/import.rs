@@ -1,0 +1,102 @@
+//! `cargo dev faults import`
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use super::files;
+use super::stage::Stage;
+use super::verify::verify;
+use super::watch::Watch;
+
+/// A killed job must run again within this time.
+const RUNS_AGAIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Between two kills lie half of this on average.
+const PAUSE_MS: u64 = 1_200;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many times a worker is killed.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    kills: usize,
+    /// How many files are imported.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    imports: usize,
+    /// How many rows each file has.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    rows: usize,
+    /// How many workers there are at any time.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: u8,
+    /// Chooses the rows of the files and the moments of the kills.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Build the programs with optimizations.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Imports files while workers are killed; returns the promises that were broken.
+pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let Arguments { kills, imports, rows, seed, .. } = arguments;
+    let mut stage = Stage::start(arguments.workers.into(), arguments.release).await?;
+    let random = &mut StdRng::seed_from_u64(seed);
+    let base = files::base();
+    let mut jobs = vec![(stage.upload(&base).await?, base)];
+    stage.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
+
+    let began = Instant::now();
+    let watch = Watch::new(stage.pool.clone());
+    for number in 1..=imports {
+        let file = files::mixed(number, rows, seed);
+        jobs.push((stage.upload(&file).await?, file));
+    }
+    for kill in 1..=kills {
+        wait_for_work(&stage.pool).await?;
+        sleep(Duration::from_millis(random.random_range(0..PAUSE_MS))).await;
+        let victim = random.random_range(0..stage.workers.len());
+        let killed = Instant::now();
+        let claimed = stage.kill_worker(victim).await?;
+        watch.killed(&claimed, killed).await?;
+        println!("kill {kill} of {kills}");
+    }
+    let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
+    stage.wait_for(&ids, Duration::from_secs(300)).await?;
+    let took = began.elapsed();
+
+    let mut broken = verify(&stage.pool, &jobs).await?;
+    broken.extend(report(watch.end().await?, kills, jobs.len() - 1, took));
+    stage.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
+
+/// Waits until a job is at work, but not for long: a worker may also be killed while it is idle.
+async fn wait_for_work(pool: &PgPool) -> Result<()> {
+    for _ in 0..100 {
+        let busy = "SELECT EXISTS (SELECT FROM jobs WHERE lease_until > now())";
+        if sqlx::query_scalar(busy).fetch_one(pool).await? {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+fn report(mut stood: Vec<Duration>, kills: usize, imports: usize, took: Duration) -> Option<String> {
+    stood.sort_unstable();
+    let quantile = |q: f64| {
+        let place = (stood.len() as f64 * q).ceil() as usize;
+        stood.get(place.saturating_sub(1)).copied().unwrap_or_default()
+    };
+    let (p50, p99, max) = (quantile(0.5), quantile(0.99), quantile(1.0));
+    println!("{imports} imports took {took:.0?}; {kills} kills hit {} jobs at work", stood.len());
+    println!("from kill to running again: p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}");
+    let late = p99 > RUNS_AGAIN_WITHIN;
+    late.then(|| format!("killed jobs ran again after {p99:.1?} (p99), not within {RUNS_AGAIN_WITHIN:?}"))
+}

@@ -1,0 +1,209 @@
+//! A private stack that can be broken piece by piece.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use dev::client::Client;
+use dev::postgres::{self, Cluster, Options};
+use dev::server::Server;
+use dev::stack::ask;
+use dev::supervise::{Ending, Supervised};
+use dev::{user, workspace};
+use reqwest::multipart::{Form, Part};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::process::Command;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::files;
+use super::watch::Lease;
+
+const WORKSPACE: &str = "faults";
+
+/// A process of `crm-worker`.
+pub struct Worker {
+    pub process: Supervised,
+    log: PathBuf,
+}
+
+/// PostgreSQL, one `crm-api` and some processes of `crm-worker`.
+pub struct Stage {
+    server: Server,
+    dir: PathBuf,
+    cluster: Option<Cluster>,
+    database_url: String,
+    pub pool: PgPool,
+    api: Supervised,
+    api_url: String,
+    key: String,
+    worker_program: PathBuf,
+    pub workers: Vec<Worker>,
+    started: usize,
+}
+
+impl Stage {
+    /// Builds the programs and starts them all.
+    pub async fn start(workers: usize, release: bool) -> Result<Self> {
+        let profile = release.then_some("release");
+        workspace::build(match profile {
+            Some(_) => &["--package", "api", "--package", "worker", "--bins", "--release"],
+            None => &["--workspace", "--bins"],
+        })
+        .await?;
+        let (api_program, worker_program) =
+            (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
+
+        let server = Server::find().await?;
+        let dir = workspace::data_dir().join("faults").join(format!("{:016x}", rand::random::<u64>()));
+        let cluster = Cluster::start(&server, &dir, &Options::default()).await?;
+        let database_url = cluster.database("crm").await?;
+        ask(&api_program, &["migrate"], &database_url).await?;
+        ask(&api_program, &["workspaces", "create", WORKSPACE], &database_url).await?;
+        let create_key = ["keys", "create", "--workspace", WORKSPACE, "--name", "faults"];
+        let key = ask(&api_program, &create_key, &database_url).await?;
+
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let api = start(&api_program, &dir.join("api.log"), |command| {
+            command.env("DATABASE_URL", &database_url).env("CRM_API__LISTEN", &address);
+        })?;
+        let api_url = format!("http://{address}");
+        Client::new(&api_url, "").wait_until_ready().await;
+        let mut stage = Self {
+            pool: PgPool::connect_lazy(&database_url)?,
+            server,
+            dir,
+            cluster: Some(cluster),
+            database_url,
+            api,
+            api_url,
+            key,
+            worker_program,
+            workers: Vec::new(),
+            started: 0,
+        };
+        for _ in 0..workers {
+            let worker = stage.start_worker()?;
+            stage.workers.push(worker);
+        }
+        println!("PostgreSQL, crm-api and {workers} crm-worker run in {}", stage.dir.display());
+        Ok(stage)
+    }
+
+    fn start_worker(&mut self) -> Result<Worker> {
+        self.started += 1;
+        let log = self.dir.join(format!("worker-{}.log", self.started));
+        let process = start(&self.worker_program, &log, |command| {
+            command.env("DATABASE_URL", &self.database_url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            // So that the log tells which jobs were claimed.
+            command.env("CRM_LOG__LEVEL", "info,worker=debug");
+        })?;
+        Ok(Worker { process, log })
+    }
+
+    /// Kills a worker as `kill -9` does, and starts another in its place; returns what the killed
+    /// one had ever claimed.
+    pub async fn kill_worker(&mut self, victim: usize) -> Result<Vec<Lease>> {
+        let successor = self.start_worker()?;
+        let mut worker = std::mem::replace(&mut self.workers[victim], successor);
+        worker.process.signal("KILL");
+        worker.process.ended().await?;
+        let log = std::fs::read_to_string(&worker.log)?;
+        Ok(log.lines().filter(|line| line.contains("a job was claimed")).filter_map(lease_in).collect())
+    }
+
+    /// Uploads a file through the public endpoint; returns the id of its job.
+    pub async fn upload(&self, file: &files::File) -> Result<Uuid> {
+        let part = Part::text(file.csv.clone()).file_name("leads.csv").mime_str("text/csv")?;
+        let url = format!("{}/dev/crm/leads/import?on_conflict={}", self.api_url, file.on_conflict.as_str());
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.key);
+        let answer =
+            request.multipart(Form::new().part("file", part)).send().await.context("crm-api does not answer")?;
+        let (status, body) = (answer.status(), answer.text().await?);
+        ensure!(status == 202, "an upload was answered {status}: {body}");
+        let job: Value = serde_json::from_str(&body)?;
+        Ok(job["id"].as_str().context("the job has no id")?.parse()?)
+    }
+
+    /// Waits until the jobs have ended. Says how many had not when the time was up.
+    pub async fn wait_for(&self, jobs: &[Uuid], limit: Duration) -> Result<()> {
+        let unfinished = || {
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND finished_at IS NULL")
+                .bind(jobs)
+                .fetch_one(&self.pool)
+        };
+        let finished = timeout(limit, async {
+            while unfinished().await? > 0 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Ok(())
+        });
+        match finished.await {
+            Ok(finished) => finished,
+            Err(_) => {
+                bail!("{} jobs have not ended after {limit:?}; logs: {}", unfinished().await?, self.dir.display())
+            }
+        }
+    }
+
+    /// Stops the server as an operator does who restarts it: clients are disconnected.
+    pub async fn stop_database(&mut self) -> Result<()> {
+        self.cluster.take().context("the server is stopped already")?.stop().await
+    }
+
+    /// Starts it again, at the same place.
+    pub async fn start_database(&mut self) -> Result<()> {
+        let cluster = Cluster::start(&self.server, &self.dir, &Options::default()).await?;
+        ensure!(cluster.url("crm") == self.database_url, "another program has taken the server's port");
+        self.cluster = Some(cluster);
+        Ok(())
+    }
+
+    /// The names of the programs that have ended although nobody asked them to.
+    pub async fn ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        let programs = [("crm-api", &mut self.api)].into_iter();
+        for (name, process) in programs.chain(self.workers.iter_mut().map(|worker| ("crm-worker", &mut worker.process)))
+        {
+            if let Ok(Ok(end)) = timeout(Duration::from_millis(1), process.ended()).await {
+                ended.push(format!("{name} {end}"));
+            }
+        }
+        ended
+    }
+
+    /// Ends everything. The logs stay if there is something to read in them.
+    pub async fn end(mut self, keep: bool) -> Result<()> {
+        self.pool.close().await;
+        for process in self.workers.iter_mut().map(|worker| &mut worker.process).chain([&mut self.api]) {
+            process.stop().await?;
+        }
+        if let Some(cluster) = self.cluster.take() {
+            cluster.stop().await?;
+        }
+        postgres::remove(&self.dir).await?;
+        if keep {
+            println!("the logs are in {}", self.dir.display());
+            return Ok(());
+        }
+        user::remove(&self.dir).await
+    }
+}
+
+/// Reads `job=… attempt=…`.
+fn lease_in(line: &str) -> Option<Lease> {
+    let value = |name: &str| line.split_once(name)?.1.split_whitespace().next();
+    Some((value("job=")?.parse().ok()?, value("attempt=")?.parse().ok()?))
+}
+
+fn start(program: &Path, log: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Supervised> {
+    let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let errors = log.try_clone()?;
+    Supervised::start(program, Ending::TERMINATE, |command| {
+        command.stdout(log).stderr(errors).env("CRM_LOG__FORMAT", "text");
+        prepare(command);
+    })
+}

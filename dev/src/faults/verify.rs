@@ -1,0 +1,104 @@
+//! Compares what imports came to with what they must.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::files::{File, OnConflict};
+
+/// What is not as it must be, a sentence for each thing.
+pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<String>> {
+    let mut broken = Vec::new();
+    let mut firsts = 0;
+    for (job, file) in imports {
+        firsts += verify_counts(pool, *job, file, &mut broken).await?;
+    }
+    let racing: BTreeSet<&String> = imports.iter().flat_map(|(_, file)| &file.racing).collect();
+    if firsts != racing.len() as i64 {
+        broken.push(format!("{} leads came in several files, but were created {firsts} times", racing.len()));
+    }
+    verify_leads(pool, imports, &racing, &mut broken).await?;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM import_chunks").fetch_one(pool).await?;
+    if left > 0 {
+        broken.push(format!("{left} chunks of files were left behind"));
+    }
+    Ok(broken)
+}
+
+/// Checks the result of one import; returns how many of the racing leads it was first to bring.
+async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<String>) -> Result<i64> {
+    let (status, result, refused): (String, Option<Value>, i64) = sqlx::query_as(
+        "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_id = jobs.id) FROM jobs WHERE id = $1",
+    )
+    .bind(job)
+    .fetch_one(pool)
+    .await
+    .with_context(|| format!("job {job} is gone"))?;
+    if status != "succeeded" {
+        broken.push(format!("job {job} ended {status}"));
+        return Ok(0);
+    }
+    let count = |name: &str| result.as_ref().and_then(|result| result[name].as_i64()).unwrap_or(-1);
+    let own = file.own.len() as i64;
+    let firsts = count("created") - own;
+    let conflicts = file.conflicts + file.racing.len() as i64 - firsts;
+    let of = |on_conflict| if file.on_conflict == on_conflict { conflicts } else { 0 };
+    let expected = [
+        ("rows", file.rows),
+        ("updated", of(OnConflict::Update)),
+        ("skipped", of(OnConflict::Skip)),
+        ("failed", file.bad + of(OnConflict::Fail)),
+    ];
+    for (name, expected) in expected {
+        if count(name) != expected {
+            broken.push(format!("job {job}: {name} is {} and must be {expected}", count(name)));
+        }
+    }
+    if !(0..=file.racing.len() as i64).contains(&firsts) {
+        broken.push(format!("job {job}: created is {} and its own leads alone are {own}", count("created")));
+    }
+    if refused != count("failed") {
+        broken.push(format!("job {job}: {refused} refused rows are kept of {}", count("failed")));
+    }
+    Ok(firsts)
+}
+
+async fn verify_leads(
+    pool: &PgPool,
+    imports: &[(Uuid, File)],
+    racing: &BTreeSet<&String>,
+    broken: &mut Vec<String>,
+) -> Result<()> {
+    let leads: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT lower(email), company FROM leads").fetch_all(pool).await?;
+    let stored: BTreeMap<&String, &str> =
+        leads.iter().map(|(email, company)| (email, company.as_deref().unwrap_or_default())).collect();
+    let (mut missing, mut wrong, mut expected) = (0, 0, racing.len());
+    missing += racing.iter().filter(|email| !stored.contains_key(*email)).count();
+    for (number, (_, file)) in imports.iter().enumerate() {
+        expected += file.own.len();
+        for (email, company) in &file.own {
+            match stored.get(email) {
+                None => missing += 1,
+                // Those of the first file are known to the others, which may change them.
+                Some(stored) if number > 0 && stored != company => wrong += 1,
+                Some(_) => {}
+            }
+        }
+    }
+    let doubled = leads.len() - stored.len();
+    let strange = (stored.len() + missing).saturating_sub(expected);
+    println!(
+        "{} leads: {missing} missing, {doubled} doubled, {strange} strange, {wrong} with wrong content",
+        leads.len()
+    );
+    for (count, what) in [(missing, "missing"), (doubled, "doubled"), (strange, "strange"), (wrong, "wrong")] {
+        if count > 0 {
+            broken.push(format!("{count} leads are {what}"));
+        }
+    }
+    Ok(())
+}
