@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::Result;
 use shared::doorbell::Listener;
+use shared::imports;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
 
 use crate::process::{Process, jittered};
@@ -49,7 +50,7 @@ fn tell_rescued(process: &Process, rescued: &[Rescued]) {
     }
 }
 
-/// Deletes jobs that ended long ago, for ever.
+/// Deletes jobs that ended long ago and uploads that broke off, for ever.
 pub(crate) async fn prune(process: Arc<Process>, keep: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
@@ -67,6 +68,11 @@ pub(crate) async fn prune(process: Arc<Process>, keep: Duration) {
         }
         if pruned > 0 {
             tracing::info!(jobs = pruned, "jobs that ended long ago were deleted");
+        }
+        match process.upkeep(imports::sweep).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(uploads = swept, "uploads that broke off were deleted"),
+            Err(error) => tracing::debug!(%error, "uploads that broke off cannot be deleted now"),
         }
     }
 }
