@@ -1,6 +1,6 @@
 //! What becomes of jobs in the hands of a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
 use serde_json::json;
@@ -210,17 +210,22 @@ async fn a_cancelled_job_that_makes_no_steps_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
     let ledger = Ledger::create().await;
-    for _ in 0..6 {
-        ledger.enqueue(Chore::Walk { steps: 3, ms: 100 }).await;
-    }
     let worker = ledger.worker(2);
-    loop {
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await);
+    }
+    ledger.until_running(ids[0]).await;
+    // A worker that takes more than it can do would take it within a second, when it polls.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
         let running = ledger.count(JobStatus::Running).await;
         assert!(running <= 2, "{running} jobs are held by a worker with two slots");
-        if ledger.count(JobStatus::Succeeded).await == 6 {
-            break;
-        }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ledger.count(JobStatus::Running).await, 2);
+    for id in ids {
+        ledger.cancel(id).await;
     }
     worker.stop().await;
 }
