@@ -83,7 +83,7 @@ fn ascii(text: &str) -> String {
         'ñ' => 'n',
         'ł' | 'Ł' => 'l',
         'š' | 'Š' => 's',
-        'ç' => 'c',
+        'ç' | 'ć' => 'c',
         other => other,
     });
     plain.filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
