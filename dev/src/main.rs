@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod faults;
 mod reset;
 mod test;
@@ -28,6 +29,8 @@ enum Command {
     Test(test::Arguments),
     /// Breaks things while jobs run, and checks that every promise holds.
     Faults(faults::Arguments),
+    /// Measures how fast the product is, beside what it is compared to.
+    Bench(bench::Arguments),
     /// Deletes the data of a local stack.
     Reset(reset::Arguments),
 }
@@ -48,6 +51,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(arguments) => up::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Faults(arguments) => faults::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }
 }

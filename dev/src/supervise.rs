@@ -101,6 +101,15 @@ impl Supervised {
         }
     }
 
+    /// The child's process id, on Linux; None when it has ended.
+    #[must_use]
+    pub fn program_id(&self) -> Option<u32> {
+        let shell = self.shell.id()?;
+        // The shell starts the child first, and then its watcher.
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
     /// Asks the child to end, in the manner it was started with.
     pub fn end(&mut self) {
         self.orders = None;

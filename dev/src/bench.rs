@@ -1,0 +1,74 @@
+//! `cargo dev bench`: how fast the product is, beside what it is compared to in the same run.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use dev::workspace;
+use tokio::process::Command;
+
+mod doorbell;
+mod export;
+mod fairness;
+mod figures;
+mod http;
+mod import;
+mod lead_step;
+mod load;
+mod queue;
+mod stage;
+
+/// Each benchmark but `queue` runs on a private PostgreSQL server, and prints its samples and
+/// figures as lines of JSON and then a table of the figures. It exits with success if each figure
+/// is what it must be.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Imports of leads, beside `psql \\copy`.
+    Import(import::Arguments),
+    /// Exports and lists of leads, beside COPY.
+    Export(export::Arguments),
+    /// Reading one lead, beside a bare handler for the same row.
+    Http(http::Arguments),
+    /// Enqueueing from many clients at once, beside the same without the doorbell.
+    Doorbell(doorbell::Arguments),
+    /// How soon a workspace's job starts behind a million of another workspace.
+    Fairness(fairness::Arguments),
+    /// The queue, for a driver that measures several queues side by side.
+    #[command(subcommand)]
+    Queue(queue::Verb),
+    /// The handler to which `http` compares the API.
+    #[command(hide = true)]
+    BareServer(http::Bare),
+}
+
+/// Runs one of the benchmarks; fails if a figure is not what it must be.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if cfg!(debug_assertions) {
+        return run_optimized().await;
+    }
+    match arguments.bench {
+        Bench::Import(arguments) => return import::run(arguments).await,
+        Bench::Export(arguments) => return export::run(arguments).await,
+        Bench::Http(arguments) => return http::run(arguments).await,
+        Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
+        Bench::Fairness(arguments) => return fairness::run(arguments).await,
+        Bench::Queue(verb) => queue::run(verb).await?,
+        Bench::BareServer(arguments) => http::serve_bare(arguments).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds this program and those that it measures as they are released, and has that one do the same.
+async fn run_optimized() -> Result<ExitCode> {
+    workspace::build(&["--release", "--bins", "--package", "dev", "--package", "api", "--package", "worker"]).await?;
+    let mut optimized = Command::new(workspace::program("dev", Some("release"))?);
+    let status = optimized.args(std::env::args_os().skip(1)).status().await.context("cannot run it")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,88 @@
+//! `cargo dev bench doorbell`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use futures_util::future::try_join_all;
+use serde_json::json;
+use shared::db;
+use shared::doorbell::{Doorbell, Listener};
+use shared::jobs::{self, NewJob, Payload};
+use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
+
+use super::figures::{Bound, Figures, median};
+use super::lead_step::{LeadStep, WORKSPACE};
+use super::stage::Stage;
+
+/// At least this share of the speed of inserts without the bell.
+const SPEED: f64 = 0.9;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Clients that enqueue at once, over one connection each.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    clients: usize,
+    /// Slices of time, by turns with and without the bell.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    slices: usize,
+    /// How long a slice takes.
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    seconds: f64,
+}
+
+/// Enqueues from many clients at once, by turns with and without ringing the bell.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { clients, slices, seconds } = arguments;
+    let settings =
+        json!({ "machine": stage.machine().await?, "clients": clients, "slices": slices, "slice_s": seconds });
+    let mut figures = Figures::new("doorbell", settings);
+    let settings = stage.settings()?;
+    let pool = db::pool(&settings.database, "bench doorbell")?;
+    let doorbell = Doorbell::new(pool.clone());
+    // A worker that hears the bell; it does nothing else.
+    let mut listener = Listener::new(&pool).await?;
+    let listening = tokio::spawn(async move { while listener.next().await.is_ok() {} });
+    let connections = (0..clients).map(|_| PgConnection::connect(&settings.database.url));
+    let mut connections = try_join_all(connections).await?;
+
+    let length = Duration::from_secs_f64(seconds);
+    // Connections and plans get warm.
+    enqueue(&mut connections, Some(&doorbell), length / 4).await?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for slice in 0..slices {
+        let bell = (slice % 2 == 0).then_some(&doorbell);
+        let speed = enqueue(&mut connections, bell, length).await?;
+        figures.sample(json!({ "slice": slice, "doorbell": bell.is_some(), "jobs_per_s": speed }));
+        if bell.is_some() { &mut with } else { &mut without }.push(speed);
+    }
+    listening.abort();
+    let speeds = (median(&with), median(&without));
+    let figure = format!("{clients} clients enqueue, with the doorbell");
+    figures.ratio(&figure, speeds, "jobs/s", "without", Bound::AtLeast(SPEED));
+    Ok(figures.table())
+}
+
+/// Enqueues one job after another on each connection for a while; returns jobs per second.
+async fn enqueue(connections: &mut [PgConnection], bell: Option<&Doorbell>, length: Duration) -> Result<f64> {
+    let began = Instant::now();
+    let clients = connections.iter_mut().map(async |connection| {
+        let mut count = 0;
+        while began.elapsed() < length {
+            jobs::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
+            if let Some(bell) = bell {
+                bell.ring(LeadStep::QUEUE);
+            }
+            count += 1;
+        }
+        Ok::<u32, anyhow::Error>(count)
+    });
+    let count: u32 = try_join_all(clients).await?.into_iter().sum();
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+}

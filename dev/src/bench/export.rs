@@ -1,0 +1,161 @@
+//! `cargo dev bench export`
+
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use futures_util::future::join_all;
+use serde_json::json;
+use shared::leads;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::figures::{Bound, Figures, median};
+use super::http::create_lead;
+use super::import;
+use super::load::{Load, find_wrk, wrk};
+use super::stage::{Api, Stage};
+
+/// At least this share of the speed of COPY.
+const SPEED: f64 = 0.60;
+/// At most these MiB in the API.
+const MEMORY: f64 = 100.0;
+/// With slow readers, GET by id keeps this share of its speed.
+const UNDISTURBED: f64 = 0.8;
+/// A slow reader takes one piece of a stream, and then does nothing for this long.
+const SLOW: Duration = Duration::from_millis(200);
+/// For how long GET by id is measured each time.
+const SLICE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many leads there are.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    rows: usize,
+    /// How often they are exported, and copied.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How many slow readers of the list there are at once.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    readers: usize,
+}
+
+/// Streams all leads out, beside COPY, and to slow readers while others work.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    find_wrk().await?;
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { rows, rounds, readers } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "rows": rows, "rounds": rounds, "readers": readers });
+    let mut figures = Figures::new("export", settings);
+    let api = stage.api().await?;
+    fill(stage, &api, rows).await?;
+    let lead = create_lead(&api).await?;
+    api.program.peak_memory().await?;
+
+    let copy =
+        format!("COPY (SELECT {} FROM leads ORDER BY created_at DESC, id DESC) TO STDOUT CSV HEADER", leads::COLUMNS);
+    let (mut exports, mut lists, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        let export = seconds(download(&api, "leads/export")).await?;
+        let copy = seconds(async {
+            let status = stage.psql(&copy).stdout(Stdio::null()).status().await?;
+            ensure!(status.success(), "psql failed");
+            Ok(0)
+        })
+        .await?;
+        let list = seconds(download(&api, "leads")).await?;
+        figures.sample(json!({ "round": round, "export_s": export, "copy_s": copy, "list_s": list }));
+        let per_second = |seconds: f64| rows as f64 / seconds;
+        exports.push(per_second(export));
+        copies.push(per_second(copy));
+        lists.push(per_second(list));
+    }
+    let (copies, compared) = (median(&copies), "COPY … TO STDOUT CSV");
+    figures.ratio("export as CSV", (median(&exports), copies), "leads/s", compared, Bound::AtLeast(SPEED));
+    figures.ratio("the list as JSON, without parameters", (median(&lists), copies), "leads/s", compared, Bound::None);
+    let memory = api.program.peak_memory().await?;
+    figures.alone("peak memory of crm-api meanwhile", memory, "MiB", Bound::AtMost(MEMORY));
+
+    slow_readers(&mut figures, &api, &lead, arguments).await?;
+    let figure = format!("peak memory of crm-api with {readers} slow readers");
+    figures.alone(&figure, api.program.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
+    api.program.stop().await?;
+    Ok(figures.table())
+}
+
+/// Imports the leads.
+async fn fill(stage: &Stage, api: &Api, rows: usize) -> Result<()> {
+    let file = stage.dir.join("leads.csv");
+    import::write(&file, rows, false)?;
+    let worker = stage.worker()?;
+    let job = import::upload(api, &file).await?;
+    let unfinished = "SELECT count(*) FROM jobs WHERE id = $1 AND finished_at IS NULL";
+    while sqlx::query_scalar::<_, i64>(unfinished).bind(job).fetch_one(&stage.pool).await? > 0 {
+        sleep(Duration::from_millis(200)).await;
+    }
+    worker.stop().await?;
+    std::fs::remove_file(file)?;
+    sqlx::raw_sql("VACUUM (ANALYZE) leads").execute(&stage.pool).await?;
+    Ok(())
+}
+
+async fn seconds(work: impl Future<Output = Result<u64>>) -> Result<f64> {
+    let began = Instant::now();
+    work.await?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Reads an answer to its end as fast as it comes; returns its length.
+async fn download(api: &Api, path: &str) -> Result<u64> {
+    let mut answer = request(api, path).await?;
+    let mut length = 0;
+    while let Some(piece) = answer.chunk().await.with_context(|| format!("the answer of {path} broke off"))? {
+        length += piece.len() as u64;
+    }
+    Ok(length)
+}
+
+async fn request(api: &Api, path: &str) -> Result<reqwest::Response> {
+    let request = reqwest::Client::new().get(format!("{}/{path}", api.url)).bearer_auth(&api.key);
+    Ok(request.send().await?.error_for_status()?)
+}
+
+/// Measures GET by id by turns with and without readers that take the list piece by piece.
+async fn slow_readers(figures: &mut Figures, api: &Api, lead: &str, arguments: &Arguments) -> Result<()> {
+    let url = format!("{}/leads/{lead}", api.url);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for round in 1..=arguments.rounds {
+        alone.push(wrk(&url, &api.key, 4, SLICE).await?);
+        let readers = join_all((0..arguments.readers).map(|_| read_slowly(api))).await;
+        let readers: Vec<JoinHandle<()>> = readers.into_iter().collect::<Result<_>>()?;
+        sleep(Duration::from_secs(1)).await;
+        let load = wrk(&url, &api.key, 4, SLICE).await?;
+        let reading = readers.iter().filter(|reader| !reader.is_finished()).count();
+        ensure!(reading == readers.len(), "only {reading} of {} slow readers were still reading", readers.len());
+        figures.sample(json!({ "round": round, "beside_slow_readers": load.to_json() }));
+        beside.push(load);
+        readers.iter().for_each(JoinHandle::abort);
+        sleep(Duration::from_millis(500)).await;
+    }
+    let middle = |loads: &[Load], of: fn(&Load) -> f64| median(&loads.iter().map(of).collect::<Vec<_>>());
+    let figure = format!("GET of a lead beside {} slow readers", arguments.readers);
+    let speeds = (middle(&beside, |load| load.per_second), middle(&alone, |load| load.per_second));
+    figures.ratio(&figure, speeds, "requests/s", "alone", Bound::AtLeast(UNDISTURBED));
+    let p99 = (middle(&beside, |load| load.p99_ms), middle(&alone, |load| load.p99_ms));
+    figures.ratio(&format!("{figure}, p99"), p99, "ms", "alone", Bound::None);
+    Ok(())
+}
+
+/// Begins to read the list, and goes on slowly in a task.
+async fn read_slowly(api: &Api) -> Result<JoinHandle<()>> {
+    let mut answer = request(api, "leads").await?;
+    Ok(tokio::spawn(async move {
+        while let Ok(Some(_)) = answer.chunk().await {
+            sleep(SLOW).await;
+        }
+    }))
+}

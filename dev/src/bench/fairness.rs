@@ -1,0 +1,98 @@
+//! `cargo dev bench fairness`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::json;
+use shared::doorbell::Doorbell;
+use shared::jobs::{self, NewJob, Payload};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use worker::task::Tasks;
+
+use super::figures::{Bound, Figures, quantile};
+use super::lead_step::{LeadStep, WORKSPACE};
+use super::stage::Stage;
+
+/// Another workspace's job starts within these milliseconds (p99).
+const STARTS_WITHIN_MS: f64 = 1000.0;
+/// The workspace that has few jobs.
+const OTHER: Uuid = Uuid::from_u128(2);
+/// Jobs that one statement enqueues.
+const CHUNK: usize = 10_000;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Jobs of the busy workspace that wait.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    jobs: usize,
+    /// Jobs of the other workspace, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    samples: u16,
+    /// Between two of them.
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    gap_ms: u64,
+    /// How many jobs the worker runs at once.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    concurrency: usize,
+}
+
+/// Drains a long queue of one workspace, and enqueues jobs of another meanwhile.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { jobs, samples, gap_ms, concurrency } = arguments;
+    let settings =
+        json!({ "machine": stage.machine().await?, "queued": jobs, "gap_ms": gap_ms, "concurrency": concurrency });
+    let mut figures = Figures::new("fairness", settings);
+    let mut connection = stage.pool.acquire().await?;
+    let payloads: Vec<LeadStep> = (0..jobs).map(|_| LeadStep::new()).collect();
+    for chunk in payloads.chunks(CHUNK) {
+        jobs::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
+    }
+    sqlx::raw_sql("ANALYZE jobs").execute(&mut *connection).await?;
+
+    let mut settings = stage.settings()?;
+    settings.worker.concurrency = concurrency;
+    let shutdown = CancellationToken::new();
+    let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));
+    let doorbell = Doorbell::new(stage.pool.clone());
+    let began = Instant::now();
+    let mut others = Vec::new();
+    for _ in 0..samples {
+        sleep(Duration::from_millis(gap_ms)).await;
+        others.push(jobs::enqueue(&mut connection, NewJob::new(OTHER, &LeadStep::new())?).await?.id);
+        doorbell.ring(LeadStep::QUEUE);
+    }
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE workspace_id = $1 AND finished_at IS NULL")
+        .bind(WORKSPACE)
+        .fetch_one(&mut *connection)
+        .await?;
+    let drained = (jobs as f64 - left as f64) / began.elapsed().as_secs_f64();
+    ensure!(left > 0, "the long queue was drained before the last sample: queue more jobs or take fewer samples");
+    sleep(Duration::from_secs(2)).await;
+    shutdown.cancel();
+    working.await??;
+
+    // The end of a job that does nothing, as it was written, is later than its start: on the safe side.
+    let waited: Vec<f64> = sqlx::query_scalar(
+        "SELECT extract(epoch FROM coalesce(finished_at, now()) - created_at)::float8 * 1000 FROM jobs WHERE id = ANY ($1)",
+    )
+    .bind(&others)
+    .fetch_all(&mut *connection)
+    .await?;
+    figures.sample(json!({ "waited_ms": waited, "drained_per_s": drained, "left": left }));
+    for (share, name, bound) in
+        [(0.5, "p50", Bound::None), (0.99, "p99", Bound::AtMost(STARTS_WITHIN_MS)), (1.0, "longest", Bound::None)]
+    {
+        let figure = format!("another workspace's job is done, {name} of {}", waited.len());
+        figures.alone(&figure, quantile(&waited, share), "ms", bound);
+    }
+    figures.alone("meanwhile the long queue is drained", drained, "jobs/s", Bound::None);
+    Ok(figures.table())
+}

@@ -1,0 +1,121 @@
+//! `cargo dev bench http`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use clap::Args;
+use serde_json::{Value, json};
+use shared::leads::{self, Lead};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::figures::{Bound, Figures, median};
+use super::load::{find_wrk, wrk};
+use super::stage::{Api, Stage, free_address};
+
+/// At least this share of the speed of the bare handler.
+const SPEED: f64 = 0.85;
+/// The product's default, for both.
+const POOL: u32 = 10;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Connections that ask at once.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    connections: usize,
+    /// How often each of the two is measured, by turns.
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    rounds: usize,
+    /// How long each time.
+    #[arg(long, value_name = "S", default_value_t = 4)]
+    seconds: u64,
+}
+
+/// What the hidden server is told.
+#[derive(Debug, Args)]
+pub struct Bare {
+    listen: String,
+    workspace: Uuid,
+}
+
+/// Reads one lead again and again: through the API, and through a bare handler for the same row.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    find_wrk().await?;
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { connections, rounds, seconds } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "connections": connections, "pool": POOL,
+        "rounds": rounds, "round_s": seconds });
+    let mut figures = Figures::new("http", settings);
+    let api = stage.api().await?;
+    let lead = create_lead(&api).await?;
+    let address = free_address()?;
+    let bare = stage.this_program(&["bench", "bare-server", &address, &api.workspace.to_string()])?;
+    let urls = [format!("{}/leads/{lead}", api.url), format!("http://{address}/leads/{lead}")];
+    wait_until_answered(&urls[1]).await?;
+
+    for url in &urls {
+        wrk(url, &api.key, connections, Duration::from_secs(1)).await?;
+    }
+    let (mut speeds, mut p99) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..rounds * 2 {
+        // One goes first in one round, the other in the next.
+        let which = usize::from(matches!(round % 4, 1 | 2));
+        let load = wrk(&urls[which], &api.key, connections, Duration::from_secs(seconds)).await?;
+        let name = ["crm-api", "bare"][which];
+        figures.sample(json!({ "of": name, "load": load.to_json() }));
+        speeds[which].push(load.per_second);
+        p99[which].push(load.p99_ms);
+    }
+    let (speeds, p99) = (speeds.map(|speeds| median(&speeds)), p99.map(|p99| median(&p99)));
+    let bare_name = "bare axum + sqlx handler";
+    figures.ratio("GET of a lead", (speeds[0], speeds[1]), "requests/s", bare_name, Bound::AtLeast(SPEED));
+    figures.ratio("GET of a lead, p99", (p99[0], p99[1]), "ms", bare_name, Bound::None);
+    bare.stop().await?;
+    api.program.stop().await?;
+    Ok(figures.table())
+}
+
+/// Makes a lead as callers do; returns its id.
+pub async fn create_lead(api: &Api) -> Result<String> {
+    let body = json!({
+        "name": "Ada Example", "email": "ada@example.com", "phone": "+49 30 1234567", "company": "Alder Labs",
+        "notes": "Wants an offer for 40 seats, and a call.", "custom_fields": { "employees": "11-50" },
+    });
+    let request = reqwest::Client::new().post(format!("{}/leads", api.url)).bearer_auth(&api.key);
+    let answer = request.json(&body).send().await?.error_for_status()?;
+    let lead: Value = serde_json::from_str(&answer.text().await?)?;
+    Ok(lead["id"].as_str().context("the lead has no id")?.to_owned())
+}
+
+async fn wait_until_answered(url: &str) -> Result<()> {
+    let answered = async {
+        while !reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), answered).await.context("the bare server does not start")
+}
+
+/// The server that the API is compared to: the same statement and the same answer, and nothing else.
+pub async fn serve_bare(Bare { listen, workspace }: Bare) -> Result<()> {
+    let url = std::env::var("DATABASE_URL").context("DATABASE_URL must name the database")?;
+    let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false).connect_lazy(&url)?;
+    let router = Router::new().route("/leads/{id}", get(read)).with_state((pool, workspace));
+    Ok(axum::serve(TcpListener::bind(&listen).await?, router).await?)
+}
+
+async fn read(State((pool, workspace)): State<(PgPool, Uuid)>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {
+    let mut connection = pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    leads::get(&mut connection, workspace, id).await.map(Json).map_err(|_| StatusCode::NOT_FOUND)
+}

@@ -1,0 +1,89 @@
+//! Many requests for one URL, made by `wrk`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::stage::succeed;
+
+/// How fast a URL was answered.
+#[derive(Debug)]
+pub struct Load {
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
+impl Load {
+    /// For a sample.
+    pub fn to_json(&self) -> Value {
+        json!({ "requests_per_s": self.per_second, "p50_ms": self.p50_ms, "p99_ms": self.p99_ms })
+    }
+}
+
+/// Fails early if there is no `wrk`.
+pub async fn find_wrk() -> Result<()> {
+    let found = Command::new("wrk").arg("--version").output().await;
+    found.context("this benchmark needs wrk: apt-get install wrk, dnf install wrk or brew install wrk")?;
+    Ok(())
+}
+
+/// Asks for a URL again and again over some connections, for whole seconds.
+pub async fn wrk(url: &str, key: &str, connections: usize, time: Duration) -> Result<Load> {
+    let threads = connections.min(2).to_string();
+    let (connections, time) = (connections.to_string(), format!("{}s", time.as_secs().max(1)));
+    let key = format!("Authorization: Bearer {key}");
+    let report = succeed(Command::new("wrk").args([
+        "--latency",
+        "-t",
+        &threads,
+        "-c",
+        &connections,
+        "-d",
+        &time,
+        "-H",
+        &key,
+        url,
+    ]))
+    .await?;
+    ensure!(!report.contains("Non-2xx"), "{url} was not always answered well: {report}");
+    read(&report).with_context(|| format!("wrk reported something else: {report}"))
+}
+
+fn read(report: &str) -> Option<Load> {
+    let after = |name: &str| Some(report.split_once(name)?.1.split_whitespace().next()?.to_owned());
+    Some(Load {
+        per_second: after("Requests/sec:")?.parse().ok()?,
+        p50_ms: milliseconds(&after("50%")?)?,
+        p99_ms: milliseconds(&after("99%")?)?,
+    })
+}
+
+/// Reads times such as `310.00us`, `1.25ms` and `1.02s`.
+fn milliseconds(time: &str) -> Option<f64> {
+    let unit = time.find(|c: char| c.is_ascii_alphabetic())?;
+    let number: f64 = time[..unit].parse().ok()?;
+    match &time[unit..] {
+        "us" => Some(number / 1000.0),
+        "ms" => Some(number),
+        "s" => Some(number * 1000.0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read() {
+        let report = "Running 4s test @ http://127.0.0.1:1/\n  2 threads and 16 connections\n  Thread Stats   Avg      Stdev\n    \
+            Latency     1.49ms  617.00us  11.87ms   79.17%\n  Latency Distribution\n     50%    1.39ms\n     75%    1.80ms\n     \
+            90%    2.25ms\n     99%    3.44ms\n  42934 requests in 4.00s, 29.5MB read\nRequests/sec:  10729.59\n";
+        let load = read(report).unwrap();
+        assert_eq!((load.per_second, load.p50_ms, load.p99_ms), (10729.59, 1.39, 3.44));
+        assert_eq!(milliseconds("310.50us"), Some(0.3105));
+    }
+}

@@ -1,0 +1,176 @@
+//! A private PostgreSQL server, and the release builds of the programs on it.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use dev::client::Client;
+use dev::postgres::{self, Cluster, Options};
+use dev::server::Server;
+use dev::supervise::{Ending, Supervised};
+use dev::{user, workspace};
+use serde_json::{Value, json};
+use shared::config::Settings;
+use shared::{db, workspaces};
+use sqlx::PgPool;
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// A migrated database on a server of its own, durable as PostgreSQL is by default.
+pub struct Stage {
+    pub dir: PathBuf,
+    pub pool: PgPool,
+    url: String,
+    server: Server,
+}
+
+impl Stage {
+    /// Does `work` on a stage that is taken down afterwards, however the work ends.
+    pub async fn with<T>(work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let parent = workspace::data_dir().join("bench");
+        tokio::fs::create_dir_all(&parent).await.with_context(|| format!("cannot make {}", parent.display()))?;
+        // What was left by a run that was killed.
+        for entry in std::fs::read_dir(&parent)?.flatten() {
+            if !postgres::is_in_use(&entry.path()) {
+                remove(&entry.path()).await?;
+            }
+        }
+        let server = Server::find().await?;
+        let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
+        let cluster = Cluster::start(&server, &dir, &Options::default()).await?;
+        let url = cluster.database("crm").await?;
+        let pool = PgPool::connect_lazy(&url)?;
+        let stage = Self { dir, pool, url, server };
+        let done = tokio::select! {
+            done = async { db::migrate(&stage.settings()?.database).await?; work(&stage).await } => done,
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+        };
+        stage.pool.close().await;
+        cluster.stop().await?;
+        remove(&stage.dir).await?;
+        done
+    }
+
+    /// The settings of a program on this database.
+    pub fn settings(&self) -> Result<Settings> {
+        let ours = [("DATABASE_URL", self.url.as_str()), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
+        Ok(Settings::from_layers(None, ours.map(|(name, value)| (name.to_owned(), value.to_owned())))?)
+    }
+
+    /// The machine and the server, for the lines of figures.
+    pub async fn machine(&self) -> Result<Value> {
+        let postgres: String = sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?;
+        let cores = std::thread::available_parallelism()?.get();
+        Ok(json!({ "cores": cores, "postgres": postgres, "postgres_settings": "default" }))
+    }
+
+    /// PostgreSQL's client on this database.
+    pub fn psql(&self, statement: &str) -> Command {
+        let beside = self.server.program("psql");
+        let mut command = Command::new(if beside.is_file() { beside } else { "psql".into() });
+        command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statement]);
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs statements, and has the server write what it holds, so that none pays for another.
+    pub async fn prepare(&self, statements: &str) -> Result<()> {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&self.pool).await?;
+        sqlx::raw_sql("CHECKPOINT").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Starts `crm-api`, and waits until it is ready.
+    pub async fn api(&self) -> Result<Api> {
+        let mut connection = self.pool.acquire().await?;
+        let workspace = workspaces::create(&mut connection, "bench").await?.id;
+        let key = workspaces::create_key(&mut connection, workspace, "bench", None).await?.0.reveal().to_owned();
+        let address = free_address()?;
+        let program = Program::start("crm-api", &self.dir, |command| {
+            command.env("DATABASE_URL", &self.url).env("CRM_API__LISTEN", &address);
+        })?;
+        let url = format!("http://{address}");
+        Client::new(&url, "").wait_until_ready().await;
+        Ok(Api { program, url: format!("{url}/dev/crm"), key, workspace })
+    }
+
+    /// Starts `crm-worker`.
+    pub fn worker(&self) -> Result<Program> {
+        Program::start("crm-worker", &self.dir, |command| {
+            command.env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+        })
+    }
+
+    /// Starts this program with arguments, such as a hidden command of it.
+    pub fn this_program(&self, arguments: &[&str]) -> Result<Program> {
+        let program = std::env::current_exe()?;
+        Program::start_at(&program, &self.dir.join("bare.log"), |command| {
+            command.args(arguments).env("DATABASE_URL", &self.url);
+        })
+    }
+}
+
+/// An address that is free just now.
+pub fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// A running `crm-api` and a key to it.
+pub struct Api {
+    pub program: Program,
+    /// Where the CRM's paths start.
+    pub url: String,
+    pub key: String,
+    pub workspace: Uuid,
+}
+
+/// A running program.
+pub struct Program(Supervised);
+
+impl Program {
+    fn start(name: &str, dir: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        let program = workspace::program(name, None)?;
+        Self::start_at(&program, &dir.join(format!("{name}.log")), prepare)
+    }
+
+    fn start_at(program: &Path, log: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let errors = log.try_clone()?;
+        let process = Supervised::start(program, Ending::TERMINATE, |command| {
+            command.stdout(log).stderr(errors);
+            prepare(command);
+        })?;
+        Ok(Self(process))
+    }
+
+    /// The most memory it had resident since the last time, in MiB.
+    pub async fn peak_memory(&self) -> Result<f64> {
+        let pid = self.0.program_id().context("the program is not running")?;
+        let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+        // 5: the peak starts anew from what is resident now.
+        tokio::fs::write(format!("/proc/{pid}/clear_refs"), "5").await?;
+        Ok(kib / 1024.0)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(mut self) -> Result<()> {
+        self.0.stop().await?;
+        Ok(())
+    }
+}
+
+/// Runs a command to its end.
+pub async fn succeed(command: &mut Command) -> Result<String> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot run {name}"))?;
+    ensure!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn remove(dir: &Path) -> Result<()> {
+    postgres::remove(dir).await?;
+    user::remove(dir).await
+}
