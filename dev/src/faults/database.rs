@@ -1,6 +1,6 @@
 //! `cargo dev faults database`
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
@@ -27,14 +27,14 @@ pub struct Arguments {
     /// Chooses the rows of the files.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs with optimizations.
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
     #[arg(long)]
-    release: bool,
+    debug: bool,
 }
 
 /// Imports files while the server is away for a time; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let mut stage = Stage::start(arguments.workers.into(), arguments.release).await?;
+    let mut stage = Stage::start(arguments.workers.into(), !arguments.debug).await?;
     let base = files::base();
     let mut jobs = vec![(stage.upload(&base).await?, base)];
     for number in 1..=arguments.imports {
@@ -48,9 +48,11 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     sleep(Duration::from_secs(arguments.seconds)).await;
     stage.start_database().await?;
     println!("PostgreSQL is back");
+    let back = Instant::now();
 
     let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
     stage.wait_for(&ids, Duration::from_secs(300)).await?;
+    println!("all imports have ended {:.0?} later", back.elapsed());
     let mut broken = verify(&stage.pool, &jobs).await?;
     if running == 0 {
         broken.push("no import was running when the server was stopped: nothing was shown".to_owned());

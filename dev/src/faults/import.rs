@@ -17,8 +17,12 @@ use super::watch::Watch;
 /// A killed job must run again within this time.
 const RUNS_AGAIN_WITHIN: Duration = Duration::from_secs(20);
 
-/// Between two kills lie half of this on average.
-const PAUSE_MS: u64 = 1_200;
+/// The longest pause between a kill and the next file.
+const PAUSE_MS: u64 = 2_500;
+/// The longest time between seeing a job at work and killing a worker.
+const AIM_MS: u64 = 400;
+/// Files that are there before the first kill.
+const HEAD_START: usize = 4;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -37,15 +41,15 @@ pub struct Arguments {
     /// Chooses the rows of the files and the moments of the kills.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs with optimizations.
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
     #[arg(long)]
-    release: bool,
+    debug: bool,
 }
 
 /// Imports files while workers are killed; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { kills, imports, rows, seed, .. } = arguments;
-    let mut stage = Stage::start(arguments.workers.into(), arguments.release).await?;
+    let mut stage = Stage::start(arguments.workers.into(), !arguments.debug).await?;
     let random = &mut StdRng::seed_from_u64(seed);
     let base = files::base();
     let mut jobs = vec![(stage.upload(&base).await?, base)];
@@ -53,18 +57,20 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
 
     let began = Instant::now();
     let watch = Watch::new(stage.pool.clone());
-    for number in 1..=imports {
-        let file = files::mixed(number, rows, seed);
-        jobs.push((stage.upload(&file).await?, file));
-    }
     for kill in 1..=kills {
-        wait_for_work(&stage.pool).await?;
         sleep(Duration::from_millis(random.random_range(0..PAUSE_MS))).await;
+        // Files come in all the while, so that each kill may meet some at work.
+        while jobs.len() <= imports && jobs.len() <= HEAD_START + kill * imports / kills {
+            let file = files::mixed(jobs.len(), rows, seed);
+            jobs.push((stage.upload(&file).await?, file));
+        }
+        wait_for_work(&stage.pool).await?;
+        sleep(Duration::from_millis(random.random_range(0..AIM_MS))).await;
         let victim = random.random_range(0..stage.workers.len());
         let killed = Instant::now();
         let claimed = stage.kill_worker(victim).await?;
         watch.killed(&claimed, killed).await?;
-        println!("kill {kill} of {kills}");
+        println!("kill {kill} of {kills}, {} of {imports} files", jobs.len() - 1);
     }
     let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
     stage.wait_for(&ids, Duration::from_secs(300)).await?;

@@ -25,15 +25,15 @@ pub struct Arguments {
     /// Chooses the rows of the files.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs with optimizations.
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
     #[arg(long)]
-    release: bool,
+    debug: bool,
 }
 
 /// Imports files while one worker after the other is stopped past its leases and woken again;
 /// returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let mut stage = Stage::start(2, arguments.release).await?;
+    let mut stage = Stage::start(2, !arguments.debug).await?;
     let base = files::base();
     let mut jobs = vec![(stage.upload(&base).await?, base)];
     let mut taken_over = 0;
