@@ -68,6 +68,9 @@ impl Claimed {
 /// of them gets an equal share of the batch, so a workspace with a million jobs delays no other by
 /// more than one batch. When there are more workspaces than places, chance decides each time.
 ///
+/// The locked rows are reached by their places, which saves looking each up by its key. A row that
+/// moved between the statement's snapshot and its lock is left for the next claim.
+///
 /// Jobs whose process died are left out: [`claim_suspect`] takes them one by one.
 pub const CLAIM: &str = "
     WITH RECURSIVE active (workspace_id) AS (
@@ -87,9 +90,9 @@ pub const CLAIM: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
         started_at = coalesce(started_at, now())
-    WHERE id = ANY (ARRAY(
-        SELECT due.id FROM turn CROSS JOIN LATERAL (
-            SELECT id FROM jobs
+    WHERE ctid = ANY (ARRAY(
+        SELECT due.ctid FROM turn CROSS JOIN LATERAL (
+            SELECT ctid FROM jobs
             WHERE queue = $1 AND status = 'queued' AND crashes = 0
                 AND workspace_id = turn.workspace_id AND run_at <= now()
             ORDER BY run_at, id LIMIT turn.share FOR NO KEY UPDATE SKIP LOCKED
