@@ -1,6 +1,6 @@
 //! Acknowledgements: how attempts ended, written in batches.
 //!
-//! One task writes them, up to a thousand in one statement, and the next batch gathers while the
+//! One task writes them, up to two thousand in one statement, and the next batch gathers while the
 //! present one is written: an idle worker's single outcome goes out at once, and a busy one's cost
 //! next to nothing each.
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::process::Process;
 
 /// Outcomes in one statement at most. As many may wait; then handlers' slots stay taken.
-const BATCH: usize = 1000;
+const BATCH: usize = 2000;
 
 type Ended = (Lease, Outcome);
 

@@ -17,7 +17,7 @@ use crate::process::{Process, jittered};
 /// How often an idle worker looks for work that no bell was heard for.
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Jobs claimed ahead in one statement at most.
-const BATCH: usize = 500;
+const BATCH: usize = 2000;
 /// Jobs that take longer than this are never claimed ahead: another process may have a free slot.
 const SHORT: Duration = Duration::from_millis(5);
 /// For how long jobs may wait in this process after their claim, as far as it can be foreseen.
