@@ -2,6 +2,7 @@
 
 mod json;
 
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
@@ -12,33 +13,66 @@ use percent_encoding::percent_decode_str;
 use shared::error::FieldError;
 use shared::fields::Field;
 use shared::object::Object;
+use shared::records::{MAX_BATCH, Place};
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::respond::{Problem, Result, is_stalled};
 
-/// The ids in a path, in their order: `Path([lead_id]): Path`, or `Path([a, b]): Path<2>`.
+/// The id in a path.
 #[derive(Debug, Clone, Copy)]
-pub struct Path<const N: usize = 1>(pub [Uuid; N]);
+pub struct Path(pub Uuid);
 
-impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Path<N> {
+impl<S: Send + Sync> FromRequestParts<S> for Path {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
-        let mut errors = Vec::new();
-        let mut ids = Vec::with_capacity(N);
-        for (name, text) in &parameters {
-            match Uuid::from_text(text) {
-                Ok(id) => ids.push(id),
-                Err(fault) => errors.push(fault.of(name)),
-            }
+        match ids(parts, state).await?[..] {
+            [id] => Ok(Self(id)),
+            _ => Err(Problem::internal("the path has another number of ids than its handler")),
         }
-        if !errors.is_empty() {
-            return Err(Problem::invalid(errors));
-        }
-        ids.try_into().map(Self).map_err(|_| Problem::internal("the path has another number of ids than its handler"))
     }
+}
+
+/// Where a record is found: the last id in a path, behind its parent's if it has one.
+#[derive(Debug, Clone, Copy)]
+pub struct At(pub Place);
+
+impl<S: Send + Sync> FromRequestParts<S> for At {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match ids(parts, state).await?[..] {
+            [id] => Ok(Self(Place { parent: None, id })),
+            [parent, id] => Ok(Self(Place { parent: Some(parent), id })),
+            _ => Err(Problem::internal("the path has another number of ids than its handler")),
+        }
+    }
+}
+
+/// The parent of records that are reached through one: the id in a path, if it has one.
+#[derive(Debug, Clone, Copy)]
+pub struct Under(pub Option<Uuid>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Under {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        Ok(Self(ids(parts, state).await?.first().copied()))
+    }
+}
+
+/// The ids in a path, in their order.
+async fn ids<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Vec<Uuid>> {
+    let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+    let (mut ids, mut errors) = (Vec::with_capacity(2), Vec::new());
+    for (name, text) in &parameters {
+        match Uuid::from_text(text) {
+            Ok(id) => ids.push(id),
+            Err(fault) => errors.push(fault.of(name)),
+        }
+    }
+    if errors.is_empty() { Ok(ids) } else { Err(Problem::invalid(errors)) }
 }
 
 /// The query string as decoded pairs, in their order.
@@ -89,17 +123,69 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
 
 /// A JSON object as the body, to be read field by field.
 #[derive(Debug)]
-pub struct JsonObject(pub Object);
+pub struct JsonObject {
+    /// The object.
+    pub object: Object,
+    /// The body as it came.
+    pub bytes: Bytes,
+}
 
 impl FromRequest<AppState> for JsonObject {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        Self::read(request, state.settings.api.max_body_bytes).await
+    }
+}
+
+impl JsonObject {
+    async fn read(request: Request, limit: usize) -> Result<Self> {
         if !is_json(request.headers()) {
             return Err(Problem::unsupported("application/json"));
         }
-        let body = read(request, state.settings.api.max_body_bytes).await?;
-        json::object(&body).map(Object::new).map(Self).map_err(Problem::invalid)
+        let bytes = read(request, limit).await?;
+        let object = json::object(&bytes).map(Object::new).map_err(Problem::invalid)?;
+        Ok(Self { object, bytes })
+    }
+}
+
+/// A JSON object that may be left out; then it is an empty one.
+#[derive(Debug)]
+pub struct OptionalJsonObject(pub JsonObject);
+
+impl FromRequest<AppState> for OptionalJsonObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        let limit = state.settings.api.max_body_bytes;
+        if is_json(request.headers()) && request.body().size_hint().exact() != Some(0) {
+            return JsonObject::read(request, limit).await.map(Self);
+        }
+        let bytes = read(request, limit).await?;
+        if bytes.is_empty() {
+            Ok(Self(JsonObject { object: Object::new(serde_json::Map::new()), bytes }))
+        } else {
+            Err(Problem::unsupported("application/json"))
+        }
+    }
+}
+
+/// The items of a batch: `{"items": [{…}, …]}`, in a body that may be larger than others.
+#[derive(Debug)]
+pub struct Items {
+    /// The items.
+    pub items: Vec<Object>,
+    /// The body as it came.
+    pub bytes: Bytes,
+}
+
+impl FromRequest<AppState> for Items {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        let JsonObject { object, bytes } = JsonObject::read(request, state.settings.api.max_batch_bytes).await?;
+        let items = object.into_items("items", MAX_BATCH)?;
+        Ok(Self { items, bytes })
     }
 }
 

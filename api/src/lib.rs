@@ -12,6 +12,7 @@ pub mod observe;
 pub mod respond;
 pub mod routes;
 pub mod serve;
+pub mod write;
 
 use std::sync::Arc;
 

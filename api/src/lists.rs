@@ -4,14 +4,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use shared::error::FieldError;
-use shared::exports::{CsvRows, Exportable};
-use shared::lists::{self, List, Placed, Spec};
+use shared::exports::CsvRows;
+use shared::lists::{self, List, MAX_LIMIT, Placed, Spec};
+use shared::records::{Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::{PgPool, PgRow};
 use tokio::sync::mpsc;
@@ -30,13 +31,17 @@ pub async fn answer<T>(
     pool: &PgPool,
     workspace_id: Uuid,
     (spec, columns): (&'static Spec, &'static str),
+    parent: Option<(Parent, Uuid)>,
     uri: &Uri,
     Query(parameters): Query,
 ) -> Result
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + Unpin + 'static,
 {
-    let list = List::parse(spec, workspace_id, &parameters)?;
+    let mut list = List::parse(spec, workspace_id, &parameters)?;
+    if let Some((parent, id)) = parent {
+        list.within(parent.column, id);
+    }
     let total = match list.count {
         true => {
             Some(lists::count(&mut *pool.acquire().await.map_err(shared::Error::from)?, &list, workspace_id).await?)
@@ -57,16 +62,14 @@ where
     Ok(response)
 }
 
+/// How a kind of record is listed.
+pub fn of<R: Record>() -> (&'static Spec, &'static str) {
+    (const { &R::LIST }, R::statements().columns)
+}
+
 /// Answers with all records that the query string's filters leave, as a CSV file.
-pub async fn export<T>(
-    pool: &PgPool,
-    workspace_id: Uuid,
-    (spec, columns): (&'static Spec, &'static str),
-    Query(parameters): Query,
-) -> Result
-where
-    T: for<'r> FromRow<'r, PgRow> + Exportable + Send + Sync + Unpin + 'static,
-{
+pub async fn export<R: Record>(pool: &PgPool, workspace_id: Uuid, Query(parameters): Query) -> Result {
+    let (spec, columns) = of::<R>();
     let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
     let errors: Vec<FieldError> =
         paged.map(|(name, _)| FieldError::new(name, "unknown", "is not a parameter of an export")).collect();
@@ -74,7 +77,7 @@ where
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let body = all::<T>(Source { pool: pool.clone(), workspace_id, columns }, list, Csv { begun: false }).await?;
+    let body = all::<R>(Source { pool: pool.clone(), workspace_id, columns }, list, Csv { begun: false }).await?;
     let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
         .into_response())
@@ -112,6 +115,54 @@ where
         response.headers_mut().insert(LINK, next(uri, parameters, &list.cursor(place))?);
     }
     Ok(response)
+}
+
+/// A page of a list that has no order but that of its ids, newest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// How many entries.
+    pub limit: u32,
+    /// The id before which it begins.
+    pub before: Option<Uuid>,
+    parameters: Vec<(String, String)>,
+}
+
+impl Page {
+    const DEFAULT: u32 = 100;
+
+    /// Reads `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// 400 for anything else, and for values that are none.
+    pub fn parse(Query(parameters): &Query) -> Result<Self> {
+        let mut page = Self { limit: Self::DEFAULT, before: None, parameters: parameters.clone() };
+        let mut errors = Vec::new();
+        for (name, text) in parameters {
+            match name.as_str() {
+                "limit" => match text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)) {
+                    Some(limit) => page.limit = limit,
+                    None => errors.push(FieldError::new(name, "out_of_range", "must be a whole number from 1 to 1000")),
+                },
+                "cursor" => match Uuid::try_parse(text) {
+                    Ok(id) => page.before = Some(id),
+                    Err(_) => errors.push(FieldError::new(name, "invalid", "is not a cursor of this API")),
+                },
+                _ => errors.push(FieldError::new(name, "unknown", "is not a known parameter")),
+            }
+        }
+        if errors.is_empty() { Ok(page) } else { Err(Problem::invalid(errors)) }
+    }
+
+    /// Adds the `Link` to the next page, if there is one.
+    ///
+    /// # Errors
+    /// 500 if the link is no header.
+    pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
+        if let Some(id) = next_id {
+            response.headers_mut().insert(LINK, next(uri, &self.parameters, &id.to_string())?);
+        }
+        Ok(())
+    }
 }
 
 /// The same list behind a cursor, as a reference that holds behind any proxy. The path of the request
@@ -196,11 +247,11 @@ struct Csv {
     begun: bool,
 }
 
-impl<T: Exportable> Format<T> for Csv {
-    fn page(&mut self, records: Vec<T>, _: bool) -> shared::Result<Bytes> {
+impl<R: Record> Format<R> for Csv {
+    fn page(&mut self, records: Vec<R>, _: bool) -> shared::Result<Bytes> {
         let mut rows = CsvRows::with_capacity(records.len() * 512);
         if !std::mem::replace(&mut self.begun, true) {
-            rows.row(T::HEADER.iter().copied());
+            rows.row(R::COLUMNS.iter().copied());
         }
         records.iter().for_each(|record| rows.record(record));
         Ok(rows.into_bytes()?.into())

@@ -1,16 +1,22 @@
 //! Answers: the one place where errors become responses.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::error::{Error, FieldError};
+use shared::etag;
+use shared::idempotency::Kept;
+use shared::jobs::{self, Job};
 use tower_http::timeout::TimeoutError;
 
 /// What handlers return.
@@ -81,6 +87,16 @@ impl Problem {
         Self { detail: Some(detail.into()), ..problem }
     }
 
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body of the answer.
+    pub fn body(&self) -> impl Serialize + use<'_> {
+        Body { message: &self.message, errors: &self.errors, request_id: None }
+    }
+
     /// 503.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
@@ -92,6 +108,7 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "Resource already exists"),
+            Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource was changed meanwhile"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::Unavailable(_) | Error::Repeat(_) => {
                 tracing::warn!(%error, "answered with 503");
@@ -145,19 +162,98 @@ pub async fn not_found() -> Problem {
     Problem::not_found()
 }
 
-/// `201` with the record and where it is found from now on.
-pub fn created(location: &str, record: &impl Serialize) -> Result {
-    located(StatusCode::CREATED, location, record)
+/// An answer that went well. It is kept for an idempotency key, so it is made of plain parts.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    status: StatusCode,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+    /// The queue whose workers are to be woken after the commit.
+    pub ring: Option<&'static str>,
 }
 
-/// `202` with the job and where it is followed.
-pub fn accepted(job: &shared::jobs::Job) -> Result {
-    located(StatusCode::ACCEPTED, &format!("/dev/crm/jobs/{}", job.id), job)
+impl Reply {
+    /// `200` with JSON.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it cannot be written as JSON.
+    pub fn json(body: &impl Serialize) -> shared::Result<Self> {
+        let headers = [(CONTENT_TYPE, "application/json")].map(|(name, value)| (name.to_string(), value.to_owned()));
+        Ok(Self { status: StatusCode::OK, headers: headers.into(), body: serde_json::to_vec(body)?, ring: None })
+    }
+
+    /// `200` with a record and its tag.
+    ///
+    /// # Errors
+    /// As [`Reply::json`].
+    pub fn record(record: &impl Serialize) -> shared::Result<Self> {
+        let reply = Self::json(record)?;
+        let tag = etag::of(&reply.body);
+        Ok(reply.header(ETAG, tag))
+    }
+
+    /// `201` with the record, its tag, and where it is found from now on.
+    ///
+    /// # Errors
+    /// As [`Reply::json`].
+    pub fn created(location: String, record: &impl Serialize) -> shared::Result<Self> {
+        Ok(Self::record(record)?.located(location).status(StatusCode::CREATED))
+    }
+
+    /// `202` with the job and where it is followed; its workers are woken after the commit.
+    ///
+    /// # Errors
+    /// As [`Reply::json`].
+    pub fn accepted(job: &Job) -> shared::Result<Self> {
+        let location = format!("/dev/crm/jobs/{}", job.id);
+        let reply = Self::json(job)?.located(location).status(StatusCode::ACCEPTED);
+        Ok(Self { ring: jobs::queue_of(&job.kind), ..reply })
+    }
+
+    /// `204`.
+    pub fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, headers: BTreeMap::new(), body: Vec::new(), ring: None }
+    }
+
+    /// With another status.
+    pub fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// With the place of what was made.
+    pub fn located(self, location: String) -> Self {
+        self.header(LOCATION, location)
+    }
+
+    fn header(mut self, name: HeaderName, value: String) -> Self {
+        self.headers.insert(name.to_string(), value);
+        self
+    }
+
+    /// The answer as it is kept.
+    pub fn to_kept(&self) -> Kept {
+        Kept { status: self.status.as_u16(), headers: self.headers.clone(), body: self.body.clone() }
+    }
+
+    /// An answer that was kept.
+    pub fn from_kept(kept: Kept) -> Self {
+        let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
+        Self { status, headers: kept.headers, body: kept.body, ring: None }
+    }
 }
 
-fn located(status: StatusCode, location: &str, record: &impl Serialize) -> Result {
-    let location = HeaderValue::from_str(location).map_err(|error| Problem::internal(error.to_string()))?;
-    Ok((status, [(LOCATION, location)], Json(record)).into_response())
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        // A body of bytes says that it is one.
+        response.headers_mut().remove(CONTENT_TYPE);
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
 }
 
 /// The last touch of every answer: errors are JSON, whoever made them, and a 500 is logged with its

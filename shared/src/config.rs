@@ -71,6 +71,8 @@ pub struct Api {
     pub upload_idle_timeout_s: u64,
     /// The largest body of a request that is not an upload.
     pub max_body_bytes: usize,
+    /// The largest body of a batch.
+    pub max_batch_bytes: usize,
     /// How long requests under way get to end when the process is told to stop.
     pub shutdown_s: u64,
 }
@@ -214,6 +216,7 @@ impl Settings {
             ("api.request_timeout_s", self.api.request_timeout_s),
             ("api.upload_idle_timeout_s", self.api.upload_idle_timeout_s),
             ("api.max_body_bytes", self.api.max_body_bytes as u64),
+            ("api.max_batch_bytes", self.api.max_batch_bytes as u64),
             ("imports.max_bytes", self.imports.max_bytes),
             ("jobs.keep_days", u64::from(self.jobs.keep_days)),
             ("worker.concurrency", self.worker.concurrency as u64),

@@ -5,6 +5,8 @@ use std::fmt::{Display, Write};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
+use sqlx::postgres::PgCopyIn;
+use uuid::Uuid;
 
 use crate::error::Result;
 
@@ -41,33 +43,77 @@ pub trait Cells {
     }
 }
 
-/// Rows being written, value by value.
-#[derive(Debug)]
-pub struct CopyRows {
+/// A kind of value that is one cell.
+pub trait Cell {
+    /// Writes the cell.
+    fn write(&self, cells: &mut impl Cells);
+}
+
+impl<T: Cell> Cell for Option<T> {
+    fn write(&self, cells: &mut impl Cells) {
+        match self {
+            Some(value) => value.write(cells),
+            None => cells.empty(),
+        }
+    }
+}
+
+impl Cell for Uuid {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.value(self);
+    }
+}
+
+impl Cell for DateTime<Utc> {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.time(*self);
+    }
+}
+
+/// Rows on their way into a table, value by value.
+///
+/// They leave in pieces while further ones are being written, so that the database works at the
+/// same time.
+pub struct CopyRows<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
     buffer: String,
     at_start: bool,
 }
 
-impl CopyRows {
-    /// An empty set of rows, with room for so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { buffer: String::with_capacity(bytes), at_start: true }
+impl<'c> CopyRows<'c> {
+    const PIECE: usize = 64 * 1024;
+
+    /// Begins a COPY. The connection must be one that is closed if this is dropped before its end,
+    /// see [`Step`](crate::db::Step).
+    ///
+    /// # Errors
+    /// As the statement's.
+    pub async fn begin(connection: &'c mut PgConnection, statement: &str) -> Result<Self> {
+        let copy = connection.copy_in_raw(statement).await?;
+        Ok(Self { copy, buffer: String::with_capacity(Self::PIECE * 2), at_start: true })
     }
 
     /// Ends the row.
-    pub fn end(&mut self) {
-        self.buffer.push('\n');
-        self.at_start = true;
-    }
-
-    /// Sends the rows with the given COPY statement.
     ///
     /// # Errors
-    /// As the statement's: [`Error::Conflict`](crate::Error::Conflict) if a unique key is taken.
-    pub async fn send(self, connection: &mut PgConnection, statement: &'static str) -> Result<()> {
-        let mut copy = connection.copy_in_raw(statement).await?;
-        copy.send(self.buffer.into_bytes()).await?;
-        copy.finish().await?;
+    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database went away.
+    pub async fn end(&mut self) -> Result<()> {
+        self.buffer.push('\n');
+        self.at_start = true;
+        if self.buffer.len() >= Self::PIECE {
+            self.copy.send(self.buffer.as_bytes()).await?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the COPY.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`](crate::Error::Conflict) if a unique key is taken.
+    pub async fn finish(mut self) -> Result<()> {
+        self.copy.send(self.buffer.as_bytes()).await?;
+        self.copy.finish().await?;
         Ok(())
     }
 
@@ -94,7 +140,7 @@ impl CopyRows {
     }
 }
 
-impl Cells for CopyRows {
+impl Cells for CopyRows<'_> {
     fn value(&mut self, value: impl Display) {
         self.separate();
         let _ = write!(self.buffer, "{value}");

@@ -76,13 +76,13 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64
 
 /// A transaction that takes everything back unless it is committed.
 ///
-/// One that ends in any other way closes its connection instead of giving it back to the pool. A job
+/// One that is dropped before its end closes its connection instead of giving it back to the pool. A job
 /// that loses its lease is dropped wherever it is, and a COPY of sqlx that is dropped before its end
 /// leaves a connection on which the next statement would read the answers to the last ones.
 #[derive(Debug)]
 pub struct Step {
     connection: PoolConnection<Postgres>,
-    committed: bool,
+    ended: bool,
 }
 
 impl Step {
@@ -91,7 +91,7 @@ impl Step {
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
     pub async fn begin(pool: &PgPool) -> Result<Self> {
-        let mut step = Self { connection: pool.acquire().await?, committed: false };
+        let mut step = Self { connection: pool.acquire().await?, ended: false };
         sqlx::raw_sql("BEGIN").execute(&mut *step.connection).await?;
         Ok(step)
     }
@@ -102,14 +102,26 @@ impl Step {
     /// [`Error::Unavailable`] when the database went away meanwhile.
     pub async fn commit(mut self) -> Result<()> {
         sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
-        self.committed = true;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Step {
+    /// Takes everything back, and gives the connection back to the pool.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database is away; then, too, nothing of it stays.
+    pub async fn rollback(mut self) -> Result<()> {
+        sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await?;
+        self.ended = true;
         Ok(())
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.ended {
             self.connection.close_on_drop();
         }
     }

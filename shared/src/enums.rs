@@ -34,6 +34,12 @@ macro_rules! words {
             }
         }
 
+        impl $crate::copy::Cell for $name {
+            fn write(&self, cells: &mut impl $crate::copy::Cells) {
+                cells.text(self.as_str());
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())

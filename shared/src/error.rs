@@ -15,6 +15,9 @@ pub enum Error {
     /// The record does not exist in this workspace, or a record it refers to does not.
     #[error("not found")]
     NotFound,
+    /// The record is no longer what the caller has seen.
+    #[error("changed meanwhile")]
+    Changed,
     /// A unique key is taken.
     #[error("already exists ({0})")]
     Conflict(String),

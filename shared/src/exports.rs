@@ -6,15 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::copy::Cells;
 use crate::error::{Error, Result};
-
-/// A kind of record that can be exported.
-pub trait Exportable {
-    /// The header: the fields' JSON names.
-    const HEADER: &'static [&'static str];
-
-    /// Writes the record's cells, in the order of the header.
-    fn cells(&self, cells: &mut impl Cells);
-}
+use crate::records::Fields;
 
 /// Records being written as CSV (RFC 4180).
 #[derive(Debug)]
@@ -45,7 +37,7 @@ impl CsvRows {
     }
 
     /// Writes a record.
-    pub fn record(&mut self, record: &impl Exportable) {
+    pub fn record(&mut self, record: &impl Fields) {
         record.cells(self);
         self.end();
     }

@@ -4,15 +4,20 @@
 //! value the other takes. A type parses from text and from JSON and knows nothing of where it
 //! stands; [`Object`](crate::object::Object) adds the names and gathers all faults of a body.
 
+mod numbers;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::copy::{Cell, Cells};
 use crate::error::FieldError;
+
+pub use numbers::{Money, Quantity};
 
 /// Why a value was not taken, before it is known which field it was for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +55,13 @@ pub trait Field: Sized {
 }
 
 /// A string of at most `MAX` characters, on one line: no control characters at all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Line<const MAX: usize>(String);
 
 /// A string of at most `MAX` characters that may have tabs and line breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Text<const MAX: usize>(String);
@@ -69,6 +74,14 @@ pub type Phone = Line<50>;
 pub type Company = Line<200>;
 /// Notes and descriptions.
 pub type Notes = Text<10_000>;
+/// A postal address, on as many lines as it has.
+pub type Address = Text<1_000>;
+/// What an interaction was about, how it ended, what is to be done next, how an invoice is paid.
+pub type Summary = Line<1_000>;
+/// The number under which a tax office knows somebody.
+pub type TaxId = Line<50>;
+/// A point in time, in microseconds.
+pub type Time = DateTime<Utc>;
 
 impl<const MAX: usize> Field for Line<MAX> {
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -115,7 +128,7 @@ fn check_text(text: &str, max: usize, allowed: impl Fn(char) -> bool) -> Result<
 /// The check is the one mail servers can live with, not all of RFC 5321's grammar: one `@`, no
 /// spaces or quoting, dots only between other characters, and a domain of labels that are letters,
 /// digits and inner hyphens. Characters outside ASCII are taken (RFC 6531).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Email(String);
@@ -172,7 +185,8 @@ fn is_international(c: char) -> bool {
 }
 
 /// A lead's score: a number from 0 to 100.
-#[derive(Debug, Clone, Copy, PartialEq, Default, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, sqlx::Type)]
+#[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Score(f64);
 
@@ -216,7 +230,7 @@ impl fmt::Display for Score {
 }
 
 /// Writes a number that came in whole as a whole number: `75`, not `75.0`.
-fn serialize_number<S: Serializer>(number: f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_number<S: Serializer>(number: f64, serializer: S) -> Result<S::Ok, S::Error> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53, up to which f64 holds every integer
     if number.fract() == 0.0 && number.abs() <= EXACT {
         serializer.serialize_i64(number as i64)
@@ -301,7 +315,7 @@ impl Field for DateTime<Utc> {
 }
 
 /// The caller's own fields of a record: a JSON object with bounded size.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct CustomFields(sqlx::types::Json<Map<String, Value>>);
@@ -382,5 +396,35 @@ impl CustomFields {
             Value::Object(map) => Self::new(map, limits),
             _ => Err(Fault::new("invalid", "must be a JSON object")),
         }
+    }
+}
+
+impl<const MAX: usize> Cell for Line<MAX> {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.text(&self.0);
+    }
+}
+
+impl<const MAX: usize> Cell for Text<MAX> {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.text(&self.0);
+    }
+}
+
+impl Cell for Email {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.text(&self.0);
+    }
+}
+
+impl Cell for Score {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.value(self);
+    }
+}
+
+impl Cell for CustomFields {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.json(self.as_map());
     }
 }

@@ -8,14 +8,15 @@
 pub mod aliases;
 pub mod columns;
 pub mod decode;
+mod emails;
 pub mod head;
 pub mod options;
 pub mod rows;
 pub mod split;
+mod undo;
 mod upload;
 mod write;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::types::Json;
@@ -23,80 +24,77 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::fields::{CustomFields, Email, Fault};
+use crate::fields::CustomFields;
 use crate::jobs::{Payload, Progress};
+use crate::links::Linked;
 use crate::patch::Patch;
 use crate::words;
 use columns::{Column, Target};
 use split::Chunk;
 
+pub use emails::with_email;
 pub use options::Options;
-pub use upload::{Upload, sweep};
-pub use write::{forget_seen, write};
+pub use undo::{UndoImport, Undone, finish as finish_undo, standing as standing_undo, undo, undo_step};
+pub use upload::{Upload, Uploaded, sweep};
+pub use write::{Trust, forget_seen, write};
 
-/// A kind of record that files can be imported into: a table of columns, how a cell is set, and how
-/// many records are written at once.
-pub trait Importable: Clone + PartialEq + Send + Sync + Sized + 'static {
+/// A kind of record that files can be imported into: a person or a company with an email.
+pub trait Importable: Linked {
     /// The fields and what other systems call them.
-    const COLUMNS: &'static [Column];
-    /// What a row says about a record.
-    type Changes: Default + Clone + Send + 'static;
+    const FILE_COLUMNS: &'static [Column];
 
-    /// Reads a cell into a field.
-    ///
-    /// # Errors
-    /// A [`Fault`] if the field does not take the text.
-    fn set(changes: &mut Self::Changes, field: &str, text: &str) -> Result<(), Fault>;
     /// The custom fields of a row.
     fn custom_fields_mut(changes: &mut Self::Changes) -> &mut Patch<CustomFields>;
     /// Whether the row has a name.
     fn has_name(changes: &Self::Changes) -> bool;
     /// The key of the row's email.
-    fn email_key(changes: &Self::Changes) -> Option<String>;
-
-    /// A new record, or `None` without what a record needs.
-    fn new(id: Uuid, created_at: DateTime<Utc>, changes: Self::Changes) -> Option<Self>;
-    /// Which of the ids are held, and by which email keys.
-    fn holders(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        ids: &[Uuid],
-    ) -> impl Future<Output = Result<Vec<(Uuid, String)>>> + Send;
-    /// Applies a row to a record.
-    fn apply(&mut self, changes: Self::Changes);
-    /// Says when the record changed.
-    fn touch(&mut self, updated_at: DateTime<Utc>);
-    /// The record's id.
-    fn id(&self) -> Uuid;
-    /// The record's email.
-    fn email(&self) -> &Email;
+    fn row_key(changes: &Self::Changes) -> Option<String>;
+    /// The key of the record's email.
+    fn key(&self) -> String;
     /// The record's custom fields.
     fn custom_fields(&self) -> &CustomFields;
+}
 
-    /// Which of the email keys are taken.
-    fn taken(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        keys: &[String],
-    ) -> impl Future<Output = Result<Vec<String>>> + Send;
-    /// The records with these email keys, locked until the transaction ends.
-    fn lock(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        keys: &[String],
-    ) -> impl Future<Output = Result<Vec<Self>>> + Send;
-    /// Writes new records. A key that is taken by now is [`Error::Conflict`](crate::Error::Conflict).
-    fn insert_all(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        records: &[Self],
-    ) -> impl Future<Output = Result<()>> + Send;
-    /// Writes changed records.
-    fn update_all(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        records: &[Self],
-    ) -> impl Future<Output = Result<()>> + Send;
+/// Makes a kind of record importable: its columns, and the kind it is linked with through a field.
+#[macro_export]
+macro_rules! importable {
+    ($record:ident, $columns:expr, $other:ident, $link:ident) => {
+        impl $crate::links::Linked for $record {
+            type Other = $other;
+
+            fn link(&self) -> Option<uuid::Uuid> {
+                self.$link
+            }
+
+            fn link_mut(&mut self) -> &mut Option<uuid::Uuid> {
+                &mut self.$link
+            }
+        }
+
+        impl $crate::imports::Importable for $record {
+            const FILE_COLUMNS: &'static [$crate::imports::columns::Column] = $columns;
+
+            fn custom_fields_mut(changes: &mut Self::Changes) -> &mut $crate::patch::Patch<CustomFields> {
+                &mut changes.custom_fields
+            }
+
+            fn has_name(changes: &Self::Changes) -> bool {
+                changes.name.is_some()
+            }
+
+            fn row_key(changes: &Self::Changes) -> Option<String> {
+                changes.email.as_ref().map(Email::key)
+            }
+
+            fn key(&self) -> String {
+                self.email.key()
+            }
+
+            fn custom_fields(&self) -> &CustomFields {
+                &self.custom_fields
+            }
+        }
+    };
 }
 
 /// The job that imports leads.
@@ -108,6 +106,18 @@ pub struct ImportLeads {
 
 impl Payload for ImportLeads {
     const KIND: &'static str = "import_leads";
+    const QUEUE: &'static str = "imports";
+}
+
+/// The job that imports customers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportCustomers {
+    /// The [`Import`].
+    pub import_id: Uuid,
+}
+
+impl Payload for ImportCustomers {
+    const KIND: &'static str = "import_customers";
     const QUEUE: &'static str = "imports";
 }
 
@@ -262,7 +272,7 @@ pub async fn refused(
             .bind(job_id)
             .fetch_optional(&mut *connection)
             .await?;
-    let headers = plan.map(|Json(plan)| plan.headers).unwrap_or_default();
+    let headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
     let rows: Vec<StoredRow> = sqlx::query_as(
         "SELECT line, field, code, message, cells FROM job_errors WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3",
     )

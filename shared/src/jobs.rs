@@ -27,7 +27,13 @@ use crate::words;
 pub use lease::*;
 
 /// Every kind of job that callers can meet, with the queue it waits in.
-pub const KINDS: &[(&str, &str)] = &[("import_leads", "imports")];
+pub const KINDS: &[(&str, &str)] =
+    &[("import_leads", "imports"), ("import_customers", "imports"), ("undo_import", "imports")];
+/// The queue in which jobs of a kind wait.
+pub fn queue_of(kind: &str) -> Option<&'static str> {
+    KINDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue)
+}
+
 const KIND_NAMES: [&str; KINDS.len()] = {
     let mut names = [""; KINDS.len()];
     let mut i = 0;
@@ -329,7 +335,7 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job does the
 /// same work by now.
-pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<(Job, &'static str)> {
+pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(
         "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, error = NULL, finished_at = NULL, run_at = now()
          WHERE id = $1 AND workspace_id = $2 AND status IN ('failed', 'cancelled') RETURNING *",
@@ -345,8 +351,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     if job.status == JobStatus::Succeeded {
         return Err(Error::Conflict("a job that succeeded is not run again".into()));
     }
-    let queue = KINDS.iter().find(|(kind, _)| *kind == job.kind).map_or("", |(_, queue)| queue);
-    Ok((job, queue))
+    Ok(job)
 }
 
 /// Deletes up to `limit` jobs that ended at least `keep` ago, oldest first, with all that hangs on

@@ -6,18 +6,26 @@
 
 pub mod config;
 pub mod copy;
+pub mod customers;
 pub mod db;
 pub mod doorbell;
 mod enums;
 pub mod error;
+pub mod etag;
 pub mod exports;
 pub mod fields;
+pub mod history;
+pub mod idempotency;
 pub mod imports;
+pub mod interactions;
 pub mod jobs;
 pub mod leads;
+pub mod links;
 pub mod lists;
 pub mod object;
+pub mod orders;
 pub mod patch;
+pub mod records;
 pub mod telemetry;
 pub mod words;
 pub mod workspaces;

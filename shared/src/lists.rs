@@ -262,6 +262,11 @@ impl List {
         }
     }
 
+    /// Only the records under a parent.
+    pub fn within(&mut self, column: &'static str, id: Uuid) {
+        self.conditions.push(Condition { column, operator: "= ANY", value: Value::Ids(vec![id]) });
+    }
+
     /// The cursor that leads on behind a record.
     pub fn cursor(&self, place: Place) -> String {
         let cursor = Cursor { place, list: self.fingerprint.clone() };

@@ -1,13 +1,14 @@
 //! JSON bodies, read field by field.
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Result};
 use crate::fields::Field;
 use crate::patch::Patch;
 
 /// A JSON object that is being read field by field, gathering every fault.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Object {
     fields: Map<String, Value>,
     errors: Vec<FieldError>,
@@ -17,6 +18,27 @@ impl Object {
     /// Starts reading an object.
     pub fn new(fields: Map<String, Value>) -> Self {
         Self { fields, errors: Vec::new() }
+    }
+
+    /// Whether the object has a field of this name.
+    pub fn names(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// The text of a field, if it is one.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(Value::as_str)
+    }
+
+    /// Takes the id out of the object, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is none.
+    pub fn id(&mut self) -> Result<Option<Uuid>> {
+        match self.fields.shift_remove("id").map(Uuid::from_json).transpose() {
+            Ok(id) => Ok(id),
+            Err(fault) => Err(Error::Invalid(vec![fault.of("id")])),
+        }
     }
 
     /// A field that must be there and cannot be `null`.
@@ -61,6 +83,31 @@ impl Object {
         {
             self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
         }
+    }
+
+    /// The only field: a list of one to `max` objects.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn into_items(mut self, name: &str, max: usize) -> Result<Vec<Self>> {
+        let items = match self.fields.shift_remove(name) {
+            Some(Value::Array(items)) if (1..=max).contains(&items.len()) => items,
+            Some(Value::Array(_)) => {
+                let message = format!("must have from 1 to {max} items");
+                return Err(Error::invalid(name, "out_of_range", message));
+            }
+            Some(_) => return Err(Error::invalid(name, "invalid", "must be an array of objects")),
+            None => return Err(Error::invalid(name, "required", "is required")),
+        };
+        let mut objects = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            match item {
+                Value::Object(fields) => objects.push(Self::new(fields)),
+                _ => self.errors.push(FieldError::new(format!("{name}.{place}"), "invalid", "must be a JSON object")),
+            }
+        }
+        self.finish()?;
+        Ok(objects)
     }
 
     /// Ends the reading: fields that nobody asked for are faults, too.

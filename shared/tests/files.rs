@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a record that cannot be made up has failed the test")]
 
 use proptest::prelude::*;
-use shared::exports::{CsvRows, Exportable};
+use shared::exports::CsvRows;
 use shared::fields::Field;
+use shared::imports::Options;
 use shared::imports::rows::{Rows, read_file};
-use shared::imports::{Importable, Options};
 use shared::leads::{Lead, LeadChanges};
 use shared::patch::Patch;
+use shared::records::Fields;
 use shared::{Error, Result};
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ proptest! {
     #[test]
     fn what_was_exported_is_read_as_the_same_records(leads in prop::collection::vec(lead(), 0..8), piece in 1..500_usize) {
         let mut csv = CsvRows::with_capacity(0);
-        csv.row(Lead::HEADER.iter().copied());
+        csv.row(Lead::COLUMNS.iter().copied());
         leads.iter().for_each(|lead| csv.record(lead));
         let (read, records) = read(&csv.into_bytes().unwrap(), piece).unwrap();
         prop_assert_eq!(records, leads.len() as u64);

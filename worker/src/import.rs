@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use shared::imports::rows::Rows;
-use shared::imports::{self, Importable, Plan};
+use shared::imports::{self, Importable, Plan, Trust};
+use shared::records::Fields;
 use shared::{Error, Result};
 use sqlx::PgPool;
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::task::{Done, Running, Stop};
 
 /// A chunk of the file that was read, with its number; `None` behind the last.
-type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Importable>::Changes>)>>>;
+type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Changes>)>>>;
 
 /// Brings the chunks of a file in, one step each. Which chunks are left is the cursor; the next one
 /// is read while the present one is written.
@@ -20,11 +21,25 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
     let plan = Arc::new(import.plan.clone());
     let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
+    let actor = job.actor();
+    let mut trust = Trust::New;
     while let Some((seq, rows)) = next.await.map_err(Error::internal)?? {
         next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
+        let counts = import.counts;
         let mut step = job.begin().await?;
-        imports::write::<R>(&mut step, &mut import, seq, rows).await?;
-        step.commit(import.progress(), &import.result()?).await?;
+        match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), trust).await {
+            Ok(next_trust) => {
+                step.commit(import.progress(), &import.result()?).await?;
+                trust = next_trust;
+            }
+            // The chunk has an email that is taken: once more, and carefully.
+            Err(Error::Repeat(_)) if trust == Trust::New => {
+                trust = Trust::None;
+                import.counts = counts;
+                next = read_ahead::<R>(job.pool(), &plan, import_id, seq);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     imports::forget_seen(&mut *job.connection().await?, &import).await?;
     Ok(Done::With(import.result()?))

@@ -179,7 +179,7 @@ fn verdict(job: &Running, stop: Stop) -> Option<Outcome> {
 fn text_for_callers(error: &Error) -> String {
     match error {
         Error::NotFound => "a record it needs was not found".into(),
-        Error::Invalid(_) | Error::Conflict(_) | Error::Superseded => error.to_string(),
+        Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => error.to_string(),
         Error::Unavailable(_) | Error::Repeat(_) => "the database could not do it".into(),
         Error::Internal(_) => "an internal error; the worker's log has it".into(),
     }

@@ -32,6 +32,7 @@ use serde_json::Value;
 use shared::Error;
 use shared::db;
 use shared::doorbell::Doorbell;
+use shared::history::{Actor, ActorKind};
 use shared::jobs::{self, Claimed, Lease, Payload, Progress};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
@@ -138,6 +139,16 @@ impl Running {
     /// The right to write for this job.
     pub fn lease(&self) -> Lease {
         self.claimed.lease()
+    }
+
+    /// The job as the one who writes, in the history of records.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            workspace_id: self.workspace_id(),
+            kind: ActorKind::Job,
+            id: self.id(),
+            request_id: self.claimed.request_id.clone(),
+        }
     }
 
     /// Connections for reading, and for work outside of steps.

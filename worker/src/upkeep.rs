@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use shared::Result;
 use shared::doorbell::Listener;
-use shared::imports;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
+use shared::{Result, history, idempotency, imports};
+use sqlx::PgConnection;
 
 use crate::process::{Process, jittered};
 
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Jobs deleted by one statement; few, so that nothing waits for it.
+/// Rows deleted by one statement; few, so that nothing waits for it.
 const PRUNE_BATCH: i64 = 500;
 
 /// Looks for leases that ran out, for ever.
@@ -50,30 +50,54 @@ fn tell_rescued(process: &Process, rescued: &[Rescued]) {
     }
 }
 
-/// Deletes jobs that ended long ago and uploads that broke off, for ever.
-pub(crate) async fn prune(process: Arc<Process>, keep: Duration) {
+/// What is kept for a time only.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// Jobs that ended.
+    Jobs(Duration),
+    /// Uploads that broke off.
+    Uploads,
+    /// Answers for idempotency keys.
+    Answers,
+    /// Deleted records, which can be restored for a while.
+    Deletions,
+}
+
+impl Kept {
+    /// Deletes a batch, and returns how many there were.
+    async fn prune(self, connection: &mut PgConnection) -> Result<u64> {
+        match self {
+            Self::Jobs(keep) => jobs::prune(connection, keep, PRUNE_BATCH).await,
+            Self::Uploads => imports::sweep(connection).await,
+            Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
+            Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
+        }
+    }
+}
+
+/// Deletes what was kept for long enough, for ever.
+pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
-        let mut pruned = 0;
-        loop {
-            match process.upkeep(async |connection| jobs::prune(connection, keep, PRUNE_BATCH).await).await {
-                Ok(0) => break,
-                Ok(count) => pruned += count,
-                Err(error) => {
-                    tracing::debug!(%error, "ended jobs cannot be deleted now");
-                    break;
-                }
+        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions] {
+            match prune_all(&process, what).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),
+                Err(error) => tracing::debug!(?what, %error, "what was kept for long enough cannot be deleted now"),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        if pruned > 0 {
-            tracing::info!(jobs = pruned, "jobs that ended long ago were deleted");
+    }
+}
+
+async fn prune_all(process: &Process, what: Kept) -> Result<u64> {
+    let mut pruned = 0;
+    loop {
+        match process.upkeep(async |connection| what.prune(connection).await).await? {
+            0 => return Ok(pruned),
+            count => pruned += count,
         }
-        match process.upkeep(imports::sweep).await {
-            Ok(0) => {}
-            Ok(swept) => tracing::info!(uploads = swept, "uploads that broke off were deleted"),
-            Err(error) => tracing::debug!(%error, "uploads that broke off cannot be deleted now"),
-        }
+        // Others get on.
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -1,46 +1,63 @@
-//! `/dev/crm/{leads}/import`: files go in, piece by piece, and come out as a job.
+//! `/dev/crm/{leads,customers}/import`: files go in, piece by piece, and come out as a job.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
+use shared::customers::Customer;
 use shared::error::FieldError;
-use shared::imports::{ImportLeads, Importable, Options, Upload};
-use shared::jobs::{Job, Payload};
+use shared::imports::{ImportCustomers, ImportLeads, Importable, Options, Upload};
+use shared::jobs::Payload;
 use shared::leads::Lead;
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::Query;
-use crate::respond::{Problem, Result, accepted};
+use crate::respond::{Problem, Reply, Result};
+use crate::write::{Write, is_replayed};
 
 pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/leads/import", post(import_leads))
+    Router::new().route("/leads/import", post(import_leads)).route("/customers/import", post(import_customers))
 }
 
-async fn import_leads(State(state): State<AppState>, caller: Caller, query: Query, request: Request) -> Result {
-    let job = import::<Lead, _>(&state, &caller, &query, request, |import_id| ImportLeads { import_id }).await?;
-    accepted(&job)
+async fn import_leads(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
+    import::<Lead, _>(&state, write, &query, request, |import_id| ImportLeads { import_id }).await
+}
+
+async fn import_customers(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
+    import::<Customer, _>(&state, write, &query, request, |import_id| ImportCustomers { import_id }).await
 }
 
 async fn import<R: Importable, P: Payload>(
     state: &AppState,
-    caller: &Caller,
+    mut write: Write,
     Query(parameters): &Query,
     request: Request,
     payload: impl FnOnce(Uuid) -> P,
-) -> Result<Job> {
+) -> Result {
+    let options = Options::parse(parameters)?;
     let mut form = multipart(request).await?;
-    let mut upload = Upload::new::<R>(caller.workspace_id, Options::parse(parameters)?);
-    if let Err(problem) = receive(state, &mut form, &mut upload).await {
+    let mut upload = Upload::new::<R>(write.actor.workspace_id, options);
+    let answer = async {
+        receive(state, &mut form, &mut upload, &mut write).await?;
+        let uploaded = upload.finish(&state.pool).await?;
+        let payload = Arc::new(payload(uploaded.id()));
+        write
+            .run(&[], move |connection, actor| {
+                let (uploaded, payload) = (uploaded.clone(), payload.clone());
+                Box::pin(async move { Reply::accepted(&uploaded.accept(connection, actor, &*payload).await?) })
+            })
+            .await
+    };
+    let answer = answer.await;
+    if !answer.as_ref().is_ok_and(|answer| !is_replayed(answer)) {
+        // Of what was accepted this finds nothing, also if the answer of the commit was lost.
         upload.abandon(&state.pool).await?;
-        return Err(problem);
     }
-    let job = upload.accept(&state.pool, payload, &caller.request_id).await?;
-    state.doorbell.ring(P::QUEUE);
-    Ok(job)
+    answer
 }
 
 async fn multipart(request: Request) -> Result<Multipart> {
@@ -54,11 +71,11 @@ async fn multipart(request: Request) -> Result<Multipart> {
 }
 
 /// Takes the form: exactly one part, the file.
-async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload) -> Result<()> {
+async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
     let mut files = 0;
     while let Some(part) = form.next_field().await? {
         match part.name() {
-            Some("file") if files == 0 => receive_file(state, part, upload).await?,
+            Some("file") if files == 0 => receive_file(state, part, upload, write).await?,
             Some("file") => return Err(fault("file", "duplicate", "is there twice")),
             name => {
                 return Err(fault(
@@ -73,10 +90,13 @@ async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload) ->
     if files == 1 { Ok(()) } else { Err(fault("file", "required", "is required")) }
 }
 
-async fn receive_file(state: &AppState, mut part: Field<'_>, upload: &mut Upload) -> Result<()> {
+async fn receive_file(state: &AppState, mut part: Field<'_>, upload: &mut Upload, write: &mut Write) -> Result<()> {
     let mut room = state.settings.imports.max_bytes;
     while let Some(piece) = part.chunk().await? {
         room = room.checked_sub(piece.len() as u64).ok_or_else(Problem::too_large)?;
+        if write.has_key() {
+            write.add(&piece);
+        }
         upload.feed(&state.pool, &piece).await?;
     }
     Ok(())

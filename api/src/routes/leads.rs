@@ -1,57 +1,53 @@
 //! `/dev/crm/leads`
 
-use axum::Json;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use axum::response::IntoResponse;
-use axum::routing::get;
-use shared::leads::{self, Lead};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use shared::interactions::LeadInteraction;
+use shared::leads::{self, Conversion, Lead};
 
-use crate::auth::Caller;
-use crate::extract::{JsonObject, NoQuery, Path, Query};
-use crate::respond::{Result, created};
-use crate::{AppState, lists};
+use super::records;
+use crate::AppState;
+use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path};
+use crate::respond::{Reply, Result};
+use crate::write::Write;
 
 pub(crate) fn router() -> Router<AppState> {
+    let one = get(records::read::<Lead>).put(records::update::<Lead>).delete(records::delete::<Lead>);
+    let interactions = get(records::list::<LeadInteraction>).post(records::create::<LeadInteraction>);
+    let interaction = get(records::read::<LeadInteraction>)
+        .put(records::update::<LeadInteraction>)
+        .delete(records::delete::<LeadInteraction>);
     Router::new()
-        .route("/leads", get(list).post(create))
-        .route("/leads/export", get(export))
-        .route("/leads/{leadId}", get(read).put(update).delete(delete))
+        .route("/leads", get(records::list::<Lead>).post(records::create::<Lead>))
+        .route("/leads/export", get(records::export::<Lead>))
+        .route("/leads/batch", post(records::batch::<Lead>))
+        .route("/leads/{leadId}", one)
+        .route("/leads/{leadId}/convert", post(convert))
+        .route("/leads/{leadId}/history", get(records::history::<Lead>))
+        .route("/leads/{leadId}/restore", post(records::restore::<Lead>))
+        .route("/leads/{leadId}/interactions", interactions)
+        .route("/leads/{leadId}/interactions/{interactionId}", interaction)
 }
 
-async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Lead>(&state.pool, caller.workspace_id, (&leads::LIST, leads::COLUMNS), &uri, query).await
+async fn convert(Path(id): Path, write: Write, _: NoQuery, OptionalJsonObject(body): OptionalJsonObject) -> Result {
+    let JsonObject { object, bytes } = body;
+    write
+        .run(&bytes, move |connection, actor| {
+            let object = object.clone();
+            Box::pin(async move { converted(&leads::convert(connection, actor, id, object).await?) })
+        })
+        .await
 }
 
-async fn export(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
-    lists::export::<Lead>(&state.pool, caller.workspace_id, (&leads::LIST, leads::COLUMNS), query).await
-}
-
-async fn create(State(state): State<AppState>, caller: Caller, _: NoQuery, JsonObject(body): JsonObject) -> Result {
-    let lead = leads::create(&mut *state.connection().await?, caller.workspace_id, body).await?;
-    created(&format!("/dev/crm/leads/{}", lead.id), &lead)
-}
-
-async fn read(State(state): State<AppState>, caller: Caller, Path([id]): Path, _: NoQuery) -> Result {
-    let lead = leads::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    Ok(Json(lead).into_response())
-}
-
-async fn update(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path([id]): Path,
-    _: NoQuery,
-    JsonObject(body): JsonObject,
-) -> Result {
-    let mut transaction = state.begin().await?;
-    let lead = leads::update(&mut transaction, caller.workspace_id, id, body).await?;
-    transaction.commit().await.map_err(shared::Error::from)?;
-    Ok(Json(lead).into_response())
-}
-
-async fn delete(State(state): State<AppState>, caller: Caller, Path([id]): Path, _: NoQuery) -> Result {
-    leads::delete(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+/// `201` when the customer was made, `200` when one that was there is linked.
+fn converted(conversion: &Conversion) -> shared::Result<Reply> {
+    let reply = Reply::json(conversion)?;
+    Ok(match conversion.made {
+        true => {
+            let customer = format!("/dev/crm/customers/{}", conversion.customer.id);
+            reply.located(customer).status(StatusCode::CREATED)
+        }
+        false => reply,
+    })
 }

@@ -1,9 +1,12 @@
 //! The routes, one file for each noun.
 
+mod customers;
 pub(crate) mod health;
 mod imports;
 mod jobs;
 mod leads;
+mod orders;
+mod records;
 
 use std::time::Duration;
 
@@ -20,7 +23,8 @@ use crate::respond::{Problem, Result};
 ///
 /// Uploads take as long as they take; all else must be answered in time.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
-    let quick = Router::new().merge(jobs::router()).merge(leads::router());
+    let quick =
+        Router::new().merge(customers::router()).merge(jobs::router()).merge(leads::router()).merge(orders::router());
     let uploads = Router::new().merge(imports::router());
     quick
         .layer(from_fn_with_state(state.clone(), in_time))

@@ -2,8 +2,9 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::leads::{self, Lead};
+use shared::leads::Lead;
 use shared::lists::{self, List};
+use shared::records::{Fields, Record};
 
 use crate::support::{self, Api, faults};
 
@@ -389,12 +390,13 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
-        let list = List::parse(&leads::LIST, api.workspace_id, &parameters).unwrap();
+        let list = List::parse(&Lead::LIST, api.workspace_id, &parameters).unwrap();
         // More often than it takes PostgreSQL to go over to a plan without the values.
         for round in 0..8 {
             let before = rows_read(&mut connection).await;
-            let page =
-                lists::fetch::<Lead>(&mut connection, &list, api.workspace_id, leads::COLUMNS, 50).await.unwrap();
+            let page = lists::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::statements().columns, 50)
+                .await
+                .unwrap();
             let read = rows_read(&mut connection).await - before;
             assert_eq!(page.len(), 50);
             assert!(read <= most, "{query:?} read {read} rows in round {round}");

@@ -4,11 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod auth;
+mod batches;
 mod cli;
+mod conversion;
+mod customers;
 mod errors;
+mod history;
+mod idempotency;
 mod imports;
+mod interactions;
 mod jobs;
 mod leads;
 mod operations;
+mod orders;
+mod preconditions;
 mod serving;
 mod support;

@@ -164,3 +164,52 @@ pub async fn until(status: u16, request: impl Fn() -> RequestBuilder) -> Duratio
     }
     begun.elapsed()
 }
+
+impl Api {
+    /// Sends JSON, expects the status and returns the JSON.
+    pub async fn send(&self, method: Method, path: &str, body: Value, status: u16) -> Value {
+        json(self.request(method, path).json(&body), status).await
+    }
+
+    /// Makes a record.
+    pub async fn create(&self, path: &str, body: Value) -> Value {
+        self.send(Method::POST, path, body, 201).await
+    }
+
+    /// Reads JSON.
+    pub async fn read(&self, path: &str) -> Value {
+        json(self.get(path), 200).await
+    }
+
+    /// Deletes, and expects the status.
+    pub async fn delete(&self, path: &str, status: u16) {
+        let answer = self.request(Method::DELETE, path).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
+
+    /// Uploads a file of records to the import of their kind, and returns the job when it has ended.
+    pub async fn imported(&self, path: &str, file: impl Into<Vec<u8>>) -> Value {
+        let file = reqwest::multipart::Part::bytes(file.into()).file_name("file.csv");
+        let form = reqwest::multipart::Form::new().part("file", file);
+        let job = json(self.post(path).multipart(form), 202).await;
+        self.ended(&job).await
+    }
+
+    /// Follows a job's events until it has ended.
+    pub async fn ended(&self, job: &Value) -> Value {
+        let path = format!("/dev/crm/jobs/{}", id(job));
+        // The stream of events ends with the job.
+        self.get(&format!("{path}/events")).send().await.unwrap().text().await.unwrap();
+        self.read(&path).await
+    }
+}
+
+/// The id of a record.
+pub fn id(record: &Value) -> &str {
+    record["id"].as_str().unwrap()
+}
+
+/// A field of each record.
+pub fn each<'a>(records: &'a Value, field: &str) -> Vec<&'a str> {
+    records.as_array().unwrap().iter().map(|record| record[field].as_str().unwrap()).collect()
+}

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::leads;
+use shared::leads::Lead;
+use shared::records::Fields;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -56,8 +57,10 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let lead = create_lead(&api).await?;
     api.program.peak_memory().await?;
 
-    let copy =
-        format!("COPY (SELECT {} FROM leads ORDER BY created_at DESC, id DESC) TO STDOUT CSV HEADER", leads::COLUMNS);
+    let copy = format!(
+        "COPY (SELECT {} FROM leads ORDER BY created_at DESC, id DESC) TO STDOUT CSV HEADER",
+        Lead::statements().columns
+    );
     let (mut exports, mut lists, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         let export = seconds(download(&api, "leads/export")).await?;

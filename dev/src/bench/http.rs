@@ -10,7 +10,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use clap::Args;
 use serde_json::{Value, json};
-use shared::leads::{self, Lead};
+use shared::leads::Lead;
+use shared::records::{self, Place};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
@@ -117,5 +118,6 @@ pub async fn serve_bare(Bare { listen, workspace }: Bare) -> Result<()> {
 
 async fn read(State((pool, workspace)): State<(PgPool, Uuid)>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {
     let mut connection = pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    leads::get(&mut connection, workspace, id).await.map(Json).map_err(|_| StatusCode::NOT_FOUND)
+    let place = Place { parent: None, id };
+    records::get(&mut connection, workspace, place).await.map(Json).map_err(|_| StatusCode::NOT_FOUND)
 }

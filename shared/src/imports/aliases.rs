@@ -12,61 +12,70 @@ const fn exact(name: &'static str) -> Column {
     Column { name, aliases: &[], exact: true, words: &[] }
 }
 
+const NAME: Column =
+    plain("name", &["fullname", "contactname", "leadname", "personname", "contact", "person", "displayname"]);
+
+const EMAIL: Column = plain(
+    "email",
+    &[
+        "emailaddress",
+        "email1",
+        "primaryemail",
+        "workemail",
+        "emailwork",
+        "personemail",
+        "personemailwork",
+        "email1value",
+        "contactemail",
+        "mail",
+    ],
+);
+
+const PHONE: Column = plain(
+    "phone",
+    &[
+        "phonenumber",
+        "phone1",
+        "primaryphone",
+        "workphone",
+        "businessphone",
+        "phonework",
+        "personphone",
+        "personphonework",
+        "telephone",
+        "tel",
+        "mobile",
+        "mobilephone",
+        "mobilephonenumber",
+        "cellphone",
+        "phone1value",
+        "contactphone",
+    ],
+);
+
+const COMPANY: Column = plain(
+    "company",
+    &[
+        "companyname",
+        "account",
+        "accountname",
+        "organization",
+        "organisation",
+        "organizationname",
+        "organisationname",
+        "personorganization",
+        "associatedcompany",
+        "employer",
+        "business",
+    ],
+);
+
 /// The fields of a lead.
 pub const LEAD_COLUMNS: &[Column] = &[
-    plain("name", &["fullname", "contactname", "leadname", "personname", "contact", "person", "displayname"]),
-    plain(
-        "email",
-        &[
-            "emailaddress",
-            "email1",
-            "primaryemail",
-            "workemail",
-            "emailwork",
-            "personemail",
-            "personemailwork",
-            "email1value",
-            "contactemail",
-            "mail",
-        ],
-    ),
-    plain(
-        "phone",
-        &[
-            "phonenumber",
-            "phone1",
-            "primaryphone",
-            "workphone",
-            "businessphone",
-            "phonework",
-            "personphone",
-            "personphonework",
-            "telephone",
-            "tel",
-            "mobile",
-            "mobilephone",
-            "mobilephonenumber",
-            "cellphone",
-            "phone1value",
-            "contactphone",
-        ],
-    ),
-    plain(
-        "company",
-        &[
-            "companyname",
-            "account",
-            "accountname",
-            "organization",
-            "organisation",
-            "organizationname",
-            "organisationname",
-            "personorganization",
-            "associatedcompany",
-            "employer",
-            "business",
-        ],
-    ),
+    NAME,
+    EMAIL,
+    PHONE,
+    COMPANY,
     Column {
         name: "source",
         aliases: &["leadsource", "originalsource", "originalsourcetype", "trafficsource", "sourcechannel", "channel"],
@@ -92,6 +101,7 @@ pub const LEAD_COLUMNS: &[Column] = &[
     plain("last_contact", &["lastcontacted", "lastcontactdate", "lastcontactedat"]),
     exact("campaign_id"),
     exact("assigned_to"),
+    exact("customer_id"),
     exact("custom_fields"),
     exact("id"),
     exact("created_at"),
@@ -277,4 +287,47 @@ const LEAD_STATUSES: &[(&str, &[&str])] = &[
             "dead",
         ],
     ),
+];
+
+/// The fields of a customer.
+pub const CUSTOMER_COLUMNS: &[Column] = &[
+    NAME,
+    EMAIL,
+    PHONE,
+    COMPANY,
+    Column {
+        name: "type",
+        aliases: &["customertype", "accounttype", "contacttype"],
+        exact: false,
+        words: CUSTOMER_TYPES,
+    },
+    Column {
+        name: "status",
+        aliases: &["customerstatus", "accountstatus", "contactstatus"],
+        exact: false,
+        words: CUSTOMER_STATUSES,
+    },
+    plain("billing_address", &["billingaddress", "invoiceaddress", "address", "streetaddress", "mailingaddress"]),
+    plain("shipping_address", &["shippingaddress", "deliveryaddress"]),
+    plain("payment_terms", &["paymentterms", "terms"]),
+    plain("credit_limit", &["creditlimit"]),
+    plain("tax_id", &["taxid", "taxnumber", "vat", "vatid", "vatnumber", "ein"]),
+    plain("notes", &["note", "description", "comments", "comment", "message"]),
+    exact("lead_id"),
+    exact("assigned_to"),
+    exact("custom_fields"),
+    exact("id"),
+    exact("created_at"),
+    exact("updated_at"),
+];
+
+const CUSTOMER_TYPES: &[(&str, &[&str])] = &[
+    ("individual", &["person", "private", "consumer", "b2c"]),
+    ("business", &["company", "organization", "organisation", "corporate", "enterprise", "commercial", "b2b"]),
+];
+
+const CUSTOMER_STATUSES: &[(&str, &[&str])] = &[
+    ("active", &["enabled", "current", "open"]),
+    ("inactive", &["disabled", "former", "churned", "closed", "archived", "dormant"]),
+    ("blocked", &["suspended", "banned", "onhold"]),
 ];

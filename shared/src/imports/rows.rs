@@ -112,7 +112,7 @@ pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) ->
     let mut decoder = Decoder::new(options.encoding);
     let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
     text.extend(decoder.finish());
-    let (plan, length) = Plan::settle(&text, true, options, R::COLUMNS)?;
+    let (plan, length) = Plan::settle(&text, true, options, R::FILE_COLUMNS)?;
     let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]));
     let mut chunks: Vec<Chunk> = text[length..].chunks(piece).flat_map(|piece| splitter.feed(piece)).collect();
     let (rest, records) = splitter.finish();
@@ -129,7 +129,7 @@ struct RowReader<'p, R> {
 
 impl<'p, R: Importable> RowReader<'p, R> {
     fn new(plan: &'p Plan) -> Self {
-        let columns = R::COLUMNS.iter().map(|column| (column.name, column)).collect();
+        let columns = R::FILE_COLUMNS.iter().map(|column| (column.name, column)).collect();
         Self { plan, columns, kind: std::marker::PhantomData }
     }
 
@@ -191,7 +191,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
         if !R::has_name(&row.changes) {
             return Err(required("name"));
         }
-        row.key = R::email_key(&row.changes).ok_or_else(|| required("email"))?;
+        row.key = R::row_key(&row.changes).ok_or_else(|| required("email"))?;
         Ok(row)
     }
 

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::decode::Decoder;
 use super::head::HEAD;
 use super::split::{Chunk, Splitter, count_lines};
-use super::{Import, Importable, Options, Plan};
+use super::{Importable, Options, Plan};
 use crate::error::{Error, Result};
+use crate::history::Actor;
 use crate::jobs::{self, Job, NewJob, Payload};
 
 /// A file that is being uploaded. Nothing of it is seen by anybody until it is accepted.
@@ -41,7 +42,14 @@ impl Upload {
     /// Begins an upload of records of the kind `R`.
     pub fn new<R: Importable>(workspace_id: Uuid, options: Options) -> Self {
         let decoder = Decoder::new(options.encoding);
-        Self { workspace_id, id: Uuid::now_v7(), options, columns: R::COLUMNS, decoder, state: State::Head(Vec::new()) }
+        Self {
+            workspace_id,
+            id: Uuid::now_v7(),
+            options,
+            columns: R::FILE_COLUMNS,
+            decoder,
+            state: State::Head(Vec::new()),
+        }
     }
 
     /// Takes the next piece of the file, and stores what is complete.
@@ -68,16 +76,11 @@ impl Upload {
         self.store(pool, chunks).await
     }
 
-    /// Ends the upload and makes its job, in one transaction.
+    /// Stores the rest of the file, so that nothing is missing but its job.
     ///
     /// # Errors
     /// As [`Upload::feed`].
-    pub async fn accept<P: Payload>(
-        mut self,
-        pool: &PgPool,
-        payload: impl FnOnce(Uuid) -> P,
-        request_id: &str,
-    ) -> Result<Job> {
+    pub async fn finish(&mut self, pool: &PgPool) -> Result<Uploaded> {
         let rest = self.decoder.finish();
         self.take(pool, &rest).await?;
         if matches!(self.state, State::Head(_)) {
@@ -91,33 +94,17 @@ impl Upload {
         let (chunks, records) = splitter.finish();
         plan.rows = i64::try_from(records).unwrap_or(i64::MAX);
         plan.encoding = self.decoder.encoding().to_ascii_lowercase();
-        let import = Import { workspace_id: self.workspace_id, id: self.id, plan, counts: super::Counts::default() };
-
-        let mut transaction = pool.begin().await?;
         for (chunk, seq) in chunks.into_iter().zip(seq..) {
-            store_chunk(&mut transaction, self.id, seq, chunk).await?;
+            store_chunk(&mut *pool.acquire().await?, self.id, seq, chunk).await?;
         }
-        let job = NewJob::new(self.workspace_id, &payload(self.id))?
-            .id(self.id)
-            .total(import.plan.rows)
-            .request_id(request_id);
-        let job = jobs::enqueue(&mut transaction, job).await?;
-        sqlx::query("UPDATE imports SET job_id = $3, plan = $4 WHERE workspace_id = $1 AND id = $2")
-            .bind(self.workspace_id)
-            .bind(self.id)
-            .bind(job.id)
-            .bind(Json(&import.plan))
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(job)
+        Ok(Uploaded { id: self.id, plan })
     }
 
     /// Drops what was stored of an upload that is not going to be accepted.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away; [`sweep`] finds it then.
-    pub async fn abandon(self, pool: &PgPool) -> Result<()> {
+    pub async fn abandon(&self, pool: &PgPool) -> Result<()> {
         sqlx::query("DELETE FROM imports WHERE workspace_id = $1 AND id = $2 AND job_id IS NULL")
             .bind(self.workspace_id)
             .bind(self.id)
@@ -149,12 +136,44 @@ impl Upload {
             return Ok(());
         };
         for chunk in chunks {
-            let mut transaction = pool.begin().await?;
-            store_chunk(&mut transaction, self.id, body.seq, chunk).await?;
-            transaction.commit().await?;
+            store_chunk(&mut *pool.acquire().await?, self.id, body.seq, chunk).await?;
             body.seq += 1;
         }
         Ok(())
+    }
+}
+
+/// An upload whose file is stored.
+#[derive(Debug, Clone)]
+pub struct Uploaded {
+    id: Uuid,
+    plan: Plan,
+}
+
+impl Uploaded {
+    /// Makes the job of the upload. From the commit on it is accepted.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it was swept since: it took longer than an hour to get here.
+    pub async fn accept<P: Payload>(&self, connection: &mut PgConnection, actor: &Actor, payload: &P) -> Result<Job> {
+        let mut job = NewJob::new(actor.workspace_id, payload)?.id(self.id).total(self.plan.rows);
+        if let Some(request_id) = &actor.request_id {
+            job = job.request_id(request_id);
+        }
+        let job = jobs::enqueue(connection, job).await?;
+        let updated = sqlx::query("UPDATE imports SET job_id = $3, plan = $4 WHERE workspace_id = $1 AND id = $2")
+            .bind(actor.workspace_id)
+            .bind(self.id)
+            .bind(job.id)
+            .bind(Json(&self.plan))
+            .execute(connection)
+            .await?;
+        if updated.rows_affected() == 1 { Ok(job) } else { Err(Error::NotFound) }
+    }
+
+    /// The import.
+    pub fn id(&self) -> Uuid {
+        self.id
     }
 }
 

@@ -8,33 +8,48 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::rows::{Refused, Row, Rows};
-use super::{Import, Importable, OnConflict};
-use crate::db;
+use super::{Import, Importable, OnConflict, emails};
 use crate::error::{Error, Result};
 use crate::fields::{CustomFields, Fault};
+use crate::history::Actor;
 use crate::patch::Patch;
+use crate::{db, links, records};
+
+/// Whether a chunk's emails are looked up before its rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// They are taken to be new. The unique key finds out, and the step is run again without trust.
+    New,
+    /// They are looked up.
+    None,
+}
 
 /// Writes the rows of a chunk, keeps the refused ones, moves the counts of the import and drops the
-/// chunk. The caller's transaction makes it one step, and fences it.
+/// chunk. The caller's transaction makes it one step, and fences it. Returns whether the next chunk
+/// may be trusted to have no email that is taken, as this one had none.
 ///
 /// # Errors
-/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if another transaction
-/// slipped in between: the step must be run again, and will see its rows.
+/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if an email is taken that
+/// was trusted to be new, or another transaction slipped in between: the step must be run again
+/// without trust, and will see the record.
 pub async fn write<R: Importable>(
     connection: &mut PgConnection,
+    actor: &Actor,
     import: &mut Import,
-    seq: i64,
-    rows: Rows<R::Changes>,
-) -> Result<()> {
+    (seq, rows): (i64, Rows<R::Changes>),
+    trust: Trust,
+) -> Result<Trust> {
     plan_afresh(connection).await?;
     drop_chunk(connection, import.id, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
-    let written = match import.plan.on_conflict {
-        OnConflict::Skip | OnConflict::Fail => insert::<R>(connection, import, rows, &mut refused).await,
-        OnConflict::Update => merge::<R>(connection, import, rows, &mut refused).await,
+    let trust = if import.plan.dry_run { Trust::None } else { trust };
+    let step = Step { actor, import, trust, met: 0 };
+    let written = match step.import.plan.on_conflict {
+        OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows, &mut refused).await,
+        OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
     };
-    written.map_err(|error| match error {
+    let met = written.map_err(|error| match error {
         Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
         other => other,
     })?;
@@ -46,84 +61,155 @@ pub async fn write<R: Importable>(
         .bind(json!(import.counts))
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(if met == 0 { Trust::New } else { Trust::None })
 }
 
-/// New emails become records; the others are skipped or refused.
-async fn insert<R: Importable>(
-    connection: &mut PgConnection,
-    import: &mut Import,
-    rows: Vec<Row<R::Changes>>,
-    refused: &mut Vec<Refused>,
-) -> Result<()> {
-    let mut known = Known::read::<R>(connection, import, &rows).await?;
-    let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
-    known.emails.extend(R::taken(connection, import.workspace_id, &keys).await?);
-    let mut records = Vec::with_capacity(rows.len());
-    for row in rows {
-        if let Err(fault) = known.check_id(&row) {
-            refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
-        } else if !known.emails.contains(&row.key) {
-            import.counts.warnings += count(row.warnings);
-            records.extend(known.create::<R>(row));
-        } else if import.plan.on_conflict == OnConflict::Skip {
-            import.counts.skipped += 1;
-        } else {
-            let fault = Fault::new("taken", "another record has this email");
-            refused.push(Refused { line: row.line, field: "email".into(), fault, cells: row.cells });
-        }
-    }
-    import.counts.created += count(records.len());
-    store(connection, import, records).await
+/// One step on its way.
+struct Step<'a> {
+    actor: &'a Actor,
+    import: &'a mut Import,
+    trust: Trust,
+    /// How many rows met a record of their email.
+    met: usize,
 }
 
-/// New emails become records; the others change theirs. Rows of one email are applied in the order
-/// of the file, so a chunk folds its own duplicates.
-async fn merge<R: Importable>(
-    connection: &mut PgConnection,
-    import: &mut Import,
-    rows: Vec<Row<R::Changes>>,
-    refused: &mut Vec<Refused>,
-) -> Result<()> {
-    let mut known = Known::read::<R>(connection, import, &rows).await?;
-    let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
-    let present = R::lock(connection, import.workspace_id, &keys).await?;
-    let mut records: Vec<R> = present.clone();
-    let mut places: HashMap<String, usize> =
-        present.iter().enumerate().map(|(i, record)| (record.email().key(), i)).collect();
-    for mut row in rows {
-        if let Err(fault) = known.check_id(&row) {
-            refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
-            continue;
+impl Step<'_> {
+    /// New emails become records; the others are skipped or refused.
+    async fn insert<R: Importable>(
+        mut self,
+        connection: &mut PgConnection,
+        rows: Vec<Row<R::Changes>>,
+        refused: &mut Vec<Refused>,
+    ) -> Result<usize> {
+        let mut known = Known::read::<R>(connection, self.import, &rows).await?;
+        if self.trust == Trust::None {
+            let taken = emails::taken::<R>(connection, self.import.workspace_id, &keys(&rows)).await?;
+            self.met = taken.len();
+            known.emails.extend(taken);
         }
-        let warnings = count(row.warnings);
-        match places.get(&row.key) {
-            Some(&at) => {
-                if let Err(fault) = merge_custom::<R>(&records[at], &mut row.changes) {
-                    refused.push(Refused { line: row.line, field: "custom_fields".into(), fault, cells: row.cells });
-                    continue;
-                }
-                records[at].apply(row.changes);
-                import.counts.updated += 1;
-            }
-            // A dry run has met it in an earlier chunk.
-            None if known.emails.contains(&row.key) => import.counts.updated += 1,
-            None => {
-                places.insert(row.key.clone(), records.len());
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Err(fault) = known.check_id(&row) {
+                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+            } else if !known.emails.contains(&row.key) {
+                self.import.counts.warnings += count(row.warnings);
                 records.extend(known.create::<R>(row));
-                import.counts.created += 1;
+            } else if self.import.plan.on_conflict == OnConflict::Skip {
+                self.import.counts.skipped += 1;
+            } else {
+                let fault = Fault::new("taken", "another record has this email");
+                refused.push(Refused { line: row.line, field: "email".into(), fault, cells: row.cells });
             }
         }
-        import.counts.warnings += warnings;
+        self.import.counts.created += count(records.len());
+        self.store(connection, records).await?;
+        Ok(self.met)
     }
-    let created = records.split_off(present.len());
-    if !import.plan.dry_run {
-        let changed = records.into_iter().zip(&present).filter(|(record, before)| record != *before);
-        let mut changed: Vec<R> = changed.map(|(record, _)| record).collect();
-        changed.iter_mut().for_each(|record| record.touch(known.now));
-        R::update_all(connection, import.workspace_id, &changed).await?;
+
+    /// New emails become records; the others change theirs. Rows of one email are applied in the
+    /// order of the file, so a chunk folds its own duplicates.
+    async fn merge<R: Importable>(
+        mut self,
+        connection: &mut PgConnection,
+        rows: Vec<Row<R::Changes>>,
+        refused: &mut Vec<Refused>,
+    ) -> Result<usize> {
+        let mut known = Known::read::<R>(connection, self.import, &rows).await?;
+        let present: Vec<R> = match self.trust {
+            Trust::New => Vec::new(),
+            Trust::None => emails::lock(connection, self.import.workspace_id, &keys(&rows)).await?,
+        };
+        self.met = present.len();
+        let mut records: Vec<R> = present.clone();
+        let mut places: HashMap<String, usize> =
+            present.iter().enumerate().map(|(i, record)| (record.key(), i)).collect();
+        for mut row in rows {
+            if let Err(fault) = known.check_id(&row) {
+                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+                continue;
+            }
+            let warnings = count(row.warnings);
+            match places.get(&row.key) {
+                Some(&at) => {
+                    if let Err(fault) = merge_custom::<R>(&records[at], &mut row.changes) {
+                        refused.push(Refused {
+                            line: row.line,
+                            field: "custom_fields".into(),
+                            fault,
+                            cells: row.cells,
+                        });
+                        continue;
+                    }
+                    records[at].apply(row.changes);
+                    self.import.counts.updated += 1;
+                }
+                // A dry run has met it in an earlier chunk.
+                None if known.emails.contains(&row.key) => self.import.counts.updated += 1,
+                None => {
+                    places.insert(row.key.clone(), records.len());
+                    records.extend(known.create::<R>(row));
+                    self.import.counts.created += 1;
+                }
+            }
+            self.import.counts.warnings += warnings;
+        }
+        let created = records.split_off(present.len());
+        self.change(connection, present, records, known.now).await?;
+        self.store(connection, created).await?;
+        Ok(self.met)
     }
-    store(connection, import, created).await
+
+    /// Writes the records that the rows have changed.
+    async fn change<R: Importable>(
+        &mut self,
+        connection: &mut PgConnection,
+        before: Vec<R>,
+        mut after: Vec<R>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        for (record, before) in after.iter_mut().zip(&before) {
+            // A file makes links where there are none, and breaks none.
+            if before.link().is_some() && record.link() != before.link() {
+                *record.link_mut() = before.link();
+                self.import.counts.warnings += 1;
+            }
+        }
+        self.keep_free(connection, &mut after).await?;
+        let changed = before.into_iter().zip(after).filter(|(before, after)| before != after);
+        let mut changed: Vec<(R, R)> = changed.collect();
+        changed.iter_mut().for_each(|(_, after)| after.touch(now));
+        if self.import.plan.dry_run {
+            return Ok(());
+        }
+        records::update_all(connection, self.actor, &changed).await?;
+        let after: Vec<R> = changed.into_iter().map(|(_, after)| after).collect();
+        links::tie::<R::Other>(connection, self.actor, &links::pairs(&after)).await
+    }
+
+    /// Writes new records; a dry run only remembers them, for the conflicts within the file.
+    async fn store<R: Importable>(&mut self, connection: &mut PgConnection, mut records: Vec<R>) -> Result<()> {
+        self.keep_free(connection, &mut records).await?;
+        if self.import.plan.dry_run {
+            return remember(connection, self.import, &records).await;
+        }
+        // Imports that bring the same emails wait for each other; in one order of the emails, they
+        // never wait in a circle.
+        records.sort_by_cached_key(R::key);
+        let import = &self.import;
+        records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
+        links::tie::<R::Other>(connection, self.actor, &links::pairs(&records)).await
+    }
+
+    /// Drops links that cannot be, each with a warning.
+    async fn keep_free<R: Importable>(&mut self, connection: &mut PgConnection, records: &mut [R]) -> Result<()> {
+        let dropped = links::keep_free(connection, self.import.workspace_id, records).await?;
+        self.import.counts.warnings += count(dropped);
+        Ok(())
+    }
+}
+
+fn keys<C>(rows: &[Row<C>]) -> Vec<String> {
+    rows.iter().map(|row| row.key.clone()).collect()
 }
 
 /// What is taken when a chunk is written: by records, by earlier rows of the chunk, and in a dry run
@@ -143,7 +229,7 @@ impl Known {
         let mut known = Self { now: db::now(), emails: HashSet::new(), ids: HashMap::new() };
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
         if !ids.is_empty() {
-            known.ids.extend(R::holders(connection, import.workspace_id, &ids).await?);
+            known.ids.extend(emails::holders::<R>(connection, import.workspace_id, &ids).await?);
         }
         if import.plan.dry_run {
             let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
@@ -174,16 +260,9 @@ impl Known {
     }
 }
 
-/// Writes new records; a dry run only remembers them, for the conflicts within the file.
-async fn store<R: Importable>(connection: &mut PgConnection, import: &Import, mut records: Vec<R>) -> Result<()> {
-    if !import.plan.dry_run {
-        // Imports that bring the same emails wait for each other; in one order of the emails, they
-        // never wait in a circle.
-        records.sort_by_cached_key(|record| record.email().key());
-        return R::insert_all(connection, import.workspace_id, &records).await;
-    }
-    let (keys, ids): (Vec<String>, Vec<Uuid>) =
-        records.iter().map(|record| (record.email().key(), record.id())).unzip();
+/// What a dry run would have written.
+async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
+    let (keys, ids): (Vec<String>, Vec<Uuid>) = records.iter().map(|record| (record.key(), record.id())).unzip();
     sqlx::query(
         "INSERT INTO import_seen (import_id, email_key, record_id) SELECT $1, * FROM unnest($2::text[], $3::uuid[])",
     )
@@ -251,7 +330,7 @@ async fn drop_chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) ->
     if dropped.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
 }
 
-async fn keep_refused(connection: &mut PgConnection, job_id: Uuid, refused: &[Refused]) -> Result<()> {
+pub(super) async fn keep_refused(connection: &mut PgConnection, job_id: Uuid, refused: &[Refused]) -> Result<()> {
     if refused.is_empty() {
         return Ok(());
     }

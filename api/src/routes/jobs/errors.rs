@@ -26,7 +26,7 @@ const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
 pub(super) async fn errors(
     State(state): State<AppState>,
     caller: Caller,
-    Path([id]): Path,
+    Path(id): Path,
     _: NoQuery,
     headers: HeaderMap,
 ) -> Result {

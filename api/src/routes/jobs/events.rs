@@ -22,7 +22,7 @@ use crate::respond::Result;
 const POLL: Duration = Duration::from_millis(300);
 
 /// `progress` with the job at once and after each change, `end` when it has ended.
-pub(super) async fn events(State(state): State<AppState>, caller: Caller, Path([id]): Path, _: NoQuery) -> Result {
+pub(super) async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
     let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
     // A process that stops ends the stream without `end`: the client comes again, elsewhere.
     let stopping = state.stopping.clone().cancelled_owned();

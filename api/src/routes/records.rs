@@ -1,0 +1,147 @@
+//! What can be done with every kind of record.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+use shared::history;
+use shared::records::{self, Answer, Record};
+
+use crate::auth::Caller;
+use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
+use crate::respond::{Problem, Reply, Result};
+use crate::write::Write;
+use crate::{AppState, CRM, lists};
+
+pub(super) async fn list<R: Record>(
+    State(state): State<AppState>,
+    caller: Caller,
+    Under(parent): Under,
+    uri: Uri,
+    query: Query,
+) -> Result {
+    let parent = R::PARENT.zip(parent);
+    if let Some((parent, id)) = parent {
+        records::check_parent(&mut *state.connection().await?, caller.workspace_id, parent, id).await?;
+    }
+    lists::answer::<R>(&state.pool, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
+}
+
+pub(super) async fn export<R: Record>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+    lists::export::<R>(&state.pool, caller.workspace_id, query).await
+}
+
+pub(super) async fn create<R: Record>(
+    Under(parent): Under,
+    uri: Uri,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
+    let collection = format!("{CRM}{}", uri.path().trim_end_matches('/'));
+    let alone = records::is_alone::<R>(&object);
+    write
+        .run_as(alone, &bytes, move |connection, actor| {
+            let (collection, object) = (collection.clone(), object.clone());
+            Box::pin(async move {
+                let record: R = records::create(connection, actor, parent, object).await?;
+                Reply::created(format!("{collection}/{}", record.id()), &record)
+            })
+        })
+        .await
+}
+
+pub(super) async fn read<R: Record>(
+    State(state): State<AppState>,
+    caller: Caller,
+    At(place): At,
+    _: NoQuery,
+) -> Result {
+    let record: R = records::get(&mut *state.connection().await?, caller.workspace_id, place).await?;
+    Ok(Reply::record(&record)?.into_response())
+}
+
+pub(super) async fn update<R: Record>(
+    At(place): At,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
+    let condition = write.condition.clone();
+    let alone = records::is_alone::<R>(&object);
+    write
+        .run_as(alone, &bytes, move |connection, actor| {
+            let (object, condition) = (object.clone(), condition.clone());
+            Box::pin(async move {
+                let record: R = records::update(connection, actor, place, &object, &condition).await?;
+                Reply::record(&record)
+            })
+        })
+        .await
+}
+
+pub(super) async fn delete<R: Record>(At(place): At, write: Write, _: NoQuery) -> Result {
+    let condition = write.condition.clone();
+    write
+        .run(&[], move |connection, actor| {
+            let condition = condition.clone();
+            Box::pin(async move {
+                records::delete::<R>(connection, actor, place, &condition).await?;
+                Ok(Reply::no_content())
+            })
+        })
+        .await
+}
+
+pub(super) async fn batch<R: Record>(write: Write, _: NoQuery, Items { items, bytes }: Items) -> Result {
+    write
+        .run(&bytes, move |connection, actor| {
+            let items = items.clone();
+            Box::pin(async move {
+                let answers = records::batch::<R>(connection, actor, items).await?;
+                let results: Vec<Value> = answers.into_iter().map(result).collect::<shared::Result<_>>()?;
+                Reply::json(&json!({ "results": results }))
+            })
+        })
+        .await
+}
+
+/// What became of an item, with the status and the body it would have been answered with alone.
+fn result<R: Record>(answer: Answer<R>) -> shared::Result<Value> {
+    Ok(match answer {
+        Answer::Created(record) => json!({ "status": 201, "record": record }),
+        Answer::Updated(record) => json!({ "status": 200, "record": record }),
+        Answer::Refused(error) => {
+            let problem = Problem::from(error);
+            json!({ "status": problem.status().as_u16(), "error": problem.body() })
+        }
+    })
+}
+
+pub(super) async fn history<R: Record>(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path,
+    uri: Uri,
+    query: Query,
+) -> Result {
+    let page = lists::Page::parse(&query)?;
+    let mut connection = state.connection().await?;
+    let limit = i64::from(page.limit) + 1;
+    let mut changes = history::list::<R>(&mut connection, caller.workspace_id, id, page.before, limit).await?;
+    let more = changes.len() > page.limit as usize;
+    changes.truncate(page.limit as usize);
+    let next = changes.last().filter(|_| more).map(|change| change.id);
+    let mut response = Json(changes).into_response();
+    page.link(&uri, next, &mut response)?;
+    Ok(response)
+}
+
+pub(super) async fn restore<R: Record>(Path(id): Path, write: Write, _: NoQuery) -> Result {
+    write
+        .run(&[], move |connection, actor| {
+            Box::pin(async move { Reply::record(&records::restore::<R>(connection, actor, id).await?) })
+        })
+        .await
+}

@@ -1,0 +1,72 @@
+//! Callers say which state of a record they have seen.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Api, id};
+
+#[tokio::test]
+async fn a_change_is_refused_when_the_record_is_not_what_was_seen() {
+    let api = Api::start().await;
+    let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let path = format!("/dev/crm/leads/{}", id(&lead));
+    let tag = async || {
+        let answer = api.get(&path).send().await.unwrap();
+        answer.headers()["etag"].to_str().unwrap().to_owned()
+    };
+    let put = async |if_match: &str, name: &str| {
+        let request = api.request(Method::PUT, &path).header("if-match", if_match).json(&json!({ "name": name }));
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned()))
+    };
+    let seen = tag().await;
+    assert_eq!(tag().await, seen, "the tag of an unchanged record stays");
+    let (status, changed) = put(&seen, "Ada L.").await;
+    assert_eq!((status, changed.as_deref()), (200, Some(tag().await.as_str())));
+    assert_eq!(put(&seen, "Too late").await.0, 412);
+    assert_eq!(put("\"other\", *", "Any").await.0, 200);
+    let now = tag().await;
+    assert_eq!(put(&format!("\"other\", {now}"), "One of them").await.0, 200);
+    assert_eq!(put(&format!("W/{}", tag().await), "Weak").await.0, 412);
+
+    let delete = async |if_match: &str| {
+        api.request(Method::DELETE, &path).header("if-match", if_match).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(delete(&seen).await, 412);
+    assert_eq!(delete(&tag().await).await, 204);
+}
+
+#[tokio::test]
+async fn of_many_who_have_seen_the_same_state_one_changes_it() {
+    let api = Api::start().await;
+    let customer = api.create("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let path = format!("/dev/crm/customers/{}", id(&customer));
+    let seen = api.get(&path).send().await.unwrap().headers()["etag"].clone();
+    let rivals = (0..8).map(|n| {
+        let body = json!({ "notes": format!("{n}") });
+        let request = api.request(Method::PUT, &path).header("if-match", seen.clone()).json(&body);
+        async move { request.send().await.unwrap().status().as_u16() }
+    });
+    let mut statuses = futures_util::future::join_all(rivals).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
+}
+
+#[tokio::test]
+async fn changes_of_different_fields_at_once_are_all_kept() {
+    let api = Api::start().await;
+    let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let path = format!("/dev/crm/leads/{}", id(&lead));
+    let fields = json!({ "phone": "1", "company": "c", "notes": "n", "score": 7, "status": "won", "source": "direct" });
+    let changes = fields.as_object().unwrap().iter().map(|(field, value)| {
+        let request = api.request(Method::PUT, &path).json(&json!({ field: value }));
+        async move { assert_eq!(request.send().await.unwrap().status(), 200) }
+    });
+    futures_util::future::join_all(changes).await;
+    let after = api.read(&path).await;
+    for (field, value) in fields.as_object().unwrap() {
+        assert_eq!(&after[field], value, "{field}");
+    }
+    let history = api.read(&format!("{path}/history")).await;
+    assert_eq!(history.as_array().unwrap().len(), 6);
+}

@@ -1,0 +1,277 @@
+//! Taking an import back: what it made is removed, what it changed gets its former values, and
+//! records that somebody else has touched since are left as they are, and listed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::Importable;
+use super::rows::Refused;
+use crate::error::Result;
+use crate::fields::Fault;
+use crate::history::{self, Action, Actor, Entry};
+use crate::jobs::{self, Job, JobStatus, NewJob, Payload};
+use crate::records::{self, as_object};
+use crate::{Error, db, links};
+
+/// How many records one step looks at.
+const PAGE: i64 = 2_000;
+/// The columns of what is listed as left.
+pub(super) const LEFT_HEADERS: [&str; 2] = ["id", "email"];
+
+/// The job that takes an import back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UndoImport {
+    /// The job of the import.
+    pub job_id: Uuid,
+    /// The import's kind of job.
+    pub kind: String,
+}
+
+impl Payload for UndoImport {
+    const KIND: &'static str = "undo_import";
+    const QUEUE: &'static str = "imports";
+}
+
+/// Enqueues the undoing of an import that has ended. Asking again returns the job that does it.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] for a job that is no import, or has not ended.
+pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) -> Result<Job> {
+    let job = jobs::get(connection, actor.workspace_id, job_id).await?;
+    if !job.kind.starts_with("import_") || !job.status.is_finished() {
+        return Err(Error::Conflict("only an import that has ended can be undone".into()));
+    }
+    let payload = UndoImport { job_id, kind: job.kind };
+    let mut undo =
+        NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
+    if let Some(request_id) = &actor.request_id {
+        undo = undo.request_id(request_id);
+    }
+    jobs::enqueue(connection, undo).await
+}
+
+/// How far an undo is, and what it did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Undone {
+    /// Records that the import had made.
+    pub removed: i64,
+    /// Records that it had changed.
+    pub restored: i64,
+    /// Records that somebody else has touched since; they are in the job's errors.
+    pub left: i64,
+    /// Where the walk over the records goes on; it comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_record: Option<Uuid>,
+    /// Where the walk over the history goes on, backwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_entry: Option<Uuid>,
+    /// Nothing is left to be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
+}
+
+/// Does one step of an undo, as the job `actor.id`. The caller's transaction fences it.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn undo_step<R: Importable>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    import_job: Uuid,
+    undone: &mut Undone,
+) -> Result<()> {
+    let step = Step { actor, import_job };
+    if undone.before_entry.is_none() {
+        let after = undone.after_record.unwrap_or(Uuid::nil());
+        match step.page::<R>(connection, after).await? {
+            Some(last) => {
+                step.remove::<R>(connection, (after, last), undone).await?;
+                undone.after_record = Some(last);
+            }
+            None => undone.before_entry = Some(Uuid::max()),
+        }
+        return Ok(());
+    }
+    step.revert::<R>(connection, undone).await
+}
+
+/// Ends an undo: what only its steps needed is no part of the result.
+pub fn finish(undone: Undone) -> Undone {
+    Undone { after_record: None, before_entry: None, done: false, ..undone }
+}
+
+struct Step<'a> {
+    actor: &'a Actor,
+    import_job: Uuid,
+}
+
+#[derive(FromRow)]
+struct Gone {
+    id: Uuid,
+    row: Value,
+}
+
+#[derive(FromRow)]
+struct Former {
+    id: Uuid,
+    record_id: Uuid,
+    former: Value,
+}
+
+impl Step<'_> {
+    /// The last id of the next page of records. The import's are found by walking over all: an index
+    /// of them would cost every import a tenth of its speed.
+    async fn page<R: Importable>(&self, connection: &mut PgConnection, after: Uuid) -> Result<Option<Uuid>> {
+        let sql = format!(
+            "SELECT id FROM (SELECT id FROM {} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
+             ORDER BY id DESC LIMIT 1",
+            R::TABLE
+        );
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(self.actor.workspace_id)
+            .bind(after)
+            .bind(PAGE)
+            .fetch_optional(connection)
+            .await?)
+    }
+
+    /// Removes the records that the import has made and nobody has touched since.
+    async fn remove<R: Importable>(
+        &self,
+        connection: &mut PgConnection,
+        (after, last): (Uuid, Uuid),
+        undone: &mut Undone,
+    ) -> Result<()> {
+        let (table, columns) = (R::TABLE, R::statements().columns);
+        let sql = format!(
+            "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 AND id <= $3 AND import_job_id = $4
+             ORDER BY id FOR UPDATE"
+        );
+        let made: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(self.actor.workspace_id)
+            .bind(after)
+            .bind(last)
+            .bind(self.import_job)
+            .fetch_all(&mut *connection)
+            .await?;
+        let ids: Vec<Uuid> = made.iter().map(R::id).collect();
+        let touched = self.touched::<R>(connection, &ids, Uuid::nil()).await?;
+        let (left, removed): (Vec<R>, Vec<R>) = made.into_iter().partition(|record| touched.contains(&record.id()));
+        for record in &removed {
+            links::cut::<R::Other>(connection, self.actor, record.link()).await?;
+        }
+        let ids: Vec<Uuid> = removed.iter().map(R::id).collect();
+        let sql = format!(
+            "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
+        );
+        let gone: Vec<Gone> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(self.actor.workspace_id)
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
+        undone.removed += i64::try_from(gone.len()).unwrap_or(i64::MAX);
+        let entry = |Gone { id, row }| Entry { former: Some(row), ..Entry::new(R::TYPE, id, Action::Deleted) };
+        history::keep(connection, self.actor, gone.into_iter().map(entry).collect()).await?;
+        self.list_left(connection, undone, &left).await
+    }
+
+    /// Gives records that the import has changed the values of before, the last change first.
+    async fn revert<R: Importable>(&self, connection: &mut PgConnection, undone: &mut Undone) -> Result<()> {
+        let entries: Vec<Former> = sqlx::query_as(
+            "SELECT id, record_id, former FROM history
+             WHERE actor_type = 'job' AND actor_id = $1 AND id < $2 AND workspace_id = $3 AND record_type = $4
+                 AND action = 'updated'
+             ORDER BY id DESC LIMIT $5",
+        )
+        .bind(self.import_job)
+        .bind(undone.before_entry)
+        .bind(self.actor.workspace_id)
+        .bind(R::TYPE)
+        .bind(PAGE)
+        .fetch_all(&mut *connection)
+        .await?;
+        let Some(last) = entries.last() else {
+            undone.done = true;
+            return Ok(());
+        };
+        undone.before_entry = Some(last.id);
+        let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
+        let present: Vec<R> = records::lock(connection, self.actor.workspace_id, &ids).await?;
+        let touched = self.touched::<R>(connection, &ids, last.id).await?;
+        let (left, mine): (Vec<R>, Vec<R>) = present.into_iter().partition(|record| touched.contains(&record.id()));
+        let mut changed = Vec::with_capacity(mine.len());
+        for before in mine {
+            let mut fields = as_object(&before)?;
+            for entry in entries.iter().filter(|entry| entry.record_id == before.id()) {
+                if let Value::Object(former) = &entry.former {
+                    fields.extend(former.clone());
+                }
+            }
+            let mut after: R = serde_json::from_value(Value::Object(fields))?;
+            // Links are made and cut on both sides; an undo leaves them.
+            *after.link_mut() = before.link();
+            after.touch(db::now());
+            changed.push((before, after));
+        }
+        records::update_all(connection, self.actor, &changed).await?;
+        undone.restored += i64::try_from(changed.len()).unwrap_or(i64::MAX);
+        self.list_left(connection, undone, &left).await
+    }
+
+    /// Which of the records somebody else has changed since, or hung something on.
+    async fn touched<R: Importable>(
+        &self,
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+        since: Uuid,
+    ) -> Result<Vec<Uuid>> {
+        let mut sql = String::from(
+            "SELECT record_id FROM history
+             WHERE workspace_id = $1 AND record_id = ANY ($2) AND id > $3 AND actor_id <> ALL ($4)",
+        );
+        // What hangs on a record keeps it from being removed, not from being changed back.
+        let children = if since.is_nil() { R::CHILDREN } else { &[] };
+        for (table, column) in children {
+            sql += &format!(" UNION SELECT {column} FROM {table} WHERE workspace_id = $1 AND {column} = ANY ($2)");
+        }
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(self.actor.workspace_id)
+            .bind(ids)
+            .bind(since)
+            .bind([self.import_job, self.actor.id])
+            .fetch_all(connection)
+            .await?)
+    }
+
+    async fn list_left<R: Importable>(
+        &self,
+        connection: &mut PgConnection,
+        undone: &mut Undone,
+        left: &[R],
+    ) -> Result<()> {
+        let mut listed = Vec::with_capacity(left.len());
+        for record in left {
+            undone.left += 1;
+            listed.push(Refused {
+                line: undone.left.unsigned_abs(),
+                field: "id".into(),
+                fault: Fault::new("changed", "was changed since, or something hangs on it"),
+                cells: vec![record.id().to_string(), record.key()],
+            });
+        }
+        super::write::keep_refused(connection, self.actor.id, &listed).await
+    }
+}
+
+/// Whether a job is one whose `done` work can be read from its result.
+pub fn standing(job: &Job) -> Undone {
+    match (&job.result, job.status) {
+        (Some(result), JobStatus::Running | JobStatus::Queued) => {
+            serde_json::from_value(result.clone()).unwrap_or_default()
+        }
+        _ => Undone::default(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Interactions: what was said and done with a lead or a customer, and what comes next.
+
+use uuid::Uuid;
+
+use crate::fields::{Notes, Summary, Time};
+use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::records::{Parent, Record, RecordType};
+use crate::{record, words};
+
+words! {
+    /// What was done with a lead.
+    LeadInteractionType {
+        /// Somebody called.
+        Call = "call",
+        /// Somebody wrote.
+        Email = "email",
+        /// People met.
+        Meeting = "meeting",
+        /// Something to remember.
+        Note = "note",
+    }
+}
+
+words! {
+    /// What was done with a customer.
+    CustomerInteractionType {
+        /// Somebody wrote.
+        Email = "email",
+        /// Somebody called.
+        Call = "call",
+        /// People met.
+        Meeting = "meeting",
+        /// They needed help.
+        Support = "support",
+        /// They bought.
+        Purchase = "purchase",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+record! {
+    /// An interaction with a lead, as callers see it.
+    LeadInteraction, LeadInteractionChanges in "lead_interactions" {
+        /// The lead.
+        parent lead_id: Uuid,
+        /// What was done.
+        required kind as "type": LeadInteractionType,
+        /// What is worth keeping of it.
+        optional notes: Option<Notes>,
+        /// What is to be done next.
+        optional next_action: Option<Summary>,
+        /// By when.
+        optional next_action_date: Option<Time>,
+    }
+}
+
+record! {
+    /// An interaction with a customer, as callers see it.
+    CustomerInteraction, CustomerInteractionChanges in "customer_interactions" {
+        /// The customer.
+        parent customer_id: Uuid,
+        /// What was done.
+        required kind as "type": CustomerInteractionType,
+        /// What it was about.
+        required subject: Summary,
+        /// What is worth keeping of it.
+        optional description: Option<Notes>,
+        /// When it took place.
+        required date: Time,
+        /// How it ended.
+        optional outcome: Option<Summary>,
+        /// What is to be done next.
+        optional next_action: Option<Summary>,
+        /// By when.
+        optional next_action_date: Option<Time>,
+    }
+}
+
+const BY_CREATION: Order = Order { name: "created_at", expression: "created_at", kind: OrderKind::Time };
+
+impl Record for LeadInteraction {
+    const TYPE: RecordType = RecordType::LeadInteraction;
+    const PARENT: Option<Parent> = Some(Parent { column: "lead_id", table: "leads" });
+    const LIST: Spec = Spec {
+        table: "lead_interactions",
+        filters: &[
+            Filter { name: "type", kind: FilterKind::Word(LeadInteractionType::WORDS) },
+            Filter { name: "next_action_date", kind: FilterKind::Time },
+            Filter { name: "created_at", kind: FilterKind::Time },
+            Filter { name: "updated_at", kind: FilterKind::Time },
+        ],
+        orders: &[BY_CREATION],
+        searchable: false,
+        branches: None,
+    };
+}
+
+impl Record for CustomerInteraction {
+    const TYPE: RecordType = RecordType::CustomerInteraction;
+    const PARENT: Option<Parent> = Some(Parent { column: "customer_id", table: "customers" });
+    const LIST: Spec = Spec {
+        table: "customer_interactions",
+        filters: &[
+            Filter { name: "type", kind: FilterKind::Word(CustomerInteractionType::WORDS) },
+            Filter { name: "date", kind: FilterKind::Time },
+            Filter { name: "next_action_date", kind: FilterKind::Time },
+            Filter { name: "created_at", kind: FilterKind::Time },
+            Filter { name: "updated_at", kind: FilterKind::Time },
+        ],
+        orders: &[BY_CREATION, Order { name: "date", expression: "date", kind: OrderKind::Time }],
+        searchable: false,
+        branches: None,
+    };
+}

@@ -1,0 +1,69 @@
+//! Orders: what customers bought.
+
+use uuid::Uuid;
+
+use crate::fields::{Address, Notes, Quantity, Time};
+use crate::lists::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
+use crate::records::{Record, RecordType};
+use crate::{db, record, words};
+
+words! {
+    /// How far an order is.
+    OrderStatus {
+        /// It came in.
+        Pending = "pending",
+        /// Somebody works on it.
+        Processing = "processing",
+        /// It is on its way.
+        Shipped = "shipped",
+        /// It is there.
+        Delivered = "delivered",
+        /// It was called off.
+        Cancelled = "cancelled",
+    }
+}
+
+record! {
+    /// An order as callers see it.
+    Order, OrderChanges in "orders" {
+        /// Who ordered.
+        required customer_id: Uuid,
+        /// What: a product in another system of the caller's.
+        required product_id: Uuid,
+        /// How many of it.
+        required quantity: Quantity,
+        /// How far it is.
+        defaulted status: OrderStatus = OrderStatus::Pending,
+        /// When it was ordered; now, if nothing is said.
+        defaulted order_date: Time = db::now(),
+        /// Where it goes.
+        optional shipping_address: Option<Address>,
+        /// Where the invoice goes.
+        optional billing_address: Option<Address>,
+        /// Free text.
+        optional notes: Option<Notes>,
+    }
+}
+
+impl Record for Order {
+    const TYPE: RecordType = RecordType::Order;
+    const REFERENCES: &'static [(&'static str, &'static str)] = &[("customer_id", "customers")];
+    const LIST: Spec = Spec {
+        table: "orders",
+        filters: &[
+            Filter { name: "status", kind: FilterKind::Word(OrderStatus::WORDS) },
+            Filter { name: "customer_id", kind: FilterKind::Id },
+            Filter { name: "product_id", kind: FilterKind::Id },
+            Filter { name: "quantity", kind: FilterKind::Number },
+            Filter { name: "order_date", kind: FilterKind::Time },
+            Filter { name: "created_at", kind: FilterKind::Time },
+            Filter { name: "updated_at", kind: FilterKind::Time },
+        ],
+        orders: &[
+            ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
+            ListOrder { name: "order_date", expression: "order_date", kind: OrderKind::Time },
+        ],
+        searchable: false,
+        branches: Some(("status", OrderStatus::WORDS)),
+    };
+}

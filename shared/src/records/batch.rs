@@ -1,0 +1,212 @@
+//! Many creates and updates in one request: all that can be written are, in one transaction.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use super::{Record, as_object, bulk, draft};
+use crate::db;
+use crate::error::{Error, Result};
+use crate::history::Actor;
+use crate::object::Object;
+
+/// The most items of a batch.
+pub const MAX_BATCH: usize = 1_000;
+
+/// What became of an item.
+#[derive(Debug)]
+pub enum Answer<R> {
+    /// It was made.
+    Created(R),
+    /// It was changed, or is as it was.
+    Updated(R),
+    /// It was refused, and nothing of it was written.
+    Refused(Error),
+}
+
+/// Writes a batch: an item with an `id` updates that record, one without makes a new one. They are
+/// taken in their order and answered in it. Needs a transaction.
+///
+/// An email that an item gives up is free for others only after the batch.
+///
+/// # Errors
+/// [`Error::Repeat`] if another transaction slipped in between: the batch must be run again.
+pub async fn batch<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    items: Vec<Object>,
+) -> Result<Vec<Answer<R>>> {
+    let drafts: Vec<Result<Draft<R>>> = items.into_iter().map(Draft::read).collect();
+    let mut table = Table::read(connection, actor.workspace_id, &drafts).await?;
+    let mut answers: Vec<Answer<R>> = drafts
+        .into_iter()
+        .map(|draft| draft.and_then(|draft| table.take(draft)).unwrap_or_else(Answer::Refused))
+        .collect();
+    table.refer(connection, actor.workspace_id, &mut answers).await?;
+    table.write(connection, actor, &answers).await.map_err(|error| match error {
+        Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
+        Error::NotFound => Error::Repeat("a record that was referred to is gone".into()),
+        other => other,
+    })?;
+    Ok(answers)
+}
+
+/// An item that was read.
+enum Draft<R> {
+    New(Box<R>),
+    Change(Uuid, Object),
+}
+
+impl<R: Record> Draft<R> {
+    fn read(mut item: Object) -> Result<Self> {
+        match item.id()? {
+            Some(id) => Ok(Self::Change(id, item)),
+            None => Ok(Self::New(Box::new(draft(None, item)?))),
+        }
+    }
+}
+
+/// The records that the items change, and who has which unique key.
+struct Table<R> {
+    before: HashMap<Uuid, R>,
+    after: HashMap<Uuid, R>,
+    owners: Vec<HashMap<String, Uuid>>,
+}
+
+impl<R: Record> Table<R> {
+    async fn read(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[Result<Draft<R>>]) -> Result<Self> {
+        let (mut ids, mut keys) = (Vec::new(), vec![Vec::new(); R::UNIQUE.len()]);
+        for draft in drafts.iter().flatten() {
+            match draft {
+                Draft::New(record) => {
+                    keys.iter_mut().zip(record.keys()).for_each(|(keys, key)| keys.extend(key));
+                }
+                Draft::Change(id, body) => {
+                    ids.push(*id);
+                    // Read once more when its record is known; here only for the keys it asks for.
+                    let wanted = body.text("email").map(|email| email.trim().to_ascii_lowercase());
+                    keys.first_mut().into_iter().for_each(|keys| keys.extend(wanted.clone()));
+                    keys.get_mut(1).into_iter().for_each(|keys| keys.extend(body.text("lead_id").map(str::to_owned)));
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let present: Vec<R> = bulk::lock(connection, workspace_id, &ids).await?;
+        let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
+        let mut owners = Vec::new();
+        for ((expression, cast), keys) in R::UNIQUE.iter().zip(keys) {
+            let keys: Vec<String> =
+                keys.into_iter().filter(|key| *cast == "text" || Uuid::try_parse(key).is_ok()).collect();
+            let sql = format!(
+                "SELECT ({expression})::text, id FROM {} WHERE workspace_id = $1 AND {expression} = ANY ($2::text[]::{cast}[])",
+                R::TABLE
+            );
+            let taken: Vec<(String, Uuid)> =
+                sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(keys).fetch_all(&mut *connection).await?;
+            owners.push(taken.into_iter().collect());
+        }
+        Ok(Self { after: before.clone(), before, owners })
+    }
+
+    fn take(&mut self, draft: Draft<R>) -> Result<Answer<R>> {
+        match draft {
+            Draft::New(record) => {
+                self.claim(&record)?;
+                Ok(Answer::Created(*record))
+            }
+            Draft::Change(id, body) => {
+                let present = self.after.get(&id).ok_or(Error::NotFound)?.clone();
+                let mut record = present.clone();
+                record.apply(R::read(body, Some(&present))?);
+                if record != present {
+                    self.claim(&record)?;
+                    record.touch(db::now());
+                    self.after.insert(id, record.clone());
+                }
+                Ok(Answer::Updated(record))
+            }
+        }
+    }
+
+    fn claim(&mut self, record: &R) -> Result<()> {
+        let keys: Vec<Option<String>> = record.keys();
+        let taken = |owners: &HashMap<String, Uuid>, key: &String| owners.get(key).is_some_and(|id| *id != record.id());
+        if self.owners.iter().zip(&keys).any(|(owners, key)| key.as_ref().is_some_and(|key| taken(owners, key))) {
+            return Err(Error::Conflict(R::TABLE.into()));
+        }
+        for (owners, key) in self.owners.iter_mut().zip(keys) {
+            owners.extend(key.map(|key| (key, record.id())));
+        }
+        Ok(())
+    }
+
+    /// Refuses the items that refer to records which do not exist; those that do are kept from
+    /// being deleted meanwhile.
+    async fn refer(
+        &mut self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        answers: &mut [Answer<R>],
+    ) -> Result<()> {
+        for (column, table) in R::REFERENCES {
+            let mut wanted = Vec::new();
+            for answer in answers.iter() {
+                if let Answer::Created(record) | Answer::Updated(record) = answer {
+                    wanted.extend(reference(record, column)?);
+                }
+            }
+            let sql =
+                format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE");
+            let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(workspace_id)
+                .bind(wanted)
+                .fetch_all(&mut *connection)
+                .await?;
+            for answer in answers.iter_mut() {
+                if let Answer::Created(record) | Answer::Updated(record) = answer
+                    && reference(record, column)?.is_some_and(|id| !found.contains(&id))
+                {
+                    if let Some(before) = self.before.get(&record.id()) {
+                        self.after.insert(record.id(), before.clone());
+                    }
+                    *answer = Answer::Refused(Error::NotFound);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, connection: &mut PgConnection, actor: &Actor, answers: &[Answer<R>]) -> Result<()> {
+        let created = answers.iter().filter_map(|answer| match answer {
+            Answer::Created(record) => Some(record.clone()),
+            _ => None,
+        });
+        let mut created: Vec<R> = created.collect();
+        // In one order, so that two batches never wait in a circle.
+        created.sort_by_cached_key(|record| (record.keys(), record.id()));
+        let mut changed: Vec<(R, R)> = self
+            .before
+            .iter()
+            .filter_map(|(id, before)| {
+                self.after.get(id).filter(|after| *after != before).map(|after| (before.clone(), after.clone()))
+            })
+            .collect();
+        changed.sort_by_key(|(before, _)| before.id());
+        bulk::insert_all(connection, actor.workspace_id, None, &created).await?;
+        bulk::update_all(connection, actor, &changed).await?;
+        for record in &created {
+            record.after_write(connection, actor, None).await?;
+        }
+        for (before, after) in &changed {
+            after.after_write(connection, actor, Some(before)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn reference<R: Record>(record: &R, column: &str) -> Result<Option<Uuid>> {
+    Ok(as_object(record)?.get(column).and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok()))
+}

@@ -1,0 +1,73 @@
+//! Many records at once.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Record, as_object, difference, words_of};
+use crate::copy::{Cells, CopyRows};
+use crate::error::Result;
+use crate::history::{self, Action, Actor, Entry};
+
+/// The records with these ids, locked until the transaction ends, in the order of their ids.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn lock<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<R>> {
+    Ok(sqlx::query_as(R::statements().lock).bind(workspace_id).bind(ids).fetch_all(connection).await?)
+}
+
+/// Writes new records, which the job of an import may have made.
+///
+/// # Errors
+/// [`Error::Conflict`](crate::Error::Conflict) if an id or an email is taken;
+/// [`Error::NotFound`](crate::Error::NotFound) if a record they refer to does not exist.
+pub async fn insert_all<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    import_job_id: Option<Uuid>,
+    records: &[R],
+) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let mut copy = CopyRows::begin(connection, R::statements().copy).await?;
+    for record in records {
+        copy.value(workspace_id);
+        record.cells(&mut copy);
+        if R::PERSON {
+            copy.text(&words_of(record, workspace_id));
+            copy.optional(import_job_id);
+        }
+        copy.end().await?;
+    }
+    copy.finish().await
+}
+
+/// Writes changed records, given as they were and as they are now, and their history.
+///
+/// # Errors
+/// [`Error::Conflict`](crate::Error::Conflict) if an email is taken.
+pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor, changed: &[(R, R)]) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(changed.len());
+    let mut entries = Vec::with_capacity(changed.len());
+    for (before, after) in changed {
+        let mut row = as_object(after)?;
+        if R::PERSON {
+            row.insert("words".into(), words_of(after, actor.workspace_id).into());
+        }
+        rows.push(Value::Object(row));
+        let (former, latter) = difference(before, after)?;
+        let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
+        entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
+    }
+    sqlx::query(R::statements().update_all)
+        .bind(actor.workspace_id)
+        .bind(Value::Array(rows))
+        .execute(&mut *connection)
+        .await?;
+    history::keep(connection, actor, entries).await
+}

@@ -1,0 +1,153 @@
+//! The declaration of a kind of record, from which its types and their plumbing are made.
+
+/// Declares a kind of record field by field, in the order of its JSON, its CSV and its table.
+///
+/// Each field says how callers may write it:
+///
+/// - `required`: it must be there when the record is made, and cannot be emptied;
+/// - `optional`: it may be absent, and emptied by `null`; its type is an `Option`;
+/// - `defaulted`: it has the value behind `=` unless a caller gives it one;
+/// - `fixed`: only the program sets it; its type is an `Option`;
+/// - `parent`: the record through which alone this one is reached.
+///
+/// It makes the record, what a caller or a file says about one (`Changes`), and their
+/// [`Fields`](crate::records::Fields).
+#[macro_export]
+macro_rules! record {
+    (
+        $(#[$meta:meta])*
+        $record:ident, $changes:ident in $table:literal {
+            $($(#[$field_meta:meta])* $mode:ident $field:ident $(as $raw:literal)?: $outer:ident $(<$inner:ident>)? $(= $default:expr)?,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
+        pub struct $record {
+            /// Made by the program in the order of time, or taken over by an import.
+            pub id: uuid::Uuid,
+            $($(#[$field_meta])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
+            /// When it was made.
+            pub created_at: $crate::fields::Time,
+            /// When it last changed.
+            pub updated_at: $crate::fields::Time,
+        }
+
+        #[doc = concat!("What a caller or a file says about a [`", stringify!($record), "`], field by field.")]
+        #[derive(Debug, Clone, Default)]
+        pub struct $changes {
+            $(#[doc = concat!("See [`", stringify!($record), "::", stringify!($field), "`].")]
+            pub $field: $crate::record!(@change $mode $outer $($inner)?),)+
+        }
+
+        impl $crate::records::Fields for $record {
+            type Changes = $changes;
+
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [&'static str] =
+                &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
+
+            fn statements() -> &'static $crate::records::Statements {
+                static STATEMENTS: std::sync::LazyLock<$crate::records::Statements> =
+                    std::sync::LazyLock::new($crate::records::Statements::new::<$record>);
+                &STATEMENTS
+            }
+
+            fn id(&self) -> uuid::Uuid {
+                self.id
+            }
+
+            fn created_at(&self) -> $crate::fields::Time {
+                self.created_at
+            }
+
+            fn touch(&mut self, updated_at: $crate::fields::Time) {
+                self.updated_at = updated_at;
+            }
+
+            fn read(mut body: $crate::object::Object, present: Option<&Self>) -> $crate::error::Result<$changes> {
+                let written = present.map(serde_json::to_value).transpose()?;
+                let changes = $changes {
+                    $($field: $crate::record!(@read $mode body, $crate::record!(@name $field $($raw)?), present, written),)+
+                };
+                for name in ["id", "created_at", "updated_at"] {
+                    body.read_only(name, written.as_ref().and_then(|written| written.get(name)));
+                }
+                body.finish()?;
+                Ok(changes)
+            }
+
+            #[allow(unused_mut, reason = "a record may have no required field")]
+            fn new(id: uuid::Uuid, created_at: $crate::fields::Time, mut changes: $changes) -> Option<Self> {
+                let mut record = Self {
+                    id,
+                    $($field: $crate::record!(@new $mode changes.$field $(, $default)?),)+
+                    created_at,
+                    updated_at: created_at,
+                };
+                record.apply(changes);
+                Some(record)
+            }
+
+            fn apply(&mut self, changes: $changes) {
+                $($crate::record!(@apply $mode self.$field, changes.$field $(, $default)?);)+
+            }
+
+            fn set(changes: &mut $changes, field: &str, text: &str) -> Result<(), $crate::fields::Fault> {
+                match field {
+                    $($crate::record!(@name $field $($raw)?) => {
+                        changes.$field = $crate::record!(@set $mode $crate::fields::Field::from_text(text)?);
+                    })+
+                    _ => return Err($crate::fields::Fault::new("unknown", "is not a field")),
+                }
+                Ok(())
+            }
+
+            fn bind<'q>(&'q self, query: $crate::records::Statement<'q>) -> $crate::records::Statement<'q> {
+                query.bind(self.id)$(.bind(&self.$field))+.bind(self.created_at).bind(self.updated_at)
+            }
+
+            fn cells(&self, cells: &mut impl $crate::copy::Cells) {
+                use $crate::copy::Cell;
+                self.id.write(cells);
+                $(self.$field.write(cells);)+
+                self.created_at.write(cells);
+                self.updated_at.write(cells);
+            }
+        }
+    };
+
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $raw:literal) => { $raw };
+
+    (@change required $type:ident) => { Option<$type> };
+    (@change parent $type:ident) => { Option<$type> };
+    (@change defaulted $type:ident) => { $crate::patch::Patch<$type> };
+    (@change $mode:ident Option $type:ident) => { $crate::patch::Patch<$type> };
+
+    (@read required $body:ident, $name:expr, $present:ident, $written:ident) => {
+        if $present.is_some() { $body.present($name) } else { $body.required($name) }
+    };
+    (@read parent $body:ident, $name:expr, $present:ident, $written:ident) => {{
+        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+        None
+    }};
+    (@read fixed $body:ident, $name:expr, $present:ident, $written:ident) => {{
+        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+        $crate::patch::Patch::Keep
+    }};
+    (@read $mode:ident $body:ident, $name:expr, $present:ident, $written:ident) => { $body.take($name) };
+
+    (@new required $change:expr) => { $change.take()? };
+    (@new parent $change:expr) => { $change.take()? };
+    (@new defaulted $change:expr, $default:expr) => { $default };
+    (@new $mode:ident $change:expr) => { None };
+
+    (@apply required $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
+    (@apply parent $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
+    (@apply defaulted $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
+    (@apply $mode:ident $to:expr, $change:expr) => { $change.apply(&mut $to) };
+
+    (@set required $value:expr) => { Some($value) };
+    (@set parent $value:expr) => { Some($value) };
+    (@set $mode:ident $value:expr) => { $crate::patch::Patch::Set($value) };
+}

@@ -1,0 +1,51 @@
+//! Bringing deleted records back.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Record, as_object};
+use crate::error::{Error, Result};
+use crate::history::{self, Action, Actor, Deletion, Entry};
+
+/// For how many days a deleted record can be restored.
+pub const RESTORABLE_DAYS: i32 = 30;
+
+/// Brings back a deleted record with what its deletion took along. Needs a transaction.
+///
+/// What it referred to and can no longer have, such as a link to a record that is gone, it comes
+/// back without.
+///
+/// # Errors
+/// [`Error::NotFound`] if no such record was deleted in the last [`RESTORABLE_DAYS`] days;
+/// [`Error::Conflict`] if it exists, or if its email is taken since.
+pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<R> {
+    let last: Option<(Uuid, Value)> = sqlx::query_as(
+        "SELECT id, former FROM history
+         WHERE workspace_id = $1 AND record_id = $2 AND record_type = $3 AND action = 'deleted' AND cause_id IS NULL
+             AND created_at > now() - make_interval(days => $4)
+         ORDER BY id DESC LIMIT 1",
+    )
+    .bind(actor.workspace_id)
+    .bind(id)
+    .bind(R::TYPE)
+    .bind(RESTORABLE_DAYS)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((entry, Value::Object(mut row))) = last else {
+        // A record that is there cannot come back; one that never was is not found.
+        let exists: Option<i32> = sqlx::query_scalar(R::statements().exists)
+            .bind(actor.workspace_id)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+        return Err(exists.map_or(Error::NotFound, |_| Error::Conflict(R::TABLE.to_owned())));
+    };
+    let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
+    record.before_restore(connection, actor).await?;
+    row.extend(as_object(&record)?);
+    sqlx::query(R::statements().insert_rows).bind(Value::Array(vec![row.into()])).execute(&mut *connection).await?;
+    record.after_restore(connection, actor, &Deletion { id: entry }).await?;
+    history::keep(connection, actor, vec![Entry::new(R::TYPE, id, Action::Restored)]).await?;
+    Ok(record)
+}

@@ -1,0 +1,13 @@
+//! Brings an uploaded file of customers in.
+
+use shared::customers::Customer;
+use shared::imports::ImportCustomers;
+
+use crate::import::walk;
+use crate::task::{Done, Running, Stop, Task};
+
+impl Task for ImportCustomers {
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        walk::<Customer>(job, self.import_id).await
+    }
+}
