@@ -16,6 +16,7 @@ mod import;
 mod lead_step;
 mod load;
 mod queue;
+mod records;
 mod stage;
 
 /// Each benchmark but `queue` runs on a private PostgreSQL server, and prints its samples and
@@ -35,6 +36,8 @@ enum Bench {
     Export(export::Arguments),
     /// Reading one lead, beside a bare handler for the same row.
     Http(http::Arguments),
+    /// Creating, updating and listing leads, beside the same statements in pgbench.
+    Records(records::Arguments),
     /// Enqueueing from many clients at once, beside the same without the doorbell.
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
@@ -56,6 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Import(arguments) => return import::run(arguments).await,
         Bench::Export(arguments) => return export::run(arguments).await,
         Bench::Http(arguments) => return http::run(arguments).await,
+        Bench::Records(arguments) => return records::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
@@ -66,7 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// Builds this program and those that it measures as they are released, and has that one do the same.
 async fn run_optimized() -> Result<ExitCode> {
-    workspace::build(&["--release", "--bins", "--package", "dev", "--package", "api", "--package", "worker"]).await?;
+    workspace::build(&["--release", "--bins", "--workspace"]).await?;
     let mut optimized = Command::new(workspace::program("dev", Some("release"))?);
     let status = optimized.args(std::env::args_os().skip(1)).status().await.context("cannot run it")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());

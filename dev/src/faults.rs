@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 mod database;
 mod files;
+mod idempotency;
 mod import;
 mod sigstop;
 mod stage;
@@ -29,6 +30,8 @@ enum Fault {
     Import(import::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
+    /// Kills crm-api at random moments while rivals send requests with idempotency keys.
+    Idempotency(idempotency::Arguments),
     /// Stops workers past their leases while files are imported, and wakes them up again.
     Sigstop(sigstop::Arguments),
     /// A worker that also knows jobs that misbehave, with the settings of the environment.
@@ -41,6 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let broken = match arguments.fault {
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
+        Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
         Fault::Worker => return work().await,
     };

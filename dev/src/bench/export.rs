@@ -91,7 +91,8 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Imports the leads.
-async fn fill(stage: &Stage, api: &Api, rows: usize) -> Result<()> {
+/// Imports so many leads.
+pub async fn fill(stage: &Stage, api: &Api, rows: usize) -> Result<()> {
     let file = stage.dir.join("leads.csv");
     import::write(&file, rows, false)?;
     let worker = stage.worker()?;

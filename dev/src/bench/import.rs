@@ -162,7 +162,7 @@ pub async fn upload(api: &Api, file: &Path) -> Result<Uuid> {
 async fn copy(stage: &Stage, rows: usize) -> Result<f64> {
     let file = stage.dir.join("copied.tsv").display().to_string();
     succeed(&mut stage.psql(&format!("\\copy leads TO '{file}'"))).await?;
-    stage.prepare("TRUNCATE leads; CREATE TABLE copied (LIKE leads INCLUDING ALL)").await?;
+    stage.prepare("TRUNCATE leads CASCADE; CREATE TABLE copied (LIKE leads INCLUDING ALL)").await?;
     let began = Instant::now();
     succeed(&mut stage.psql(&format!("\\copy copied FROM '{file}'"))).await?;
     let seconds = began.elapsed().as_secs_f64();

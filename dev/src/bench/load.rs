@@ -1,5 +1,6 @@
 //! Many requests for one URL, made by `wrk`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -30,25 +31,64 @@ pub async fn find_wrk() -> Result<()> {
     Ok(())
 }
 
+/// What is asked again and again.
+#[derive(Debug)]
+pub struct Request {
+    pub method: &'static str,
+    /// With one of the ids behind it, if there are any.
+    pub url: String,
+    /// With a number that is never the same for `%s`.
+    pub body: String,
+    /// The ids, as Lua writes strings.
+    pub ids: Vec<String>,
+}
+
 /// Asks for a URL again and again over some connections, for whole seconds.
 pub async fn wrk(url: &str, key: &str, connections: usize, time: Duration) -> Result<Load> {
+    drive(&[url], key, connections, time).await
+}
+
+/// Sends a kind of request again and again over some connections, for whole seconds.
+pub async fn wrk_requests(
+    dir: &Path,
+    key: &str,
+    connections: usize,
+    time: Duration,
+    Request { method, url, body, ids }: &Request,
+) -> Result<Load> {
+    let script = dir.join("requests.lua");
+    let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let lua = format!(
+        r#"
+local ids = {{{ids}}}
+local body = [[{body}]]
+local count = 0
+local thread = 0
+function setup(t) thread = thread + 1; t:set("number", thread) end
+function init() math.randomseed(os.time() + number); base = os.time() % 1000000 * 1000 + number end
+function request()
+  count = count + 1
+  local path = "/{path}"
+  if #ids > 0 then path = path .. ids[math.random(#ids)] end
+  local json = nil
+  if body ~= "" then json = string.gsub(body, "%%s", string.format("%d%09d", base, count)) end
+  return wrk.format("{method}", path, {{["Content-Type"] = "application/json", ["Authorization"] = wrk.headers["Authorization"]}}, json)
+end
+"#,
+        ids = ids.join(",")
+    );
+    std::fs::write(&script, lua)?;
+    drive(&["-s", &script.display().to_string(), url], key, connections, time).await
+}
+
+async fn drive(last: &[&str], key: &str, connections: usize, time: Duration) -> Result<Load> {
     let threads = connections.min(2).to_string();
     let (connections, time) = (connections.to_string(), format!("{}s", time.as_secs().max(1)));
     let key = format!("Authorization: Bearer {key}");
-    let report = succeed(Command::new("wrk").args([
-        "--latency",
-        "-t",
-        &threads,
-        "-c",
-        &connections,
-        "-d",
-        &time,
-        "-H",
-        &key,
-        url,
-    ]))
-    .await?;
-    ensure!(!report.contains("Non-2xx"), "{url} was not always answered well: {report}");
+    let mut command = Command::new("wrk");
+    command.args(["--latency", "-t", &threads, "-c", &connections, "-d", &time, "-H", &key]).args(last);
+    let report = succeed(&mut command).await?;
+    ensure!(!report.contains("Non-2xx"), "{last:?} was not always answered well: {report}");
     read(&report).with_context(|| format!("wrk reported something else: {report}"))
 }
 

@@ -67,11 +67,22 @@ impl Stage {
 
     /// PostgreSQL's client on this database.
     pub fn psql(&self, statement: &str) -> Command {
-        let beside = self.server.program("psql");
-        let mut command = Command::new(if beside.is_file() { beside } else { "psql".into() });
+        let mut command = self.program("psql");
         command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statement]);
+        command
+    }
+
+    /// A client program of PostgreSQL.
+    pub fn program(&self, name: &str) -> Command {
+        let beside = self.server.program(name);
+        let mut command = Command::new(if beside.is_file() { beside } else { name.into() });
         command.kill_on_drop(true);
         command
+    }
+
+    /// The database.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Runs statements, and has the server write what it holds, so that none pays for another.

@@ -38,6 +38,8 @@ pub struct Stage {
     database_url: String,
     pub pool: PgPool,
     api: Supervised,
+    api_program: PathBuf,
+    api_address: String,
     api_url: String,
     key: String,
     worker_program: PathBuf,
@@ -45,12 +47,18 @@ pub struct Stage {
     started: usize,
 }
 
+fn start_api(program: &Path, dir: &Path, database_url: &str, address: &str) -> Result<Supervised> {
+    start(program, &dir.join("api.log"), |command| {
+        command.env("DATABASE_URL", database_url).env("CRM_API__LISTEN", address);
+    })
+}
+
 impl Stage {
     /// Builds the programs and starts them all.
     pub async fn start(workers: usize, release: bool) -> Result<Self> {
         let profile = release.then_some("release");
         workspace::build(match profile {
-            Some(_) => &["--package", "api", "--package", "worker", "--bins", "--release"],
+            Some(_) => &["--workspace", "--bins", "--release"],
             None => &["--workspace", "--bins"],
         })
         .await?;
@@ -67,9 +75,7 @@ impl Stage {
         let key = ask(&api_program, &create_key, &database_url).await?;
 
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let api = start(&api_program, &dir.join("api.log"), |command| {
-            command.env("DATABASE_URL", &database_url).env("CRM_API__LISTEN", &address);
-        })?;
+        let api = start_api(&api_program, &dir, &database_url, &address)?;
         let api_url = format!("http://{address}");
         Client::new(&api_url, "").wait_until_ready().await;
         let mut stage = Self {
@@ -79,6 +85,8 @@ impl Stage {
             cluster: Some(cluster),
             database_url,
             api,
+            api_program,
+            api_address: address,
             api_url,
             key,
             worker_program,
@@ -102,6 +110,25 @@ impl Stage {
             command.env("CRM_LOG__LEVEL", "info,worker=debug");
         })?;
         Ok(Worker { process, log })
+    }
+
+    /// Where the API is.
+    pub fn api_url(&self) -> &str {
+        &self.api_url
+    }
+
+    /// The key of the workspace.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Kills crm-api as `kill -9` does, and starts it again.
+    pub async fn kill_api(&mut self) -> Result<()> {
+        self.api.signal("KILL");
+        self.api.ended().await?;
+        self.api = start_api(&self.api_program, &self.dir, &self.database_url, &self.api_address)?;
+        Client::new(&self.api_url, "").wait_until_ready().await;
+        Ok(())
     }
 
     /// Kills a worker as `kill -9` does, and starts another in its place; returns what the killed

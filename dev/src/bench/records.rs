@@ -1,0 +1,183 @@
+//! `cargo dev bench records`
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::json;
+use shared::leads::Lead;
+use shared::lists::List;
+use shared::records::{Fields, Record};
+use tokio::process::Command;
+use uuid::Uuid;
+
+use super::export::fill;
+use super::figures::{Bound, Figures, median};
+use super::load::{Request, find_wrk, wrk_requests};
+use super::stage::{Api, Stage, succeed};
+
+/// How many records are read and changed again and again.
+const CHOSEN: i64 = 2_000;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many leads there are before.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    rows: usize,
+    /// Connections that ask at once.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    connections: usize,
+    /// How often each is measured, by turns.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How long each time.
+    #[arg(long, value_name = "S", default_value_t = 4)]
+    seconds: u64,
+}
+
+/// What is measured, over HTTP and as the same statements in pgbench.
+struct Operation {
+    name: &'static str,
+    request: Request,
+    script: String,
+    at_least: f64,
+}
+
+/// Creates, updates and lists leads through the API, and by the same statements in pgbench.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    find_wrk().await?;
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { rows, connections, rounds, seconds } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "rows": rows, "connections": connections,
+        "rounds": rounds, "round_s": seconds });
+    let mut figures = Figures::new("records", settings);
+    let api = stage.api().await?;
+    fill(stage, &api, rows).await?;
+    let choose = format!(
+        "CREATE TABLE chosen AS SELECT row_number() OVER () AS number, id FROM (SELECT id FROM leads ORDER BY id LIMIT {CHOSEN}) AS first;
+         ALTER TABLE chosen ADD PRIMARY KEY (number)"
+    );
+    stage.prepare(&choose).await?;
+    let chosen: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM chosen").fetch_all(&stage.pool).await?;
+    let time = Duration::from_secs(seconds);
+    for operation in operations(&api, &chosen)? {
+        let script = stage.dir.join("script.sql");
+        std::fs::write(&script, &operation.script)?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            let load = wrk_requests(&stage.dir, &api.key, connections, time, &operation.request).await?;
+            let per_second = pgbench(stage, &script, connections, time).await?;
+            figures.sample(
+                json!({ "of": operation.name, "round": round, "load": load.to_json(), "pgbench_per_s": per_second }),
+            );
+            ours.push(load.per_second);
+            theirs.push(per_second);
+        }
+        let speeds = (median(&ours), median(&theirs));
+        figures.ratio(operation.name, speeds, "requests/s", "the same in pgbench", Bound::AtLeast(operation.at_least));
+    }
+    api.program.stop().await?;
+    Ok(figures.table())
+}
+
+fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
+    let statements = Lead::statements();
+    let workspace = format!("'{}'", api.workspace);
+    // Ids in the order of time, as the program makes them.
+    let id = "(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7abc8'
+        || lpad(to_hex((random() * 1e9)::bigint), 15, '0'))::uuid";
+    let record = |id: &str, email: &str, notes: &str| {
+        [
+            id,
+            "'Ada Example'",
+            email,
+            "'+49 30 1234567'",
+            "'Alder Labs'",
+            "'website'",
+            "'new'",
+            "75",
+            notes,
+            "NULL",
+            "NULL",
+            "NULL",
+            "NULL",
+            "'{}'",
+            "now()",
+            "now()",
+            "'benchada benchexample benchalder benchlabs'",
+        ]
+        .map(str::to_owned)
+    };
+    let chosen_id = "(SELECT id FROM chosen WHERE number = :number)";
+    let create = [workspace.clone()].into_iter().chain(record(id, "'b' || :n || '@example.com'", "'n'"));
+    let history = [":version", id, "'key'", id, "'request'", "'{\"notes\": \"n\"}'", "'{\"notes\": \"m\"}'", "now()"];
+    let update = [workspace.as_str()].into_iter().chain(history).map(str::to_owned);
+    let update = update.chain(record("(:id)::uuid", ":email", "'n' || :n"));
+    let list = List::parse(&Lead::LIST, api.workspace, &[("status".into(), "qualified".into())])?;
+    let list = list.page(api.workspace, statements.columns, 51).sql().as_str().to_owned();
+    let random = "\\set n random(1, 9000000000000000)\n";
+    let ids: Vec<String> = chosen.iter().map(|id| format!("\"{id}\"")).collect();
+    let body = r#"{"name":"Ada Example","email":"a%s@example.com","phone":"+49 30 1234567","company":"Alder Labs","source":"website","score":75,"notes":"n"}"#;
+    Ok([
+        Operation {
+            name: "create",
+            request: Request { method: "POST", url: format!("{}/leads", api.url), body: body.into(), ids: Vec::new() },
+            script: format!("{random}{};\n", filled(statements.insert, create)),
+            at_least: 0.55,
+        },
+        Operation {
+            name: "update",
+            request: Request {
+                method: "PUT",
+                url: format!("{}/leads/", api.url),
+                body: r#"{"notes":"changed %s"}"#.into(),
+                ids: ids.clone(),
+            },
+            script: format!(
+                "{random}\\set number random(1, {CHOSEN})\n{} \\gset\n{};\n",
+                filled(statements.get_versioned, [workspace.clone(), chosen_id.into()]),
+                filled(statements.update, update),
+            ),
+            at_least: 0.5,
+        },
+        Operation {
+            name: "list of 50 by status",
+            request: Request {
+                method: "GET",
+                url: format!("{}/leads?status=qualified&limit=50", api.url),
+                body: String::new(),
+                ids: Vec::new(),
+            },
+            script: format!("{};\n", filled(&list, [workspace, "'qualified'".into(), "51".into(), "51".into()])),
+            at_least: 0.25,
+        },
+    ])
+}
+
+/// A statement with its parameters put in.
+fn filled(statement: &str, parameters: impl IntoIterator<Item = String>) -> String {
+    let parameters: Vec<String> = parameters.into_iter().collect();
+    let mut filled = statement.replace('\n', " ");
+    // From the last to the first, so that $1 is not found in $10.
+    for (place, parameter) in parameters.iter().enumerate().rev() {
+        filled = filled.replace(&format!("${}", place + 1), parameter);
+    }
+    filled
+}
+
+async fn pgbench(stage: &Stage, script: &Path, clients: usize, time: Duration) -> Result<f64> {
+    let clients = clients.to_string();
+    let seconds = time.as_secs().max(1).to_string();
+    let script = script.display().to_string();
+    let mut command: Command = stage.program("pgbench");
+    command.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f", &script, stage.url()]);
+    let report = succeed(&mut command).await?;
+    ensure!(report.contains("number of failed transactions: 0 "), "pgbench failed: {report}");
+    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;
+    Ok(tps.split_whitespace().next().unwrap_or_default().parse()?)
+}

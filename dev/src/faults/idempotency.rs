@@ -1,0 +1,128 @@
+//! `cargo dev faults idempotency`
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use futures_util::future::try_join_all;
+use rand::RngExt;
+use reqwest::Client;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::stage::Stage;
+
+/// A request that is not answered well after this long is given up: a promise is broken.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many requests there are, each sent by two rivals.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    requests: usize,
+    /// How often crm-api is killed meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    kills: usize,
+    /// How many pairs of rivals are under way at once.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    clients: usize,
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Sends requests with idempotency keys while crm-api is killed; returns the promises that were broken.
+pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let Arguments { requests, kills, clients, debug } = arguments;
+    let mut stage = Stage::start(0, !debug).await?;
+    let rivals = Rivals {
+        client: Client::new(),
+        url: format!("{}/dev/crm/leads", stage.api_url()),
+        key: stage.key().to_owned(),
+        next: AtomicUsize::new(0),
+        requests,
+        replays: AtomicUsize::new(0),
+        retries: AtomicUsize::new(0),
+    };
+    let began = Instant::now();
+    let racing = try_join_all((0..clients).map(|_| rivals.race()));
+    let killing = async {
+        for kill in 1..=kills {
+            // The kills are spread over the requests.
+            while rivals.next.load(Relaxed) < requests * kill / (kills + 1) {
+                sleep(Duration::from_millis(5)).await;
+            }
+            sleep(Duration::from_millis(rand::rng().random_range(0..50))).await;
+            stage.kill_api().await?;
+            println!("kill {kill} of {kills}, {} of {requests} requests", rivals.next.load(Relaxed));
+        }
+        anyhow::Ok(())
+    };
+    let (differing, ()) = tokio::try_join!(racing, killing)?;
+    let differing: Vec<String> = differing.into_iter().flatten().collect();
+    let (replays, retries) = (rivals.replays.load(Relaxed), rivals.retries.load(Relaxed));
+    println!("{requests} requests twice in {:.0?}; {replays} replays, sent again {retries} times", began.elapsed());
+
+    let mut broken = differing;
+    let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&stage.pool).await?;
+    if leads != requests as i64 {
+        broken.push(format!("{requests} requests made {leads} leads"));
+    }
+    stage.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
+
+struct Rivals {
+    client: Client,
+    url: String,
+    key: String,
+    next: AtomicUsize,
+    requests: usize,
+    replays: AtomicUsize,
+    retries: AtomicUsize,
+}
+
+/// What a rival was told: the lead's place, its tag and the body.
+type Told = (Option<String>, Option<String>, String);
+
+impl Rivals {
+    /// Sends one request after the other, each twice at once; returns those whose answers differ.
+    async fn race(&self) -> Result<Vec<String>> {
+        let mut differing = Vec::new();
+        loop {
+            let request = self.next.fetch_add(1, Relaxed);
+            if request >= self.requests {
+                return Ok(differing);
+            }
+            let (one, other) = tokio::try_join!(self.insist(request), self.insist(request))?;
+            if one != other {
+                differing.push(format!("request {request} was answered {one:?} and {other:?}"));
+            }
+        }
+    }
+
+    /// Sends a request again and again until it is answered well.
+    async fn insist(&self, request: usize) -> Result<Told> {
+        let body = json!({ "name": "Rival", "email": format!("rival{request}@example.com") });
+        let began = Instant::now();
+        loop {
+            let sent = self.client.post(&self.url).bearer_auth(&self.key).json(&body);
+            let sent = sent.header("Idempotency-Key", format!("request-{request}")).send().await;
+            if let Ok(answer) = sent
+                && answer.status() == 201
+            {
+                let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+                let (location, tag, replay) = (header("location"), header("etag"), header("idempotent-replayed"));
+                // The body may break off with the process that sends it.
+                if let Ok(body) = answer.text().await {
+                    self.replays.fetch_add(usize::from(replay.is_some()), Relaxed);
+                    return Ok((location, tag, body));
+                }
+            }
+            ensure!(began.elapsed() < PATIENCE, "request {request} is not answered");
+            self.retries.fetch_add(1, Relaxed);
+            sleep(Duration::from_millis(rand::rng().random_range(5..50))).await;
+        }
+    }
+}
