@@ -1,7 +1,5 @@
 //! The words of a record by which `q=` finds it.
 
-use std::fmt::Write;
-
 use uuid::Uuid;
 
 /// The words of the given texts as a `tsvector` in its text form.
@@ -11,8 +9,12 @@ use uuid::Uuid;
 pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) -> String {
     let scope = scope(workspace_id);
     let mut vector = String::new();
-    for word in texts.into_iter().flat_map(split) {
-        let _ = write!(vector, "{scope}{word} ");
+    for text in texts {
+        for word in split(text) {
+            vector.push_str(&scope);
+            vector.extend(lower(word));
+            vector.push(' ');
+        }
     }
     vector
 }
@@ -21,16 +23,18 @@ pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) 
 /// word. `None` when the text has no word at all.
 pub fn query(workspace_id: Uuid, text: &str) -> Option<String> {
     let scope = scope(workspace_id);
-    let terms: Vec<String> = split(text).map(|word| format!("{scope}{word}:*")).collect();
+    let terms: Vec<String> = split(text).map(|word| format!("{scope}{}:*", lower(word).collect::<String>())).collect();
     (!terms.is_empty()).then(|| terms.join(" & "))
 }
 
-fn split(text: &str) -> impl Iterator<Item = String> + '_ {
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+fn lower(word: &str) -> impl Iterator<Item = char> {
     // A tsvector takes words of up to 2,046 bytes; nobody searches by the tail of a longer one.
     const MAX: usize = 255;
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(|word| word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).take(MAX).collect())
+    word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).take(MAX)
 }
 
 /// The last digits of an id are its most random ones.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use csv::StringRecord;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -29,7 +30,7 @@ pub struct Row<C> {
     /// Values that were kept as text because the field does not know them.
     pub warnings: u64,
     /// The cells as they stand in the file.
-    pub cells: Vec<String>,
+    pub cells: StringRecord,
 }
 
 /// What a record has from elsewhere, and a new one is given otherwise.
@@ -134,21 +135,20 @@ impl<'p, R: Importable> RowReader<'p, R> {
     }
 
     fn read(&self, line: u64, record: &csv::ByteRecord) -> Result<Row<R::Changes>, Refused> {
-        let cells: Vec<String> = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
-        match self.cells(record, &cells) {
-            Ok(mut row) => {
-                row.line = line;
-                row.cells = cells;
-                Ok(row)
-            }
-            Err((field, fault)) => Err(Refused { line, field, fault, cells }),
+        // As it is it is kept with its row: a list of strings would cost an allocation for each cell.
+        let Ok(cells) = StringRecord::from_byte_record(record.clone()) else {
+            let at = record.iter().position(|cell| std::str::from_utf8(cell).is_err()).unwrap_or_default();
+            let fault = Fault::new("encoding", "has bytes that are none of the file's encoding");
+            let cells = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+            return Err(Refused { line, field: self.header(at), fault, cells });
+        };
+        match self.cells(&cells) {
+            Ok(row) => Ok(Row { line, cells, ..row }),
+            Err((field, fault)) => Err(Refused { line, field, fault, cells: as_strings(&cells) }),
         }
     }
 
-    fn cells(&self, record: &csv::ByteRecord, cells: &[String]) -> Result<Row<R::Changes>, (String, Fault)> {
-        if let Some(at) = record.iter().position(|cell| std::str::from_utf8(cell).is_err()) {
-            return Err((self.header(at), Fault::new("encoding", "has bytes that are none of the file's encoding")));
-        }
+    fn cells(&self, cells: &StringRecord) -> Result<Row<R::Changes>, (String, Fault)> {
         if cells.iter().skip(self.plan.headers.len()).any(|cell| !cell.trim().is_empty()) {
             let (has, columns) = (cells.len(), self.plan.headers.len());
             return Err((
@@ -162,7 +162,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
             given: Given::default(),
             key: String::new(),
             warnings: 0,
-            cells: Vec::new(),
+            cells: StringRecord::new(),
         };
         let mut custom = Map::new();
         let mut name = ["", ""];
@@ -223,6 +223,11 @@ impl<'p, R: Importable> RowReader<'p, R> {
     fn header(&self, at: usize) -> String {
         self.plan.headers.get(at).map_or_else(|| "file".to_owned(), Clone::clone)
     }
+}
+
+/// The cells of a row, to be kept with what is wrong with it.
+pub(super) fn as_strings(cells: &StringRecord) -> Vec<String> {
+    cells.iter().map(str::to_owned).collect()
 }
 
 /// What became of a cell.

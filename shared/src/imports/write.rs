@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::rows::{Refused, Row, Rows};
+use super::rows::{Refused, Row, Rows, as_strings};
 use super::{Import, Importable, OnConflict, emails};
 use crate::error::{Error, Result};
 use crate::fields::{CustomFields, Fault};
@@ -90,7 +90,7 @@ impl Step<'_> {
         let mut records = Vec::with_capacity(rows.len());
         for row in rows {
             if let Err(fault) = known.check_id(&row) {
-                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
             } else if !known.emails.contains(&row.key) {
                 self.import.counts.warnings += count(row.warnings);
                 records.extend(known.create::<R>(row));
@@ -98,7 +98,7 @@ impl Step<'_> {
                 self.import.counts.skipped += 1;
             } else {
                 let fault = Fault::new("taken", "another record has this email");
-                refused.push(Refused { line: row.line, field: "email".into(), fault, cells: row.cells });
+                refused.push(Refused { line: row.line, field: "email".into(), fault, cells: as_strings(&row.cells) });
             }
         }
         self.import.counts.created += count(records.len());
@@ -125,7 +125,7 @@ impl Step<'_> {
             present.iter().enumerate().map(|(i, record)| (record.key(), i)).collect();
         for mut row in rows {
             if let Err(fault) = known.check_id(&row) {
-                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: row.cells });
+                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
                 continue;
             }
             let warnings = count(row.warnings);
@@ -136,7 +136,7 @@ impl Step<'_> {
                             line: row.line,
                             field: "custom_fields".into(),
                             fault,
-                            cells: row.cells,
+                            cells: as_strings(&row.cells),
                         });
                         continue;
                     }
@@ -252,7 +252,9 @@ impl Known {
     fn create<R: Importable>(&mut self, row: Row<R::Changes>) -> Option<R> {
         let id = row.given.id.unwrap_or_else(Uuid::now_v7);
         let created_at = row.given.created_at.unwrap_or(self.now);
-        self.ids.insert(id, row.key.clone());
+        if row.given.id.is_some() {
+            self.ids.insert(id, row.key.clone());
+        }
         self.emails.insert(row.key);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
