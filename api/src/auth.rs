@@ -11,8 +11,8 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use shared::db::Pool;
 use shared::workspaces::{self, Key, Opened};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::observe::RequestId;
@@ -83,7 +83,7 @@ struct Seen {
 
 impl Keys {
     /// What a key opens, from memory or from the database.
-    async fn open(&self, pool: &PgPool, key: &Key) -> shared::Result<Option<Opened>> {
+    async fn open(&self, pool: &Pool, key: &Key) -> shared::Result<Option<Opened>> {
         let hash = key.hash();
         // Taken before the read: what the read says was true at that time.
         let now = Instant::now();
@@ -114,7 +114,7 @@ impl Keys {
     }
 
     /// Writes when keys were last used, in one statement for all of them.
-    pub async fn flush(&self, pool: &PgPool) {
+    pub async fn flush(&self, pool: &Pool) {
         let used: Vec<_> = std::mem::take(&mut *lock(&self.0.used)).into_iter().collect();
         if used.is_empty() {
             return;

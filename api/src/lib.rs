@@ -19,17 +19,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use shared::config::Settings;
-use shared::db;
+use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What handlers share. Cloning it gives another handle on the same things.
 #[derive(Clone, Debug)]
 pub struct AppState {
     /// Connections to the database.
-    pub pool: PgPool,
+    pub pool: Pool,
+    /// The turns of streamed lists and exports.
+    pub streams: Arc<Semaphore>,
     /// The settings of the process.
     pub settings: Arc<Settings>,
     /// Wakes workers after a commit.
@@ -48,7 +49,10 @@ impl AppState {
     /// [`shared::Error::Internal`] for a database URL that is none.
     pub fn new(settings: Settings) -> shared::Result<Self> {
         let pool = db::pool(&settings.database, "crm-api")?;
+        // A quarter of the connections streams, so that there is always one for those who want little.
+        let streams = (settings.database.max_connections as usize / 4).max(1);
         Ok(Self {
+            streams: Arc::new(Semaphore::new(streams)),
             doorbell: Doorbell::new(pool.clone()),
             pool,
             settings: Arc::new(settings),
@@ -63,16 +67,8 @@ impl AppState {
     ///
     /// # Errors
     /// [`shared::Error::Unavailable`] when the database is away.
-    pub async fn connection(&self) -> shared::Result<PoolConnection<Postgres>> {
-        Ok(self.pool.acquire().await?)
-    }
-
-    /// A transaction; without a commit nothing of it happened.
-    ///
-    /// # Errors
-    /// [`shared::Error::Unavailable`] when the database is away.
-    pub async fn begin(&self) -> shared::Result<Transaction<'static, Postgres>> {
-        Ok(self.pool.begin().await?)
+    pub async fn connection(&self) -> shared::Result<PoolConnection> {
+        self.pool.acquire().await
     }
 }
 

@@ -1,5 +1,7 @@
 //! How every list is answered: a page with its `Link`, or all of it, streamed.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
@@ -9,18 +11,19 @@ use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use shared::db::Pool;
 use shared::error::FieldError;
 use shared::exports::CsvRows;
 use shared::lists::{self, List, MAX_LIMIT, Placed, Spec};
 use shared::records::{Parent, Record};
 use sqlx::FromRow;
-use sqlx::postgres::{PgPool, PgRow};
-use tokio::sync::mpsc;
+use sqlx::postgres::PgRow;
+use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::CRM;
 use crate::extract::Query;
 use crate::respond::{Problem, Result};
+use crate::{AppState, CRM};
 
 /// How many records are read at once for an answer without a limit.
 const PAGE: u32 = 1000;
@@ -28,7 +31,7 @@ const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Answers a list of records as its query string asks.
 pub async fn answer<T>(
-    pool: &PgPool,
+    state: &AppState,
     workspace_id: Uuid,
     (spec, columns): (&'static Spec, &'static str),
     parent: Option<(Parent, Uuid)>,
@@ -43,12 +46,10 @@ where
         list.within(parent.column, id);
     }
     let total = match list.count {
-        true => {
-            Some(lists::count(&mut *pool.acquire().await.map_err(shared::Error::from)?, &list, workspace_id).await?)
-        }
+        true => Some(lists::count(&mut *state.connection().await?, &list, workspace_id).await?),
         false => None,
     };
-    let source = Source { pool: pool.clone(), workspace_id, columns };
+    let source = Source::new(state, workspace_id, columns);
     let mut response = match list.limit {
         Some(limit) => page::<T>(&source, &list, limit, uri, &parameters).await?,
         None => {
@@ -68,7 +69,7 @@ pub fn of<R: Record>() -> (&'static Spec, &'static str) {
 }
 
 /// Answers with all records that the query string's filters leave, as a CSV file.
-pub async fn export<R: Record>(pool: &PgPool, workspace_id: Uuid, Query(parameters): Query) -> Result {
+pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
     let (spec, columns) = of::<R>();
     let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
     let errors: Vec<FieldError> =
@@ -77,19 +78,35 @@ pub async fn export<R: Record>(pool: &PgPool, workspace_id: Uuid, Query(paramete
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let body = all::<R>(Source { pool: pool.clone(), workspace_id, columns }, list, Csv { begun: false }).await?;
+    let body = all::<R>(Source::new(state, workspace_id, columns), list, Csv { begun: false }).await?;
     let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
         .into_response())
 }
 
+#[derive(Clone)]
 struct Source {
-    pool: PgPool,
+    pool: Pool,
+    turns: Arc<Semaphore>,
     workspace_id: Uuid,
     columns: &'static str,
 }
 
 impl Source {
+    fn new(state: &AppState, workspace_id: Uuid, columns: &'static str) -> Self {
+        Self { pool: state.pool.clone(), turns: state.streams.clone(), workspace_id, columns }
+    }
+
+    /// A page of a stream, when it is its turn: streams take a few connections and leave the others
+    /// to those who want little.
+    async fn stream<T>(&self, list: &List) -> shared::Result<Vec<Placed<T>>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let _turn = self.turns.acquire().await.map_err(shared::Error::internal)?;
+        self.fetch(list, PAGE).await
+    }
+
     /// Each page takes a connection and gives it back: slow readers hold none.
     async fn fetch<T>(&self, list: &List, limit: u32) -> shared::Result<Vec<Placed<T>>>
     where
@@ -185,7 +202,7 @@ trait Format<T>: Send + 'static {
     fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes>;
 }
 
-/// All of a list, streamed. A page is read while the one before is being sent.
+/// All of a list, streamed. A page is read while the one before is being written and sent.
 ///
 /// The first page is read before the answer begins, so a failure then is still an error's answer;
 /// a later one breaks the answer off, which clients see by its missing end.
@@ -193,22 +210,27 @@ async fn all<T>(source: Source, mut list: List, mut format: impl Format<T>) -> R
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static,
 {
-    let mut placed: Vec<Placed<T>> = source.fetch(&list, PAGE).await?;
+    let mut placed: Vec<Placed<T>> = source.stream(&list).await?;
     let (pieces, mut sent) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            let last = placed.len() < PAGE as usize;
-            if let Some(last) = placed.last() {
-                list.after(last.place.clone());
-            }
+            let next = (placed.len() == PAGE as usize).then(|| {
+                if let Some(last) = placed.last() {
+                    list.after(last.place.clone());
+                }
+                let (source, list) = (source.clone(), list.clone());
+                // Not ended with the stream: a statement that is broken off keeps its connection busy.
+                tokio::spawn(async move { source.stream::<T>(&list).await })
+            });
             let records = placed.into_iter().map(|placed| placed.record).collect();
-            let piece = format.page(records, last);
+            let piece = format.page(records, next.is_none());
             let broken = piece.is_err();
             // An error of the channel: the client is gone.
-            if pieces.send(piece).await.is_err() || last || broken {
+            if pieces.send(piece).await.is_err() || broken {
                 return;
             }
-            placed = match source.fetch(&list, PAGE).await {
+            let Some(next) = next else { return };
+            placed = match next.await.map_err(shared::Error::internal).flatten() {
                 Ok(placed) => placed,
                 Err(error) => {
                     tracing::warn!(%error, "a streamed list broke off");

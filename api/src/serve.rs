@@ -67,7 +67,7 @@ pub async fn serve(state: AppState, listener: TcpListener, shutdown: impl Future
     // A query that was cut off may hold its connection for long.
     let last_words = async {
         state.keys.flush(&state.pool).await;
-        state.pool.close().await;
+        state.pool.close();
     };
     let _ = timeout(LAST_WORDS, last_words).await;
     Ok(())

@@ -1,15 +1,18 @@
 //! Connections to PostgreSQL and the migrations.
 
+mod pool;
+
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
 
 use crate::config::Database;
 use crate::error::{Error, Result};
+
+pub(crate) use pool::trouble;
+pub use pool::{Pool, PoolConnection};
 
 /// Every migration, built into the binaries.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -21,7 +24,7 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 ///
 /// # Errors
 /// [`Error::Internal`] if the URL is not one.
-pub fn pool(settings: &Database, name: &str) -> Result<PgPool> {
+pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
     let options: PgConnectOptions = settings.url.parse().map_err(Error::from)?;
     let options = options.application_name(name).options([
         // A process that stops in the middle of a transaction must not hold its locks for ever.
@@ -29,21 +32,7 @@ pub fn pool(settings: &Database, name: &str) -> Result<PgPool> {
         // A step of a job takes at most 5 s; nothing we run needs longer.
         ("statement_timeout", "30s"),
     ]);
-    Ok(PgPoolOptions::new()
-        .max_connections(settings.max_connections)
-        .acquire_timeout(Duration::from_secs(settings.acquire_timeout_s))
-        // A check before each use costs 40 % of small reads; one of connections that were idle for
-        // a while costs nothing under load and still finds those that died with their server.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options))
+    Pool::new(options, settings)
 }
 
 /// Brings the schema up to this program's version. Safe when several processes do it at once:
@@ -81,7 +70,7 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64
 /// leaves a connection on which the next statement would read the answers to the last ones.
 #[derive(Debug)]
 pub struct Step {
-    connection: PoolConnection<Postgres>,
+    connection: PoolConnection,
     ended: bool,
 }
 
@@ -90,7 +79,7 @@ impl Step {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
-    pub async fn begin(pool: &PgPool) -> Result<Self> {
+    pub async fn begin(pool: &Pool) -> Result<Self> {
         let mut step = Self { connection: pool.acquire().await?, ended: false };
         sqlx::raw_sql("BEGIN").execute(&mut *step.connection).await?;
         Ok(step)
@@ -122,7 +111,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.ended {
-            self.connection.close_on_drop();
+            self.connection.discard();
         }
     }
 }

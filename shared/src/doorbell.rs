@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
+use crate::db::Pool;
 use crate::error::Result;
 
 const CHANNEL: &str = "crm_jobs";
@@ -33,7 +33,7 @@ struct Rung {
 impl Doorbell {
     /// A bell that rings through a connection of the pool. Must be called within a Tokio runtime;
     /// its task ends when the last handle is gone.
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         let rung = Arc::new(Rung::default());
         let weak = Arc::downgrade(&rung);
         tokio::spawn(async move {
@@ -47,12 +47,7 @@ impl Doorbell {
                     continue;
                 }
                 let queues: Vec<&str> = queues.into_iter().collect();
-                let rang = sqlx::query("SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue")
-                    .bind(CHANNEL)
-                    .bind(queues)
-                    .execute(&pool)
-                    .await;
-                if let Err(error) = rang {
+                if let Err(error) = notify(&pool, queues).await {
                     tracing::debug!(%error, "the doorbell did not ring; workers will find the work by polling");
                 }
                 // The first ring went out at once; what comes within this time shares the next.
@@ -69,6 +64,15 @@ impl Doorbell {
     }
 }
 
+async fn notify(pool: &Pool, queues: Vec<&str>) -> Result<()> {
+    sqlx::query("SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue")
+        .bind(CHANNEL)
+        .bind(queues)
+        .execute(&mut *pool.acquire().await?)
+        .await?;
+    Ok(())
+}
+
 /// Hears the bells of all processes.
 #[derive(Debug)]
 pub struct Listener(PgListener);
@@ -78,8 +82,9 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-    pub async fn new(pool: &PgPool) -> Result<Self> {
-        let mut listener = PgListener::connect_with(pool).await?;
+    pub async fn new(pool: &Pool) -> Result<Self> {
+        let apart = PgPoolOptions::new().max_connections(1).connect_lazy_with(pool.options().clone());
+        let mut listener = PgListener::connect_with(&apart).await?;
         listener.listen(CHANNEL).await?;
         Ok(Self(listener))
     }

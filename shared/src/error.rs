@@ -68,6 +68,12 @@ impl Error {
         Self::Invalid(vec![FieldError::new(field, code, message)])
     }
 
+    /// The database is away for one, so it may be for all.
+    fn unavailable(error: sqlx::Error) -> Self {
+        crate::db::trouble();
+        Self::Unavailable(error)
+    }
+
     /// A defect with its text for the log.
     pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(text.into())
@@ -82,7 +88,7 @@ impl From<sqlx::Error> for Error {
         let code = match &error {
             Sql::RowNotFound => return Self::NotFound,
             Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::WorkerCrashed => {
-                return Self::Unavailable(error);
+                return Self::unavailable(error);
             }
             Sql::Database(database) => database.code().unwrap_or_default().into_owned(),
             _ => return Self::Internal(error.into()),
@@ -95,8 +101,8 @@ impl From<sqlx::Error> for Error {
             "40001" | "40P01" => Self::Repeat(error.to_string()),
             // Class 08: connection exceptions; 57P01-57P05: the server ends the session or is
             // starting up; 53300: too many connections; 25P03: idle in transaction for too long.
-            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Self::Unavailable(error),
-            _ if code.starts_with("08") => Self::Unavailable(error),
+            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Self::unavailable(error),
+            _ if code.starts_with("08") => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }
     }

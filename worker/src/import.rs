@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use shared::db::Pool;
 use shared::imports::rows::Rows;
 use shared::imports::{self, Importable, Plan, Trust};
 use shared::records::Fields;
 use shared::{Error, Result};
-use sqlx::PgPool;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     Ok(Done::With(import.result()?))
 }
 
-fn read_ahead<R: Importable>(pool: &PgPool, plan: &Arc<Plan>, import_id: Uuid, seq: i64) -> ReadAhead<R> {
+fn read_ahead<R: Importable>(pool: &Pool, plan: &Arc<Plan>, import_id: Uuid, seq: i64) -> ReadAhead<R> {
     let (pool, plan) = (pool.clone(), plan.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, import_id, seq).await? else {

@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use shared::db::PoolConnection;
 use shared::jobs::{self, Lease, RENEW_EVERY};
 use shared::{Error, Result};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -100,11 +99,7 @@ pub(crate) async fn keep(process: Arc<Process>) {
     }
 }
 
-async fn renew(
-    process: &Process,
-    connection: &mut Option<PoolConnection<Postgres>>,
-    leases: &[Lease],
-) -> Result<Vec<Lease>> {
+async fn renew(process: &Process, connection: &mut Option<PoolConnection>, leases: &[Lease]) -> Result<Vec<Lease>> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(process.upkeep.acquire().await?),

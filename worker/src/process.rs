@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use shared::config::{Database, Settings};
-use shared::db;
+use shared::db::{self, Pool};
 use shared::doorbell::Doorbell;
 use shared::{Error, Result};
-use sqlx::{Connection, PgPool};
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
@@ -26,9 +26,9 @@ pub(crate) struct Process {
     pub tasks: Tasks,
     pub queues: Vec<Arc<Queue>>,
     /// For handlers.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// For the ledger's upkeep, which must not wait for handlers that hold all connections.
-    pub upkeep: PgPool,
+    pub upkeep: Pool,
     pub doorbell: Doorbell,
     pub leases: Arc<Leases>,
     pub acks: Acks,
@@ -64,7 +64,7 @@ impl Process {
     pub async fn upkeep<T>(&self, operation: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T>) -> Result<T> {
         let result = match self.upkeep.acquire().await {
             Ok(mut connection) => operation(&mut connection).await,
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         self.pulse.feel(&result);
         result

@@ -30,12 +30,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shared::Error;
-use shared::db;
+use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use shared::history::{Actor, ActorKind};
 use shared::jobs::{self, Claimed, Lease, Payload, Progress};
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -152,7 +151,7 @@ impl Running {
     }
 
     /// Connections for reading, and for work outside of steps.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.process.pool
     }
 
@@ -160,7 +159,7 @@ impl Running {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, Stop> {
+    pub async fn connection(&self) -> Result<PoolConnection, Stop> {
         Ok(self.process.pool.acquire().await?)
     }
 

@@ -9,8 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::json;
-use shared::db;
-use sqlx::PgPool;
+use shared::db::{self, Pool};
 use tokio::time::timeout;
 
 use crate::AppState;
@@ -44,7 +43,7 @@ async fn ready(State(state): State<AppState>) -> Result<impl IntoResponse> {
     }
 }
 
-async fn pending_migrations(pool: &PgPool) -> shared::Result<Vec<i64>> {
+async fn pending_migrations(pool: &Pool) -> shared::Result<Vec<i64>> {
     db::pending_migrations(&mut *pool.acquire().await?).await
 }
 

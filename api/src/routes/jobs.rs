@@ -29,7 +29,7 @@ pub(crate) fn router() -> Router<AppState> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Job>(&state.pool, caller.workspace_id, (&jobs::LIST, jobs::COLUMNS), None, &uri, query).await
+    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, jobs::COLUMNS), None, &uri, query).await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {

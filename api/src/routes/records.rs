@@ -25,11 +25,11 @@ pub(super) async fn list<R: Record>(
     if let Some((parent, id)) = parent {
         records::check_parent(&mut *state.connection().await?, caller.workspace_id, parent, id).await?;
     }
-    lists::answer::<R>(&state.pool, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
+    lists::answer::<R>(&state, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
 }
 
 pub(super) async fn export<R: Record>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
-    lists::export::<R>(&state.pool, caller.workspace_id, query).await
+    lists::export::<R>(&state, caller.workspace_id, query).await
 }
 
 pub(super) async fn create<R: Record>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
+use shared::db;
 use shared::doorbell::Doorbell;
 use shared::jobs::{self, NewJob, Payload};
 use tokio::time::{Instant, sleep};
@@ -61,7 +62,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     settings.worker.concurrency = concurrency;
     let shutdown = CancellationToken::new();
     let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));
-    let doorbell = Doorbell::new(stage.pool.clone());
+    let doorbell = Doorbell::new(db::pool(&stage.settings()?.database, "bench doorbell")?);
     let began = Instant::now();
     let mut others = Vec::new();
     for _ in 0..samples {

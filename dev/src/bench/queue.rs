@@ -16,7 +16,7 @@ use shared::config::Settings;
 use shared::db;
 use shared::doorbell::Doorbell;
 use shared::jobs::{self, LEASE, NewJob, Payload, RESCUE_EVERY};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use super::lead_step::{LeadStep, WORKSPACE, unix_time, work};
@@ -92,7 +92,7 @@ async fn connect() -> Result<PgConnection> {
 
 /// The bell of a process that enqueues.
 async fn doorbell() -> Result<Doorbell> {
-    let pool: PgPool = db::pool(&settings()?.database, "bench queue")?;
+    let pool = db::pool(&settings()?.database, "bench queue")?;
     drop(pool.acquire().await?);
     Ok(Doorbell::new(pool))
 }

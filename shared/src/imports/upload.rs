@@ -1,13 +1,14 @@
 //! An upload on its way in: the head decides how the file is read, the rest is cut and stored.
 
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::decode::Decoder;
 use super::head::HEAD;
 use super::split::{Chunk, Splitter, count_lines};
 use super::{Importable, Options, Plan};
+use crate::db::Pool;
 use crate::error::{Error, Result};
 use crate::history::Actor;
 use crate::jobs::{self, Job, NewJob, Payload};
@@ -57,12 +58,12 @@ impl Upload {
     /// # Errors
     /// [`Error::Invalid`] for what the head shows: a file that is empty or has no header, or no
     /// column for a required field.
-    pub async fn feed(&mut self, pool: &PgPool, piece: &[u8]) -> Result<()> {
+    pub async fn feed(&mut self, pool: &Pool, piece: &[u8]) -> Result<()> {
         let piece = self.decoder.feed(piece);
         self.take(pool, &piece).await
     }
 
-    async fn take(&mut self, pool: &PgPool, piece: &[u8]) -> Result<()> {
+    async fn take(&mut self, pool: &Pool, piece: &[u8]) -> Result<()> {
         let chunks = match &mut self.state {
             State::Body(body) => body.splitter.feed(piece),
             State::Head(head) => {
@@ -80,7 +81,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`Upload::feed`].
-    pub async fn finish(&mut self, pool: &PgPool) -> Result<Uploaded> {
+    pub async fn finish(&mut self, pool: &Pool) -> Result<Uploaded> {
         let rest = self.decoder.finish();
         self.take(pool, &rest).await?;
         if matches!(self.state, State::Head(_)) {
@@ -104,17 +105,17 @@ impl Upload {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away; [`sweep`] finds it then.
-    pub async fn abandon(&self, pool: &PgPool) -> Result<()> {
+    pub async fn abandon(&self, pool: &Pool) -> Result<()> {
         sqlx::query("DELETE FROM imports WHERE workspace_id = $1 AND id = $2 AND job_id IS NULL")
             .bind(self.workspace_id)
             .bind(self.id)
-            .execute(pool)
+            .execute(&mut *pool.acquire().await?)
             .await?;
         Ok(())
     }
 
     /// Looks at the head, settles how the file is read, and hands out the first chunks.
-    async fn begin(&mut self, pool: &PgPool, whole: bool) -> Result<Vec<Chunk>> {
+    async fn begin(&mut self, pool: &Pool, whole: bool) -> Result<Vec<Chunk>> {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
         };
@@ -123,7 +124,7 @@ impl Upload {
             .bind(self.workspace_id)
             .bind(self.id)
             .bind(Json(&plan))
-            .execute(pool)
+            .execute(&mut *pool.acquire().await?)
             .await?;
         let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&head[..length]));
         let chunks = splitter.feed(&head[length..]);
@@ -131,7 +132,7 @@ impl Upload {
         Ok(chunks)
     }
 
-    async fn store(&mut self, pool: &PgPool, chunks: Vec<Chunk>) -> Result<()> {
+    async fn store(&mut self, pool: &Pool, chunks: Vec<Chunk>) -> Result<()> {
         let State::Body(body) = &mut self.state else {
             return Ok(());
         };

@@ -283,7 +283,7 @@ async fn a_second_signal_ends_the_worker_at_once() {
 async fn a_bell_wakes_an_idle_worker() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
-    let doorbell = shared::doorbell::Doorbell::new(ledger.pool.clone());
+    let doorbell = shared::doorbell::Doorbell::new(shared::db::pool(&ledger.settings(&[]).database, "test").unwrap());
     let first = ledger.enqueue(Chore::Nothing).await;
     ledger.until_finished(first).await;
     let mut waits = Vec::new();
