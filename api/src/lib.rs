@@ -1,12 +1,13 @@
 //! The HTTP API: it reads and writes rows, and turns long work into jobs.
 //!
 //! A request passes, from the outside in: [`observe`] (request id, log, metrics, panics), routing,
-//! [`auth`] (everything under `/dev/crm`), the limits of its kind of route, and its handler, which
+//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, the limits of its kind of route, and its handler, which
 //! takes its input through [`extract`] and answers through [`respond`].
 
 pub mod auth;
 pub mod cli;
 pub mod extract;
+pub mod limits;
 pub mod lists;
 pub mod observe;
 pub mod respond;
@@ -37,6 +38,8 @@ pub struct AppState {
     pub doorbell: Doorbell,
     /// The API keys that were seen lately.
     pub keys: auth::Keys,
+    /// The requests that keys have left.
+    pub limits: limits::Limits,
     /// Cancelled when the process is told to stop: answers without an end of their own end then.
     pub stopping: CancellationToken,
 }
@@ -54,6 +57,7 @@ impl AppState {
         Ok(Self {
             streams: Arc::new(Semaphore::new(streams)),
             doorbell: Doorbell::new(pool.clone()),
+            limits: limits::Limits::new(settings.api.rate_limit_per_minute),
             pool,
             settings: Arc::new(settings),
             keys: auth::Keys::default(),
@@ -81,6 +85,7 @@ pub fn router(state: AppState) -> Router {
         .nest(CRM, routes::crm(&state))
         .merge(routes::health::router())
         .fallback(respond::not_found)
+        .layer(from_fn_with_state(state.limits.clone(), limits::limit))
         .layer(from_fn_with_state(state.clone(), auth::require_key))
         .layer(from_fn(observe::observe))
         .with_state(state)

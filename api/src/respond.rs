@@ -28,6 +28,8 @@ pub struct Problem {
     status: StatusCode,
     message: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// Seconds after which trying again may help.
+    retry_after: Option<u64>,
     /// For the log only.
     detail: Option<Arc<str>>,
 }
@@ -48,7 +50,7 @@ struct Detail(Arc<str>);
 impl Problem {
     /// A problem that is told by its status and a sentence.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), errors: Vec::new(), detail: None }
+        Self { status, message: message.into(), errors: Vec::new(), retry_after: None, detail: None }
     }
 
     /// 400 for the caller's input.
@@ -81,6 +83,12 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
     }
 
+    /// 429, with how many seconds to wait.
+    pub fn too_many(seconds: u64) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
+        Self { retry_after: Some(seconds), ..problem }
+    }
+
     /// 500. The detail goes to the log and never to the caller.
     pub fn internal(detail: impl Into<Arc<str>>) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
@@ -99,7 +107,7 @@ impl Problem {
 
     /// 503.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 }
 
@@ -143,12 +151,14 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = match self.status {
             StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
             // The rest of the body is not waited for.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => Some((CONNECTION, "close")),
             _ => None,
         } {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(detail) = self.detail {
             response.extensions_mut().insert(Detail(detail));

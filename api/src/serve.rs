@@ -114,6 +114,7 @@ async fn linger(mut stream: TcpStream) {
 async fn keep_house(state: AppState) {
     while state.stopping.run_until_cancelled(sleep(HOUSEKEEPING)).await.is_some() {
         state.keys.flush(&state.pool).await;
+        state.limits.tidy();
         if let Ok(metrics) = observe::metrics() {
             // What histograms gathered is folded, whether anybody scrapes or not.
             metrics.run_upkeep();

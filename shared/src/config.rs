@@ -73,6 +73,8 @@ pub struct Api {
     pub max_body_bytes: usize,
     /// The largest body of a batch.
     pub max_batch_bytes: usize,
+    /// Requests a minute that each key has; 0 is no limit.
+    pub rate_limit_per_minute: u32,
     /// How long requests under way get to end when the process is told to stop.
     pub shutdown_s: u64,
 }

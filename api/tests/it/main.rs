@@ -15,6 +15,7 @@ mod imports;
 mod interactions;
 mod jobs;
 mod leads;
+mod limits;
 mod operations;
 mod orders;
 mod preconditions;
