@@ -1,11 +1,12 @@
 //! The HTTP API: it reads and writes rows, and turns long work into jobs.
 //!
 //! A request passes, from the outside in: [`observe`] (request id, log, metrics, panics), routing,
-//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, the limits of its kind of route, and its handler, which
+//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, [`conditional`], the limits of its kind of route, and its handler, which
 //! takes its input through [`extract`] and answers through [`respond`].
 
 pub mod auth;
 pub mod cli;
+pub mod conditional;
 pub mod extract;
 pub mod limits;
 pub mod lists;
@@ -85,6 +86,7 @@ pub fn router(state: AppState) -> Router {
         .nest(CRM, routes::crm(&state))
         .merge(routes::health::router())
         .fallback(respond::not_found)
+        .layer(from_fn(conditional::not_modified))
         .layer(from_fn_with_state(state.limits.clone(), limits::limit))
         .layer(from_fn_with_state(state.clone(), auth::require_key))
         .layer(from_fn(observe::observe))

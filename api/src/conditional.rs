@@ -1,0 +1,54 @@
+//! Conditional requests: what a caller has already is not sent again.
+
+use axum::extract::Request;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// Makes a 304 of an answer whose `ETag` the request names in `If-None-Match`.
+pub async fn not_modified(request: Request, next: Next) -> Response {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    let known = if reads { header(request.headers(), &IF_NONE_MATCH) } else { None };
+    let answer = next.run(request).await;
+    let is_known = known.zip(header(answer.headers(), &ETAG)).is_some_and(|(known, tag)| names(&known, &tag));
+    if !is_known || answer.status() != StatusCode::OK {
+        return answer;
+    }
+    let (mut head, _) = answer.into_parts();
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(CONTENT_TYPE);
+    (StatusCode::NOT_MODIFIED, head.headers, head.extensions).into_response()
+}
+
+/// All values of a header as one list.
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+/// Whether a condition names a tag, weak or not (RFC 9110, 13.1.2).
+fn names(condition: &str, tag: &str) -> bool {
+    condition.trim() == "*" || tags(condition).any(|known| Some(known) == tags(tag).next())
+}
+
+/// What stands between quotes, where commas may stand, too.
+fn tags(list: &str) -> impl Iterator<Item = &str> {
+    list.split('"').skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_condition_names_tags() {
+        for condition in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "\"x,y\",W/\"a\"", " * "] {
+            assert!(names(condition, "\"a\"") && names(condition, "W/\"a\""), "{condition}");
+        }
+        for condition in ["", "a", "\"b\"", "\"a,b\"", "\"*\""] {
+            assert!(!names(condition, "\"a\""), "{condition}");
+        }
+        assert!(!names("\"\"", "no tag"));
+    }
+}
