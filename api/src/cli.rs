@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use crate::{AppState, serve};
+use crate::{AppState, openapi, serve};
 
 /// The CRM's HTTP API and its administration.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Serve,
     /// Bring the database's schema up to this version; safe to run several times, and at once.
     Migrate,
+    /// Print the API's document, OpenAPI 3.1; needs no database.
+    Openapi,
     /// Workspaces, each with its own records.
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),
@@ -89,12 +91,16 @@ impl Cli {
     /// # Errors
     /// Wrong settings, a database that is away, a name that is taken or unknown.
     pub async fn run(self) -> Result<()> {
-        let settings = Settings::load(self.config.as_deref())?;
+        let settings = || Settings::load(self.config.as_deref());
         match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => run_server(settings).await,
-            Command::Migrate => db::migrate(&settings.database).await.map_err(sentence),
-            Command::Workspaces(command) => command.run(&mut connect(&settings).await?).await,
-            Command::Keys(command) => command.run(&mut connect(&settings).await?).await,
+            Command::Serve => run_server(settings()?).await,
+            Command::Openapi => {
+                print!("{}", openapi::pretty()?);
+                Ok(())
+            }
+            Command::Migrate => db::migrate(&settings()?.database).await.map_err(sentence),
+            Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The HTTP API: it reads and writes rows, and turns long work into jobs.
 //!
 //! A request passes, from the outside in: [`observe`] (request id, log, metrics, panics), routing,
-//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, [`conditional`], the limits of its kind of route, and its handler, which
-//! takes its input through [`extract`] and answers through [`respond`].
+//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, [`conditional`], the limits of
+//! its kind of route, and its handler, which takes its input through [`extract`] and answers through
+//! [`respond`].
 
 pub mod auth;
 pub mod cli;
@@ -11,6 +12,8 @@ pub mod extract;
 pub mod limits;
 pub mod lists;
 pub mod observe;
+pub mod openapi;
+pub mod operations;
 pub mod respond;
 pub mod routes;
 pub mod serve;
@@ -84,7 +87,8 @@ const CRM: &str = "/dev/crm";
 pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
-        .merge(routes::health::router())
+        .merge(operations::routes(&routes::open()))
+        .merge(openapi::docs())
         .fallback(respond::not_found)
         .layer(from_fn(conditional::not_modified))
         .layer(from_fn_with_state(state.limits.clone(), limits::limit))

@@ -83,6 +83,11 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
     }
 
+    /// 422, the one use of it.
+    pub fn other_request() -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key was used with a different request")
+    }
+
     /// 429, with how many seconds to wait.
     pub fn too_many(seconds: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests");

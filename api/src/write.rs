@@ -190,8 +190,7 @@ async fn once(
             Standing::Free => {}
             Standing::Kept(kept) => return Ok(Done::Before(kept)),
             Standing::OtherRequest => {
-                let message = "Idempotency key was used with a different request";
-                return Ok(Done::Refused(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message)));
+                return Ok(Done::Refused(Problem::other_request()));
             }
             Standing::Running => {
                 let message = "A request with this idempotency key is still running";

@@ -1,5 +1,6 @@
 //! Customers: people and companies who buy.
 
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -106,6 +107,19 @@ impl Record for Customer {
         searchable: true,
         branches: Some(("status", CustomerStatus::WORDS)),
     };
+
+    fn example() -> Value {
+        json!({
+            "name": "Jane Smith",
+            "email": "jane@example.com",
+            "phone": "+1234567890",
+            "company": "Tech Corp",
+            "type": "business",
+            "status": "active",
+            "billing_address": "123 Main St",
+            "payment_terms": "Net 30"
+        })
+    }
 
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];

@@ -3,10 +3,10 @@
 /// An enumeration that is a word in JSON, in CSV and in SQL.
 #[macro_export]
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_meta])* $variant),+ }
+        pub enum $name { $($(#[doc = $about])* $variant),+ }
 
         impl $name {
             /// Every value, in its natural order.
@@ -37,6 +37,28 @@ macro_rules! words {
         impl $crate::copy::Cell for $name {
             fn write(&self, cells: &mut impl $crate::copy::Cells) {
                 cells.text(self.as_str());
+            }
+        }
+
+        impl $crate::schema::Shape for $name {
+            fn shape() -> utoipa::openapi::Object {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::Type::String)
+                    .enum_values(Some(Self::WORDS.iter().copied()))
+                    .description(Some(concat!($("- `", $word, "`:", $($about,)* "\n"),+).trim_end()))
+                    .build()
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <Self as $crate::schema::Shape>::shape().into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
             }
         }
 

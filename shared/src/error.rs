@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Shorthand for results of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,7 +42,7 @@ pub enum Error {
 }
 
 /// One fault of the caller's input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field as the caller named it; nested fields as `a.b`, query parameters by their name.
     pub field: String,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -182,7 +183,7 @@ impl Deletion {
 }
 
 /// An entry of a record's history, as callers see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Change {
     /// The entry.
     pub id: Uuid,
@@ -195,11 +196,22 @@ pub struct Change {
     /// The request in which it was done, or that caused the job.
     pub request_id: Option<String>,
     /// Each changed field with its value `from` before `to` after; of a deleted record, all of them.
+    #[schema(value_type = HashMap<String, FieldChange>)]
     pub changes: Map<String, Value>,
 }
 
+/// What became of a field.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes what `Change` has as JSON")]
+struct FieldChange {
+    /// Its value before.
+    from: Value,
+    /// Its value after.
+    to: Value,
+}
+
 /// Who made a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChangeActor {
     /// What they are.
     #[serde(rename = "type")]

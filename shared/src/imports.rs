@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -237,7 +238,7 @@ pub async fn chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) -> 
 }
 
 /// A row that a job refused, as callers see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RefusedRow {
     /// The line on which the record starts; the header is line 1.
     pub line: i64,
@@ -248,6 +249,7 @@ pub struct RefusedRow {
     /// The fault for people.
     pub message: String,
     /// The row as it was in the file: header → cell.
+    #[schema(value_type = HashMap<String, String>)]
     pub row: Value,
     /// Its cells, in the order of the file.
     #[serde(skip)]

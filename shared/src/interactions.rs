@@ -1,5 +1,6 @@
 //! Interactions: what was said and done with a lead or a customer, and what comes next.
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fields::{Notes, Summary, Time};
@@ -94,6 +95,15 @@ impl Record for LeadInteraction {
         searchable: false,
         branches: None,
     };
+
+    fn example() -> Value {
+        json!({
+            "type": "call",
+            "notes": "Discussed pricing and features",
+            "next_action": "Send proposal",
+            "next_action_date": "2024-01-15T10:00:00Z"
+        })
+    }
 }
 
 impl Record for CustomerInteraction {
@@ -112,4 +122,16 @@ impl Record for CustomerInteraction {
         searchable: false,
         branches: None,
     };
+
+    fn example() -> Value {
+        json!({
+            "type": "call",
+            "subject": "Product Discussion",
+            "description": "Discussed new features and pricing",
+            "date": "2024-01-15T10:00:00Z",
+            "outcome": "positive",
+            "next_action": "Send proposal",
+            "next_action_date": "2024-01-20T10:00:00Z"
+        })
+    }
 }

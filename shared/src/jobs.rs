@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -94,11 +96,12 @@ pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, resu
     started_at, finished_at, subject_type, subject_id";
 
 /// A job as callers see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Job {
     /// Made by the program, in the order of time.
     pub id: Uuid,
     /// What is to be done.
+    #[schema(schema_with = kinds)]
     pub kind: String,
     /// Where it stands.
     pub status: JobStatus,
@@ -120,8 +123,12 @@ pub struct Job {
     pub subject: Option<Subject>,
 }
 
+fn kinds() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KIND_NAMES)).build()
+}
+
 /// How far a job is, in units of its kind (an import: rows).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Progress {
     /// Units done.
     pub done: i64,
@@ -130,7 +137,7 @@ pub struct Progress {
 }
 
 /// The record a job is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Subject {
     /// The kind of record, in the singular: `feedback`, `lead`.
     #[serde(rename = "type")]

@@ -2,6 +2,7 @@
 
 mod convert;
 
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -122,6 +123,19 @@ impl Record for Lead {
         searchable: true,
         branches: Some(("status", LeadStatus::WORDS)),
     };
+
+    fn example() -> Value {
+        json!({
+            "name": "John Doe",
+            "email": "john@example.com",
+            "phone": "+1234567890",
+            "company": "Acme Corp",
+            "source": "website",
+            "status": "new",
+            "score": 75,
+            "notes": "Interested in premium plan"
+        })
+    }
 
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];

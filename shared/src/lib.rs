@@ -26,6 +26,7 @@ pub mod object;
 pub mod orders;
 pub mod patch;
 pub mod records;
+pub mod schema;
 pub mod telemetry;
 pub mod words;
 pub mod workspaces;

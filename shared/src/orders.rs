@@ -1,5 +1,6 @@
 //! Orders: what customers bought.
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fields::{Address, Notes, Quantity, Time};
@@ -66,4 +67,17 @@ impl Record for Order {
         searchable: false,
         branches: Some(("status", OrderStatus::WORDS)),
     };
+
+    fn example() -> Value {
+        json!({
+            "customer_id": "019ab3f2-5c11-7d02-8e6b-0f4c2d9b1a37",
+            "product_id": "6f1c2b7e-93a4-4c58-b0de-7a5e41c8f290",
+            "quantity": 2,
+            "status": "pending",
+            "order_date": "2024-01-15T10:00:00Z",
+            "shipping_address": "123 Main St",
+            "billing_address": "123 Main St",
+            "notes": "Rush delivery"
+        })
+    }
 }

@@ -25,6 +25,7 @@ use crate::fields::{Fault, Time};
 use crate::history::{self, Action, Actor, Deletion, Entry};
 use crate::lists::Spec;
 use crate::object::Object;
+use crate::schema::Property;
 use crate::{db, words};
 
 pub use batch::{Answer, MAX_BATCH, batch};
@@ -63,6 +64,8 @@ pub trait Fields:
     /// The fields' names, which are also those of the columns, in their order.
     const COLUMNS: &'static [&'static str];
 
+    /// The fields as the API's document shows them.
+    fn properties() -> Vec<Property>;
     /// The statements on the table.
     fn statements() -> &'static Statements;
     /// The record's id.
@@ -110,6 +113,9 @@ pub trait Record: Fields {
     const CHILDREN: &'static [(&'static str, &'static str)] = &[];
     /// The fields whose change touches other records, so that it needs a transaction.
     const LINKS: &'static [&'static str] = &[];
+
+    /// The body of a request that makes one, as an example.
+    fn example() -> Value;
 
     /// The texts in whose words it is found.
     fn texts(&self) -> Vec<&str> {

@@ -1,26 +1,61 @@
 //! `/dev/crm/customers`
 
-use axum::Router;
-use axum::routing::{get, post};
 use shared::customers::Customer;
 use shared::interactions::CustomerInteraction;
 
 use super::records;
-use crate::AppState;
+use crate::operations::{Operation, tagged};
 
-pub(crate) fn router() -> Router<AppState> {
-    let one = get(records::read::<Customer>).put(records::update::<Customer>).delete(records::delete::<Customer>);
-    let interactions = get(records::list::<CustomerInteraction>).post(records::create::<CustomerInteraction>);
-    let interaction = get(records::read::<CustomerInteraction>)
-        .put(records::update::<CustomerInteraction>)
-        .delete(records::delete::<CustomerInteraction>);
-    Router::new()
-        .route("/customers", get(records::list::<Customer>).post(records::create::<Customer>))
-        .route("/customers/export", get(records::export::<Customer>))
-        .route("/customers/batch", post(records::batch::<Customer>))
-        .route("/customers/{customerId}", one)
-        .route("/customers/{customerId}/history", get(records::history::<Customer>))
-        .route("/customers/{customerId}/restore", post(records::restore::<Customer>))
-        .route("/customers/{customerId}/interactions", interactions)
-        .route("/customers/{customerId}/interactions/{interactionId}", interaction)
+const INTERACTIONS: &str = "/customers/{customerId}/interactions";
+const INTERACTION: &str = "/customers/{customerId}/interactions/{interactionId}";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let customers = [
+        Operation::get("/customers", records::list::<Customer>)
+            .named("listCustomers", "List customers")
+            .lists_records::<Customer>(),
+        Operation::post("/customers", records::create::<Customer>)
+            .named("createCustomer", "Create a customer")
+            .creates::<Customer>(),
+        Operation::get("/customers/export", records::export::<Customer>)
+            .named("exportCustomers", "Export customers as CSV")
+            .exports::<Customer>(),
+        Operation::post("/customers/batch", records::batch::<Customer>)
+            .named("writeCustomers", "Create and update many customers")
+            .writes_many::<Customer>(),
+        Operation::get("/customers/{customerId}", records::read::<Customer>)
+            .named("getCustomer", "Get a customer")
+            .reads::<Customer>(),
+        Operation::put("/customers/{customerId}", records::update::<Customer>)
+            .named("updateCustomer", "Update a customer")
+            .updates::<Customer>(),
+        Operation::delete("/customers/{customerId}", records::delete::<Customer>)
+            .named("deleteCustomer", "Delete a customer")
+            .about("Its interactions and orders go with it, and its lead stays. It can be restored for 30 days.")
+            .deletes(),
+        Operation::get("/customers/{customerId}/history", records::history::<Customer>)
+            .named("getCustomerHistory", "List the changes of a customer")
+            .tells_history(),
+        Operation::post("/customers/{customerId}/restore", records::restore::<Customer>)
+            .named("restoreCustomer", "Restore a deleted customer")
+            .returns_record::<Customer>(200, "The customer, with what was deleted along with it."),
+    ];
+    let interactions = [
+        Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
+            .named("listCustomerInteractions", "List the interactions with a customer")
+            .lists_records::<CustomerInteraction>(),
+        Operation::post(INTERACTIONS, records::create::<CustomerInteraction>)
+            .named("createCustomerInteraction", "Record an interaction with a customer")
+            .creates::<CustomerInteraction>(),
+        Operation::get(INTERACTION, records::read::<CustomerInteraction>)
+            .named("getCustomerInteraction", "Get an interaction with a customer")
+            .reads::<CustomerInteraction>(),
+        Operation::put(INTERACTION, records::update::<CustomerInteraction>)
+            .named("updateCustomerInteraction", "Update an interaction with a customer")
+            .updates::<CustomerInteraction>(),
+        Operation::delete(INTERACTION, records::delete::<CustomerInteraction>)
+            .named("deleteCustomerInteraction", "Delete an interaction with a customer")
+            .deletes(),
+    ];
+    tagged("Customers", customers).into_iter().chain(tagged("Interactions", interactions)).collect()
 }

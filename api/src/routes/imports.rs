@@ -2,25 +2,66 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
 use shared::customers::Customer;
 use shared::error::FieldError;
-use shared::imports::{ImportCustomers, ImportLeads, Importable, Options, Upload};
+use shared::imports::columns::Unmapped;
+use shared::imports::{ImportCustomers, ImportLeads, Importable, OnConflict, Options, Upload};
 use shared::jobs::Payload;
 use shared::leads::Lead;
+use shared::schema::Shape;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::Query;
+use crate::openapi::parameters::{one_of, query};
+use crate::operations::{Operation, tagged};
 use crate::respond::{Problem, Reply, Result};
 use crate::write::{Write, is_replayed};
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/leads/import", post(import_leads)).route("/customers/import", post(import_customers))
+pub(crate) fn operations() -> Vec<Operation> {
+    let leads = Operation::post("/leads/import", import_leads).named("importLeads", "Import leads from a CSV file");
+    let customers = Operation::post("/customers/import", import_customers)
+        .named("importCustomers", "Import customers from a CSV file");
+    let import = |operation: Operation| operation.about(ABOUT).with(options()).takes_file().accepts();
+    tagged("Leads", [import(leads)]).into_iter().chain(tagged("Customers", [import(customers)])).collect()
+}
+
+const ABOUT: &str = "The file is streamed and has no limit of rows. Delimiter, encoding and headers are recognised; \
+    what the result says of them can be overridden by the parameters. Refused rows are found at the job's `errors`.";
+
+fn options() -> [Parameter; 6] {
+    let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
+    let words = |words: &[&'static str], default: &str| one_of(words.iter().copied()).default(Some(default.into()));
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    [
+        query(
+            "on_conflict",
+            "What becomes of a row whose email is taken.",
+            words(OnConflict::WORDS, "skip").description(OnConflict::shape().description),
+        ),
+        query(
+            "unmapped",
+            "What becomes of columns that match no field.",
+            words(Unmapped::WORDS, "keep").description(Unmapped::shape().description),
+        ),
+        query("dry_run", "Does everything, and keeps nothing but the result.", flag),
+        query(
+            "delimiter",
+            "The delimiter, if it is known.",
+            one_of(["comma", "semicolon", "tab", "pipe", ",", ";", "\t", "|"]),
+        ),
+        query("encoding", "The encoding, if it is known, by its name on the web.", text().examples(["windows-1252"])),
+        query(
+            "mapping",
+            "Header → field as a JSON object, which wins over what the header looks like; `null` leaves a column out.",
+            text().content_media_type("application/json").examples([r#"{"E-mail 2":"email"}"#]),
+        ),
+    ]
 }
 
 async fn import_leads(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {

@@ -3,29 +3,42 @@
 mod errors;
 mod events;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
 use shared::imports;
 use shared::jobs::{self, Job};
 
 use crate::auth::Caller;
 use crate::extract::{NoBody, NoQuery, Path, Query};
+use crate::operations::{Operation, tagged};
 use crate::respond::{Reply, Result};
 use crate::write::Write;
 use crate::{AppState, lists};
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/jobs", get(list))
-        .route("/jobs/{jobId}", get(read))
-        .route("/jobs/{jobId}/cancel", post(cancel))
-        .route("/jobs/{jobId}/retry", post(retry))
-        .route("/jobs/{jobId}/undo", post(undo))
-        .route("/jobs/{jobId}/errors", get(errors::errors))
-        .route("/jobs/{jobId}/events", get(events::events))
+pub(crate) fn operations() -> Vec<Operation> {
+    let jobs = [
+        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&jobs::LIST),
+        Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").returns::<Job>(200, "The job."),
+        Operation::post("/jobs/{jobId}/cancel", cancel)
+            .named("cancelJob", "Cancel a job")
+            .about("A job at work ends at its next step and keeps what its steps committed. One that has ended stays as it is.")
+            .returns::<Job>(200, "The job, which has ended."),
+        Operation::post("/jobs/{jobId}/retry", retry)
+            .named("retryJob", "Retry a job that failed or was cancelled")
+            .about("It goes on behind its last committed step. One that has not ended stays as it is; one that succeeded is a 409.")
+            .accepts(),
+        Operation::post("/jobs/{jobId}/undo", undo)
+            .named("undoJob", "Take an import back")
+            .about(
+                "What it made is removed, and what it changed gets its former values. Records that somebody else has \
+                 touched since are left, and found at the new job's `errors`. 409 for a job that is no import, or has not ended.",
+            )
+            .accepts(),
+        errors::operation(),
+        events::operation(),
+    ];
+    tagged("Jobs", jobs)
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {

@@ -1,33 +1,69 @@
 //! `/dev/crm/leads`
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use shared::customers::Customer;
 use shared::interactions::LeadInteraction;
 use shared::leads::{self, Conversion, Lead};
+use shared::schema;
 
 use super::records;
-use crate::AppState;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path};
+use crate::operations::{Operation, tagged};
 use crate::respond::{Reply, Result};
 use crate::write::Write;
 
-pub(crate) fn router() -> Router<AppState> {
-    let one = get(records::read::<Lead>).put(records::update::<Lead>).delete(records::delete::<Lead>);
-    let interactions = get(records::list::<LeadInteraction>).post(records::create::<LeadInteraction>);
-    let interaction = get(records::read::<LeadInteraction>)
-        .put(records::update::<LeadInteraction>)
-        .delete(records::delete::<LeadInteraction>);
-    Router::new()
-        .route("/leads", get(records::list::<Lead>).post(records::create::<Lead>))
-        .route("/leads/export", get(records::export::<Lead>))
-        .route("/leads/batch", post(records::batch::<Lead>))
-        .route("/leads/{leadId}", one)
-        .route("/leads/{leadId}/convert", post(convert))
-        .route("/leads/{leadId}/history", get(records::history::<Lead>))
-        .route("/leads/{leadId}/restore", post(records::restore::<Lead>))
-        .route("/leads/{leadId}/interactions", interactions)
-        .route("/leads/{leadId}/interactions/{interactionId}", interaction)
+const INTERACTIONS: &str = "/leads/{leadId}/interactions";
+const INTERACTION: &str = "/leads/{leadId}/interactions/{interactionId}";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let leads = [
+        Operation::get("/leads", records::list::<Lead>).named("listLeads", "List leads").lists_records::<Lead>(),
+        Operation::post("/leads", records::create::<Lead>).named("createLead", "Create a lead").creates::<Lead>(),
+        Operation::get("/leads/export", records::export::<Lead>)
+            .named("exportLeads", "Export leads as CSV")
+            .exports::<Lead>(),
+        Operation::post("/leads/batch", records::batch::<Lead>)
+            .named("writeLeads", "Create and update many leads")
+            .writes_many::<Lead>(),
+        Operation::get("/leads/{leadId}", records::read::<Lead>).named("getLead", "Get a lead").reads::<Lead>(),
+        Operation::put("/leads/{leadId}", records::update::<Lead>)
+            .named("updateLead", "Update a lead")
+            .updates::<Lead>(),
+        Operation::delete("/leads/{leadId}", records::delete::<Lead>)
+            .named("deleteLead", "Delete a lead")
+            .about("Its interactions go with it, and its customer stays. It can be restored for 30 days.")
+            .deletes(),
+        Operation::post("/leads/{leadId}/convert", convert)
+            .named("convertLead", "Convert a lead to a customer")
+            .about("The body may set fields of the customer; what it does not name is taken from the lead.")
+            .may_take("CustomerOverrides", schema::update::<Customer>())
+            .returns::<Conversion>(200, "A customer with the lead's email was there, and is linked.")
+            .returns::<Conversion>(201, "The customer was made."),
+        Operation::get("/leads/{leadId}/history", records::history::<Lead>)
+            .named("getLeadHistory", "List the changes of a lead")
+            .tells_history(),
+        Operation::post("/leads/{leadId}/restore", records::restore::<Lead>)
+            .named("restoreLead", "Restore a deleted lead")
+            .returns_record::<Lead>(200, "The lead, with what was deleted along with it."),
+    ];
+    let interactions = [
+        Operation::get(INTERACTIONS, records::list::<LeadInteraction>)
+            .named("listLeadInteractions", "List the interactions with a lead")
+            .lists_records::<LeadInteraction>(),
+        Operation::post(INTERACTIONS, records::create::<LeadInteraction>)
+            .named("createLeadInteraction", "Record an interaction with a lead")
+            .creates::<LeadInteraction>(),
+        Operation::get(INTERACTION, records::read::<LeadInteraction>)
+            .named("getLeadInteraction", "Get an interaction with a lead")
+            .reads::<LeadInteraction>(),
+        Operation::put(INTERACTION, records::update::<LeadInteraction>)
+            .named("updateLeadInteraction", "Update an interaction with a lead")
+            .updates::<LeadInteraction>(),
+        Operation::delete(INTERACTION, records::delete::<LeadInteraction>)
+            .named("deleteLeadInteraction", "Delete an interaction with a lead")
+            .deletes(),
+    ];
+    tagged("Leads", leads).into_iter().chain(tagged("Interactions", interactions)).collect()
 }
 
 async fn convert(Path(id): Path, write: Write, _: NoQuery, OptionalJsonObject(body): OptionalJsonObject) -> Result {

@@ -16,19 +16,36 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
-use crate::AppState;
+use crate::operations::{Operation, routes};
 use crate::respond::{Problem, Result};
+use crate::{AppState, openapi};
 
-/// Everything under `/dev/crm`: one line for each noun.
-///
-/// Uploads take as long as they take; all else must be answered in time.
+/// Uploads take as long as they take.
+fn uploads() -> Vec<Operation> {
+    imports::operations()
+}
+
+/// All else must be answered in time: one line for each noun.
+fn quick() -> Vec<Operation> {
+    let nouns = [leads::operations(), customers::operations(), orders::operations(), jobs::operations()];
+    nouns.into_iter().flatten().collect()
+}
+
+/// Everything under `/dev/crm`, which needs a key.
+pub(crate) fn with_key() -> Vec<Operation> {
+    quick().into_iter().chain(uploads()).collect()
+}
+
+/// Everything beside that, which needs none.
+pub(crate) fn open() -> Vec<Operation> {
+    health::operations().into_iter().chain(openapi::operations()).collect()
+}
+
+/// The routes under `/dev/crm`, with the limits of their kind.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
-    let quick =
-        Router::new().merge(customers::router()).merge(jobs::router()).merge(leads::router()).merge(orders::router());
-    let uploads = Router::new().merge(imports::router());
-    quick
+    routes(&quick())
         .layer(from_fn_with_state(state.clone(), in_time))
-        .merge(uploads.layer(DefaultBodyLimit::disable()))
+        .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_secs(state.settings.api.upload_idle_timeout_s)))
 }
 

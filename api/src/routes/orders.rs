@@ -1,16 +1,24 @@
 //! `/dev/crm/orders`
 
-use axum::Router;
-use axum::routing::{get, post};
 use shared::orders::Order;
 
 use super::records;
-use crate::AppState;
+use crate::operations::{Operation, tagged};
 
-pub(crate) fn router() -> Router<AppState> {
-    let one = get(records::read::<Order>).put(records::update::<Order>).delete(records::delete::<Order>);
-    Router::new()
-        .route("/orders", get(records::list::<Order>).post(records::create::<Order>))
-        .route("/orders/batch", post(records::batch::<Order>))
-        .route("/orders/{orderId}", one)
+pub(crate) fn operations() -> Vec<Operation> {
+    let orders = [
+        Operation::get("/orders", records::list::<Order>).named("listOrders", "List orders").lists_records::<Order>(),
+        Operation::post("/orders", records::create::<Order>).named("createOrder", "Create an order").creates::<Order>(),
+        Operation::post("/orders/batch", records::batch::<Order>)
+            .named("writeOrders", "Create and update many orders")
+            .writes_many::<Order>(),
+        Operation::get("/orders/{orderId}", records::read::<Order>).named("getOrder", "Get an order").reads::<Order>(),
+        Operation::put("/orders/{orderId}", records::update::<Order>)
+            .named("updateOrder", "Update an order")
+            .updates::<Order>(),
+        Operation::delete("/orders/{orderId}", records::delete::<Order>)
+            .named("deleteOrder", "Delete an order")
+            .deletes(),
+    ];
+    tagged("Orders", orders)
 }

@@ -16,6 +16,7 @@ mod interactions;
 mod jobs;
 mod leads;
 mod limits;
+mod openapi;
 mod operations;
 mod orders;
 mod preconditions;

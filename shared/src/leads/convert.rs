@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Lead, LeadStatus};
@@ -14,7 +15,7 @@ use crate::records::{self, Fields};
 use crate::{db, imports};
 
 /// A converted lead and its customer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Conversion {
     /// The customer that was made or linked.
     pub customer: Customer,

@@ -10,22 +10,22 @@
 /// - `fixed`: only the program sets it; its type is an `Option`;
 /// - `parent`: the record through which alone this one is reached.
 ///
-/// It makes the record, what a caller or a file says about one (`Changes`), and their
+/// It makes the record with its schema, what a caller or a file says about one (`Changes`), and their
 /// [`Fields`](crate::records::Fields).
 #[macro_export]
 macro_rules! record {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $about:literal])*
         $record:ident, $changes:ident in $table:literal {
-            $($(#[$field_meta:meta])* $mode:ident $field:ident $(as $raw:literal)?: $outer:ident $(<$inner:ident>)? $(= $default:expr)?,)+
+            $($(#[doc = $field_about:literal])* $mode:ident $field:ident $(as $raw:literal)?: $outer:ident $(<$inner:ident>)? $(= $default:expr)?,)+
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
         pub struct $record {
             /// Made by the program in the order of time, or taken over by an import.
             pub id: uuid::Uuid,
-            $($(#[$field_meta])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
+            $($(#[doc = $field_about])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
             /// When it was made.
             pub created_at: $crate::fields::Time,
             /// When it last changed.
@@ -45,6 +45,20 @@ macro_rules! record {
             const TABLE: &'static str = $table;
             const COLUMNS: &'static [&'static str] =
                 &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
+
+            fn properties() -> Vec<$crate::schema::Property> {
+                use $crate::schema::{Mode, Property};
+                vec![
+                    Property::new::<uuid::Uuid>("id", "Made by the program in the order of time, or taken over by an import.", Mode::Fixed),
+                    $(Property::new::<$outer $(<$inner>)?>(
+                        $crate::record!(@name $field $($raw)?),
+                        concat!($($field_about),*),
+                        $crate::record!(@mode $mode $($default)?),
+                    ),)+
+                    Property::new::<$crate::fields::Time>("created_at", "When it was made.", Mode::Fixed),
+                    Property::new::<$crate::fields::Time>("updated_at", "When it last changed.", Mode::Fixed),
+                ]
+            }
 
             fn statements() -> &'static $crate::records::Statements {
                 static STATEMENTS: std::sync::LazyLock<$crate::records::Statements> =
@@ -114,7 +128,24 @@ macro_rules! record {
                 self.updated_at.write(cells);
             }
         }
+
+        impl utoipa::PartialSchema for $record {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $crate::schema::answer::<Self>(concat!($($about),*))
+            }
+        }
+
+        impl utoipa::ToSchema for $record {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($record).into()
+            }
+        }
     };
+
+    (@mode required) => { Mode::Required };
+    (@mode optional) => { Mode::Optional };
+    (@mode defaulted $default:expr) => { Mode::Defaulted(serde_json::to_value($default).unwrap_or_default()) };
+    (@mode $mode:ident) => { Mode::Fixed };
 
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $raw:literal) => { $raw };

@@ -10,20 +10,40 @@ use futures_util::stream;
 use shared::Error;
 use shared::exports::CsvRows;
 use shared::imports::{self, RefusedRow};
+use utoipa::ToSchema;
+use utoipa::openapi::ResponseBuilder;
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::auth::Caller;
 use crate::extract::{NoQuery, Path};
+use crate::openapi::{headers, schemas};
+use crate::operations::Operation;
 use crate::respond::Result;
 
 /// How many rows are read at once. Between two pages no connection is held.
 const PAGE: i64 = 500;
 const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
 
+pub(super) fn operation() -> Operation {
+    let json = schemas::content(schemas::array(&RefusedRow::name()));
+    let example = "Name,Email,_line,_field,_code,_message\r\n,nobody,3,name,required,is required\r\n";
+    let csv = schemas::content_like(schemas::text(), example.into());
+    let answer = ResponseBuilder::new()
+        .description("All refused rows, in the order of the file.")
+        .content("application/json", json)
+        .content("text/csv", csv)
+        .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
+    Operation::get("/jobs/{jobId}/errors", errors)
+        .named("getJobErrors", "Get the rows that a job refused")
+        .about("With `Accept: text/csv`, a file with the original columns and the reasons, to be mended and imported again.")
+        .answers(200, answer)
+        .knows(schemas::of::<RefusedRow>())
+}
+
 /// All refused rows, in the order of the file. The first page is read before the answer begins, so
 /// a job that does not exist is a 404.
-pub(super) async fn errors(
+async fn errors(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path,

@@ -11,18 +11,43 @@ use futures_util::{Stream, StreamExt, stream};
 use shared::Error;
 use shared::jobs::{self, Job};
 use tokio::time::sleep;
+use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Type};
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::auth::Caller;
 use crate::extract::{NoQuery, Path};
+use crate::openapi::parameters::one_of;
+use crate::openapi::schemas;
+use crate::operations::Operation;
 use crate::respond::Result;
 
 /// How often the job is looked at. Between two looks no connection is held.
 const POLL: Duration = Duration::from_millis(300);
 
+pub(super) fn operation() -> Operation {
+    let data = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("application/json")
+        .content_schema(Some(schemas::reference(&Job::name())));
+    let event = ObjectBuilder::new()
+        .description(Some("An event; here as it is read, and sent as `event:` and `data:` on lines of their own."))
+        .property("event", one_of(["progress", "end"]))
+        .property("data", data)
+        .required("event")
+        .required("data");
+    let answer = ResponseBuilder::new()
+        .description("`progress` with the job at once and after each change, `end` when it has ended.")
+        .content("text/event-stream", schemas::content(event.into()));
+    Operation::get("/jobs/{jobId}/events", events)
+        .named("followJob", "Follow a job by server-sent events")
+        .answers(200, answer)
+        .knows(schemas::of::<Job>())
+}
+
 /// `progress` with the job at once and after each change, `end` when it has ended.
-pub(super) async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
+async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
     let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
     // A process that stops ends the stream without `end`: the client comes again, elsewhere.
     let stopping = state.stopping.clone().cancelled_owned();

@@ -1,0 +1,123 @@
+//! Parameters of operations, most of them made from what reads them.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use shared::lists::{Filter, FilterKind, MAX_LIMIT, Spec};
+use shared::schema::Shape;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{Object, RefOr, Required, Schema};
+use uuid::Uuid;
+
+/// The ids in a path.
+pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
+    let named = |part: &str| part.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
+    let parameter = |name: String| {
+        let noun = name.trim_end_matches("Id");
+        ParameterBuilder::new()
+            .description(Some(format!("The id of the {noun}.")))
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(Uuid::shape()))
+            .build()
+    };
+    path.split('/').filter_map(named).map(parameter).collect()
+}
+
+/// An optional parameter in the query.
+pub(crate) fn query(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+    optional(name, about).schema(Some(schema)).build()
+}
+
+fn optional(name: &str, about: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(about))
+}
+
+fn header(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
+    optional(name, about).parameter_in(ParameterIn::Header).schema(Some(schema)).build()
+}
+
+/// What keeps a request from being done twice.
+pub(crate) fn idempotency_key() -> Parameter {
+    let about = "The same request with the same key is done once, and answered alike for 24 hours.";
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    header("Idempotency-Key", about, key.pattern(Some("^[!-~]+$")))
+}
+
+/// What must hold for a write to take place.
+pub(crate) fn if_match() -> Parameter {
+    let about = "Only if the record still has this `ETag`; otherwise 412.";
+    header("If-Match", about, ObjectBuilder::new().schema_type(Type::String).examples(["*"]))
+}
+
+/// What a reader has already.
+pub(crate) fn if_none_match() -> Parameter {
+    let about = "Only if the record has another `ETag` by now; otherwise 304.";
+    header("If-None-Match", about, ObjectBuilder::new().schema_type(Type::String))
+}
+
+/// A word out of several.
+pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
+}
+
+/// The filters and orders of a list, and `q` if it can be searched.
+pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
+    let mut parameters: Vec<Parameter> = spec.filters.iter().flat_map(of_filter).collect();
+    if spec.searchable {
+        let about = "Records in which every word of this begins a word of the name, company, phone or email.";
+        parameters.push(query("q", about, Object::with_type(Type::String)));
+    }
+    let names = spec.orders.iter().flat_map(|order| [order.name.to_owned(), format!("-{}", order.name)]);
+    let default = spec.orders.first().map(|order| json!(format!("-{}", order.name)));
+    let orders = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(default);
+    parameters.push(query("sort", "The order; `-` in front for descending.", orders));
+    parameters
+}
+
+fn of_filter(filter: &Filter) -> Vec<Parameter> {
+    let name = filter.name;
+    let several = |item: Object| {
+        // One or more, with commas.
+        let about = format!("Records of which `{name}` is one of these.");
+        let each = ArrayBuilder::new().items(item).min_items(Some(1));
+        vec![optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()]
+    };
+    let exactly = |shape: Object| query(name, &format!("Records of which `{name}` is this."), shape);
+    let range = |shape: fn() -> Object| {
+        let bounds = [("gte", "at least"), ("gt", "more than"), ("lte", "at most"), ("lt", "less than")];
+        let bounded = bounds.map(|(suffix, is)| {
+            query(&format!("{name}[{suffix}]"), &format!("Records of which `{name}` is {is} this."), shape())
+        });
+        [exactly(shape())].into_iter().chain(bounded).collect()
+    };
+    match filter.kind {
+        FilterKind::Word(words) => several(one_of(words.iter().copied()).build()),
+        FilterKind::Id => several(Uuid::shape()),
+        FilterKind::Email => vec![query(
+            name,
+            &format!("Records of which `{name}` is this, in whatever case."),
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)),
+        )],
+        FilterKind::Text => vec![exactly(String::shape())],
+        FilterKind::Number => range(f64::shape),
+        FilterKind::Time => range(DateTime::<Utc>::shape),
+    }
+}
+
+/// What leads through the pages of a list.
+pub(crate) fn of_page() -> [Parameter; 3] {
+    let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::from(MAX_LIMIT)));
+    let cursor = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+    let count = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false)));
+    [
+        query("limit", "How many records a page has. Without it, the answer is the whole list.", limit),
+        query("cursor", "Where to go on, as the `Link` of the page before says.", cursor),
+        query("count", "Whether `X-Total-Count` is to tell how many records there are on all pages.", count),
+    ]
+}

@@ -1,0 +1,90 @@
+//! What can go wrong, each described once.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use shared::error::{Error, FieldError};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{RefOr, Response, ResponseBuilder};
+
+use super::{headers, schemas};
+use crate::respond::Problem;
+
+/// The schema of every error's body.
+pub(crate) const NAME: &str = "Problem";
+
+/// What any operation may answer, and what one behind a key may answer beside.
+pub(crate) const ANY: &[u16] = &[500, 503];
+pub(crate) const WITH_KEY: &[u16] = &[400, 401, 429];
+
+/// The schemas of errors.
+pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
+    let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about)).build();
+    let faults = ArrayBuilder::new().items(schemas::reference("FieldError"));
+    let problem = ObjectBuilder::new()
+        .description(Some("Why a request was not answered as hoped."))
+        .property("message", string("The reason, for people."))
+        .property("errors", faults.description(Some("Every fault of the input, not only the first.")))
+        .property("request_id", string("The request's id, for whoever looks into a defect."))
+        .required("message");
+    let mut all = schemas::of::<FieldError>();
+    all.push((NAME.to_owned(), problem.into()));
+    all
+}
+
+/// The component that describes a status: its name and itself.
+pub(crate) fn component(status: u16) -> (String, Response) {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content = schemas::content_like(schemas::reference(NAME), json!(example(status).body()));
+    let name = status.canonical_reason().unwrap_or_default().replace([' ', '-'], "");
+    let response = ResponseBuilder::new().description(about(status)).content("application/json", content);
+    let response = own_headers(status)
+        .iter()
+        .chain(headers::ALWAYS)
+        .fold(response, |response, header| response.header_ref(*header, headers::reference(header)));
+    (name, response.build())
+}
+
+fn example(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::BAD_REQUEST => {
+            Problem::invalid(vec![FieldError::new("score", "out_of_range", "must be between 0 and 100")])
+        }
+        StatusCode::UNAUTHORIZED => Problem::unauthorized(),
+        StatusCode::NOT_FOUND => Problem::not_found(),
+        StatusCode::REQUEST_TIMEOUT => Problem::stalled(),
+        StatusCode::CONFLICT => Error::Conflict(String::new()).into(),
+        StatusCode::PRECONDITION_FAILED => Error::Changed.into(),
+        StatusCode::UNPROCESSABLE_ENTITY => Problem::other_request(),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported("application/json"),
+        StatusCode::TOO_MANY_REQUESTS => Problem::too_many(1),
+        StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable("Service temporarily unavailable"),
+        StatusCode::INTERNAL_SERVER_ERROR => Problem::internal(""),
+        _ => Problem::new(status, status.canonical_reason().unwrap_or_default()),
+    }
+}
+
+fn about(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "The request has faults; all of them are named.",
+        StatusCode::UNAUTHORIZED => "The key is missing, unknown, expired or revoked.",
+        StatusCode::NOT_FOUND => "There is no such record in the key's workspace, or one that the body refers to.",
+        StatusCode::REQUEST_TIMEOUT => "The body stopped coming.",
+        StatusCode::CONFLICT => "It is there already, or something else stands against it.",
+        StatusCode::PRECONDITION_FAILED => "The record has changed since the version that `If-Match` names.",
+        StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than the server takes.",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The body is of another kind than this operation reads.",
+        StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with another request.",
+        StatusCode::TOO_MANY_REQUESTS => "The key has used up its requests for now.",
+        StatusCode::SERVICE_UNAVAILABLE => "The database is away, or the answer took too long. Trying again may help.",
+        _ => "A defect; the log has more under the request's id.",
+    }
+}
+
+fn own_headers(status: StatusCode) -> &'static [&'static str] {
+    match status {
+        StatusCode::UNAUTHORIZED => &["WWW-Authenticate"],
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => &["Retry-After"],
+        _ => &[],
+    }
+}

@@ -1,0 +1,55 @@
+//! Bodies of requests and answers.
+
+use serde_json::Value;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Content, Object, Ref, RefOr, Required};
+use utoipa::{PartialSchema, ToSchema};
+
+/// A type of an answer and all that it refers to, by their names.
+///
+/// Answers have all their fields, `null` when unset, and so all are required.
+pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = vec![(T::name().into_owned(), <T as PartialSchema>::schema())];
+    T::schemas(&mut schemas);
+    for (_, schema) in &mut schemas {
+        if let RefOr::T(Schema::Object(object)) = schema {
+            object.required = object.properties.keys().cloned().collect();
+        }
+    }
+    schemas
+}
+
+pub(crate) fn reference(name: &str) -> RefOr<Schema> {
+    Ref::from_schema_name(name).into()
+}
+
+pub(crate) fn array(of: &str) -> RefOr<Schema> {
+    ArrayBuilder::new().items(reference(of)).into()
+}
+
+pub(crate) fn text() -> RefOr<Schema> {
+    Object::with_type(Type::String).into()
+}
+
+/// A form whose only part is a file.
+pub(crate) fn file() -> RefOr<Schema> {
+    let part = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("text/csv")
+        .description(Some("The file, in any of the forms in which spreadsheets and other systems write CSV."));
+    ObjectBuilder::new().property("file", part).required("file").into()
+}
+
+pub(crate) fn content(schema: RefOr<Schema>) -> Content {
+    Content::new(Some(schema))
+}
+
+pub(crate) fn content_like(schema: RefOr<Schema>, example: Value) -> Content {
+    ContentBuilder::new().schema(Some(schema)).example(Some(example)).build()
+}
+
+pub(crate) fn body(kind: &str, schema: RefOr<Schema>) -> RequestBody {
+    RequestBodyBuilder::new().content(kind, content(schema)).required(Some(Required::True)).build()
+}

@@ -1,0 +1,243 @@
+//! What fields and records look like from outside: JSON Schema, for the API's document.
+//!
+//! A [`Field`](crate::fields::Field) says here what it takes, so that what is written about it is
+//! what it does. A record says of each of its fields how callers may write it; what they send to
+//! make one or to change one, and what they get, all follow from that.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
+use uuid::Uuid;
+
+use crate::fields::{CustomFields, Email, Field, Line, Money, Quantity, Score, Text, Time};
+use crate::object::Object as Body;
+use crate::records::Record;
+
+/// Text on one line, of which something is left when it is trimmed.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// The same on any number of lines, with tabs.
+const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
+/// A type of a field, as JSON Schema.
+pub trait Shape {
+    /// What a JSON body may hold for such a field.
+    fn shape() -> Object;
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn known(format: KnownFormat) -> Option<SchemaFormat> {
+    Some(SchemaFormat::KnownFormat(format))
+}
+
+impl<const MAX: usize> Shape for Line<MAX> {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(MAX)).pattern(Some(LINE)).build()
+    }
+}
+
+impl<const MAX: usize> Shape for Text<MAX> {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(MAX)).pattern(Some(LINES)).build()
+    }
+}
+
+impl Shape for Email {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::Email)).max_length(Some(254)).build()
+    }
+}
+
+impl Shape for Score {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0)).maximum(Some(100.0)).build()
+    }
+}
+
+impl Shape for Money {
+    fn shape() -> Object {
+        let amount = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0));
+        amount.exclusive_maximum(Some(1e11)).multiple_of(Some(0.0001)).build()
+    }
+}
+
+impl Shape for Quantity {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::from(i32::MAX))).build()
+    }
+}
+
+impl Shape for f64 {
+    fn shape() -> Object {
+        Object::with_type(Type::Number)
+    }
+}
+
+impl Shape for bool {
+    fn shape() -> Object {
+        Object::with_type(Type::Boolean)
+    }
+}
+
+impl Shape for String {
+    fn shape() -> Object {
+        string().min_length(Some(1)).pattern(Some(LINE)).build()
+    }
+}
+
+impl Shape for Uuid {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::Uuid)).build()
+    }
+}
+
+impl Shape for DateTime<Utc> {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::DateTime)).build()
+    }
+}
+
+impl Shape for CustomFields {
+    fn shape() -> Object {
+        ObjectBuilder::new()
+            .max_properties(Some(Self::API_LIMITS.0))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .build()
+    }
+}
+
+impl<T: Shape> Shape for Option<T> {
+    fn shape() -> Object {
+        nullable(T::shape())
+    }
+}
+
+/// The same, or `null`.
+pub fn nullable(mut shape: Object) -> Object {
+    if let SchemaType::Type(of) = shape.schema_type {
+        shape.schema_type = SchemaType::Array(vec![of, Type::Null]);
+    }
+    if let Some(words) = &mut shape.enum_values {
+        words.push(Value::Null);
+    }
+    shape
+}
+
+/// How callers may write a field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// It must be there when the record is made, and cannot be emptied.
+    Required,
+    /// It may be absent, and emptied by `null`.
+    Optional,
+    /// It has this value unless a caller gives it one; `null` gives it this value again.
+    Defaulted(Value),
+    /// Only the program sets it.
+    Fixed,
+}
+
+/// A field of a record.
+pub struct Property {
+    /// Its name in JSON.
+    pub name: &'static str,
+    /// What it means, for people.
+    pub about: &'static str,
+    /// How callers may write it.
+    pub mode: Mode,
+    /// What it looks like.
+    pub shape: Object,
+}
+
+impl Property {
+    /// A field of the type `T`; of an optional one, `T` is the `Option`.
+    pub fn new<T: Shape>(name: &'static str, about: &'static str, mode: Mode) -> Self {
+        Self { name, about: about.trim(), mode, shape: T::shape() }
+    }
+}
+
+const EXAMPLE_ID: &str = "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44";
+const EXAMPLE_TIME: &str = "2026-01-15T10:00:00Z";
+
+/// A record as it is answered. All of its fields are there, `null` when unset.
+pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some(about.trim())).examples(example::<R>());
+    let properties = R::properties().into_iter();
+    let object = properties.fold(object, |object, property| {
+        let mut shape = property.described();
+        shape.read_only = (property.mode == Mode::Fixed).then_some(true);
+        // What an import has stored may have more, and who reads it need not check it.
+        (shape.max_properties, shape.pattern) = (None, None);
+        object.property(property.name, shape).required(property.name)
+    });
+    object.into()
+}
+
+/// The record that the example of a body makes: `None` if it makes none.
+fn example<R: Record>() -> Option<Value> {
+    let Value::Object(body) = R::example() else { return None };
+    let mut changes = R::read(Body::new(body), None).ok()?;
+    if let Some(parent) = R::PARENT {
+        R::set(&mut changes, parent.column, EXAMPLE_ID).ok()?;
+    }
+    let record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
+    serde_json::to_value(record).ok()
+}
+
+/// The body that makes a record.
+pub fn create<R: Record>() -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some("What a caller says about a new one.")).examples([R::example()]);
+    let object = writable::<R>().fold(object, |object, property| {
+        let object = object.property(property.name, property.written());
+        if property.mode == Mode::Required { object.required(property.name) } else { object }
+    });
+    closed(object)
+}
+
+/// The body that changes one: only the fields that it names.
+pub fn update<R: Record>() -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some("The fields to change; the others stay."));
+    let object = writable::<R>().fold(object, |object, property| {
+        let mut shape = property.written();
+        shape.default = None;
+        object.property(property.name, shape)
+    });
+    closed(object)
+}
+
+fn writable<R: Record>() -> impl Iterator<Item = Property> {
+    R::properties().into_iter().filter(|property| property.mode != Mode::Fixed)
+}
+
+fn closed(object: ObjectBuilder) -> RefOr<Schema> {
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).into()
+}
+
+impl Property {
+    /// What it means, followed by what its type says of itself.
+    fn described(&self) -> Object {
+        let mut shape = self.shape.clone();
+        shape.description = Some(match shape.description {
+            Some(of_type) => format!("{}\n\n{of_type}", self.about),
+            None => self.about.to_owned(),
+        });
+        shape
+    }
+
+    /// As callers write it. All but what is required can be emptied, text also by an empty string.
+    fn written(&self) -> Object {
+        let mut shape = self.described();
+        if let Mode::Defaulted(default) = &self.mode {
+            // A time that it has by itself is another each time.
+            shape.default = Some(default.clone()).filter(|_| shape.format.is_none());
+            shape = nullable(shape);
+        }
+        if self.mode != Mode::Required && shape.min_length.is_some() {
+            shape.min_length = None;
+            shape.pattern = shape.pattern.map(|pattern| format!("^(|{})$", pattern.trim_matches(['^', '$'])));
+        }
+        shape
+    }
+}
