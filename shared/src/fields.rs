@@ -42,6 +42,10 @@ impl Fault {
 
 /// A type that a field of a record can have.
 pub trait Field: Sized {
+    /// Whether it is a string in JSON, of which an empty one says that there is none. For a number or
+    /// an object it says nothing, and is refused.
+    const IS_STRING: bool = true;
+
     /// Reads the value from text that is trimmed and not empty: a CSV cell, a query parameter.
     fn from_text(text: &str) -> Result<Self, Fault>;
 
@@ -198,6 +202,8 @@ impl Score {
 }
 
 impl Field for Score {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         Self::from_number(number_from_text(text)?)
     }
@@ -249,6 +255,8 @@ fn number_from_text(text: &str) -> Result<f64, Fault> {
 }
 
 impl Field for f64 {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         number_from_text(text)
     }
@@ -259,6 +267,8 @@ impl Field for f64 {
 }
 
 impl Field for bool {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         match text {
             "true" => Ok(true),
@@ -380,6 +390,8 @@ pub fn depth(value: &Value) -> usize {
 }
 
 impl Field for CustomFields {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         let value = serde_json::from_str(text).map_err(|_| Fault::new("invalid", "must be a JSON object"))?;
         Self::from_json_within(value, Self::IMPORT_LIMITS)

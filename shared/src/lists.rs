@@ -245,8 +245,8 @@ impl List {
                 })?),
             ),
             FilterKind::Id => ("= ANY", Value::Ids(each(text, Uuid::from_text)?)),
-            FilterKind::Email => ("lower", Value::Text(text.to_ascii_lowercase())),
-            FilterKind::Text => ("=", Value::Text(text.to_owned())),
+            FilterKind::Email => ("lower", Value::Text(String::from_text(text)?.to_ascii_lowercase())),
+            FilterKind::Text => ("=", Value::Text(String::from_text(text)?)),
         };
         self.conditions.push(Condition { column: filter.name, operator, value });
         Ok(())

@@ -60,12 +60,12 @@ impl Object {
         self.fields.contains_key(name).then(|| self.required(name)).flatten()
     }
 
-    /// A field that may be absent, and emptied by `null` or an empty string.
+    /// A field that may be absent, and emptied by `null`, a string also by an empty one.
     pub fn take<T: Field>(&mut self, name: &str) -> Patch<T> {
         match self.fields.shift_remove(name) {
             None => Patch::Keep,
             Some(Value::Null) => Patch::Clear,
-            Some(Value::String(text)) if text.trim().is_empty() => Patch::Clear,
+            Some(Value::String(text)) if T::IS_STRING && text.trim().is_empty() => Patch::Clear,
             Some(value) => match T::from_json(value) {
                 Ok(value) => Patch::Set(value),
                 Err(fault) => {

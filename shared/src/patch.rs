@@ -6,7 +6,7 @@ pub enum Patch<T> {
     /// The field was not named: it keeps its value.
     #[default]
     Keep,
-    /// `null`, or an empty string: the field is emptied, or set to its default if it has one.
+    /// `null`, or an empty string for a string: the field is emptied, or set to its default if it has one.
     Clear,
     /// A new value.
     Set(T),

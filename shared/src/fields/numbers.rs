@@ -34,6 +34,8 @@ impl Money {
 }
 
 impl Field for Money {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         let amount = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
         Self::new(amount.map_err(|_| Fault::new("invalid", "must be a number"))?)
@@ -93,6 +95,8 @@ impl Quantity {
 }
 
 impl Field for Quantity {
+    const IS_STRING: bool = false;
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         Self::new(f64::from_text(text)?)
     }
