@@ -33,6 +33,7 @@ records of other workspaces do not exist for it.
 operation there are 404 for an unknown path, 405 for a wrong method and 431 for a head that is too large.
 - **Lists** are bare arrays, newest first. Without `limit` they are the whole list, streamed.
 - **Long work** is answered with 202 and a job, to be followed at its `Location`.
+- **Times** are in UTC, as RFC 3339 has them, of the years 1 to 9999. A date alone is taken for its midnight.
 - **Unknown fields and parameters** are refused by name; a typo is never ignored.
 - **`X-Request-Id`** is taken over from the request, or made, and returned.";
 

@@ -14,5 +14,6 @@ pub mod server;
 pub mod stack;
 pub mod supervise;
 pub mod testing;
+pub mod throw_away;
 pub mod user;
 pub mod workspace;

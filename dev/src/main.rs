@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod faults;
+mod fuzz_api;
 mod reset;
 mod test;
 mod up;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Arguments),
     /// Breaks things while jobs run, and checks that every promise holds.
     Faults(faults::Arguments),
+    /// Sends all kinds of requests, right and wrong, and checks each answer against the API's document.
+    FuzzApi(fuzz_api::Arguments),
     /// Measures how fast the product is, beside what it is compared to.
     Bench(bench::Arguments),
     /// Deletes the data of a local stack.
@@ -51,6 +54,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(arguments) => up::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Faults(arguments) => faults::run(arguments).await,
+        Command::FuzzApi(arguments) => fuzz_api::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }

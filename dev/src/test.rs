@@ -1,14 +1,13 @@
 //! `cargo dev test`
 
 use std::io::{BufRead, BufReader, IsTerminal, PipeReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
-use dev::{user, workspace};
+use dev::throw_away::ThrowAway;
+use dev::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -34,7 +33,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(server) => Some(ThrowAway::start(server).await?),
         None => None,
     };
-    let url = cluster.as_ref().map(|cluster| cluster.cluster.url("postgres"));
+    let url = cluster.as_ref().map(|cluster| cluster.url("postgres"));
     let outcome = tokio::select! {
         outcome = cargo_test(&arguments.cargo_test, url.as_deref()) => outcome,
         _ = terminate.recv() => Ok((ExitCode::FAILURE, None)),
@@ -107,40 +106,6 @@ fn pass_on(output: PipeReader) -> Result<Option<Counts>> {
         line.clear();
     }
     Ok(any.then_some(counts))
-}
-
-/// A cluster that is deleted in the end.
-struct ThrowAway {
-    cluster: Cluster,
-    dir: PathBuf,
-}
-
-impl ThrowAway {
-    async fn start(server: &Server) -> Result<Self> {
-        let parent = workspace::data_dir().join("tests");
-        std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        // What was left by a run that was killed.
-        for entry in std::fs::read_dir(&parent)?.flatten() {
-            if !postgres::is_in_use(&entry.path()) {
-                remove(&entry.path()).await?;
-            }
-        }
-        let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
-        // Nothing in here has to outlive a crash, and so tests need not wait for the disk. Each
-        // test has a database of its own with connections of its own.
-        let options = Options { durable: false, max_connections: 200 };
-        Ok(Self { cluster: Cluster::start(server, &dir, &options).await?, dir })
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.cluster.stop().await?;
-        remove(&self.dir).await
-    }
-}
-
-async fn remove(dir: &Path) -> Result<()> {
-    postgres::remove(dir).await?;
-    user::remove(dir).await
 }
 
 #[cfg(test)]

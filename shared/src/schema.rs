@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
 use uuid::Uuid;
 
@@ -103,6 +103,7 @@ impl Shape for DateTime<Utc> {
 impl Shape for CustomFields {
     fn shape() -> Object {
         ObjectBuilder::new()
+            .description(Some("At most 100 keys, 16 KiB as JSON, and five levels."))
             .max_properties(Some(Self::API_LIMITS.0))
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .build()
@@ -190,7 +191,7 @@ fn example<R: Record>() -> Option<Value> {
 pub fn create<R: Record>() -> RefOr<Schema> {
     let object = ObjectBuilder::new().description(Some("What a caller says about a new one.")).examples([R::example()]);
     let object = writable::<R>().fold(object, |object, property| {
-        let object = object.property(property.name, property.written());
+        let object = object.property(property.name, property.written(property.default()));
         if property.mode == Mode::Required { object.required(property.name) } else { object }
     });
     closed(object)
@@ -199,11 +200,8 @@ pub fn create<R: Record>() -> RefOr<Schema> {
 /// The body that changes one: only the fields that it names.
 pub fn update<R: Record>() -> RefOr<Schema> {
     let object = ObjectBuilder::new().description(Some("The fields to change; the others stay."));
-    let object = writable::<R>().fold(object, |object, property| {
-        let mut shape = property.written();
-        shape.default = None;
-        object.property(property.name, shape)
-    });
+    let object =
+        writable::<R>().fold(object, |object, property| object.property(property.name, property.written(None)));
     closed(object)
 }
 
@@ -211,7 +209,8 @@ fn writable<R: Record>() -> impl Iterator<Item = Property> {
     R::properties().into_iter().filter(|property| property.mode != Mode::Fixed)
 }
 
-fn closed(object: ObjectBuilder) -> RefOr<Schema> {
+/// An object without any further fields.
+pub fn closed(object: ObjectBuilder) -> RefOr<Schema> {
     object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).into()
 }
 
@@ -226,18 +225,36 @@ impl Property {
         shape
     }
 
-    /// As callers write it. All but what is required can be emptied, text also by an empty string.
-    fn written(&self) -> Object {
+    /// As callers write it. All but what is required can be emptied, a string also by an empty one.
+    fn written(&self, default: Option<Value>) -> Schema {
         let mut shape = self.described();
-        if let Mode::Defaulted(default) = &self.mode {
-            // A time that it has by itself is another each time.
-            shape.default = Some(default.clone()).filter(|_| shape.format.is_none());
-            shape = nullable(shape);
+        shape.default = default;
+        match self.mode {
+            Mode::Required => shape.into(),
+            Mode::Defaulted(_) => or_empty(nullable(shape)),
+            Mode::Optional | Mode::Fixed => or_empty(shape),
         }
-        if self.mode != Mode::Required && shape.min_length.is_some() {
-            shape.min_length = None;
-            shape.pattern = shape.pattern.map(|pattern| format!("^(|{})$", pattern.trim_matches(['^', '$'])));
-        }
-        shape
     }
+
+    /// What it is if a caller does not say; a time that it has by itself is another each time.
+    fn default(&self) -> Option<Value> {
+        match &self.mode {
+            Mode::Defaulted(default) if self.shape.format.is_none() => Some(default.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// The same, or an empty string if it is a string.
+fn or_empty(mut shape: Object) -> Schema {
+    if let Some(words) = &mut shape.enum_values {
+        words.push("".into());
+    } else if let Some(pattern) = shape.pattern {
+        shape.min_length = None;
+        shape.pattern = Some(format!("^(|{})$", pattern.trim_matches(['^', '$'])));
+    } else if shape.format.is_some() {
+        let (about, empty) = (shape.description.take(), string().max_length(Some(0)));
+        return AnyOfBuilder::new().item(shape).item(empty).description(about).build().into();
+    }
+    shape.into()
 }

@@ -46,7 +46,7 @@ fn header(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
 pub(crate) fn idempotency_key() -> Parameter {
     let about = "The same request with the same key is done once, and answered alike for 24 hours.";
     let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
-    header("Idempotency-Key", about, key.pattern(Some("^[!-~]+$")))
+    header("Idempotency-Key", about, key.pattern(Some(r"^[\t -~]*[!-~][\t -~]*$")))
 }
 
 /// What must hold for a write to take place.
@@ -99,11 +99,9 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
     match filter.kind {
         FilterKind::Word(words) => several(one_of(words.iter().copied()).build()),
         FilterKind::Id => several(Uuid::shape()),
-        FilterKind::Email => vec![query(
-            name,
-            &format!("Records of which `{name}` is this, in whatever case."),
-            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)),
-        )],
+        FilterKind::Email => {
+            vec![query(name, &format!("Records of which `{name}` is this, in whatever case."), String::shape())]
+        }
         FilterKind::Text => vec![exactly(String::shape())],
         FilterKind::Number => range(f64::shape),
         FilterKind::Time => range(DateTime::<Utc>::shape),

@@ -38,7 +38,8 @@ pub(crate) fn file() -> RefOr<Schema> {
     let part = ObjectBuilder::new()
         .schema_type(Type::String)
         .content_media_type("text/csv")
-        .description(Some("The file, in any of the forms in which spreadsheets and other systems write CSV."));
+        .description(Some("The file, in any of the forms in which spreadsheets and other systems write CSV."))
+        .examples(["First Name,Last Name,E-mail\nAda,Lovelace,ada@example.com\n"]);
     ObjectBuilder::new().property("file", part).required("file").into()
 }
 

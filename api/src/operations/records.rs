@@ -95,11 +95,8 @@ fn batch<R: Record>(create: &str) -> RefOr<Schema> {
     }
     let item = AnyOfBuilder::new().item(schemas::reference(create)).item(change);
     let items = ArrayBuilder::new().items(item).min_items(Some(1)).max_items(Some(MAX_BATCH));
-    ObjectBuilder::new()
-        .property("items", items)
-        .required("items")
-        .examples([json!({ "items": [R::example()] })])
-        .into()
+    let body = ObjectBuilder::new().property("items", items).required("items");
+    schema::closed(body.examples([json!({ "items": [R::example()] })]))
 }
 
 /// What became of each item, in their order.

@@ -5,6 +5,7 @@ use shared::customers::Customer;
 use shared::interactions::LeadInteraction;
 use shared::leads::{self, Conversion, Lead};
 use shared::schema;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::records;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path};
@@ -36,7 +37,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post("/leads/{leadId}/convert", convert)
             .named("convertLead", "Convert a lead to a customer")
             .about("The body may set fields of the customer; what it does not name is taken from the lead.")
-            .may_take("CustomerOverrides", schema::update::<Customer>())
+            .may_take("LeadConvert", overrides())
             .returns::<Conversion>(200, "A customer with the lead's email was there, and is linked.")
             .returns::<Conversion>(201, "The customer was made."),
         Operation::get("/leads/{leadId}/history", records::history::<Lead>)
@@ -64,6 +65,16 @@ pub(crate) fn operations() -> Vec<Operation> {
             .deletes(),
     ];
     tagged("Leads", leads).into_iter().chain(tagged("Interactions", interactions)).collect()
+}
+
+/// What can be said of a customer, but for the lead.
+fn overrides() -> RefOr<Schema> {
+    let mut customer = schema::update::<Customer>();
+    if let RefOr::T(Schema::Object(customer)) = &mut customer {
+        customer.properties.shift_remove("lead_id");
+        customer.description = Some("Fields of the customer.".to_owned());
+    }
+    customer
 }
 
 async fn convert(Path(id): Path, write: Write, _: NoQuery, OptionalJsonObject(body): OptionalJsonObject) -> Result {

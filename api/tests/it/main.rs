@@ -14,6 +14,7 @@ mod history;
 mod idempotency;
 mod imports;
 mod interactions;
+mod isolation;
 mod jobs;
 mod leads;
 mod limits;

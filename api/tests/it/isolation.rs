@@ -1,0 +1,148 @@
+//! Nothing of a workspace exists for another: every operation of the document is asked for it.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Api, id};
+
+const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
+
+/// One of each kind of record, by the name of the path parameter that stands for it.
+async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
+    let person = json!({ "name": "Ada", "email": "ada@example.com" });
+    let lead = api.create("/dev/crm/leads", person.clone()).await;
+    let lead_path = format!("/dev/crm/leads/{}", id(&lead));
+    let customer = api.create("/dev/crm/customers", person).await;
+    let customer_path = format!("/dev/crm/customers/{}", id(&customer));
+    let with_lead = api.create(&format!("{lead_path}/interactions"), json!({ "type": "call" })).await;
+    let body = json!({ "type": "call", "subject": "s", "date": "2024-01-01" });
+    let with_customer = api.create(&format!("{customer_path}/interactions"), body).await;
+    let body = json!({ "customer_id": id(&customer), "product_id": MISSING, "quantity": 1 });
+    let order = api.create("/dev/crm/orders", body).await;
+    let job = api.import("name,email\nBob,bob@example.com\n").await;
+    BTreeMap::from([
+        ("leadId", id(&lead).to_owned()),
+        ("customerId", id(&customer).to_owned()),
+        ("leads/interactionId", id(&with_lead).to_owned()),
+        ("customers/interactionId", id(&with_customer).to_owned()),
+        ("orderId", id(&order).to_owned()),
+        ("jobId", id(&job).to_owned()),
+    ])
+}
+
+/// A path with ids put in; `None` if it has no parameter.
+fn with_ids(template: &str, ids: impl Fn(&str) -> String) -> Option<String> {
+    let mut parts = template.split('{');
+    let mut path = parts.next()?.to_owned();
+    let mut has_ids = false;
+    for part in parts {
+        let (name, rest) = part.split_once('}')?;
+        has_ids = true;
+        path += &ids(name);
+        path += rest;
+    }
+    has_ids.then_some(path)
+}
+
+/// Sends a request as a caller would who knows the id, and returns all that is told.
+async fn told(api: &Api, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let request = api.request(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), path);
+    let request = match body {
+        Some(body) => request.json(body),
+        None => request,
+    };
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn ids_of_another_workspace_are_ids_of_nothing() {
+    let api = Api::start().await;
+    let theirs = one_of_each(&api).await;
+    let before = everything(&api).await;
+    let theirs_key = api.key.clone();
+    let mut api = api.on("another").await;
+    let mine = one_of_each(&api).await;
+    let document: Value = reqwest::get(api.url("/openapi.json")).await.unwrap().json().await.unwrap();
+
+    let mut asked = 0;
+    for (template, methods) in document["paths"].as_object().unwrap() {
+        let kind = if template.contains("/customers/") { "customers" } else { "leads" };
+        let known = |ids: &BTreeMap<&str, String>, name: &str| {
+            let of_kind = format!("{kind}/{name}");
+            ids.get(name).or_else(|| ids.get(of_kind.as_str())).unwrap_or_else(|| panic!("no id for {name}")).clone()
+        };
+        for (method, operation) in methods.as_object().unwrap() {
+            let names: Vec<&str> = template.split('{').skip(1).map(|part| part.split('}').next().unwrap()).collect();
+            let body = operation.get("requestBody").map(|_| valid_body(template));
+            // Each id alone is theirs, and all of them; the others are mine.
+            let mut strangers: Vec<Vec<&str>> = names.iter().map(|name| vec![*name]).collect();
+            strangers.push(names.clone());
+            for strange in strangers {
+                let path = |ids: &dyn Fn(&str) -> String| {
+                    with_ids(template, |name| if strange.contains(&name) { ids(name) } else { known(&mine, name) })
+                };
+                let Some(foreign) = path(&|name| known(&theirs, name)) else { continue };
+                let Some(missing) = path(&|_| MISSING.to_owned()) else { continue };
+                let told_of_theirs = told(&api, method, &foreign, body.as_ref()).await;
+                assert_eq!(told_of_theirs, (404, json!({ "message": "Resource not found" })), "{method} {foreign}");
+                assert_eq!(told_of_theirs, told(&api, method, &missing, body.as_ref()).await, "{method} {missing}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 20, "only {asked} requests were asked");
+
+    // In bodies, too.
+    for customer in [theirs["customerId"].as_str(), MISSING] {
+        let order = json!({ "customer_id": customer, "product_id": MISSING, "quantity": 1 });
+        assert_eq!(told(&api, "post", "/dev/crm/orders", Some(&order)).await.0, 404);
+        let change = json!({ "customer_id": customer });
+        assert_eq!(told(&api, "put", &format!("/dev/crm/orders/{}", mine["orderId"]), Some(&change)).await.0, 404);
+        let batch = json!({ "items": [order, { "id": theirs["orderId"], "quantity": 2 }] });
+        let (_, answer) = told(&api, "post", "/dev/crm/orders/batch", Some(&batch)).await;
+        assert_eq!((&answer["results"][0]["status"], &answer["results"][1]["status"]), (&json!(404), &json!(404)));
+    }
+    for lead in [theirs["leadId"].as_str(), MISSING] {
+        let customer = json!({ "name": "x", "email": "x@example.com", "lead_id": lead });
+        assert_eq!(told(&api, "post", "/dev/crm/customers", Some(&customer)).await.0, 404);
+        let change = json!({ "lead_id": lead });
+        assert_eq!(told(&api, "put", &format!("/dev/crm/customers/{}", mine["customerId"]), Some(&change)).await.0, 404);
+    }
+    for kind in ["leads", "customers"] {
+        let batch = json!({ "items": [{ "id": theirs[if kind == "leads" { "leadId" } else { "customerId" }], "name": "x" }] });
+        let (_, answer) = told(&api, "post", &format!("/dev/crm/{kind}/batch"), Some(&batch)).await;
+        assert_eq!(answer["results"][0]["status"], 404);
+    }
+    assert_eq!(everything(&api).await.len(), before.len());
+    api.key = theirs_key;
+    assert_eq!(everything(&api).await, before, "something of theirs was changed");
+}
+
+/// A body that only the id is wrong with.
+fn valid_body(template: &str) -> Value {
+    match template {
+        path if path.ends_with("/interactions") && path.contains("customers") => {
+            json!({ "type": "call", "subject": "s", "date": "2024-01-01" })
+        }
+        path if path.ends_with("/interactions") => json!({ "type": "call" }),
+        _ => json!({}),
+    }
+}
+
+/// All records of a workspace.
+async fn everything(api: &Api) -> Vec<Value> {
+    let mut all = Vec::new();
+    for path in ["leads", "customers", "orders"] {
+        for record in api.read(&format!("/dev/crm/{path}")).await.as_array().unwrap() {
+            if path != "orders" {
+                all.push(api.read(&format!("/dev/crm/{path}/{}/interactions", id(record))).await);
+            }
+            all.push(record.clone());
+        }
+    }
+    all
+}

@@ -1,0 +1,114 @@
+//! `cargo dev fuzz-api`
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use dev::client::Client;
+use dev::console::Console;
+use dev::server::Server;
+use dev::stack::{Stack, ask};
+use dev::throw_away::ThrowAway;
+use dev::workspace;
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// It makes requests out of an API's document, and finds answers that the document does not have.
+const PACKAGE: &str = "schemathesis==4.32.5";
+/// What it is told beside the command line.
+const SETTINGS: &str = "dev/schemathesis.toml";
+const WORKSPACE: &str = "fuzz";
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Requests of each operation and each kind, at most.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    examples: u32,
+    /// What schemathesis is told, such as `-- --include-operation-id createLead`.
+    #[arg(last = true, value_name = "ARGS")]
+    schemathesis: Vec<String>,
+}
+
+/// Runs schemathesis against a stack of its own, and exits as it does. Where it cannot be installed,
+/// that is said and nothing is checked.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let schemathesis = match installed().await {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("left out: schemathesis cannot be installed here, since {error:#}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let server = Server::find().await?;
+    workspace::build(&["--workspace", "--bins"]).await?;
+    let cluster = ThrowAway::start(&server).await?;
+    let mut stack = Stack::default();
+    let outcome = tokio::select! {
+        outcome = fuzz(&arguments, &schemathesis, &cluster, &mut stack) => outcome,
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+    };
+    stack.stop().await?;
+    cluster.stop().await?;
+    outcome
+}
+
+async fn fuzz(arguments: &Arguments, schemathesis: &Path, cluster: &ThrowAway, stack: &mut Stack) -> Result<ExitCode> {
+    let database_url = cluster.database("crm").await?;
+    let (api, worker) = (workspace::program("crm-api", None)?, workspace::program("crm-worker", None)?);
+    ask(&api, &["migrate"], &database_url).await?;
+    ask(&api, &["workspaces", "create", WORKSPACE], &database_url).await?;
+    let key = ask(&api, &["keys", "create", "--workspace", WORKSPACE, "--name", "fuzz"], &database_url).await?;
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let (url, console) = (format!("http://{address}"), Console::default());
+    // Wrong requests are what this is about; only what goes wrong in here is worth a line.
+    let quiet = [("DATABASE_URL", database_url.as_str()), ("CRM_LOG__LEVEL", "warn"), ("CRM_LOG__FORMAT", "text")];
+    stack.start("api".to_owned(), &api, &console, |command| {
+        command.envs(quiet).env("CRM_API__LISTEN", &address);
+    })?;
+    stack.start("worker".to_owned(), &worker, &console, |command| {
+        command.envs(quiet).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+    })?;
+    let fuzzing = async {
+        Client::new(&url, "").wait_until_ready().await;
+        let mut command = Command::new(schemathesis);
+        command.current_dir(workspace::root()).kill_on_drop(true).stdin(Stdio::null());
+        command.args(["--config-file", SETTINGS, "run", &format!("{url}/openapi.json")]);
+        command.args(["--max-examples", &arguments.examples.to_string()]).args(&arguments.schemathesis);
+        command.env("CRM_API_KEY", &key);
+        let status = command.status().await.context("cannot run schemathesis")?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    };
+    stack.run(fuzzing).await
+}
+
+/// The program, installed on first use by Python's own client.
+async fn installed() -> Result<PathBuf> {
+    let place = workspace::data_dir().join(PACKAGE);
+    let program = place.join("bin/schemathesis");
+    if !program.is_file() {
+        eprintln!("installing {PACKAGE}, once …");
+        let partial = place.join("bin/python");
+        python(Path::new("python3"), &["-m", "venv", "--clear"], Some(&place)).await?;
+        python(&partial, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE], None).await?;
+    }
+    Ok(program)
+}
+
+async fn python(program: &Path, arguments: &[&str], place: Option<&Path>) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).args(place).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("{} does not run", program.display()))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} {} failed: {}",
+            program.display(),
+            arguments.join(" "),
+            reason.trim().lines().last().unwrap_or_default()
+        );
+    }
+    Ok(())
+}

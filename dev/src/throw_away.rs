@@ -1,0 +1,60 @@
+//! A PostgreSQL server for one run, deleted in the end.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::postgres::{self, Cluster, Options};
+use crate::server::Server;
+use crate::{user, workspace};
+
+/// A cluster that is deleted in the end.
+#[derive(Debug)]
+pub struct ThrowAway {
+    cluster: Cluster,
+    dir: PathBuf,
+}
+
+impl ThrowAway {
+    /// Starts one, and deletes what was left by a run that was killed.
+    ///
+    /// # Errors
+    /// With what the server said, if it does not start.
+    pub async fn start(server: &Server) -> Result<Self> {
+        let parent = workspace::data_dir().join("tests");
+        std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        for entry in std::fs::read_dir(&parent)?.flatten() {
+            if !postgres::is_in_use(&entry.path()) {
+                remove(&entry.path()).await?;
+            }
+        }
+        let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
+        // Nothing in here has to outlive a crash, and so nobody need wait for the disk. Each test has
+        // a database of its own with connections of its own.
+        let options = Options { durable: false, max_connections: 200 };
+        Ok(Self { cluster: Cluster::start(server, &dir, &options).await?, dir })
+    }
+
+    /// Stops the server and deletes its data.
+    ///
+    /// # Errors
+    /// If they cannot be deleted.
+    pub async fn stop(self) -> Result<()> {
+        self.cluster.stop().await?;
+        remove(&self.dir).await
+    }
+}
+
+impl Deref for ThrowAway {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+async fn remove(dir: &Path) -> Result<()> {
+    postgres::remove(dir).await?;
+    user::remove(dir).await
+}
