@@ -110,10 +110,14 @@ async fn ids_of_another_workspace_are_ids_of_nothing() {
         let customer = json!({ "name": "x", "email": "x@example.com", "lead_id": lead });
         assert_eq!(told(&api, "post", "/dev/crm/customers", Some(&customer)).await.0, 404);
         let change = json!({ "lead_id": lead });
-        assert_eq!(told(&api, "put", &format!("/dev/crm/customers/{}", mine["customerId"]), Some(&change)).await.0, 404);
+        assert_eq!(
+            told(&api, "put", &format!("/dev/crm/customers/{}", mine["customerId"]), Some(&change)).await.0,
+            404
+        );
     }
     for kind in ["leads", "customers"] {
-        let batch = json!({ "items": [{ "id": theirs[if kind == "leads" { "leadId" } else { "customerId" }], "name": "x" }] });
+        let batch =
+            json!({ "items": [{ "id": theirs[if kind == "leads" { "leadId" } else { "customerId" }], "name": "x" }] });
         let (_, answer) = told(&api, "post", &format!("/dev/crm/{kind}/batch"), Some(&batch)).await;
         assert_eq!(answer["results"][0]["status"], 404);
     }
