@@ -287,15 +287,20 @@ pub async fn list<R: Record>(
 }
 
 /// Forgets up to `limit` records that were deleted so long ago that they cannot be restored: all
-/// that was kept of them. Returns how many there were.
+/// that was kept of them. Those that were restored keep their history. Returns how many there were.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
     let pruned = sqlx::query(
         "WITH old AS (
-             SELECT workspace_id, record_id, id FROM history
+             SELECT workspace_id, record_id, id FROM history AS deletion
              WHERE action = 'deleted' AND created_at < now() - make_interval(days => $1)
+                 AND NOT EXISTS (
+                     SELECT FROM history AS later
+                     WHERE later.workspace_id = deletion.workspace_id AND later.record_id = deletion.record_id
+                         AND later.action = 'restored' AND later.id > deletion.id
+                 )
              ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
          )
          DELETE FROM history USING old

@@ -106,7 +106,12 @@ async fn after_thirty_days_a_deleted_record_is_gone_for_good() {
     let age = "UPDATE history SET created_at = created_at - interval '30 days 1 minute'";
     sqlx::query(age).execute(&mut connection).await.unwrap();
     support::json(api.post(&format!("{path}/restore")), 404).await;
+    let (restored, _) = lead(&api, "bob@example.com").await;
+    api.delete(&restored, 204).await;
+    support::json(api.post(&format!("{restored}/restore")), 200).await;
+    sqlx::query(age).execute(&mut connection).await.unwrap();
     assert_eq!(shared::history::prune(&mut connection, 10).await.unwrap(), 2);
+    assert_eq!(each(&api.read(&format!("{restored}/history")).await, "action"), ["restored", "deleted"]);
     support::json(api.get(&format!("{path}/history")), 404).await;
 }
 
