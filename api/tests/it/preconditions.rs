@@ -70,3 +70,20 @@ async fn changes_of_different_fields_at_once_are_all_kept() {
     let history = api.read(&format!("{path}/history")).await;
     assert_eq!(history.as_array().unwrap().len(), 6);
 }
+
+#[tokio::test]
+async fn what_a_caller_has_is_not_sent_again() {
+    let api = Api::start().await;
+    let lead = api.create("/dev/crm/leads", json!({ "name": "Ann", "email": "ann@example.com" })).await;
+    let path = format!("/dev/crm/leads/{}", id(&lead));
+    let known = api.get(&path).send().await.unwrap().headers()["etag"].to_str().unwrap().to_owned();
+    for (condition, status) in [(known.clone(), 304), (format!("\"x\", W/{known}"), 304), ("\"x\"".to_owned(), 200)] {
+        let answer = api.get(&path).header("if-none-match", &condition).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["etag"].to_str().unwrap()), (status, known.as_str()));
+        assert_eq!(answer.headers().contains_key("content-type"), status == 200, "{condition}");
+        assert_eq!(answer.bytes().await.unwrap().is_empty(), status == 304, "{condition}");
+    }
+    api.request(Method::PUT, &path).json(&json!({ "score": 1 })).send().await.unwrap().error_for_status().unwrap();
+    let answer = api.get(&path).header("if-none-match", &known).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
