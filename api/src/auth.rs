@@ -1,15 +1,13 @@
 //! API keys: nobody gets past here without one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::middleware::Next;
-use axum::response::Response;
 use chrono::{DateTime, Utc};
 use shared::db::Pool;
 use shared::workspaces::{self, Key, Opened};
@@ -44,24 +42,22 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets a request under `/dev/crm` pass if it has a valid key, as its [`Caller`], and answers any
-/// other with 401. It goes by the path alone, before it is known whether that path exists.
+/// Opens a request under `/dev/crm` with its key, and makes its [`Caller`] known to handlers; any other
+/// request needs none. It goes by the path alone, before it is known whether that path exists.
 ///
 /// # Errors
 /// 401, or 503 when the database is away and the key was not seen lately.
-pub async fn require_key(State(state): State<AppState>, mut request: Request, next: Next) -> Result<Response> {
+pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Option<Opened>> {
     let under_crm = request.uri().path().strip_prefix(CRM);
     if !under_crm.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return Ok(next.run(request).await);
+        return Ok(None);
     }
     let key = bearer(request.headers()).and_then(Key::parse).ok_or_else(Problem::unauthorized)?;
     let opened = state.keys.open(&state.pool, &key).await?.ok_or_else(Problem::unauthorized)?;
     let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();
     let Opened { workspace_id, key_id } = opened;
     request.extensions_mut().insert(Caller { workspace_id, key_id, request_id });
-    let mut response = next.run(request).await;
-    response.extensions_mut().insert(opened);
-    Ok(response)
+    Ok(Some(opened))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -70,11 +66,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The keys that were seen lately: what they open, and when they were used.
-#[derive(Clone, Debug, Default)]
-pub struct Keys(Arc<Seen>);
-
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Keys {
     /// By hash, so that no memory holds keys. Unknown keys are not remembered: they could be any number.
     trusted: Mutex<HashMap<[u8; 32], (Opened, Instant)>>,
     /// When keys were last used, until that is written.
@@ -87,7 +80,7 @@ impl Keys {
         let hash = key.hash();
         // Taken before the read: what the read says was true at that time.
         let now = Instant::now();
-        let known = lock(&self.0.trusted).get(&hash).copied();
+        let known = lock(&self.trusted).get(&hash).copied();
         let opened = match known {
             Some((opened, until)) if now < until => Some(opened),
             _ => {
@@ -97,13 +90,13 @@ impl Keys {
             }
         };
         if let Some(opened) = opened {
-            lock(&self.0.used).insert(opened.key_id, Utc::now());
+            lock(&self.used).insert(opened.key_id, Utc::now());
         }
         Ok(opened)
     }
 
     fn remember(&self, hash: [u8; 32], opened: Option<Opened>, now: Instant) {
-        let mut trusted = lock(&self.0.trusted);
+        let mut trusted = lock(&self.trusted);
         if trusted.len() >= MAX_TRUSTED {
             trusted.retain(|_, (_, until)| now < *until);
         }
@@ -115,14 +108,14 @@ impl Keys {
 
     /// Writes when keys were last used, in one statement for all of them.
     pub async fn flush(&self, pool: &Pool) {
-        let used: Vec<_> = std::mem::take(&mut *lock(&self.0.used)).into_iter().collect();
+        let used: Vec<_> = std::mem::take(&mut *lock(&self.used)).into_iter().collect();
         if used.is_empty() {
             return;
         }
         let written = async { workspaces::touch_keys(&mut *pool.acquire().await?, &used).await };
         if let Err(error) = written.await {
             tracing::warn!(%error, "when keys were last used is not written yet");
-            let mut later = lock(&self.0.used);
+            let mut later = lock(&self.used);
             for (key_id, at) in used {
                 later.entry(key_id).or_insert(at);
             }

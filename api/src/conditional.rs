@@ -3,22 +3,31 @@
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Makes a 304 of an answer whose `ETag` the request names in `If-None-Match`.
-pub async fn not_modified(request: Request, next: Next) -> Response {
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
-    let known = if reads { header(request.headers(), &IF_NONE_MATCH) } else { None };
-    let answer = next.run(request).await;
-    let is_known = known.zip(header(answer.headers(), &ETAG)).is_some_and(|(known, tag)| names(&known, &tag));
-    if !is_known || answer.status() != StatusCode::OK {
-        return answer;
+/// What a caller has already: the tags in `If-None-Match` of a request that reads.
+#[derive(Debug)]
+pub struct Known(Option<String>);
+
+impl Known {
+    /// What the sender of a request has.
+    pub fn of(request: &Request) -> Self {
+        let reads = [Method::GET, Method::HEAD].contains(request.method());
+        Self(if reads { header(request.headers(), &IF_NONE_MATCH) } else { None })
     }
-    let (mut head, _) = answer.into_parts();
-    head.headers.remove(CONTENT_LENGTH);
-    head.headers.remove(CONTENT_TYPE);
-    (StatusCode::NOT_MODIFIED, head.headers, head.extensions).into_response()
+
+    /// Makes a 304 of an answer that the caller has.
+    pub fn spare(self, answer: Response) -> Response {
+        let Some(known) = self.0 else { return answer };
+        let is_known = header(answer.headers(), &ETAG).is_some_and(|tag| names(&known, &tag));
+        if !is_known || answer.status() != StatusCode::OK {
+            return answer;
+        }
+        let (mut head, _) = answer.into_parts();
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.remove(CONTENT_TYPE);
+        (StatusCode::NOT_MODIFIED, head.headers, head.extensions).into_response()
+    }
 }
 
 /// All values of a header as one list.

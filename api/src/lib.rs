@@ -1,6 +1,6 @@
 //! The HTTP API: it reads and writes rows, and turns long work into jobs.
 //!
-//! A request passes, from the outside in: [`observe`] (request id, log, metrics, panics), routing,
+//! A request passes, from the outside in: routing, [`observe`] (request id, log, metrics, panics),
 //! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, [`conditional`], the limits of
 //! its kind of route, and its handler, which takes its input through [`extract`] and answers through
 //! [`respond`].
@@ -19,25 +19,36 @@ pub mod routes;
 pub mod serve;
 pub mod write;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// What handlers share. Cloning it gives another handle on the same things.
+use conditional::Known;
+use respond::Result;
+
+/// What handlers share. Cloning it gives another handle on the same things: every layer that a
+/// request passes has one.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+/// The things themselves.
+#[derive(Debug)]
+pub struct Shared {
     /// Connections to the database.
     pub pool: Pool,
     /// The turns of streamed lists and exports.
     pub streams: Arc<Semaphore>,
     /// The settings of the process.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     /// Wakes workers after a commit.
     pub doorbell: Doorbell,
     /// The API keys that were seen lately.
@@ -58,25 +69,31 @@ impl AppState {
         let pool = db::pool(&settings.database, "crm-api")?;
         // A quarter of the connections streams, so that there is always one for those who want little.
         let streams = (settings.database.max_connections as usize / 4).max(1);
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
             doorbell: Doorbell::new(pool.clone()),
             limits: limits::Limits::new(settings.api.rate_limit_per_minute),
             pool,
-            settings: Arc::new(settings),
+            settings,
             keys: auth::Keys::default(),
             stopping: CancellationToken::new(),
-        })
+        })))
     }
-}
 
-impl AppState {
     /// A connection, for a request that needs no transaction.
     ///
     /// # Errors
     /// [`shared::Error::Unavailable`] when the database is away.
     pub async fn connection(&self) -> shared::Result<PoolConnection> {
         self.pool.acquire().await
+    }
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 
@@ -90,9 +107,23 @@ pub fn router(state: AppState) -> Router {
         .merge(operations::routes(&routes::open()))
         .merge(openapi::docs())
         .fallback(respond::not_found)
-        .layer(from_fn(conditional::not_modified))
-        .layer(from_fn_with_state(state.limits.clone(), limits::limit))
-        .layer(from_fn_with_state(state.clone(), auth::require_key))
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(state.clone(), pass))
         .with_state(state)
+}
+
+/// What holds for every request. It is one layer, since each costs every request a copy of those
+/// inside of it.
+async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    observe::observe(request, |request| async { admit(state, request, next).await.into_response() }).await
+}
+
+/// Lets a request in that has a key, if it needs one, and requests left.
+async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
+    let opened = auth::require_key(&state, &mut request).await?;
+    let known = Known::of(&request);
+    let answer = async { known.spare(next.run(request).await) };
+    let Some(opened) = opened else { return Ok(answer.await) };
+    let mut answer = state.limits.limit(opened.key_id, answer).await;
+    answer.extensions_mut().insert(opened);
+    Ok(answer)
 }

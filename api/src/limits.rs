@@ -1,11 +1,8 @@
 //! How many requests a key has, told with every answer to it.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -13,7 +10,6 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::respond::Problem;
 
 /// The window in which a key has its requests.
@@ -23,8 +19,8 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The requests that keys have left in this process; none are counted if keys have no limit.
-#[derive(Clone, Debug, Default)]
-pub struct Limits(Option<Arc<Limited>>);
+#[derive(Debug)]
+pub struct Limits(Option<Limited>);
 
 #[derive(Debug)]
 struct Limited {
@@ -40,8 +36,25 @@ impl Limits {
     pub fn new(per_minute: u32) -> Self {
         Self(NonZeroU32::new(per_minute).map(|per_minute| {
             let limiter = RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware();
-            Arc::new(Limited { per_minute, limiter })
+            Limited { per_minute, limiter }
         }))
+    }
+
+    /// Answers a key that has no requests left with 429, and tells every other how many it has.
+    pub async fn limit(&self, key_id: Uuid, answer: impl Future<Output = Response>) -> Response {
+        let Some(limited) = &self.0 else { return answer.await };
+        let (left, mut answer) = match limited.take(key_id) {
+            Ok(left) => (left, answer.await),
+            Err(seconds) => (0, Problem::too_many(seconds).into_response()),
+        };
+        let policy = format!("\"default\";q={};w={WINDOW_S}", limited.per_minute);
+        let state = format!("\"default\";r={left};t={}", limited.whole_after(left));
+        for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                answer.headers_mut().insert(name, value);
+            }
+        }
+        answer
     }
 
     /// Forgets the keys that have all their requests again.
@@ -68,23 +81,4 @@ impl Limited {
         let per_minute = u64::from(self.per_minute.get());
         ((per_minute - u64::from(left)) * WINDOW_S).div_ceil(per_minute)
     }
-}
-
-/// Answers a key that has no requests left with 429, and tells every other how many it has.
-pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let Some((limited, caller)) = limits.0.as_deref().zip(request.extensions().get::<Caller>()) else {
-        return next.run(request).await;
-    };
-    let (left, mut answer) = match limited.take(caller.key_id) {
-        Ok(left) => (left, next.run(request).await),
-        Err(seconds) => (0, Problem::too_many(seconds).into_response()),
-    };
-    let policy = format!("\"default\";q={};w={WINDOW_S}", limited.per_minute);
-    let state = format!("\"default\";r={left};t={}", limited.whole_after(left));
-    for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            answer.headers_mut().insert(name, value);
-        }
-    }
-    answer
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -26,7 +25,10 @@ const DURATION: &str = "crm_http_request_duration_seconds";
 pub struct RequestId(pub String);
 
 /// Gives a request its id, and answers for it whatever happens inside.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+pub async fn observe<Answer: Future<Output = Response>>(
+    mut request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
     let begun = Instant::now();
     let id = request_id(request.headers());
     let method = known(request.method());
@@ -40,7 +42,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
             return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers too large")
                 .into_response();
         }
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
     };
     let answer = answer.instrument(span.clone()).await;
@@ -107,7 +109,7 @@ pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
 mod tests {
     use axum::Router;
     use axum::body::{Body, to_bytes};
-    use axum::middleware::from_fn;
+    use axum::middleware::{Next, from_fn};
     use axum::routing::get;
     use tower::ServiceExt;
 
@@ -119,7 +121,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_like_any_defect() {
-        let app = Router::new().route("/", get(panics)).layer(from_fn(observe));
+        let app = Router::new()
+            .route("/", get(panics))
+            .layer(from_fn(|request, next: Next| observe(request, |request| next.run(request))));
         let request = Request::builder().header("x-request-id", "abc").body(Body::empty()).unwrap();
         let answer = app.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -5,6 +5,7 @@
 //! while, or when any connection had trouble since.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -33,12 +34,13 @@ pub(crate) fn trouble() {
 #[derive(Clone, Debug)]
 pub struct Pool {
     connections: managed::Pool<Connector>,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
 }
 
 impl Pool {
     /// A pool that connects when its first connection is asked for.
     pub(super) fn new(options: PgConnectOptions, settings: &Database) -> Result<Self> {
+        let options = Arc::new(options);
         let connector = Connector { options: options.clone() };
         let patience = Some(Duration::from_secs(settings.acquire_timeout_s));
         let connections = managed::Pool::builder(connector)
@@ -117,7 +119,7 @@ impl DerefMut for PoolConnection {
 /// Makes connections, and looks whether they can be used again.
 #[derive(Debug)]
 struct Connector {
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
 }
 
 /// A connection with the number of troubles there had been when it was last known to be alive.
