@@ -14,7 +14,7 @@ use serde::Serialize;
 use shared::db::Pool;
 use shared::error::FieldError;
 use shared::exports::CsvRows;
-use shared::lists::{self, List, MAX_LIMIT, Placed, Spec};
+use shared::lists::{self, List, MAX_LIMIT, Part, Spec};
 use shared::records::{Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
@@ -99,7 +99,7 @@ impl Source {
 
     /// A page of a stream, when it is its turn: streams take a few connections and leave the others
     /// to those who want little.
-    async fn stream<T>(&self, list: &List) -> shared::Result<Vec<Placed<T>>>
+    async fn stream<T>(&self, list: &List) -> shared::Result<Part<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
@@ -108,7 +108,7 @@ impl Source {
     }
 
     /// Each page takes a connection and gives it back: slow readers hold none.
-    async fn fetch<T>(&self, list: &List, limit: u32) -> shared::Result<Vec<Placed<T>>>
+    async fn fetch<T>(&self, list: &List, limit: u32) -> shared::Result<Part<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
@@ -121,15 +121,10 @@ async fn page<T>(source: &Source, list: &List, limit: u32, uri: &Uri, parameters
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Unpin,
 {
-    // One more than asked for tells whether there is a next page.
-    let mut placed: Vec<Placed<T>> = source.fetch(list, limit + 1).await?;
-    let more = placed.len() > limit as usize;
-    placed.truncate(limit as usize);
-    let last = placed.last().map(|placed| placed.place.clone());
-    let records: Vec<T> = placed.into_iter().map(|placed| placed.record).collect();
+    let Part { records, next } = source.fetch::<T>(list, limit).await?;
     let mut response = Json(records).into_response();
-    if let (true, Some(place)) = (more, last) {
-        response.headers_mut().insert(LINK, next(uri, parameters, &list.cursor(place))?);
+    if let Some(place) = next {
+        response.headers_mut().insert(LINK, link(uri, parameters, &list.cursor(place))?);
     }
     Ok(response)
 }
@@ -176,7 +171,7 @@ impl Page {
     /// 500 if the link is no header.
     pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
         if let Some(id) = next_id {
-            response.headers_mut().insert(LINK, next(uri, &self.parameters, &id.to_string())?);
+            response.headers_mut().insert(LINK, link(uri, &self.parameters, &id.to_string())?);
         }
         Ok(())
     }
@@ -184,7 +179,7 @@ impl Page {
 
 /// The same list behind a cursor, as a reference that holds behind any proxy. The path of the request
 /// is known without the prefix its route is nested under.
-fn next(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<HeaderValue> {
+fn link(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<HeaderValue> {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut pairs: Vec<String> = parameters
         .iter()
@@ -198,7 +193,7 @@ fn next(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<Head
 
 /// How a streamed list is written.
 trait Format<T>: Send + 'static {
-    /// The next records; the last page may be empty.
+    /// The next records; there may be none.
     fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes>;
 }
 
@@ -210,28 +205,25 @@ async fn all<T>(source: Source, mut list: List, mut format: impl Format<T>) -> R
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static,
 {
-    let mut placed: Vec<Placed<T>> = source.stream(&list).await?;
+    let mut part: Part<T> = source.stream(&list).await?;
     let (pieces, mut sent) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            let next = (placed.len() == PAGE as usize).then(|| {
-                if let Some(last) = placed.last() {
-                    list.after(last.place.clone());
-                }
+            let next = part.next.map(|place| {
+                list.after(place);
                 let (source, list) = (source.clone(), list.clone());
                 // Not ended with the stream: a statement that is broken off keeps its connection busy.
                 tokio::spawn(async move { source.stream::<T>(&list).await })
             });
-            let records = placed.into_iter().map(|placed| placed.record).collect();
-            let piece = format.page(records, next.is_none());
+            let piece = format.page(part.records, next.is_none());
             let broken = piece.is_err();
             // An error of the channel: the client is gone.
             if pieces.send(piece).await.is_err() || broken {
                 return;
             }
             let Some(next) = next else { return };
-            placed = match next.await.map_err(shared::Error::internal).flatten() {
-                Ok(placed) => placed,
+            part = match next.await.map_err(shared::Error::internal).flatten() {
+                Ok(part) => part,
                 Err(error) => {
                     tracing::warn!(%error, "a streamed list broke off");
                     let _ = pieces.send(Err(error)).await;

@@ -1,6 +1,6 @@
 //! Exports: records as CSV that imports again to the same records.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use serde_json::{Map, Value};
 
@@ -10,13 +10,18 @@ use crate::records::Fields;
 
 /// Records being written as CSV (RFC 4180).
 #[derive(Debug)]
-pub struct CsvRows(csv::Writer<Vec<u8>>);
+pub struct CsvRows {
+    writer: csv::Writer<Vec<u8>>,
+    /// A value being written as text.
+    value: String,
+}
 
 impl CsvRows {
     /// An empty set of rows, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        let writer = Vec::with_capacity(bytes);
-        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(writer))
+        let rows = Vec::with_capacity(bytes);
+        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(rows);
+        Self { writer, value: String::new() }
     }
 
     /// Writes a row of plain cells, such as the header.
@@ -47,22 +52,25 @@ impl CsvRows {
     /// # Errors
     /// [`Error::Internal`], though a vector takes every write.
     pub fn into_bytes(self) -> Result<Vec<u8>> {
-        self.0.into_inner().map_err(|error| Error::internal(error.to_string()))
+        self.writer.into_inner().map_err(|error| Error::internal(error.to_string()))
     }
 
     fn field(&mut self, text: impl AsRef<[u8]>) {
         // Writing to a vector cannot fail.
-        let _ = self.0.write_field(text);
+        let _ = self.writer.write_field(text);
     }
 
     fn end(&mut self) {
-        let _ = self.0.write_record(None::<&[u8]>);
+        let _ = self.writer.write_record(None::<&[u8]>);
     }
 }
 
 impl Cells for CsvRows {
     fn value(&mut self, value: impl Display) {
-        self.field(value.to_string());
+        self.value.clear();
+        // Writing to a string cannot fail, nor can writing to a vector.
+        let _ = write!(self.value, "{value}");
+        let _ = self.writer.write_field(&self.value);
     }
 
     fn text(&mut self, text: &str) {

@@ -7,6 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
@@ -278,12 +279,12 @@ impl List {
         self.after = Some(place);
     }
 
-    /// The statement of the next `limit` records: `columns`, then `key`, the text of the order's
-    /// expression, which with the record's `id` makes its [`Place`].
+    /// The statement of the next `limit` records: `columns`, then `place`, the order's expression,
+    /// which with the record's `id` makes its [`Place`].
     ///
     /// The columns must come from the program, never from a caller.
     pub fn page(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
-        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place::text AS key FROM ("));
+        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM ("));
         let direction = if self.descending { " DESC" } else { "" };
         let ordered = format!(" ORDER BY place{direction}, id{direction} LIMIT ");
         for (i, branch) in self.branches().into_iter().enumerate() {
@@ -301,6 +302,16 @@ impl List {
         }
         sql.push(") AS list").push(&ordered).push_bind(i64::from(limit));
         sql
+    }
+
+    /// The place of a record, from its row.
+    fn place(&self, row: &PgRow) -> Result<Place> {
+        let key = match self.order.kind {
+            OrderKind::Time => row.try_get::<DateTime<Utc>, _>("place")?.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string(),
+            OrderKind::Text => row.try_get("place")?,
+            OrderKind::Id => row.try_get::<Uuid, _>("place")?.to_string(),
+        };
+        Ok(Place { key, id: row.try_get("id")? })
     }
 
     /// The statement that counts all records, whatever the page.
@@ -377,20 +388,13 @@ fn fingerprint(parameters: &[(String, String)]) -> String {
     URL_SAFE_NO_PAD.encode(&hash.finalize()[..9])
 }
 
-/// A record of a list with its place.
+/// Some records of a list, one behind the other.
 #[derive(Debug)]
-pub struct Placed<T> {
-    /// The record.
-    pub record: T,
-    /// Where the list goes on behind it.
-    pub place: Place,
-}
-
-impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Placed<T> {
-    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let place = Place { key: row.try_get("key")?, id: row.try_get("id")? };
-        Ok(Self { record: T::from_row(row)?, place })
-    }
+pub struct Part<T> {
+    /// The records.
+    pub records: Vec<T>,
+    /// The place of the last of them, if the list goes on behind it.
+    pub next: Option<Place>,
 }
 
 /// The next `limit` records of a list.
@@ -403,11 +407,25 @@ pub async fn fetch<T>(
     workspace_id: Uuid,
     columns: &str,
     limit: u32,
-) -> Result<Vec<Placed<T>>>
+) -> Result<Part<T>>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
-    Ok(list.page(workspace_id, columns, limit).build_query_as().fetch_all(connection).await?)
+    // One more than asked for tells whether the list goes on.
+    let mut statement = list.page(workspace_id, columns, limit + 1);
+    let mut rows = statement.build().fetch(connection);
+    let mut records = Vec::new();
+    let mut last = None;
+    while let Some(row) = rows.try_next().await? {
+        if records.len() == limit as usize {
+            // Read to its end: a statement that is broken off keeps its connection busy.
+            while rows.try_next().await?.is_some() {}
+            return Ok(Part { records, next: last.map(|row| list.place(&row)).transpose()? });
+        }
+        records.push(T::from_row(&row)?);
+        last = Some(row);
+    }
+    Ok(Part { records, next: None })
 }
 
 /// How many records a list has, on all its pages.

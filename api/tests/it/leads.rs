@@ -398,7 +398,7 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
                 .await
                 .unwrap();
             let read = rows_read(&mut connection).await - before;
-            assert_eq!(page.len(), 50);
+            assert_eq!(page.records.len(), 50);
             assert!(read <= most, "{query:?} read {read} rows in round {round}");
         }
     }
