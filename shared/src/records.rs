@@ -127,6 +127,10 @@ pub trait Record: Fields {
         Vec::new()
     }
 
+    /// Sets the fields that follow from others, when it is made (`before` is `None`) or changed. The
+    /// time of that is its `updated_at`.
+    fn settle(&mut self, _before: Option<&Self>) {}
+
     /// What else is to be written when it was made (`before` is `None`) or changed.
     fn after_write(
         &self,
@@ -236,8 +240,16 @@ pub(crate) fn draft<R: Record>(parent: Option<Uuid>, body: Object) -> Result<R> 
     if let (Some(Parent { column, .. }), Some(parent)) = (R::PARENT, parent) {
         R::set(&mut changes, column, &parent.to_string()).map_err(|fault| Error::internal(fault.message))?;
     }
-    R::new(Uuid::now_v7(), db::now(), changes)
-        .ok_or_else(|| Error::internal("a body was taken without what a record must have"))
+    let record = R::new(Uuid::now_v7(), db::now(), changes);
+    let mut record = record.ok_or_else(|| Error::internal("a body was taken without what a record must have"))?;
+    record.settle(None);
+    Ok(record)
+}
+
+/// Says that a record was changed at that time, with all that follows from it.
+pub(crate) fn mark_changed<R: Record>(before: &R, after: &mut R, at: Time) {
+    after.touch(at);
+    after.settle(Some(before));
 }
 
 /// Changes the fields of a record that the body of a request names; without any, or with their
@@ -265,7 +277,7 @@ pub async fn update<R: Record>(
         if record == present {
             return Ok(record);
         }
-        record.touch(db::now());
+        mark_changed(&present, &mut record, db::now());
         if write(connection, actor, &present, &record, &version).await? {
             record.after_write(connection, actor, Some(&present)).await?;
             return Ok(record);

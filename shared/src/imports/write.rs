@@ -177,7 +177,7 @@ impl Step<'_> {
         self.keep_free(connection, &mut after).await?;
         let changed = before.into_iter().zip(after).filter(|(before, after)| before != after);
         let mut changed: Vec<(R, R)> = changed.collect();
-        changed.iter_mut().for_each(|(_, after)| after.touch(now));
+        changed.iter_mut().for_each(|(before, after)| records::mark_changed(before, after, now));
         if self.import.plan.dry_run {
             return Ok(());
         }
@@ -258,6 +258,7 @@ impl Known {
         self.emails.insert(row.key);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
+        record.settle(None);
         Some(record)
     }
 }

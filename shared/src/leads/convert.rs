@@ -59,7 +59,7 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
     let mut lead = before.clone();
     lead.status = LeadStatus::Converted;
     lead.customer_id = Some(customer.id);
-    lead.updated_at = db::now();
+    records::mark_changed(&before, &mut lead, db::now());
     records::update_all(connection, actor, &[(before, lead.clone())]).await?;
     Ok(Conversion { customer, lead, made })
 }
@@ -102,7 +102,7 @@ async fn link(
     let overrides = Customer::read(body, Some(&customer))?;
     customer.apply(overrides);
     keeps_its_lead(&customer, lead_id)?;
-    customer.updated_at = db::now();
+    records::mark_changed(&before, &mut customer, db::now());
     records::update_all(connection, actor, &[(before, customer.clone())]).await?;
     Ok(customer)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::{Record, as_object, bulk, draft};
+use super::{Record, as_object, bulk, draft, mark_changed};
 use crate::db;
 use crate::error::{Error, Result};
 use crate::history::Actor;
@@ -123,7 +123,7 @@ impl<R: Record> Table<R> {
                 record.apply(R::read(body, Some(&present))?);
                 if record != present {
                     self.claim(&record)?;
-                    record.touch(db::now());
+                    mark_changed(&present, &mut record, db::now());
                     self.after.insert(id, record.clone());
                 }
                 Ok(Answer::Updated(record))
