@@ -146,6 +146,11 @@ impl Operation {
         self.answers(status, response).knows(schemas::of::<T>())
     }
 
+    /// It is a report about a period, which it takes as parameters.
+    pub fn reports<T: ToSchema>(self) -> Self {
+        self.with(parameters::of_period()).returns::<T>(200, "The figures, none older than a minute.")
+    }
+
     /// It answers with a text of some kind.
     pub fn returns_text(self, description: &'static str, kind: &'static str) -> Self {
         let response = ResponseBuilder::new().description(description);

@@ -25,6 +25,8 @@ pub mod lists;
 pub mod object;
 pub mod orders;
 pub mod patch;
+pub mod period;
+pub mod rates;
 pub mod records;
 pub mod schema;
 pub mod telemetry;

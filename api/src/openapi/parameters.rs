@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::lists::{Filter, FilterKind, MAX_LIMIT, Spec};
+use shared::period::Interval;
 use shared::schema::Shape;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
@@ -117,5 +118,17 @@ pub(crate) fn of_page() -> [Parameter; 3] {
         query("limit", "How many records a page has. Without it, the answer is the whole list.", limit),
         query("cursor", "Where to go on, as the `Link` of the page before says.", cursor),
         query("count", "Whether `X-Total-Count` is to tell how many records there are on all pages.", count),
+    ]
+}
+
+/// The period of a report.
+pub(crate) fn of_period() -> [Parameter; 4] {
+    let interval = one_of(Interval::WORDS.iter().copied()).default(Some(json!(Interval::Day)));
+    let tz = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
+    [
+        query("from", "Where the period begins; 90 days before `to` unless it is given.", DateTime::<Utc>::shape()),
+        query("to", "Where it ends, which is no part of it; now unless it is given.", DateTime::<Utc>::shape()),
+        query("interval", "Into what it is cut, 1,000 of them at most.", interval),
+        query("tz", "The time zone whose days, weeks and months these are, by its IANA name.", tz),
     ]
 }
