@@ -29,7 +29,10 @@ pub mod period;
 pub mod rates;
 pub mod records;
 pub mod schema;
+pub mod settings;
+pub mod signed;
 pub mod telemetry;
+pub mod templates;
 pub mod words;
 pub mod workspaces;
 

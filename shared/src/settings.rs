@@ -1,0 +1,91 @@
+//! The settings of a workspace: who its mails come from, what they say, and when they go.
+
+mod overrides;
+mod values;
+
+use serde::Serialize;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::fields::{Email, Name};
+use crate::templates::{Templates, shipped_sequence};
+
+use overrides::Overrides;
+pub use values::{LocalTime, TimeZone};
+
+/// The settings of a workspace, with the program's defaults where it has set nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Who mails come from; `None` is the program's own `mail.from`.
+    pub sender_name: Option<Name>,
+    /// The address mails come from; `None` is the program's own `mail.from`.
+    pub sender_email: Option<Email>,
+    /// Where answers go, if not to the sender.
+    pub reply_to: Option<Email>,
+    /// Who is told what belongs to no user of the workspace.
+    pub notification_email: Option<Email>,
+    /// When the nightly run begins, by the clocks of `time_zone`.
+    pub nightly_at: LocalTime,
+    /// Whose days and clocks the workspace goes by.
+    pub time_zone: TimeZone,
+    /// What leads are sent, in this order.
+    pub nurture_sequence: Vec<SequenceStep>,
+    /// Days after which a customer who has not answered is asked again.
+    pub feedback_reminder_after_days: u16,
+    /// What the other mails say.
+    pub templates: Templates,
+}
+
+/// A step of the sequence that leads are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
+pub struct SequenceStep {
+    /// Lasts: a lead gets each step once, ever.
+    pub id: Uuid,
+    /// Days to wait after the step before, or after the lead was made if it is the first one.
+    pub delay_days: u16,
+    /// See [`Template::subject`](crate::templates::Template::subject).
+    pub subject: String,
+    /// See [`Template::body`](crate::templates::Template::body).
+    pub body: String,
+}
+
+/// The shipped steps, which have the same ids in every workspace, and their delays.
+const SHIPPED_STEPS: [(Uuid, u16); 3] = [
+    (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0001), 0),
+    (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0002), 3),
+    (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0003), 7),
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        let steps = SHIPPED_STEPS.into_iter().zip(shipped_sequence()).map(|((id, delay_days), template)| {
+            SequenceStep { id, delay_days, subject: template.subject, body: template.body }
+        });
+        Self {
+            sender_name: None,
+            sender_email: None,
+            reply_to: None,
+            notification_email: None,
+            nightly_at: LocalTime::default(),
+            time_zone: TimeZone::default(),
+            nurture_sequence: steps.collect(),
+            feedback_reminder_after_days: 3,
+            templates: Templates::default(),
+        }
+    }
+}
+
+/// The settings of a workspace; the defaults where nothing is set.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn get(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Settings> {
+    let set: Option<Json<Overrides>> = sqlx::query_scalar("SELECT fields FROM settings WHERE workspace_id = $1")
+        .bind(workspace_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(set.map(|Json(overrides)| overrides).unwrap_or_default().settings())
+}

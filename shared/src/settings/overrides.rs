@@ -1,0 +1,74 @@
+//! What a workspace has set otherwise than the defaults, as it is kept.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LocalTime, SequenceStep, Settings, TimeZone};
+use crate::fields::{Email, Name};
+use crate::templates::TemplateName;
+
+/// The settings that a workspace has set; the others follow the program's defaults, also when those
+/// change.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_name: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_email: Option<Email>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<Email>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_email: Option<Email>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nightly_at: Option<LocalTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<TimeZone>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nurture_sequence: Option<Vec<SequenceStep>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feedback_reminder_after_days: Option<u16>,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub templates: HashMap<TemplateName, TemplateOverrides>,
+}
+
+/// What is set of a template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct TemplateOverrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+impl Overrides {
+    /// The settings: the defaults under what is set.
+    pub fn settings(self) -> Settings {
+        let mut settings = Settings {
+            sender_name: self.sender_name,
+            sender_email: self.sender_email,
+            reply_to: self.reply_to,
+            notification_email: self.notification_email,
+            ..Settings::default()
+        };
+        set(&mut settings.nightly_at, self.nightly_at);
+        set(&mut settings.time_zone, self.time_zone);
+        set(&mut settings.nurture_sequence, self.nurture_sequence);
+        set(&mut settings.feedback_reminder_after_days, self.feedback_reminder_after_days);
+        for (name, TemplateOverrides { subject, body }) in self.templates {
+            if let Some(template) = settings.templates.get_mut(name) {
+                set(&mut template.subject, subject);
+                set(&mut template.body, body);
+            }
+        }
+        settings
+    }
+}
+
+fn set<T>(to: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *to = value;
+    }
+}

@@ -1,0 +1,244 @@
+//! The mails: what they say, and how that becomes a subject, a text and a page.
+//!
+//! A template is a subject and a body of plain text in Jinja's syntax. The HTML of a mail is made of the
+//! same text, put into `config/templates/layout.html`. What a template inserts is data wherever it
+//! stands: it is escaped, stays on its line, and is never read as a template, a link or a list.
+
+mod check;
+mod engine;
+mod markup;
+pub mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::fields::{Line, Text};
+use crate::settings::Settings;
+use crate::words;
+
+pub use check::check;
+use markup::Marked;
+
+/// The subject of a template.
+pub type Subject = Line<200>;
+/// The body of a template.
+pub type Body = Text<10_000>;
+
+/// The most items that a digest has. The others come with the next one.
+pub const MAX_ITEMS: usize = 1_000;
+/// The most bytes of a rendered body.
+const MAX_BYTES: usize = 1024 * 1024;
+
+words! {
+    /// What a mail is sent for. Templates of one event are given the same variables.
+    TemplateName {
+        /// A step of the sequence that leads are sent.
+        Nurture = "nurture",
+        /// The digest of what a user has to do.
+        Followups = "followups",
+        /// The question to a customer.
+        FeedbackRequest = "feedback_request",
+        /// The question once more.
+        FeedbackReminder = "feedback_reminder",
+    }
+}
+
+/// A subject and a body, in Jinja's syntax.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Template {
+    /// One line, at most 200 characters.
+    pub subject: String,
+    /// Plain text, at most 10,000 characters. Paragraphs are set apart by empty lines, lists have lines
+    /// that begin with `- `, and `[label](link)` on a line of its own is a button.
+    pub body: String,
+}
+
+/// The templates beside those of the sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Templates {
+    /// The digest of what a user has to do.
+    pub followups: Template,
+    /// The question to a customer.
+    pub feedback_request: Template,
+    /// The question once more.
+    pub feedback_reminder: Template,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self {
+            followups: shipped(include_str!("../../config/templates/followups.txt")),
+            feedback_request: shipped(include_str!("../../config/templates/feedback_request.txt")),
+            feedback_reminder: shipped(include_str!("../../config/templates/feedback_reminder.txt")),
+        }
+    }
+}
+
+impl Templates {
+    /// The template of an event; a step of the sequence has its own.
+    pub fn get(&self, name: TemplateName) -> Option<&Template> {
+        match name {
+            TemplateName::Nurture => None,
+            TemplateName::Followups => Some(&self.followups),
+            TemplateName::FeedbackRequest => Some(&self.feedback_request),
+            TemplateName::FeedbackReminder => Some(&self.feedback_reminder),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, name: TemplateName) -> Option<&mut Template> {
+        match name {
+            TemplateName::Nurture => None,
+            TemplateName::Followups => Some(&mut self.followups),
+            TemplateName::FeedbackRequest => Some(&mut self.feedback_request),
+            TemplateName::FeedbackReminder => Some(&mut self.feedback_reminder),
+        }
+    }
+}
+
+/// The templates of the sequence that leads are sent unless a workspace says otherwise.
+pub(crate) fn shipped_sequence() -> [Template; 3] {
+    [
+        shipped(include_str!("../../config/templates/nurture-1.txt")),
+        shipped(include_str!("../../config/templates/nurture-2.txt")),
+        shipped(include_str!("../../config/templates/nurture-3.txt")),
+    ]
+}
+
+/// A template as a file: its subject in the first line, and its body behind an empty one.
+fn shipped(file: &str) -> Template {
+    let (subject, body) = file.split_once('\n').unwrap_or((file, ""));
+    let subject = subject.strip_prefix("Subject: ").unwrap_or(subject);
+    Template { subject: subject.to_owned(), body: body.trim().to_owned() }
+}
+
+/// A mail as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rendered {
+    /// One line.
+    pub subject: String,
+    /// The plain text.
+    pub text: String,
+    /// The same as a page.
+    pub html: String,
+}
+
+/// The templates of a workspace, read once for any number of mails.
+pub struct Renderer {
+    environment: Environment<'static>,
+    /// The names in the environment of each template's subject and body.
+    names: HashMap<String, [String; 2]>,
+}
+
+impl Renderer {
+    /// Reads all templates of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for one that cannot be read: it was checked when it was saved.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let mut renderer = Self { environment: engine::environment(), names: HashMap::new() };
+        for step in &settings.nurture_sequence {
+            renderer.add(&step.id.to_string(), &step.subject, &step.body)?;
+        }
+        for name in TemplateName::ALL {
+            if let Some(Template { subject, body }) = settings.templates.get(*name) {
+                renderer.add(name.as_str(), subject, body)?;
+            }
+        }
+        Ok(renderer)
+    }
+
+    /// Reads one template, which is then known by a name.
+    ///
+    /// # Errors
+    /// As [`Renderer::new`].
+    fn add(&mut self, name: &str, subject: &str, body: &str) -> Result<()> {
+        let names = ["subject", "body"].map(|part| format!("{name}.{part}"));
+        for (name, source) in names.iter().zip([subject, body]) {
+            self.environment.add_template_owned(name.clone(), source.replace("\r\n", "\n")).map_err(broken)?;
+        }
+        self.names.insert(name.to_owned(), names);
+        Ok(())
+    }
+
+    /// The mail of a template. Which variables the context must have stands in [`samples`].
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the template fails over this context, or there is no such template.
+    pub fn render(&self, name: &str, context: &impl Serialize) -> Result<Rendered> {
+        let names = self.names.get(name).ok_or_else(|| Error::internal(format!("there is no template {name}")))?;
+        let context = Value::from(Serde(context));
+        let [subject, body] = names;
+        let subject = markup::one_line(&self.run(subject, &context)?);
+        let body = self.run(body, &context)?;
+        finish(subject, &body, &context)
+    }
+
+    /// The mail of a step of the sequence.
+    ///
+    /// # Errors
+    /// As [`Renderer::render`].
+    pub fn render_step(&self, step_id: Uuid, context: &impl Serialize) -> Result<Rendered> {
+        self.render(&step_id.to_string(), context)
+    }
+
+    fn run(&self, name: &str, context: &Value) -> Result<String> {
+        let template = self.environment.get_template(name).map_err(broken)?;
+        template.render(context).map_err(broken)
+    }
+}
+
+impl fmt::Debug for Renderer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names.keys()).finish()
+    }
+}
+
+fn broken(error: minijinja::Error) -> Error {
+    Error::internal(format!("template {}: {}", error.name().unwrap_or("?"), check::describe(&error)))
+}
+
+/// The surroundings of every mail.
+#[derive(Serialize)]
+struct Layout<'a> {
+    subject: &'a str,
+    content: &'a str,
+    unsubscribe_url: Option<&'a str>,
+}
+
+/// Puts a subject and a body, as the engine wrote it, into the layouts.
+fn finish(subject: String, body: &str, context: &Value) -> Result<Rendered> {
+    let [url, unsubscribe_url] = ["url", "unsubscribe_url"].map(|name| context.get_attr(name).unwrap_or_default());
+    let links: Vec<&str> = [&url, &unsubscribe_url].into_iter().filter_map(Value::as_str).collect();
+    let body = Marked::read(body, &links);
+    if body.len() > MAX_BYTES {
+        return Err(Error::internal("a template made a mail of more than 1 MiB"));
+    }
+    let text = body.to_text();
+    // A body that tells how to unsubscribe need not be told again.
+    let unsubscribe_url = unsubscribe_url.as_str().filter(|url| !text.contains(url));
+    let html = in_layout("layout.html", &Layout { subject: &subject, content: &body.to_html(), unsubscribe_url })?;
+    let text = in_layout("layout.txt", &Layout { subject: &subject, content: &text, unsubscribe_url })?;
+    Ok(Rendered { subject, text, html })
+}
+
+fn in_layout(name: &str, layout: &Layout) -> Result<String> {
+    static LAYOUTS: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
+        let mut layouts = Environment::new();
+        layouts.add_template("layout.html", include_str!("../../config/templates/layout.html"))?;
+        layouts.add_template("layout.txt", include_str!("../../config/templates/layout.txt"))?;
+        Ok(layouts)
+    });
+    let layouts = LAYOUTS.as_ref().map_err(|error| Error::internal(error.to_string()))?;
+    let context = Value::from(Serde(layout));
+    layouts.get_template(name).and_then(|template| template.render(context)).map_err(broken)
+}

@@ -1,0 +1,104 @@
+use serde_json::json;
+
+use super::*;
+
+fn of(subject: &str, body: &str) -> Template {
+    Template { subject: subject.to_owned(), body: body.to_owned() }
+}
+
+fn render(name: TemplateName, template: &Template, context: &serde_json::Value) -> Rendered {
+    let mut renderer = Renderer::new(&Settings::default()).unwrap();
+    renderer.add(name.as_str(), &template.subject, &template.body).unwrap();
+    renderer.render(name.as_str(), context).unwrap()
+}
+
+#[test]
+fn every_shipped_template_passes_its_own_check() {
+    let settings = Settings::default();
+    for step in &settings.nurture_sequence {
+        assert_eq!(check(TemplateName::Nurture, &of(&step.subject, &step.body)), []);
+    }
+    for name in TemplateName::ALL {
+        if let Some(template) = settings.templates.get(*name) {
+            assert_eq!(check(*name, template), []);
+        }
+    }
+}
+
+#[test]
+fn what_a_lead_is_called_is_never_more_than_words() {
+    let name = "{{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example\r\nBcc: all@example.com\u{2}\u{3}";
+    let mut context = samples::full(TemplateName::Nurture);
+    context["lead"]["first_name"] = json!(name);
+    let mail = render(
+        TemplateName::Nurture,
+        &of("Hi {{ lead.first_name }}", "{{ lead.first_name }}\n\n- {{ lead.first_name }}"),
+        &context,
+    );
+    assert_eq!(
+        mail.subject,
+        "Hi {{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example Bcc: all@example.com"
+    );
+    assert!(!mail.html.contains("<b>") && !mail.html.contains("href=\"https://evil"), "{}", mail.html);
+    assert!(mail.html.contains("&lt;b&gt;") && mail.html.contains("{{ 7 * 7 }}"));
+    assert_eq!(mail.text.lines().filter(|line| line.contains("Bcc")).count(), 2);
+}
+
+#[test]
+fn the_words_of_a_template_make_paragraphs_lists_links_and_buttons() {
+    let body = "Hello\nthere, see https://example.com/a?b=1&c=2.\n\n\n\n- one\n- two <2>\n\n[Answer {{ customer.name }}]({{ url }})\nor {{ url }}";
+    let mail = render(TemplateName::FeedbackRequest, &of("s", body), &samples::full(TemplateName::FeedbackRequest));
+    let html = mail.html;
+    for part in [
+        ">Hello<br>\nthere, see <a href=\"https://example.com/a?b=1&amp;c=2\"",
+        "</a>.</p>\n<ul",
+        ">one</li><li",
+        ">two &lt;2&gt;</li></ul>\n<p",
+        "<a href=\"https://crm.example.com/feedback/token\" style=\"display:inline-block",
+        ">Answer Jane Smith</a><br>\nor <a href=\"https://crm.example.com/feedback/token\"",
+    ] {
+        assert!(html.contains(part), "{part} in {html}");
+    }
+    assert!(mail.text.starts_with("Hello\nthere, see https://example.com/a?b=1&c=2.\n\n- one\n- two <2>\n\nAnswer Jane Smith: https://crm.example.com/feedback/token\nor https://"), "{}", mail.text);
+}
+
+#[test]
+fn a_broken_template_says_where_and_why() {
+    let fault = |subject, body| {
+        let faults = check(TemplateName::Nurture, &of(subject, body));
+        faults.into_iter().map(|(part, fault)| format!("{part}: {}", fault.message)).collect::<Vec<_>>().join("; ")
+    };
+    assert!(fault("{{ lead.nme }}", "x").starts_with("subject: line 1: there is no variable lead.nme; there are: "));
+    for (body, says) in [
+        ("Hi\n{{ lead.nme }}", "line 2: there is no variable lead.nme"),
+        ("{% if lead.name == 'x' %}\n{{ leed }}{% endif %}", "line 2: there is no variable leed"),
+        ("a\nb\n{% if lead.company %}", "line 3: "),
+        ("{{ lead['nme'] }}", "line 1: undefined value"),
+        ("{{ lead.name|shout }}", "line 1: unknown filter"),
+        ("{{ lead.company|upper }}{{ 1 / 0 }}", "line 1: "),
+        ("{% for i in range(1000000000) %}x{% endfor %}", "line 1: there is no variable range"),
+        ("{% for i in lead.name * 100000 %}{% for j in lead.name %}{{ i }}{% endfor %}{% endfor %}", "line 1: "),
+        ("{{ lead.name * 1000000000 }}", "line 1: "),
+        ("{% if lead.company %}x{% endif %}", "must not be empty when"),
+        ("{% include 'x' %}", "line 1: "),
+    ] {
+        assert!(fault("x", body).contains(&format!("body: {says}")), "{body}: {}", fault("x", body));
+    }
+}
+
+#[test]
+fn a_template_that_doubles_itself_ends_soon() {
+    let body = format!("{{% set a = 'aaaaaaaa' %}}{}{{{{ a }}}}", "{% set a = a ~ a %}".repeat(60));
+    assert!(!check(TemplateName::Nurture, &of("x", &body)).is_empty());
+}
+
+#[test]
+fn what_is_missing_is_left_out() {
+    let mut context = samples::full(TemplateName::Nurture);
+    context["lead"]["company"] = json!(null);
+    let template =
+        of("x{{ lead.company }}", "{{ lead.company|default('your company') }}{% if lead.company %}!{% endif %}");
+    let mail = render(TemplateName::Nurture, &template, &context);
+    assert_eq!(mail.subject, "x");
+    assert!(mail.text.starts_with("your company\n"), "{}", mail.text);
+}
