@@ -42,6 +42,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Customers", "People and companies who buy."),
     ("Interactions", "What was said and done with leads and customers, and what comes next."),
     ("Orders", "What customers bought."),
+    ("Feedback", "What customers were asked, and what they answered."),
     ("Jobs", "Long work: what it does, and what it refused."),
     ("Operations", "For whoever runs the server; without a key."),
 ];

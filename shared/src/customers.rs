@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::feedback::Feedback;
 use crate::fields::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId};
 use crate::history::{Actor, Deletion};
 use crate::imports::aliases::CUSTOMER_COLUMNS;
@@ -82,7 +83,7 @@ impl Record for Customer {
         &[("lower(email COLLATE \"C\")", "text"), ("lead_id", "uuid")];
     const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
     const CHILDREN: &'static [(&'static str, &'static str)] =
-        &[("customer_interactions", "customer_id"), ("orders", "customer_id")];
+        &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
     const LINKS: &'static [&'static str] = &["lead_id"];
     const LIST: Spec = Spec {
         table: "customers",
@@ -139,10 +140,11 @@ impl Record for Customer {
         links::tie::<Lead>(connection, actor, &links::pairs(std::slice::from_ref(self))).await
     }
 
-    /// A customer takes its interactions and orders along, and leaves its lead.
+    /// A customer takes its interactions, orders and feedback along, and leaves its lead.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         deletion.take_along::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
         deletion.take_along::<Order>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.take_along::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
         links::cut::<Lead>(connection, actor, self.lead_id).await
     }
 
@@ -154,6 +156,7 @@ impl Record for Customer {
     async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         deletion.bring_back::<CustomerInteraction>(connection, actor).await?;
         deletion.bring_back::<Order>(connection, actor).await?;
+        deletion.bring_back::<Feedback>(connection, actor).await?;
         links::tie::<Lead>(connection, actor, &links::pairs(std::slice::from_ref(self))).await
     }
 }

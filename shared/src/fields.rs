@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::copy::{Cell, Cells};
 use crate::error::FieldError;
 
-pub use numbers::{Money, Quantity};
+pub use numbers::{Money, Quantity, Rating};
 
 /// Why a value was not taken, before it is known which field it was for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub type Phone = Line<50>;
 pub type Company = Line<200>;
 /// Notes and descriptions.
 pub type Notes = Text<10_000>;
+/// What feedback is about, in a word or two.
+pub type Category = Line<100>;
 /// A postal address, on as many lines as it has.
 pub type Address = Text<1_000>;
 /// What an interaction was about, how it ended, what is to be done next, how an invoice is paid.

@@ -13,6 +13,7 @@ mod enums;
 pub mod error;
 pub mod etag;
 pub mod exports;
+pub mod feedback;
 pub mod fields;
 pub mod history;
 pub mod idempotency;

@@ -1,4 +1,4 @@
-//! Records: what leads, customers, interactions and orders have in common.
+//! Records: what leads, customers, interactions, orders and feedback have in common.
 //!
 //! A noun declares its fields with [`record!`](crate::record) and implements [`Record`] for what is
 //! its own: how it is listed, found by words, and what hangs on it. Making, reading, changing,
@@ -49,6 +49,8 @@ words! {
         CustomerInteraction = "customer_interaction",
         /// An [`Order`](crate::orders::Order).
         Order = "order",
+        /// A [`Feedback`](crate::feedback::Feedback).
+        Feedback = "feedback",
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder,
 use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
 use uuid::Uuid;
 
-use crate::fields::{CustomFields, Email, Field, Line, Money, Quantity, Score, Text, Time};
+use crate::fields::{CustomFields, Email, Field, Line, Money, Quantity, Rating, Score, Text, Time};
 use crate::object::Object as Body;
 use crate::records::Record;
 
@@ -67,6 +67,18 @@ impl Shape for Money {
 impl Shape for Quantity {
     fn shape() -> Object {
         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::from(i32::MAX))).build()
+    }
+}
+
+impl Shape for Rating {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(5)).build()
+    }
+}
+
+impl Shape for i16 {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
     }
 }
 
@@ -183,7 +195,8 @@ fn example<R: Record>() -> Option<Value> {
     if let Some(parent) = R::PARENT {
         R::set(&mut changes, parent.column, EXAMPLE_ID).ok()?;
     }
-    let record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
+    let mut record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
+    record.settle(None);
     serde_json::to_value(record).ok()
 }
 

@@ -31,7 +31,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             .updates::<Customer>(),
         Operation::delete("/customers/{customerId}", records::delete::<Customer>)
             .named("deleteCustomer", "Delete a customer")
-            .about("Its interactions and orders go with it, and its lead stays. It can be restored for 30 days.")
+            .about(
+                "Its interactions, orders and feedback go with it, and its lead stays. It can be restored for 30 days.",
+            )
             .deletes(),
         Operation::get("/customers/{customerId}/history", records::history::<Customer>)
             .named("getCustomerHistory", "List the changes of a customer")

@@ -1,6 +1,7 @@
 //! The routes, one file for each noun.
 
 mod customers;
+mod feedback;
 pub(crate) mod health;
 mod imports;
 mod jobs;
@@ -27,7 +28,13 @@ fn uploads() -> Vec<Operation> {
 
 /// All else must be answered in time: one line for each noun.
 fn quick() -> Vec<Operation> {
-    let nouns = [leads::operations(), customers::operations(), orders::operations(), jobs::operations()];
+    let nouns = [
+        leads::operations(),
+        customers::operations(),
+        orders::operations(),
+        feedback::operations(),
+        jobs::operations(),
+    ];
     nouns.into_iter().flatten().collect()
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::feedback;
 use crate::support::{Api, id};
 
 const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
@@ -21,6 +22,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let with_customer = api.create(&format!("{customer_path}/interactions"), body).await;
     let body = json!({ "customer_id": id(&customer), "product_id": MISSING, "quantity": 1 });
     let order = api.create("/dev/crm/orders", body).await;
+    let feedback = feedback::given(api, id(&customer), 2, None).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -28,6 +30,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("leads/interactionId", id(&with_lead).to_owned()),
         ("customers/interactionId", id(&with_customer).to_owned()),
         ("orderId", id(&order).to_owned()),
+        ("feedbackId", feedback.to_string()),
         ("jobId", id(&job).to_owned()),
     ])
 }
@@ -140,9 +143,9 @@ fn valid_body(template: &str) -> Value {
 /// All records of a workspace.
 async fn everything(api: &Api) -> Vec<Value> {
     let mut all = Vec::new();
-    for path in ["leads", "customers", "orders"] {
+    for path in ["leads", "customers", "orders", "feedback"] {
         for record in api.read(&format!("/dev/crm/{path}")).await.as_array().unwrap() {
-            if path != "orders" {
+            if matches!(path, "leads" | "customers") {
                 all.push(api.read(&format!("/dev/crm/{path}/{}/interactions", id(record))).await);
             }
             all.push(record.clone());

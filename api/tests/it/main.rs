@@ -9,6 +9,7 @@ mod cli;
 mod conversion;
 mod customers;
 mod errors;
+mod feedback;
 mod found;
 mod history;
 mod idempotency;

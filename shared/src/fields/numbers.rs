@@ -118,6 +118,70 @@ impl Cell for Quantity {
     }
 }
 
+/// How content somebody is: a whole number from 1 to 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct Rating(i16);
+
+impl Rating {
+    /// The rating as a number from 1 to 5.
+    pub fn get(self) -> i16 {
+        self.0
+    }
+
+    fn new(number: f64) -> Result<Self, Fault> {
+        match number {
+            _ if number.fract() != 0.0 => Err(Fault::new("invalid", "must be a whole number")),
+            1.0..=5.0 => Ok(Self(number as i16)),
+            _ => Err(Fault::new("out_of_range", "must be from 1 to 5")),
+        }
+    }
+}
+
+impl Field for Rating {
+    const IS_STRING: bool = false;
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        Self::new(f64::from_text(text)?)
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        Self::new(f64::from_json(value)?)
+    }
+}
+
+impl fmt::Display for Rating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Cell for Rating {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.value(self);
+    }
+}
+
+/// A count of a few.
+impl Field for i16 {
+    const IS_STRING: bool = false;
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        text.parse().map_err(|_| Fault::new("invalid", "must be a small whole number"))
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        Self::from_text(&value.to_string())
+    }
+}
+
+impl Cell for i16 {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.value(self);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -160,6 +224,16 @@ mod tests {
             (json!(1e18), "out_of_range"),
         ] {
             assert_eq!(Quantity::from_json(json).unwrap_err().code, code);
+        }
+    }
+
+    #[test]
+    fn a_rating_is_one_of_five() {
+        assert_eq!([json!(1), json!(5.0)].map(|json| Rating::from_json(json).unwrap().get()), [1, 5]);
+        let wrong =
+            [(json!(0), "out_of_range"), (json!(6), "out_of_range"), (json!(4.5), "invalid"), (json!("5"), "invalid")];
+        for (json, code) in wrong {
+            assert_eq!(Rating::from_json(json).unwrap_err().code, code);
         }
     }
 }

@@ -8,6 +8,7 @@
 /// - `optional`: it may be absent, and emptied by `null`; its type is an `Option`;
 /// - `defaulted`: it has the value behind `=` unless a caller gives it one;
 /// - `fixed`: only the program sets it; its type is an `Option`;
+/// - `kept`: only the program sets it; it has the value behind `=` until then;
 /// - `parent`: the record through which alone this one is reached.
 ///
 /// It makes the record with its schema, what a caller or a file says about one (`Changes`), and their
@@ -145,13 +146,14 @@ macro_rules! record {
     (@mode required) => { Mode::Required };
     (@mode optional) => { Mode::Optional };
     (@mode defaulted $default:expr) => { Mode::Defaulted(serde_json::to_value($default).unwrap_or_default()) };
-    (@mode $mode:ident) => { Mode::Fixed };
+    (@mode $mode:ident $($default:expr)?) => { Mode::Fixed };
 
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $raw:literal) => { $raw };
 
     (@change required $type:ident) => { Option<$type> };
     (@change parent $type:ident) => { Option<$type> };
+    (@change kept $type:ident) => { $crate::patch::Patch<$type> };
     (@change defaulted $type:ident) => { $crate::patch::Patch<$type> };
     (@change $mode:ident Option $type:ident) => { $crate::patch::Patch<$type> };
 
@@ -166,15 +168,21 @@ macro_rules! record {
         $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
         $crate::patch::Patch::Keep
     }};
+    (@read kept $body:ident, $name:expr, $present:ident, $written:ident) => {{
+        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+        $crate::patch::Patch::Keep
+    }};
     (@read $mode:ident $body:ident, $name:expr, $present:ident, $written:ident) => { $body.take($name) };
 
     (@new required $change:expr) => { $change.take()? };
     (@new parent $change:expr) => { $change.take()? };
+    (@new kept $change:expr, $default:expr) => { $default };
     (@new defaulted $change:expr, $default:expr) => { $default };
     (@new $mode:ident $change:expr) => { None };
 
     (@apply required $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
     (@apply parent $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
+    (@apply kept $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply defaulted $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply $mode:ident $to:expr, $change:expr) => { $change.apply(&mut $to) };
 
