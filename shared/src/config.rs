@@ -4,6 +4,7 @@
 //! each further layer is checked against it, so a typo stops the start instead of being ignored.
 
 mod layers;
+mod mail;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,8 @@ use serde::Deserialize;
 
 use crate::jobs;
 use layers::Layer;
+
+pub use mail::{Mail, Tls};
 
 const BUILT_IN: &str = include_str!("../../config/default.toml");
 /// What variables of ours start with.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub imports: Imports,
     /// The ledger of jobs.
     pub jobs: Jobs,
+    /// Mails and the server that takes them.
+    pub mail: Mail,
     /// The worker's process.
     pub worker: Worker,
     /// Logs.
@@ -221,11 +226,14 @@ impl Settings {
             ("api.max_batch_bytes", self.api.max_batch_bytes as u64),
             ("imports.max_bytes", self.imports.max_bytes),
             ("jobs.keep_days", u64::from(self.jobs.keep_days)),
+            ("mail.connections", self.mail.connections as u64),
+            ("mail.give_up_after_hours", u64::from(self.mail.give_up_after_hours)),
             ("worker.concurrency", self.worker.concurrency as u64),
         ];
         for (key, number) in at_least_one {
             must(number >= 1, key, "it must be at least 1")?;
         }
+        self.mail.check()?;
         match self.worker.queues.iter().find(|queue| !jobs::QUEUES.contains(&queue.as_str())) {
             None => Ok(()),
             Some(queue) => {
@@ -314,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn a_password_leaves_the_machine_only_encrypted() {
+        let mail = |host, tls| {
+            let mail = [("CRM_MAIL__HOST", host), ("CRM_MAIL__TLS", tls), ("CRM_MAIL__USER", "crm")];
+            load(None, &[URL, mail[0], mail[1], mail[2]])
+        };
+        assert!(mail("smtp.example", "none").unwrap_err().contains("mail.tls"));
+        assert_eq!(mail("smtp.example", "starttls").unwrap().mail.port(), 587);
+        assert_eq!(mail("127.0.0.1", "none").unwrap().mail.port(), 25);
+    }
+
+    #[test]
     fn an_unknown_setting_is_named_with_its_place() {
         let unknown = |file, variable| load(file, &[URL, variable]).unwrap_err();
         assert_eq!(
@@ -357,9 +376,19 @@ mod tests {
                 "the setting log.format from the environment variable CRM_LOG__FORMAT is wrong: it must be auto, json or text",
             ),
             (
+                "CRM_MAIL__TLS",
+                "ssl",
+                "the setting mail.tls from the environment variable CRM_MAIL__TLS is wrong: it must be none, starttls or tls",
+            ),
+            (
+                "CRM_MAIL__FROM_EMAIL",
+                "crm",
+                "the setting mail.from_email from the environment variable CRM_MAIL__FROM_EMAIL is wrong: it must be an email address such as name@example.com",
+            ),
+            (
                 "CRM_WORKER__QUEUES",
                 "mails",
-                "the setting worker.queues from the environment variable CRM_WORKER__QUEUES is wrong: there is no queue \"mails\", only imports",
+                "the setting worker.queues from the environment variable CRM_WORKER__QUEUES is wrong: there is no queue \"mails\", only imports, mail, workflows",
             ),
         ] {
             assert_eq!(wrong(name, value), sentence);

@@ -45,8 +45,8 @@ const KIND_NAMES: [&str; KINDS.len()] = {
     }
     names
 };
-/// Every queue.
-pub const QUEUES: &[&str] = &["imports"];
+/// Every queue. In [`mail`](crate::mail::QUEUE) wait no jobs but mails.
+pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
 
 words! {
     /// Where a job stands.

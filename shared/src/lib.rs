@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod leads;
 pub mod links;
 pub mod lists;
+pub mod mail;
 pub mod object;
 pub mod orders;
 pub mod patch;

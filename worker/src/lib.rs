@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
 use shared::config::Settings;
-use shared::db;
+use shared::{db, mail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,9 @@ const TIME_TO_WRITE: Duration = Duration::from_secs(3);
 /// # Errors
 /// A queue of the settings that none of the kinds waits in. A database that is away is none.
 pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let queues = queues(&settings, &tasks)?;
+    let mut queues = queues(&settings, &tasks)?;
+    // No jobs wait there.
+    queues.retain(|queue| *queue != mail::QUEUE);
     let (acks, unwritten) = Acks::new();
     let process = Process::new(&settings, tasks, &queues, acks)?;
     tracing::info!(queues = queues.join(","), concurrency = settings.worker.concurrency, "the worker starts");
@@ -89,9 +91,11 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     Ok(())
 }
 
-/// The queues to work on: those of the settings, or all in which a known kind waits.
+/// The queues to work on: those of the settings, or that of the mails and all in which a known kind waits.
 fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str>> {
-    let known = tasks.queues();
+    let mut known = tasks.queues();
+    known.push(mail::QUEUE);
+    known.sort_unstable();
     if let Some(unknown) = settings.worker.queues.iter().find(|queue| !known.contains(&queue.as_str())) {
         bail!("worker.queues: there is no queue {unknown:?}, only {}", known.join(", "));
     }

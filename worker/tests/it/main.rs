@@ -6,5 +6,6 @@ mod health;
 mod ledger;
 mod lives;
 mod outages;
+mod outbox;
 mod plans;
 mod support;

@@ -1,0 +1,252 @@
+//! The outbox: every mail that was or will be sent.
+//!
+//! A mail is a row, written in the transaction of the event that causes it, under a key that its
+//! event has once. So an event and its mail are one fact, and a second run of the same event finds
+//! its mail there already. Workers send what is due.
+
+use std::borrow::Cow;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::config;
+use crate::error::Result;
+use crate::fields::Email;
+use crate::records::RecordType;
+use crate::words;
+
+/// The queue whose bell wakes those who send mails.
+pub const QUEUE: &str = "mail";
+
+words! {
+    /// What causes a mail.
+    Event {
+        /// A step of the sequence for leads.
+        Nurture = "nurture",
+        /// The next actions that are due, told to whoever looks after them.
+        Followups = "followups",
+        /// A customer is asked for feedback.
+        FeedbackRequest = "feedback_request",
+        /// A customer is reminded of that.
+        FeedbackReminder = "feedback_reminder",
+    }
+}
+
+words! {
+    /// Where a mail stands.
+    EmailState {
+        /// Waiting for its turn.
+        Queued = "queued",
+        /// On its way: a connection has it.
+        Sending = "sending",
+        /// The server has taken it.
+        Sent = "sent",
+        /// The server, or the way to it, did not let it through for now; it is tried again.
+        Deferred = "deferred",
+        /// The server has refused it for good.
+        Bounced = "bounced",
+        /// Its address takes no mail of this workspace any more.
+        Suppressed = "suppressed",
+        /// Whether the server has taken it is not known; it is never sent again by itself.
+        Unknown = "unknown",
+        /// What it was to be sent for is gone, or its address has changed.
+        Cancelled = "cancelled",
+    }
+}
+
+/// What a mail says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The subject, on one line.
+    pub subject: String,
+    /// The body as plain text.
+    pub text: String,
+    /// The same as HTML.
+    pub html: String,
+}
+
+/// Who mails come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The name that readers see.
+    pub name: Option<String>,
+    /// The address.
+    pub email: String,
+    /// Where answers go, if not there.
+    pub reply_to: Option<String>,
+}
+
+impl Sender {
+    /// The program's own sender, for a workspace that has set none.
+    pub fn of_program(mail: &config::Mail) -> Self {
+        let name = Some(mail.from_name.clone()).filter(|name| !name.is_empty());
+        Self { name, email: mail.from_email.clone(), reply_to: None }
+    }
+}
+
+/// A mail that is about to be put into the outbox.
+#[derive(Debug, Clone)]
+pub struct NewEmail {
+    /// Made by the caller, so that the link to unsubscribe can carry it.
+    pub id: Uuid,
+    /// What causes it.
+    pub event: Event,
+    /// Which occurrence of that: it has one mail, ever.
+    pub event_key: String,
+    /// The record it is written to: a lead, a customer or a user.
+    pub subject: Option<(RecordType, Uuid)>,
+    /// The name of whoever gets it.
+    pub to_name: Option<String>,
+    /// Their address.
+    pub to_email: Email,
+    /// What it says.
+    pub content: Rendered,
+    /// Bulk mails: where their readers can unsubscribe.
+    pub unsubscribe: Option<String>,
+}
+
+/// What became of a mail that was to be put into the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queued {
+    /// It is there.
+    New,
+    /// Its address takes no mail of this workspace: nothing was written.
+    Suppressed,
+    /// Its event has a mail already.
+    Before,
+}
+
+/// Mails in one statement at most.
+const BATCH: usize = 1_000;
+
+/// Puts mails into the outbox, in the caller's transaction, and tells in their order what became of
+/// each. After the commit the caller rings the [`Doorbell`](crate::doorbell::Doorbell) of [`QUEUE`].
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn queue(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    sender: &Sender,
+    emails: &[NewEmail],
+) -> Result<Vec<Queued>> {
+    let mut queued = Vec::with_capacity(emails.len());
+    for batch in emails.chunks(BATCH) {
+        queued.extend(queue_batch(connection, workspace_id, sender, batch).await?);
+    }
+    Ok(queued)
+}
+
+async fn queue_batch(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    sender: &Sender,
+    emails: &[NewEmail],
+) -> Result<Vec<Queued>> {
+    fn all<'a, T>(emails: &'a [NewEmail], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
+        emails.iter().map(field).collect()
+    }
+    // Written in the order of their keys, so that two runs of the same events never wait in a circle.
+    let written: Vec<(bool, bool)> = sqlx::query_as(
+        "WITH new AS (
+             SELECT new.*, EXISTS (
+                 SELECT FROM suppressions
+                 WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(new.to_email COLLATE \"C\")
+             ) AS suppressed
+             FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
+                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) WITH ORDINALITY
+                 AS new (id, event, event_key, subject_type, subject_id, to_name, to_email,
+                     to_domain, subject, text_body, html_body, unsubscribe, place)
+         ), written AS (
+             INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
+                 subject_id, to_name, to_email, to_domain, subject, text_body, html_body, unsubscribe)
+             SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
+                 subject_id, to_name, to_email, to_domain, subject, text_body, html_body, unsubscribe
+             FROM new WHERE NOT suppressed ORDER BY event_key, place
+             ON CONFLICT (workspace_id, event_key) DO NOTHING
+             RETURNING id
+         )
+         SELECT new.suppressed, written.id IS NOT NULL FROM new LEFT JOIN written USING (id) ORDER BY new.place",
+    )
+    .bind(workspace_id)
+    .bind(&sender.name)
+    .bind(&sender.email)
+    .bind(&sender.reply_to)
+    .bind(all(emails, |email| email.id))
+    .bind(all(emails, |email| email.event.as_str()))
+    .bind(all(emails, |email| email.event_key.as_str()))
+    .bind(all(emails, |email| email.subject.map(|(kind, _)| kind.as_str())))
+    .bind(all(emails, |email| email.subject.map(|(_, id)| id)))
+    .bind(all(emails, |email| email.to_name.as_deref()))
+    .bind(all(emails, |email| email.to_email.as_ref()))
+    .bind(all(emails, |email| domain(email.to_email.as_ref())))
+    .bind(all(emails, |email| email.content.subject.as_str()))
+    .bind(all(emails, |email| email.content.text.as_str()))
+    .bind(all(emails, |email| email.content.html.as_str()))
+    .bind(all(emails, |email| email.unsubscribe.as_deref()))
+    .fetch_all(connection)
+    .await?;
+    Ok(written
+        .into_iter()
+        .map(|(suppressed, new)| match (suppressed, new) {
+            (true, _) => Queued::Suppressed,
+            (false, true) => Queued::New,
+            (false, false) => Queued::Before,
+        })
+        .collect())
+}
+
+/// What stands behind the @, in lower case.
+fn domain(email: &str) -> Cow<'_, str> {
+    email.rsplit_once('@').map_or(Cow::Borrowed(email), |(_, domain)| Cow::Owned(domain.to_ascii_lowercase()))
+}
+
+/// Cancels what waits to be sent to a record, since its address has changed, or it was deleted or
+/// blocked. What is on its way already arrives. Returns how many mails there were.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn cancel_to(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    (record, id): (RecordType, Uuid),
+) -> Result<u64> {
+    cancel_to_all(connection, workspace_id, record, &[id]).await
+}
+
+/// As [`cancel_to`], for many records of one kind.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn cancel_to_all(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    record: RecordType,
+    ids: &[Uuid],
+) -> Result<u64> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    // The attempt rises, so that a worker that holds one of them finds it gone.
+    let cancelled = sqlx::query(
+        "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
+         WHERE workspace_id = $1 AND subject_id = ANY ($3) AND subject_type = $2 AND state IN ('queued', 'deferred')",
+    )
+    .bind(workspace_id)
+    .bind(record)
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(cancelled.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_is_what_stands_behind_the_at_in_lower_case() {
+        assert_eq!(domain("Ann@Example.COM"), "example.com");
+        assert_eq!(domain("ann@bücher.example"), "bücher.example");
+    }
+}
