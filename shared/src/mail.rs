@@ -4,6 +4,10 @@
 //! event has once. So an event and its mail are one fact, and a second run of the same event finds
 //! its mail there already. Workers send what is due.
 
+mod content;
+mod emails;
+mod lease;
+
 use std::borrow::Cow;
 
 use sqlx::PgConnection;
@@ -11,9 +15,15 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::error::Result;
-use crate::fields::Email;
+use crate::fields;
 use crate::records::RecordType;
+use crate::settings::Settings;
+use crate::templates::Rendered;
 use crate::words;
+
+pub use content::{Content, Header, one_line};
+pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
+pub use lease::*;
 
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";
@@ -54,17 +64,6 @@ words! {
     }
 }
 
-/// What a mail says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
-    /// The subject, on one line.
-    pub subject: String,
-    /// The body as plain text.
-    pub text: String,
-    /// The same as HTML.
-    pub html: String,
-}
-
 /// Who mails come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
@@ -77,10 +76,15 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The program's own sender, for a workspace that has set none.
-    pub fn of_program(mail: &config::Mail) -> Self {
-        let name = Some(mail.from_name.clone()).filter(|name| !name.is_empty());
-        Self { name, email: mail.from_email.clone(), reply_to: None }
+    /// The sender that a workspace has set, and the program's where it has set none.
+    pub fn of(settings: &Settings, mail: &config::Mail) -> Self {
+        let name = settings.sender_name.as_ref().map_or(mail.from_name.as_str(), AsRef::as_ref);
+        let email = settings.sender_email.as_ref().map_or(mail.from_email.as_str(), AsRef::as_ref);
+        Self {
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            email: email.to_owned(),
+            reply_to: settings.reply_to.as_ref().map(|email| email.as_ref().to_owned()),
+        }
     }
 }
 
@@ -98,7 +102,7 @@ pub struct NewEmail {
     /// The name of whoever gets it.
     pub to_name: Option<String>,
     /// Their address.
-    pub to_email: Email,
+    pub to_email: fields::Email,
     /// What it says.
     pub content: Rendered,
     /// Bulk mails: where their readers can unsubscribe.

@@ -2,8 +2,9 @@
 
 use dev::testing::Database;
 use shared::fields::{Email, Field};
-use shared::mail::{self, Event, NewEmail, Queued, Rendered, Sender};
+use shared::mail::{self, Event, NewEmail, Queued, Sender};
 use shared::records::RecordType;
+use shared::templates::Rendered;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
