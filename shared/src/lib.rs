@@ -30,6 +30,7 @@ pub mod patch;
 pub mod period;
 pub mod rates;
 pub mod records;
+pub mod reports;
 pub mod schema;
 pub mod settings;
 pub mod signed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::doorbell::Listener;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
-use shared::{Result, history, idempotency, imports};
+use shared::{Result, history, idempotency, imports, reports};
 use sqlx::PgConnection;
 
 use crate::process::{Process, jittered};
@@ -61,6 +61,8 @@ enum Kept {
     Answers,
     /// Deleted records, which can be restored for a while.
     Deletions,
+    /// Answers of reports.
+    Reports,
 }
 
 impl Kept {
@@ -71,6 +73,7 @@ impl Kept {
             Self::Uploads => imports::sweep(connection).await,
             Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
             Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
+            Self::Reports => reports::prune(connection).await,
         }
     }
 }
@@ -79,7 +82,7 @@ impl Kept {
 pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
-        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions] {
+        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports] {
             match prune_all(&process, what).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),

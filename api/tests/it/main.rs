@@ -23,5 +23,6 @@ mod openapi;
 mod operations;
 mod orders;
 mod preconditions;
+mod reports;
 mod serving;
 mod support;
