@@ -89,10 +89,40 @@ record! {
         optional last_contact: Option<Time>,
         /// The caller's own fields.
         defaulted custom_fields: CustomFields = CustomFields::default(),
+        /// When they first were `contacted`.
+        fixed contacted_at: Option<Time>,
+        /// When they first were `qualified`.
+        fixed qualified_at: Option<Time>,
+        /// When they first had a `proposal`.
+        fixed proposal_at: Option<Time>,
+        /// When they first were in `negotiation`.
+        fixed negotiation_at: Option<Time>,
+        /// When they first were `converted`.
+        fixed converted_at: Option<Time>,
+        /// When they first were `won`.
+        fixed won_at: Option<Time>,
+        /// When they first were `lost`.
+        fixed lost_at: Option<Time>,
     }
 }
 
 importable!(Lead, LEAD_COLUMNS, Customer, customer_id);
+
+impl Lead {
+    /// When they first reached the stage in which they are; a new one has reached none.
+    fn reached_mut(&mut self) -> Option<&mut Option<Time>> {
+        Some(match self.status {
+            LeadStatus::New => return None,
+            LeadStatus::Contacted => &mut self.contacted_at,
+            LeadStatus::Qualified => &mut self.qualified_at,
+            LeadStatus::Proposal => &mut self.proposal_at,
+            LeadStatus::Negotiation => &mut self.negotiation_at,
+            LeadStatus::Converted => &mut self.converted_at,
+            LeadStatus::Won => &mut self.won_at,
+            LeadStatus::Lost => &mut self.lost_at,
+        })
+    }
+}
 
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
@@ -146,6 +176,16 @@ impl Record for Lead {
         vec![Some(self.email.key())]
     }
 
+    /// A stage is reached when the status becomes it; the first time counts.
+    fn settle(&mut self, before: Option<&Self>) {
+        let now = self.updated_at;
+        if before.is_none_or(|before| before.status != self.status)
+            && let Some(reached) = self.reached_mut()
+        {
+            reached.get_or_insert(now);
+        }
+    }
+
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         deletion.take_along::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
@@ -153,6 +193,8 @@ impl Record for Lead {
     }
 
     async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+        // One that was deleted before stages were kept has reached the one it was in.
+        self.settle(None);
         links::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use dev::testing::Process;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Body, RequestBuilder};
+use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::{self, Api, faults};
@@ -342,6 +342,11 @@ async fn an_export_imports_again_to_the_same_records() {
     ] {
         support::json(api.post("/dev/crm/leads").json(&body), 201).await;
     }
+    let zoe = leads(&api).await.pop().unwrap();
+    let lost = api
+        .send(Method::PUT, &format!("/dev/crm/leads/{}", zoe["id"].as_str().unwrap()), json!({ "status": "lost" }), 200)
+        .await;
+    assert!(lost["won_at"] == zoe["created_at"] && lost["lost_at"] == lost["updated_at"], "{lost}");
     let answer = api.get("/dev/crm/leads/export").send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8; header=present");
     assert_eq!(answer.headers()["content-disposition"], "attachment; filename=\"leads.csv\"");

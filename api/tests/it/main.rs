@@ -25,4 +25,5 @@ mod orders;
 mod preconditions;
 mod reports;
 mod serving;
+mod stages;
 mod support;
