@@ -14,6 +14,7 @@ pub mod lists;
 pub mod observe;
 pub mod openapi;
 pub mod operations;
+pub mod pages;
 pub mod respond;
 pub mod routes;
 pub mod serve;
@@ -105,6 +106,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
         .merge(operations::routes(&routes::open()))
+        .merge(routes::for_people(&state))
         .merge(openapi::docs())
         .fallback(respond::not_found)
         .layer(from_fn_with_state(state.clone(), pass))

@@ -44,6 +44,10 @@ const TAGS: &[(&str, &str)] = &[
     ("Orders", "What customers bought."),
     ("Feedback", "What customers were asked, and what they answered."),
     ("Jobs", "Long work: what it does, and what it refused."),
+    ("Users", "The people of the workspace: who `assigned_to` is."),
+    ("Settings", "Who a workspace's mails come from, what they say, and when they go."),
+    ("Suppressions", "The addresses to which a workspace sends nothing."),
+    ("Pages", "For people who follow a link out of a mail; without a key."),
     ("Operations", "For whoever runs the server; without a key."),
 ];
 
@@ -60,7 +64,7 @@ pub fn document() -> OpenApi {
         let path = format!("{CRM}{}", operation.path);
         add(&mut paths, &mut components, path, operation, true);
     }
-    for operation in routes::open() {
+    for operation in routes::open().into_iter().chain(routes::pages()) {
         let path = operation.path.to_owned();
         add(&mut paths, &mut components, path, operation, false);
     }
@@ -93,6 +97,10 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
         described = described.response(status.to_string(), answer);
     }
     for status in problems::ANY.iter().chain(keyed).copied().chain(operation.problems).collect::<BTreeSet<u16>>() {
+        if operation.is_page {
+            described = described.response(status.to_string(), problems::page(status));
+            continue;
+        }
         let (name, answer) = problems::component(status);
         described = described.response(status.to_string(), Ref::from_response_name(&name));
         components.responses.insert(name, RefOr::T(answer));

@@ -23,6 +23,7 @@ use crate::openapi::{headers, parameters, schemas};
 
 const JSON: &str = "application/json";
 const CSV: &str = "text/csv";
+pub(crate) const HTML: &str = "text/html";
 
 /// A route with its description.
 #[must_use]
@@ -38,6 +39,8 @@ pub struct Operation {
     pub(crate) body: Option<RequestBody>,
     pub(crate) answers: Vec<(u16, Response)>,
     pub(crate) problems: BTreeSet<u16>,
+    /// Whether all its answers are pages for people, errors included.
+    pub(crate) is_page: bool,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -66,6 +69,16 @@ impl Operation {
         described.with([parameters::if_match()]).problems([412])
     }
 
+    /// A `GET` of a page for people.
+    pub fn page<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
+        Self { is_page: true, ..Self::get(path, handler) }
+    }
+
+    /// A `POST` of the form on such a page.
+    pub fn form<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
+        Self { is_page: true, ..Self::new(HttpMethod::Post, path, routing::post(handler)) }
+    }
+
     fn new(method: HttpMethod, path: &'static str, handler: MethodRouter<AppState>) -> Self {
         let parameters = parameters::of_path(path);
         let problems = if parameters.is_empty() { BTreeSet::new() } else { BTreeSet::from([404]) };
@@ -81,6 +94,7 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             problems,
+            is_page: false,
             schemas: Vec::new(),
         }
     }
@@ -157,6 +171,18 @@ impl Operation {
         self.answers(200, response.content(kind, schemas::content(schemas::text())))
     }
 
+    /// Its body is a form.
+    pub fn takes_form(mut self, schema: impl Into<RefOr<Schema>>) -> Self {
+        self.body = Some(schemas::forms(schema.into()));
+        self
+    }
+
+    /// It answers with a page.
+    pub fn shows(self, description: &'static str) -> Self {
+        let response = ResponseBuilder::new().description(description);
+        self.answers(200, response.content(HTML, schemas::content(schemas::text())))
+    }
+
     /// It answers with a job that was accepted.
     pub fn accepts(self) -> Self {
         let response = ResponseBuilder::new()
@@ -168,7 +194,7 @@ impl Operation {
 
     /// It answers in some way.
     pub fn answers(mut self, status: u16, mut response: ResponseBuilder) -> Self {
-        if self.method == HttpMethod::Post {
+        if self.method == HttpMethod::Post && !self.is_page {
             response = response.header_ref("Idempotent-Replayed", headers::reference("Idempotent-Replayed"));
         }
         self.answers.push((status, response.build()));

@@ -19,6 +19,8 @@ use shared::idempotency::Kept;
 use shared::jobs::{self, Job};
 use tower_http::timeout::TimeoutError;
 
+use crate::pages::Page;
+
 /// What handlers return.
 pub type Result<T = Response, E = Problem> = std::result::Result<T, E>;
 
@@ -271,16 +273,17 @@ impl IntoResponse for Reply {
     }
 }
 
-/// The last touch of every answer: errors are JSON, whoever made them, and a 500 is logged with its
-/// detail and tells the caller nothing but the request's id.
+/// The last touch of every answer: errors are JSON, whoever made them, unless they are pages for people,
+/// and a 500 is logged with its detail and tells the caller nothing but the request's id.
 pub(crate) fn finish(response: Response, request_id: &str) -> Response {
     let status = response.status();
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let is_page = response.extensions().get::<Page>().is_some();
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         let detail = response.extensions().get::<Detail>().map_or("", |Detail(detail)| detail);
         tracing::error!(detail, "answered with 500");
-        replace_body(response, "Internal server error", Some(request_id))
-    } else if (status.is_client_error() || status.is_server_error()) && !is_json {
+        if is_page { response } else { replace_body(response, "Internal server error", Some(request_id)) }
+    } else if (status.is_client_error() || status.is_server_error()) && !is_json && !is_page {
         replace_body(response, status.canonical_reason().unwrap_or("Error"), None)
     } else {
         response

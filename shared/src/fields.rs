@@ -103,6 +103,13 @@ impl<const MAX: usize> Field for Text<MAX> {
     }
 }
 
+impl Name {
+    /// The name by which a mail speaks to somebody: its first word.
+    pub fn first(&self) -> &str {
+        self.0.split_whitespace().next().unwrap_or(&self.0)
+    }
+}
+
 impl<const MAX: usize> AsRef<str> for Line<MAX> {
     fn as_ref(&self) -> &str {
         &self.0

@@ -34,8 +34,10 @@ pub mod reports;
 pub mod schema;
 pub mod settings;
 pub mod signed;
+pub mod suppressions;
 pub mod telemetry;
 pub mod templates;
+pub mod users;
 pub mod words;
 pub mod workspaces;
 

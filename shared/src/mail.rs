@@ -244,6 +244,47 @@ pub async fn cancel_to_all(
     Ok(cancelled.rows_affected())
 }
 
+/// Gives up what waits to be sent to an address, given as [`fields::Email::key`](crate::fields::Email::key)
+/// makes it. What is on its way already arrives. Returns how many mails there were.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
+    let suppressed = sqlx::query(
+        "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
+         WHERE workspace_id = $1 AND lower(to_email COLLATE \"C\") = $2 AND state IN ('queued', 'deferred')",
+    )
+    .bind(workspace_id)
+    .bind(email_key)
+    .execute(connection)
+    .await?;
+    Ok(suppressed.rows_affected())
+}
+
+/// Whom a mail was written to, and who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressee {
+    /// The address it went to.
+    pub email: fields::Email,
+    /// The sender as its reader saw it.
+    pub sender: String,
+}
+
+/// The addressee of a mail.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound).
+pub async fn addressee(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Addressee> {
+    let (email, sender) = sqlx::query_as(
+        "SELECT to_email, coalesce(from_name, from_email) FROM emails WHERE id = $1 AND workspace_id = $2",
+    )
+    .bind(id)
+    .bind(workspace_id)
+    .fetch_one(connection)
+    .await?;
+    Ok(Addressee { email, sender })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

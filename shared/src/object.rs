@@ -76,6 +76,64 @@ impl Object {
         }
     }
 
+    /// A field that is an object, to be read in turn and given back to [`Object::close`].
+    pub fn open(&mut self, name: &str) -> Patch<Self> {
+        match self.fields.shift_remove(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => Patch::Clear,
+            Some(Value::Object(fields)) => Patch::Set(Self::new(fields)),
+            Some(_) => {
+                self.refuse(FieldError::new(name, "invalid", "must be a JSON object"));
+                Patch::Keep
+            }
+        }
+    }
+
+    /// A field that is an object of any fields.
+    pub fn take_map(&mut self, name: &str) -> Patch<Map<String, Value>> {
+        self.open(name).map(|object| object.fields)
+    }
+
+    /// Ends the reading of an object that stands at `place`, and takes its faults over.
+    pub fn close(&mut self, place: &str, object: Self) {
+        if let Err(Error::Invalid(errors)) = object.finish() {
+            let inside = |error: FieldError| FieldError { field: format!("{place}.{}", error.field), ..error };
+            self.errors.extend(errors.into_iter().map(inside));
+        }
+    }
+
+    /// A field that is a list of objects, each to be read in turn and given back to [`Object::close`]
+    /// with its place, such as `items.0`. An item that is no object is refused, and left out.
+    pub fn open_all(&mut self, name: &str, max: usize) -> Patch<Vec<(String, Self)>> {
+        let items = match self.fields.shift_remove(name) {
+            None => return Patch::Keep,
+            Some(Value::Null) => return Patch::Clear,
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.refuse(FieldError::new(name, "invalid", "must be an array of objects"));
+                return Patch::Keep;
+            }
+        };
+        if items.len() > max {
+            self.refuse(FieldError::new(name, "out_of_range", format!("must have at most {max} items")));
+            return Patch::Keep;
+        }
+        let mut objects = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            let place = format!("{name}.{place}");
+            match item {
+                Value::Object(fields) => objects.push((place, Self::new(fields))),
+                _ => self.refuse(FieldError::new(place, "invalid", "must be a JSON object")),
+            }
+        }
+        Patch::Set(objects)
+    }
+
+    /// Adds a fault of a field that was read.
+    pub fn refuse(&mut self, error: FieldError) {
+        self.errors.push(error);
+    }
+
     /// A field that only the server sets: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&Value>) {
         if let Some(value) = self.fields.shift_remove(name)

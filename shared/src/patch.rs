@@ -13,6 +13,15 @@ pub enum Patch<T> {
 }
 
 impl<T> Patch<T> {
+    /// The same with another value, if it has one.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Patch<U> {
+        match self {
+            Self::Keep => Patch::Keep,
+            Self::Clear => Patch::Clear,
+            Self::Set(value) => Patch::Set(change(value)),
+        }
+    }
+
     /// Applies the patch to an optional field.
     pub fn apply(self, to: &mut Option<T>) {
         match self {

@@ -51,6 +51,8 @@ words! {
         Order = "order",
         /// A [`Feedback`](crate::feedback::Feedback).
         Feedback = "feedback",
+        /// A [`User`](crate::users::User).
+        User = "user",
     }
 }
 

@@ -178,13 +178,8 @@ const EXAMPLE_TIME: &str = "2026-01-15T10:00:00Z";
 pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
     let object = ObjectBuilder::new().description(Some(about.trim())).examples(example::<R>());
     let properties = R::properties().into_iter();
-    let object = properties.fold(object, |object, property| {
-        let mut shape = property.described();
-        shape.read_only = (property.mode == Mode::Fixed).then_some(true);
-        // What an import has stored may have more, and who reads it need not check it.
-        (shape.max_properties, shape.pattern) = (None, None);
-        object.property(property.name, shape).required(property.name)
-    });
+    let object = properties
+        .fold(object, |object, property| object.property(property.name, property.answered()).required(property.name));
     object.into()
 }
 
@@ -238,8 +233,17 @@ impl Property {
         shape
     }
 
+    /// As it is answered.
+    pub(crate) fn answered(&self) -> Object {
+        let mut shape = self.described();
+        shape.read_only = (self.mode == Mode::Fixed).then_some(true);
+        // What an import has stored may have more, and who reads it need not check it.
+        (shape.max_properties, shape.pattern) = (None, None);
+        shape
+    }
+
     /// As callers write it. All but what is required can be emptied, a string also by an empty one.
-    fn written(&self, default: Option<Value>) -> Schema {
+    pub(crate) fn written(&self, default: Option<Value>) -> Schema {
         let mut shape = self.described();
         shape.default = default;
         match self.mode {

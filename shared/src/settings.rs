@@ -1,6 +1,8 @@
 //! The settings of a workspace: who its mails come from, what they say, and when they go.
 
+mod change;
 mod overrides;
+mod schema;
 mod values;
 
 use serde::Serialize;
@@ -10,11 +12,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::etag::Condition;
 use crate::fields::{Email, Name};
+use crate::object::Object;
 use crate::templates::{Templates, shipped_sequence};
 
 use overrides::Overrides;
-pub use values::{LocalTime, TimeZone};
+pub use schema::update_schema;
+pub use values::{Days, LocalTime, TimeZone};
 
 /// The settings of a workspace, with the program's defaults where it has set nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,6 +57,13 @@ pub struct SequenceStep {
     pub body: String,
 }
 
+/// Days to wait before a step.
+pub type Delay = Days<0, 3650>;
+/// Days to wait for an answer.
+pub type Patience = Days<1, 365>;
+/// The most steps that a sequence has. It may have none: then leads are sent nothing.
+pub const MAX_STEPS: usize = 50;
+
 /// The shipped steps, which have the same ids in every workspace, and their delays.
 const SHIPPED_STEPS: [(Uuid, u16); 3] = [
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0001), 0),
@@ -88,4 +100,41 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Se
         .fetch_optional(connection)
         .await?;
     Ok(set.map(|Json(overrides)| overrides).unwrap_or_default().settings())
+}
+
+/// Changes the settings that the body of a request names; `null` sets the default. Needs a transaction:
+/// who changes settings at the same moment waits, so that changes of different ones are both kept.
+///
+/// # Errors
+/// [`Error::Changed`](crate::Error::Changed) if the condition does not hold;
+/// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body.
+pub async fn update(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    body: Object,
+    condition: &Condition,
+) -> Result<Settings> {
+    sqlx::query(
+        "INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, '{}', now()) ON CONFLICT DO NOTHING",
+    )
+    .bind(workspace_id)
+    .execute(&mut *connection)
+    .await?;
+    let Json(present): Json<Overrides> =
+        sqlx::query_scalar("SELECT fields FROM settings WHERE workspace_id = $1 FOR UPDATE")
+            .bind(workspace_id)
+            .fetch_one(&mut *connection)
+            .await?;
+    condition.check(&present.clone().settings())?;
+    let mut overrides = present.clone();
+    overrides.change(body)?;
+    overrides.prune();
+    if overrides != present {
+        sqlx::query("UPDATE settings SET fields = $2, updated_at = now() WHERE workspace_id = $1")
+            .bind(workspace_id)
+            .bind(Json(&overrides))
+            .execute(connection)
+            .await?;
+    }
+    Ok(overrides.settings())
 }

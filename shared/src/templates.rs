@@ -7,6 +7,7 @@
 mod check;
 mod engine;
 mod markup;
+mod preview;
 pub mod samples;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,12 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::fields::{Line, Text};
+use crate::mail::Event;
 use crate::settings::Settings;
-use crate::words;
 
 pub use check::check;
 use markup::Marked;
+pub use preview::{Server, preview, preview_schema};
 
 /// The subject of a template.
 pub type Subject = Line<200>;
@@ -38,20 +40,6 @@ pub type Body = Text<10_000>;
 pub const MAX_ITEMS: usize = 1_000;
 /// The most bytes of a rendered body.
 const MAX_BYTES: usize = 1024 * 1024;
-
-words! {
-    /// What a mail is sent for. Templates of one event are given the same variables.
-    TemplateName {
-        /// A step of the sequence that leads are sent.
-        Nurture = "nurture",
-        /// The digest of what a user has to do.
-        Followups = "followups",
-        /// The question to a customer.
-        FeedbackRequest = "feedback_request",
-        /// The question once more.
-        FeedbackReminder = "feedback_reminder",
-    }
-}
 
 /// A subject and a body, in Jinja's syntax.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -86,21 +74,21 @@ impl Default for Templates {
 
 impl Templates {
     /// The template of an event; a step of the sequence has its own.
-    pub fn get(&self, name: TemplateName) -> Option<&Template> {
+    pub fn get(&self, name: Event) -> Option<&Template> {
         match name {
-            TemplateName::Nurture => None,
-            TemplateName::Followups => Some(&self.followups),
-            TemplateName::FeedbackRequest => Some(&self.feedback_request),
-            TemplateName::FeedbackReminder => Some(&self.feedback_reminder),
+            Event::Nurture => None,
+            Event::Followups => Some(&self.followups),
+            Event::FeedbackRequest => Some(&self.feedback_request),
+            Event::FeedbackReminder => Some(&self.feedback_reminder),
         }
     }
 
-    pub(crate) fn get_mut(&mut self, name: TemplateName) -> Option<&mut Template> {
+    pub(crate) fn get_mut(&mut self, name: Event) -> Option<&mut Template> {
         match name {
-            TemplateName::Nurture => None,
-            TemplateName::Followups => Some(&mut self.followups),
-            TemplateName::FeedbackRequest => Some(&mut self.feedback_request),
-            TemplateName::FeedbackReminder => Some(&mut self.feedback_reminder),
+            Event::Nurture => None,
+            Event::Followups => Some(&mut self.followups),
+            Event::FeedbackRequest => Some(&mut self.feedback_request),
+            Event::FeedbackReminder => Some(&mut self.feedback_reminder),
         }
     }
 }
@@ -145,16 +133,21 @@ impl Renderer {
     /// # Errors
     /// [`Error::Internal`] for one that cannot be read: it was checked when it was saved.
     pub fn new(settings: &Settings) -> Result<Self> {
-        let mut renderer = Self { environment: engine::environment(), names: HashMap::new() };
+        let mut renderer = Self::none();
         for step in &settings.nurture_sequence {
             renderer.add(&step.id.to_string(), &step.subject, &step.body)?;
         }
-        for name in TemplateName::ALL {
+        for name in Event::ALL {
             if let Some(Template { subject, body }) = settings.templates.get(*name) {
                 renderer.add(name.as_str(), subject, body)?;
             }
         }
         Ok(renderer)
+    }
+
+    /// Without any template yet.
+    fn none() -> Self {
+        Self { environment: engine::environment(), names: HashMap::new() }
     }
 
     /// Reads one template, which is then known by a name.
@@ -234,6 +227,7 @@ fn finish(subject: String, body: &str, context: &Value) -> Result<Rendered> {
 fn in_layout(name: &str, layout: &Layout) -> Result<String> {
     static LAYOUTS: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
         let mut layouts = Environment::new();
+        layouts.set_formatter(markup::write_escaped);
         layouts.add_template("layout.html", include_str!("../../config/templates/layout.html"))?;
         layouts.add_template("layout.txt", include_str!("../../config/templates/layout.txt"))?;
         Ok(layouts)

@@ -14,13 +14,16 @@ use uuid::Uuid;
 pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
     let named = |part: &str| part.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
     let parameter = |name: String| {
-        let noun = name.trim_end_matches("Id");
+        let (about, schema) = match name.strip_suffix("Id") {
+            Some(noun) => (format!("The id of the {noun}."), Uuid::shape()),
+            None => ("The end of the link, as it stands in the mail.".to_owned(), String::shape()),
+        };
         ParameterBuilder::new()
-            .description(Some(format!("The id of the {noun}.")))
+            .description(Some(about))
             .name(name)
             .parameter_in(ParameterIn::Path)
             .required(Required::True)
-            .schema(Some(Uuid::shape()))
+            .schema(Some(schema))
             .build()
     };
     path.split('/').filter_map(named).map(parameter).collect()

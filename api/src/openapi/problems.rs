@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
 use super::{headers, schemas};
+use crate::operations::HTML;
 use crate::respond::Problem;
 
 /// The schema of every error's body.
@@ -42,6 +43,19 @@ pub(crate) fn component(status: u16) -> (String, Response) {
         .chain(headers::ALWAYS)
         .fold(response, |response, header| response.header_ref(*header, headers::reference(header)));
     (name, response.build())
+}
+
+/// The same as a page for people.
+pub(crate) fn page(status: u16) -> Response {
+    let about = match status {
+        404 => "The link was altered, or what it led to is gone.",
+        status => about(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
+    };
+    let response = ResponseBuilder::new().description(about).content(HTML, schemas::content(schemas::text()));
+    let response = headers::ALWAYS
+        .iter()
+        .fold(response, |response, header| response.header_ref(*header, headers::reference(header)));
+    response.build()
 }
 
 fn example(status: StatusCode) -> Problem {

@@ -54,3 +54,11 @@ pub(crate) fn content_like(schema: RefOr<Schema>, example: Value) -> Content {
 pub(crate) fn body(kind: &str, schema: RefOr<Schema>) -> RequestBody {
     RequestBodyBuilder::new().content(kind, content(schema)).required(Some(Required::True)).build()
 }
+
+/// A form, in both ways in which browsers and mail servers send one.
+pub(crate) fn forms(schema: RefOr<Schema>) -> RequestBody {
+    RequestBodyBuilder::new()
+        .content("application/x-www-form-urlencoded", content(schema.clone()))
+        .content("multipart/form-data", content(schema))
+        .build()
+}

@@ -28,7 +28,7 @@ impl Operation {
     }
 
     /// It answers with a record, which has a tag.
-    pub fn returns_record<R: Record + ToSchema>(self, status: u16, description: &'static str) -> Self {
+    pub fn returns_record<R: ToSchema>(self, status: u16, description: &'static str) -> Self {
         let mut response = ResponseBuilder::new()
             .description(description)
             .content(JSON, schemas::content(schemas::reference(&R::name())))
@@ -40,7 +40,7 @@ impl Operation {
     }
 
     /// It reads a record, unless the caller has it.
-    pub fn reads<R: Record + ToSchema>(self) -> Self {
+    pub fn reads<R: ToSchema>(self) -> Self {
         let known = ResponseBuilder::new()
             .description("It is what `If-None-Match` names.")
             .header_ref("ETag", headers::reference("ETag"));

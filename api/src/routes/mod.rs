@@ -7,19 +7,25 @@ mod imports;
 mod jobs;
 mod leads;
 mod orders;
+
+mod preview;
 mod records;
+mod settings;
+mod suppressions;
+mod unsubscribe;
+mod users;
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::operations::{Operation, routes};
 use crate::respond::{Problem, Result};
-use crate::{AppState, openapi};
+use crate::{AppState, openapi, pages};
 
 /// Uploads take as long as they take.
 fn uploads() -> Vec<Operation> {
@@ -33,6 +39,10 @@ fn quick() -> Vec<Operation> {
         customers::operations(),
         orders::operations(),
         feedback::operations(),
+        users::operations(),
+        settings::operations(),
+        suppressions::operations(),
+        preview::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()
@@ -46,6 +56,16 @@ pub(crate) fn with_key() -> Vec<Operation> {
 /// Everything beside that, which needs none.
 pub(crate) fn open() -> Vec<Operation> {
     health::operations().into_iter().chain(openapi::operations()).collect()
+}
+
+/// Pages for people: one line for each noun.
+pub(crate) fn pages() -> Vec<Operation> {
+    unsubscribe::operations()
+}
+
+/// The routes of pages. Whatever goes wrong with them is a page, too.
+pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
+    routes(&pages()).layer(from_fn_with_state(state.clone(), in_time)).layer(from_fn(pages::dress))
 }
 
 /// The routes under `/dev/crm`, with the limits of their kind.

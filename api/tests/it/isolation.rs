@@ -23,6 +23,8 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let body = json!({ "customer_id": id(&customer), "product_id": MISSING, "quantity": 1 });
     let order = api.create("/dev/crm/orders", body).await;
     let feedback = feedback::given(api, id(&customer), 2, None).await;
+    let user = api.create("/dev/crm/users", json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let suppression = api.create("/dev/crm/suppressions", json!({ "email": "eve@example.com" })).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -31,6 +33,8 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("customers/interactionId", id(&with_customer).to_owned()),
         ("orderId", id(&order).to_owned()),
         ("feedbackId", feedback.to_string()),
+        ("userId", id(&user).to_owned()),
+        ("suppressionId", id(&suppression).to_owned()),
         ("jobId", id(&job).to_owned()),
     ])
 }
@@ -72,7 +76,9 @@ async fn ids_of_another_workspace_are_ids_of_nothing() {
     let document: Value = reqwest::get(api.url("/openapi.json")).await.unwrap().json().await.unwrap();
 
     let mut asked = 0;
-    for (template, methods) in document["paths"].as_object().unwrap() {
+    let paths = document["paths"].as_object().unwrap().iter();
+    // Links out of mails are told apart by their signatures.
+    for (template, methods) in paths.filter(|(path, _)| path.starts_with("/dev/crm")) {
         let kind = if template.contains("/customers/") { "customers" } else { "leads" };
         let known = |ids: &BTreeMap<&str, String>, name: &str| {
             let of_kind = format!("{kind}/{name}");

@@ -210,7 +210,7 @@ async fn examples_are_taken_and_answers_are_as_described() {
             record["id"].as_str().unwrap().to_owned(),
         ));
     }
-    assert_eq!(parents.len(), 5, "{parents:?}");
+    assert_eq!(parents.len(), 7, "{parents:?}");
 }
 
 #[tokio::test]

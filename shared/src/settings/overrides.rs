@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{LocalTime, SequenceStep, Settings, TimeZone};
 use crate::fields::{Email, Name};
-use crate::templates::TemplateName;
+use crate::mail::Event;
 
 /// The settings that a workspace has set; the others follow the program's defaults, also when those
 /// change.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub(super) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feedback_reminder_after_days: Option<u16>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
-    pub templates: HashMap<TemplateName, TemplateOverrides>,
+    pub templates: HashMap<Event, TemplateOverrides>,
 }
 
 /// What is set of a template.
@@ -44,6 +44,21 @@ pub(super) struct TemplateOverrides {
 }
 
 impl Overrides {
+    /// Leaves out what is as the defaults are.
+    pub fn prune(&mut self) {
+        let default = Settings::default();
+        self.nightly_at.take_if(|set| *set == default.nightly_at);
+        self.time_zone.take_if(|set| *set == default.time_zone);
+        self.nurture_sequence.take_if(|set| *set == default.nurture_sequence);
+        self.feedback_reminder_after_days.take_if(|set| *set == default.feedback_reminder_after_days);
+        self.templates.retain(|name, set| {
+            let Some(template) = default.templates.get(*name) else { return false };
+            set.subject.take_if(|subject| *subject == template.subject);
+            set.body.take_if(|body| *body == template.body);
+            *set != TemplateOverrides::default()
+        });
+    }
+
     /// The settings: the defaults under what is set.
     pub fn settings(self) -> Settings {
         let mut settings = Settings {

@@ -3,6 +3,7 @@
 use chrono::{NaiveTime, Timelike};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use crate::fields::{Fault, Field};
@@ -98,6 +99,46 @@ impl Shape for TimeZone {
             .schema_type(Type::String)
             .description(Some("A name of the IANA time zone database."))
             .build()
+    }
+}
+
+/// A whole number of days, from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days<const MIN: u16, const MAX: u16>(u16);
+
+impl<const MIN: u16, const MAX: u16> Days<MIN, MAX> {
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl<const MIN: u16, const MAX: u16> Field for Days<MIN, MAX> {
+    const IS_STRING: bool = false;
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let number = f64::from_text(text)?;
+        if number.fract() != 0.0 {
+            return Err(Fault::new("invalid", "must be a whole number"));
+        }
+        if !(f64::from(MIN)..=f64::from(MAX)).contains(&number) {
+            return Err(Fault::new("out_of_range", format!("must be from {MIN} to {MAX}")));
+        }
+        Ok(Self(number as u16))
+    }
+
+    fn from_json(value: Value) -> Result<Self, Fault> {
+        match value {
+            Value::Number(number) => Self::from_text(&number.to_string()),
+            _ => Err(Fault::new("invalid", "must be a number")),
+        }
+    }
+}
+
+impl<const MIN: u16, const MAX: u16> Shape for Days<MIN, MAX> {
+    fn shape() -> Object {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        number.minimum(Some(i64::from(MIN))).maximum(Some(i64::from(MAX))).build()
     }
 }
 

@@ -4,20 +4,21 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value};
 use serde_json::Value as Json;
 
-use super::{MAX_BYTES, Marked, Template, TemplateName, engine, markup, samples};
+use super::{MAX_BYTES, Marked, Template, engine, markup, samples};
 use crate::fields::Fault;
+use crate::mail::Event;
 
 /// The kind of fault.
-const CODE: &str = "template";
+pub(super) const CODE: &str = "template";
 
 /// What is wrong with a template, by its part: it cannot be read, it names a variable that its event
 /// does not have, or it fails over one of the examples.
-pub fn check(name: TemplateName, template: &Template) -> Vec<(&'static str, Fault)> {
+pub fn check(name: Event, template: &Template) -> Vec<(&'static str, Fault)> {
     let parts = [("subject", &template.subject), ("body", &template.body)];
     parts.into_iter().filter_map(|(part, source)| Some((part, fault(name, part, source)?))).collect()
 }
 
-fn fault(name: TemplateName, part: &str, source: &str) -> Option<Fault> {
+fn fault(name: Event, part: &str, source: &str) -> Option<Fault> {
     let mut environment = engine::environment();
     if let Err(error) = environment.add_template_owned(part.to_owned(), source.replace("\r\n", "\n")) {
         return Some(Fault::new(CODE, describe(&error)));

@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
+use minijinja::{AutoEscape, Output, State, Value};
+
 use super::engine::{BEGIN, END};
+use crate::mail;
 
 const P: &str = "<p style=\"margin:0 0 16px\">";
 const UL: &str = "<ul style=\"margin:0 0 16px; padding:0 0 0 20px\">";
@@ -17,8 +20,7 @@ const BUTTON: &str = "display:inline-block; padding:12px 24px; background:#1d4ed
 /// A subject as it can stand in a header: one line, without marks, however it was put together.
 pub(super) fn one_line(marked: &str) -> String {
     let plain: String = marked.chars().filter(|c| !matches!(*c, BEGIN | END)).collect();
-    let spaced = plain.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'), " ");
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+    mail::one_line(&plain)
 }
 
 /// A body, of which it is known what the template says and what was inserted.
@@ -193,6 +195,18 @@ fn anchor(html: &mut String, link: &str, style: &str, label: &str) {
     html.extend(["\" style=\"", style, "\">"]);
     escape(html, label);
     html.push_str("</a>");
+}
+
+/// Writes a value into a layout. Jinja's own way makes `&#x2f;` of each slash of a link.
+pub(super) fn write_escaped(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    match (state.auto_escape(), value.as_str()) {
+        (AutoEscape::Html, Some(text)) if !value.is_safe() => {
+            let mut html = String::with_capacity(text.len());
+            escape(&mut html, text);
+            Ok(out.write_str(&html)?)
+        }
+        _ => minijinja::escape_formatter(out, state, value),
+    }
 }
 
 /// Text as HTML has it, in its content and in its attributes.

@@ -3,48 +3,46 @@
 
 use serde_json::{Value, json};
 
-use super::{MAX_ITEMS, TemplateName};
+use super::MAX_ITEMS;
+use crate::mail::Event;
+
+const UNSUBSCRIBE: &str = "https://crm.example.com/unsubscribe/token";
 
 /// An example in which everything is there.
-pub fn full(name: TemplateName) -> Value {
+pub fn full(event: Event) -> Value {
     let person = json!({
         "name": "Jane Smith", "first_name": "Jane", "email": "jane@example.com", "company": "Tech Corp"
     });
-    context(name, person, "https://crm.example.com/unsubscribe/token", 3)
+    context(event, &person, 3, 3)
 }
 
 /// An example in which nothing is there that may be missing.
-pub(super) fn sparse(name: TemplateName) -> Value {
-    let person = json!({ "name": "J", "first_name": "J", "email": "j@example.com", "company": null });
-    context(name, person, "https://crm.example.com/unsubscribe/token", 1)
+pub(super) fn sparse(event: Event) -> Value {
+    context(event, &json!({ "name": "J", "first_name": "J", "email": "j@example.com", "company": null }), 1, 1)
 }
 
 /// An example that is as large as any.
-pub(super) fn large(name: TemplateName) -> Value {
-    context(
-        name,
-        json!({
-            "name": "N".repeat(200), "first_name": "N".repeat(200), "email": "jane@example.com", "company": "C".repeat(200)
-        }),
-        "https://crm.example.com/unsubscribe/token",
-        MAX_ITEMS,
-    )
+pub(super) fn large(event: Event) -> Value {
+    let person = json!({
+        "name": "N".repeat(200), "first_name": "N".repeat(200), "email": "jane@example.com", "company": "C".repeat(200)
+    });
+    context(event, &person, MAX_ITEMS, 10 * MAX_ITEMS)
 }
 
-fn context(name: TemplateName, person: Value, unsubscribe_url: &str, items: usize) -> Value {
+fn context(event: Event, person: &Value, items: usize, count: usize) -> Value {
     let sender = json!({ "name": "Example Ltd" });
-    match name {
-        TemplateName::Nurture => json!({ "lead": person, "sender": sender, "unsubscribe_url": unsubscribe_url }),
-        TemplateName::FeedbackRequest | TemplateName::FeedbackReminder => json!({
+    match event {
+        Event::Nurture => json!({ "lead": person, "sender": sender, "unsubscribe_url": UNSUBSCRIBE }),
+        Event::FeedbackRequest | Event::FeedbackReminder => json!({
             "customer": person,
             "sender": sender,
             "url": "https://crm.example.com/feedback/token",
-            "unsubscribe_url": unsubscribe_url,
+            "unsubscribe_url": UNSUBSCRIBE,
         }),
-        TemplateName::Followups => json!({
+        Event::Followups => json!({
             "user": { "name": person["name"] },
-            "items": (0..items).map(|place| item(&person, place)).collect::<Vec<_>>(),
-            "count": items,
+            "items": (0..items).map(|place| item(person, place)).collect::<Vec<_>>(),
+            "count": count,
         }),
     }
 }

@@ -6,7 +6,7 @@ fn of(subject: &str, body: &str) -> Template {
     Template { subject: subject.to_owned(), body: body.to_owned() }
 }
 
-fn render(name: TemplateName, template: &Template, context: &serde_json::Value) -> Rendered {
+fn render(name: Event, template: &Template, context: &serde_json::Value) -> Rendered {
     let mut renderer = Renderer::new(&Settings::default()).unwrap();
     renderer.add(name.as_str(), &template.subject, &template.body).unwrap();
     renderer.render(name.as_str(), context).unwrap()
@@ -16,9 +16,9 @@ fn render(name: TemplateName, template: &Template, context: &serde_json::Value) 
 fn every_shipped_template_passes_its_own_check() {
     let settings = Settings::default();
     for step in &settings.nurture_sequence {
-        assert_eq!(check(TemplateName::Nurture, &of(&step.subject, &step.body)), []);
+        assert_eq!(check(Event::Nurture, &of(&step.subject, &step.body)), []);
     }
-    for name in TemplateName::ALL {
+    for name in Event::ALL {
         if let Some(template) = settings.templates.get(*name) {
             assert_eq!(check(*name, template), []);
         }
@@ -28,10 +28,10 @@ fn every_shipped_template_passes_its_own_check() {
 #[test]
 fn what_a_lead_is_called_is_never_more_than_words() {
     let name = "{{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example\r\nBcc: all@example.com\u{2}\u{3}";
-    let mut context = samples::full(TemplateName::Nurture);
+    let mut context = samples::full(Event::Nurture);
     context["lead"]["first_name"] = json!(name);
     let mail = render(
-        TemplateName::Nurture,
+        Event::Nurture,
         &of("Hi {{ lead.first_name }}", "{{ lead.first_name }}\n\n- {{ lead.first_name }}"),
         &context,
     );
@@ -47,7 +47,7 @@ fn what_a_lead_is_called_is_never_more_than_words() {
 #[test]
 fn the_words_of_a_template_make_paragraphs_lists_links_and_buttons() {
     let body = "Hello\nthere, see https://example.com/a?b=1&c=2.\n\n\n\n- one\n- two <2>\n\n[Answer {{ customer.name }}]({{ url }})\nor {{ url }}";
-    let mail = render(TemplateName::FeedbackRequest, &of("s", body), &samples::full(TemplateName::FeedbackRequest));
+    let mail = render(Event::FeedbackRequest, &of("s", body), &samples::full(Event::FeedbackRequest));
     let html = mail.html;
     for part in [
         ">Hello<br>\nthere, see <a href=\"https://example.com/a?b=1&amp;c=2\"",
@@ -65,7 +65,7 @@ fn the_words_of_a_template_make_paragraphs_lists_links_and_buttons() {
 #[test]
 fn a_broken_template_says_where_and_why() {
     let fault = |subject, body| {
-        let faults = check(TemplateName::Nurture, &of(subject, body));
+        let faults = check(Event::Nurture, &of(subject, body));
         faults.into_iter().map(|(part, fault)| format!("{part}: {}", fault.message)).collect::<Vec<_>>().join("; ")
     };
     assert!(fault("{{ lead.nme }}", "x").starts_with("subject: line 1: there is no variable lead.nme; there are: "));
@@ -89,16 +89,16 @@ fn a_broken_template_says_where_and_why() {
 #[test]
 fn a_template_that_doubles_itself_ends_soon() {
     let body = format!("{{% set a = 'aaaaaaaa' %}}{}{{{{ a }}}}", "{% set a = a ~ a %}".repeat(60));
-    assert!(!check(TemplateName::Nurture, &of("x", &body)).is_empty());
+    assert!(!check(Event::Nurture, &of("x", &body)).is_empty());
 }
 
 #[test]
 fn what_is_missing_is_left_out() {
-    let mut context = samples::full(TemplateName::Nurture);
+    let mut context = samples::full(Event::Nurture);
     context["lead"]["company"] = json!(null);
     let template =
         of("x{{ lead.company }}", "{{ lead.company|default('your company') }}{% if lead.company %}!{% endif %}");
-    let mail = render(TemplateName::Nurture, &template, &context);
+    let mail = render(Event::Nurture, &template, &context);
     assert_eq!(mail.subject, "x");
     assert!(mail.text.starts_with("your company\n"), "{}", mail.text);
 }

@@ -1,0 +1,72 @@
+//! `/dev/crm/suppressions`: the addresses to which a workspace sends nothing.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::IntoResponse;
+use shared::suppressions::{self, Suppression};
+
+use crate::auth::Caller;
+use crate::extract::{JsonObject, NoQuery, Path, Query};
+use crate::operations::{Operation, tagged};
+use crate::respond::{Reply, Result};
+use crate::write::Write;
+use crate::{AppState, lists};
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let suppressions = [
+        Operation::get("/suppressions", list)
+            .named("listSuppressions", "List suppressed addresses")
+            .lists::<Suppression>(&suppressions::LIST),
+        Operation::post("/suppressions", create)
+            .named("createSuppression", "Suppress an address")
+            .about(
+                "What waits to be sent to it is not sent. The address is compared whatever its case; one that is \
+                 there already is a 409.",
+            )
+            .takes("SuppressionCreate".to_owned(), suppressions::create_schema())
+            .returns_record::<Suppression>(201, "Made."),
+        Operation::get("/suppressions/{suppressionId}", read)
+            .named("getSuppression", "Get a suppressed address")
+            .reads::<Suppression>(),
+        Operation::delete("/suppressions/{suppressionId}", delete)
+            .named("deleteSuppression", "Let an address have mails again")
+            .about("What was not sent because of it stays unsent.")
+            .deletes(),
+    ];
+    tagged("Suppressions", suppressions)
+}
+
+async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
+    let how = (&suppressions::LIST, suppressions::COLUMNS);
+    lists::answer::<Suppression>(&state, caller.workspace_id, how, None, &uri, query).await
+}
+
+async fn create(write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
+    write
+        .run(&bytes, move |connection, actor| {
+            let object = object.clone();
+            Box::pin(async move {
+                let suppression = suppressions::create(connection, actor.workspace_id, object).await?;
+                Reply::created(format!("/dev/crm/suppressions/{}", suppression.id), &suppression)
+            })
+        })
+        .await
+}
+
+async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
+    let suppression = suppressions::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    Ok(Reply::record(&suppression)?.into_response())
+}
+
+async fn delete(Path(id): Path, write: Write, _: NoQuery) -> Result {
+    let condition = write.condition.clone();
+    write
+        .run(&[], move |connection, actor| {
+            let condition = condition.clone();
+            Box::pin(async move {
+                suppressions::delete(connection, actor.workspace_id, id, &condition).await?;
+                Ok(Reply::no_content())
+            })
+        })
+        .await
+}

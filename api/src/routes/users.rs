@@ -1,0 +1,22 @@
+//! `/dev/crm/users`
+
+use shared::users::User;
+
+use super::records;
+use crate::operations::{Operation, tagged};
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let users = [
+        Operation::get("/users", records::list::<User>).named("listUsers", "List users").lists_records::<User>(),
+        Operation::post("/users", records::create::<User>).named("createUser", "Create a user").creates::<User>(),
+        Operation::get("/users/{userId}", records::read::<User>).named("getUser", "Get a user").reads::<User>(),
+        Operation::put("/users/{userId}", records::update::<User>)
+            .named("updateUser", "Update a user")
+            .updates::<User>(),
+        Operation::delete("/users/{userId}", records::delete::<User>)
+            .named("deleteUser", "Delete a user")
+            .about("Records that are assigned to them stay as they are.")
+            .deletes(),
+    ];
+    tagged("Users", users)
+}

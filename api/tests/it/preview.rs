@@ -1,0 +1,106 @@
+//! A mail is looked at before it is sent.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Api, faults, id};
+
+const PREVIEW: &str = "/dev/crm/emails/preview";
+
+async fn preview(api: &Api, body: Value) -> Value {
+    api.send(Method::POST, PREVIEW, body, 200).await
+}
+
+fn text<'a>(mail: &'a Value, part: &str) -> &'a str {
+    mail[part].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn stored_templates_are_looked_at_by_their_names() {
+    let api = Api::start().await;
+    let mail = preview(&api, json!({ "template": "feedback_request" })).await;
+    assert_eq!(mail["subject"], "How are we doing, Jane?");
+    assert!(text(&mail, "text").contains("Give feedback: http://localhost:3000/feedback/preview\n"), "{mail}");
+    assert!(text(&mail, "html").contains("href=\"http://localhost:3000/unsubscribe/preview\""), "{mail}");
+    let settings =
+        json!({ "sender_name": "Acme", "templates": { "feedback_request": { "subject": "{{ sender.name }} asks" } } });
+    let settings = api.send(Method::PUT, "/dev/crm/settings", settings, 200).await;
+    assert_eq!(preview(&api, json!({ "template": "feedback_request" })).await["subject"], "Acme asks");
+    let step = id(&settings["nurture_sequence"][0]);
+    assert_eq!(preview(&api, json!({ "template": step })).await["subject"], "Thank you for your interest, Jane");
+    let digest = preview(&api, json!({ "template": "followups" })).await;
+    assert_eq!(digest["subject"], "3 follow-ups due");
+    assert!(!text(&digest, "html").contains("Unsubscribe"));
+}
+
+#[tokio::test]
+async fn a_template_is_looked_at_before_it_is_saved() {
+    let api = Api::start().await;
+    let template = json!({ "subject": "Hi {{ lead.first_name }}", "body": "{{ lead.company or 'You' }} <3" });
+    let mail = preview(
+        &api,
+        json!({ "template": template, "sample": { "lead": { "first_name": "<i>\nBo", "company": null } } }),
+    )
+    .await;
+    assert_eq!(mail["subject"], "Hi <i> Bo");
+    assert!(text(&mail, "html").contains("You &lt;3"));
+    let digest = json!({ "subject": "{{ count }}", "body": "{% for item in items %}- {{ item.name }}\n{% endfor %}" });
+    let body = json!({ "template": digest, "event": "followups", "sample": { "items": [{ "name": "A" }, { "name": "B" }], "count": 2 } });
+    assert_eq!(preview(&api, body).await["text"], "- A\n- B");
+}
+
+#[tokio::test]
+async fn a_mail_is_looked_at_as_somebody_would_get_it() {
+    let api = Api::start().await;
+    let name = "Ada {{ 7 * 7 }} <b>Lovelace</b>";
+    let lead = api.create("/dev/crm/leads", json!({ "name": name, "email": "ada@example.com" })).await;
+    let customer = api
+        .create(
+            "/dev/crm/customers",
+            json!({ "name": "Grace Hopper", "email": "grace@example.com", "company": "Navy" }),
+        )
+        .await;
+    let template =
+        json!({ "subject": "{{ lead.name }}", "body": "{{ lead.name }} {{ lead.email }}{{ lead.company }}" });
+    let mail = preview(&api, json!({ "template": template, "lead_id": id(&lead) })).await;
+    assert_eq!(mail["subject"], name);
+    assert!(text(&mail, "text").starts_with(&format!("{name} ada@example.com\n")), "{mail}");
+    assert!(text(&mail, "html").contains("Ada {{ 7 * 7 }} &lt;b&gt;Lovelace&lt;/b&gt; ada@example.com<"), "{mail}");
+    let template =
+        json!({ "subject": "{{ customer.first_name }} of {{ customer.company }}", "body": "[Go]({{ url }})" });
+    assert_eq!(
+        preview(&api, json!({ "template": template, "customer_id": id(&customer) })).await["subject"],
+        "Grace of Navy"
+    );
+    let strangers = api.on("another").await;
+    let body = json!({ "template": template, "customer_id": id(&customer) });
+    assert_eq!(strangers.send(Method::POST, PREVIEW, body, 404).await, json!({ "message": "Resource not found" }));
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_says_why() {
+    let api = Api::start().await;
+    let unknown = "0191d2c0-6f5e-7000-8000-00000000000a";
+    for (body, expected) in [
+        (json!({}), vec![("template", "required")]),
+        (json!({ "template": 7 }), vec![("template", "invalid")]),
+        (json!({ "template": "welcome" }), vec![("template", "invalid")]),
+        (json!({ "template": unknown }), vec![("template", "invalid")]),
+        (json!({ "template": "followups", "event": "nurture" }), vec![("event", "invalid")]),
+        (json!({ "template": "followups", "lead_id": unknown }), vec![("lead_id", "invalid")]),
+        (json!({ "template": { "subject": "x" }, "to": "y" }), vec![("template.body", "required"), ("to", "unknown")]),
+        (
+            json!({ "template": { "subject": "{{ x }}", "body": "{% for %}" } }),
+            vec![("template.subject", "template"), ("template.body", "template")],
+        ),
+        (json!({ "template": { "subject": "x", "body": "{{ url }}" } }), vec![("template.body", "template")]),
+        (
+            json!({ "template": "followups", "sample": { "item": 1, "user": 2 } }),
+            vec![("sample.item", "unknown"), ("sample.user", "invalid")],
+        ),
+        (json!({ "template": "followups", "sample": [] }), vec![("sample", "invalid")]),
+    ] {
+        let answer = api.send(Method::POST, PREVIEW, body.clone(), 400).await;
+        assert_eq!(faults(&answer), expected, "{body}");
+    }
+}

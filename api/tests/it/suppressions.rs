@@ -1,0 +1,161 @@
+//! Who wants no mails gets none.
+
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+use shared::fields::Field;
+use shared::mail::{self, Event, NewEmail, Queued, Sender};
+use shared::signed::Signer;
+use shared::templates::Rendered;
+use uuid::Uuid;
+
+use crate::support::{self, Api, each, faults, id};
+
+const SUPPRESSIONS: &str = "/dev/crm/suppressions";
+
+/// Writes a bulk mail to an address; what became of it, and its link.
+async fn written(api: &Api, email: &str) -> (Queued, Uuid, String) {
+    let mut connection = api.connection().await;
+    let id = Uuid::now_v7();
+    let token = Signer::load(&mut connection).await.unwrap().sign("unsubscribe", api.workspace_id, id);
+    let sender = Sender { name: Some("Acme <b>".to_owned()), email: "hello@acme.example".to_owned(), reply_to: None };
+    let new = NewEmail {
+        id,
+        event: Event::Nurture,
+        event_key: format!("nurture:{id}:1"),
+        subject: None,
+        to_name: None,
+        to_email: shared::fields::Email::from_text(email).unwrap(),
+        content: Rendered { subject: "s".to_owned(), text: "t".to_owned(), html: "h".to_owned() },
+        unsubscribe: Some(format!("http://localhost/unsubscribe/{token}")),
+    };
+    let queued = mail::queue(&mut connection, api.workspace_id, &sender, &[new]).await.unwrap();
+    (queued[0], id, token)
+}
+
+async fn state(api: &Api, email_id: Uuid) -> String {
+    let mut connection = api.connection().await;
+    sqlx::query_scalar("SELECT state FROM emails WHERE id = $1")
+        .bind(email_id)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_address_is_suppressed_and_let_go_again() {
+    let api = Api::start().await;
+    let (_, waiting, _) = written(&api, "Ada@example.com").await;
+    let added = api.create(SUPPRESSIONS, json!({ "email": " ada@EXAMPLE.com " })).await;
+    let expected = json!({
+        "id": id(&added), "email": "ada@EXAMPLE.com", "reason": "manual", "email_id": null, "created_at": added["created_at"],
+    });
+    assert_eq!(added, expected);
+    assert_eq!(state(&api, waiting).await, "suppressed", "what waits is not sent");
+    assert_eq!(written(&api, "ada@example.com").await.0, Queued::Suppressed);
+    assert_eq!(written(&api, "bob@example.com").await.0, Queued::New);
+
+    support::json(api.post(SUPPRESSIONS).json(&json!({ "email": "ADA@example.com" })), 409).await;
+    api.create(SUPPRESSIONS, json!({ "email": "bob@example.com" })).await;
+    assert_eq!(each(&api.read(SUPPRESSIONS).await, "email"), ["bob@example.com", "ada@EXAMPLE.com"]);
+    assert_eq!(
+        each(&api.read(&format!("{SUPPRESSIONS}?email=Ada@Example.com&reason=manual")).await, "email"),
+        ["ada@EXAMPLE.com"]
+    );
+    assert_eq!(api.read(&format!("{SUPPRESSIONS}?reason=bounced")).await, json!([]));
+
+    let path = format!("{SUPPRESSIONS}/{}", id(&added));
+    assert_eq!(api.read(&path).await, added);
+    let answer = api.request(Method::DELETE, &path).header("if-match", "\"other\"").send().await.unwrap();
+    assert_eq!(answer.status(), 412);
+    api.delete(&path, 204).await;
+    api.delete(&path, 404).await;
+    assert_eq!(written(&api, "ada@example.com").await.0, Queued::New);
+    assert_eq!(state(&api, waiting).await, "suppressed", "what was not sent stays unsent");
+}
+
+#[tokio::test]
+async fn what_is_no_suppression_says_why() {
+    let api = Api::start().await;
+    let refused = api.send(Method::POST, SUPPRESSIONS, json!({ "reason": "bounced", "until": "2030" }), 400).await;
+    let mut told = faults(&refused);
+    told.sort_unstable();
+    assert_eq!(told, [("email", "required"), ("reason", "read_only"), ("until", "unknown")]);
+    let refused = api.send(Method::POST, SUPPRESSIONS, json!({ "email": "ada@" }), 400).await;
+    assert_eq!(faults(&refused), [("email", "invalid")]);
+}
+
+/// Reads a page, as everybody may who has its link.
+async fn page(response: Response, status: u16) -> String {
+    assert_eq!(response.status(), status);
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), "text/html; charset=utf-8");
+    assert_eq!((header("cache-control"), header("referrer-policy")), ("no-store".to_owned(), "no-referrer".to_owned()));
+    assert!(header("content-security-policy").starts_with("default-src 'none'"));
+    response.text().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_reader_unsubscribes_by_the_button() {
+    let api = Api::start().await;
+    let (_, email_id, token) = written(&api, "ada@example.com").await;
+    let url = api.url(&format!("/unsubscribe/{token}"));
+    for _ in 0..2 {
+        let html = page(Client::new().get(&url).send().await.unwrap(), 200).await;
+        assert!(html.contains("<form method=\"post\">") && html.contains("ada@example.com"), "{html}");
+        assert!(html.contains("Acme &lt;b&gt;") && !html.contains("<script"), "{html}");
+    }
+    assert_eq!(api.read(SUPPRESSIONS).await, json!([]), "to look changes nothing");
+    assert_eq!(state(&api, email_id).await, "queued");
+
+    for _ in 0..2 {
+        let pressed = Client::new().post(&url).header("content-type", "application/x-www-form-urlencoded");
+        let html = page(pressed.body("List-Unsubscribe=One-Click").send().await.unwrap(), 200).await;
+        assert!(html.contains("You are unsubscribed"), "{html}");
+    }
+    let suppressed = api.read(SUPPRESSIONS).await;
+    assert_eq!(each(&suppressed, "email"), ["ada@example.com"]);
+    assert_eq!((&suppressed[0]["reason"], &suppressed[0]["email_id"]), (&json!("unsubscribed"), &json!(email_id)));
+    assert_eq!(state(&api, email_id).await, "suppressed");
+    let html = page(Client::new().get(&url).send().await.unwrap(), 200).await;
+    assert!(html.contains("You are unsubscribed"), "{html}");
+    assert_eq!(api.on("another").await.read(SUPPRESSIONS).await, json!([]), "it is that workspace's alone");
+}
+
+#[tokio::test]
+async fn a_mail_program_unsubscribes_in_one_click() {
+    let api = Api::start().await;
+    let mut urls = Vec::new();
+    for name in ["ada", "bob", "eve"] {
+        urls.push(api.url(&format!("/unsubscribe/{}", written(&api, &format!("{name}@example.com")).await.2)));
+    }
+    let form = reqwest::multipart::Form::new().text("List-Unsubscribe", "One-Click");
+    page(Client::new().post(&urls[0]).multipart(form).send().await.unwrap(), 200).await;
+    page(Client::new().post(format!("{}?utm_source=mail", urls[1])).send().await.unwrap(), 200).await;
+    let at_once = (0..8).map(|_| async { Client::new().post(&urls[2]).send().await.unwrap().status().as_u16() });
+    assert_eq!(futures_util::future::join_all(at_once).await, [200; 8]);
+    assert_eq!(
+        each(&api.read(&format!("{SUPPRESSIONS}?sort=created_at")).await, "email"),
+        ["ada@example.com", "bob@example.com", "eve@example.com"]
+    );
+}
+
+#[tokio::test]
+async fn a_link_that_is_not_ours_leads_to_a_page_that_says_so() {
+    let api = Api::start().await;
+    let (_, _, token) = written(&api, "ada@example.com").await;
+    let signer = Signer::load(&mut api.connection().await).await.unwrap();
+    let altered = format!("{}{}", &token[..63], if token.ends_with('A') { 'B' } else { 'A' });
+    let of_nothing = signer.sign("unsubscribe", api.workspace_id, Uuid::now_v7());
+    let of_feedback = signer.sign("feedback", api.workspace_id, Uuid::now_v7());
+    for token in [altered.as_str(), &of_nothing, &of_feedback, "x", "%00", "%FF", "{{ 1 }}"] {
+        for method in [Method::GET, Method::POST] {
+            let url = api.url(&format!("/unsubscribe/{token}"));
+            let html = page(Client::new().request(method, url).send().await.unwrap(), 404).await;
+            assert!(html.contains("This link does not work"), "{html}");
+        }
+    }
+    let wrong = Client::new().delete(api.url(&format!("/unsubscribe/{token}"))).send().await.unwrap();
+    assert_eq!(wrong.headers()["allow"], "GET,HEAD,POST");
+    page(wrong, 405).await;
+    assert_eq!(api.read(SUPPRESSIONS).await, Value::Array(Vec::new()));
+}
