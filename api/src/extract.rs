@@ -121,6 +121,29 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
+/// Whether a run only tells what it would do: the one parameter `dry_run`.
+#[derive(Debug, Clone, Copy)]
+pub struct DryRun(pub bool);
+
+impl<S: Sync> FromRequestParts<S> for DryRun {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let Query(pairs) = Query::from_request_parts(parts, state).await?;
+        let (mut dry_run, mut errors) = (false, Vec::new());
+        for (name, text) in pairs {
+            match name.as_str() {
+                "dry_run" => match bool::from_text(&text) {
+                    Ok(value) => dry_run = value,
+                    Err(fault) => errors.push(fault.of(name)),
+                },
+                _ => errors.push(FieldError::new(name, "unknown", "is not a known parameter")),
+            }
+        }
+        if errors.is_empty() { Ok(Self(dry_run)) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
 /// A JSON object as the body, to be read field by field.
 #[derive(Debug)]
 pub struct JsonObject {

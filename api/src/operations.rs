@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::Schema;
-use utoipa::openapi::{HttpMethod, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, Response, ResponseBuilder, Type};
 
 use crate::AppState;
 use crate::openapi::{headers, parameters, schemas};
@@ -181,6 +181,12 @@ impl Operation {
     pub fn shows(self, description: &'static str) -> Self {
         let response = ResponseBuilder::new().description(description);
         self.answers(200, response.content(HTML, schemas::content(schemas::text())))
+    }
+
+    /// It can tell what it would do, and do nothing.
+    pub fn can_run_dry(self, description: &'static str) -> Self {
+        let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
+        self.with([parameters::query("dry_run", description, flag)])
     }
 
     /// It answers with a job that was accepted.

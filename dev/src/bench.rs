@@ -15,6 +15,7 @@ mod http;
 mod import;
 mod lead_step;
 mod load;
+mod nurture;
 mod queue;
 mod records;
 mod stage;
@@ -38,6 +39,8 @@ enum Bench {
     Http(http::Arguments),
     /// Creating, updating and listing leads, beside the same statements in pgbench.
     Records(records::Arguments),
+    /// Nurture of many leads: rows, interactions, outbox and history.
+    Nurture(nurture::Arguments),
     /// Enqueueing from many clients at once, beside the same without the doorbell.
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
@@ -60,6 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Export(arguments) => return export::run(arguments).await,
         Bench::Http(arguments) => return http::run(arguments).await,
         Bench::Records(arguments) => return records::run(arguments).await,
+        Bench::Nurture(arguments) => return nurture::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,

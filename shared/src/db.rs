@@ -130,6 +130,14 @@ impl DerefMut for Step {
     }
 }
 
+/// Until the transaction ends, statements are planned for the tables as they are. A plan that was kept
+/// from when a table was empty reads all of it for each step, and a first run grows it a thousandfold
+/// before the database counts again.
+pub(crate) async fn plan_afresh(connection: &mut PgConnection) -> Result<()> {
+    sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan").execute(connection).await?;
+    Ok(())
+}
+
 /// The present time as the database keeps it, in microseconds.
 pub fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)

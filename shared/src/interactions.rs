@@ -53,6 +53,10 @@ record! {
         optional next_action: Option<Summary>,
         /// By when.
         optional next_action_date: Option<Time>,
+        /// When its owner was told of the next action; changing the action or its date makes it due again.
+        fixed followed_up_at: Option<Time>,
+        /// The mail of the nurture sequence that it tells of; without one, a caller recorded it.
+        fixed email_id: Option<Uuid>,
     }
 }
 
@@ -75,6 +79,30 @@ record! {
         optional next_action: Option<Summary>,
         /// By when.
         optional next_action_date: Option<Time>,
+        /// When its owner was told of the next action; changing the action or its date makes it due again.
+        fixed followed_up_at: Option<Time>,
+    }
+}
+
+/// What follow-ups need of both kinds of interactions.
+pub(crate) trait Interaction: Record {
+    /// What it is with.
+    const WITH: &'static str;
+
+    /// The lead or the customer.
+    fn parent_id(&self) -> Uuid;
+    /// What it was about.
+    fn subject(&self) -> Option<&str>;
+    /// What is to be done next, and by when.
+    fn next(&self) -> (Option<&Summary>, Option<Time>);
+    /// When its owner was told of that.
+    fn followed_up_at(&self) -> Option<Time>;
+    /// Says that its owner is told of it.
+    fn follow_up(&mut self, at: Time);
+
+    /// Whether the next action's date has passed by that time, and nobody was told of it yet.
+    fn is_due(&self, by: Time) -> bool {
+        self.followed_up_at().is_none() && self.next().1.is_some_and(|date| date <= by)
     }
 }
 
@@ -103,6 +131,36 @@ impl Record for LeadInteraction {
             "next_action": "Send proposal",
             "next_action_date": "2024-01-15T10:00:00Z"
         })
+    }
+
+    fn settle(&mut self, before: Option<&Self>) {
+        if before.is_some_and(|before| before.next() != self.next()) {
+            self.followed_up_at = None;
+        }
+    }
+}
+
+impl Interaction for LeadInteraction {
+    const WITH: &'static str = "lead";
+
+    fn parent_id(&self) -> Uuid {
+        self.lead_id
+    }
+
+    fn subject(&self) -> Option<&str> {
+        None
+    }
+
+    fn next(&self) -> (Option<&Summary>, Option<Time>) {
+        (self.next_action.as_ref(), self.next_action_date)
+    }
+
+    fn followed_up_at(&self) -> Option<Time> {
+        self.followed_up_at
+    }
+
+    fn follow_up(&mut self, at: Time) {
+        self.followed_up_at = Some(at);
     }
 }
 
@@ -133,5 +191,35 @@ impl Record for CustomerInteraction {
             "next_action": "Send proposal",
             "next_action_date": "2024-01-20T10:00:00Z"
         })
+    }
+
+    fn settle(&mut self, before: Option<&Self>) {
+        if before.is_some_and(|before| before.next() != self.next()) {
+            self.followed_up_at = None;
+        }
+    }
+}
+
+impl Interaction for CustomerInteraction {
+    const WITH: &'static str = "customer";
+
+    fn parent_id(&self) -> Uuid {
+        self.customer_id
+    }
+
+    fn subject(&self) -> Option<&str> {
+        Some(self.subject.as_ref())
+    }
+
+    fn next(&self) -> (Option<&Summary>, Option<Time>) {
+        (self.next_action.as_ref(), self.next_action_date)
+    }
+
+    fn followed_up_at(&self) -> Option<Time> {
+        self.followed_up_at
+    }
+
+    fn follow_up(&mut self, at: Time) {
+        self.followed_up_at = Some(at);
     }
 }

@@ -29,8 +29,13 @@ use crate::words;
 pub use lease::*;
 
 /// Every kind of job that callers can meet, with the queue it waits in.
-pub const KINDS: &[(&str, &str)] =
-    &[("import_leads", "imports"), ("import_customers", "imports"), ("undo_import", "imports")];
+pub const KINDS: &[(&str, &str)] = &[
+    ("import_leads", "imports"),
+    ("import_customers", "imports"),
+    ("undo_import", "imports"),
+    ("nurture_leads", "workflows"),
+    ("process_followups", "workflows"),
+];
 /// The queue in which jobs of a kind wait.
 pub fn queue_of(kind: &str) -> Option<&'static str> {
     KINDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue)
@@ -276,6 +281,23 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
             return Ok(standing);
         }
     }
+}
+
+/// Stores the job of a run over a whole workspace, of which one is under way at a time, beside a dry
+/// run: asked again while one is, it gives that one.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn start_run<P: Payload>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    request_id: Option<&str>,
+    payload: &P,
+    dry_run: bool,
+) -> Result<Job> {
+    let key = if dry_run { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
+    let job = NewJob { request_id: request_id.map(str::to_owned), ..NewJob::new(workspace_id, payload)? };
+    enqueue(connection, job.dedupe_key(key)).await
 }
 
 /// Stores many jobs of one kind without dedupe keys, as fast as the database takes them, and

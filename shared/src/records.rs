@@ -29,7 +29,7 @@ use crate::schema::Property;
 use crate::{db, words};
 
 pub use batch::{Answer, MAX_BATCH, batch};
-pub use bulk::{insert_all, lock, update_all};
+pub use bulk::{insert_all, lock, page_end, update_all};
 pub use restore::{RESTORABLE_DAYS, restore};
 pub use statements::Statements;
 

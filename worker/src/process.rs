@@ -23,6 +23,7 @@ const UPKEEP_CONNECTIONS: u32 = 5;
 
 /// What all parts of one worker process share.
 pub(crate) struct Process {
+    pub settings: Arc<Settings>,
     pub tasks: Tasks,
     pub queues: Vec<Arc<Queue>>,
     /// For handlers.
@@ -46,6 +47,7 @@ impl Process {
         let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
         let concurrency = settings.worker.concurrency;
         Ok(Arc::new(Self {
+            settings: Arc::new(settings.clone()),
             tasks,
             queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
             pool: db::pool(&settings.database, "crm-worker")?,

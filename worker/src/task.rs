@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shared::Error;
+use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use shared::history::{Actor, ActorKind};
@@ -148,6 +149,11 @@ impl Running {
             id: self.id(),
             request_id: self.claimed.request_id.clone(),
         }
+    }
+
+    /// The settings of the program.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.process.settings
     }
 
     /// Connections for reading, and for work outside of steps.

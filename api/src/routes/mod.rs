@@ -2,10 +2,12 @@
 
 mod customers;
 mod feedback;
+mod followups;
 pub(crate) mod health;
 mod imports;
 mod jobs;
 mod leads;
+mod nurture;
 mod orders;
 
 mod preview;
@@ -36,9 +38,11 @@ fn uploads() -> Vec<Operation> {
 fn quick() -> Vec<Operation> {
     let nouns = [
         leads::operations(),
+        nurture::operations(),
         customers::operations(),
         orders::operations(),
         feedback::operations(),
+        followups::operations(),
         users::operations(),
         settings::operations(),
         suppressions::operations(),

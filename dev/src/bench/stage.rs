@@ -113,6 +113,14 @@ impl Stage {
         })
     }
 
+    /// Starts `crm-worker` for one queue.
+    pub fn worker_of(&self, queue: &str) -> Result<Program> {
+        Program::start("crm-worker", &self.dir, |command| {
+            command.env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.args(["--queues", queue]);
+        })
+    }
+
     /// Starts this program with arguments, such as a hidden command of it.
     pub fn this_program(&self, arguments: &[&str]) -> Result<Program> {
         let program = std::env::current_exe()?;

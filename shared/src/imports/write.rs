@@ -39,7 +39,7 @@ pub async fn write<R: Importable>(
     (seq, rows): (i64, Rows<R::Changes>),
     trust: Trust,
 ) -> Result<Trust> {
-    plan_afresh(connection).await?;
+    db::plan_afresh(connection).await?;
     drop_chunk(connection, import.id, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
@@ -313,14 +313,6 @@ fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(
         all.extend(new.as_map().clone());
         *fields = Patch::Set(CustomFields::new(all, CustomFields::IMPORT_LIMITS)?);
     }
-    Ok(())
-}
-
-/// Until the transaction ends, statements are planned for the table as it is. A plan that was kept
-/// from when the table was empty reads all of it for each chunk, and a first import grows it a
-/// thousandfold before the database counts again.
-async fn plan_afresh(connection: &mut PgConnection) -> Result<()> {
-    sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan").execute(connection).await?;
     Ok(())
 }
 

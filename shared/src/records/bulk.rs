@@ -1,7 +1,7 @@
 //! Many records at once.
 
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{Record, as_object, difference, words_of};
@@ -15,6 +15,30 @@ use crate::history::{self, Action, Actor, Entry};
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn lock<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<R>> {
     Ok(sqlx::query_as(R::statements().lock).bind(workspace_id).bind(ids).fetch_all(connection).await?)
+}
+
+/// The last id of the next page of records behind an id, for a walk over all of them; `None` when
+/// there is none behind it.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn page_end<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    after: Uuid,
+    limit: i64,
+) -> Result<Option<Uuid>> {
+    let sql = format!(
+        "SELECT id FROM (SELECT id FROM {} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
+         ORDER BY id DESC LIMIT 1",
+        R::TABLE
+    );
+    Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(workspace_id)
+        .bind(after)
+        .bind(limit)
+        .fetch_optional(connection)
+        .await?)
 }
 
 /// Writes new records, which the job of an import may have made.

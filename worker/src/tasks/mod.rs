@@ -1,14 +1,23 @@
 //! Every kind of job, one file each.
 
+use shared::followups::ProcessFollowups;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
+use shared::nurture::NurtureLeads;
 
 use crate::task::Tasks;
 
 mod import_customers;
 mod import_leads;
+mod nurture_leads;
+mod process_followups;
 mod undo_import;
 
 /// All kinds.
 pub fn all() -> Tasks {
-    Tasks::new().with::<ImportLeads>().with::<ImportCustomers>().with::<UndoImport>()
+    Tasks::new()
+        .with::<ImportLeads>()
+        .with::<ImportCustomers>()
+        .with::<UndoImport>()
+        .with::<NurtureLeads>()
+        .with::<ProcessFollowups>()
 }

@@ -1,0 +1,32 @@
+//! `/dev/crm/followups`
+
+use shared::followups;
+
+use crate::extract::{DryRun, NoBody};
+use crate::operations::{Operation, tagged};
+use crate::respond::{Reply, Result};
+use crate::write::Write;
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let process = Operation::post("/followups/process", process)
+        .named("processFollowups", "Process follow-ups")
+        .about(
+            "Whoever looks after a lead or a customer is told which next actions are due: one mail to each, in which all \
+             of theirs are counted. The result says how many `interactions` were due: those `followed_up`, and those \
+             `skipped`, by the reason, which stay due. One run is under way at a time: asked again, the answer is that job.",
+        )
+        .can_run_dry("Tells in the job's `preview` who would be told, and writes nothing.")
+        .accepts();
+    tagged("Interactions", [process])
+}
+
+async fn process(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
+    write
+        .run(&[], move |connection, actor| {
+            Box::pin(async move {
+                let request_id = actor.request_id.as_deref();
+                Reply::accepted(&followups::start(connection, actor.workspace_id, request_id, dry_run).await?)
+            })
+        })
+        .await
+}

@@ -1,0 +1,324 @@
+//! Leads are sent the mails of their workspace's sequence, each once, as long as that is right.
+
+use dev::testing::Process;
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use crate::support::{self, Api, each, faults, id};
+use crate::workflows::{days_pass, outbox, put_settings, rows, run, suppress, worker};
+
+const LEADS: &str = "/dev/crm/leads";
+const NURTURE: &str = "/dev/crm/leads/nurture/start";
+/// The tables that a run writes to.
+const WRITTEN: [&str; 5] = ["leads", "lead_interactions", "emails", "nurture_steps", "history"];
+
+async fn start() -> (Api, Process) {
+    let api = Api::start().await;
+    let worker = worker(&api);
+    (api, worker)
+}
+
+async fn lead(api: &Api, name: &str) -> String {
+    let email = format!("{}@example.com", name.to_lowercase());
+    let lead = api.create(LEADS, json!({ "name": name, "email": email })).await;
+    format!("{LEADS}/{}", id(&lead))
+}
+
+/// Many leads, as an import would leave them.
+async fn many_leads(api: &Api, count: i32) {
+    sqlx::query(
+        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, created_at, updated_at)
+         SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'other', 'new', 0, '{}', '', now(), now()
+         FROM generate_series(1, $2) AS n",
+    )
+    .bind(api.workspace_id)
+    .bind(count)
+    .execute(&mut api.connection().await)
+    .await
+    .unwrap();
+}
+
+/// `leads`, `sent`, `waiting` and what was skipped for reasons, of which only those that occur.
+fn counts(job: &Value) -> (i64, i64, i64, Value) {
+    assert_eq!(job["status"], "succeeded", "{job}");
+    let [leads, sent, waiting] = ["leads", "sent", "waiting"].map(|count| job["result"][count].as_i64().unwrap());
+    let mut skipped = job["result"]["skipped"].as_object().unwrap().clone();
+    skipped.retain(|_, count| *count != 0);
+    let sum: i64 = skipped.values().map(|count| count.as_i64().unwrap()).sum();
+    assert_eq!(leads, sent + waiting + sum, "every lead is accounted for: {job}");
+    (leads, sent, waiting, skipped.into())
+}
+
+fn step(n: u8, delay_days: u16) -> Value {
+    json!({ "id": Uuid::from_u128(n.into()), "delay_days": delay_days, "subject": format!("Step {n}"), "body": "Hello {{ lead.name }}" })
+}
+
+#[tokio::test]
+async fn a_lead_gets_each_step_once_in_its_time() {
+    let (api, _worker) = start().await;
+    let path = lead(&api, "Ada").await;
+    let job = run(&api, NURTURE).await;
+    assert_eq!(counts(&job), (1, 1, 0, json!({})));
+    assert_eq!((&job["kind"], &job["progress"]), (&json!("nurture_leads"), &json!({ "done": 1, "total": 1 })));
+    assert!(job["result"].get("preview").is_none() && job["result"].get("after").is_none(), "{job}");
+
+    let lead = api.read(&path).await;
+    assert_eq!(lead["status"], "contacted");
+    assert_eq!(lead["last_contact"], lead["updated_at"]);
+    let history = api.read(&format!("{path}/history")).await;
+    assert_eq!(history[0]["changes"]["status"], json!({ "from": "new", "to": "contacted" }));
+    assert_eq!(history[0]["actor"], json!({ "type": "job", "id": job["id"] }));
+    let [mail]: [_; 1] = outbox(&api).await.try_into().unwrap();
+    assert_eq!((mail.event.as_str(), mail.to_email.as_str()), ("nurture", "ada@example.com"));
+    assert!(mail.text_body.contains("Hello Ada") && mail.unsubscribe.unwrap().contains("/unsubscribe/"));
+    let interactions = api.read(&format!("{path}/interactions")).await;
+    assert_eq!(each(&interactions, "type"), ["email"]);
+    assert_eq!((&interactions[0]["email_id"], &interactions[0]["notes"]), (&json!(mail.id), &json!(mail.subject)));
+
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 1, json!({})));
+    for (days, sent) in [(2, 0), (1, 1), (6, 0), (1, 1)] {
+        days_pass(&api, days).await;
+        assert_eq!(counts(&run(&api, NURTURE).await), (1, sent, 1 - sent, json!({})), "after {days} days more");
+    }
+    days_pass(&api, 365).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 0, json!({ "finished": 1 })));
+    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.subject).collect();
+    let [first, second, third]: [String; 3] = subjects.try_into().unwrap();
+    assert!(first != second && second != third && first != third);
+}
+
+#[tokio::test]
+async fn a_lead_leaves_the_sequence_for_good_reasons_only() {
+    let (api, _worker) = start().await;
+    let mut paths = Vec::new();
+    let names = ["Called", "Noted", "Unsubscribed", "Bounced", "Converted", "Won", "Lost", "Deleted", "Offered"];
+    for name in names {
+        paths.push(lead(&api, name).await);
+    }
+    assert_eq!(counts(&run(&api, NURTURE).await), (9, 9, 0, json!({})));
+
+    api.create(&format!("{}/interactions", paths[0]), json!({ "type": "call" })).await;
+    api.create(&format!("{}/interactions", paths[1]), json!({ "type": "note" })).await;
+    let mail = outbox(&api).await.into_iter().find(|mail| mail.to_email == "unsubscribed@example.com").unwrap();
+    let token = mail.unsubscribe.as_deref().and_then(|link| link.rsplit('/').next()).unwrap();
+    let click = Client::new().post(api.url(&format!("/unsubscribe/{token}"))).body("List-Unsubscribe=One-Click");
+    let click = click.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
+    assert_eq!(click.status(), 200);
+    rows(&api, "UPDATE emails SET state = 'bounced' WHERE to_email = 'bounced@example.com'").await;
+    api.create(&format!("{}/convert", paths[4]), json!({})).await;
+    for (path, status) in [(&paths[5], "won"), (&paths[6], "lost"), (&paths[8], "proposal")] {
+        api.send(Method::PUT, path, json!({ "status": status }), 200).await;
+    }
+    api.delete(&paths[7], 204).await;
+    days_pass(&api, 3).await;
+    let left = json!({ "suppressed": 1, "bounced": 1, "interaction": 1 });
+    assert_eq!(counts(&run(&api, NURTURE).await), (4, 1, 0, left.clone()));
+    // They stay away, and whoever comes back goes on where they were.
+    days_pass(&api, 30).await;
+    support::json(api.post(&format!("{}/restore", paths[7])), 200).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (5, 2, 0, left));
+    let mut mails: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.to_email).collect();
+    mails.retain(|to| ["noted@example.com", "deleted@example.com"].contains(&to.as_str()));
+    mails.sort_unstable();
+    assert_eq!(
+        mails,
+        ["deleted@example.com", "deleted@example.com", "noted@example.com", "noted@example.com", "noted@example.com"]
+    );
+}
+
+#[tokio::test]
+async fn somebody_who_was_called_before_the_first_step_gets_it() {
+    let (api, _worker) = start().await;
+    let path = lead(&api, "Ada").await;
+    api.create(&format!("{path}/interactions"), json!({ "type": "call" })).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 1, 0, json!({})));
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
+    let (api, _worker) = start().await;
+    let ada = lead(&api, "Ada").await;
+    counts(&run(&api, NURTURE).await);
+    lead(&api, "Bob").await;
+    lead(&api, "Cyd").await;
+    suppress(&api, "cyd@example.com").await;
+    let before = contents(&api).await;
+
+    let job = run(&api, &format!("{NURTURE}?dry_run=true")).await;
+    assert_eq!(counts(&job), (3, 1, 1, json!({ "suppressed": 1 })));
+    assert_eq!(job["result"]["dry_run"], true);
+    let preview = job["result"]["preview"].as_array().unwrap();
+    let told: Vec<_> = preview.iter().map(|lead| [&lead["email"], &lead["would"], &lead["reason"]]).collect();
+    assert_eq!(
+        json!(told),
+        json!([
+            ["ada@example.com", "wait", null],
+            ["bob@example.com", "send", null],
+            ["cyd@example.com", "skip", "suppressed"]
+        ])
+    );
+    assert_eq!(format!("{LEADS}/{}", preview[0]["lead_id"].as_str().unwrap()), ada);
+    assert!(preview[0]["at"].as_str() > preview[1]["at"].as_str() && preview[2]["at"].is_null());
+    assert_ne!(preview[0]["step"], preview[1]["step"]);
+    assert_eq!(contents(&api).await, before);
+}
+
+/// All that a run could write.
+async fn contents(api: &Api) -> Vec<Value> {
+    let mut connection = api.connection().await;
+    let mut contents = Vec::new();
+    for table in WRITTEN {
+        let all = format!("SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)::text), '[]') FROM {table} AS t");
+        contents.push(sqlx::query_scalar(sqlx::AssertSqlSafe(all)).fetch_one(&mut connection).await.unwrap());
+    }
+    contents
+}
+
+#[tokio::test]
+async fn a_workspace_has_its_own_sequence() {
+    let (api, _worker) = start().await;
+    let ada = lead(&api, "Ada").await;
+    put_settings(&api, json!({ "nurture_sequence": [] })).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 0, json!({ "no_steps": 1 })));
+
+    put_settings(&api, json!({ "nurture_sequence": [step(1, 2), step(2, 1)] })).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 1, json!({})), "the first step waits, too");
+    days_pass(&api, 2).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 1, 0, json!({})));
+    // A step that is put before those that a lead has had is not for it any more.
+    put_settings(&api, json!({ "nurture_sequence": [step(3, 0), step(1, 2), step(2, 1), step(4, 0)] })).await;
+    days_pass(&api, 1).await;
+    for sent in [1, 1, 0] {
+        let (_, now, ..) = counts(&run(&api, NURTURE).await);
+        assert_eq!(now, sent);
+    }
+    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.subject).collect();
+    assert_eq!(subjects, ["Step 1", "Step 2", "Step 4"]);
+    assert_eq!(api.read(&ada).await["status"], "contacted");
+}
+
+#[tokio::test]
+async fn template_syntax_in_a_name_stays_text() {
+    let (api, _worker) = start().await;
+    let name = "{{ 7 * 7 }} {% if %} <b>Ada</b>";
+    api.create(LEADS, json!({ "name": name, "email": "ada@example.com" })).await;
+    put_settings(&api, json!({ "nurture_sequence": [step(1, 0)] })).await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (1, 1, 0, json!({})));
+    let mail = outbox(&api).await.remove(0);
+    assert!(mail.text_body.contains(name), "{}", mail.text_body);
+    let html = mail.html_body.unwrap();
+    assert!(html.contains("{{ 7 * 7 }}") && html.contains("&lt;b&gt;Ada") && !html.contains("49"), "{html}");
+}
+
+#[tokio::test]
+async fn one_run_is_under_way_at_a_time() {
+    let api = Api::start().await;
+    let answer = api.post(NURTURE).header("idempotency-key", "k").send().await.unwrap();
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let first = support::body(answer, 202).await;
+    assert_eq!((&first["status"], location), (&json!("queued"), format!("/dev/crm/jobs/{}", id(&first))));
+    assert_eq!(support::json(api.post(NURTURE), 202).await["id"], first["id"]);
+    let dry = support::json(api.post(&format!("{NURTURE}?dry_run=true")), 202).await;
+    assert_ne!(dry["id"], first["id"]);
+
+    let worker = worker(&api);
+    api.ended(&dry).await;
+    api.ended(&first).await;
+    let replayed = api.post(NURTURE).header("idempotency-key", "k").send().await.unwrap();
+    assert_eq!(replayed.headers()["idempotent-replayed"], "true");
+    assert_eq!(support::body(replayed, 202).await, first);
+    assert_ne!(support::json(api.post(NURTURE), 202).await["id"], first["id"]);
+    drop(worker);
+
+    for (query, fault) in [("dry_run=maybe", ("dry_run", "invalid")), ("dryrun=true", ("dryrun", "unknown"))] {
+        let refused = support::json(api.post(&format!("{NURTURE}?{query}")), 400).await;
+        assert_eq!(faults(&refused), [fault]);
+    }
+    support::json(api.post(NURTURE).json(&json!({ "dry_run": true })), 400).await;
+}
+
+#[tokio::test]
+async fn the_leads_of_another_workspace_are_left_alone() {
+    let (api, _worker) = start().await;
+    lead(&api, "Ada").await;
+    let api = api.on("globex").await;
+    assert_eq!(counts(&run(&api, NURTURE).await), (0, 0, 0, json!({})));
+    assert!(outbox(&api).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_changed_while_a_run_is_under_way_counts() {
+    let (api, _worker) = start().await;
+    let paths = [lead(&api, "Ada").await, lead(&api, "Bob").await, lead(&api, "Cyd").await];
+    let mut caller = api.connection().await;
+    let mut change = caller.begin().await.unwrap();
+    for statement in [
+        "UPDATE leads SET status = 'lost' WHERE name = 'Ada'",
+        "INSERT INTO suppressions (workspace_id, id, email, reason, created_at)
+         SELECT workspace_id, id, email, 'unsubscribed', now() FROM leads WHERE name = 'Bob'",
+    ] {
+        sqlx::query(statement).execute(&mut *change).await.unwrap();
+    }
+    let job = support::json(api.post(NURTURE), 202).await;
+    // The run has found all three, and waits for the one that is being changed.
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    let mut watcher = api.connection().await;
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut watcher).await.unwrap() {}
+    change.commit().await.unwrap();
+    assert_eq!(counts(&api.ended(&job).await), (2, 1, 0, json!({ "suppressed": 1 })));
+    assert_eq!(outbox(&api).await[0].to_email, "cyd@example.com");
+    assert_eq!(api.read(&paths[0]).await["last_contact"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_nobody_out_and_nobody_with_two() {
+    const LEADS: i64 = 10_000;
+    let (api, mut doomed) = start().await;
+    many_leads(&api, LEADS as i32).await;
+    let job = support::json(api.post(NURTURE), 202).await;
+    let path = format!("/dev/crm/jobs/{}", id(&job));
+    while api.read(&path).await["progress"]["done"] == 0 {}
+    doomed.kill9().await;
+    let killed = api.read(&path).await;
+    assert_eq!(killed["status"], "running", "it was done before it could be killed: {killed}");
+
+    // Waiting for the lease to run out would show no more.
+    rows(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
+    let _worker = worker(&api);
+    let job = api.ended(&job).await;
+    assert_eq!(counts(&job), (LEADS, LEADS, 0, json!({})));
+    assert_eq!(written(&api).await, [LEADS; 5]);
+}
+
+#[tokio::test]
+async fn two_runs_at_once_make_no_double() {
+    const LEADS: i64 = 6_000;
+    let api = Api::start().await;
+    many_leads(&api, LEADS as i32).await;
+    let first = support::json(api.post(NURTURE), 202).await;
+    // What the key of the job would not allow.
+    rows(&api, "UPDATE jobs SET dedupe_key = NULL").await;
+    let second = support::json(api.post(NURTURE), 202).await;
+    let _workers = [worker(&api), worker(&api)];
+    let (first, second) = (counts(&api.ended(&first).await), counts(&api.ended(&second).await));
+    assert_eq!((first.0, second.0), (LEADS, LEADS));
+    assert_eq!((first.1 + second.1, first.2 + second.2), (LEADS, LEADS), "{first:?} {second:?}");
+    assert_eq!(written(&api).await, [LEADS; 5]);
+}
+
+/// Leads that were contacted, and the interactions, mails, steps and entries of the history.
+async fn written(api: &Api) -> [i64; 5] {
+    let (contacted, interactions, mails, steps, history) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM leads WHERE status = 'contacted' AND last_contact IS NOT NULL),
+             (SELECT count(DISTINCT lead_id) FROM lead_interactions JOIN emails ON emails.id = email_id WHERE subject_id = lead_id),
+             (SELECT count(*) FROM emails), (SELECT count(*) FROM nurture_steps),
+             (SELECT count(DISTINCT record_id) FROM history)",
+    )
+    .fetch_one(&mut api.connection().await)
+    .await
+    .unwrap();
+    [contacted, interactions, mails, steps, history]
+}

@@ -1,0 +1,82 @@
+//! What the tests of workflows share: runs, settings, the outbox, and the time that passes.
+
+use dev::testing::Process;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
+
+use crate::support::{self, Api};
+
+/// A worker that runs workflows and sends no mails, so that the outbox stays as it was written.
+pub fn worker(api: &Api) -> Process {
+    Process::worker(&api.database, &["--queues", "workflows"])
+}
+
+/// Starts a run, and returns its job when it has ended.
+pub async fn run(api: &Api, path: &str) -> Value {
+    let job = support::json(api.post(path), 202).await;
+    api.ended(&job).await
+}
+
+/// Runs a statement.
+pub async fn rows(api: &Api, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut api.connection().await).await.unwrap();
+}
+
+/// Moves all that has happened so many days into the past.
+pub async fn days_pass(api: &Api, days: i32) {
+    let past = format!("- interval '{days} days'");
+    rows(
+        api,
+        &format!(
+            "UPDATE leads SET created_at = created_at {past};
+             UPDATE nurture_steps SET taken_at = taken_at {past};
+             UPDATE lead_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past};
+             UPDATE customer_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past}"
+        ),
+    )
+    .await;
+}
+
+/// Sets what the workspace's settings are.
+pub async fn put_settings(api: &Api, fields: Value) {
+    api.send(Method::PUT, "/dev/crm/settings", fields, 200).await;
+}
+
+/// Takes an address out of all mails.
+pub async fn suppress(api: &Api, email: &str) {
+    api.create("/dev/crm/suppressions", json!({ "email": email })).await;
+}
+
+/// Makes a user, and returns their id.
+pub async fn add_user(api: &Api, name: &str, email: &str) -> Uuid {
+    let user = api.create("/dev/crm/users", json!({ "name": name, "email": email })).await;
+    support::id(&user).parse().unwrap()
+}
+
+/// A mail of the outbox.
+#[derive(Debug, FromRow)]
+pub struct Mail {
+    pub id: Uuid,
+    pub event: String,
+    pub subject_type: Option<String>,
+    pub to_name: Option<String>,
+    pub to_email: String,
+    pub subject: String,
+    pub text_body: String,
+    pub html_body: Option<String>,
+    pub unsubscribe: Option<String>,
+}
+
+/// The workspace's mails, the first one first.
+pub async fn outbox(api: &Api) -> Vec<Mail> {
+    sqlx::query_as(
+        "SELECT id, event, subject_type, to_name, to_email, subject, text_body, html_body, unsubscribe FROM emails
+         WHERE workspace_id = $1 ORDER BY id",
+    )
+    .bind(api.workspace_id)
+    .fetch_all(&mut api.connection().await)
+    .await
+    .unwrap()
+}

@@ -1,0 +1,115 @@
+//! `cargo dev bench nurture`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+use sqlx::FromRow;
+use tokio::time::sleep;
+
+use super::export::fill;
+use super::figures::{Bound, Figures, median};
+use super::stage::{Api, Stage};
+
+/// The run of a hundred thousand leads takes at most so many seconds.
+const SECONDS: f64 = 60.0;
+/// At most these MiB in the worker.
+const MEMORY: f64 = 150.0;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many leads there are.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    leads: usize,
+    /// How often they are nurtured, from the beginning.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+}
+
+/// A job that has ended.
+#[derive(FromRow)]
+struct Job {
+    status: String,
+    result: Option<Value>,
+    created_at: DateTime<Utc>,
+    finished_at: DateTime<Utc>,
+}
+
+/// Nurtures leads by one worker: their mails are put into the outbox, with all that goes with them.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { leads, rounds } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "leads": leads, "rounds": rounds });
+    let mut figures = Figures::new("nurture", settings);
+    let api = stage.api().await?;
+    fill(stage, &api, leads).await?;
+    let worker = stage.worker_of("workflows")?;
+    let (mut sending, mut waiting) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        // As leads that nobody has talked to yet.
+        stage.prepare("TRUNCATE emails, nurture_steps, lead_interactions, history").await?;
+        stage.prepare("UPDATE leads SET status = 'new', last_contact = NULL").await?;
+        stage.prepare("VACUUM (ANALYZE) leads").await?;
+        let sent = nurture(stage, &api).await?;
+        check(stage, &sent, "sent", leads).await?;
+        let waited = nurture(stage, &api).await?;
+        check(stage, &waited, "waiting", leads).await?;
+        let (sent, waited) = (sent.seconds(), waited.seconds());
+        figures.sample(json!({ "round": round, "send_s": sent, "wait_s": waited }));
+        sending.push(sent);
+        waiting.push(waited);
+    }
+    figures.alone(
+        &format!("nurture of {leads} leads, each sent a mail"),
+        median(&sending),
+        "s",
+        Bound::AtMost(SECONDS),
+    );
+    figures.alone("the same with the next step not due yet", median(&waiting), "s", Bound::None);
+    figures.alone("peak memory of crm-worker", worker.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
+    worker.stop().await?;
+    api.program.stop().await?;
+    Ok(figures.table())
+}
+
+impl Job {
+    /// From the request to the end.
+    fn seconds(&self) -> f64 {
+        (self.finished_at - self.created_at).as_seconds_f64()
+    }
+}
+
+async fn nurture(stage: &Stage, api: &Api) -> Result<Job> {
+    let request = reqwest::Client::new().post(format!("{}/leads/nurture/start", api.url)).bearer_auth(&api.key);
+    request.send().await?.error_for_status()?;
+    loop {
+        let job = sqlx::query_as(
+            "SELECT status, result, created_at, finished_at FROM jobs
+             WHERE kind = 'nurture_leads' AND NOT EXISTS (SELECT FROM jobs WHERE kind = 'nurture_leads' AND finished_at IS NULL)
+             ORDER BY id DESC LIMIT 1",
+        );
+        if let Some(job) = job.fetch_optional(&stage.pool).await? {
+            return Ok(job);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What the run says it did is what is there.
+async fn check(stage: &Stage, job: &Job, count: &str, leads: usize) -> Result<()> {
+    let counted = job.result.as_ref().and_then(|result| result[count].as_u64());
+    ensure!(job.status == "succeeded" && counted == Some(leads as u64), "the run ended otherwise: {:?}", job.result);
+    let there: Vec<i64> = sqlx::query_scalar(
+        "SELECT count(*) FROM emails UNION ALL SELECT count(*) FROM nurture_steps UNION ALL SELECT count(*) FROM lead_interactions",
+    )
+    .fetch_all(&stage.pool)
+    .await?;
+    ensure!(there.iter().all(|rows| *rows == leads as i64), "there are {there:?} rows for {leads} leads");
+    Ok(())
+}

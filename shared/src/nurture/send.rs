@@ -1,0 +1,227 @@
+//! Sending the steps that are due: the mails, what they leave on their leads, and that they were had.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::look::{self, Candidate};
+use super::sequence::{Sequence, Verdict};
+use super::{Nurtured, Post, Reason};
+use crate::error::{Error, Result};
+use crate::fields::{Field, Notes, Time};
+use crate::history::Actor;
+use crate::interactions::{LeadInteraction, LeadInteractionType};
+use crate::leads::{Lead, LeadStatus};
+use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::records::{self, RecordType};
+use crate::settings::Settings;
+use crate::templates::Renderer;
+
+/// A lead whose step is due, with its mail.
+struct Letter {
+    lead: Lead,
+    candidate: Candidate,
+    verdict: Verdict,
+    step_id: Uuid,
+    email: NewEmail,
+}
+
+/// Sends the leads `due` their steps. They are locked, and looked at once more, so that what changed
+/// since they were found counts, and nothing changes before the end.
+pub(super) async fn send(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    (post, settings): (&Post<'_>, &Settings),
+    due: &[Uuid],
+    nurtured: &mut Nurtured,
+    now: Time,
+) -> Result<()> {
+    if due.is_empty() {
+        return Ok(());
+    }
+    let workspace_id = actor.workspace_id;
+    let leads: Vec<Lead> = records::lock(connection, workspace_id, due).await?;
+    let mut leads: HashMap<Uuid, Lead> = leads.into_iter().map(|lead| (lead.id, lead)).collect();
+    let candidates = look::among(connection, workspace_id, due).await?;
+    let sequence = Sequence::new(&settings.nurture_sequence);
+    let writer = Writer::new(workspace_id, post, settings)?;
+    let mut letters = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let verdict = sequence.verdict(&candidate, now);
+        match (verdict, leads.remove(&candidate.id)) {
+            (Verdict::Send { step, .. }, Some(lead)) => match writer.write(&lead, step) {
+                Some(email) => letters.push(Letter { lead, candidate, verdict, step_id: step, email }),
+                None => {
+                    nurtured.count(&candidate, &Verdict::Skip { step: Some(step), reason: Reason::Template });
+                }
+            },
+            _ => nurtured.count(&candidate, &verdict),
+        }
+        // Filling in thousands of templates takes a while, and others want to get on.
+        tokio::task::consume_budget().await;
+    }
+    let letters = take_steps(connection, workspace_id, letters, nurtured, now).await?;
+    let letters = post_letters(connection, workspace_id, &writer.sender, letters, nurtured).await?;
+    leave_traces(connection, actor, letters, now).await
+}
+
+/// Fills in the steps of one workspace.
+struct Writer<'a> {
+    workspace_id: Uuid,
+    post: &'a Post<'a>,
+    renderer: Renderer,
+    sender: Sender,
+}
+
+impl<'a> Writer<'a> {
+    fn new(workspace_id: Uuid, post: &'a Post<'a>, settings: &Settings) -> Result<Self> {
+        let (renderer, sender) = (Renderer::new(settings)?, Sender::of(settings, post.mail));
+        Ok(Self { workspace_id, post, renderer, sender })
+    }
+
+    /// The mail of a step; `None` if its template cannot be filled in for the lead.
+    fn write(&self, lead: &Lead, step_id: Uuid) -> Option<NewEmail> {
+        let id = Uuid::now_v7();
+        let token = self.post.signer.sign("unsubscribe", self.workspace_id, id);
+        let unsubscribe = format!("{}/unsubscribe/{token}", self.post.public_url);
+        let name = lead.name.as_ref();
+        let context = json!({
+            "lead": { "name": name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company },
+            "sender": { "name": self.sender.name },
+            "unsubscribe_url": unsubscribe,
+        });
+        match self.renderer.render_step(step_id, &context) {
+            Ok(content) => Some(NewEmail {
+                id,
+                event: Event::Nurture,
+                event_key: format!("nurture:{}:{step_id}", lead.id),
+                subject: Some((RecordType::Lead, lead.id)),
+                to_name: Some(name.to_owned()),
+                to_email: lead.email.clone(),
+                content,
+                unsubscribe: Some(unsubscribe),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, lead_id = %lead.id, %step_id, "a step of the sequence cannot be filled in");
+                None
+            }
+        }
+    }
+}
+
+/// Notes that the leads have these steps; a lead that has had it already gets no mail.
+async fn take_steps(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    letters: Vec<Letter>,
+    nurtured: &mut Nurtured,
+    now: Time,
+) -> Result<Vec<Letter>> {
+    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = letters.iter().map(|letter| (letter.lead.id, letter.step_id)).unzip();
+    let taken: Vec<Uuid> = sqlx::query_scalar(
+        "INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
+         SELECT $1, lead_id, step_id, $2 FROM unnest($3::uuid[], $4::uuid[]) AS new (lead_id, step_id)
+         ON CONFLICT DO NOTHING RETURNING lead_id",
+    )
+    .bind(workspace_id)
+    .bind(now)
+    .bind(leads)
+    .bind(steps)
+    .fetch_all(connection)
+    .await?;
+    let taken: HashSet<Uuid> = taken.into_iter().collect();
+    let (mine, had): (Vec<Letter>, Vec<Letter>) =
+        letters.into_iter().partition(|letter| taken.contains(&letter.lead.id));
+    had.iter().for_each(|letter| nurtured.count(&letter.candidate, &waits(letter, now)));
+    Ok(mine)
+}
+
+/// Puts the mails into the outbox; returns the letters whose mail is there now.
+async fn post_letters(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    sender: &Sender,
+    letters: Vec<Letter>,
+    nurtured: &mut Nurtured,
+) -> Result<Vec<Letter>> {
+    let emails: Vec<NewEmail> = letters.iter().map(|letter| letter.email.clone()).collect();
+    let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
+    if queued.len() != letters.len() {
+        return Err(Error::internal("the outbox did not answer for each mail"));
+    }
+    let (mut posted, mut suppressed) = (Vec::with_capacity(letters.len()), Vec::new());
+    for (letter, queued) in letters.into_iter().zip(queued) {
+        match queued {
+            Queued::New => {
+                nurtured.count(&letter.candidate, &letter.verdict);
+                posted.push(letter);
+            }
+            // The reader unsubscribed a moment ago.
+            Queued::Suppressed => {
+                let reason = Reason::Suppressed;
+                nurtured.count(&letter.candidate, &Verdict::Skip { step: Some(letter.step_id), reason });
+                suppressed.push(letter);
+            }
+            Queued::Before => nurtured.count(&letter.candidate, &waits(&letter, letter.lead.updated_at)),
+        }
+    }
+    give_back(connection, workspace_id, &suppressed).await?;
+    Ok(posted)
+}
+
+/// A lead whose step was sent before waits for the next one.
+fn waits(letter: &Letter, at: Time) -> Verdict {
+    Verdict::Wait { step: letter.step_id, at }
+}
+
+/// Takes back that the leads have their steps.
+async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, letters: &[Letter]) -> Result<()> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = letters.iter().map(|letter| (letter.lead.id, letter.step_id)).unzip();
+    sqlx::query(
+        "DELETE FROM nurture_steps USING unnest($2::uuid[], $3::uuid[]) AS back (lead_id, step_id)
+         WHERE workspace_id = $1 AND nurture_steps.lead_id = back.lead_id AND nurture_steps.step_id = back.step_id",
+    )
+    .bind(workspace_id)
+    .bind(leads)
+    .bind(steps)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What the mails leave on their leads: an interaction, when they were last written to, and that
+/// they are not new any more.
+async fn leave_traces(connection: &mut PgConnection, actor: &Actor, letters: Vec<Letter>, now: Time) -> Result<()> {
+    let interactions: Vec<LeadInteraction> = letters.iter().map(|letter| interaction(letter, now)).collect();
+    records::insert_all(connection, actor.workspace_id, None, &interactions).await?;
+    let contacted = |Letter { lead: before, .. }| {
+        let mut after = Lead { last_contact: Some(now), ..before.clone() };
+        if after.status == LeadStatus::New {
+            after.status = LeadStatus::Contacted;
+        }
+        records::mark_changed(&before, &mut after, now);
+        (before, after)
+    };
+    let changed: Vec<(Lead, Lead)> = letters.into_iter().map(contacted).collect();
+    records::update_all(connection, actor, &changed).await
+}
+
+fn interaction(letter: &Letter, now: Time) -> LeadInteraction {
+    LeadInteraction {
+        id: Uuid::now_v7(),
+        lead_id: letter.lead.id,
+        kind: LeadInteractionType::Email,
+        notes: Notes::from_text(letter.email.content.subject.trim()).ok(),
+        next_action: None,
+        next_action_date: None,
+        followed_up_at: None,
+        email_id: Some(letter.email.id),
+        created_at: now,
+        updated_at: now,
+    }
+}
