@@ -43,6 +43,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Interactions", "What was said and done with leads and customers, and what comes next."),
     ("Orders", "What customers bought."),
     ("Feedback", "What customers were asked, and what they answered."),
+    ("Reports", "Figures about many records, none older than a minute."),
     ("Jobs", "Long work: what it does, and what it refused."),
     ("Users", "The people of the workspace: who `assigned_to` is."),
     ("Settings", "Who a workspace's mails come from, what they say, and when they go."),

@@ -111,6 +111,11 @@ impl Period {
         self.starts().collect()
     }
 
+    /// The same period in calendar months.
+    pub fn in_months(&self) -> Self {
+        Self { interval: Interval::Month, ..self.clone() }
+    }
+
     /// How many days it is long.
     pub fn days(&self) -> f64 {
         (self.to - self.from).as_seconds_f64() / 86_400.0

@@ -51,6 +51,25 @@ impl Change {
     }
 }
 
+/// A rate beside that of the period before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct RateChange {
+    /// In the period.
+    pub value: Rate,
+    /// In the period before.
+    pub before: Rate,
+    /// The difference of the two rates; `null` unless there are both.
+    pub change: Option<f64>,
+}
+
+impl RateChange {
+    /// A rate and the one before.
+    pub fn new(value: Rate, before: Rate) -> Self {
+        let change = value.rate.zip(before.rate).map(|(value, before)| value - before);
+        Self { value, before, change }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

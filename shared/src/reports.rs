@@ -24,6 +24,12 @@
 //! let json = reports::cached(&pool, workspace_id, Segments { period }).await?;
 //! ```
 
+mod activity;
+mod counts;
+mod customers;
+mod dashboard;
+mod leads;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +43,18 @@ use uuid::Uuid;
 use crate::db::{Pool, Step};
 use crate::error::{Error, Result};
 use crate::fields::Time;
+
+pub use activity::{Activity, ActivityType};
+pub use counts::{Counts, IntervalCount, Spread};
+pub use customers::{
+    Cohort, CustomerMetrics, CustomerReport, CustomerTotals, CustomersCreated, InteractionMetrics, OrderMetrics,
+};
+pub use dashboard::{
+    CustomerHeadline, Dashboard, DashboardReport, FeedbackHeadline, Followups, JobHeadline, LeadHeadline, OrderHeadline,
+};
+pub use leads::{
+    FunnelStage, FunnelStep, LeadMetrics, LeadReport, LeadTotals, LeadsCreated, OwnerCount, SourceMetrics,
+};
 
 /// An answer that was made in less is not kept: the next one is of the data as it is then.
 const LIVE: Duration = Duration::from_millis(200);

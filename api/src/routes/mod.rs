@@ -12,6 +12,7 @@ mod orders;
 
 mod preview;
 mod records;
+mod reports;
 mod settings;
 mod suppressions;
 mod unsubscribe;
@@ -47,6 +48,7 @@ fn quick() -> Vec<Operation> {
         settings::operations(),
         suppressions::operations(),
         preview::operations(),
+        reports::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()

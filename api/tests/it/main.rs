@@ -15,6 +15,7 @@ mod found;
 mod history;
 mod idempotency;
 mod imports;
+mod insight;
 mod interactions;
 mod isolation;
 mod jobs;

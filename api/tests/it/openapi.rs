@@ -61,9 +61,6 @@ const NOT_BUILT_YET: &[&str] = &[
     "POST /dev/crm/feedback/process-reminders",
     "GET /dev/crm/feedback/themes",
     "GET /dev/crm/feedback/dashboard",
-    "GET /dev/crm/reports/leads",
-    "GET /dev/crm/reports/customers",
-    "GET /dev/crm/analytics/dashboard",
 ];
 
 /// The operations of the document as `GET /dev/crm/leads`, each with its description.

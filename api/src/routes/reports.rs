@@ -1,0 +1,64 @@
+//! `/dev/crm/reports` and `/dev/crm/analytics`
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use shared::db;
+use shared::period::Period;
+use shared::reports::{
+    self, CustomerMetrics, CustomerReport, Dashboard, DashboardReport, LeadMetrics, LeadReport, Report,
+};
+use uuid::Uuid;
+
+use crate::AppState;
+use crate::auth::Caller;
+use crate::extract::Query;
+use crate::operations::{Operation, tagged};
+use crate::respond::Result;
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let reports = [
+        Operation::get("/reports/leads", leads)
+            .named("getLeadMetrics", "Tell how leads do")
+            .about("What the period's leads are and what became of them by now; `totals` are of all leads.")
+            .reports::<LeadMetrics>(),
+        Operation::get("/reports/customers", customers)
+            .named("getCustomerMetrics", "Tell how customers do")
+            .about("What customers order in the period and whether they come back; `totals` are of all customers.")
+            .reports::<CustomerMetrics>(),
+        Operation::get("/analytics/dashboard", dashboard)
+            .named("getDashboard", "Tell the headline of each report, and what goes on")
+            .about("Each headline stands beside that of the period of equal length before.")
+            .reports::<Dashboard>(),
+    ];
+    tagged("Reports", reports)
+}
+
+async fn leads(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+    report(&state, &caller, &query, |period| LeadReport { period }).await
+}
+
+async fn customers(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+    report(&state, &caller, &query, |period| CustomerReport { period }).await
+}
+
+async fn dashboard(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+    report(&state, &caller, &query, |period| DashboardReport { period }).await
+}
+
+/// Answers with a report about the period that the query asks for.
+async fn report<R: Report>(
+    state: &AppState,
+    caller: &Caller,
+    Query(parameters): &Query,
+    report: impl FnOnce(Period) -> R,
+) -> Result {
+    let period = Period::parse(parameters, db::now())?;
+    answer(state, caller.workspace_id, report(period)).await
+}
+
+/// Answers with a report.
+pub(super) async fn answer<R: Report>(state: &AppState, workspace_id: Uuid, report: R) -> Result {
+    let figures = reports::cached(&state.pool, workspace_id, report).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], Box::<str>::from(figures).into_string()).into_response())
+}
