@@ -159,3 +159,12 @@ async fn a_link_that_is_not_ours_leads_to_a_page_that_says_so() {
     page(wrong, 405).await;
     assert_eq!(api.read(SUPPRESSIONS).await, Value::Array(Vec::new()));
 }
+
+#[tokio::test]
+async fn a_page_is_a_page_also_while_the_database_is_away() {
+    let (address, _stop, _) = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
+    let answer = reqwest::get(format!("http://{address}/unsubscribe/x")).await.unwrap();
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let html = page(answer, 503).await;
+    assert!(html.contains("Please try again in a few minutes") && !html.contains("127.0.0.1"), "{html}");
+}

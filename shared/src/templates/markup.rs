@@ -108,6 +108,7 @@ impl<'a> Marked<'a> {
             }
         }
         html.push_str(close);
+        html.truncate(html.trim_end().len());
         html
     }
 

@@ -1,3 +1,6 @@
+use std::path::Path;
+
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -101,4 +104,75 @@ fn what_is_missing_is_left_out() {
     let mail = render(Event::Nurture, &template, &context);
     assert_eq!(mail.subject, "x");
     assert!(mail.text.starts_with("your company\n"), "{}", mail.text);
+}
+
+/// Every template as it is shipped, with its event and its name in files.
+fn all_shipped() -> Vec<(Event, String, Template)> {
+    let settings = Settings::default();
+    let steps = settings.nurture_sequence.iter().zip(1..);
+    let steps = steps.map(|(step, n)| (Event::Nurture, format!("nurture-{n}"), of(&step.subject, &step.body)));
+    let others = Event::ALL
+        .iter()
+        .filter_map(|event| Some((*event, event.as_str().to_owned(), settings.templates.get(*event)?.clone())));
+    steps.chain(others).collect()
+}
+
+/// What is sent is kept beside the tests, so that a change of it is read as one.
+#[test]
+fn the_shipped_mails_are_as_they_are_kept() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mails");
+    let renew = std::env::var_os("CRM_RENEW_MAILS").is_some();
+    for (event, name, template) in all_shipped() {
+        let mail = render(event, &template, &samples::full(event));
+        let text = format!("Subject: {}\n\n{}\n", mail.subject, mail.text);
+        for (ending, now) in [("txt", text), ("html", mail.html)] {
+            let path = kept.join(format!("{name}.{ending}"));
+            if renew {
+                std::fs::write(&path, &now).unwrap();
+            }
+            let then = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                now == then,
+                "{name}.{ending} is not what is sent; renew it, and read what changed:\n    \
+                 CRM_RENEW_MAILS=1 cargo test -p shared --lib mails && git diff shared/tests/mails"
+            );
+        }
+    }
+}
+
+/// The tags of a page, in their order.
+fn tags(html: &str) -> Vec<&str> {
+    html.split('<').skip(1).map(|part| part.split_once('>').map_or(part, |(tag, _)| tag)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_somebody_is_called_the_subject_is_one_line_and_the_page_has_the_same_tags(
+        any in ".{0,40}", dangerous in "[-<>&\"'{}%()\\[\\]=/:# \n\r\u{2}\u{3}\u{2028}a-h]{0,40}"
+    ) {
+        // No name is empty, or of spaces alone.
+        let name = format!("J{any}{dangerous}");
+        for (event, _, template) in all_shipped() {
+            let mut context = samples::full(event);
+            let plain = render(event, &template, &context);
+            for (variable, fields) in [("lead", 3), ("customer", 3), ("user", 1), ("sender", 1)] {
+                for field in ["name", "first_name", "company"].iter().take(fields) {
+                    if let Some(value) = context[variable].get_mut(*field) {
+                        *value = json!(name);
+                    }
+                }
+            }
+            for item in context["items"].as_array_mut().into_iter().flatten() {
+                item["name"] = json!(name);
+                item["next_action"] = json!(name);
+            }
+            let mail = render(event, &template, &context);
+            let breaks = mail.subject.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+            prop_assert!(!breaks, "{}", mail.subject);
+            prop_assert_eq!(tags(&mail.html), tags(&plain.html));
+            prop_assert_eq!(mail.text.lines().count(), plain.text.lines().count());
+        }
+    }
 }
