@@ -47,6 +47,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Jobs", "Long work: what it does, and what it refused."),
     ("Users", "The people of the workspace: who `assigned_to` is."),
     ("Settings", "Who a workspace's mails come from, what they say, and when they go."),
+    ("Emails", "What was or will be sent."),
     ("Suppressions", "The addresses to which a workspace sends nothing."),
     ("Pages", "For people who follow a link out of a mail; without a key."),
     ("Operations", "For whoever runs the server; without a key."),

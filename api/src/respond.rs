@@ -242,6 +242,11 @@ impl Reply {
         self.header(LOCATION, location)
     }
 
+    /// With a queue whose workers are woken after the commit.
+    pub fn ringing(self, queue: &'static str) -> Self {
+        Self { ring: Some(queue), ..self }
+    }
+
     fn header(mut self, name: HeaderName, value: String) -> Self {
         self.headers.insert(name.to_string(), value);
         self

@@ -15,6 +15,7 @@ mod http;
 mod import;
 mod lead_step;
 mod load;
+mod mail;
 mod nurture;
 mod queue;
 mod records;
@@ -45,6 +46,8 @@ enum Bench {
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
     Fairness(fairness::Arguments),
+    /// Mails on their way to a server, beside pgbench's commits.
+    Mail(mail::Arguments),
     /// The queue, for a driver that measures several queues side by side.
     #[command(subcommand)]
     Queue(queue::Verb),
@@ -66,6 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Nurture(arguments) => return nurture::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
+        Bench::Mail(arguments) => return mail::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,
     }

@@ -13,6 +13,7 @@ mod database;
 mod files;
 mod idempotency;
 mod import;
+mod mail;
 mod sigstop;
 mod stage;
 mod verify;
@@ -32,6 +33,8 @@ enum Fault {
     Database(database::Arguments),
     /// Kills crm-api at random moments while rivals send requests with idempotency keys.
     Idempotency(idempotency::Arguments),
+    /// Kills workers at random moments while they send mails to a server that misbehaves.
+    Mail(mail::Arguments),
     /// Stops workers past their leases while files are imported, and wakes them up again.
     Sigstop(sigstop::Arguments),
     /// A worker that also knows jobs that misbehave, with the settings of the environment.
@@ -45,6 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
+        Fault::Mail(arguments) => mail::run(arguments).await?,
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
         Fault::Worker => return work().await,
     };

@@ -97,6 +97,8 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
         stack.start(name, &worker, console, |command| {
             // Several workers, and several stacks, share this machine.
             command.env("CRM_WORKER__LISTEN", "127.0.0.1:0").env("CRM_PUBLIC_URL", &url);
+            // Unless the environment names a server for them.
+            command.env("CRM_MAIL__DIRECTORY", data.path().join("mail"));
             command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
         })?;
     }

@@ -12,6 +12,7 @@ use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::interactions::CustomerInteraction;
 use crate::leads::Lead;
 use crate::lists::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
+use crate::object::Object;
 use crate::orders::Order;
 use crate::records::{Record, RecordType};
 use crate::{importable, links, record, words};
@@ -138,6 +139,15 @@ impl Record for Customer {
         }
         links::cut::<Lead>(connection, actor, former).await?;
         links::tie::<Lead>(connection, actor, &links::pairs(std::slice::from_ref(self))).await
+    }
+
+    fn stops_mail(&self, before: &Self) -> bool {
+        let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
+        blocked || self.email.key() != before.email.key()
+    }
+
+    fn may_stop_mail(body: &Object) -> bool {
+        body.names("email") || body.text("status") == Some(CustomerStatus::Blocked.as_str())
     }
 
     /// A customer takes its interactions, orders and feedback along, and leaves its lead.

@@ -13,6 +13,7 @@ use crate::history::{Actor, Deletion};
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::interactions::LeadInteraction;
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::object::Object;
 use crate::records::{Record, RecordType};
 use crate::{importable, links, record, words};
 
@@ -184,6 +185,14 @@ impl Record for Lead {
         {
             reached.get_or_insert(now);
         }
+    }
+
+    fn stops_mail(&self, before: &Self) -> bool {
+        self.email.key() != before.email.key()
+    }
+
+    fn may_stop_mail(body: &Object) -> bool {
+        body.names("email")
     }
 
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.

@@ -7,6 +7,7 @@
 mod content;
 mod emails;
 mod lease;
+mod pace;
 
 use std::borrow::Cow;
 
@@ -24,6 +25,7 @@ use crate::words;
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use lease::*;
+pub use pace::{Turn, is_limited, lease_in_turn, prune_pace};
 
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";
@@ -234,7 +236,11 @@ pub async fn cancel_to_all(
     // The attempt rises, so that a worker that holds one of them finds it gone.
     let cancelled = sqlx::query(
         "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
-         WHERE workspace_id = $1 AND subject_id = ANY ($3) AND subject_type = $2 AND state IN ('queued', 'deferred')",
+         WHERE id = ANY (ARRAY(
+             SELECT id FROM emails
+             WHERE workspace_id = $1 AND subject_id = ANY ($3) AND subject_type = $2 AND state IN ('queued', 'deferred')
+             ORDER BY id FOR UPDATE
+         ))",
     )
     .bind(workspace_id)
     .bind(record)

@@ -26,7 +26,7 @@ use crate::history::{self, Action, Actor, Deletion, Entry};
 use crate::lists::Spec;
 use crate::object::Object;
 use crate::schema::Property;
-use crate::{db, words};
+use crate::{db, mail, words};
 
 pub use batch::{Answer, MAX_BATCH, batch};
 pub use bulk::{insert_all, lock, page_end, update_all};
@@ -145,6 +145,16 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
+    /// Whether a change ends what waits to be sent to it.
+    fn stops_mail(&self, _before: &Self) -> bool {
+        false
+    }
+
+    /// Whether the body of an update may do that, which then needs a transaction.
+    fn may_stop_mail(_body: &Object) -> bool {
+        false
+    }
+
     /// What must go or change before its row can be deleted. The row is locked.
     fn before_delete(
         &self,
@@ -206,6 +216,11 @@ pub struct Place {
 /// Whether a body touches nothing but the record itself, so that writing it needs no transaction.
 pub fn is_alone<R: Record>(body: &Object) -> bool {
     !R::LINKS.iter().any(|link| body.names(link))
+}
+
+/// As [`is_alone`], for the body of an update.
+pub fn changes_alone<R: Record>(body: &Object) -> bool {
+    is_alone::<R>(body) && !R::may_stop_mail(body)
 }
 
 /// One record.
@@ -284,6 +299,9 @@ pub async fn update<R: Record>(
         mark_changed(&present, &mut record, db::now());
         if write(connection, actor, &present, &record, &version).await? {
             record.after_write(connection, actor, Some(&present)).await?;
+            if record.stops_mail(&present) {
+                mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id())).await?;
+            }
             return Ok(record);
         }
     }
@@ -361,6 +379,9 @@ pub async fn delete<R: Record>(
     condition.check(&record)?;
     let deletion = Deletion::default();
     record.before_delete(connection, actor, &deletion).await?;
+    if R::PERSON {
+        mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id())).await?;
+    }
     sqlx::query(R::statements().delete).bind(actor.workspace_id).bind(place.id).execute(&mut *connection).await?;
     let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };
     history::keep(connection, actor, vec![entry]).await

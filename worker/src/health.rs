@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::jobs::{self, Depth};
+use shared::mail;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
@@ -64,8 +65,18 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
         "/readyz" if process.pulse.since_answer().is_none_or(|since| since > READY_WITHIN) => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
         }
-        "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/metrics" => text(StatusCode::OK, metrics::render(process, &counted.depths(process).await)),
+        "/readyz" => match process.delivery.as_ref().and_then(|delivery| delivery.trouble()) {
+            None => text(StatusCode::OK, "ok\n"),
+            // Somebody must act, or nothing is ever sent.
+            Some(trouble) if trouble.settings => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("mail waits: {}\n", trouble.why))
+            }
+            Some(trouble) => text(StatusCode::OK, format!("ok\nmail waits: {}\n", trouble.why)),
+        },
+        "/metrics" => {
+            let (depths, outbox) = counted.depths(process).await;
+            text(StatusCode::OK, metrics::render(process, &depths, &outbox))
+        }
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }
@@ -78,19 +89,24 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The last count of the queues.
+/// The last count of what waits.
 #[derive(Default)]
-struct Counted(Mutex<Option<(Instant, Vec<Depth>)>>);
+struct Counted(Mutex<Option<(Instant, Depths)>>);
+
+/// What waits in the queues, and in the outbox.
+type Depths = (Vec<Depth>, mail::Depth);
 
 impl Counted {
     /// None while the database is away.
-    async fn depths(&self, process: &Process) -> Vec<Depth> {
+    async fn depths(&self, process: &Process) -> Depths {
         let mut counted = self.0.lock().await;
         match &*counted {
             Some((when, depths)) if when.elapsed() < COUNT_EVERY => depths.clone(),
             _ => {
-                let depths =
-                    process.upkeep(async |connection| jobs::depths(connection).await).await.unwrap_or_default();
+                let depths = process
+                    .upkeep(async |connection| Ok((jobs::depths(connection).await?, mail::depth(connection).await?)))
+                    .await
+                    .unwrap_or_default();
                 *counted = Some((Instant::now(), depths.clone()));
                 depths
             }

@@ -3,6 +3,8 @@
 //! The way of a job: [`claim`] takes it from the ledger into a buffer, [`backend`] hands it to
 //! apalis, [`run`](mod@run) runs its handler, [`acks`] writes how it ended. Meanwhile [`leases`] keeps it, and
 //! [`upkeep`] looks for jobs whose process died; those come back by way of [`alone`].
+//!
+//! Mails are no jobs: [`mail`](mod@mail) takes them from the outbox to the server, over [`smtp`].
 
 mod acks;
 mod alone;
@@ -12,9 +14,11 @@ pub mod cli;
 mod health;
 mod import;
 mod leases;
+mod mail;
 mod metrics;
 mod process;
 mod run;
+mod smtp;
 pub mod task;
 pub mod tasks;
 mod upkeep;
@@ -25,12 +29,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
 use shared::config::Settings;
-use shared::{db, mail};
+use shared::db;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
 use crate::backend::{Buffer, Ledger};
+use crate::mail::Delivery;
 use crate::process::Process;
 use crate::run::RunJob;
 use crate::task::Tasks;
@@ -45,10 +50,16 @@ const TIME_TO_WRITE: Duration = Duration::from_secs(3);
 pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut queues = queues(&settings, &tasks)?;
     // No jobs wait there.
-    queues.retain(|queue| *queue != mail::QUEUE);
+    let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|place| queues.remove(place));
+    let delivery = delivers.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
     let (acks, unwritten) = Acks::new();
-    let process = Process::new(&settings, tasks, &queues, acks)?;
-    tracing::info!(queues = queues.join(","), concurrency = settings.worker.concurrency, "the worker starts");
+    let process = Process::new(&settings, tasks, &queues, acks, delivery.clone())?;
+    tracing::info!(
+        queues = queues.join(","),
+        mails = delivery.is_some(),
+        concurrency = settings.worker.concurrency,
+        "the worker starts"
+    );
 
     let mut upkeep = JoinSet::new();
     upkeep.spawn(health::serve(process.clone(), settings.worker.listen));
@@ -63,6 +74,7 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     let ended = CancellationToken::new();
     let acks = tokio::spawn(acks::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 
+    let mails = delivery.map(|delivery| tokio::spawn(mail::run(process.clone(), delivery)));
     let mut jobs = tokio::spawn(run_jobs(process.clone(), settings.worker.concurrency));
     tokio::select! {
         () = shutdown.cancelled() => (),
@@ -81,6 +93,9 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
         let jobs = jobs.await;
         ended.cancel();
         let _ = acks.await;
+        if let Some(mails) = mails {
+            let _ = mails.await;
+        }
         jobs
     });
     match in_time.await {
@@ -94,7 +109,7 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
 /// The queues to work on: those of the settings, or that of the mails and all in which a known kind waits.
 fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str>> {
     let mut known = tasks.queues();
-    known.push(mail::QUEUE);
+    known.push(shared::mail::QUEUE);
     known.sort_unstable();
     if let Some(unknown) = settings.worker.queues.iter().find(|queue| !known.contains(&queue.as_str())) {
         bail!("worker.queues: there is no queue {unknown:?}, only {}", known.join(", "));

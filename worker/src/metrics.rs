@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use shared::jobs::{Depth, Outcome};
+use shared::mail;
 
+use crate::mail::Delivery;
 use crate::process::Process;
 
 /// Upper bounds of the classes of handler times, in seconds.
@@ -48,7 +50,7 @@ impl KindMetrics {
 }
 
 /// All figures in Prometheus' text format.
-pub(crate) fn render(process: &Process, depths: &[Depth]) -> String {
+pub(crate) fn render(process: &Process, depths: &[Depth], outbox: &mail::Depth) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
     let counters: [(&str, Counter, &str); 7] = [
@@ -84,6 +86,10 @@ pub(crate) fn render(process: &Process, depths: &[Depth]) -> String {
     for depth in depths {
         text.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
     }
+    if let Some(delivery) = &process.delivery {
+        text.delivery(delivery);
+    }
+    text.outbox(outbox);
     text.0
 }
 
@@ -98,6 +104,32 @@ impl Text {
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn delivery(&mut self, delivery: &Delivery) {
+        self.head("crm_mails_total", "counter", "What became of mails here.");
+        for (outcome, count) in delivery.counts.all() {
+            self.line(format_args!("crm_mails_total{{outcome=\"{outcome}\"}} {count}"));
+        }
+        self.head("crm_mail_connections", "gauge", "Connections to the mail server.");
+        self.line(format_args!("crm_mail_connections {}", delivery.lines()));
+        self.head("crm_mail_waits", "gauge", "Whether mail waits because its server cannot be reached.");
+        self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
+    }
+
+    fn outbox(&mut self, depth: &mail::Depth) {
+        self.head("crm_outbox_mails", "gauge", "Mails that are not at their end, of all processes.");
+        let states = [
+            ("queued", depth.queued),
+            ("deferred", depth.deferred),
+            ("sending", depth.sending),
+            ("unknown", depth.unknown),
+        ];
+        for (state, count) in states {
+            self.line(format_args!("crm_outbox_mails{{state=\"{state}\"}} {count}"));
+        }
+        self.head("crm_outbox_oldest_due_seconds", "gauge", "For how long the longest waiting mail has been due.");
+        self.line(format_args!("crm_outbox_oldest_due_seconds {}", depth.oldest_due_s));
     }
 
     fn histogram(&mut self, name: &str, kind: &str, metrics: &KindMetrics) {

@@ -15,6 +15,7 @@ use crate::acks::Acks;
 use crate::alone::Gate;
 use crate::claim::Queue;
 use crate::leases::Leases;
+use crate::mail::Delivery;
 use crate::task::Tasks;
 
 /// Connections for the upkeep of the ledger: the listener and the renewals hold one each; claims,
@@ -35,6 +36,8 @@ pub(crate) struct Process {
     pub acks: Acks,
     pub gate: Gate,
     pub pulse: Pulse,
+    /// Mails, if this process sends them.
+    pub delivery: Option<Arc<Delivery>>,
     /// The process was told to stop: claim nothing more, hand back at the next step.
     pub stopping: CancellationToken,
     /// The time to stop in is nearly over: handlers are dropped where they are.
@@ -42,7 +45,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub fn new(settings: &Settings, tasks: Tasks, queues: &[&'static str], acks: Acks) -> Result<Arc<Self>> {
+    pub fn new(
+        settings: &Settings,
+        tasks: Tasks,
+        queues: &[&'static str],
+        acks: Acks,
+        delivery: Option<Arc<Delivery>>,
+    ) -> Result<Arc<Self>> {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
         let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
         let concurrency = settings.worker.concurrency;
@@ -57,6 +66,7 @@ impl Process {
             acks,
             gate: Gate::default(),
             pulse: Pulse::default(),
+            delivery,
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))

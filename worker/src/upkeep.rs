@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::doorbell::Listener;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
+use shared::mail::{self, EmailState};
 use shared::{Result, history, idempotency, imports, reports};
 use sqlx::PgConnection;
 
@@ -23,6 +24,10 @@ pub(crate) async fn rescue(process: Arc<Process>) {
                 Ok(rescued) => tell_rescued(&process, &rescued),
                 Err(error) => tracing::debug!(%error, "leases that ran out cannot be looked for"),
             }
+            match process.upkeep(async |connection| mail::rescue(connection).await).await {
+                Ok(rescued) => tell_rescued_mails(&process, &rescued),
+                Err(error) => tracing::debug!(%error, "mails whose leases ran out cannot be looked for"),
+            }
         }
         tokio::time::sleep(jittered(RESCUE_EVERY)).await;
     }
@@ -31,7 +36,8 @@ pub(crate) async fn rescue(process: Arc<Process>) {
 /// Nobody is taken for dead by a process that could itself not reach the database of late: others
 /// may have been cut off as well, and get the time to renew first.
 fn may_judge(process: &Process) -> bool {
-    process.leases.are_kept() && process.pulse.since_miss().is_none_or(|since| since > LEASE)
+    let keeps_mails = process.delivery.as_ref().is_none_or(|delivery| delivery.held.are_kept());
+    process.leases.are_kept() && keeps_mails && process.pulse.since_miss().is_none_or(|since| since > LEASE)
 }
 
 fn tell_rescued(process: &Process, rescued: &[Rescued]) {
@@ -50,6 +56,17 @@ fn tell_rescued(process: &Process, rescued: &[Rescued]) {
     }
 }
 
+fn tell_rescued_mails(process: &Process, rescued: &[mail::Rescued]) {
+    for mail in rescued.iter().filter(|mail| mail.state == EmailState::Unknown) {
+        tracing::warn!(mail = %mail.id, "the worker of the mail died; whether it was sent is not known");
+    }
+    if let Some(delivery) = &process.delivery {
+        let unknown = rescued.iter().filter(|mail| mail.state == EmailState::Unknown).count();
+        delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
+        delivery.bell.notify_one();
+    }
+}
+
 /// What is kept for a time only.
 #[derive(Debug, Clone, Copy)]
 enum Kept {
@@ -63,6 +80,8 @@ enum Kept {
     Deletions,
     /// Answers of reports.
     Reports,
+    /// When mails may leave, where there is a limit.
+    Pace,
 }
 
 impl Kept {
@@ -74,6 +93,7 @@ impl Kept {
             Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
             Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
             Self::Reports => reports::prune(connection).await,
+            Self::Pace => mail::prune_pace(connection, PRUNE_BATCH).await,
         }
     }
 }
@@ -82,7 +102,7 @@ impl Kept {
 pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
-        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports] {
+        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports, Kept::Pace] {
             match prune_all(&process, what).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),
@@ -124,6 +144,11 @@ async fn listen(process: &Process) -> Result<()> {
             if rung.as_deref().is_none_or(|rung| rung == queue.name) {
                 queue.bell.notify_one();
             }
+        }
+        if let Some(delivery) = &process.delivery
+            && rung.as_deref().is_none_or(|rung| rung == mail::QUEUE)
+        {
+            delivery.bell.notify_one();
         }
     }
 }

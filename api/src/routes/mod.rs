@@ -1,6 +1,7 @@
 //! The routes, one file for each noun.
 
 mod customers;
+mod emails;
 mod feedback;
 mod followups;
 pub(crate) mod health;
@@ -9,7 +10,6 @@ mod jobs;
 mod leads;
 mod nurture;
 mod orders;
-
 mod preview;
 mod records;
 mod reports;
@@ -49,6 +49,7 @@ fn quick() -> Vec<Operation> {
         suppressions::operations(),
         preview::operations(),
         reports::operations(),
+        emails::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()

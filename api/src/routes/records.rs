@@ -69,7 +69,7 @@ pub(super) async fn update<R: Record>(
     JsonObject { object, bytes }: JsonObject,
 ) -> Result {
     let condition = write.condition.clone();
-    let alone = records::is_alone::<R>(&object);
+    let alone = records::changes_alone::<R>(&object);
     write
         .run_as(alone, &bytes, move |connection, actor| {
             let (object, condition) = (object.clone(), condition.clone());

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::feedback;
 use crate::support::{Api, id};
+use crate::{emails, feedback};
 
 const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
 
@@ -25,6 +25,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let feedback = feedback::given(api, id(&customer), 2, None).await;
     let user = api.create("/dev/crm/users", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let suppression = api.create("/dev/crm/suppressions", json!({ "email": "eve@example.com" })).await;
+    let email = emails::queued(api, "ada@example.com", None).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -35,6 +36,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("feedbackId", feedback.to_string()),
         ("userId", id(&user).to_owned()),
         ("suppressionId", id(&suppression).to_owned()),
+        ("emailId", email.to_string()),
         ("jobId", id(&job).to_owned()),
     ])
 }

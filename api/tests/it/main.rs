@@ -8,6 +8,7 @@ mod batches;
 mod cli;
 mod conversion;
 mod customers;
+mod emails;
 mod errors;
 mod feedback;
 mod followups;

@@ -108,7 +108,13 @@ impl Stage {
 
     /// Starts `crm-worker`.
     pub fn worker(&self) -> Result<Program> {
+        self.worker_with(&[])
+    }
+
+    /// As [`Self::worker`], with settings in the manner of environment variables.
+    pub fn worker_with(&self, settings: &[(&str, &str)]) -> Result<Program> {
         Program::start("crm-worker", &self.dir, |command| {
+            command.envs(settings.iter().copied());
             command.env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
         })
     }

@@ -45,6 +45,8 @@ pub struct Stage {
     worker_program: PathBuf,
     pub workers: Vec<Worker>,
     started: usize,
+    /// What workers are told beside where the database is.
+    environment: Vec<(String, String)>,
 }
 
 fn start_api(program: &Path, dir: &Path, database_url: &str, address: &str) -> Result<Supervised> {
@@ -56,6 +58,11 @@ fn start_api(program: &Path, dir: &Path, database_url: &str, address: &str) -> R
 impl Stage {
     /// Builds the programs and starts them all.
     pub async fn start(workers: usize, release: bool) -> Result<Self> {
+        Self::start_with(workers, release, &[]).await
+    }
+
+    /// As [`Self::start`], with settings of the workers in the manner of environment variables.
+    pub async fn start_with(workers: usize, release: bool, environment: &[(&str, &str)]) -> Result<Self> {
         let profile = release.then_some("release");
         workspace::build(match profile {
             Some(_) => &["--workspace", "--bins", "--release"],
@@ -92,6 +99,7 @@ impl Stage {
             worker_program,
             workers: Vec::new(),
             started: 0,
+            environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         for _ in 0..workers {
             let worker = stage.start_worker()?;
@@ -106,6 +114,7 @@ impl Stage {
         let log = self.dir.join(format!("worker-{}.log", self.started));
         let process = start(&self.worker_program, &log, |command| {
             command.env("DATABASE_URL", &self.database_url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.envs(self.environment.iter().map(|(name, value)| (name, value)));
             // So that the log tells which jobs were claimed.
             command.env("CRM_LOG__LEVEL", "info,worker=debug");
         })?;

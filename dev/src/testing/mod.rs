@@ -15,6 +15,7 @@
 
 mod database;
 mod process;
+pub mod smtp;
 
 pub use database::Database;
 pub use process::Process;

@@ -22,6 +22,8 @@ pub struct Mail {
     pub port: u16,
     /// How the way to it is encrypted.
     pub tls: Tls,
+    /// A file of certificates to trust beside the common ones; empty for none.
+    pub certificates: PathBuf,
     /// Whom to log in as; empty for nobody.
     pub user: String,
     /// The password for that.

@@ -13,7 +13,7 @@ use crate::fields::Fault;
 use crate::history::{self, Action, Actor, Entry};
 use crate::jobs::{self, Job, JobStatus, NewJob, Payload};
 use crate::records::{self, as_object};
-use crate::{Error, db, links};
+use crate::{Error, db, links, mail};
 
 /// How many records one step looks at.
 const PAGE: i64 = 2_000;
@@ -150,6 +150,7 @@ impl Step<'_> {
             links::cut::<R::Other>(connection, self.actor, record.link()).await?;
         }
         let ids: Vec<Uuid> = removed.iter().map(R::id).collect();
+        mail::cancel_to_all(connection, self.actor.workspace_id, R::TYPE, &ids).await?;
         let sql = format!(
             "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
         );

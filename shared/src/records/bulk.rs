@@ -8,6 +8,7 @@ use super::{Record, as_object, difference, words_of};
 use crate::copy::{Cells, CopyRows};
 use crate::error::Result;
 use crate::history::{self, Action, Actor, Entry};
+use crate::mail;
 
 /// The records with these ids, locked until the transaction ends, in the order of their ids.
 ///
@@ -93,5 +94,7 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
         .bind(Value::Array(rows))
         .execute(&mut *connection)
         .await?;
+    let stopped = changed.iter().filter(|(before, after)| after.stops_mail(before)).map(|(_, after)| after.id());
+    mail::cancel_to_all(connection, actor.workspace_id, R::TYPE, &stopped.collect::<Vec<_>>()).await?;
     history::keep(connection, actor, entries).await
 }

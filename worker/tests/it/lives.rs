@@ -322,5 +322,8 @@ async fn a_queue_that_does_not_exist_stops_the_start_and_is_named() {
     let mut settings = ledger.settings(&[]);
     settings.worker.queues = vec!["letters".into()];
     let error = worker::run(settings, dev::chores::tasks(), Default::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "worker.queues: there is no queue \"letters\", only chores, imports, mail");
+    assert_eq!(
+        error.to_string(),
+        "worker.queues: there is no queue \"letters\", only chores, imports, mail, workflows"
+    );
 }

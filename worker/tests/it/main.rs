@@ -5,6 +5,7 @@ mod crashes;
 mod health;
 mod ledger;
 mod lives;
+mod mail;
 mod outages;
 mod outbox;
 mod plans;

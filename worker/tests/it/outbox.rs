@@ -2,7 +2,7 @@
 
 use dev::testing::Database;
 use shared::fields::{Email, Field};
-use shared::mail::{self, Event, NewEmail, Queued, Sender};
+use shared::mail::{self, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::records::RecordType;
 use shared::templates::Rendered;
 use sqlx::{Connection, PgConnection};
@@ -78,4 +78,166 @@ async fn what_waits_for_a_record_is_cancelled_with_it() {
     assert_eq!(mail::cancel_to(connection, WORKSPACE, (RecordType::Customer, lead.1)).await.unwrap(), 0);
     assert_eq!(mail::cancel_to(connection, WORKSPACE, lead).await.unwrap(), 2);
     assert_eq!(mail::cancel_to(connection, WORKSPACE, lead).await.unwrap(), 0);
+}
+
+async fn lease(connection: &mut PgConnection, limit: i64) -> Vec<Leased> {
+    mail::lease(connection, limit).await.unwrap()
+}
+
+async fn state(connection: &mut PgConnection, id: Uuid) -> String {
+    sqlx::query_scalar("SELECT state FROM emails WHERE id = $1").bind(id).fetch_one(connection).await.unwrap()
+}
+
+async fn expire_leases(connection: &mut PgConnection) {
+    // The server of the tests may have been started just now, and nobody is judged until it is old enough.
+    sqlx::query("UPDATE emails SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+}
+
+/// Rescues, once the server is old enough for that.
+async fn rescue(connection: &mut PgConnection) -> Vec<mail::Rescued> {
+    let started = std::time::Instant::now();
+    loop {
+        let rescued = mail::rescue(connection).await.unwrap();
+        if !rescued.is_empty() {
+            return rescued;
+        }
+        assert!(started.elapsed() < crate::support::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_dead_worker_only_what_was_on_its_way_is_unknown() {
+    let database = Database::create().await;
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
+    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    let leased = lease(connection, 2).await;
+    assert_eq!(leased.iter().map(|mail| mail.id).collect::<Vec<_>>(), [emails[0].id, emails[1].id]);
+    assert_eq!(mail::mark(connection, None, Some(&leased[0])).await.unwrap(), Some(Next::Sending));
+    expire_leases(connection).await;
+    let mut rescued: Vec<(Uuid, EmailState)> =
+        rescue(connection).await.iter().map(|mail| (mail.id, mail.state)).collect();
+    rescued.sort_unstable_by_key(|(id, _)| *id);
+    assert_eq!(rescued, [(emails[0].id, EmailState::Unknown), (emails[1].id, EmailState::Queued)]);
+
+    // The dead worker was only late: what it says now changes nothing.
+    let sent = Outcome::Sent { answer: "250 ok".into() };
+    mail::mark(connection, Some(&(leased[0].lease(), sent)), None).await.unwrap();
+    assert_eq!(state(connection, emails[0].id).await, "unknown");
+    assert_eq!(mail::mark(connection, None, Some(&leased[1])).await.unwrap(), Some(Next::Gone));
+    // The other two are sent by somebody else.
+    assert_eq!(lease(connection, 10).await.len(), 2);
+}
+
+#[tokio::test]
+async fn one_statement_ends_a_mail_and_begins_the_next() {
+    let database = Database::create().await;
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
+    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    let leased = lease(connection, 10).await;
+    mail::mark(connection, None, Some(&leased[0])).await.unwrap();
+    let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
+    for _ in 0..2 {
+        // Done twice, since the first answer may have been lost, it is as if it were done once.
+        let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
+        assert_eq!(next, Some(Next::Sending));
+    }
+    assert_eq!(state(connection, emails[0].id).await, "bounced");
+    assert_eq!(state(connection, emails[1].id).await, "sending");
+    let queued = mail::queue(connection, WORKSPACE, &sender(), &[email("d", "A@example.com")]).await.unwrap();
+    assert_eq!(queued, [Queued::Suppressed]);
+
+    suppress(connection, "c@example.com").await;
+    let untouched = (leased[1].lease(), Outcome::Untouched);
+    assert_eq!(mail::mark(connection, Some(&untouched), Some(&leased[2])).await.unwrap(), Some(Next::Suppressed));
+    assert_eq!(state(connection, emails[1].id).await, "queued");
+    let again = lease(connection, 10).await;
+    assert_eq!(again.iter().map(|mail| (mail.id, mail.failures)).collect::<Vec<_>>(), [(emails[1].id, 0)]);
+}
+
+#[tokio::test]
+async fn workspaces_have_their_turns_whatever_another_has_waiting() {
+    let database = Database::create().await;
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let many: Vec<NewEmail> = (0..500).map(|n| email(&n.to_string(), "many@example.com")).collect();
+    mail::queue(connection, WORKSPACE, &sender(), &many).await.unwrap();
+    let other = [email("x", "one@example.com")];
+    mail::queue(connection, Uuid::from_u128(2), &sender(), &other).await.unwrap();
+    let leased = lease(connection, 50).await;
+    // It is among the first, and not behind the 25 that the other workspace may have.
+    assert!(leased.iter().take(2).any(|mail| mail.id == other[0].id));
+    // A workspace that has nothing due takes no share.
+    sqlx::query("UPDATE emails SET run_at = now() + interval '1 hour', lease_until = NULL WHERE workspace_id = $1")
+        .bind(Uuid::from_u128(2))
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(lease(connection, 50).await.len(), 50);
+}
+
+#[tokio::test]
+async fn no_mail_is_ever_held_twice() {
+    let database = Database::create().await;
+    let many: Vec<NewEmail> = (0..400).map(|n| email(&n.to_string(), "many@example.com")).collect();
+    mail::queue(&mut database.pool().acquire().await.unwrap(), WORKSPACE, &sender(), &many).await.unwrap();
+    let leasing = (0..4).map(|_| async {
+        let mut connection = database.pool().acquire().await.unwrap();
+        let mut mine = Vec::new();
+        loop {
+            match lease(&mut connection, 7).await {
+                leased if leased.is_empty() => return mine,
+                leased => mine.extend(leased.into_iter().map(|mail| mail.id)),
+            }
+        }
+    });
+    let mut all = futures_util::future::join_all(leasing).await.concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 400);
+}
+
+#[tokio::test]
+async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
+    let database = Database::create().await;
+    let mut limited =
+        shared::config::Settings::from_layers(None, [("DATABASE_URL".into(), database.url().into())]).unwrap().mail;
+    let turn = async |settings: &shared::config::Mail, limit| {
+        let mut transaction = database.pool().begin().await.unwrap();
+        let turn = mail::lease_in_turn(&mut transaction, limit, settings).await.unwrap();
+        transaction.commit().await.unwrap();
+        turn
+    };
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let many: Vec<NewEmail> = (0..50).map(|n| email(&n.to_string(), &format!("a{n}@full.example"))).collect();
+    mail::queue(connection, WORKSPACE, &sender(), &many).await.unwrap();
+    mail::queue(connection, WORKSPACE, &sender(), &[email("x", "x@other.example")]).await.unwrap();
+
+    limited.per_domain_per_minute = 30;
+    let first = turn(&limited, 20).await;
+    // A tenth of a minute's mails may leave at once; the others wait for their times.
+    assert_eq!((first.mails.len(), first.put_off), (3, 17));
+    let later = turn(&limited, 100).await;
+    assert_eq!(later.mails.iter().map(|mail| mail.to_domain.as_str()).collect::<Vec<_>>(), ["other.example"]);
+    assert_eq!(later.put_off, 30);
+    let spread: f64 = sqlx::query_scalar(
+        "SELECT extract(epoch FROM max(run_at) - min(run_at))::float8 FROM emails WHERE lease_until IS NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    assert!((91.0..93.0).contains(&spread), "46 times two seconds, not {spread}");
+
+    limited.per_domain_per_minute = 0;
+    limited.per_minute = 40;
+    sqlx::query("UPDATE emails SET run_at = now()").execute(&mut *connection).await.unwrap();
+    let first = turn(&limited, 20).await;
+    assert_eq!(first.mails.len(), 4);
+    let none = turn(&limited, 20).await;
+    let wait = none.wait.unwrap().as_secs_f64();
+    assert!(none.mails.is_empty() && (0.0..=1.5).contains(&wait), "{wait}");
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use shared::jobs::{CLAIM, CLAIM_SUSPECT, FINISH, RENEW, RESCUE};
+use shared::mail;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -57,6 +58,55 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
 
         let plan = explain(&mut connection, "smallint, float8", RESCUE, "5::smallint, 0").await;
         assert_eq!(plan.indexes(), ["jobs_lease_idx", "jobs_pkey"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
+    }
+}
+
+/// 100,000 mails of three workspaces: most were sent, some wait, some are held, some are overdue.
+const FILL_EMAILS: &str = "
+    INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state,
+        attempt, run_at, lease_until, subject_type, subject_id)
+    SELECT gen_random_uuid(), ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, 'nurture', n::text, 'a@b.example',
+        n || '@example.com', 'example.com', 's', 't', state, 1, now() - n * interval '1 second',
+        CASE WHEN n % 100 = 7 THEN now() + (n / 100 % 100 - 5) * interval '1 minute' END, 'lead', gen_random_uuid()
+    FROM generate_series(1, 100000) AS n,
+        LATERAL (SELECT CASE WHEN n % 10 < 3 THEN 'queued' WHEN n % 100 = 7 THEN 'sending' ELSE 'sent' END) AS s (state)";
+
+#[tokio::test]
+async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
+    let ledger = Ledger::create().await;
+    ledger.run(FILL_EMAILS).await;
+    ledger.run("ANALYZE emails").await;
+    let mut connection = ledger.connection().await;
+    let held: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM emails WHERE lease_until IS NOT NULL LIMIT 500")
+        .fetch_all(&mut *connection)
+        .await
+        .unwrap();
+    let ids = format!("'{{{}}}'", held.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
+    let (one, other, ones) = (held[0], held[1], array("1"));
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
+
+        let plan = explain(&mut connection, "bigint, float8", mail::LEASE_DUE, "500, 15").await;
+        assert_eq!(plan.indexes(), ["emails_due_idx"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+
+        let types = "uuid, integer, text, text, float8, uuid, uuid, integer, float8, uuid, text";
+        let workspace = "'00000000-0000-0000-0000-000000000001'";
+        let values = format!("'{one}', 1, 'sent', 'taken', 0, NULL, '{other}', 1, 15, {workspace}, 'a@example.com'");
+        let plan = explain(&mut connection, types, mail::MARK, &values).await;
+        assert_eq!(plan.indexes(), ["emails_pkey", "suppressions_email_key"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 4, "{mode}: {} rows\n{plan:#?}", plan.rows());
+
+        let plan =
+            explain(&mut connection, "uuid[], integer[], float8", mail::RENEW, &format!("{ids}, {ones}, 15")).await;
+        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
+
+        let plan = explain(&mut connection, "uuid[], integer[]", mail::HAND_BACK, &format!("{ids}, {ones}")).await;
+        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
+
+        let plan = explain(&mut connection, "float8", mail::RESCUE, "0").await;
+        assert_eq!(plan.indexes(), ["emails_lease_idx", "emails_pkey"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
     }
 }

@@ -1,0 +1,203 @@
+//! `cargo dev bench mail`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use dev::testing::smtp::{MailServer, Taken};
+use serde_json::json;
+use shared::db;
+use shared::doorbell::Doorbell;
+use shared::fields::{Email, Field};
+use shared::mail::{self, Event, NewEmail, Sender};
+use shared::templates::Rendered;
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::figures::{Bound, Figures, median, quantile};
+use super::stage::{Program, Stage, succeed};
+
+/// Mails a second, unless the database commits too slowly for that.
+const AT_LEAST: f64 = 1_000.0;
+/// Of pgbench's transactions, then.
+const SHARE_OF_PGBENCH: f64 = 0.7;
+/// Another workspace's mail is at the server within these milliseconds (p99).
+const BEHIND_MANY_MS: f64 = 1_000.0;
+/// A mail is at the server within these milliseconds when nothing else is to be done (p50).
+const ALONE_MS: f64 = 100.0;
+const BUSY: Uuid = Uuid::from_u128(1);
+const OTHER: Uuid = Uuid::from_u128(2);
+/// How long anything may take before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Mails that are delivered in each round.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    mails: usize,
+    /// How often delivery and pgbench are measured, by turns.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Connections of the worker to the mail server, and clients of pgbench.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    connections: usize,
+    /// Mails of a busy workspace behind which another's are measured.
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    queued: usize,
+    /// Mails of the other workspace, one after the other, and of an idle system.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    samples: usize,
+}
+
+/// Measures delivery over SMTP to a server that takes everything.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { mails, rounds, connections, queued, samples } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "mails": mails, "rounds": rounds,
+        "connections": connections, "queued": queued, "samples": samples });
+    let mut figures = Figures::new("mail", settings);
+    let server = MailServer::start().await;
+    succeed(stage.program("pgbench").args(["--initialize", "--quiet", "--scale", "10", stage.url()])).await?;
+
+    let (mut delivered, mut commits) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        let per_second = deliver(stage, &server, mails, connections).await?;
+        let tps = pgbench(stage, connections).await?;
+        figures.sample(json!({ "round": round, "delivered_per_s": per_second, "pgbench_per_s": tps }));
+        delivered.push(per_second);
+        commits.push(tps);
+    }
+    let (delivered, commits) = (median(&delivered), median(&commits));
+    let bound = AT_LEAST.min(SHARE_OF_PGBENCH * commits);
+    figures.alone("mails delivered, states of the outbox included", delivered, "mails/s", Bound::AtLeast(bound));
+    figures.ratio("the same", (delivered, commits), "/s", "pgbench, transactions of TPC-B", Bound::None);
+
+    let worker = worker(stage, &server, connections)?;
+    for (figure, busy, share, bound) in [
+        ("a mail of an idle system is at the server, p50", 0, 0.5, ALONE_MS),
+        ("behind very many of another workspace, p99", queued, 0.99, BEHIND_MANY_MS),
+    ] {
+        queue(stage, BUSY, busy).await?;
+        let waited = one_by_one(stage, &server, samples).await?;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM emails WHERE state = 'queued'").fetch_one(&stage.pool).await?;
+        ensure!(busy == 0 || left > 0, "the long queue was empty before the last sample");
+        figures.sample(json!({ "of": figure, "waited_ms": waited, "left": left }));
+        figures.alone(figure, quantile(&waited, share), "ms", Bound::AtMost(bound));
+        figures.alone("  longest", quantile(&waited, 1.0), "ms", Bound::None);
+    }
+    worker.stop().await?;
+    Ok(figures.table())
+}
+
+fn worker(stage: &Stage, server: &MailServer, connections: usize) -> Result<Program> {
+    let (port, connections) = (server.address.port().to_string(), connections.to_string());
+    stage.worker_with(&[
+        ("CRM_MAIL__HOST", "127.0.0.1"),
+        ("CRM_MAIL__PORT", &port),
+        ("CRM_MAIL__TLS", "none"),
+        ("CRM_MAIL__CONNECTIONS", &connections),
+    ])
+}
+
+/// Delivers mails that wait already; returns how many a second, from the first to the last.
+async fn deliver(stage: &Stage, server: &MailServer, mails: usize, connections: usize) -> Result<f64> {
+    queue(stage, BUSY, mails).await?;
+    server.forget();
+    let worker = worker(stage, server, connections)?;
+    let began = Instant::now();
+    while server.count() < mails {
+        ensure!(began.elapsed() < PATIENCE, "only {} of {mails} mails were delivered", server.count());
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.stop().await?;
+    let unsent: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM emails WHERE state <> 'sent'").fetch_one(&stage.pool).await?;
+    ensure!(unsent == 0, "{unsent} mails are not marked as sent");
+    let taken = server.taken();
+    let (first, last) = taken.first().zip(taken.last()).context("no mail was delivered")?;
+    Ok((taken.len() - 1) as f64 / (last.at - first.at).as_secs_f64())
+}
+
+/// Queues mails of the other workspace, each when the one before is there; returns how long each
+/// took from its commit, in milliseconds.
+async fn one_by_one(stage: &Stage, server: &MailServer, samples: usize) -> Result<Vec<f64>> {
+    let doorbell = Doorbell::new(db::pool(&stage.settings()?.database, "bench")?);
+    let mut connection = stage.pool.acquire().await?;
+    let mut waited = Vec::with_capacity(samples);
+    for _ in 0..samples {
+        server.forget();
+        let mail = new_mail();
+        let to = mail.to_email.as_ref().to_owned();
+        put(&mut connection, OTHER, &[mail]).await?;
+        let committed = Instant::now();
+        doorbell.ring(mail::QUEUE);
+        let taken = loop {
+            if let Some(taken) = server.taken().into_iter().find(|taken: &Taken| taken.to == to) {
+                break taken.at;
+            }
+            ensure!(committed.elapsed() < PATIENCE, "a mail does not arrive");
+            sleep(Duration::from_millis(2)).await;
+        };
+        waited.push((taken - committed.into_std()).as_secs_f64() * 1000.0);
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(waited)
+}
+
+async fn queue(stage: &Stage, workspace_id: Uuid, mails: usize) -> Result<()> {
+    let mut connection = stage.pool.acquire().await?;
+    for _ in 0..mails.div_ceil(1_000) {
+        let batch: Vec<NewEmail> = (0..1_000).map(|_| new_mail()).collect();
+        put(&mut connection, workspace_id, &batch).await?;
+    }
+    stage.prepare("VACUUM ANALYZE emails").await
+}
+
+async fn put(connection: &mut PgConnection, workspace_id: Uuid, mails: &[NewEmail]) -> Result<()> {
+    let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
+    mail::queue(connection, workspace_id, &sender, mails).await?;
+    Ok(())
+}
+
+/// A mail such as the shipped sequence makes.
+fn new_mail() -> NewEmail {
+    let id = Uuid::now_v7();
+    let line = "Many words that say little, as mails to many people do, on lines of usual length.\n";
+    let (text, html) = (line.repeat(8), format!("<html><body>{}</body></html>", format!("<p>{line}</p>").repeat(16)));
+    NewEmail {
+        id,
+        event: Event::Nurture,
+        event_key: format!("nurture:{id}"),
+        subject: None,
+        to_name: Some("Ada Example".into()),
+        to_email: Email::from_text(&format!("{}@example.com", id.simple())).unwrap_or_else(|_| unreachable!()),
+        content: Rendered { subject: "Good to have you here".into(), text, html },
+        unsubscribe: Some(format!("https://crm.example/unsubscribe/{id}")),
+    }
+}
+
+async fn pgbench(stage: &Stage, clients: usize) -> Result<f64> {
+    let clients = clients.to_string();
+    let mut command = stage.program("pgbench");
+    command.args([
+        "--client",
+        &clients,
+        "--jobs",
+        "2",
+        "--time",
+        "8",
+        "--protocol",
+        "prepared",
+        "--no-vacuum",
+        stage.url(),
+    ]);
+    let report = succeed(&mut command).await?;
+    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;
+    Ok(tps.split_whitespace().next().context("pgbench tells no tps")?.parse()?)
+}

@@ -1,0 +1,201 @@
+//! How many mails may leave in a minute, in all and to one domain, over all workers.
+//!
+//! Mails leave evenly: a scope (all mails, or a domain) is free again at a time that moves on by a
+//! minute's share with each mail. A tenth of a minute's mails may leave at once; that is the virtual
+//! scheduling form of the generic cell rate algorithm (ITU-T I.371). The time stands in a row that is
+//! locked while mails are leased, so the limits hold however many workers there are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::lease::{Leased, lease};
+use crate::config;
+use crate::error::Result;
+
+/// How far ahead a mail is put off at most, in seconds: limits may be raised meanwhile, and others of
+/// its domain cancelled.
+const FURTHEST: f64 = 15.0 * 60.0;
+
+/// What may leave now.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The mails.
+    pub mails: Vec<Leased>,
+    /// How many others were put off, since their domains have had enough.
+    pub put_off: usize,
+    /// How long nothing may leave at all.
+    pub wait: Option<Duration>,
+}
+
+/// Whether there is a limit, so that [`lease_in_turn`] needs a transaction.
+pub fn is_limited(settings: &config::Mail) -> bool {
+    settings.per_minute > 0 || settings.per_domain_per_minute > 0
+}
+
+/// Leases up to `limit` due mails, as [`lease`] does, within the limits. Needs a transaction.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn lease_in_turn(connection: &mut PgConnection, limit: i64, settings: &config::Mail) -> Result<Turn> {
+    let all = Pace::of(settings.per_minute);
+    let Some(pace) = all else {
+        let mails = lease(connection, limit).await?;
+        return within_domains(connection, mails, settings).await;
+    };
+    let ahead = ahead(connection, "").await?;
+    let room = pace.room(ahead);
+    if room == 0 {
+        return Ok(Turn { wait: Some(Duration::from_secs_f64(pace.until_free(ahead))), ..Turn::default() });
+    }
+    let mails = lease(connection, limit.min(room)).await?;
+    let turn = within_domains(connection, mails, settings).await?;
+    take(connection, "", pace.after(ahead, turn.mails.len())).await?;
+    Ok(turn)
+}
+
+/// Puts off the mails of domains that have had enough.
+async fn within_domains(connection: &mut PgConnection, mails: Vec<Leased>, settings: &config::Mail) -> Result<Turn> {
+    let Some(pace) = Pace::of(settings.per_domain_per_minute) else {
+        return Ok(Turn { mails, ..Turn::default() });
+    };
+    // In one order, so that two workers never wait for each other in a circle.
+    let mut domains = BTreeMap::<String, Vec<Leased>>::new();
+    for mail in mails {
+        domains.entry(mail.to_domain.clone()).or_default().push(mail);
+    }
+    let mut turn = Turn::default();
+    for (domain, mut mails) in domains {
+        let ahead = ahead(connection, &domain).await?;
+        let room = usize::try_from(pace.room(ahead)).unwrap_or(usize::MAX).min(mails.len());
+        let late = mails.split_off(room);
+        let ahead = pace.after(ahead, room);
+        take(connection, &domain, ahead).await?;
+        turn.mails.extend(mails);
+        turn.put_off += late.len();
+        put_off(connection, &domain, pace, pace.until_free(ahead), late).await?;
+    }
+    Ok(turn)
+}
+
+/// Each workspace's mails to the domain stand behind its own that were put off before, and not
+/// behind another's.
+async fn put_off(
+    connection: &mut PgConnection,
+    domain: &str,
+    pace: Pace,
+    free_in: f64,
+    late: Vec<Leased>,
+) -> Result<()> {
+    let mut workspaces = BTreeMap::<Uuid, Vec<Leased>>::new();
+    for mail in late {
+        workspaces.entry(mail.workspace_id).or_default().push(mail);
+    }
+    for (workspace_id, mails) in workspaces {
+        let scope = format!("{domain} {workspace_id}");
+        let first = ahead(connection, &scope).await?.max(free_in);
+        let waits: Vec<f64> = (0..mails.len()).map(|n| (first + pace.share * n as f64).min(FURTHEST)).collect();
+        take(connection, &scope, (first + pace.share * mails.len() as f64).min(FURTHEST)).await?;
+        let (ids, attempts): (Vec<Uuid>, Vec<i32>) = mails.iter().map(|mail| (mail.id, mail.attempt)).unzip();
+        sqlx::query(
+            "UPDATE emails SET lease_until = NULL, run_at = now() + make_interval(secs => late.wait)
+             FROM unnest($1::uuid[], $2::integer[], $3::float8[]) AS late (id, attempt, wait)
+             WHERE emails.id = late.id AND emails.attempt = late.attempt",
+        )
+        .bind(ids)
+        .bind(attempts)
+        .bind(waits)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// How far ahead of the present a scope's time is, in seconds. Its row is locked from now on.
+async fn ahead(connection: &mut PgConnection, scope: &str) -> Result<f64> {
+    Ok(sqlx::query_scalar(
+        "INSERT INTO email_pace (scope, free_at) VALUES ($1, now())
+         ON CONFLICT (scope) DO UPDATE SET free_at = email_pace.free_at
+         RETURNING greatest(extract(epoch FROM free_at - clock_timestamp()), 0)::float8",
+    )
+    .bind(scope)
+    .fetch_one(connection)
+    .await?)
+}
+
+async fn take(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<()> {
+    sqlx::query("UPDATE email_pace SET free_at = clock_timestamp() + make_interval(secs => $2) WHERE scope = $1")
+        .bind(scope)
+        .bind(ahead)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` scopes whose times have passed long ago, and returns how many there were.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn prune_pace(connection: &mut PgConnection, limit: i64) -> Result<u64> {
+    let pruned = sqlx::query(
+        "DELETE FROM email_pace WHERE scope IN (
+             SELECT scope FROM email_pace WHERE free_at < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED
+         )",
+    )
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(pruned.rows_affected())
+}
+
+/// A limit.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Seconds from one mail to the next.
+    share: f64,
+    /// How far ahead of the present the time may be, in seconds, for one more mail to leave.
+    slack: f64,
+}
+
+impl Pace {
+    fn of(per_minute: u32) -> Option<Self> {
+        let share = 60.0 / f64::from(per_minute);
+        let burst = (per_minute / 10).max(1);
+        (per_minute > 0).then(|| Self { share, slack: share * f64::from(burst - 1) })
+    }
+
+    /// How many mails may leave now.
+    fn room(self, ahead: f64) -> i64 {
+        // A clock that is read twice must not cost a mail.
+        let room = ((self.slack - ahead) / self.share + 1e-6).floor() + 1.0;
+        if room < 1.0 { 0 } else { room as i64 }
+    }
+
+    /// How long until one may.
+    fn until_free(self, ahead: f64) -> f64 {
+        (ahead - self.slack).max(0.0)
+    }
+
+    /// The time when so many have left.
+    fn after(self, ahead: f64, mails: usize) -> f64 {
+        ahead + self.share * mails as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pace;
+
+    #[test]
+    fn mails_leave_evenly_and_a_tenth_of_a_minutes_at_once() {
+        let pace = Pace::of(60).unwrap();
+        assert_eq!(pace.room(0.0), 6);
+        let ahead = pace.after(0.0, 6);
+        assert_eq!((pace.room(ahead), pace.until_free(ahead)), (0, 1.0));
+        assert_eq!(pace.room(ahead - 1.0), 1);
+        assert_eq!(Pace::of(3).unwrap().room(0.0), 1);
+        assert!(Pace::of(0).is_none());
+    }
+}

@@ -1,0 +1,279 @@
+//! Delivery: mails go from the outbox to the mail server.
+//!
+//! One task leases due mails, a batch at a time; each connection has a task that takes them one by
+//! one; another renews the leases of what is held here; and one dials while the server is away. What
+//! the outbox promises is in [`shared::mail`].
+
+mod carry;
+mod circuit;
+mod files;
+mod held;
+mod metrics;
+mod waiting;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use shared::config::{self, Database, Settings};
+use shared::db::{self, Pool};
+use shared::mail::{self, Leased, Turn};
+use shared::{Error, Result};
+use sqlx::PgConnection;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::claim::POLL_EVERY;
+use crate::leases::lock;
+use crate::process::{Process, jittered};
+use crate::smtp::{Line, Refusal, Trust};
+
+use circuit::Circuit;
+use held::Held;
+use metrics::Counts;
+use waiting::Waiting;
+
+/// How long a connection that has no mails is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Everything about mails that the parts of a worker process share.
+pub(crate) struct Delivery {
+    way: Way,
+    settings: config::Mail,
+    /// Connections to the database of those who send, lease and renew; nothing else waits for them.
+    pool: Pool,
+    pub bell: Notify,
+    pub circuit: Circuit,
+    pub counts: Counts,
+    waiting: Waiting,
+    pub held: Held,
+    lines: AtomicUsize,
+    /// A connection that was made to see whether the server is there.
+    spare: Mutex<Option<Line>>,
+}
+
+/// How mails leave.
+enum Way {
+    /// To the server of the settings.
+    Server(Box<Trust>),
+    /// Into a directory.
+    Files(PathBuf),
+    /// They do not.
+    None,
+}
+
+impl Delivery {
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let mail = settings.mail.clone();
+        let way = if !mail.host.is_empty() {
+            Way::Server(Box::new(Trust::read(&mail)?))
+        } else if mail.directory.as_os_str().is_empty() {
+            Way::None
+        } else {
+            Way::Files(mail.directory.clone())
+        };
+        // Beside the connections' own: one for leasing and handing back, one for renewing.
+        let max_connections = u32::try_from(mail.connections).unwrap_or(u32::MAX).saturating_add(2);
+        let database = Database { max_connections, ..settings.database.clone() };
+        Ok(Self {
+            way,
+            pool: db::pool(&database, "crm-worker mail")?,
+            bell: Notify::new(),
+            circuit: Circuit::new(mail.connections),
+            counts: Counts::default(),
+            waiting: Waiting::new(mail.connections),
+            held: Held::default(),
+            lines: AtomicUsize::new(0),
+            spare: Mutex::default(),
+            settings: mail,
+        })
+    }
+
+    /// Connections to the server.
+    pub fn lines(&self) -> usize {
+        self.lines.load(Relaxed)
+    }
+
+    fn add_line(&self) {
+        self.lines.fetch_add(1, Relaxed);
+    }
+
+    fn remove_line(&self) {
+        self.lines.fetch_sub(1, Relaxed);
+    }
+
+    /// Why mails wait, if they do.
+    pub fn trouble(&self) -> Option<Refusal> {
+        match self.way {
+            Way::None => Some(Refusal {
+                why: "there is neither a mail server nor a directory in the settings".into(),
+                settings: false,
+            }),
+            _ => self.circuit.trouble(),
+        }
+    }
+
+    /// Runs one operation on the outbox, and notes whether the database answered.
+    async fn with<T>(
+        &self,
+        process: &Process,
+        operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        let result = match self.pool.acquire().await {
+            Ok(mut connection) => operation(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        process.pulse.feel(&result);
+        result
+    }
+
+    /// Gives mails back about which nothing was said. Should that fail, their leases run out.
+    async fn hand_back(&self, process: &Process, mails: impl IntoIterator<Item = Leased>) {
+        let leases: Vec<_> = mails.into_iter().map(|mail| mail.lease()).collect();
+        if leases.is_empty() {
+            return;
+        }
+        tracing::debug!(mails = leases.len(), "leased mails are handed back");
+        if let Err(error) = self.with(process, async |connection| mail::hand_back(connection, &leases).await).await {
+            tracing::debug!(%error, "leased mails cannot be handed back");
+        }
+        self.held.release(&leases);
+    }
+}
+
+/// Sends mails until the process stops.
+pub(crate) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
+    if matches!(delivery.way, Way::None) {
+        tracing::warn!("mail waits: there is neither a mail server nor a directory in the settings");
+        return;
+    }
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(held::keep(process.clone(), delivery.clone()));
+    upkeep.spawn(dial(delivery.clone()));
+    let mut work = JoinSet::new();
+    work.spawn(again_after_a_panic(process.clone(), delivery.clone(), lease));
+    for _ in 0..delivery.settings.connections {
+        work.spawn(again_after_a_panic(process.clone(), delivery.clone(), carry::run));
+    }
+    work.join_all().await;
+    // The last ones may have come after the others were handed back.
+    delivery.hand_back(&process, delivery.waiting.take_all()).await;
+}
+
+/// Does work until it ends, and begins it anew should a defect end it. A mail that it had becomes
+/// unknown when its lease runs out.
+async fn again_after_a_panic<F>(
+    process: Arc<Process>,
+    delivery: Arc<Delivery>,
+    work: fn(Arc<Process>, Arc<Delivery>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = AbortOnDropHandle::new(tokio::spawn(work(process.clone(), delivery.clone()))).await {
+        tracing::error!(%error, "a task that sends mails has ended");
+    }
+}
+
+/// Leases due mails for as long as they can be sent, and hands them back when they cannot.
+async fn lease(process: Arc<Process>, delivery: Arc<Delivery>) {
+    loop {
+        if delivery.circuit.is_open() {
+            delivery.hand_back(&process, delivery.waiting.take_all()).await;
+        }
+        let room = tokio::select! {
+            biased;
+            () = process.stopping.cancelled() => break,
+            room = async {
+                delivery.circuit.closed().await;
+                delivery.waiting.has_room().await
+            } => room,
+            () = opens_again(&delivery.circuit) => continue,
+        };
+        let pause = lease_batch(&process, &delivery, room).await.unwrap_or_else(|error| {
+            if !matches!(error, Error::Unavailable(_)) {
+                tracing::error!(%error, "mails cannot be leased");
+            }
+            Pause::UntilRung
+        });
+        let rung = async {
+            match pause {
+                Pause::None => (),
+                Pause::For(wait) => tokio::time::sleep(wait).await,
+                Pause::UntilRung => tokio::select! {
+                    () = delivery.bell.notified() => (),
+                    () = tokio::time::sleep(jittered(POLL_EVERY)) => (),
+                },
+            }
+        };
+        tokio::select! {
+            () = process.stopping.cancelled() => break,
+            () = delivery.circuit.opened() => (),
+            () = rung => (),
+        }
+    }
+    delivery.hand_back(&process, delivery.waiting.take_all()).await;
+}
+
+async fn opens_again(circuit: &Circuit) {
+    circuit.closed().await;
+    circuit.opened().await;
+}
+
+/// Leases a batch; tells how long to wait for the next look, unless somebody rings.
+async fn lease_batch(process: &Process, delivery: &Delivery, room: usize) -> Result<Pause> {
+    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let turn = if mail::is_limited(&delivery.settings) {
+        let turn = lease_in_turn(delivery, limit).await;
+        process.pulse.feel(&turn);
+        turn?
+    } else {
+        let mails = delivery.with(process, async |connection| mail::lease(connection, limit).await).await?;
+        Turn { mails, ..Turn::default() }
+    };
+    let pause = match turn.wait {
+        Some(wait) => Pause::For(wait),
+        None if turn.mails.is_empty() && turn.put_off == 0 => Pause::UntilRung,
+        None => Pause::None,
+    };
+    delivery.held.hold(turn.mails.iter().map(Leased::lease));
+    delivery.waiting.push(turn.mails);
+    Ok(pause)
+}
+
+async fn lease_in_turn(delivery: &Delivery, limit: i64) -> Result<Turn> {
+    let mut step = db::Step::begin(&delivery.pool).await?;
+    let turn = mail::lease_in_turn(&mut step, limit, &delivery.settings).await?;
+    step.commit().await?;
+    Ok(turn)
+}
+
+/// When to look for due mails again.
+enum Pause {
+    /// At once.
+    None,
+    /// When somebody rings, or in a second.
+    UntilRung,
+    /// When the limit lets the next one leave, whoever rings.
+    For(Duration),
+}
+
+/// While the server is away, tries to reach it, less and less often.
+async fn dial(delivery: Arc<Delivery>) {
+    loop {
+        delivery.circuit.opened().await;
+        tokio::time::sleep(jittered(delivery.circuit.pause())).await;
+        match &delivery.way {
+            Way::Server(trust) => match Line::dial(&delivery.settings, trust).await {
+                Ok(line) => {
+                    let former = lock(&delivery.spare).replace(line);
+                    delivery.circuit.close();
+                    drop(former);
+                }
+                Err(refusal) => delivery.circuit.open(refusal),
+            },
+            Way::Files(_) | Way::None => delivery.circuit.close(),
+        }
+    }
+}

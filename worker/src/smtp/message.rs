@@ -1,0 +1,186 @@
+//! A mail as it is written on the wire.
+
+use std::fmt;
+
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::{Address, Message as Built};
+use shared::mail::{Content, one_line};
+use uuid::Uuid;
+
+/// A mail that is ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Who it is from, and whom bounces go to.
+    pub from: Address,
+    /// Whom it goes to.
+    pub to: Address,
+    /// Its head and body, with line breaks of CRLF alone.
+    pub text: String,
+}
+
+impl Message {
+    /// Builds the message. The error is a sentence for the operator: such a mail can never be sent.
+    pub fn build(id: Uuid, content: &Content) -> Result<Self, String> {
+        let from = address(&content.from_email)?;
+        let to = address(&content.to_email)?;
+        let mut message = Built::builder()
+            .from(mailbox(content.from_name.as_deref(), from.clone()))
+            .to(mailbox(content.to_name.as_deref(), to.clone()))
+            .subject(one_line(&content.subject))
+            .date(content.created_at.into())
+            .message_id(Some(content.message_id(id)));
+        if let Some(email) = &content.reply_to {
+            message = message.reply_to(Mailbox::new(None, address(email)?));
+        }
+        // The others were set above, each encoded in its own manner.
+        for header in content.headers(id).iter().filter(|header| header.name.starts_with("List-")) {
+            let name = HeaderName::new_from_ascii(header.name.into()).map_err(|error| error.to_string())?;
+            // A URL stays as it is, however long its line gets: encoded or folded it would be none.
+            let value = HeaderValue::dangerous_new_pre_encoded(name, header.value.clone(), header.value.clone());
+            message = message.raw_header(value);
+        }
+        let text = content.text_body.clone();
+        let built = match &content.html_body {
+            Some(html) => message.multipart(MultiPart::alternative_plain_html(text, html.clone())),
+            None => message.singlepart(SinglePart::plain(text)),
+        };
+        let built = built.map_err(|error| format!("the message cannot be built: {error}"))?;
+        let text = String::from_utf8(built.formatted()).map_err(|_| "the message is not UTF-8".to_owned())?;
+        Ok(Self { from, to, text: with_crlf(&text) })
+    }
+
+    /// Whether the server must know SMTPUTF8 (RFC 6531) to take it.
+    pub fn is_international(&self) -> bool {
+        let (from, to): (&str, &str) = (self.from.as_ref(), self.to.as_ref());
+        !from.is_ascii() || !to.is_ascii()
+    }
+
+    /// What follows DATA: the message, dots at the beginning of lines doubled, and the final dot, all
+    /// in one piece, so that it leaves in one write.
+    pub(super) fn data(&self) -> Data {
+        let mut data = String::with_capacity(self.text.len() + 64);
+        for line in self.text.split_inclusive("\r\n") {
+            if line.starts_with('.') {
+                data.push('.');
+            }
+            data.push_str(line);
+        }
+        if !data.ends_with("\r\n") {
+            data.push_str("\r\n");
+        }
+        data.push_str(".\r\n");
+        Data(data)
+    }
+}
+
+/// What follows the command DATA.
+#[derive(Debug)]
+pub(super) struct Data(String);
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn address(email: &str) -> Result<Address, String> {
+    email.parse().map_err(|error| format!("{email} is no address that mail can be sent to: {error}"))
+}
+
+fn mailbox(name: Option<&str>, address: Address) -> Mailbox {
+    Mailbox::new(name.map(one_line).filter(|name| !name.is_empty()), address)
+}
+
+/// With every line break as CRLF. A server might take a lone CR or LF for one, and see the end of the
+/// message, or another message, where none is.
+fn with_crlf(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len() + 16);
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\r' => {
+                characters.next_if_eq(&'\n');
+                clean.push_str("\r\n");
+            }
+            '\n' => clean.push_str("\r\n"),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn content() -> Content {
+        Content {
+            from_name: Some("Acme".into()),
+            from_email: "hello@acme.example".into(),
+            reply_to: None,
+            to_name: Some("Ann".into()),
+            to_email: "ann@example.com".into(),
+            subject: "Hello".into(),
+            text_body: "Hello\n.\nBye".into(),
+            html_body: None,
+            unsubscribe: None,
+            created_at: SystemTime::UNIX_EPOCH.into(),
+        }
+    }
+
+    fn build(content: &Content) -> Message {
+        Message::build(Uuid::nil(), content).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_a_dot_does_not_end_the_message() {
+        let data = build(&content()).data().to_string();
+        assert!(data.ends_with("\r\n\r\nHello\r\n..\r\nBye\r\n.\r\n"), "{data}");
+        let smuggling = Content { text_body: "Hello\n.\rMAIL FROM:<eve@example.com>\r.\n".into(), ..content() };
+        let data = build(&smuggling).data().to_string();
+        let body = data.strip_suffix("\r\n.\r\n").unwrap();
+        assert!(body.split("\r\n").all(|line| line != "." && !line.contains(['\r', '\n'])), "{data}");
+    }
+
+    #[test]
+    fn line_breaks_in_names_and_subjects_begin_no_header() {
+        let evil = "Ann\r\nBcc: eve@example.com\r\n\r\nHi";
+        let message = build(&Content {
+            to_name: Some(evil.into()),
+            from_name: Some(evil.into()),
+            subject: evil.into(),
+            unsubscribe: Some("https://crm.example/\r\nBcc: eve@example.com".into()),
+            ..content()
+        });
+        let head = message.text.split("\r\n\r\n").next().unwrap();
+        assert!(head.lines().all(|line| !line.to_ascii_lowercase().starts_with("bcc")), "{head}");
+    }
+
+    #[test]
+    fn a_bulk_mail_says_how_to_unsubscribe_and_keeps_its_id() {
+        let url = format!("https://crm.example/unsubscribe/{}", "x".repeat(200));
+        let content = Content { unsubscribe: Some(url.clone()), html_body: Some("<p>Hello</p>".into()), ..content() };
+        let text = build(&content).text;
+        assert!(text.contains(&format!("List-Unsubscribe: <{url}>\r\n")), "{text}");
+        assert!(text.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"), "{text}");
+        assert!(text.contains("Message-ID: <00000000-0000-0000-0000-000000000000@acme.example>\r\n"), "{text}");
+        assert!(text.contains("Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n"), "{text}");
+        assert!(text.contains("multipart/alternative") && text.contains("text/html"), "{text}");
+    }
+
+    #[test]
+    fn other_scripts_are_encoded_and_only_addresses_need_a_server_that_knows_them() {
+        let message = build(&Content {
+            to_name: Some("Jürgen \"J\" Müller".into()),
+            subject: "Grüße 🎉".into(),
+            text_body: "Schöne Grüße\n".repeat(3),
+            ..content()
+        });
+        assert!(message.text.is_ascii() && !message.is_international(), "{}", message.text);
+        let message = build(&Content { to_email: "jürgen@example.com".into(), ..content() });
+        assert!(message.is_international());
+    }
+}
