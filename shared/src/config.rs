@@ -110,6 +110,8 @@ pub struct Worker {
     pub queues: Vec<String>,
     /// Jobs of each queue at once.
     pub concurrency: usize,
+    /// Whether nightly runs are begun by this process.
+    pub schedule: bool,
     /// How long jobs at work get to hand back when the process is told to stop.
     pub shutdown_s: u64,
 }

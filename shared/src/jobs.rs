@@ -35,6 +35,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("undo_import", "imports"),
     ("nurture_leads", "workflows"),
     ("process_followups", "workflows"),
+    ("nightly", "workflows"),
 ];
 /// The queue in which jobs of a kind wait.
 pub fn queue_of(kind: &str) -> Option<&'static str> {

@@ -4,6 +4,7 @@
 //! take a connection, so that the caller owns the transaction. This crate knows nothing of HTTP,
 //! of the queue's runner or of SMTP, and only this crate writes SQL.
 
+pub mod clock;
 pub mod config;
 pub mod copy;
 pub mod customers;
@@ -25,6 +26,7 @@ pub mod leads;
 pub mod links;
 pub mod lists;
 pub mod mail;
+pub mod nightly;
 pub mod nurture;
 pub mod object;
 pub mod orders;

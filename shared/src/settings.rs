@@ -17,7 +17,7 @@ use crate::fields::{Email, Name};
 use crate::object::Object;
 use crate::templates::{Templates, shipped_sequence};
 
-use overrides::Overrides;
+pub(crate) use overrides::Overrides;
 pub use schema::update_schema;
 pub use values::{Days, LocalTime, TimeZone};
 

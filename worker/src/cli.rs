@@ -1,9 +1,12 @@
 //! The command line of `crm-worker`.
 
+mod run;
+
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use shared::config::Settings;
 use shared::{jobs, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +19,7 @@ use crate::tasks;
 #[command(name = "crm-worker", version)]
 struct Arguments {
     /// A file of settings that override the built-in ones.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The queues to work on, separated by commas; all if not given.
     #[arg(long, value_name = "QUEUE", value_delimiter = ',')]
@@ -24,18 +27,31 @@ struct Arguments {
     /// How many jobs of each queue to work on at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
 }
 
 /// Runs the program until it is told to stop by SIGTERM or SIGINT. A second one ends it at once.
 ///
 /// # Errors
 /// Wrong settings.
-pub async fn run() -> anyhow::Result<()> {
-    let settings = settings(Arguments::parse())?;
+pub async fn run() -> anyhow::Result<ExitCode> {
+    let mut arguments = Arguments::parse();
+    let command = arguments.command.take();
+    let settings = settings(arguments)?;
+    if let Some(Command::Run(run)) = command {
+        return run.run(&settings).await;
+    }
     telemetry::start(&settings.log)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(wait_for_signals(shutdown.clone())?);
-    crate::run(settings, tasks::all(), shutdown).await
+    crate::run(settings, tasks::all(), shutdown).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {

@@ -18,6 +18,7 @@ mod mail;
 mod metrics;
 mod process;
 mod run;
+mod schedule;
 mod smtp;
 pub mod task;
 pub mod tasks;
@@ -69,6 +70,9 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     upkeep.spawn(leases::keep(process.clone()));
     upkeep.spawn(upkeep::rescue(process.clone()));
     upkeep.spawn(upkeep::hear(process.clone()));
+    if settings.worker.schedule {
+        upkeep.spawn(schedule::keep(process.clone()));
+    }
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
     upkeep.spawn(upkeep::prune(process.clone(), keep));
     let ended = CancellationToken::new();

@@ -141,6 +141,11 @@ impl Running {
         self.claimed.lease()
     }
 
+    /// The request that caused it, for what it begins in turn.
+    pub fn request_id(&self) -> Option<&str> {
+        self.claimed.request_id.as_deref()
+    }
+
     /// The job as the one who writes, in the history of records.
     pub fn actor(&self) -> Actor {
         Actor {

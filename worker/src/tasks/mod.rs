@@ -2,12 +2,14 @@
 
 use shared::followups::ProcessFollowups;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
+use shared::nightly::Nightly;
 use shared::nurture::NurtureLeads;
 
 use crate::task::Tasks;
 
 mod import_customers;
 mod import_leads;
+mod nightly;
 mod nurture_leads;
 mod process_followups;
 mod undo_import;
@@ -20,4 +22,5 @@ pub fn all() -> Tasks {
         .with::<UndoImport>()
         .with::<NurtureLeads>()
         .with::<ProcessFollowups>()
+        .with::<Nightly>()
 }

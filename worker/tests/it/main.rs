@@ -1,6 +1,7 @@
 //! The worker and the ledger, over a real PostgreSQL server: run them through `cargo dev test`.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by unwrapping it")]
 
+mod clock;
 mod crashes;
 mod health;
 mod ledger;

@@ -1,0 +1,75 @@
+//! The schedule: wakes each minute and begins what the clock says is due.
+//!
+//! Every worker has one. That a run is begun once is decided by its slot in the database, see
+//! [`clock`], and not by who wakes first: the scheduler's ticks only bring the question up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::Result;
+use shared::clock;
+use shared::db::Step;
+use shared::jobs::Payload;
+use shared::nightly::Nightly;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::process::{Process, jittered};
+
+/// At the start of every minute: seconds, minutes, hours, days, months, days of the week.
+const EACH_MINUTE: &str = "0 * * * * *";
+/// Workers that wake in the same second do not all ask in the same millisecond.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// Looks at once, and then each minute until the process stops.
+pub(crate) async fn keep(process: Arc<Process>) {
+    look(&process).await;
+    if let Err(error) = each_minute(&process).await {
+        // Nothing but a defect: the expression is a constant.
+        tracing::error!(%error, "the schedule cannot be kept");
+    }
+}
+
+async fn each_minute(process: &Arc<Process>) -> Result<(), JobSchedulerError> {
+    let mut scheduler = JobScheduler::new().await?;
+    let ticking = process.clone();
+    let tick = Job::new_async(EACH_MINUTE, move |_, _| {
+        let process = ticking.clone();
+        Box::pin(async move {
+            tokio::time::sleep(jittered(SPREAD).saturating_sub(SPREAD / 2)).await;
+            look(&process).await;
+        })
+    })?;
+    scheduler.add(tick).await?;
+    scheduler.start().await?;
+    process.stopping.cancelled().await;
+    scheduler.shutdown().await
+}
+
+/// Begins what is due. While the database is away nothing is: what was missed is made up later.
+async fn look(process: &Process) {
+    match begin_due(process).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "nightly runs have begun"),
+        Err(error) => tracing::warn!(%error, "the schedule cannot be looked at now"),
+    }
+}
+
+async fn begin_due(process: &Process) -> Result<usize> {
+    let due = process.upkeep(async |connection| {
+        let now = clock::now(connection).await?;
+        clock::due_workspaces(connection, now).await
+    });
+    let due = due.await?;
+    let mut begun = 0;
+    for (workspace_id, date) in due {
+        let mut step = Step::begin(&process.pool).await?;
+        let (job, is_new) = clock::begin(&mut step, workspace_id, date).await?;
+        step.commit().await?;
+        if is_new {
+            begun += 1;
+            tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");
+            process.doorbell.ring(Nightly::QUEUE);
+        }
+    }
+    Ok(begun)
+}

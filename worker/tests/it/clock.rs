@@ -1,0 +1,173 @@
+//! What runs by itself, seen by several workers at once.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use dev::testing::{Database, Process};
+use serde_json::{Value, json};
+use shared::config::Settings;
+use shared::db::{self, Pool, Step};
+use shared::{clock, workspaces};
+use uuid::Uuid;
+
+use crate::support::PATIENCE;
+
+/// A workspace with its nightly run at a local time, made before the days that are played.
+async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone: &str, made: &str) -> Uuid {
+    let mut connection = database.pool().acquire().await.unwrap();
+    let workspace = workspaces::create(&mut connection, name).await.unwrap().id;
+    sqlx::query("UPDATE workspaces SET created_at = $2::timestamptz WHERE id = $1")
+        .bind(workspace)
+        .bind(made.parse::<DateTime<Utc>>().unwrap())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, $2, now())")
+        .bind(workspace)
+        .bind(json!({ "nightly_at": nightly_at, "time_zone": time_zone }))
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    workspace
+}
+
+/// A worker's look at the clock at some time; one that dies does so before its commit.
+async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
+    let due = clock::due_workspaces(&mut pool.acquire().await.unwrap(), now).await.unwrap();
+    for (workspace_id, date) in due {
+        let mut step = Step::begin(pool).await.unwrap();
+        clock::begin(&mut step, workspace_id, date).await.unwrap();
+        if dies {
+            drop(step);
+        } else {
+            step.commit().await.unwrap();
+        }
+    }
+}
+
+/// Four workers look each on their own minutes, from one time to another. They are started again now
+/// and then, and die in the middle of a look.
+async fn play(database: &Database, from: &str, days: i64) {
+    let settings = Settings::from_layers(None, [("DATABASE_URL".to_owned(), database.url().to_owned())]).unwrap();
+    let pool = db::pool(&settings.database, "clock test").unwrap();
+    let start: DateTime<Utc> = from.parse().unwrap();
+    for minute in (0..days * 24 * 60).step_by(5) {
+        let looks = (0..4_i64).map(|worker| {
+            let pool = pool.clone();
+            async move {
+                // The third sleeps every other day, and the fourth is killed now and then.
+                let awake = worker != 2 || (minute / 1440) % 2 == 0;
+                let now = start + TimeDelta::minutes(minute + worker);
+                if awake {
+                    look(&pool, now, worker == 3 && minute % 35 == 0).await;
+                }
+            }
+        });
+        futures_util::future::join_all(looks).await;
+    }
+}
+
+async fn runs(database: &Database, workspace: Uuid) -> BTreeMap<NaiveDate, i64> {
+    let runs: Vec<(NaiveDate, i64)> = sqlx::query_as(
+        "SELECT (payload->>'date')::date, count(*) FROM jobs WHERE workspace_id = $1 AND kind = 'nightly' GROUP BY 1",
+    )
+    .bind(workspace)
+    .fetch_all(database.pool())
+    .await
+    .unwrap();
+    runs.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_workers_begin_each_of_thirty_nights_once_through_two_changes_of_the_clocks() {
+    let database = Database::create().await;
+    // In Hebron the clocks went back at midnight on August 1, 2011, and ahead at midnight on August 30.
+    let hebron = workspace(&database, "hebron", "00:30", "Asia/Hebron", "2011-07-31T12:00:00Z").await;
+    // Elsewhere nothing happened.
+    let utc = workspace(&database, "utc", "00:30", "UTC", "2011-07-31T12:00:00Z").await;
+    play(&database, "2011-07-31T12:00:00Z", 30).await;
+    let august: BTreeMap<NaiveDate, i64> =
+        "2011-08-01".parse::<NaiveDate>().unwrap().iter_days().take(30).map(|date| (date, 1)).collect();
+    assert_eq!(runs(&database, hebron).await, august);
+    assert_eq!(runs(&database, utc).await, august);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_starts_begins_what_was_missed_and_the_run_ends_with_all_its_parts() {
+    let database = Database::create().await;
+    let workspace = workspace(&database, "acme", "00:00", "UTC", "2020-01-01T00:00:00Z").await;
+    let _workers = [Process::worker(&database, &[]), Process::worker(&database, &[])];
+    let night = ended(&database, workspace).await;
+    assert_eq!(night["status"], "succeeded", "{night}");
+    let kinds: Vec<&str> =
+        night["result"]["runs"].as_array().unwrap().iter().map(|run| run["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["nurture_leads", "process_followups"]);
+    assert_eq!(runs(&database, workspace).await.values().sum::<i64>(), 1);
+}
+
+/// The nightly job of a workspace, when it has ended.
+async fn ended(database: &Database, workspace: Uuid) -> Value {
+    let started = std::time::Instant::now();
+    loop {
+        let job: Option<Value> = sqlx::query_scalar(
+            "SELECT to_jsonb(jobs) FROM jobs WHERE workspace_id = $1 AND kind = 'nightly' AND finished_at IS NOT NULL",
+        )
+        .bind(workspace)
+        .fetch_optional(database.pool())
+        .await
+        .unwrap();
+        if let Some(job) = job {
+            return job;
+        }
+        assert!(started.elapsed() < PATIENCE, "the nightly run does not end");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// `crm-worker run …`: its exit code, and the job it told.
+async fn run(database: &Database, arguments: &[&str]) -> (i32, Value) {
+    let program = dev::workspace::program("crm-worker", None).unwrap();
+    let mut command = tokio::process::Command::new(program);
+    command.arg("run").args(arguments).env("DATABASE_URL", database.url());
+    let output = command.output().await.unwrap();
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_outside_runs_a_night_once_and_learns_how_it_ended() {
+    let database = Database::create().await;
+    workspace(&database, "acme", "23:59", "UTC", "2020-01-01T00:00:00Z").await;
+    let nightly = ["nightly", "--workspace", "acme"];
+    let (code, begun) = run(&database, &nightly).await;
+    assert_eq!((code, &begun["status"]), (0, &json!("queued")));
+    // Nobody works yet.
+    let (code, waiting) = run(&database, &["nightly", "--workspace", "acme", "--wait", "--timeout-s", "1"]).await;
+    assert_eq!((code, &waiting["id"]), (3, &begun["id"]));
+
+    let _worker = Process::worker(&database, &[]);
+    let (code, done) = run(&database, &["nightly", "--workspace", "acme", "--wait"]).await;
+    assert_eq!((code, &done["id"], &done["status"]), (0, &begun["id"], &json!("succeeded")));
+
+    sqlx::query("UPDATE jobs SET status = 'failed' WHERE kind = 'nightly'").execute(database.pool()).await.unwrap();
+    let (code, again) = run(&database, &["nightly", "--workspace", "acme", "--wait"]).await;
+    assert_eq!(
+        (code, &again["id"], &again["status"]),
+        (0, &begun["id"], &json!("succeeded")),
+        "one that failed is tried again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_begun_has_an_exit_code_of_its_own() {
+    let database = Database::create().await;
+    database.key("acme").await;
+    assert_eq!(run(&database, &["nightly", "--workspace", "nobody"]).await.0, 1);
+    assert_eq!(run(&database, &["weekly", "--workspace", "acme"]).await.0, 2);
+    assert_eq!(run(&database, &["nightly", "--workspace", "acme", "--timeout-s", "1"]).await.0, 2);
+    for kind in ["nurture_leads", "process_followups"] {
+        let (code, job) = run(&database, &[kind, "--workspace", "acme"]).await;
+        assert_eq!((code, &job["kind"]), (0, &json!(kind)));
+        let (_, same) = run(&database, &[kind, "--workspace", "acme"]).await;
+        assert_eq!(job["id"], same["id"], "one is under way at a time");
+    }
+}
