@@ -83,17 +83,44 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let (mut pairs, mut errors) = (Vec::new(), Vec::new());
-        let text = parts.uri.query().unwrap_or_default();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match (decode(name), decode(value)) {
-                (Some(name), Some(value)) => pairs.push((name, value)),
-                _ => errors.push(FieldError::new(name, "invalid", "is not percent-encoded UTF-8")),
-            }
-        }
-        if errors.is_empty() { Ok(Self(pairs)) } else { Err(Problem::invalid(errors)) }
+        Ok(Self(pairs(parts.uri.query().unwrap_or_default())?))
     }
+}
+
+/// The fields of a form on a page, in their order.
+#[derive(Debug, Clone)]
+pub struct Form(pub Vec<(String, String)>);
+
+impl Form {
+    const KIND: &str = "application/x-www-form-urlencoded";
+    /// As much as the longest texts that a page asks for, each byte of them encoded.
+    const MAX_BYTES: usize = 256 * 1024;
+}
+
+impl FromRequest<AppState> for Form {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self> {
+        if essence(request.headers()) != Self::KIND {
+            return Err(Problem::unsupported(Self::KIND));
+        }
+        let bytes = read(request, Self::MAX_BYTES).await?;
+        let malformed = |_| Problem::invalid(vec![FieldError::new("body", "malformed", "is not UTF-8")]);
+        Ok(Self(pairs(std::str::from_utf8(&bytes).map_err(malformed)?)?))
+    }
+}
+
+/// The pairs of a query string or a form, decoded.
+fn pairs(text: &str) -> Result<Vec<(String, String)>> {
+    let (mut pairs, mut errors) = (Vec::new(), Vec::new());
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (decode(name), decode(value)) {
+            (Some(name), Some(value)) => pairs.push((name, value)),
+            _ => errors.push(FieldError::new(name, "invalid", "is not percent-encoded UTF-8")),
+        }
+    }
+    if errors.is_empty() { Ok(pairs) } else { Err(Problem::invalid(errors)) }
 }
 
 /// `None` for a `%` without two digits, and for bytes that are not UTF-8.
@@ -212,9 +239,14 @@ impl FromRequest<AppState> for Items {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The kind of a body, without its parameters.
+fn essence(headers: &HeaderMap) -> String {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = essence(headers);
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 

@@ -24,8 +24,10 @@ use crate::respond::{Problem, Result};
 
 /// Every page: a line for each.
 const PAGES: &[(&str, &str)] = &[
+    ("feedback", include_str!("pages/feedback.html")),
     ("layout", include_str!("pages/layout.html")),
     ("message", include_str!("pages/message.html")),
+    ("thanks", include_str!("pages/thanks.html")),
     ("unsubscribe", include_str!("pages/unsubscribe.html")),
 ];
 

@@ -108,6 +108,11 @@ fn condition(headers: &HeaderMap) -> Condition {
 }
 
 impl Write {
+    /// A write that no API key asks for: that of a page for people.
+    pub fn of(state: &AppState, actor: Actor) -> Self {
+        Self { state: state.clone(), actor, condition: Condition::None, key: None, request: Sha256::new() }
+    }
+
     /// Whether the request has an `Idempotency-Key`, so that all of it must be looked at.
     pub fn has_key(&self) -> bool {
         self.key.is_some()

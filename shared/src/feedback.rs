@@ -1,12 +1,27 @@
 //! Feedback: what customers were asked, and what they answered.
+//!
+//! A request is mailed by a job, and unanswered ones are walked by the run of reminders. Whoever locks
+//! rows of both locks customers before feedback.
 
+mod remind;
+mod send;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::fields::{Category, Notes, Rating, Time};
+use crate::error::{Error, FieldError, Result};
+use crate::fields::{Category, Field, Notes, Rating, Time};
+use crate::history::Actor;
+use crate::jobs::{self, Job, NewJob, Payload};
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::records::{Record, RecordType};
-use crate::{record, words};
+use crate::object::Object;
+use crate::records::{self, Fields, Record, RecordType};
+use crate::{db, mail, record, words};
+
+pub use remind::{RemindFeedback, Reminded, open, start_reminders, step};
+pub use send::{LINK, Sent, send_request, url};
 
 words! {
     /// How far feedback is.
@@ -27,7 +42,7 @@ record! {
         required customer_id: Uuid,
         /// How far it is.
         kept status: FeedbackStatus = FeedbackStatus::Requested,
-        /// How content they are, from 1 to 5.
+        /// How satisfied they are, from 1 to 5.
         optional rating: Option<Rating>,
         /// What they say.
         optional comment: Option<Notes>,
@@ -79,4 +94,130 @@ impl Record for Feedback {
             "category": "support"
         })
     }
+}
+
+/// The job that mails a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestFeedback {
+    /// The [`Feedback`].
+    pub feedback_id: Uuid,
+}
+
+impl Payload for RequestFeedback {
+    const KIND: &'static str = "request_feedback";
+    const QUEUE: &'static str = "workflows";
+}
+
+/// Asks a customer for feedback: makes it, and the job that mails the request. Needs a transaction.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a customer; [`Error::Conflict`] if the customer was asked and has not
+/// answered yet, is blocked, or takes no mails.
+pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
+    let workspace_id = actor.workspace_id;
+    // Locked, so that whoever blocks the customer comes before this or after it.
+    let takes_no_mails: bool = sqlx::query_scalar(
+        "SELECT status = 'blocked' OR EXISTS (
+             SELECT FROM suppressions
+             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
+         )
+         FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers",
+    )
+    .bind(workspace_id)
+    .bind(customer_id)
+    .fetch_one(&mut *connection)
+    .await?;
+    if takes_no_mails {
+        return Err(Error::Conflict("the customer takes no mails".into()));
+    }
+    let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
+    let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
+    let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
+    feedback.settle(None);
+    // An open request has the customer's place in feedback_open_key.
+    records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
+    let payload = RequestFeedback { feedback_id: feedback.id };
+    let mut job = NewJob::new(workspace_id, &payload)?.subject(Feedback::TYPE.as_str(), feedback.id);
+    if let Some(request_id) = &actor.request_id {
+        job = job.request_id(request_id);
+    }
+    jobs::enqueue(connection, job).await
+}
+
+/// What a customer answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    rating: Rating,
+    comment: Option<Notes>,
+    category: Option<Category>,
+}
+
+impl Answer {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault of the body.
+    pub fn read(mut body: Object) -> Result<Self> {
+        let rating = body.required("rating");
+        let (mut comment, mut category) = (None, None);
+        body.take("comment").apply(&mut comment);
+        body.take("category").apply(&mut category);
+        body.finish()?;
+        let rating = rating.ok_or_else(|| Error::internal("an answer was taken without a rating"))?;
+        Ok(Self { rating, comment, category })
+    }
+
+    /// Reads the fields of a form, where an empty one says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault of the form.
+    pub fn from_form(rating: &str, comment: &str, category: &str) -> Result<Self> {
+        let mut faults = Vec::new();
+        // Browsers end lines as mails do.
+        let comment = comment.replace("\r\n", "\n");
+        let rating = read_field::<Rating>("rating", rating, &mut faults);
+        let comment = read_field("comment", &comment, &mut faults);
+        let category = read_field("category", category, &mut faults);
+        match rating {
+            Some(rating) if faults.is_empty() => Ok(Self { rating, comment, category }),
+            None if !faults.iter().any(|fault| fault.field == "rating") => {
+                faults.insert(0, FieldError::new("rating", "required", "is required"));
+                Err(Error::Invalid(faults))
+            }
+            _ => Err(Error::Invalid(faults)),
+        }
+    }
+}
+
+fn read_field<T: Field>(name: &str, text: &str, faults: &mut Vec<FieldError>) -> Option<T> {
+    let text = Some(text.trim()).filter(|text| !text.is_empty())?;
+    T::from_text(text).map_err(|fault| faults.push(fault.of(name))).ok()
+}
+
+/// Takes an answer, also to a request that has expired. Needs a transaction, in which the feedback is
+/// locked: of two answers at the same moment, one finds the other.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] if it was answered already.
+pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answer: Answer) -> Result<Feedback> {
+    let workspace_id = actor.workspace_id;
+    let before = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
+    if before.status == FeedbackStatus::Answered {
+        return Err(Error::Conflict("feedback.answered_at".into()));
+    }
+    let now = db::now();
+    let Answer { rating, comment, category } = answer;
+    let mut after = Feedback {
+        status: FeedbackStatus::Answered,
+        rating: Some(rating),
+        comment,
+        category,
+        answered_at: Some(now),
+        ..before.clone()
+    };
+    records::mark_changed(&before, &mut after, now);
+    records::update_all(connection, actor, &[(before, after.clone())]).await?;
+    // Nobody is reminded of what they have done.
+    mail::cancel_events(connection, workspace_id, &send::event_keys(id)).await?;
+    Ok(after)
 }

@@ -30,6 +30,8 @@ words! {
         Key = "key",
         /// A job.
         Job = "job",
+        /// A customer, on a page that a link in a mail leads to.
+        Customer = "customer",
     }
 }
 
@@ -40,7 +42,7 @@ pub struct Actor {
     pub workspace_id: Uuid,
     /// What they are.
     pub kind: ActorKind,
-    /// The API key, or the job.
+    /// The API key, the job, or the customer.
     pub id: Uuid,
     /// The request that caused it.
     pub request_id: Option<String>,
@@ -216,7 +218,7 @@ pub struct ChangeActor {
     /// What they are.
     #[serde(rename = "type")]
     pub kind: ActorKind,
-    /// The API key, or the job.
+    /// The API key, the job, or the customer.
     pub id: Uuid,
 }
 

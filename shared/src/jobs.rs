@@ -36,6 +36,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("nurture_leads", "workflows"),
     ("process_followups", "workflows"),
     ("nightly", "workflows"),
+    ("request_feedback", "workflows"),
+    ("remind_feedback", "workflows"),
 ];
 /// The queue in which jobs of a kind wait.
 pub fn queue_of(kind: &str) -> Option<&'static str> {

@@ -220,6 +220,22 @@ pub async fn cancel_to(
     cancel_to_all(connection, workspace_id, record, &[id]).await
 }
 
+/// Cancels the mails of events that nobody needs to hear of any more, as [`cancel_to`] does.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn cancel_events(connection: &mut PgConnection, workspace_id: Uuid, event_keys: &[String]) -> Result<u64> {
+    let cancelled = sqlx::query(
+        "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
+         WHERE workspace_id = $1 AND event_key = ANY ($2) AND state IN ('queued', 'deferred')",
+    )
+    .bind(workspace_id)
+    .bind(event_keys)
+    .execute(connection)
+    .await?;
+    Ok(cancelled.rows_affected())
+}
+
 /// As [`cancel_to`], for many records of one kind.
 ///
 /// # Errors

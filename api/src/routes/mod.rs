@@ -67,7 +67,7 @@ pub(crate) fn open() -> Vec<Operation> {
 
 /// Pages for people: one line for each noun.
 pub(crate) fn pages() -> Vec<Operation> {
-    unsubscribe::operations()
+    [unsubscribe::operations(), feedback::pages()].into_iter().flatten().collect()
 }
 
 /// The routes of pages. Whatever goes wrong with them is a page, too.

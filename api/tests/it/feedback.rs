@@ -1,16 +1,35 @@
 //! Customers are asked for feedback, and give it.
 
 use dev::testing::Process;
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};
+use crate::workflows::{outbox, rows, suppress, worker};
 
 const CUSTOMERS: &str = "/dev/crm/customers";
 const FEEDBACK: &str = "/dev/crm/feedback";
+/// The fields that a whole answer changes.
+pub const ANSWERED: [&str; 5] = ["answered_at", "category", "comment", "rating", "status"];
 
-async fn customer(api: &Api, email: &str) -> String {
+pub async fn customer(api: &Api, email: &str) -> String {
     id(&api.create(CUSTOMERS, json!({ "name": "Ada Lovelace", "email": email })).await).to_owned()
+}
+
+/// Asks a customer, and returns the job.
+pub async fn ask(api: &Api, customer: &str) -> Value {
+    support::json(api.post(&format!("{CUSTOMERS}/{customer}/feedback/request")), 202).await
+}
+
+/// Where the feedback is that a job is about.
+pub fn path_of(job: &Value) -> String {
+    assert_eq!(job["subject"]["type"], "feedback", "{job}");
+    format!("{FEEDBACK}/{}", job["subject"]["id"].as_str().unwrap())
+}
+
+async fn refuses(api: &Api, customer: &str, status: u16) -> Value {
+    support::json(api.post(&format!("{CUSTOMERS}/{customer}/feedback/request")), status).await
 }
 
 /// Feedback as if it had been answered on a day of January, or not at all.
@@ -100,4 +119,231 @@ async fn a_customer_with_feedback_stays_when_its_import_is_taken_back() {
     let undo = api.ended(&undo).await;
     assert_eq!((&undo["result"]["removed"], &undo["result"]["left"]), (&json!(1), &json!(1)));
     assert_eq!(each(&api.read(CUSTOMERS).await, "name"), ["Ada"]);
+}
+
+#[tokio::test]
+async fn a_customer_is_asked_and_answers() {
+    let api = Api::start().await;
+    let _worker = worker(&api);
+    let ada = customer(&api, "ada@example.com").await;
+    let answer = api.post(&format!("{CUSTOMERS}/{ada}/feedback/request")).json(&json!({})).send().await.unwrap();
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let job = support::body(answer, 202).await;
+    assert_eq!((&job["kind"], &location), (&json!("request_feedback"), &format!("/dev/crm/jobs/{}", id(&job))));
+    let path = path_of(&job);
+    let asked = api.read(&path).await;
+    assert_eq!((&asked["status"], &asked["customer_id"]), (&json!("requested"), &json!(ada)));
+
+    let job = api.ended(&job).await;
+    assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!({ "sent": 1 })), "{job}");
+    let requested = api.read(&path).await;
+    assert!(requested["requested_at"].as_str() > asked["requested_at"].as_str(), "{requested}");
+    let mails = outbox(&api).await;
+    let [mail] = &mails[..] else { panic!("{mails:?}") };
+    assert_eq!((mail.event.as_str(), mail.to_email.as_str()), ("feedback_request", "ada@example.com"));
+    assert_eq!((mail.to_name.as_deref(), mail.subject_type.as_deref()), (Some("Ada Lovelace"), Some("customer")));
+    assert!(mail.text_body.contains("/feedback/") && mail.text_body.contains("Ada"), "{}", mail.text_body);
+    assert!(mail.unsubscribe.as_ref().unwrap().contains("/unsubscribe/"), "{mail:?}");
+
+    let body = json!({ "rating": 5, "comment": " Great service! ", "category": "support" });
+    let answered = api.send(Method::POST, &path, body.clone(), 200).await;
+    let fields = ["status", "rating", "comment", "category"].map(|name| &answered[name]);
+    assert_eq!(fields, [&json!("answered"), &json!(5), &json!("Great service!"), &json!("support")]);
+    assert!(answered["answered_at"].is_string() && answered["answered_at"] == answered["updated_at"], "{answered}");
+    assert_eq!(api.read(&path).await, answered);
+    let again = api.send(Method::POST, &path, body, 409).await;
+    assert_eq!(again, json!({ "message": "Resource already exists" }));
+    assert_eq!(api.read(&path).await, answered);
+    assert_eq!(changes(&api, &path, "key").await, [ANSWERED]);
+    // The mail was not on its way yet.
+    assert_eq!(states(&api).await, ["cancelled"]);
+    // And may be asked again.
+    assert_ne!(path_of(&ask(&api, &ada).await), path);
+}
+
+/// The names of the fields of each change of feedback by one kind of actor, the last one first.
+pub async fn changes(api: &Api, path: &str, actor_type: &str) -> Vec<Vec<String>> {
+    let history = api.read(&format!("{path}/history")).await;
+    let by = history.as_array().unwrap().iter().filter(|change| change["actor"]["type"] == actor_type);
+    by.map(|change| {
+        let mut names: Vec<String> = change["changes"].as_object().unwrap().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    })
+    .collect()
+}
+
+/// The states of the mails, in the order in which they were written.
+pub async fn states(api: &Api) -> Vec<String> {
+    sqlx::query_scalar("SELECT state FROM emails ORDER BY id").fetch_all(&mut api.connection().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_cannot_be_asked_is_not() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    refuses(&api, "0191d2c0-6f5e-7000-8000-00000000000a", 404).await;
+    assert_eq!(faults(&refuses(&api, "ada", 400).await), [("customerId", "invalid")]);
+    let path = format!("{CUSTOMERS}/{ada}/feedback/request");
+    let wrong = api.send(Method::POST, &path, json!({ "channel": "sms" }), 400).await;
+    assert_eq!(faults(&wrong), [("channel", "unknown")]);
+    assert_eq!(faults(&support::json(api.post(&format!("{path}?wait=1")), 400).await), [("wait", "unknown")]);
+
+    let first = ask(&api, &ada).await;
+    assert_eq!(refuses(&api, &ada, 409).await, json!({ "message": "Resource already exists" }), "asked already");
+    api.send(Method::POST, &path_of(&first), json!({ "rating": 4 }), 200).await;
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
+    refuses(&api, &ada, 409).await;
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "inactive" }), 200).await;
+    suppress(&api, "ADA@example.com").await;
+    refuses(&api, &ada, 409).await;
+    rows(&api, "DELETE FROM suppressions").await;
+    ask(&api, &ada).await;
+    assert_eq!(api.read(FEEDBACK).await.as_array().unwrap().len(), 2, "what is refused leaves nothing");
+    assert_eq!(api.read("/dev/crm/jobs?kind=request_feedback").await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_says_why() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    let path = path_of(&ask(&api, &ada).await);
+    let asked = api.read(&path).await;
+    let long = |length: usize| "x".repeat(length);
+    for (body, expected) in [
+        (json!({}), vec![("rating", "required")]),
+        (json!({ "rating": null }), vec![("rating", "required")]),
+        (json!({ "rating": 0 }), vec![("rating", "out_of_range")]),
+        (json!({ "rating": 6 }), vec![("rating", "out_of_range")]),
+        (json!({ "rating": -1 }), vec![("rating", "out_of_range")]),
+        (json!({ "rating": 1e300 }), vec![("rating", "out_of_range")]),
+        (json!({ "rating": 4.5 }), vec![("rating", "invalid")]),
+        (json!({ "rating": "5" }), vec![("rating", "invalid")]),
+        (json!({ "rating": true }), vec![("rating", "invalid")]),
+        (json!({ "rating": [5] }), vec![("rating", "invalid")]),
+        (json!({ "rating": 5, "comment": long(10_001) }), vec![("comment", "too_long")]),
+        (json!({ "rating": 5, "comment": long(1_000_000) }), vec![("comment", "too_long")]),
+        (json!({ "rating": 5, "comment": "a\u{0}b" }), vec![("comment", "invalid")]),
+        (json!({ "rating": 5, "comment": 7 }), vec![("comment", "invalid")]),
+        (json!({ "rating": 5, "category": long(101) }), vec![("category", "too_long")]),
+        (json!({ "rating": 5, "category": "a\nb" }), vec![("category", "invalid")]),
+        (
+            json!({ "rating": 5, "status": "answered", "customer_id": ada }),
+            vec![("status", "unknown"), ("customer_id", "unknown")],
+        ),
+        (json!({ "comment": 1, "mood": 2 }), vec![("rating", "required"), ("comment", "invalid"), ("mood", "unknown")]),
+    ] {
+        let refused = api.send(Method::POST, &path, body.clone(), 400).await;
+        assert_eq!(faults(&refused), expected, "{}", body.to_string().split_at(60.min(body.to_string().len())).0);
+    }
+    api.send(Method::POST, &path, json!({ "rating": 5, "comment": long(1024 * 1024) }), 413).await;
+    assert_eq!(api.read(&path).await, asked);
+    let missing = format!("{FEEDBACK}/0191d2c0-6f5e-7000-8000-00000000000a");
+    api.send(Method::POST, &missing, json!({ "rating": 5 }), 404).await;
+    let taken = api.send(Method::POST, &path, json!({ "rating": 5.0, "comment": "", "category": null }), 200).await;
+    assert_eq!((&taken["rating"], &taken["comment"], &taken["category"]), (&json!(5), &Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn of_two_answers_at_once_one_is_kept() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    for _ in 0..10 {
+        let path = path_of(&ask(&api, &ada).await);
+        let rivals = (1..=4).map(|rating| api.post(&path).json(&json!({ "rating": rating })).send());
+        let answers = futures_util::future::join_all(rivals).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.as_ref().unwrap().status().as_u16()).collect();
+        let winner = statuses.iter().position(|status| *status == 200).unwrap();
+        assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 3, "{statuses:?}");
+        assert_eq!(api.read(&path).await["rating"], json!(winner + 1));
+    }
+}
+
+#[tokio::test]
+async fn of_two_requests_at_once_one_is_made() {
+    let api = Api::start().await;
+    for round in 0..10 {
+        let ada = customer(&api, &format!("ada{round}@example.com")).await;
+        let path = format!("{CUSTOMERS}/{ada}/feedback/request");
+        let answers = futures_util::future::join_all((0..4).map(|_| api.post(&path).send())).await;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.as_ref().unwrap().status().as_u16()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 409, 409, 409]);
+    }
+    assert_eq!(api.read("/dev/crm/jobs").await.as_array().unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_request_and_an_answer_that_are_sent_again_with_their_key_are_done_once() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    let path = format!("{CUSTOMERS}/{ada}/feedback/request");
+    let ask = || api.post(&path).header("idempotency-key", "ask");
+    let job = support::json(ask(), 202).await;
+    let again = ask().send().await.unwrap();
+    assert_eq!(again.headers()["idempotent-replayed"], "true");
+    assert_eq!(support::body(again, 202).await, job);
+    let path = path_of(&job);
+    let answer = |rating: u8| api.post(&path).header("idempotency-key", "answer").json(&json!({ "rating": rating }));
+    let answered = support::json(answer(2), 200).await;
+    let again = answer(2).send().await.unwrap();
+    assert_eq!(again.headers()["idempotent-replayed"], "true");
+    assert_eq!(support::body(again, 200).await, answered);
+    support::json(answer(3), 422).await;
+    assert_eq!(api.read(&path).await["rating"], 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_is_taken() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    let path = path_of(&ask(&api, &ada).await);
+    rows(&api, "UPDATE feedback SET status = 'expired', expired_at = now()").await;
+    // Meanwhile they are asked again.
+    ask(&api, &ada).await;
+    let answered = api.send(Method::POST, &path, json!({ "rating": 3 }), 200).await;
+    assert_eq!(answered["status"], "answered");
+    assert!(answered["expired_at"].is_string());
+    assert_eq!(each(&api.read(&format!("{FEEDBACK}?sort=created_at")).await, "status"), ["answered", "requested"]);
+}
+
+#[tokio::test]
+async fn what_happens_before_the_mail_is_written_counts() {
+    let api = Api::start().await;
+    let mut jobs = Vec::new();
+    for name in ["blocked", "suppressed", "closed", "deleted"] {
+        let customer = customer(&api, &format!("{name}@example.com")).await;
+        let job = ask(&api, &customer).await;
+        match name {
+            "blocked" => {
+                api.send(Method::PUT, &format!("{CUSTOMERS}/{customer}"), json!({ "status": "blocked" }), 200).await;
+            }
+            "suppressed" => suppress(&api, "suppressed@EXAMPLE.com").await,
+            "closed" => drop(api.send(Method::POST, &path_of(&job), json!({ "rating": 1 }), 200).await),
+            _ => api.delete(&format!("{CUSTOMERS}/{customer}"), 204).await,
+        }
+        jobs.push((name, job));
+    }
+    let _worker = worker(&api);
+    for (name, job) in jobs {
+        let job = api.ended(&job).await;
+        assert_eq!(job["result"], json!({ "sent": 0, "skipped": name }), "{job}");
+    }
+    assert_eq!(outbox(&api).await.len(), 0);
+}
+
+#[tokio::test]
+async fn template_syntax_in_a_customers_name_stays_text() {
+    let api = Api::start().await;
+    let _worker = worker(&api);
+    for name in ["Ada\nBcc: all@example.com", "Ada\rLovelace", "Ada\u{85}L"] {
+        let body = json!({ "name": name, "email": "ada@example.com" });
+        assert_eq!(faults(&api.send(Method::POST, CUSTOMERS, body, 400).await), [("name", "invalid")]);
+    }
+    let body = json!({ "name": "{{7*7}}<b>", "email": "ada@example.com" });
+    let ada = api.create(CUSTOMERS, body).await;
+    api.ended(&ask(&api, id(&ada)).await).await;
+    let [mail] = &outbox(&api).await[..] else { panic!("one mail") };
+    assert!(mail.subject.contains("{{7*7}}<b>") && mail.text_body.contains("{{7*7}}<b>"), "{mail:?}");
+    assert!(mail.html_body.as_ref().unwrap().contains("{{7*7}}&lt;b&gt;"), "{mail:?}");
 }

@@ -144,6 +144,7 @@ fn valid_body(template: &str) -> Value {
             json!({ "type": "call", "subject": "s", "date": "2024-01-01" })
         }
         path if path.ends_with("/interactions") => json!({ "type": "call" }),
+        path if path.ends_with("/feedback/{feedbackId}") => json!({ "rating": 3 }),
         _ => json!({}),
     }
 }

@@ -11,6 +11,8 @@ mod customers;
 mod emails;
 mod errors;
 mod feedback;
+mod feedback_page;
+mod feedback_reminders;
 mod followups;
 mod found;
 mod history;

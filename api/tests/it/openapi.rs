@@ -55,10 +55,7 @@ const SPECIFIED: &[&str] = &[
 const NOT_BUILT_YET: &[&str] = &[
     "GET /dev/crm/customers/segments",
     "GET /dev/crm/customers/{customerId}/health",
-    "POST /dev/crm/customers/{customerId}/feedback/request",
-    "POST /dev/crm/feedback/{feedbackId}",
     "GET /dev/crm/feedback/analytics",
-    "POST /dev/crm/feedback/process-reminders",
     "GET /dev/crm/feedback/themes",
     "GET /dev/crm/feedback/dashboard",
 ];
@@ -114,7 +111,7 @@ fn every_operation_is_described() {
         assert!(ids.insert(text("operationId").to_owned()), "{name}: its id is another's");
         assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{name}: its tag is not described");
         let answers = operation["responses"].as_object().unwrap();
-        assert!(answers.keys().any(|status| status.starts_with('2')), "{name} has no answer but problems");
+        assert!(answers.keys().any(|status| status.starts_with(['2', '3'])), "{name} has no answer but problems");
         let parameters = operation["parameters"].as_array().unwrap();
         let names: BTreeSet<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         assert_eq!(names.len(), parameters.len(), "{name} has a parameter twice");

@@ -118,7 +118,7 @@ impl Cell for Quantity {
     }
 }
 
-/// How content somebody is: a whole number from 1 to 5.
+/// How satisfied somebody is: a whole number from 1 to 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]

@@ -1,5 +1,6 @@
 //! Every kind of job, one file each.
 
+use shared::feedback::{RemindFeedback, RequestFeedback};
 use shared::followups::ProcessFollowups;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
 use shared::nightly::Nightly;
@@ -12,6 +13,8 @@ mod import_leads;
 mod nightly;
 mod nurture_leads;
 mod process_followups;
+mod remind_feedback;
+mod request_feedback;
 mod undo_import;
 
 /// All kinds.
@@ -23,4 +26,6 @@ pub fn all() -> Tasks {
         .with::<NurtureLeads>()
         .with::<ProcessFollowups>()
         .with::<Nightly>()
+        .with::<RequestFeedback>()
+        .with::<RemindFeedback>()
 }

@@ -1,0 +1,215 @@
+//! The mails of feedback: who gets them, and what they say.
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{Feedback, FeedbackStatus};
+use crate::error::{Error, Result};
+use crate::fields::{Company, Email, Name};
+use crate::history::Actor;
+use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::nurture::Post;
+use crate::records::{self, RecordType};
+use crate::settings::{self, Settings};
+use crate::signed::Signer;
+use crate::templates::Renderer;
+use crate::{db, words};
+
+/// How often a customer is reminded.
+pub(super) const MAX_REMINDERS: i16 = 2;
+
+/// The purpose of the links to a customer's page, whose tokens carry the feedback's id.
+pub const LINK: &str = "feedback";
+
+/// Where a customer answers.
+pub fn url(public_url: &str, signer: &Signer, workspace_id: Uuid, id: Uuid) -> String {
+    format!("{public_url}/feedback/{}", signer.sign(LINK, workspace_id, id))
+}
+
+/// The key of the request's event, or of the reminder of that number.
+fn event_key(id: Uuid, reminder: Option<i16>) -> String {
+    match reminder {
+        None => format!("feedback:{id}:request"),
+        Some(number) => format!("feedback:{id}:reminder:{number}"),
+    }
+}
+
+/// The keys of all that is mailed for feedback.
+pub(super) fn event_keys(id: Uuid) -> Vec<String> {
+    std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
+}
+
+/// A customer who is written to.
+#[derive(Debug, Clone, FromRow)]
+pub(super) struct Recipient {
+    pub id: Uuid,
+    name: Name,
+    pub email: Email,
+    company: Option<Company>,
+    pub blocked: bool,
+    pub suppressed: bool,
+}
+
+/// The customers with these ids. They stay as they are until the transaction ends, so that whoever
+/// blocks one, or changes an address, finds the mails to it.
+pub(super) async fn recipients(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    customers: &[Uuid],
+) -> Result<Vec<Recipient>> {
+    Ok(sqlx::query_as(
+        "SELECT id, name, email, company, status = 'blocked' AS blocked, EXISTS (
+             SELECT FROM suppressions
+             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
+         ) AS suppressed
+         FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers",
+    )
+    .bind(workspace_id)
+    .bind(customers)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Fills in the templates of one workspace.
+pub(super) struct Writer<'a> {
+    workspace_id: Uuid,
+    post: &'a Post<'a>,
+    renderer: Renderer,
+    pub sender: Sender,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(workspace_id: Uuid, post: &'a Post<'a>, settings: &Settings) -> Result<Self> {
+        let (renderer, sender) = (Renderer::new(settings)?, Sender::of(settings, post.mail));
+        Ok(Self { workspace_id, post, renderer, sender })
+    }
+
+    /// The request, or the reminder of that number; `None` if its template cannot be filled in.
+    pub fn write(&self, feedback_id: Uuid, recipient: &Recipient, reminder: Option<i16>) -> Option<NewEmail> {
+        let Post { public_url, signer, .. } = self.post;
+        let id = Uuid::now_v7();
+        let event = if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder };
+        let unsubscribe = format!("{public_url}/unsubscribe/{}", signer.sign("unsubscribe", self.workspace_id, id));
+        let context = json!({
+            "customer": {
+                "name": recipient.name,
+                "first_name": recipient.name.first(),
+                "email": recipient.email,
+                "company": recipient.company,
+            },
+            "sender": { "name": self.sender.name },
+            "url": url(public_url, signer, self.workspace_id, feedback_id),
+            "unsubscribe_url": unsubscribe,
+        });
+        let content = match self.renderer.render(event.as_str(), &context) {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::warn!(%error, %feedback_id, template = event.as_str(), "a template cannot be filled in");
+                return None;
+            }
+        };
+        Some(NewEmail {
+            id,
+            event,
+            event_key: event_key(feedback_id, reminder),
+            subject: Some((RecordType::Customer, recipient.id)),
+            to_name: Some(recipient.name.as_ref().to_owned()),
+            to_email: recipient.email.clone(),
+            content,
+            unsubscribe: Some(unsubscribe),
+        })
+    }
+}
+
+words! {
+    /// Why a request was not mailed.
+    Unsent {
+        /// The customer was blocked since.
+        Blocked = "blocked",
+        /// The customer's address takes no mails of this workspace.
+        Suppressed = "suppressed",
+        /// It was answered, or has expired, since.
+        Closed = "closed",
+        /// The customer was deleted since.
+        Deleted = "deleted",
+        /// The template cannot be filled in for the customer.
+        Template = "template",
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// How many mails were put into the outbox for it: one or none.
+    sent: u8,
+    /// Why there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<Unsent>,
+}
+
+impl Sent {
+    /// Whether there is a mail to be sent.
+    pub fn is_sent(self) -> bool {
+        self.sent > 0
+    }
+}
+
+impl From<Option<Unsent>> for Sent {
+    fn from(skipped: Option<Unsent>) -> Self {
+        Self { sent: u8::from(skipped.is_none()), skipped }
+    }
+}
+
+/// Puts the mail of a request into the outbox. Needs a transaction, which the caller fences.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn send_request(connection: &mut PgConnection, actor: &Actor, post: &Post<'_>, id: Uuid) -> Result<Sent> {
+    Ok(try_request(connection, actor, post, id).await?.into())
+}
+
+async fn try_request(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    post: &Post<'_>,
+    id: Uuid,
+) -> Result<Option<Unsent>> {
+    let workspace_id = actor.workspace_id;
+    let customer: Option<Uuid> =
+        sqlx::query_scalar("SELECT customer_id FROM feedback WHERE workspace_id = $1 AND id = $2")
+            .bind(workspace_id)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let recipient = match customer {
+        Some(customer) => recipients(connection, workspace_id, &[customer]).await?.pop(),
+        None => None,
+    };
+    let feedback = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop();
+    let (Some(recipient), Some(before)) = (recipient, feedback) else { return Ok(Some(Unsent::Deleted)) };
+    let unsent = match () {
+        () if before.status != FeedbackStatus::Requested => Some(Unsent::Closed),
+        () if recipient.blocked => Some(Unsent::Blocked),
+        () if recipient.suppressed => Some(Unsent::Suppressed),
+        () => None,
+    };
+    if unsent.is_some() {
+        return Ok(unsent);
+    }
+    let settings = settings::get(connection, workspace_id).await?;
+    let writer = Writer::new(workspace_id, post, &settings)?;
+    let Some(email) = writer.write(id, &recipient, None) else { return Ok(Some(Unsent::Template)) };
+    match mail::queue(connection, workspace_id, &writer.sender, &[email]).await?[..] {
+        [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
+        [Queued::Before] => return Ok(None),
+        [Queued::New] => {}
+        _ => return Err(Error::internal("the outbox did not answer for the mail")),
+    }
+    let now = db::now();
+    let mut after = Feedback { requested_at: now, ..before.clone() };
+    records::mark_changed(&before, &mut after, now);
+    records::update_all(connection, actor, &[(before, after)]).await?;
+    Ok(None)
+}
