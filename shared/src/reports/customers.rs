@@ -1,8 +1,7 @@
 //! The report on customers: who they are, what they order, and whether they come back.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use sqlx::types::Json;
+use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -166,102 +165,138 @@ async fn new(connection: &mut PgConnection, workspace_id: Uuid, period: &Period)
     Ok(CustomersCreated { customers, by_interval: by_interval(period, counts) })
 }
 
-/// Things that customers have, summed up over those who have any.
-#[derive(Debug, Clone, Default, FromRow, Deserialize)]
-struct Sums {
-    customers: i64,
-    things: i64,
-    things_median: Option<f64>,
-    quantity: f64,
-    quantity_median: Option<f64>,
-    repeating: i64,
-}
+/// What customers have of something: so many of them have so much of it, in the order of how much.
+#[derive(Debug, Default)]
+struct Histogram(Vec<(f64, i64)>);
 
-#[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-fn spread(sum: f64, median: Option<f64>, customers: i64) -> Spread {
-    Spread { mean: (customers > 0).then(|| sum / customers as f64), median }
-}
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "no sum of a table is 2^53")]
+impl Histogram {
+    fn customers(&self) -> i64 {
+        self.0.iter().map(|(_, customers)| customers).sum()
+    }
 
-impl Sums {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "no sum of quantities is 2^53")]
-    fn metrics(&self) -> OrderMetrics {
-        OrderMetrics {
-            orders: self.things,
-            quantity: self.quantity as i64,
-            customers: self.customers,
-            orders_per_customer: spread(self.things as f64, self.things_median, self.customers),
-            quantity_per_customer: spread(self.quantity, self.quantity_median, self.customers),
-            repeat_rate: Rate::new(self.repeating, self.customers),
+    fn sum(&self) -> i64 {
+        self.0.iter().map(|(much, customers)| much * *customers as f64).sum::<f64>() as i64
+    }
+
+    /// How much the customer has who comes behind `before` others.
+    fn at(&self, mut before: i64) -> Option<f64> {
+        let found = self.0.iter().find(|(_, customers)| {
+            before -= customers;
+            before < 0
+        });
+        found.map(|(much, _)| *much)
+    }
+
+    fn spread(&self) -> Spread {
+        let customers = self.customers();
+        // Of an odd number both are the one in the middle.
+        let middle = self.at((customers - 1) / 2).zip(self.at(customers / 2));
+        Spread {
+            mean: (customers > 0).then(|| self.sum() as f64 / customers as f64),
+            median: middle.map(|(lower, upper)| f64::midpoint(lower, upper)),
         }
     }
 }
 
-/// What one walk over the orders finds.
-struct Orders {
-    period: Sums,
-    ever: Sums,
-    members: Vec<Members>,
+/// The customers who have ordered, by how many orders they have, and by their quantity.
+#[derive(Debug, Default)]
+struct Ordered {
+    orders: Histogram,
+    quantity: Histogram,
+}
+
+impl Ordered {
+    fn metrics(&self) -> OrderMetrics {
+        let repeating = self.orders.0.iter().filter(|(orders, _)| *orders >= 2.0);
+        let customers = self.orders.customers();
+        OrderMetrics {
+            orders: self.orders.sum(),
+            quantity: self.quantity.sum(),
+            customers,
+            orders_per_customer: self.orders.spread(),
+            quantity_per_customer: self.quantity.spread(),
+            repeat_rate: Rate::new(repeating.map(|(_, customers)| customers).sum(), customers),
+        }
+    }
 }
 
 /// Customers whose first order fell into the same month (counted from 1), and who ordered in the same
 /// months (the bits of that number).
-#[derive(Debug, Deserialize)]
-struct Members(usize, u64, i64);
-
-#[derive(FromRow)]
-struct Walked {
-    #[sqlx(flatten)]
-    period: Sums,
-    ever: Json<Sums>,
-    members: Json<Vec<Members>>,
+#[derive(Debug)]
+struct Members {
+    month: usize,
+    months: i64,
+    customers: i64,
 }
 
-/// One walk along the index of customers' orders, which has all that is needed.
+/// What one walk over the orders finds.
+#[derive(Debug, Default)]
+struct Orders {
+    ever: Ordered,
+    period: Ordered,
+    members: Vec<Members>,
+}
+
+/// So many customers have this in common, where `of` says which it is of those after which it is named in
+/// the statement: its bit alone is not set.
+#[derive(Debug, FromRow)]
+struct Alike {
+    of: i32,
+    value: Option<f64>,
+    months: Option<i64>,
+    customers: i64,
+}
+
+/// One walk along the index of customers' orders, which has all that is needed of them.
 async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Period, months: &[Time]) -> Result<Orders> {
-    let Walked { period, ever: Json(ever), members: Json(members) } = sqlx::query_as(
+    let alike: Vec<Alike> = sqlx::query_as(
         "WITH each AS MATERIALIZED (
-             SELECT customer_id, count(*) AS ever, sum(quantity::float8) AS ever_quantity, min(order_date) AS first,
-                 count(*) FILTER (WHERE order_date >= $2 AND order_date < $3) AS things,
+             SELECT count(*) AS ever, sum(quantity::float8) AS ever_quantity, min(order_date) AS first,
+                 count(*) FILTER (WHERE order_date >= $2 AND order_date < $3) AS orders,
                  sum(quantity::float8) FILTER (WHERE order_date >= $2 AND order_date < $3) AS quantity,
-                 bit_or(1::bigint << width_bucket(order_date, $4)) FILTER (WHERE order_date < $3) AS months
+                 bit_or(1::bigint << width_bucket(order_date, $4))
+                     FILTER (WHERE order_date >= $4[1] AND order_date < $3) AS months
              FROM orders WHERE workspace_id = $1 AND status <> 'cancelled' GROUP BY customer_id
          ),
-         alike AS (
-             SELECT width_bucket(first, $4) AS month, months, count(*) AS customers FROM each
-             WHERE first >= $4[1] AND first < $3 GROUP BY 1, 2
+         placed AS (
+             SELECT *, CASE WHEN first >= $4[1] AND first < $3 THEN width_bucket(first, $4) END AS month FROM each
          )
-         SELECT count(*) AS customers, coalesce(sum(things), 0)::bigint AS things,
-             percentile_cont(0.5) WITHIN GROUP (ORDER BY things) AS things_median,
-             coalesce(sum(quantity), 0) AS quantity,
-             percentile_cont(0.5) WITHIN GROUP (ORDER BY quantity) AS quantity_median,
-             count(*) FILTER (WHERE things >= 2) AS repeating,
-             (SELECT json_build_object('customers', count(*), 'things', coalesce(sum(ever), 0)::bigint,
-                  'things_median', percentile_cont(0.5) WITHIN GROUP (ORDER BY ever),
-                  'quantity', coalesce(sum(ever_quantity), 0),
-                  'quantity_median', percentile_cont(0.5) WITHIN GROUP (ORDER BY ever_quantity),
-                  'repeating', count(*) FILTER (WHERE ever >= 2))
-              FROM each) AS ever,
-             (SELECT coalesce(json_agg(json_build_array(month, months, customers)), '[]') FROM alike) AS members
-         FROM each WHERE things > 0",
+         SELECT GROUPING(ever, ever_quantity, orders, quantity) AS of,
+             coalesce(ever::float8, ever_quantity, orders::float8, quantity, month::float8) AS value, months,
+             count(*) AS customers
+         FROM placed
+         GROUP BY GROUPING SETS ((ever), (ever_quantity), (orders), (quantity), (month, months))
+         ORDER BY value",
     )
     .bind(workspace_id)
     .bind(period.from)
     .bind(period.to)
     .bind(months)
-    .fetch_one(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(Orders { period, ever, members })
+    let mut orders = Orders::default();
+    for Alike { of, value, months, customers } in alike {
+        // Nothing, or no orders in the period: those customers are not among them.
+        let Some(value) = value.filter(|value| *value > 0.0) else { continue };
+        match of {
+            0b0111 => orders.ever.orders.0.push((value, customers)),
+            0b1011 => orders.ever.quantity.0.push((value, customers)),
+            0b1101 => orders.period.orders.0.push((value, customers)),
+            0b1110 => orders.period.quantity.0.push((value, customers)),
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a month is from 1 to 60")]
+            _ => orders.members.push(Members { month: value as usize, months: months.unwrap_or(0), customers }),
+        }
+    }
+    Ok(orders)
 }
 
 fn cohorts(months: &[Time], members: &[Members]) -> Vec<Cohort> {
     let cohort = |(at, start): (usize, &Time)| {
-        let mine = || members.iter().filter(move |Members(month, ..)| *month == at);
-        let customers = mine().map(|Members(.., customers)| customers).sum();
+        let mine = || members.iter().filter(move |members| members.month == at);
+        let customers = mine().map(|members| members.customers).sum();
         let ordered = |month: usize| {
-            mine()
-                .filter(|Members(_, months, _)| (months >> month) & 1 == 1)
-                .map(|Members(.., customers)| customers)
-                .sum()
+            mine().filter(|members| (members.months >> month) & 1 == 1).map(|members| members.customers).sum()
         };
         let again = (at + 1..=months.len()).map(|month| Rate::new(ordered(month), customers)).collect();
         Cohort { start: *start, customers, again }
@@ -279,10 +314,11 @@ struct Interactions {
 impl Interactions {
     #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
     fn metrics(&self) -> InteractionMetrics {
+        let mean = (self.customers > 0).then(|| self.interactions as f64 / self.customers as f64);
         InteractionMetrics {
             interactions: self.interactions,
             customers: self.customers,
-            per_customer: spread(self.interactions as f64, self.median, self.customers),
+            per_customer: Spread { mean, median: self.median },
         }
     }
 }
