@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::feedback::Feedback;
 use crate::fields::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId};
+use crate::health::Band;
 use crate::history::{Actor, Deletion};
 use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::interactions::CustomerInteraction;
@@ -15,7 +16,8 @@ use crate::lists::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
 use crate::object::Object;
 use crate::orders::Order;
 use crate::records::{Record, RecordType};
-use crate::{importable, links, record, words};
+use crate::segments::Segment;
+use crate::{importable, links, record, scores, words};
 
 words! {
     /// What a customer is.
@@ -91,6 +93,8 @@ impl Record for Customer {
         filters: &[
             Filter { name: "status", kind: FilterKind::Word(CustomerStatus::WORDS) },
             Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
+            Filter { name: "segment", kind: FilterKind::Beside(&scores::SEGMENT, Segment::WORDS) },
+            Filter { name: "health", kind: FilterKind::Beside(&scores::BAND, Band::WORDS) },
             Filter { name: "email", kind: FilterKind::Email },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },

@@ -38,6 +38,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("nightly", "workflows"),
     ("request_feedback", "workflows"),
     ("remind_feedback", "workflows"),
+    ("snapshot_health", "workflows"),
 ];
 /// The queue in which jobs of a kind wait.
 pub fn queue_of(kind: &str) -> Option<&'static str> {

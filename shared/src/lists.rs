@@ -51,6 +51,8 @@ pub struct Filter {
 pub enum FilterKind {
     /// One or more of these words, with commas.
     Word(&'static [&'static str]),
+    /// One or more of these words, with commas, that a table beside has for each record.
+    Beside(&'static Beside, &'static [&'static str]),
     /// One or more ids, with commas.
     Id,
     /// An email address, without regard to case.
@@ -61,6 +63,24 @@ pub enum FilterKind {
     Number,
     /// A point in time: equal, or a range.
     Time,
+}
+
+/// A column of a table that has further things of records, one row for each at most.
+///
+/// It has an index on (`workspace_id`, the column, the time, the key), so that a list by it in the order
+/// of time reads no more than its page.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The table, with a `workspace_id`.
+    pub table: &'static str,
+    /// Its column that has the records' ids.
+    pub key: &'static str,
+    /// Its column that has the time by which the records are listed by default.
+    pub time: &'static str,
+    /// The column to filter by.
+    pub column: &'static str,
+    /// The word that holds for records without a row.
+    pub absent: Option<&'static str>,
 }
 
 /// An order of a list; records that are equal in it are ordered by id.
@@ -125,6 +145,18 @@ struct Condition {
     column: &'static str,
     operator: &'static str,
     value: Value,
+    beside: Option<&'static Beside>,
+}
+
+/// A part of a list that one index has in its order.
+#[derive(Debug)]
+enum Branch {
+    /// All of it.
+    Whole,
+    /// The records with a value in a column.
+    Of(&'static str, String),
+    /// The records with a value in a column beside.
+    Beside(&'static Beside, String),
 }
 
 #[derive(Debug, Clone)]
@@ -238,7 +270,7 @@ impl List {
             FilterKind::Number => (range(operator)?, Value::Number(f64::from_text(text)?)),
             FilterKind::Time => (range(operator)?, Value::Time(DateTime::from_text(text)?)),
             _ if operator.is_some() => return Err(unknown()),
-            FilterKind::Word(words) => (
+            FilterKind::Word(words) | FilterKind::Beside(_, words) => (
                 "= ANY",
                 Value::Words(each(text, |word| match words.contains(&word) {
                     true => Ok(word.to_owned()),
@@ -249,7 +281,8 @@ impl List {
             FilterKind::Email => ("lower", Value::Text(String::from_text(text)?.to_ascii_lowercase())),
             FilterKind::Text => ("=", Value::Text(String::from_text(text)?)),
         };
-        self.conditions.push(Condition { column: filter.name, operator, value });
+        let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
+        self.conditions.push(Condition { column: filter.name, operator, value, beside });
         Ok(())
     }
 
@@ -265,7 +298,7 @@ impl List {
 
     /// Only the records under a parent.
     pub fn within(&mut self, column: &'static str, id: Uuid) {
-        self.conditions.push(Condition { column, operator: "= ANY", value: Value::Ids(vec![id]) });
+        self.conditions.push(Condition { column, operator: "= ANY", value: Value::Ids(vec![id]), beside: None });
     }
 
     /// The cursor that leads on behind a record.
@@ -287,21 +320,43 @@ impl List {
         let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM ("));
         let direction = if self.descending { " DESC" } else { "" };
         let ordered = format!(" ORDER BY place{direction}, id{direction} LIMIT ");
-        for (i, branch) in self.branches().into_iter().enumerate() {
-            let union = if i == 0 { "(" } else { " UNION ALL (" };
-            let (order, table) = (self.order.expression, self.spec.table);
-            sql.push(format!("{union}SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
-            sql.push_bind(workspace_id);
-            self.push_conditions(&mut sql, branch.as_ref().map(|(column, _)| *column));
-            if let Some((column, value)) = branch {
-                sql.push(format!(" AND {column} = ")).push_bind(value);
-            }
-            self.push_after(&mut sql);
+        for (i, branch) in self.branches().iter().enumerate() {
+            sql.push(if i == 0 { "(" } else { " UNION ALL (" });
+            self.push_branch(&mut sql, workspace_id, columns, branch);
             // Each branch comes in its order, so that they are merged and read no further than asked.
             sql.push(&ordered).push_bind(i64::from(limit)).push(")");
         }
         sql.push(") AS list").push(&ordered).push_bind(i64::from(limit));
         sql
+    }
+
+    fn push_branch(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid, columns: &str, branch: &Branch) {
+        let (order, table) = (self.order.expression, self.spec.table);
+        match branch {
+            Branch::Beside(beside, value) => {
+                let Beside { table: other, key, time, column, .. } = beside;
+                // The order is that of the other table's index, and the records are reached one by one.
+                sql.push(format!(
+                    "SELECT {columns}, beside_time AS place FROM (SELECT {key} AS beside_key, {time} AS beside_time"
+                ));
+                sql.push(format!(" FROM {other} WHERE workspace_id = ")).push_bind(workspace_id);
+                sql.push(format!(" AND {column} = ")).push_bind(value.clone());
+                sql.push(format!(") AS beside JOIN {table} ON id = beside_key WHERE workspace_id = "));
+                sql.push_bind(workspace_id);
+                self.push_conditions(sql, Some(beside.column));
+                self.push_after(sql, "(beside_time, beside_key)");
+            }
+            Branch::Whole | Branch::Of(..) => {
+                sql.push(format!("SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
+                sql.push_bind(workspace_id);
+                let of = if let Branch::Of(column, value) = branch { Some((*column, value)) } else { None };
+                self.push_conditions(sql, of.map(|(column, _)| column));
+                if let Some((column, value)) = of {
+                    sql.push(format!(" AND {column} = ")).push_bind(value.clone());
+                }
+                self.push_after(sql, &format!("({order}, id)"));
+            }
+        }
     }
 
     /// The place of a record, from its row.
@@ -322,29 +377,36 @@ impl List {
         sql
     }
 
-    /// The values of the branching column to read one by one, or a single `None` where the index in
-    /// the order asked for does not start with that column.
-    fn branches(&self) -> Vec<Option<(&'static str, String)>> {
-        match self.spec.branches {
-            Some((column, all)) if self.words.is_none() && std::ptr::eq(self.order, &self.spec.orders[0]) => {
-                let asked = self.conditions.iter().find_map(|condition| match &condition.value {
-                    Value::Words(words) if condition.column == column => Some(words.clone()),
-                    _ => None,
-                });
-                let values = asked.unwrap_or_else(|| all.iter().map(|&value| value.to_owned()).collect());
-                values.into_iter().map(|value| Some((column, value))).collect()
-            }
-            _ => vec![None],
+    /// The parts of the list that are in its order in an index: by a column beside that is asked for, else
+    /// by the branching column; all of it where no such index has the order.
+    fn branches(&self) -> Vec<Branch> {
+        if self.words.is_some() || !std::ptr::eq(self.order, &self.spec.orders[0]) {
+            return vec![Branch::Whole];
         }
+        for condition in &self.conditions {
+            if let (Some(beside), Value::Words(words)) = (condition.beside, &condition.value)
+                && !beside.absent.is_some_and(|absent| words.iter().any(|word| word == absent))
+            {
+                return words.iter().map(|word| Branch::Beside(beside, word.clone())).collect();
+            }
+        }
+        let Some((column, all)) = self.spec.branches else { return vec![Branch::Whole] };
+        let asked = self.conditions.iter().find_map(|condition| match &condition.value {
+            Value::Words(words) if condition.column == column => Some(words.clone()),
+            _ => None,
+        });
+        let values = asked.unwrap_or_else(|| all.iter().map(|&value| value.to_owned()).collect());
+        values.into_iter().map(|value| Branch::Of(column, value)).collect()
     }
 
     fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>, except: Option<&str>) {
-        for Condition { column, operator, value } in &self.conditions {
-            if except == Some(*column) {
+        for Condition { column, operator, value, beside } in &self.conditions {
+            if except == Some(beside.map_or(*column, |beside| beside.column)) {
                 continue;
             }
             sql.push(" AND ");
             match value {
+                Value::Words(words) if let Some(beside) = beside => self.push_beside(sql, beside, words),
                 Value::Words(words) => sql.push(format!("{column} = ANY (")).push_bind(words.clone()).push(")"),
                 Value::Ids(ids) => sql.push(format!("{column} = ANY (")).push_bind(ids.clone()).push(")"),
                 Value::Text(text) if *operator == "lower" => {
@@ -360,10 +422,29 @@ impl List {
         }
     }
 
-    fn push_after(&self, sql: &mut QueryBuilder<Postgres>) {
+    /// The records that have one of the words in a column beside.
+    fn push_beside<'q>(
+        &self,
+        sql: &'q mut QueryBuilder<Postgres>,
+        beside: &Beside,
+        words: &[String],
+    ) -> &'q mut QueryBuilder<Postgres> {
+        let Beside { table: other, key, column, absent, .. } = beside;
+        let table = self.spec.table;
+        // A record without a row is found by there being no row with another word.
+        let is_absent_asked = absent.is_some_and(|absent| words.iter().any(|word| word == absent));
+        let (exists, comparison) = if is_absent_asked { ("NOT EXISTS", "<> ALL") } else { ("EXISTS", "= ANY") };
+        sql.push(format!(
+            "{exists} (SELECT FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
+                 AND beside.{key} = {table}.id AND beside.{column} {comparison} ("
+        ));
+        sql.push_bind(words.to_vec()).push("))")
+    }
+
+    fn push_after(&self, sql: &mut QueryBuilder<Postgres>, ordered_by: &str) {
         if let Some(Place { key, id }) = &self.after {
             let comparison = if self.descending { "<" } else { ">" };
-            sql.push(format!(" AND ({}, id) {comparison} (", self.order.expression));
+            sql.push(format!(" AND {ordered_by} {comparison} ("));
             sql.push_bind(key.clone()).push(format!("::{}, ", self.order.kind.sql_type())).push_bind(*id).push(")");
         }
     }

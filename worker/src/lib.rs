@@ -19,6 +19,7 @@ mod metrics;
 mod process;
 mod run;
 mod schedule;
+mod scores;
 mod smtp;
 pub mod task;
 pub mod tasks;
@@ -75,6 +76,7 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     }
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
     upkeep.spawn(upkeep::prune(process.clone(), keep));
+    upkeep.spawn(scores::tend(process.clone()));
     let ended = CancellationToken::new();
     let acks = tokio::spawn(acks::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 

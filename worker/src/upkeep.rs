@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::doorbell::Listener;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
 use shared::mail::{self, EmailState};
-use shared::{Result, history, idempotency, imports, reports};
+use shared::{Result, health, history, idempotency, imports, reports};
 use sqlx::PgConnection;
 
 use crate::process::{Process, jittered};
@@ -82,6 +82,8 @@ enum Kept {
     Reports,
     /// When mails may leave, where there is a limit.
     Pace,
+    /// How customers were, day by day.
+    Snapshots,
 }
 
 impl Kept {
@@ -94,6 +96,7 @@ impl Kept {
             Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
             Self::Reports => reports::prune(connection).await,
             Self::Pace => mail::prune_pace(connection, PRUNE_BATCH).await,
+            Self::Snapshots => health::prune(connection, PRUNE_BATCH).await,
         }
     }
 }
@@ -102,7 +105,8 @@ impl Kept {
 pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
-        for what in [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports, Kept::Pace] {
+        let kept = [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports];
+        for what in kept.into_iter().chain([Kept::Pace, Kept::Snapshots]) {
             match prune_all(&process, what).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),

@@ -101,7 +101,7 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
         [exactly(shape())].into_iter().chain(bounded).collect()
     };
     match filter.kind {
-        FilterKind::Word(words) => several(one_of(words.iter().copied()).build()),
+        FilterKind::Word(words) | FilterKind::Beside(_, words) => several(one_of(words.iter().copied()).build()),
         FilterKind::Id => several(Uuid::shape()),
         FilterKind::Email => {
             vec![query(name, &format!("Records of which `{name}` is this, in whatever case."), String::shape())]

@@ -1,23 +1,36 @@
 //! `/dev/crm/customers`
 
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::IntoResponse;
 use shared::customers::Customer;
+use shared::db::{self, Step};
+use shared::health::{self, CustomerHealth, SnapshotHealth};
 use shared::interactions::CustomerInteraction;
+use shared::jobs::Payload;
+use shared::period::Period;
+use shared::scores::{self, Freshness};
+use shared::segments::{SegmentFigures, SegmentReport};
+use uuid::Uuid;
 
-use super::records;
+use super::{records, reports};
+use crate::AppState;
+use crate::auth::Caller;
+use crate::extract::{Path, Query, Under};
+use crate::openapi::parameters;
 use crate::operations::{Operation, tagged};
+use crate::respond::{Reply, Result};
 
 const INTERACTIONS: &str = "/customers/{customerId}/interactions";
 const INTERACTION: &str = "/customers/{customerId}/interactions/{interactionId}";
 
 pub(crate) fn operations() -> Vec<Operation> {
     let customers = [
-        Operation::get("/customers", records::list::<Customer>)
-            .named("listCustomers", "List customers")
-            .lists_records::<Customer>(),
+        Operation::get("/customers", list).named("listCustomers", "List customers").lists_records::<Customer>(),
         Operation::post("/customers", records::create::<Customer>)
             .named("createCustomer", "Create a customer")
             .creates::<Customer>(),
-        Operation::get("/customers/export", records::export::<Customer>)
+        Operation::get("/customers/export", export)
             .named("exportCustomers", "Export customers as CSV")
             .exports::<Customer>(),
         Operation::post("/customers/batch", records::batch::<Customer>)
@@ -42,6 +55,20 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("restoreCustomer", "Restore a deleted customer")
             .returns_record::<Customer>(200, "The customer, with what was deleted along with it."),
     ];
+    let insight = [
+        Operation::get("/customers/segments", segments)
+            .named("getCustomerSegments", "Count customers by segment")
+            .about(
+                "Each customer is in exactly one segment, by how lately, how often and how much they bought in the \
+                 last 24 months. The period is that of the history.",
+            )
+            .reports::<SegmentFigures>(),
+        Operation::get("/customers/{customerId}/health", health)
+            .named("getCustomerHealth", "Tell how a customer is")
+            .about("A score from 0 to 100 as of today, with what it is made of. The period is that of the history.")
+            .with(parameters::of_period())
+            .returns::<CustomerHealth>(200, "The score, its parts and its history."),
+    ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
             .named("listCustomerInteractions", "List the interactions with a customer")
@@ -59,5 +86,49 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("deleteCustomerInteraction", "Delete an interaction with a customer")
             .deletes(),
     ];
-    tagged("Customers", customers).into_iter().chain(tagged("Interactions", interactions)).collect()
+    let nouns = [tagged("Customers", customers), tagged("Customers", insight), tagged("Interactions", interactions)];
+    nouns.into_iter().flatten().collect()
+}
+
+async fn list(state: State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
+    freshen_for(&state, caller.workspace_id, &query).await?;
+    records::list::<Customer>(state, caller, Under(None), uri, query).await
+}
+
+async fn export(state: State<AppState>, caller: Caller, query: Query) -> Result {
+    freshen_for(&state, caller.workspace_id, &query).await?;
+    records::export::<Customer>(state, caller, query).await
+}
+
+async fn segments(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
+    let period = Period::parse(&parameters, db::now())?;
+    freshen(&state, caller.workspace_id).await?;
+    reports::answer(&state, caller.workspace_id, SegmentReport { period }).await
+}
+
+async fn health(State(state): State<AppState>, caller: Caller, Path(id): Path, Query(parameters): Query) -> Result {
+    let period = Period::parse(&parameters, db::now())?;
+    let health = health::get(&mut *state.connection().await?, caller.workspace_id, id, &period).await?;
+    Ok(Reply::json(&health)?.into_response())
+}
+
+/// Brings the scores up to date for a list that is by them. One page of a list goes on where another
+/// ended, whatever changed meanwhile.
+async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
+    let named = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
+    if (named("segment") || named("health")) && !named("cursor") {
+        freshen(state, workspace_id).await?;
+    }
+    Ok(())
+}
+
+/// Brings the scores up to date, as far as that is little work.
+async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
+    let mut step = Step::begin(&state.pool).await?;
+    let freshness = scores::freshen(&mut step, workspace_id).await?;
+    step.commit().await?;
+    if freshness == Freshness::Queued {
+        state.doorbell.ring(SnapshotHealth::QUEUE);
+    }
+    Ok(())
 }

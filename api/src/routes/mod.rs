@@ -11,6 +11,7 @@ mod leads;
 mod nurture;
 mod orders;
 mod preview;
+mod ratings;
 mod records;
 mod reports;
 mod settings;
@@ -50,6 +51,7 @@ fn quick() -> Vec<Operation> {
         preview::operations(),
         reports::operations(),
         emails::operations(),
+        ratings::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()

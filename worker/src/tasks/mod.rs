@@ -2,6 +2,7 @@
 
 use shared::feedback::{RemindFeedback, RequestFeedback};
 use shared::followups::ProcessFollowups;
+use shared::health::SnapshotHealth;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
 use shared::nightly::Nightly;
 use shared::nurture::NurtureLeads;
@@ -15,6 +16,7 @@ mod nurture_leads;
 mod process_followups;
 mod remind_feedback;
 mod request_feedback;
+mod snapshot_health;
 mod undo_import;
 
 /// All kinds.
@@ -28,4 +30,5 @@ pub fn all() -> Tasks {
         .with::<Nightly>()
         .with::<RequestFeedback>()
         .with::<RemindFeedback>()
+        .with::<SnapshotHealth>()
 }

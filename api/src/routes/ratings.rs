@@ -1,0 +1,39 @@
+//! `/dev/crm/feedback/analytics` and `/dev/crm/feedback/dashboard`: what feedback says in figures.
+
+use axum::extract::State;
+use shared::db;
+use shared::period::Period;
+use shared::ratings::{FeedbackDashboard, FeedbackDashboardReport, FeedbackFigures, FeedbackReport};
+
+use super::reports;
+use crate::AppState;
+use crate::auth::Caller;
+use crate::extract::Query;
+use crate::operations::{Operation, tagged};
+use crate::respond::Result;
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let figures = [
+        Operation::get("/feedback/analytics", analytics)
+            .named("getFeedbackAnalytics", "Tell how many answer, and how content they are")
+            .about(
+                "Requests belong to the period in which they were made, ratings to the one in which they were given.",
+            )
+            .reports::<FeedbackFigures>(),
+        Operation::get("/feedback/dashboard", dashboard)
+            .named("getFeedbackDashboard", "Show feedback at one glance")
+            .about("The figures of a period, and what is open, due and new now.")
+            .reports::<FeedbackDashboard>(),
+    ];
+    tagged("Feedback", figures)
+}
+
+async fn analytics(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
+    let period = Period::parse(&parameters, db::now())?;
+    reports::answer(&state, caller.workspace_id, FeedbackReport { period }).await
+}
+
+async fn dashboard(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
+    let period = Period::parse(&parameters, db::now())?;
+    reports::answer(&state, caller.workspace_id, FeedbackDashboardReport { period }).await
+}

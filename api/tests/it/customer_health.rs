@@ -1,0 +1,267 @@
+//! Health: what is known of a customer, in points, day by day.
+
+use chrono::{Days, Utc};
+use dev::testing::Process;
+use serde_json::{Value, json};
+use shared::health;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::segments::ago;
+use crate::support::{self, Api, each};
+
+impl Api {
+    async fn health(&self, customer: &str) -> Value {
+        self.read(&format!("/dev/crm/customers/{customer}/health")).await
+    }
+
+    async fn meet(&self, customer: &str, kind: &str, days: u64, next: Option<u64>) {
+        let mut body = json!({ "type": kind, "subject": "s", "date": ago(days) });
+        if let Some(next) = next {
+            body["next_action_date"] = json!(ago(next));
+        }
+        self.create(&format!("/dev/crm/customers/{customer}/interactions"), body).await;
+    }
+
+    /// Keeps an answer of a customer, given so many days ago.
+    async fn rated(&self, customer: &str, days: i32, rating: i16) {
+        sqlx::query(
+            "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, requested_at, answered_at, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), $2, 'answered', $3, at, at, at, at FROM (SELECT now() - make_interval(days => $4) AS at) AS t",
+        )
+        .bind(self.workspace_id)
+        .bind(Uuid::try_parse(customer).unwrap())
+        .bind(rating)
+        .bind(days)
+        .execute(&mut self.connection().await)
+        .await
+        .unwrap();
+    }
+
+    /// Runs a snapshot to its end.
+    async fn snapshot(&self, dry_run: bool) -> Value {
+        let job = health::start(&mut self.connection().await, self.workspace_id, None, dry_run).await.unwrap();
+        let job = self.ended(&json!({ "id": job.id })).await;
+        assert_eq!(job["status"], "succeeded", "{job}");
+        assert_eq!(job["progress"]["done"], job["progress"]["total"]);
+        job["result"].clone()
+    }
+}
+
+/// The points and the maximum of each part.
+fn points(health: &Value) -> Vec<(&str, Option<f64>, f64)> {
+    let parts = health["parts"].as_array().unwrap().iter();
+    parts
+        .map(|part| (part["name"].as_str().unwrap(), part["points"].as_f64(), part["maximum"].as_f64().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn of_a_new_customer_nothing_is_known() {
+    let api = Api::start().await;
+    let ada = api.customer("ada", &[]).await;
+    let health = api.health(&ada).await;
+    assert_eq!((&health["score"], &health["band"], &health["coverage"]), (&json!(null), &json!(null), &json!(0.0)));
+    assert_eq!(health["trend"], json!({ "since": null, "from": null, "to": null, "change": null }));
+    assert_eq!((health["history"].as_array().unwrap().len(), health["parts"].as_array().unwrap().len()), (0, 6));
+    assert_eq!(points(&health).iter().map(|(.., maximum)| maximum).sum::<f64>(), 100.0);
+    let missing = format!("/dev/crm/customers/{}/health", Uuid::now_v7());
+    assert_eq!(support::json(api.get(&missing), 404).await, json!({ "message": "Resource not found" }));
+    support::json(api.get(&format!("/dev/crm/customers/{ada}/health?days=3")), 400).await;
+}
+
+/// The example of `docs/insight.md`.
+#[tokio::test]
+async fn a_customer_is_as_well_as_the_records_say() {
+    let api = Api::start().await;
+    let ada = api.customer("ada", &[(45, 2), (75, 3), (105, 1), (135, 3)]).await;
+    api.meet(&ada, "call", 60, Some(10)).await;
+    api.meet(&ada, "support", 30, None).await;
+    for (days, rating) in [(200, 1), (90, 3), (50, 4), (10, 5)] {
+        api.rated(&ada, days, rating).await;
+    }
+    // Nothing was done since the action was due.
+    let before = api.health(&ada).await;
+    assert_eq!(points(&before)[5], ("next_actions", Some(2.5), 5.0));
+    api.meet(&ada, "meeting", 0, None).await;
+
+    let health = api.health(&ada).await;
+    assert_eq!(
+        points(&health),
+        [
+            ("order_recency", Some(22.5), 30.0),
+            ("order_trend", Some(15.0), 15.0),
+            ("engagement", Some(14.05), 20.0),
+            ("feedback", Some(15.0), 20.0),
+            ("support_load", Some(8.0), 10.0),
+            ("next_actions", Some(5.0), 5.0),
+        ]
+    );
+    assert_eq!((&health["score"], &health["band"], &health["coverage"]), (&json!(80), &json!("healthy"), &json!(1.0)));
+    let recency = &health["parts"][0]["facts"];
+    assert_eq!((&recency["days_since_last_order"], &recency["cadence_days"]), (&json!(45), &json!(30.0)));
+    assert_eq!(health["parts"][3]["facts"], json!({ "ratings": [5, 4, 3], "mean_rating": 4.0 }));
+    assert_eq!(each(&api.read("/dev/crm/customers?health=healthy").await, "id"), [ada]);
+}
+
+#[tokio::test]
+async fn the_day_is_kept_once_however_often_it_is_taken() {
+    let api = Api::start().await;
+    let _worker = Process::worker(&api.database, &[]);
+    let lost = api.customer("lost", &[(300, 1)]).await;
+    let well = api.customer("well", &[(2, 1)]).await;
+    api.customer("unknown", &[]).await;
+
+    let counts = json!({ "customers": 3, "healthy": 1, "watch": 0, "at_risk": 1, "unknown": 1 });
+    let told = |result: &Value, kept: i64, dry_run: bool| {
+        let mut expected = counts.clone();
+        expected["date"] = json!(ago(0));
+        expected["kept"] = json!(kept);
+        expected["dry_run"] = json!(dry_run);
+        assert_eq!(*result, expected);
+    };
+    told(&api.snapshot(true).await, 0, true);
+    assert_eq!(api.health(&lost).await["history"], json!([]));
+    for _ in 0..2 {
+        told(&api.snapshot(false).await, 3, false);
+        let health = api.health(&lost).await;
+        let today = json!({ "date": ago(0), "score": health["score"], "band": "at_risk", "segment": "dormant" });
+        assert_eq!(health["history"], json!([today]));
+    }
+    assert_eq!(each(&api.read("/dev/crm/customers?health=at_risk").await, "id"), [&lost]);
+
+    // The next day is told beside this one: here, this one is made older.
+    let mut connection = api.connection().await;
+    age(&mut connection, api.workspace_id, 20).await;
+    api.order(&lost, 0, 1).await;
+    let health = api.health(&lost).await;
+    assert_eq!(health["trend"]["since"], ago(20));
+    let change = health["score"].as_i64().unwrap() - health["trend"]["from"].as_i64().unwrap();
+    assert!(change > 0 && health["trend"]["change"] == change, "{health}");
+    let report = api.read("/dev/crm/customers/segments").await;
+    let moves = json!([{ "from": "dormant", "to": "active", "count": 1 }]);
+    assert_eq!(report["changes"], json!({ "since": ago(20), "moves": moves }), "{report:#}");
+    assert_eq!(report["history"][0]["date"], ago(20));
+    assert_eq!(report["history"][0]["groups"]["dormant"], 1);
+    assert_eq!(api.snapshot(false).await["at_risk"], 0);
+    let report = api.read("/dev/crm/customers/segments").await;
+    assert_eq!(report["changes"], json!({ "since": ago(0), "moves": [] }));
+    assert_eq!(report["history"].as_array().unwrap().len(), 2);
+    let path = format!("/dev/crm/customers/{well}/health?from={}&interval=month", ago(400));
+    let months = api.read(&path).await["history"].as_array().unwrap().len();
+    assert!((1..=2).contains(&months));
+    assert_eq!(api.read(&format!("/dev/crm/customers/{well}/health?to={}", ago(30))).await["history"], json!([]));
+}
+
+/// Makes all snapshots so many days older.
+async fn age(connection: &mut PgConnection, workspace_id: Uuid, days: i32) {
+    let mut transaction = connection.begin().await.unwrap();
+    for statement in [
+        "UPDATE health_snapshots SET date = date - $2 WHERE workspace_id = $1",
+        "UPDATE segment_snapshots SET date = date - $2 WHERE workspace_id = $1",
+        "UPDATE score_states SET date = date - $2, snapshot_date = snapshot_date - $2 WHERE workspace_id = $1",
+    ] {
+        sqlx::query(statement).bind(workspace_id).bind(days).execute(&mut *transaction).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn scores_are_of_the_day_on_which_they_are_read() {
+    let api = Api::start().await;
+    let ada = api.customer("ada", &[(30, 1)]).await;
+    let segment = |report: &Value, name: &str| {
+        let groups = report["groups"].as_array().unwrap().iter();
+        groups.filter(|group| group["segment"] == name).map(|group| group["count"].as_i64().unwrap()).sum::<i64>()
+    };
+    assert_eq!(segment(&api.read("/dev/crm/customers/segments").await, "new"), 1);
+    // The order was made a day earlier, and so were the scores: as if a day had passed.
+    let mut connection = api.connection().await;
+    age(&mut connection, api.workspace_id, 1).await;
+    let moved = sqlx::query("UPDATE orders SET order_date = order_date - interval '1 day' WHERE customer_id = $1");
+    moved.bind(Uuid::try_parse(&ada).unwrap()).execute(&mut connection).await.unwrap();
+    sqlx::query("DELETE FROM customer_marks").execute(&mut connection).await.unwrap();
+    let report = api.read("/dev/crm/customers/segments").await;
+    assert_eq!((segment(&report, "new"), segment(&report, "promising")), (0, 1), "{report:#}");
+    assert_eq!(report["complete"], true);
+}
+
+#[tokio::test]
+async fn many_customers_are_scored_by_a_job_and_kept_true_by_the_worker() {
+    let api = Api::start().await;
+    let mut connection = api.connection().await;
+    let emails: Vec<String> = (0..6_500).map(|number| format!("{number}@example.com")).collect();
+    let ids: Vec<Uuid> = emails.iter().map(|_| Uuid::now_v7()).collect();
+    sqlx::query(
+        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+         SELECT $1, id, 'A', email, 'individual', 'active', '{}', '', now(), now() FROM unnest($2::uuid[], $3::text[]) AS new (id, email)",
+    )
+    .bind(api.workspace_id)
+    .bind(&ids)
+    .bind(emails)
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    sqlx::query(
+        "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
+         SELECT $1, gen_random_uuid(), id, id, 1 + number % 7, 'pending', now() - make_interval(secs => number * 5000), now(), now()
+         FROM unnest($2::uuid[]) WITH ORDINALITY AS new (id, number), generate_series(1, 1 + number % 4)",
+    )
+    .bind(api.workspace_id)
+    .bind(&ids)
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    // More than a reader has patience for: a job is queued, once.
+    let report = api.read("/dev/crm/customers/segments").await;
+    assert_eq!(
+        (&report["complete"], &report["as_of"], &report["customers"]),
+        (&json!(false), &json!(null), &json!(6_500))
+    );
+    api.read("/dev/crm/customers/segments").await;
+    let jobs = api.read("/dev/crm/jobs?kind=snapshot_health").await;
+    assert_eq!(jobs.as_array().unwrap().len(), 1);
+
+    let _worker = Process::worker(&api.database, &[]);
+    api.ended(&jobs[0]).await;
+    let report = api.read("/dev/crm/customers/segments").await;
+    assert_eq!(
+        (&report["complete"], &report["buyers"], &report["cuts"]["ranked"]),
+        (&json!(true), &json!(6_500), &json!(true))
+    );
+    let counted: i64 = report["groups"].as_array().unwrap().iter().map(|group| group["count"].as_i64().unwrap()).sum();
+    assert_eq!(counted, 6_500);
+    // The fifth with the latest orders scores 5.
+    let first: (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE recency = 5) FROM customer_scores
+         WHERE last_order_at >= (SELECT recency_cuts[4] FROM score_states)",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(first, (1_300, 1_300));
+
+    // What changes from now on is scored by the worker.
+    let customer = ids[6_499].to_string();
+    api.order(&customer, 0, 500).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let quantity: i64 = sqlx::query_scalar("SELECT quantity FROM customer_scores WHERE customer_id = $1")
+            .bind(ids[6_499])
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        if quantity > 500 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the worker does not score");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let yesterday = Utc::now().date_naive().checked_sub_days(Days::new(1)).unwrap();
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM health_snapshots WHERE date > $1")
+        .bind(yesterday)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, 6_500);
+}

@@ -1,0 +1,217 @@
+//! Random records of a workspace.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Duration, SubsecRound, Utc};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
+use rand::{RngExt, SeedableRng};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub id: Uuid,
+    pub customer: Uuid,
+    pub at: DateTime<Utc>,
+    pub quantity: i64,
+    pub cancelled: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Interaction {
+    pub id: Uuid,
+    pub customer: Uuid,
+    pub at: DateTime<Utc>,
+    pub support: bool,
+    pub next_action_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Feedback {
+    pub customer: Uuid,
+    pub requested_at: DateTime<Utc>,
+    pub answer: Option<(DateTime<Utc>, i16, Option<String>)>,
+}
+
+#[derive(Debug)]
+pub struct Data {
+    pub seed: u64,
+    pub workspace: Uuid,
+    pub customers: Vec<Uuid>,
+    pub orders: Vec<Order>,
+    pub interactions: Vec<Interaction>,
+    pub feedback: Vec<Feedback>,
+    random: StdRng,
+}
+
+impl Data {
+    pub fn random(seed: u64, size: Range<usize>) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let customers: Vec<Uuid> = (0..random.random_range(size)).map(|_| Uuid::now_v7()).collect();
+        let workspace = Uuid::now_v7();
+        let mut data = Self {
+            seed,
+            workspace,
+            customers: customers.clone(),
+            orders: vec![],
+            interactions: vec![],
+            feedback: vec![],
+            random,
+        };
+        for customer in customers {
+            let (orders, interactions, feedback) =
+                (data.random.random_range(0..6), data.random.random_range(0..5), data.random.random_range(0..5));
+            // Some buy again and again, and more.
+            let orders = if data.random.random_bool(0.2) { orders * 3 } else { orders };
+            for _ in 0..orders {
+                let order = data.order(customer);
+                data.orders.push(order);
+            }
+            for _ in 0..interactions {
+                let interaction = data.interaction(customer);
+                data.interactions.push(interaction);
+            }
+            for number in 0..feedback {
+                let feedback = data.answer(customer, number > 0);
+                data.feedback.push(feedback);
+            }
+        }
+        data
+    }
+
+    /// A moment in the last days, or somewhat ahead.
+    fn moment(&mut self, days: i64) -> DateTime<Utc> {
+        let span = if self.random.random_bool(0.5) { days } else { days / 8 };
+        let seconds = self.random.random_range(-200_000..span * 86_400);
+        (Utc::now() - Duration::seconds(seconds)).trunc_subsecs(0)
+    }
+
+    fn order(&mut self, customer: Uuid) -> Order {
+        let at = self.moment(900);
+        let quantity = self.random.random_range(1..20);
+        Order { id: Uuid::now_v7(), customer, at, quantity, cancelled: self.random.random_bool(0.15) }
+    }
+
+    fn interaction(&mut self, customer: Uuid) -> Interaction {
+        let at = self.moment(300);
+        let next_action_at = self.random.random_bool(0.5).then(|| self.moment(120));
+        Interaction { id: Uuid::now_v7(), customer, at, support: self.random.random_bool(0.3), next_action_at }
+    }
+
+    fn answer(&mut self, customer: Uuid, must: bool) -> Feedback {
+        let requested_at = self.moment(800);
+        let category = [None, Some("support"), Some("price"), Some("Größe")].choose(&mut self.random).unwrap();
+        let answer = (must || self.random.random_bool(0.5)).then(|| {
+            let hours = self.random.random_range(0..300);
+            (requested_at + Duration::hours(hours), self.random.random_range(1..=5), category.map(str::to_owned))
+        });
+        Feedback { customer, requested_at, answer }
+    }
+
+    pub async fn insert(&self, connection: &mut PgConnection) {
+        let count = self.customers.len();
+        let emails: Vec<String> = self.customers.iter().map(|id| format!("{id}@example.com")).collect();
+        sqlx::query(
+            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+             SELECT $1, id, 'A', email, 'individual', 'active', '{}', '', now(), now() FROM unnest($2::uuid[], $3::text[]) AS new (id, email)",
+        )
+        .bind(self.workspace)
+        .bind(&self.customers)
+        .bind(emails)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+        assert!(count > 0);
+        self.insert_orders(connection, &self.orders).await;
+        self.insert_interactions(connection, &self.interactions).await;
+        let answers = || self.feedback.iter().map(|feedback| feedback.answer.clone());
+        sqlx::query(
+            "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, category, requested_at, answered_at, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), customer, CASE WHEN answered_at IS NULL THEN 'requested' ELSE 'answered' END,
+                 rating, category, requested_at, answered_at, requested_at, requested_at
+             FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::smallint[], $6::text[])
+                 AS new (customer, requested_at, answered_at, rating, category)",
+        )
+        .bind(self.workspace)
+        .bind(self.feedback.iter().map(|feedback| feedback.customer).collect::<Vec<_>>())
+        .bind(self.feedback.iter().map(|feedback| feedback.requested_at).collect::<Vec<_>>())
+        .bind(answers().map(|answer| answer.map(|(at, ..)| at)).collect::<Vec<_>>())
+        .bind(answers().map(|answer| answer.map(|(_, rating, _)| rating)).collect::<Vec<_>>())
+        .bind(answers().map(|answer| answer.and_then(|(.., category)| category)).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .unwrap();
+    }
+
+    async fn insert_orders(&self, connection: &mut PgConnection, orders: &[Order]) {
+        sqlx::query(
+            "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
+             SELECT $1, id, customer, id, quantity, CASE WHEN cancelled THEN 'cancelled' ELSE 'pending' END, at, now(), now()
+             FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bool[], $6::timestamptz[]) AS new (id, customer, quantity, cancelled, at)",
+        )
+        .bind(self.workspace)
+        .bind(orders.iter().map(|order| order.id).collect::<Vec<_>>())
+        .bind(orders.iter().map(|order| order.customer).collect::<Vec<_>>())
+        .bind(orders.iter().map(|order| order.quantity).collect::<Vec<_>>())
+        .bind(orders.iter().map(|order| order.cancelled).collect::<Vec<_>>())
+        .bind(orders.iter().map(|order| order.at).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .unwrap();
+    }
+
+    async fn insert_interactions(&self, connection: &mut PgConnection, interactions: &[Interaction]) {
+        sqlx::query(
+            "INSERT INTO customer_interactions (workspace_id, id, customer_id, type, subject, date, next_action_date, created_at, updated_at)
+             SELECT $1, id, customer, CASE WHEN support THEN 'support' ELSE 'call' END, 's', at, next_action_at, now(), now()
+             FROM unnest($2::uuid[], $3::uuid[], $4::bool[], $5::timestamptz[], $6::timestamptz[]) AS new (id, customer, support, at, next_action_at)",
+        )
+        .bind(self.workspace)
+        .bind(interactions.iter().map(|interaction| interaction.id).collect::<Vec<_>>())
+        .bind(interactions.iter().map(|interaction| interaction.customer).collect::<Vec<_>>())
+        .bind(interactions.iter().map(|interaction| interaction.support).collect::<Vec<_>>())
+        .bind(interactions.iter().map(|interaction| interaction.at).collect::<Vec<_>>())
+        .bind(interactions.iter().map(|interaction| interaction.next_action_at).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .unwrap();
+    }
+
+    /// Makes, changes and deletes records of somebody.
+    pub async fn change(&mut self, connection: &mut PgConnection) {
+        let customer = *self.customers.choose(&mut self.random).unwrap();
+        let order = self.order(customer);
+        self.insert_orders(connection, std::slice::from_ref(&order)).await;
+        self.orders.push(order);
+        let interaction = self.interaction(customer);
+        self.insert_interactions(connection, std::slice::from_ref(&interaction)).await;
+        self.interactions.push(interaction);
+
+        let place = self.random.random_range(0..self.orders.len());
+        let order = self.orders.swap_remove(place);
+        let delete = "DELETE FROM orders WHERE workspace_id = $1 AND id = $2";
+        sqlx::query(delete).bind(self.workspace).bind(order.id).execute(&mut *connection).await.unwrap();
+        let place = self.random.random_range(0..self.interactions.len());
+        let interaction = self.interactions.swap_remove(place);
+        let delete = "DELETE FROM customer_interactions WHERE workspace_id = $1 AND id = $2";
+        sqlx::query(delete).bind(self.workspace).bind(interaction.id).execute(&mut *connection).await.unwrap();
+
+        let other = *self.customers.choose(&mut self.random).unwrap();
+        if let Some(order) = self.orders.choose_mut(&mut self.random) {
+            order.customer = other;
+            order.cancelled = !order.cancelled;
+            let update = "UPDATE orders SET customer_id = $3, status = CASE WHEN $4 THEN 'cancelled' ELSE 'shipped' END
+                WHERE workspace_id = $1 AND id = $2";
+            let update = sqlx::query(update).bind(self.workspace).bind(order.id).bind(other).bind(order.cancelled);
+            update.execute(&mut *connection).await.unwrap();
+        }
+    }
+
+    /// Whether there is any record of a customer.
+    pub fn is_known(&self, id: Uuid) -> bool {
+        self.orders.iter().any(|order| order.customer == id)
+            || self.interactions.iter().any(|interaction| interaction.customer == id)
+            || self.feedback.iter().any(|feedback| feedback.customer == id)
+    }
+}

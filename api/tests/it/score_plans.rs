@@ -1,0 +1,122 @@
+//! The statements on scores, as PostgreSQL plans them among many customers.
+
+use serde_json::Value;
+use shared::customers::Customer;
+use shared::lists::List;
+use shared::records::{Fields, Record};
+use shared::scores::{Day, FACTS};
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use crate::support::Api;
+
+const CUSTOMERS: i32 = 20_000;
+
+/// Many customers of two workspaces, with scores; few of each hundred are at risk.
+async fn fill(connection: &mut PgConnection, workspace: Uuid) {
+    for workspace in [workspace, Uuid::now_v7()] {
+        let statements = [
+            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), 'A', n || '@example.com', 'individual', 'active', '{}', '', now() - make_interval(mins => n), now()
+             FROM generate_series(1, $2) AS n",
+            "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), id, id, 1, 'pending', now() - make_interval(days => n), now(), now()
+             FROM customers, generate_series(1, 3) AS n WHERE workspace_id = $1 AND $2 > 0",
+            "INSERT INTO customer_interactions (workspace_id, id, customer_id, type, subject, date, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), id, 'call', 's', now() - make_interval(days => n), now(), now()
+             FROM customers, generate_series(1, 3) AS n WHERE workspace_id = $1 AND $2 > 0",
+            "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, requested_at, answered_at, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), id, 'answered', 4, now(), now(), now(), now()
+             FROM customers, generate_series(1, 2) AS n WHERE workspace_id = $1 AND $2 > 0",
+            "INSERT INTO customer_scores (workspace_id, customer_id, created_at, orders, quantity, segment, health, band, date)
+             SELECT $1, id, created_at, 1, 1, CASE WHEN n % 100 = 0 THEN 'at_risk' ELSE 'loyal' END, 50,
+                 CASE WHEN n % 200 = 0 THEN 'at_risk' ELSE 'watch' END, current_date
+             FROM (SELECT id, created_at, row_number() OVER (ORDER BY created_at) AS n FROM customers WHERE workspace_id = $1) AS numbered
+             WHERE $2 > 0",
+        ];
+        for statement in statements {
+            sqlx::query(statement).bind(workspace).bind(CUSTOMERS).execute(&mut *connection).await.unwrap();
+        }
+    }
+    sqlx::raw_sql("ANALYZE").execute(connection).await.unwrap();
+}
+
+/// The indexes that a statement reads and the rows that it meets, run with these values.
+async fn explain(connection: &mut PgConnection, statement: &str, values: &str) -> (Vec<String>, f64) {
+    let prepare = format!("PREPARE statement AS {statement}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE statement ({values})");
+    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *connection).await.unwrap();
+    sqlx::raw_sql("DEALLOCATE statement").execute(&mut *connection).await.unwrap();
+    let (mut indexes, mut rows) = (Vec::new(), 0.0);
+    visit(&plan[0]["Plan"], &mut indexes, &mut rows);
+    indexes.sort_unstable();
+    indexes.dedup();
+    (indexes, rows)
+}
+
+fn visit(node: &Value, indexes: &mut Vec<String>, rows: &mut f64) {
+    if node["Node Type"].as_str().is_some_and(|kind| kind.contains("Seq Scan")) {
+        indexes.push(format!("none: {}", node["Relation Name"]));
+    }
+    if let Some(index) = node["Index Name"].as_str() {
+        indexes.push(index.to_owned());
+        let met = ["Actual Rows", "Rows Removed by Filter"].iter().filter_map(|key| node[key].as_f64()).sum::<f64>();
+        *rows += met * node["Actual Loops"].as_f64().unwrap_or(1.0);
+    }
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        visit(child, indexes, rows);
+    }
+}
+
+#[tokio::test]
+async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
+    let api = Api::start().await;
+    let mut connection = api.connection().await;
+    fill(&mut connection, api.workspace_id).await;
+    let workspace = api.workspace_id;
+    let page = |parameters: &[(&str, &str)]| {
+        let parameters: Vec<(String, String)> =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let list = List::parse(&Customer::LIST, workspace, &parameters).unwrap();
+        list.page(workspace, Customer::statements().columns, 51).sql().as_str().to_owned()
+    };
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut connection).await.unwrap();
+        for (name, index) in [("segment", "customer_scores_segment_idx"), ("health", "customer_scores_band_idx")] {
+            let statement = page(&[(name, "at_risk")]);
+            let values = format!("'{workspace}', 'at_risk', '{workspace}', 51, 51");
+            let (indexes, rows) = explain(&mut connection, &statement, &values).await;
+            assert_eq!(indexes, [index, "customers_pkey"], "{mode}: {statement}");
+            assert!(rows <= 104.0, "{mode}: {rows} rows");
+        }
+        let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM customers WHERE workspace_id = $1 LIMIT 500")
+            .bind(workspace)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        let day = Day::today();
+        for ids in [&ids[..1], &ids[..]] {
+            let array: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+            let values = format!(
+                "'{workspace}', '{{{}}}', '{}', '{}', '{}', '{}'",
+                array.join(","),
+                day.0,
+                day.start(),
+                day.end(),
+                day.since()
+            );
+            let (indexes, rows) = explain(&mut connection, FACTS, &values).await;
+            let expected = [
+                "customer_interactions_customer_id_idx",
+                "customers_pkey",
+                "feedback_customer_id_idx",
+                "orders_customer_id_idx",
+            ];
+            let also =
+                indexes.iter().map(|index| index.replace("interactions_date_idx", "interactions_customer_id_idx"));
+            assert_eq!(also.collect::<Vec<_>>(), expected, "{mode}");
+            assert!(rows <= 12.0 * ids.len() as f64, "{mode}: {rows} rows for {}", ids.len());
+        }
+    }
+}
