@@ -20,6 +20,7 @@ mod nurture;
 mod queue;
 mod records;
 mod stage;
+mod themes;
 
 /// Each benchmark but `queue` runs on a private PostgreSQL server, and prints its samples and
 /// figures as lines of JSON and then a table of the figures. It exits with success if each figure
@@ -48,6 +49,8 @@ enum Bench {
     Fairness(fairness::Arguments),
     /// Mails on their way to a server, beside pgbench's commits.
     Mail(mail::Arguments),
+    /// What people talk about in many comments, beside what it must cost.
+    Themes(themes::Arguments),
     /// The queue, for a driver that measures several queues side by side.
     #[command(subcommand)]
     Queue(queue::Verb),
@@ -70,6 +73,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,
+        Bench::Themes(arguments) => return themes::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,
     }

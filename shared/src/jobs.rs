@@ -39,6 +39,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("request_feedback", "workflows"),
     ("remind_feedback", "workflows"),
     ("snapshot_health", "workflows"),
+    ("find_themes", "workflows"),
 ];
 /// The queue in which jobs of a kind wait.
 pub fn queue_of(kind: &str) -> Option<&'static str> {

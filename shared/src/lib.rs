@@ -45,6 +45,7 @@ pub mod signed;
 pub mod suppressions;
 pub mod telemetry;
 pub mod templates;
+pub mod themes;
 pub mod users;
 pub mod words;
 pub mod workspaces;

@@ -124,6 +124,12 @@ pub(crate) fn of_page() -> [Parameter; 3] {
     ]
 }
 
+/// How many things a report tells.
+pub(crate) fn of_limit(usual: usize, most: usize) -> Parameter {
+    let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(most));
+    query("limit", "How many there are at most.", limit.default(Some(json!(usual))))
+}
+
 /// The period of a report.
 pub(crate) fn of_period() -> [Parameter; 4] {
     let interval = one_of(Interval::WORDS.iter().copied()).default(Some(json!(Interval::Day)));

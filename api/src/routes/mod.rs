@@ -16,6 +16,7 @@ mod records;
 mod reports;
 mod settings;
 mod suppressions;
+mod themes;
 mod unsubscribe;
 mod users;
 
@@ -52,6 +53,7 @@ fn quick() -> Vec<Operation> {
         reports::operations(),
         emails::operations(),
         ratings::operations(),
+        themes::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()

@@ -6,9 +6,11 @@ use shared::health::SnapshotHealth;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
 use shared::nightly::Nightly;
 use shared::nurture::NurtureLeads;
+use shared::themes::FindThemes;
 
 use crate::task::Tasks;
 
+mod find_themes;
 mod import_customers;
 mod import_leads;
 mod nightly;
@@ -31,4 +33,5 @@ pub fn all() -> Tasks {
         .with::<RequestFeedback>()
         .with::<RemindFeedback>()
         .with::<SnapshotHealth>()
+        .with::<FindThemes>()
 }

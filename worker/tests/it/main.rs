@@ -11,3 +11,4 @@ mod outages;
 mod outbox;
 mod plans;
 mod support;
+mod themes;

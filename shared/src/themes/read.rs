@@ -1,0 +1,392 @@
+//! What one comment says: its language, its mood, and the phrases it may be about.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::english::{self, Part};
+use super::language::{self, Language, Vocabulary};
+use super::mood;
+use super::tokens::{Sentence, Token, sentences};
+
+/// Words of more letters are no words.
+const LONGEST: usize = 40;
+/// Comments are read up to this many bytes; what is behind says it again.
+const READ: usize = 8_000;
+/// What is left of markup is no word of anybody.
+const MARKUP: [&str; 9] = ["amp", "quot", "nbsp", "lt", "gt", "br", "https", "http", "www"];
+
+/// A phrase of one to three words that a comment contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phrase {
+    /// The stems of its words, with a space between them: what all its inflections share.
+    pub key: String,
+    /// The phrase as it was typed, in lower case where that is not its own.
+    pub form: String,
+    /// Whether it stands as a noun here.
+    pub firm: bool,
+    /// Whether it is written as a name here.
+    pub name: bool,
+    /// The mood of its sentences in hundredths, from -100 to 100, if the language has a lexicon.
+    pub mood: Option<i16>,
+}
+
+/// What was read in a comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The language it is in.
+    pub language: Language,
+    /// Whether the comment was long enough to be sure of that.
+    pub sure: bool,
+    /// Its phrases in the order of their keys, each key once.
+    pub phrases: Vec<Phrase>,
+}
+
+/// Reads a comment. Where it is too short to tell its language, that is the `usual` one.
+pub fn read(comment: &str, usual: Language) -> Reading {
+    let comment = head(comment);
+    let (language, sure) = language::detect(comment, usual);
+    let mut phrases = BTreeMap::<String, Found>::new();
+    for sentence in sentences(comment) {
+        let words = words(&sentence, language);
+        let mood = (language == Language::En).then(|| mood::of(sentence.text));
+        for candidate in candidates(&words, language.vocabulary()) {
+            phrases.entry(candidate.key.clone()).or_insert_with(|| Found::new(&candidate)).add(&candidate, mood);
+        }
+    }
+    let phrases = phrases.into_iter().map(|(key, found)| found.phrase(key)).collect();
+    Reading { language, sure, phrases }
+}
+
+/// The language that most comments are in, of those that are long enough to tell.
+pub fn usual<'a>(comments: impl IntoIterator<Item = &'a str>) -> Language {
+    let mut counts = BTreeMap::<Language, usize>::new();
+    for comment in comments {
+        if let (language, true) = language::detect(head(comment), Language::En) {
+            *counts.entry(language).or_default() += 1;
+        }
+    }
+    let most = counts.into_iter().max_by_key(|(language, count)| (*count, std::cmp::Reverse(*language)));
+    most.map_or(Language::En, |(language, _)| language)
+}
+
+fn head(comment: &str) -> &str {
+    let mut end = comment.len().min(READ);
+    while !comment.is_char_boundary(end) {
+        end -= 1;
+    }
+    &comment[..end]
+}
+
+/// A phrase at one place.
+struct Candidate {
+    key: String,
+    form: String,
+    firm: bool,
+    name: bool,
+}
+
+/// A phrase at all its places in a comment.
+struct Found {
+    form: String,
+    firm: bool,
+    name: bool,
+    moods: i64,
+    places: i64,
+    heard: bool,
+}
+
+impl Found {
+    fn new(candidate: &Candidate) -> Self {
+        Self { form: candidate.form.clone(), firm: false, name: false, moods: 0, places: 0, heard: false }
+    }
+
+    fn add(&mut self, candidate: &Candidate, mood: Option<i16>) {
+        self.firm |= candidate.firm;
+        self.name |= candidate.name;
+        self.moods += i64::from(mood.unwrap_or(0));
+        self.heard |= mood.is_some();
+        self.places += 1;
+    }
+
+    fn phrase(self, key: String) -> Phrase {
+        let mean = i16::try_from(self.moods / self.places.max(1)).unwrap_or(0);
+        Phrase { key, form: self.form, firm: self.firm, name: self.name, mood: self.heard.then_some(mean) }
+    }
+}
+
+/// What a word may be part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Part of no phrase.
+    Stop,
+    /// A stop word behind which a noun comes.
+    Determiner,
+    /// Stands as a noun.
+    Noun,
+    /// May be a noun elsewhere.
+    Loose,
+    /// Goes before a noun.
+    Modifier,
+    /// Goes before a noun, but judges it; only a standing phrase such as "smart home" has it.
+    Opinion,
+}
+
+struct Word {
+    lower: String,
+    stem: String,
+    form: String,
+    role: Role,
+    name: bool,
+    joined: bool,
+    apart: bool,
+}
+
+impl Word {
+    fn is_nominal(&self) -> bool {
+        self.role == Role::Noun
+    }
+}
+
+/// The words of a sentence and what each may be part of.
+fn words(sentence: &Sentence<'_>, language: Language) -> Vec<Word> {
+    let vocabulary = language.vocabulary();
+    let tokens = split_elided(&sentence.tokens, vocabulary);
+    let shouted = is_shouted(&tokens);
+    let parts = (language == Language::En).then(|| english::parts(&tokens));
+    let mut words = Vec::with_capacity(tokens.len());
+    for (position, token) in tokens.iter().enumerate() {
+        let text = without_possessive(token.text);
+        let lower = text.to_lowercase().replace('’', "'");
+        let capital = text.chars().next().is_some_and(char::is_uppercase);
+        let name = capital && position > 0 && !shouted;
+        let part = parts.as_ref().map(|parts| parts[position]);
+        let role = role(&lower, part, name && language == Language::De, vocabulary);
+        words.push(Word {
+            stem: vocabulary.stem(&lower).into_owned(),
+            form: form(text, &lower, name || (capital && language == Language::De && !shouted)),
+            role,
+            name: name && language != Language::De,
+            joined: token.joined,
+            apart: token.apart,
+            lower,
+        });
+    }
+    settle(&mut words, language, vocabulary);
+    words
+}
+
+/// "l'hôtel" is two words.
+fn split_elided<'a>(tokens: &[Token<'a>], vocabulary: &Vocabulary) -> Vec<Token<'a>> {
+    let mut split = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let halves = token.text.split_once(['\'', '’']);
+        match halves {
+            Some((before, after))
+                if vocabulary.elided.contains(&before.to_lowercase().as_str()) && !after.is_empty() =>
+            {
+                split.push(Token { text: before, ..*token });
+                split.push(Token { text: after, joined: false, apart: false });
+            }
+            _ => split.push(*token),
+        }
+    }
+    split
+}
+
+/// Whether capitals say nothing, since most of the sentence is in them.
+fn is_shouted(tokens: &[Token<'_>]) -> bool {
+    let letters =
+        |is: fn(char) -> bool| tokens.iter().flat_map(|token| token.text.chars()).filter(|letter| is(*letter)).count();
+    letters(char::is_uppercase) > letters(char::is_lowercase)
+        || (tokens.len() > 3
+            && tokens.iter().all(|token| token.text.chars().next().is_some_and(|first| !first.is_lowercase())))
+}
+
+fn without_possessive(word: &str) -> &str {
+    word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
+}
+
+/// A name keeps its capitals, and so does an abbreviation.
+fn form(text: &str, lower: &str, keeps: bool) -> String {
+    if keeps { text.to_owned() } else { lower.to_owned() }
+}
+
+fn role(lower: &str, part: Option<Part>, noun: bool, vocabulary: &Vocabulary) -> Role {
+    let length = lower.chars().count();
+    if vocabulary.determiners.contains(&lower) {
+        return Role::Determiner;
+    }
+    let is_word = length > 1
+        && length <= LONGEST
+        && lower.chars().any(char::is_alphabetic)
+        && !lower.contains('\'')
+        && !MARKUP.contains(&lower);
+    // Lists of stop words have nouns in them, "room" and "system" in the English one; the tagger knows better.
+    let stop = vocabulary.stop.contains(lower) && !matches!(part, Some(Part::Noun | Part::Adjective));
+    if !is_word || lower.starts_with(|first: char| first.is_ascii_digit()) || vocabulary.apart.contains(lower) {
+        return Role::Stop;
+    }
+    // "petit" is said of anything, but a "petit déjeuner" is one thing.
+    if part.is_none() && vocabulary.is_generic(lower) {
+        return Role::Opinion;
+    }
+    if stop {
+        return Role::Stop;
+    }
+    match part {
+        Some(Part::Noun | Part::Unknown) if mood::valence(lower).abs() >= 2.2 => Role::Opinion,
+        Some(Part::Noun | Part::Unknown) => Role::Noun,
+        Some(Part::Adjective) if judges(lower, vocabulary) => Role::Opinion,
+        Some(Part::Adjective) => Role::Modifier,
+        Some(Part::Verb) => Role::Loose,
+        Some(Part::Number | Part::Other) => Role::Stop,
+        None if noun => Role::Noun,
+        None => Role::Loose,
+    }
+}
+
+fn judges(lower: &str, vocabulary: &Vocabulary) -> bool {
+    vocabulary.stop.contains(lower) || vocabulary.is_generic(lower) || mood::valence(lower).abs() >= 0.3
+}
+
+/// Makes nouns of those words that stand like one.
+fn settle(words: &mut [Word], language: Language, vocabulary: &Vocabulary) {
+    for position in 0..words.len() {
+        if words[position].role != Role::Loose {
+            continue;
+        }
+        let (before, here, after) = (&words[..position], &words[position], words.get(position + 1));
+        let goes_on = after.is_some_and(|next| !next.apart && !matches!(next.role, Role::Stop | Role::Determiner));
+        let stands = match language {
+            // "the cleaning was", but not "the playing children", nor "that works".
+            Language::En => {
+                before.last().is_some_and(|last| {
+                    last.role == Role::Determiner && !here.apart && last.lower != "that" && last.lower != "this"
+                }) && !after.is_some_and(|next| !next.apart && matches!(next.role, Role::Noun | Role::Determiner))
+            }
+            _ => {
+                let opened = before
+                    .iter()
+                    .rev()
+                    .find(|word| !vocabulary.is_generic(&word.lower) && !is_degree(word))
+                    .is_some_and(|word| word.role == Role::Determiner);
+                opened && !vocabulary.is_generic(&here.lower) && (vocabulary.noun_first || !goes_on)
+            }
+        };
+        if stands {
+            words[position].role = Role::Noun;
+        }
+    }
+}
+
+fn is_degree(word: &Word) -> bool {
+    matches!(
+        word.lower.as_str(),
+        "très" | "plus" | "muy" | "más" | "molto" | "più" | "muito" | "mais" | "sehr" | "heel" | "erg"
+    )
+}
+
+/// The phrases of a sentence at each of their places.
+fn candidates(words: &[Word], vocabulary: &Vocabulary) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (position, word) in words.iter().enumerate() {
+        // Every word is counted, since a phrase is weighed by what its words do elsewhere.
+        if !matches!(word.role, Role::Stop | Role::Determiner) {
+            found.push(candidate(
+                &words[position..=position],
+                word.is_nominal() && vocabulary.stands_alone(&word.lower),
+            ));
+        }
+        for length in 2..=3 {
+            let Some(run) = words.get(position..position + length) else { break };
+            if run[1..].iter().any(|word| word.apart) {
+                break;
+            }
+            found.extend(compound(run, words.get(position.wrapping_sub(1)), words.get(position + length), vocabulary));
+        }
+        found.extend(linked(&words[position..], vocabulary));
+    }
+    found
+}
+
+/// A run of words that together are a noun.
+fn compound(run: &[Word], before: Option<&Word>, after: Option<&Word>, vocabulary: &Vocabulary) -> Option<Candidate> {
+    let (last, modifiers) = run.split_last()?;
+    let cut = run[0].joined || after.is_some_and(|word| word.joined);
+    if run[1..].iter().all(|word| word.joined) && !is_past(&run[0].lower) {
+        let says = run.iter().any(|word| !matches!(word.role, Role::Stop | Role::Determiner));
+        let whole = !cut && run.iter().all(|word| word.lower.chars().any(char::is_alphabetic));
+        let adjective = matches!(last.role, Role::Modifier | Role::Opinion)
+            || after.is_some_and(|next| next.role == Role::Noun && !next.apart);
+        return (says && whole).then(|| candidate(run, !adjective));
+    }
+    if cut {
+        return None;
+    }
+    if run.len() == 2
+        && matches!(run[0].role, Role::Loose | Role::Noun)
+        && vocabulary.particles.contains(&last.lower.as_str())
+    {
+        if is_past(&run[0].lower) {
+            return None;
+        }
+        // "the set up", but not "the laptop in", which goes on.
+        let noun = run[0].role == Role::Loose
+            && !run[0].apart
+            && before.is_some_and(|word| matches!(word.role, Role::Determiner | Role::Modifier | Role::Opinion));
+        return Some(candidate(run, noun));
+    }
+    let modified = modifiers.iter().all(|word| matches!(word.role, Role::Noun | Role::Modifier | Role::Opinion));
+    let weak = |word: &&Word| word.role == Role::Opinion || vocabulary.is_generic(&word.lower);
+    let weak = run.iter().filter(weak).count();
+    (last.role == Role::Noun && modified && weak < run.len()).then(|| candidate(run, weak == 0))
+}
+
+/// "built in" and "locked in" are no nouns.
+fn is_past(verb: &str) -> bool {
+    verb.ends_with("ed")
+        || matches!(verb, "built" | "made" | "came" | "went" | "got" | "took" | "gave" | "found" | "kept")
+}
+
+/// Two nouns bound by a word such as "of". In English they are the same as the compound.
+fn linked(words: &[Word], vocabulary: &Vocabulary) -> Option<Candidate> {
+    let (first, rest) = words.split_first()?;
+    let links = rest.iter().take_while(|word| !word.apart && vocabulary.links.contains(&word.lower.as_str())).count();
+    let determiner = rest.get(links).is_some_and(|word| word.role == Role::Determiner && !vocabulary.noun_first);
+    let second = rest.get(links + usize::from(determiner))?;
+    if links == 0 || !first.is_nominal() || second.apart || !matches!(second.role, Role::Noun | Role::Loose) {
+        return None;
+    }
+    if vocabulary.is_generic(&first.lower) || (vocabulary.noun_first && vocabulary.is_generic(&second.lower)) {
+        return None;
+    }
+    if vocabulary.noun_first {
+        let mut form = String::new();
+        for word in &words[..=links] {
+            form += &word.form;
+            form.push(if vocabulary.elided.contains(&word.lower.as_str()) { '\'' } else { ' ' });
+        }
+        form += &second.form;
+        return Some(Candidate { key: format!("{} {}", first.stem, second.stem), form, firm: true, name: false });
+    }
+    if second.role != Role::Noun {
+        return None;
+    }
+    let form = format!("{} {} {}", first.form, rest[0].form, second.form);
+    Some(Candidate { key: format!("{} {}", second.stem, first.stem), form, firm: true, name: false })
+}
+
+fn candidate(run: &[Word], firm: bool) -> Candidate {
+    let mut key = String::new();
+    let mut form = String::new();
+    for (position, word) in run.iter().enumerate() {
+        if position > 0 {
+            key.push(' ');
+            form.push(if word.joined { '-' } else { ' ' });
+        }
+        key.push_str(&word.stem);
+        form.push_str(&word.form);
+    }
+    Candidate { key, form, firm, name: run.iter().all(|word| word.name) }
+}

@@ -1,0 +1,274 @@
+//! What people talk about, from their answers to what callers are told.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dev::testing::{Database, Process};
+use serde_json::{Value, json};
+use shared::themes::{self, MAX_LIMIT};
+use shared::workspaces;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::support::PATIENCE;
+
+/// A served workspace with a worker.
+struct Shop {
+    database: Database,
+    api: Process,
+    _worker: Process,
+    key: String,
+    workspace: Uuid,
+    asked: AtomicUsize,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let database = Database::create().await;
+        let mut connection = database.pool().acquire().await.unwrap();
+        let workspace = workspaces::create(&mut connection, "shop").await.unwrap().id;
+        let key = workspaces::create_key(&mut connection, workspace, "test", None).await.unwrap().0.reveal().to_owned();
+        drop(connection);
+        let (api, worker) = (Process::api(&database).await, Process::worker(&database, &[]));
+        Self { database, api, _worker: worker, key, workspace, asked: AtomicUsize::new(0) }
+    }
+
+    async fn connection(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+        self.database.pool().acquire().await.unwrap()
+    }
+
+    /// Answers of customers, one each day up to today, the last one today; returns their ids.
+    async fn answered(&self, answers: &[(i16, &str)]) -> Vec<Uuid> {
+        let mut connection = self.connection().await;
+        let mut ids = Vec::new();
+        for (days, (rating, comment)) in answers.iter().rev().enumerate() {
+            ids.push(answer(&mut connection, self.workspace, (*rating, comment), days).await);
+        }
+        ids.reverse();
+        ids
+    }
+
+    /// Has the themes found, and waits until the job has done it.
+    async fn find(&self) -> Value {
+        let job = themes::start(&mut *self.connection().await, self.workspace, Some("nightly"), false).await.unwrap();
+        self.ended(job.id).await
+    }
+
+    /// Has the worker read what was answered, and waits until it has.
+    async fn read(&self) -> Value {
+        let job = themes::answered(&mut *self.connection().await, self.workspace, None).await.unwrap();
+        self.ended(job.id).await
+    }
+
+    async fn ended(&self, job: Uuid) -> Value {
+        let started = std::time::Instant::now();
+        loop {
+            let job = self.get(&format!("/dev/crm/jobs/{job}")).await;
+            if job["finished_at"].is_string() {
+                assert_eq!(job["status"], "succeeded", "{job}");
+                return job["result"].clone();
+            }
+            assert!(started.elapsed() < PATIENCE, "{job}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The themes. Each time another limit is given, since on a slow machine the answer to the same
+    /// question may be one that was given before.
+    async fn themes(&self, query: &str) -> Value {
+        let limit = MAX_LIMIT - self.asked.fetch_add(1, Ordering::Relaxed);
+        self.get(&format!("/dev/crm/feedback/themes?limit={limit}{query}")).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.answer(path, 200).await
+    }
+
+    async fn answer(&self, path: &str, status: u16) -> Value {
+        let request = reqwest::Client::new().get(format!("{}{path}", self.api.url)).bearer_auth(&self.key);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        answer.json().await.unwrap()
+    }
+}
+
+/// Writes an answer that came some days ago, with its customer.
+async fn answer(connection: &mut PgConnection, workspace: Uuid, (rating, comment): (i16, &str), days: usize) -> Uuid {
+    let (customer, feedback) = (Uuid::now_v7(), Uuid::now_v7());
+    sqlx::query(
+        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+         VALUES ($1, $2, 'Ada', $2 || '@example.com', 'individual', 'active', '{}', '', now(), now())",
+    )
+    .bind(workspace)
+    .bind(customer)
+    .execute(&mut *connection)
+    .await
+    .unwrap();
+    sqlx::query(
+        "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, comment, category, requested_at, answered_at, created_at, updated_at)
+         SELECT $1, $2, $3, 'answered', $4, nullif($5, ''), 'Charcoal Fabric', at, at, at, at
+         FROM (SELECT now() - make_interval(days => $6, secs => 1) AS at) AS ago",
+    )
+    .bind(workspace)
+    .bind(feedback)
+    .bind(customer)
+    .bind(rating)
+    .bind(comment)
+    .bind(i32::try_from(days).unwrap())
+    .execute(&mut *connection)
+    .await
+    .unwrap();
+    feedback
+}
+
+const SPEAKER: [(i16, &str); 12] = [
+    (5, "Great sound quality, and the music fills the room."),
+    (5, "Set up was easy. Music all day!"),
+    (4, "The sound quality surprised me, the charcoal fabric less so."),
+    (1, "The set up failed three times. Nobody answers in support."),
+    (2, "Easy setup, but the battery dies within hours."),
+    (5, "We listen to music in the garden with it."),
+    (1, "Battery dead after a week. Support does not answer."),
+    (4, "Good music, good sound quality, charcoal fabric."),
+    (3, "Battery could be better, the support is friendly."),
+    (5, ""),
+    (5, "Love it"),
+    (2, "The battery is not good. Setup took forever."),
+];
+
+fn labels(themes: &Value) -> Vec<&str> {
+    themes["themes"].as_array().unwrap().iter().map(|theme| theme["label"].as_str().unwrap()).collect()
+}
+
+fn theme<'a>(themes: &'a Value, label: &str) -> &'a Value {
+    let all = themes["themes"].as_array().unwrap();
+    all.iter().find(|theme| theme["label"] == label).unwrap_or_else(|| panic!("{label} in {themes:#}"))
+}
+
+#[tokio::test]
+async fn answers_become_themes_with_what_they_say() {
+    let shop = Shop::open().await;
+    let empty = shop.themes("").await;
+    assert_eq!((&empty["themes"], &empty["answers"], &empty["mean_rating"]), (&json!([]), &json!(0), &Value::Null));
+
+    let ids = shop.answered(&SPEAKER).await;
+    let result = shop.find().await;
+    assert_eq!((&result["read"], &result["found"], &result["comments"]), (&json!(12), &json!(true), &json!(11)));
+    let themes = shop.themes("").await;
+    assert_eq!(themes["answers"], 12);
+    assert_eq!(themes["comments"], 11);
+    let found = labels(&themes);
+    assert!(
+        ["sound quality", "set up", "music", "battery", "support"].iter().all(|label| found.contains(label)),
+        "{found:?}"
+    );
+    assert!(!found.iter().any(|label| label.contains("fabric")), "a category is echoed: {found:?}");
+
+    let battery = theme(&themes, "battery");
+    assert_eq!(battery["count"], 4);
+    assert_eq!(battery["share"]["denominator"], 11);
+    assert_eq!(battery["mean_rating"], 2.0);
+    // All: 42 ÷ 12; without the battery's four: 34 ÷ 8.
+    assert!((battery["impact"].as_f64().unwrap() - (42.0 / 12.0 - 34.0 / 8.0)).abs() < 1e-9, "{battery}");
+    assert!(battery["sentiment"].as_f64().unwrap() < 0.0, "{battery}");
+    assert!(theme(&themes, "music")["sentiment"].as_f64().unwrap() > 0.5);
+    let quotes = battery["quotes"].as_array().unwrap();
+    assert_eq!(quotes.len(), 3);
+    assert!(
+        quotes.iter().all(|quote| quote["excerpt"].as_str().unwrap().to_lowercase().contains("battery")),
+        "{quotes:?}"
+    );
+    assert!(quotes.iter().all(|quote| ids.iter().any(|id| quote["id"] == id.to_string())));
+
+    // Of the last six days, beside the six before.
+    let from = (chrono::Utc::now() - chrono::Duration::days(6)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let week = shop.themes(&format!("&from={from}")).await;
+    assert_eq!(week["answers"], 6);
+    assert_eq!(
+        theme(&week, "battery")["change"],
+        json!({ "value": 3.0, "before": 1.0, "change": 2.0, "relative_change": 2.0 })
+    );
+    assert_eq!(labels(&shop.get("/dev/crm/feedback/themes?limit=2").await).len(), 2);
+}
+
+#[tokio::test]
+async fn one_answer_more_is_counted_and_all_else_stays() {
+    let shop = Shop::open().await;
+    shop.answered(&SPEAKER).await;
+    shop.find().await;
+    let before = shop.themes("").await;
+    let ids = shop.answered(&[(5, "The battery is great")]).await;
+    let result = shop.read().await;
+    assert_eq!((&result["read"], &result["found"]), (&json!(1), &json!(false)));
+    let after = shop.themes("").await;
+    assert_eq!(theme(&after, "battery")["count"], 5);
+    assert_eq!(theme(&after, "battery")["id"], theme(&before, "battery")["id"]);
+    assert_eq!(theme(&after, "music")["count"], theme(&before, "music")["count"]);
+
+    // It is gone with its customer, and comes back with it.
+    let mut connection = shop.connection().await;
+    let row: Value = sqlx::query_scalar("DELETE FROM feedback WHERE id = $1 RETURNING to_jsonb(feedback)")
+        .bind(ids[0])
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(themes::wake(&mut connection).await.unwrap(), 1);
+    shop.read().await;
+    assert_eq!(theme(&shop.themes("").await, "battery")["count"], 4);
+    sqlx::query("INSERT INTO feedback SELECT * FROM jsonb_populate_record(NULL::feedback, $1)")
+        .bind(row)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    shop.read().await;
+    assert_eq!(theme(&shop.themes("").await, "battery")["count"], 5);
+    assert_eq!(themes::wake(&mut connection).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn found_again_the_themes_are_the_same() {
+    let shop = Shop::open().await;
+    shop.answered(&SPEAKER).await;
+    shop.find().await;
+    let mut first = shop.themes("").await;
+    let sums = "SELECT coalesce(jsonb_agg(to_jsonb(d) - 'quotes' ORDER BY day, theme_id), '[]') FROM theme_days d";
+    let counted: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(sums)).fetch_one(shop.database.pool()).await.unwrap();
+    // As if a worker had died on the way: what it had looked through is not counted twice.
+    let mut connection = shop.connection().await;
+    themes::assign_step(&mut connection, shop.workspace, Uuid::nil()).await.unwrap();
+    shop.find().await;
+    let mut second = shop.themes("").await;
+    let again: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(sums)).fetch_one(shop.database.pool()).await.unwrap();
+    assert_eq!(counted, again);
+    for themes in [&mut first, &mut second] {
+        for name in ["as_of", "found_at", "period"] {
+            themes.as_object_mut().unwrap().remove(name);
+        }
+    }
+    assert_eq!(first, second);
+
+    // What the days add up to is what was read.
+    let (answers, ratings): (i64, i64) = sqlx::query_as("SELECT count(*), sum(rating)::bigint FROM feedback_readings")
+        .fetch_one(shop.database.pool())
+        .await
+        .unwrap();
+    assert_eq!((answers, ratings), (12, 42));
+    let preview = themes::start(&mut connection, shop.workspace, None, true).await.unwrap();
+    let preview = shop.ended(preview.id).await;
+    assert_eq!((&preview["dry_run"], preview["preview"].as_array().unwrap().is_empty()), (&json!(true), false));
+}
+
+#[tokio::test]
+async fn another_workspace_has_its_own_and_bad_parameters_are_told() {
+    let shop = Shop::open().await;
+    shop.answered(&SPEAKER).await;
+    shop.find().await;
+    let other = shop.database.key("other").await;
+    let request = reqwest::Client::new().get(format!("{}/dev/crm/feedback/themes", shop.api.url)).bearer_auth(other);
+    let themes: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!((&themes["themes"], &themes["answers"]), (&json!([]), &json!(0)));
+
+    let refused = shop.answer("/dev/crm/feedback/themes?limit=0&tz=Mars&colour=red", 400).await;
+    let fields: Vec<&str> =
+        refused["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["tz", "colour", "limit"]);
+}
