@@ -106,7 +106,7 @@ impl Cli {
 }
 
 async fn run_server(settings: Settings) -> Result<()> {
-    telemetry::start(&settings.log)?;
+    let _logging = telemetry::start(&settings.log)?;
     let address = settings.api.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| anyhow!("cannot listen on {address}: {error}"))?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -63,7 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 async fn work() -> Result<ExitCode> {
     let settings = Settings::load(None)?;
-    telemetry::start(&settings.log)?;
+    let _logging = telemetry::start(&settings.log)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(worker::cli::wait_for_signals(shutdown.clone())?);
     worker::run(settings, chores::tasks(), shutdown).await?;

@@ -2,6 +2,9 @@
 //!
 //! They go to the standard error stream, since the standard output of commands is their result.
 
+mod json;
+mod lines;
+
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
@@ -10,23 +13,27 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogFormat};
 use crate::error::{Error, Result};
 
+/// Logging, until it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Logging(());
+
 /// Starts logging for the process. `RUST_LOG` wins over the level of the settings.
 ///
 /// # Errors
 /// [`Error::Internal`] for a level that is none, and when logging was started before.
-pub fn start(settings: &Log) -> Result<()> {
+pub fn start(settings: &Log) -> Result<Logging> {
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| settings.level.clone());
     let filter = EnvFilter::try_new(&level)
         .map_err(|error| Error::internal(format!("the log level {level:?} is wrong: {error}")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines::start()?);
     let json = match settings.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
     let started = if json {
-        // The span carries the request's or the job's id; its ancestors have nothing to add.
-        lines.json().flatten_event(true).with_span_list(false).finish().try_init()
+        lines.fmt_fields(json::Members).event_format(json::Objects).finish().try_init()
     } else {
         lines.with_ansi(io::stderr().is_terminal()).finish().try_init()
     };
@@ -35,5 +42,11 @@ pub fn start(settings: &Log) -> Result<()> {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "panic: {}", panic.payload_as_str().unwrap_or("?"));
     }));
-    Ok(())
+    Ok(Logging(()))
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        lines::write();
+    }
 }

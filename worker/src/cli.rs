@@ -47,7 +47,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     if let Some(Command::Run(run)) = command {
         return run.run(&settings).await;
     }
-    telemetry::start(&settings.log)?;
+    let _logging = telemetry::start(&settings.log)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(wait_for_signals(shutdown.clone())?);
     crate::run(settings, tasks::all(), shutdown).await?;
