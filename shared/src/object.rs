@@ -1,5 +1,6 @@
 //! JSON bodies, read field by field.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -135,9 +136,9 @@ impl Object {
     }
 
     /// A field that only the server sets: an update may send it back unchanged.
-    pub fn read_only(&mut self, name: &str, present: Option<&Value>) {
+    pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)
-            && present != Some(&value)
+            && present.and_then(|present| serde_json::to_value(present).ok()).as_ref() != Some(&value)
         {
             self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
         }

@@ -92,6 +92,11 @@ pub trait Fields:
     /// # Errors
     /// A [`Fault`] if the field does not take the text.
     fn set(changes: &mut Self::Changes, field: &str, text: &str) -> Result<(), Fault>;
+    /// The fields in which a later state of the record differs, but for when it changed.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if a value cannot be written as JSON.
+    fn difference(&self, later: &Self) -> Result<Difference>;
     /// Binds the fields in the order of the columns.
     fn bind<'q>(&'q self, query: Statement<'q>) -> Statement<'q>;
     /// Writes the fields in the order of the columns.
@@ -331,7 +336,7 @@ async fn write<R: Record>(
     after: &R,
     version: &str,
 ) -> Result<bool> {
-    let (former, latter) = difference(before, after)?;
+    let Difference { former, latter } = before.difference(after)?;
     let query = sqlx::query(R::statements().update)
         .bind(actor.workspace_id)
         .bind(version)
@@ -348,12 +353,25 @@ async fn write<R: Record>(
     Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
-/// The fields in which two records differ, as they were and as they became.
-pub(crate) fn difference<R: Record>(before: &R, after: &R) -> Result<(Map<String, Value>, Map<String, Value>)> {
-    let (mut former, mut latter) = (as_object(before)?, as_object(after)?);
-    former.retain(|name, value| name != "updated_at" && latter.get(name) != Some(value));
-    latter.retain(|name, _| former.contains_key(name));
-    Ok((former, latter))
+/// The fields in which two states of a record differ.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Difference {
+    /// As they were.
+    pub former: Map<String, Value>,
+    /// As they became.
+    pub latter: Map<String, Value>,
+}
+
+impl Difference {
+    /// Adds a field.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if a value cannot be written as JSON.
+    pub fn add(&mut self, name: &str, former: &impl Serialize, latter: &impl Serialize) -> Result<()> {
+        self.former.insert(name.to_owned(), serde_json::to_value(former)?);
+        self.latter.insert(name.to_owned(), serde_json::to_value(latter)?);
+        Ok(())
+    }
 }
 
 pub(crate) fn as_object(record: &impl Serialize) -> Result<Map<String, Value>> {

@@ -94,7 +94,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
     let email: Option<Email> = body.required("email");
     for field in ["id", "reason", "email_id", "created_at"] {
-        body.read_only(field, None);
+        body.read_only(field, None::<&Uuid>);
     }
     body.finish()?;
     let suppression = Suppression {

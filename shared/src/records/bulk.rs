@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::{Record, as_object, difference, words_of};
+use super::{Difference, Record, as_object, words_of};
 use crate::copy::{Cells, CopyRows};
 use crate::error::Result;
 use crate::history::{self, Action, Actor, Entry};
@@ -85,7 +85,7 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
             row.insert("words".into(), words_of(after, actor.workspace_id).into());
         }
         rows.push(Value::Object(row));
-        let (former, latter) = difference(before, after)?;
+        let Difference { former, latter } = before.difference(after)?;
         let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
         entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
     }

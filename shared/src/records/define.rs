@@ -80,13 +80,12 @@ macro_rules! record {
             }
 
             fn read(mut body: $crate::object::Object, present: Option<&Self>) -> $crate::error::Result<$changes> {
-                let written = present.map(serde_json::to_value).transpose()?;
                 let changes = $changes {
-                    $($field: $crate::record!(@read $mode body, $crate::record!(@name $field $($raw)?), present, written),)+
+                    $($field: $crate::record!(@read $mode body, $crate::record!(@name $field $($raw)?), present, $field),)+
                 };
-                for name in ["id", "created_at", "updated_at"] {
-                    body.read_only(name, written.as_ref().and_then(|written| written.get(name)));
-                }
+                body.read_only("id", present.map(|present| &present.id));
+                body.read_only("created_at", present.map(|present| &present.created_at));
+                body.read_only("updated_at", present.map(|present| &present.updated_at));
                 body.finish()?;
                 Ok(changes)
             }
@@ -115,6 +114,14 @@ macro_rules! record {
                     _ => return Err($crate::fields::Fault::new("unknown", "is not a field")),
                 }
                 Ok(())
+            }
+
+            fn difference(&self, later: &Self) -> $crate::error::Result<$crate::records::Difference> {
+                let mut difference = $crate::records::Difference::default();
+                $(if self.$field != later.$field {
+                    difference.add($crate::record!(@name $field $($raw)?), &self.$field, &later.$field)?;
+                })+
+                Ok(difference)
             }
 
             fn bind<'q>(&'q self, query: $crate::records::Statement<'q>) -> $crate::records::Statement<'q> {
@@ -157,22 +164,22 @@ macro_rules! record {
     (@change defaulted $type:ident) => { $crate::patch::Patch<$type> };
     (@change $mode:ident Option $type:ident) => { $crate::patch::Patch<$type> };
 
-    (@read required $body:ident, $name:expr, $present:ident, $written:ident) => {
+    (@read required $body:ident, $name:expr, $present:ident, $field:ident) => {
         if $present.is_some() { $body.present($name) } else { $body.required($name) }
     };
-    (@read parent $body:ident, $name:expr, $present:ident, $written:ident) => {{
-        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+    (@read parent $body:ident, $name:expr, $present:ident, $field:ident) => {{
+        $body.read_only($name, $present.map(|present| &present.$field));
         None
     }};
-    (@read fixed $body:ident, $name:expr, $present:ident, $written:ident) => {{
-        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+    (@read fixed $body:ident, $name:expr, $present:ident, $field:ident) => {{
+        $body.read_only($name, $present.map(|present| &present.$field));
         $crate::patch::Patch::Keep
     }};
-    (@read kept $body:ident, $name:expr, $present:ident, $written:ident) => {{
-        $body.read_only($name, $written.as_ref().and_then(|written| written.get($name)));
+    (@read kept $body:ident, $name:expr, $present:ident, $field:ident) => {{
+        $body.read_only($name, $present.map(|present| &present.$field));
         $crate::patch::Patch::Keep
     }};
-    (@read $mode:ident $body:ident, $name:expr, $present:ident, $written:ident) => { $body.take($name) };
+    (@read $mode:ident $body:ident, $name:expr, $present:ident, $field:ident) => { $body.take($name) };
 
     (@new required $change:expr) => { $change.take()? };
     (@new parent $change:expr) => { $change.take()? };
