@@ -22,8 +22,10 @@ pub mod write;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +34,7 @@ use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutBody;
 
 use conditional::Known;
 use respond::Result;
@@ -122,6 +125,9 @@ async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Re
 /// Lets a request in that has a key, if it needs one, and requests left.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
     let opened = auth::require_key(&state, &mut request).await?;
+    let patience = Duration::from_secs(state.settings.api.upload_idle_timeout_s);
+    let request =
+        request.map(|body| if body.is_end_stream() { body } else { Body::new(TimeoutBody::new(patience, body)) });
     let known = Known::of(&request);
     let answer = async { known.spare(next.run(request).await) };
     let Some(opened) = opened else { return Ok(answer.await) };

@@ -1,7 +1,6 @@
 //! Answers: the one place where errors become responses.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -183,7 +182,7 @@ pub async fn not_found() -> Problem {
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: StatusCode,
-    headers: BTreeMap<String, String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
     /// The queue whose workers are to be woken after the commit.
     pub ring: Option<&'static str>,
@@ -195,8 +194,8 @@ impl Reply {
     /// # Errors
     /// [`Error::Internal`] if it cannot be written as JSON.
     pub fn json(body: &impl Serialize) -> shared::Result<Self> {
-        let headers = [(CONTENT_TYPE, "application/json")].map(|(name, value)| (name.to_string(), value.to_owned()));
-        Ok(Self { status: StatusCode::OK, headers: headers.into(), body: serde_json::to_vec(body)?, ring: None })
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        Ok(Self { status: StatusCode::OK, headers, body: serde_json::to_vec(body)?, ring: None })
     }
 
     /// `200` with a record and its tag.
@@ -206,7 +205,7 @@ impl Reply {
     pub fn record(record: &impl Serialize) -> shared::Result<Self> {
         let reply = Self::json(record)?;
         let tag = etag::of(&reply.body);
-        Ok(reply.header(ETAG, tag))
+        reply.header(ETAG, tag)
     }
 
     /// `201` with the record, its tag, and where it is found from now on.
@@ -214,7 +213,7 @@ impl Reply {
     /// # Errors
     /// As [`Reply::json`].
     pub fn created(location: String, record: &impl Serialize) -> shared::Result<Self> {
-        Ok(Self::record(record)?.located(location).status(StatusCode::CREATED))
+        Ok(Self::record(record)?.located(location)?.status(StatusCode::CREATED))
     }
 
     /// `202` with the job and where it is followed; its workers are woken after the commit.
@@ -223,13 +222,13 @@ impl Reply {
     /// As [`Reply::json`].
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
-        let reply = Self::json(job)?.located(location).status(StatusCode::ACCEPTED);
+        let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
         Ok(Self { ring: jobs::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: BTreeMap::new(), body: Vec::new(), ring: None }
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), ring: None }
     }
 
     /// With another status.
@@ -238,7 +237,10 @@ impl Reply {
     }
 
     /// With the place of what was made.
-    pub fn located(self, location: String) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a place that no header can tell.
+    pub fn located(self, location: String) -> shared::Result<Self> {
         self.header(LOCATION, location)
     }
 
@@ -247,20 +249,24 @@ impl Reply {
         Self { ring: Some(queue), ..self }
     }
 
-    fn header(mut self, name: HeaderName, value: String) -> Self {
-        self.headers.insert(name.to_string(), value);
-        self
+    fn header(mut self, name: HeaderName, value: String) -> shared::Result<Self> {
+        let value = HeaderValue::try_from(value).map_err(|error| Error::Internal(error.into()))?;
+        self.headers.push((name, value));
+        Ok(self)
     }
 
     /// The answer as it is kept.
     pub fn to_kept(&self) -> Kept {
-        Kept { status: self.status.as_u16(), headers: self.headers.clone(), body: self.body.clone() }
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        Kept { status: self.status.as_u16(), headers, body: self.body.clone() }
     }
 
     /// An answer that was kept.
     pub fn from_kept(kept: Kept) -> Self {
         let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
-        Self { status, headers: kept.headers, body: kept.body, ring: None }
+        let header = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
+        Self { status, headers: kept.headers.into_iter().filter_map(header).collect(), body: kept.body, ring: None }
     }
 }
 
@@ -269,11 +275,7 @@ impl IntoResponse for Reply {
         let mut response = (self.status, self.body).into_response();
         // A body of bytes says that it is one.
         response.headers_mut().remove(CONTENT_TYPE);
-        for (name, value) in self.headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                response.headers_mut().insert(name, value);
-            }
-        }
+        response.headers_mut().extend(self.headers);
         response
     }
 }

@@ -93,7 +93,7 @@ fn converted(conversion: &Conversion) -> shared::Result<Reply> {
     Ok(match conversion.made {
         true => {
             let customer = format!("/dev/crm/customers/{}", conversion.customer.id);
-            reply.located(customer).status(StatusCode::CREATED)
+            reply.located(customer)?.status(StatusCode::CREATED)
         }
         false => reply,
     })

@@ -20,16 +20,18 @@ mod themes;
 mod unsubscribe;
 mod users;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
-use tower_http::timeout::RequestBodyTimeoutLayer;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
+use tower::util::MapFutureLayer;
 
 use crate::operations::{Operation, routes};
-use crate::respond::{Problem, Result};
+use crate::respond::Problem;
 use crate::{AppState, openapi, pages};
 
 /// Uploads take as long as they take.
@@ -76,19 +78,19 @@ pub(crate) fn pages() -> Vec<Operation> {
 
 /// The routes of pages. Whatever goes wrong with them is a page, too.
 pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
-    routes(&pages()).layer(from_fn_with_state(state.clone(), in_time)).layer(from_fn(pages::dress))
+    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
+    routes(&pages()).layer(MapFutureLayer::new(move |answer| in_time(limit, answer))).layer(from_fn(pages::dress))
 }
 
 /// The routes under `/dev/crm`, with the limits of their kind.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
+    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
     routes(&quick())
-        .layer(from_fn_with_state(state.clone(), in_time))
+        .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
         .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
-        .layer(RequestBodyTimeoutLayer::new(Duration::from_secs(state.settings.api.upload_idle_timeout_s)))
 }
 
-async fn in_time(State(state): State<AppState>, request: Request, next: Next) -> Result<Response> {
-    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    let answer = tokio::time::timeout(limit, next.run(request)).await;
-    answer.map_err(|_| Problem::unavailable("Request took too long"))
+async fn in_time(limit: Duration, answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
+    let answer = tokio::time::timeout(limit, answer).await;
+    answer.unwrap_or_else(|_| Ok(Problem::unavailable("Request took too long").into_response()))
 }
