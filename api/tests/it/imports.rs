@@ -281,12 +281,19 @@ async fn bytes_that_are_none_of_the_encoding_cost_their_row_only() {
 async fn a_spreadsheets_encoding_is_recognised() {
     let (api, _worker) = start().await;
     let text = "Vorname;Nachname;E-Mail\nJürgen;Groß;juergen@example.de\n";
-    let utf_16: Vec<u8> = std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let utf_16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect()
+    };
     let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
     let mut marked = b"\xef\xbb\xbf".to_vec();
     marked.extend(text.as_bytes());
     let mapping = "mapping={%22Vorname%22:%22first_name%22,%22Nachname%22:%22last_name%22}";
-    for (file, encoding) in [(utf_16, "utf-16le"), (latin, "windows-1252"), (marked, "utf-8")] {
+    for (file, encoding) in [
+        (utf_16(u16::to_le_bytes), "utf-16le"),
+        (utf_16(u16::to_be_bytes), "utf-16be"),
+        (latin, "windows-1252"),
+        (marked, "utf-8"),
+    ] {
         let job = import(&api, &format!("on_conflict=update&{mapping}"), file).await;
         assert_eq!(job["result"]["encoding"], encoding);
         assert_eq!(leads(&api).await[0]["name"], "Jürgen Groß", "{encoding}");
