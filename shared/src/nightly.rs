@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::jobs::{Job, JobStatus, Payload};
-use crate::{followups, nurture};
+use crate::{feedback, followups, health, nurture, themes};
 
 /// The nightly run of a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +96,15 @@ impl Night {
         }
         if !begun(followups::ProcessFollowups::KIND) {
             new.push(followups::start(connection, workspace_id, request_id, false).await?);
+        }
+        if !begun(feedback::RemindFeedback::KIND) {
+            new.push(feedback::start_reminders(connection, workspace_id, request_id, false).await?);
+        }
+        if !begun(health::SnapshotHealth::KIND) {
+            new.push(health::start(connection, workspace_id, request_id, false).await?);
+        }
+        if !begun(themes::FindThemes::KIND) {
+            new.push(themes::start(connection, workspace_id, request_id, false).await?);
         }
         self.runs.extend(new.into_iter().map(Run::from));
         Ok(())

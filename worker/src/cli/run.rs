@@ -9,7 +9,7 @@ use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection, Step};
 use shared::jobs::{self, Job, JobStatus};
 use shared::settings;
-use shared::{Error, clock, followups, nurture, workspaces};
+use shared::{Error, clock, feedback, followups, nurture, workspaces};
 use uuid::Uuid;
 
 /// How often the job is looked at.
@@ -47,6 +47,7 @@ enum Run {
     Nightly,
     NurtureLeads,
     ProcessFollowups,
+    RemindFeedback,
 }
 
 impl Arguments {
@@ -81,6 +82,7 @@ impl Run {
         let job = match self {
             Self::Nightly => nightly(&mut step, workspace_id).await?,
             Self::NurtureLeads => nurture::start(&mut step, workspace_id, None, false).await?,
+            Self::RemindFeedback => feedback::start_reminders(&mut step, workspace_id, None, false).await?,
             Self::ProcessFollowups => followups::start(&mut step, workspace_id, None, false).await?,
         };
         // No bell is rung: this process may be gone before it sounds, and workers look each second.

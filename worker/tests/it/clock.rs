@@ -101,7 +101,7 @@ async fn a_worker_that_starts_begins_what_was_missed_and_the_run_ends_with_all_i
     assert_eq!(night["status"], "succeeded", "{night}");
     let kinds: Vec<&str> =
         night["result"]["runs"].as_array().unwrap().iter().map(|run| run["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["nurture_leads", "process_followups"]);
+    assert_eq!(kinds, ["nurture_leads", "process_followups", "remind_feedback", "snapshot_health", "find_themes"]);
     assert_eq!(runs(&database, workspace).await.values().sum::<i64>(), 1);
 }
 
@@ -164,7 +164,7 @@ async fn a_run_that_cannot_be_begun_has_an_exit_code_of_its_own() {
     assert_eq!(run(&database, &["nightly", "--workspace", "nobody"]).await.0, 1);
     assert_eq!(run(&database, &["weekly", "--workspace", "acme"]).await.0, 2);
     assert_eq!(run(&database, &["nightly", "--workspace", "acme", "--timeout-s", "1"]).await.0, 2);
-    for kind in ["nurture_leads", "process_followups"] {
+    for kind in ["nurture_leads", "process_followups", "remind_feedback"] {
         let (code, job) = run(&database, &[kind, "--workspace", "acme"]).await;
         assert_eq!((code, &job["kind"]), (0, &json!(kind)));
         let (_, same) = run(&database, &[kind, "--workspace", "acme"]).await;
