@@ -71,13 +71,38 @@ impl Client {
         self.json(self.http.get(self.path(&format!("jobs/{id}")))).await
     }
 
-    /// Uploads a CSV file of leads; returns the job that imports it.
+    /// Uploads a CSV file of `leads` or `customers`; returns the job that imports it.
     ///
     /// # Errors
     /// If the API refuses it.
-    pub async fn import_leads(&self, file: String) -> Result<Value> {
-        let part = Part::text(file).file_name("leads.csv").mime_str("text/csv")?;
-        self.json(self.http.post(self.path("leads/import")).multipart(Form::new().part("file", part))).await
+    pub async fn import(&self, records: &str, file: String) -> Result<Value> {
+        let part = Part::text(file).file_name(format!("{records}.csv")).mime_str("text/csv")?;
+        let form = Form::new().part("file", part);
+        self.json(self.http.post(self.path(&format!("{records}/import"))).multipart(form)).await
+    }
+
+    /// What is found at a path under `/dev/crm`.
+    ///
+    /// # Errors
+    /// If the API does not answer as it should.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.json(self.http.get(self.path(path))).await
+    }
+
+    /// Sends a body to a path under `/dev/crm`; sent again with the same key, it is done once.
+    ///
+    /// # Errors
+    /// If the API refuses it.
+    pub async fn post(&self, path: &str, idempotency_key: &str, body: &Value) -> Result<Value> {
+        self.json(self.http.post(self.path(path)).header("Idempotency-Key", idempotency_key).json(body)).await
+    }
+
+    /// Changes what is found at a path under `/dev/crm`.
+    ///
+    /// # Errors
+    /// If the API refuses it.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(self.http.put(self.path(path)).json(body)).await
     }
 
     fn path(&self, path: &str) -> String {

@@ -8,6 +8,7 @@ pub mod chores;
 pub mod client;
 pub mod console;
 pub mod data;
+pub mod demo;
 pub mod postgres;
 pub mod sample;
 pub mod server;

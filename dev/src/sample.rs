@@ -1,4 +1,4 @@
-//! Sample leads, as another system's export would have them.
+//! Sample leads and customers, as another system's export would have them.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -39,6 +39,37 @@ pub fn leads(rows: usize, seed: u64) -> String {
         let (before, after) = cells.split_at(3);
         let line: Vec<String> = before.iter().chain([&company]).chain(after).map(|cell| quoted(cell)).collect();
         // Writing to a string cannot fail.
+        let _ = writeln!(file, "{}", line.join(","));
+    }
+    file
+}
+
+/// A CSV file of `rows` customers with different emails; the same for the same seed.
+#[must_use]
+pub fn customers(rows: usize, seed: u64) -> String {
+    let random = &mut StdRng::seed_from_u64(seed);
+    let mut emails = HashSet::with_capacity(rows);
+    let mut file =
+        "Account Name,First Name,Last Name,E-mail,Phone,Type,Billing Address,Payment Terms,Industry\n".to_owned();
+    for _ in 0..rows {
+        let (first, last) = (pick(random, FIRST_NAMES), pick(random, LAST_NAMES));
+        let company = company(random);
+        let (city, country, code) = pick(random, CITIES);
+        let email = email(first, last, &company, &mut emails);
+        let address =
+            format!("{} {} Street\n{city}\n{country}", random.random_range(1..200), pick(random, COMPANY_ROOTS));
+        let cells = [
+            company.as_str(),
+            first,
+            last,
+            &email,
+            &phone(random, code),
+            pick(random, &["business", "business", "individual"]),
+            &address,
+            pick(random, &["Net 30", "Net 14", "Prepaid", ""]),
+            pick(random, COMPANY_KINDS),
+        ];
+        let line: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
         let _ = writeln!(file, "{}", line.join(","));
     }
     file

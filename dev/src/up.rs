@@ -10,10 +10,11 @@ use clap::Args;
 use dev::client::Client;
 use dev::console::Console;
 use dev::data::DataDir;
+use dev::demo::Demo;
 use dev::postgres::{Cluster, Options};
 use dev::server::Server;
 use dev::stack::{Stack, ask};
-use dev::{sample, workspace};
+use dev::{demo, sample, workspace};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -88,6 +89,7 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
         .await?;
 
     let url = format!("http://127.0.0.1:{port}");
+    let mails = data.path().join("mail");
     stack.start("api".to_owned(), &api, console, |command| {
         command.env("CRM_API__LISTEN", format!("127.0.0.1:{port}")).env("CRM_PUBLIC_URL", &url);
         command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
@@ -100,6 +102,8 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
             // Unless the environment names a server for them.
             command.env("CRM_MAIL__DIRECTORY", data.path().join("mail"));
             command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
+            // Nothing leaves this machine, unless a server is set.
+            command.env("CRM_MAIL__DIRECTORY", &mails);
         })?;
     }
 
@@ -111,10 +115,13 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
             data.write(name, content)?;
         }
         let sample = data.path().join(SAMPLE_FILE);
+        let mut demo = Demo::default();
         if !arguments.empty {
-            import_sample(console, &client.with_key(&key), &sample).await?;
+            let client = client.with_key(&key);
+            import_sample(console, &client, &sample).await?;
+            demo = fill(console, &client).await?;
         }
-        console.line(&greeting(&url, &key, &database_url, &sample));
+        console.line(&greeting(&url, &key, &database_url, &sample, &mails, &demo));
         std::future::pending().await
     };
     stack.run(ready).await
@@ -181,7 +188,7 @@ async fn import_sample(console: &Console, client: &Client, file: &Path) -> Resul
         None => {
             let leads = sample::leads(SAMPLE_ROWS, 1);
             tokio::fs::write(file, &leads).await.with_context(|| format!("cannot write {}", file.display()))?;
-            client.import_leads(leads).await?
+            client.import("leads", leads).await?
         }
     };
     let started = Instant::now();
@@ -203,6 +210,18 @@ async fn import_sample(console: &Console, client: &Client, file: &Path) -> Resul
     Ok(())
 }
 
+/// Shows what else there is beside leads.
+async fn fill(console: &Console, client: &Client) -> Result<Demo> {
+    let bar = console.progress("looking at the sample");
+    let demo = demo::fill(client, |what| {
+        bar.set_message(what);
+    });
+    let demo = demo.await.context("the sample cannot be made")?;
+    bar.finish_and_clear();
+    demo.lines.iter().for_each(|line| console.line(line));
+    Ok(demo)
+}
+
 fn outcome(job: &Value, took: Duration) -> String {
     let count = |name: &str| job["result"][name].as_u64().unwrap_or(0);
     match job["status"].as_str() {
@@ -219,7 +238,9 @@ fn outcome(job: &Value, took: Duration) -> String {
     }
 }
 
-fn greeting(url: &str, key: &str, database_url: &str, sample: &Path) -> String {
+fn greeting(url: &str, key: &str, database_url: &str, sample: &Path, mails: &Path, demo: &Demo) -> String {
+    let page = demo.feedback_page.as_ref().map(|page| format!("\n  feedback  {page}")).unwrap_or_default();
+    let mails = mails.display();
     let authorization = format!("-H 'Authorization: Bearer {key}'");
     let import = if sample.is_file() { sample.display().to_string() } else { "leads.csv".to_owned() };
     format!(
@@ -229,11 +250,14 @@ The CRM is running. Ctrl-C stops it, its data stay.
   URL       {url}
   API key   {key}
   database  {database_url}
+  mails     {mails} (as files that mail programs open){page}
 
 Try
   curl {authorization} '{url}/dev/crm/leads?limit=3'
   curl {authorization} -H 'Content-Type: application/json' -d '{{\"name\":\"Ada Lovelace\",\"email\":\"ada@example.com\"}}' {url}/dev/crm/leads
   curl {authorization} -F 'file=@{import}' {url}/dev/crm/leads/import
+  curl {authorization} '{url}/dev/crm/customers/segments'
+  curl {authorization} '{url}/dev/crm/feedback/themes'
 "
     )
 }
