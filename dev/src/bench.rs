@@ -13,6 +13,7 @@ mod fairness;
 mod figures;
 mod http;
 mod import;
+mod insight;
 mod lead_step;
 mod load;
 mod mail;
@@ -43,6 +44,8 @@ enum Bench {
     Records(records::Arguments),
     /// Nurture of many leads: rows, interactions, outbox and history.
     Nurture(nurture::Arguments),
+    /// Reports of a large workspace while others write.
+    Insight(insight::Arguments),
     /// Enqueueing from many clients at once, beside the same without the doorbell.
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
@@ -70,6 +73,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Http(arguments) => return http::run(arguments).await,
         Bench::Records(arguments) => return records::run(arguments).await,
         Bench::Nurture(arguments) => return nurture::run(arguments).await,
+        Bench::Insight(arguments) => return insight::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,

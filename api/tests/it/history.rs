@@ -26,7 +26,10 @@ async fn each_change_says_what_who_when_and_why() {
     let history = api.read(&format!("{path}/history")).await;
     assert_eq!(each(&history, "action"), ["updated"], "a change to the same is none");
     let entry = &history[0];
-    assert_eq!(entry["changes"], json!({ "status": { "from": "new", "to": "won" }, "score": { "from": 0, "to": 7 } }));
+    let won_at = json!({ "from": null, "to": changed["won_at"] });
+    let changes =
+        json!({ "status": { "from": "new", "to": "won" }, "score": { "from": 0, "to": 7 }, "won_at": won_at });
+    assert_eq!(entry["changes"], changes, "what follows from a change is told, too");
     assert_eq!((&entry["actor"]["type"], &entry["request_id"]), (&json!("key"), &json!("r-1")));
     assert!(entry["created_at"].as_str() >= changed["updated_at"].as_str());
 

@@ -1,0 +1,224 @@
+//! `cargo dev bench insight`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use rand::seq::IndexedRandom;
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+mod data;
+
+use super::figures::{Bound, Figures, quantile};
+use super::stage::{Api, Stage};
+
+/// What every report must be.
+const P95_MS: f64 = 300.0;
+const OLDEST_S: f64 = 60.0;
+
+/// Writes beside reports, of those without.
+const WRITES_KEPT: f64 = 0.9;
+/// Connections that write.
+const WRITERS: usize = 8;
+
+/// Each report as callers ask for it: as it is, and in other intervals.
+const REPORTS: &[&str] = &["reports/leads", "reports/customers", "analytics/dashboard"];
+const PERIODS: &[&str] = &["", "?interval=week&tz=Europe/Berlin", "?interval=month&tz=America/New_York"];
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Thousands of leads, and as many customers; three times as many orders and interactions, and half as
+    /// much feedback.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    thousands: i64,
+    /// How long writes alone are measured, and then writes and reports.
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    seconds: u64,
+    /// Callers who ask for reports, each for one after the other.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    callers: usize,
+    /// Writes a second.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    writes: usize,
+}
+
+/// Asks for all reports of a large workspace while others write.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    Stage::with(async |stage| measure(stage, &arguments).await).await
+}
+
+async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+    let &Arguments { thousands, seconds, callers, writes } = arguments;
+    let settings = json!({ "machine": stage.machine().await?, "leads": thousands * 1_000, "seconds": seconds,
+        "callers": callers, "writes_per_s": writes });
+    let mut figures = Figures::new("insight", settings);
+    let api = stage.api().await?;
+    let began = Instant::now();
+    data::fill(stage, api.workspace, thousands * 1_000).await?;
+    eprintln!("the data is there after {:.0} s", began.elapsed().as_secs_f64());
+    let worker = stage.worker()?;
+    let caller = Arc::new(Caller::new(stage, &api).await?);
+    let time = Duration::from_secs(seconds);
+
+    let alone = write(&caller, writes, time).await?;
+    figures.sample(json!({ "of": "writes alone", "per_s": alone.per_s, "p95_ms": quantile(&alone.ms, 0.95) }));
+    for path in REPORTS {
+        let (ms, _) = caller.ask(path).await?;
+        figures.alone(&format!("{path}, the first time"), ms, "ms", Bound::None);
+    }
+    let asking = AbortOnDropHandle::new(tokio::spawn(ask_all(caller.clone(), callers, time)));
+    let beside = write(&caller, writes, time).await?;
+    let asked = asking.await??;
+    for (path, Asked { ms, ages }) in &asked {
+        figures.sample(json!({ "of": path, "asked": ms.len(), "p50_ms": quantile(ms, 0.5), "p99_ms": quantile(ms, 0.99) }));
+        figures.alone(&format!("{path}, p95"), quantile(ms, 0.95), "ms", Bound::AtMost(P95_MS));
+        figures.alone(&format!("{path}, the oldest"), quantile(ages, 1.0), "s", Bound::AtMost(OLDEST_S));
+    }
+    figures.ratio("writes", (beside.per_s, alone.per_s), "writes/s", "without reports", Bound::AtLeast(WRITES_KEPT));
+    figures.ratio(
+        "writes, p95",
+        (quantile(&beside.ms, 0.95), quantile(&alone.ms, 0.95)),
+        "ms",
+        "without reports",
+        Bound::None,
+    );
+    worker.stop().await?;
+    api.program.stop().await?;
+    Ok(figures.table())
+}
+
+/// Somebody with a key.
+struct Caller {
+    client: Client,
+    url: String,
+    key: String,
+    customers: Vec<Uuid>,
+    written: AtomicUsize,
+}
+
+/// What a report's callers met.
+#[derive(Debug, Default)]
+struct Asked {
+    ms: Vec<f64>,
+    /// How old answers were, in seconds.
+    ages: Vec<f64>,
+}
+
+/// What writers met.
+struct Written {
+    per_s: f64,
+    ms: Vec<f64>,
+}
+
+impl Caller {
+    async fn new(stage: &Stage, api: &Api) -> Result<Self> {
+        let customers = sqlx::query_scalar("SELECT id FROM customers TABLESAMPLE SYSTEM (1) LIMIT 10000");
+        let customers: Vec<Uuid> = customers.fetch_all(&stage.pool).await?;
+        ensure!(!customers.is_empty(), "there are too few customers");
+        let (client, url, key) = (Client::new(), api.url.clone(), api.key.clone());
+        Ok(Self { client, url, key, customers, written: AtomicUsize::new(0) })
+    }
+
+    fn customer(&self) -> Uuid {
+        self.customers.choose(&mut rand::rng()).copied().unwrap_or_default()
+    }
+
+    /// Asks for a report: how many milliseconds that took, and how old the answer is.
+    async fn ask(&self, path: &str) -> Result<(f64, f64)> {
+        let began = Instant::now();
+        let answer = self.client.get(format!("{}/{path}", self.url)).bearer_auth(&self.key).send().await?;
+        let (status, body) = (answer.status(), answer.text().await?);
+        let ms = began.elapsed().as_secs_f64() * 1000.0;
+        ensure!(status == 200, "{path} was answered {status}: {body}");
+        let answer: Value = serde_json::from_str(&body)?;
+        let as_of: DateTime<Utc> = answer["as_of"].as_str().context("an answer does not say of when it is")?.parse()?;
+        Ok((ms, (Utc::now() - as_of).as_seconds_f64()))
+    }
+
+    /// Writes one record: a lead, an order, an interaction, or a change of a customer.
+    async fn write(&self) -> Result<f64> {
+        let n = self.written.fetch_add(1, Relaxed);
+        let customer = self.customer();
+        let (method, path, body) = match n % 4 {
+            0 => ("POST", "leads".to_owned(), json!({ "name": "Ada", "email": format!("w{n}-{customer}@example.com"), "status": "contacted" })),
+            1 => ("POST", "orders".to_owned(), json!({ "customer_id": customer, "product_id": customer, "quantity": 1 + n % 9 })),
+            2 => (
+                "POST",
+                format!("customers/{customer}/interactions"),
+                json!({ "type": "call", "subject": "A call", "date": Utc::now() }),
+            ),
+            _ => ("PUT", format!("customers/{customer}"), json!({ "notes": format!("note {n}") })),
+        };
+        let began = Instant::now();
+        let request = self.client.request(method.parse()?, format!("{}/{path}", self.url)).bearer_auth(&self.key);
+        let answer = request.json(&body).send().await?;
+        ensure!(answer.status().is_success(), "{path} was answered {}: {}", answer.status(), answer.text().await?);
+        Ok(began.elapsed().as_secs_f64() * 1000.0)
+    }
+}
+
+/// Writes so many records a second for a time; a writer that is late makes up for it.
+async fn write(caller: &Arc<Caller>, per_second: usize, time: Duration) -> Result<Written> {
+    let began = Instant::now();
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let caller = caller.clone();
+        let mut ticks = interval(Duration::from_secs_f64(WRITERS as f64 / per_second as f64));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        writers.spawn(async move {
+            let mut ms = Vec::new();
+            while began.elapsed() < time {
+                ticks.tick().await;
+                ms.push(caller.write().await?);
+            }
+            anyhow::Ok(ms)
+        });
+    }
+    let mut ms = Vec::new();
+    while let Some(written) = writers.join_next().await {
+        ms.extend(written??);
+    }
+    Ok(Written { per_s: ms.len() as f64 / began.elapsed().as_secs_f64(), ms })
+}
+
+/// Asks for reports at random, and once in a while for a customer's health, for a time.
+async fn ask_all(caller: Arc<Caller>, callers: usize, time: Duration) -> Result<BTreeMap<String, Asked>> {
+    let until = Instant::now() + time;
+    let mut asking = JoinSet::new();
+    for _ in 0..callers {
+        let caller = caller.clone();
+        asking.spawn(async move {
+            let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
+            while Instant::now() < until {
+                let (report, period) = {
+                    let random = &mut rand::rng();
+                    (REPORTS.choose(random).copied().unwrap_or_default(), PERIODS.choose(random).copied().unwrap_or_default())
+                };
+                let (ms, age) = caller.ask(&format!("{report}{period}")).await?;
+                let of = asked.entry(report.to_owned()).or_default();
+                of.ms.push(ms);
+                of.ages.push(age);
+            }
+            anyhow::Ok(asked)
+        });
+    }
+    let mut all: BTreeMap<String, Asked> = BTreeMap::new();
+    while let Some(asked) = asking.join_next().await {
+        for (report, asked) in asked?? {
+            let of = all.entry(report).or_default();
+            of.ms.extend(asked.ms);
+            of.ages.extend(asked.ages);
+        }
+    }
+    Ok(all)
+}
