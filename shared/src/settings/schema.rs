@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Delay, LocalTime, MAX_STEPS, Patience, SequenceStep, Settings, TimeZone};
 use crate::fields::{Email, Name};
 use crate::mail::Event;
-use crate::schema::{Mode, Property, Shape, closed, nullable};
+use crate::schema::{Mode, Property, Shape, closed};
 use crate::templates::{Body, Subject, Templates};
 
 /// The settings that are plain values.
@@ -102,11 +102,13 @@ fn step() -> RefOr<Schema> {
 }
 
 fn templates() -> RefOr<Schema> {
-    let part = |about| nullable(described::<Body>(about));
     let template = || {
+        let parts = [
+            Property::new::<Option<Subject>>("subject", "A template of one line.", Mode::Optional),
+            Property::new::<Option<Body>>("body", "A template of plain text.", Mode::Optional),
+        ];
         let object = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));
-        let subject = nullable(described::<Subject>("A template of one line."));
-        closed(object.property("subject", subject).property("body", part("A template of plain text.")))
+        closed(parts.iter().fold(object, |object, part| object.property(part.name, part.written(None))))
     };
     let object = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
