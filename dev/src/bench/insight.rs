@@ -80,7 +80,9 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let beside = write(&caller, writes, time).await?;
     let asked = asking.await??;
     for (path, Asked { ms, ages }) in &asked {
-        figures.sample(json!({ "of": path, "asked": ms.len(), "p50_ms": quantile(ms, 0.5), "p99_ms": quantile(ms, 0.99) }));
+        figures.sample(
+            json!({ "of": path, "asked": ms.len(), "p50_ms": quantile(ms, 0.5), "p99_ms": quantile(ms, 0.99) }),
+        );
         figures.alone(&format!("{path}, p95"), quantile(ms, 0.95), "ms", Bound::AtMost(P95_MS));
         figures.alone(&format!("{path}, the oldest"), quantile(ages, 1.0), "s", Bound::AtMost(OLDEST_S));
     }
@@ -150,8 +152,16 @@ impl Caller {
         let n = self.written.fetch_add(1, Relaxed);
         let customer = self.customer();
         let (method, path, body) = match n % 4 {
-            0 => ("POST", "leads".to_owned(), json!({ "name": "Ada", "email": format!("w{n}-{customer}@example.com"), "status": "contacted" })),
-            1 => ("POST", "orders".to_owned(), json!({ "customer_id": customer, "product_id": customer, "quantity": 1 + n % 9 })),
+            0 => (
+                "POST",
+                "leads".to_owned(),
+                json!({ "name": "Ada", "email": format!("w{n}-{customer}@example.com"), "status": "contacted" }),
+            ),
+            1 => (
+                "POST",
+                "orders".to_owned(),
+                json!({ "customer_id": customer, "product_id": customer, "quantity": 1 + n % 9 }),
+            ),
             2 => (
                 "POST",
                 format!("customers/{customer}/interactions"),
@@ -202,7 +212,10 @@ async fn ask_all(caller: Arc<Caller>, callers: usize, time: Duration) -> Result<
             while Instant::now() < until {
                 let (report, period) = {
                     let random = &mut rand::rng();
-                    (REPORTS.choose(random).copied().unwrap_or_default(), PERIODS.choose(random).copied().unwrap_or_default())
+                    (
+                        REPORTS.choose(random).copied().unwrap_or_default(),
+                        PERIODS.choose(random).copied().unwrap_or_default(),
+                    )
                 };
                 let (ms, age) = caller.ask(&format!("{report}{period}")).await?;
                 let of = asked.entry(report.to_owned()).or_default();

@@ -14,15 +14,22 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
     let mut statements = vec!["SET session_replication_role = replica".to_owned()];
     // An id in the order of time, by its number.
     let id = |kind: u8, n: &str| {
-        format!("(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7{kind}008000' || lpad(to_hex({n}), 12, '0'))::uuid")
+        format!(
+            "(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7{kind}008000' || lpad(to_hex({n}), 12, '0'))::uuid"
+        )
     };
     let at = |n: &str, count: i64| format!("now() - interval '730 days' * (1 - {n}::float8 / {count})");
-    let word = |words: &str| format!("(string_to_array('{words}', ' '))[1 + floor(random() * {})::int]", words.split(' ').count());
-    let rows = |count: i64| format!("(SELECT n, {} AS at FROM generate_series(1, {count}) AS n) AS row", at("n", count));
+    let word = |words: &str| {
+        format!("(string_to_array('{words}', ' '))[1 + floor(random() * {})::int]", words.split(' ').count())
+    };
+    let rows =
+        |count: i64| format!("(SELECT n, {} AS at FROM generate_series(1, {count}) AS n) AS row", at("n", count));
     // The stages up to the one in which it is, some days apart.
     let status = word("new new new contacted contacted qualified proposal negotiation converted lost won");
     let stage_at = |from: usize, days: i32| {
-        format!("CASE WHEN array_position(ARRAY['new','contacted','qualified','proposal','negotiation','converted','won'], status) > {from} THEN at + random() * interval '{days} days' END")
+        format!(
+            "CASE WHEN array_position(ARRAY['new','contacted','qualified','proposal','negotiation','converted','won'], status) > {from} THEN at + random() * interval '{days} days' END"
+        )
     };
     statements.push(format!(
         "INSERT INTO leads (workspace_id, id, name, email, phone, company, source, status, score, assigned_to, notes,
@@ -60,7 +67,12 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
             .to_owned(),
     );
     let whom = format!("JOIN whom ON whom.number = 1 + floor(power(row.chance, 2) * {leads})::bigint");
-    let chosen = |count: i64| format!("(SELECT n, {} AS at, random() AS chance FROM generate_series(1, {count}) AS n) AS row {whom}", at("n", count));
+    let chosen = |count: i64| {
+        format!(
+            "(SELECT n, {} AS at, random() AS chance FROM generate_series(1, {count}) AS n) AS row {whom}",
+            at("n", count)
+        )
+    };
     statements.push(format!(
         "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
          SELECT '{workspace}', {}, whom.id, whom.id, 1 + floor(random() * 20), {}, at, at, at FROM {}",
