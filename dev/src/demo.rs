@@ -166,9 +166,9 @@ async fn feedback_page(client: &Client) -> Result<Option<String>> {
     let open = client.get("feedback?status=requested&limit=1").await?;
     let Some(customer) = open[0]["customer_id"].as_str() else { return Ok(None) };
     for mail in client.get("emails?event=feedback_request&limit=100").await?.as_array().into_iter().flatten() {
-        if mail["subject"]["id"] == *customer || mail["about"]["id"] == *customer {
+        if mail["record"]["id"] == *customer {
             let mail = client.get(&format!("emails/{}", id_of(mail)?)).await?;
-            let text = mail["text"].as_str().or(mail["text_body"].as_str()).unwrap_or_default();
+            let text = mail["text_body"].as_str().unwrap_or_default();
             return Ok(text.split_whitespace().find(|word| word.contains("/feedback/")).map(str::to_owned));
         }
     }

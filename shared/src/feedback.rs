@@ -18,7 +18,7 @@ use crate::jobs::{self, Job, NewJob, Payload};
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::object::Object;
 use crate::records::{self, Fields, Record, RecordType};
-use crate::{db, mail, record, words};
+use crate::{db, mail, record, themes, words};
 
 pub use remind::{RemindFeedback, Reminded, open, start_reminders, step};
 pub use send::{LINK, Sent, send_request, url};
@@ -219,5 +219,8 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
     records::update_all(connection, actor, &[(before, after.clone())]).await?;
     // Nobody is reminded of what they have done.
     mail::cancel_events(connection, workspace_id, &send::event_keys(id)).await?;
+    if after.comment.is_some() {
+        themes::answered(connection, workspace_id, actor.request_id.as_deref()).await?;
+    }
     Ok(after)
 }

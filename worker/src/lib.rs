@@ -8,6 +8,7 @@
 
 mod acks;
 mod alone;
+mod answers;
 mod backend;
 mod claim;
 pub mod cli;
@@ -77,6 +78,7 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
     upkeep.spawn(upkeep::prune(process.clone(), keep));
     upkeep.spawn(scores::tend(process.clone()));
+    upkeep.spawn(answers::tend(process.clone()));
     let ended = CancellationToken::new();
     let acks = tokio::spawn(acks::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 

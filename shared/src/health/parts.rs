@@ -125,7 +125,8 @@ fn order_trend(facts: &Facts) -> Part {
 /// Half of the points for one interaction today, half of the rest for one more, and so on.
 fn engagement(facts: &Facts) -> Part {
     let weight = |age: &i32| 0.5_f64.powf(f64::from(*age) / HALF_LIFE_DAYS);
-    let weighed: f64 = facts.met_ages.iter().map(weight).sum();
+    // From +0.0 on: the sum of nothing is -0.0, which would be told as such.
+    let weighed: f64 = facts.met_ages.iter().map(weight).fold(0.0, |sum, weight| sum + weight);
     let share = (!facts.met_ages.is_empty()).then(|| 1.0 - 0.5_f64.powf(weighed));
     let facts = json!({
         "interactions": facts.met_ages.len(),

@@ -83,6 +83,13 @@ impl Shop {
         self.answer(path, 200).await
     }
 
+    async fn post(&self, path: &str, body: Value, status: u16) -> Value {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.api.url)).bearer_auth(&self.key);
+        let answer = request.json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        answer.json().await.unwrap()
+    }
+
     async fn answer(&self, path: &str, status: u16) -> Value {
         let request = reqwest::Client::new().get(format!("{}{path}", self.api.url)).bearer_auth(&self.key);
         let answer = request.send().await.unwrap();
@@ -271,4 +278,17 @@ async fn another_workspace_has_its_own_and_bad_parameters_are_told() {
     let fields: Vec<&str> =
         refused["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["tz", "colour", "limit"]);
+}
+
+#[tokio::test]
+async fn what_a_customer_answers_is_read_by_itself() {
+    let shop = Shop::open().await;
+    let customer = shop.post("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" }), 201).await;
+    let asked = format!("/dev/crm/customers/{}/feedback/request", customer["id"].as_str().unwrap());
+    let asked = shop.post(&asked, json!({}), 202).await;
+    let answered = format!("/dev/crm/feedback/{}", asked["subject"]["id"].as_str().unwrap());
+    shop.post(&answered, json!({ "rating": 4, "comment": "The battery is fine, and the sound is good." }), 200).await;
+    let jobs = shop.get("/dev/crm/jobs?kind=find_themes").await;
+    let result = shop.ended(jobs[0]["id"].as_str().unwrap().parse().unwrap()).await;
+    assert_eq!(result["read"], 1, "{result}");
 }

@@ -1,0 +1,24 @@
+//! Answers that nobody has read yet: those that came while the job that reads them was about to end,
+//! and those that went with their customer or came back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::jobs::Payload;
+use shared::themes::{self, FindThemes};
+
+use crate::process::{Process, jittered};
+
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Has them read, for ever.
+pub(crate) async fn tend(process: Arc<Process>) {
+    loop {
+        tokio::time::sleep(jittered(LOOK_EVERY)).await;
+        match process.upkeep(async |connection| themes::wake(connection).await).await {
+            Ok(0) => {}
+            Ok(_) => process.doorbell.ring(FindThemes::QUEUE),
+            Err(error) => tracing::debug!(%error, "answers that nobody has read cannot be looked for"),
+        }
+    }
+}
