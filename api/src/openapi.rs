@@ -149,3 +149,21 @@ pub(crate) fn docs() -> Router<AppState> {
     let config = Config::from(PATH).validator_url("none").try_it_out_enabled(true).persist_authorization(true);
     SwaggerUi::new("/docs").config(config).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::routes;
+
+    #[test]
+    fn no_two_schemas_have_one_name() {
+        let mut known = BTreeMap::new();
+        let operations = [routes::with_key(), routes::open(), routes::pages()].into_iter().flatten();
+        for (name, schema) in operations.flat_map(|operation| operation.schemas) {
+            let schema = serde_json::to_value(schema).unwrap();
+            let before = known.insert(name.clone(), schema.clone());
+            assert!(before.is_none_or(|before| before == schema), "two kinds of things are called {name}");
+        }
+    }
+}

@@ -171,8 +171,14 @@ impl Operation {
         self.answers(200, response.content(kind, schemas::content(schemas::text())))
     }
 
-    /// Its body is a form.
+    /// Its body is a form, as a page sends it.
     pub fn takes_form(mut self, schema: impl Into<RefOr<Schema>>) -> Self {
+        self.body = Some(schemas::body("application/x-www-form-urlencoded", schema.into()));
+        self
+    }
+
+    /// Its body is a form, in any of the ways in which programs send one.
+    pub fn takes_any_form(mut self, schema: impl Into<RefOr<Schema>>) -> Self {
         self.body = Some(schemas::forms(schema.into()));
         self
     }

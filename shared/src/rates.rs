@@ -25,7 +25,7 @@ impl Rate {
 
 /// A number beside that of the period before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub struct Change {
+pub struct Comparison {
     /// In the period; `null` if nothing is known.
     pub value: Option<f64>,
     /// In the period before.
@@ -36,7 +36,7 @@ pub struct Change {
     pub relative_change: Option<f64>,
 }
 
-impl Change {
+impl Comparison {
     /// A number and the one before.
     pub fn new(value: Option<f64>, before: Option<f64>) -> Self {
         let change = value.zip(before).map(|(value, before)| value - before);
@@ -53,7 +53,7 @@ impl Change {
 
 /// A rate beside that of the period before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub struct RateChange {
+pub struct RateComparison {
     /// In the period.
     pub value: Rate,
     /// In the period before.
@@ -62,7 +62,7 @@ pub struct RateChange {
     pub change: Option<f64>,
 }
 
-impl RateChange {
+impl RateComparison {
     /// A rate and the one before.
     pub fn new(value: Rate, before: Rate) -> Self {
         let change = value.rate.zip(before.rate).map(|(value, before)| value - before);
@@ -82,11 +82,11 @@ mod tests {
 
     #[test]
     fn a_change_is_known_when_both_are() {
-        assert_eq!(Change::of_counts(3, 4).relative_change, Some(-0.25));
+        assert_eq!(Comparison::of_counts(3, 4).relative_change, Some(-0.25));
         assert_eq!(
-            Change::of_counts(3, 0),
-            Change { value: Some(3.0), before: Some(0.0), change: Some(3.0), relative_change: None }
+            Comparison::of_counts(3, 0),
+            Comparison { value: Some(3.0), before: Some(0.0), change: Some(3.0), relative_change: None }
         );
-        assert_eq!(Change::new(Some(1.0), None).change, None);
+        assert_eq!(Comparison::new(Some(1.0), None).change, None);
     }
 }

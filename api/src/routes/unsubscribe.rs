@@ -33,7 +33,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::form("/unsubscribe/{token}", unsubscribe)
             .named("unsubscribe", "Send no further mails to the mail's address")
             .about("By the button, or in one click by a mail program (RFC 8058). Again changes nothing.")
-            .takes_form(ObjectBuilder::new().property("List-Unsubscribe", one_click))
+            .takes_any_form(ObjectBuilder::new().property("List-Unsubscribe", one_click))
             .shows("It is done."),
     ];
     tagged("Pages", unsubscribe)

@@ -17,7 +17,7 @@ use crate::fields::Time;
 use crate::leads::LeadStatus;
 use crate::orders::OrderStatus;
 use crate::period::Period;
-use crate::rates::{Change, Rate, RateChange};
+use crate::rates::{Comparison, Rate, RateComparison};
 
 /// How things stand, beside how they stood. A period is compared to the one of equal length before it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -50,11 +50,11 @@ pub struct LeadHeadline {
     /// All leads that there are.
     pub total: i64,
     /// Those created in the period.
-    pub created: Change,
+    pub created: Comparison,
     /// Of them, those that are `converted` or `won` by now.
-    pub conversion_rate: RateChange,
+    pub conversion_rate: RateComparison,
     /// Of those that are decided by now, those that are `converted` or `won`.
-    pub win_rate: RateChange,
+    pub win_rate: RateComparison,
 }
 
 /// The headline of the report on customers.
@@ -63,18 +63,18 @@ pub struct CustomerHeadline {
     /// All customers that there are.
     pub total: i64,
     /// Those created in the period.
-    pub new: Change,
+    pub new: Comparison,
     /// Of the customers who ordered in the period, those with two or more orders.
-    pub repeat_rate: RateChange,
+    pub repeat_rate: RateComparison,
 }
 
 /// The headline of orders.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OrderHeadline {
     /// Orders of the period that were not cancelled, by their `order_date`.
-    pub orders: Change,
+    pub orders: Comparison,
     /// The sum of their quantities.
-    pub quantity: Change,
+    pub quantity: Comparison,
     /// All orders that there are, by status.
     pub by_status: Counts,
 }
@@ -83,13 +83,13 @@ pub struct OrderHeadline {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct FeedbackHeadline {
     /// Requests made in the period.
-    pub sent: Change,
+    pub sent: Comparison,
     /// Of them, those that are answered by now.
-    pub response_rate: RateChange,
+    pub response_rate: RateComparison,
     /// The mean of the ratings given in the period.
-    pub mean_rating: Change,
+    pub mean_rating: Comparison,
     /// The share of ratings of 5 less that of 1 to 3, from −1 to 1.
-    pub nps: Change,
+    pub nps: Comparison,
 }
 
 /// What is to be done next.
@@ -137,25 +137,25 @@ impl Report for DashboardReport {
             period: period.clone(),
             leads: LeadHeadline {
                 total: leads.total(),
-                created: Change::of_counts(now.leads, then.leads),
-                conversion_rate: RateChange::new(now.conversion(), then.conversion()),
-                win_rate: RateChange::new(now.win(), then.win()),
+                created: Comparison::of_counts(now.leads, then.leads),
+                conversion_rate: RateComparison::new(now.conversion(), then.conversion()),
+                win_rate: RateComparison::new(now.win(), then.win()),
             },
             customers: CustomerHeadline {
                 total: customers.total(),
-                new: Change::of_counts(now.customers, then.customers),
-                repeat_rate: RateChange::new(now.repeat(), then.repeat()),
+                new: Comparison::of_counts(now.customers, then.customers),
+                repeat_rate: RateComparison::new(now.repeat(), then.repeat()),
             },
             orders: OrderHeadline {
-                orders: Change::of_counts(now.orders, then.orders),
-                quantity: Change::of_counts(now.quantity, then.quantity),
+                orders: Comparison::of_counts(now.orders, then.orders),
+                quantity: Comparison::of_counts(now.quantity, then.quantity),
                 by_status,
             },
             feedback: FeedbackHeadline {
-                sent: Change::of_counts(now.sent, then.sent),
-                response_rate: RateChange::new(now.response(), then.response()),
-                mean_rating: Change::new(now.mean_rating, then.mean_rating),
-                nps: Change::new(now.nps, then.nps),
+                sent: Comparison::of_counts(now.sent, then.sent),
+                response_rate: RateComparison::new(now.response(), then.response()),
+                mean_rating: Comparison::new(now.mean_rating, then.mean_rating),
+                nps: Comparison::new(now.nps, then.nps),
             },
             followups: Followups { due: followups_due(connection, workspace_id, as_of).await? },
             jobs: jobs(connection, workspace_id, period).await?,

@@ -92,7 +92,8 @@ pub fn update_schema() -> RefOr<Schema> {
 }
 
 fn step() -> RefOr<Schema> {
-    let id = described::<Option<Uuid>>("The id of a step that is there, which it keeps; a new step has none yet.");
+    let about = "The id of a step that is there, which it keeps; a new step has none yet.";
+    let id = Property::new::<Option<Uuid>>("id", about, Mode::Optional).written(None);
     let delay =
         described::<Delay>("Days to wait after the step before, or after the lead was made if it is the first.");
     let object = ObjectBuilder::new().property("id", id).property("delay_days", delay);

@@ -14,7 +14,7 @@ use super::quote;
 use crate::error::{Error, Result};
 use crate::fields::Time;
 use crate::period::Period;
-use crate::rates::{Change, Rate};
+use crate::rates::{Comparison, Rate};
 use crate::reports::Report;
 
 /// How many themes there are unless more are asked for.
@@ -61,7 +61,7 @@ pub struct Theme {
     /// How they sound about it, from -1 to 1: half by the words of the sentences that speak of it, half by their ratings.
     pub sentiment: f64,
     /// The number of comments beside that of the period before.
-    pub change: Change,
+    pub change: Comparison,
     /// By how much it moves the mean: that of all answers without those that speak of it, taken from that of all.
     /// `null` if all do.
     pub impact: Option<f64>,
@@ -219,7 +219,7 @@ fn told(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates: Vec
         share: Rate::new(counts.comments, all.comments),
         mean_rating: mean,
         sentiment: counts.moods as f64 / counts.answers as f64 / 100.0,
-        change: Change::of_counts(counts.comments, was),
+        change: Comparison::of_counts(counts.comments, was),
         impact: (all.answers > counts.answers).then(|| all.of_ratings().mean() - without),
         quotes: quotes.collect(),
     }
