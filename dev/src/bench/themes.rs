@@ -78,7 +78,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
 async fn ended(stage: &Stage, job: Uuid) -> Result<(f64, serde_json::Value)> {
     loop {
         let row: Option<(f64, String, serde_json::Value)> = sqlx::query_as(
-            "SELECT extract(epoch FROM finished_at - started_at)::float8, status, coalesce(result, '{}'::jsonb) FROM jobs
+            "SELECT extract(epoch FROM finished_at - started_at)::float8, status, coalesce(result::jsonb, '{}') FROM jobs
              WHERE id = $1 AND finished_at IS NOT NULL",
         )
         .bind(job)
