@@ -4,6 +4,8 @@
 //! against it, and [`List::page`] makes the statement. A cursor holds the place of the last record
 //! and is bound to the filters and the order it was made under.
 
+mod spec;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
@@ -18,111 +20,10 @@ use crate::error::{Error, FieldError, Result};
 use crate::fields::{Fault, Field};
 use crate::words;
 
+pub use spec::{Beside, Filter, FilterKind, Order, OrderKind, Spec};
+
 /// The most records of one page.
 pub const MAX_LIMIT: u32 = 1000;
-
-/// What lists of a noun offer.
-#[derive(Debug)]
-pub struct Spec {
-    /// The table, whose records have `workspace_id` and `id`.
-    pub table: &'static str,
-    /// The fields one can filter by.
-    pub filters: &'static [Filter],
-    /// The orders one can ask for; the first, descending, is the default.
-    pub orders: &'static [Order],
-    /// Whether the table has `words`, and so `q=`.
-    pub searchable: bool,
-    /// A column by whose values the list is read in branches that are merged. The index of the
-    /// default order starts with it, so that no second index in that order need exist beside.
-    pub branches: Option<(&'static str, &'static [&'static str])>,
-}
-
-/// A field to filter by.
-#[derive(Debug)]
-pub struct Filter {
-    /// The parameter, which is also the column.
-    pub name: &'static str,
-    /// What it compares.
-    pub kind: FilterKind,
-}
-
-/// How a filter reads its values and compares them.
-#[derive(Debug, Clone, Copy)]
-pub enum FilterKind {
-    /// One or more of these words, with commas.
-    Word(&'static [&'static str]),
-    /// One or more of these words, with commas, that a table beside has for each record.
-    Beside(&'static Beside, &'static [&'static str]),
-    /// One or more ids, with commas.
-    Id,
-    /// An email address, without regard to case.
-    Email,
-    /// Exactly this text.
-    Text,
-    /// A number: equal, or a range.
-    Number,
-    /// A point in time: equal, or a range.
-    Time,
-}
-
-/// A column of a table that has further things of records, one row for each at most.
-///
-/// It has an index on (`workspace_id`, the column, the time, the key), so that a list by it in the order
-/// of time reads no more than its page.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Beside {
-    /// The table, with a `workspace_id`.
-    pub table: &'static str,
-    /// Its column that has the records' ids.
-    pub key: &'static str,
-    /// Its column that has the time by which the records are listed by default.
-    pub time: &'static str,
-    /// The column to filter by.
-    pub column: &'static str,
-    /// The word that holds for records without a row.
-    pub absent: Option<&'static str>,
-}
-
-/// An order of a list; records that are equal in it are ordered by id.
-#[derive(Debug)]
-pub struct Order {
-    /// The name in `sort=`.
-    pub name: &'static str,
-    /// The indexed expression.
-    pub expression: &'static str,
-    /// What it compares.
-    pub kind: OrderKind,
-}
-
-/// What an order compares.
-#[derive(Debug, Clone, Copy)]
-pub enum OrderKind {
-    /// Points in time.
-    Time,
-    /// Text.
-    Text,
-    /// Ids, which are made in the order of time.
-    Id,
-}
-
-impl OrderKind {
-    fn sql_type(self) -> &'static str {
-        match self {
-            Self::Time => "timestamptz",
-            Self::Text => "text",
-            Self::Id => "uuid",
-        }
-    }
-
-    /// Whether a key out of a cursor is one that the database can read.
-    fn takes(self, key: &str) -> bool {
-        match self {
-            Self::Time => DateTime::parse_from_str(key, "%Y-%m-%d %H:%M:%S%.f%#z").is_ok(),
-            Self::Text => !key.contains('\0'),
-            Self::Id => Uuid::try_parse(key).is_ok(),
-        }
-    }
-}
 
 /// A list as a caller asked for it.
 #[derive(Debug, Clone)]
