@@ -209,16 +209,19 @@ where
     let (pieces, mut sent) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            let next = part.next.map(|place| {
-                list.after(place);
+            // Nothing is read ahead of a reader who has not taken the last piece: many slow ones would
+            // hold much of it. An error: the client is gone.
+            let Ok(place) = pieces.reserve().await else { return };
+            let next = part.next.map(|behind| {
+                list.after(behind);
                 let (source, list) = (source.clone(), list.clone());
                 // Not ended with the stream: a statement that is broken off keeps its connection busy.
                 tokio::spawn(async move { source.stream::<T>(&list).await })
             });
             let piece = format.page(part.records, next.is_none());
             let broken = piece.is_err();
-            // An error of the channel: the client is gone.
-            if pieces.send(piece).await.is_err() || broken {
+            place.send(piece);
+            if broken {
                 return;
             }
             let Some(next) = next else { return };
