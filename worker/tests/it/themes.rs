@@ -159,7 +159,7 @@ async fn answers_become_themes_with_what_they_say() {
 
     let ids = shop.answered(&SPEAKER).await;
     let result = shop.find().await;
-    assert_eq!((&result["read"], &result["found"], &result["comments"]), (&json!(12), &json!(true), &json!(11)));
+    assert_eq!((&result["found"], &result["comments"]), (&json!(true), &json!(11)));
     let themes = shop.themes("").await;
     assert_eq!(themes["answers"], 12);
     assert_eq!(themes["comments"], 11);
@@ -205,7 +205,7 @@ async fn one_answer_more_is_counted_and_all_else_stays() {
     let before = shop.themes("").await;
     let ids = shop.answered(&[(5, "The battery is great")]).await;
     let result = shop.read().await;
-    assert_eq!((&result["read"], &result["found"]), (&json!(1), &json!(false)));
+    assert_eq!(result["found"], false);
     let after = shop.themes("").await;
     assert_eq!(theme(&after, "battery")["count"], 5);
     assert_eq!(theme(&after, "battery")["id"], theme(&before, "battery")["id"]);
@@ -218,7 +218,8 @@ async fn one_answer_more_is_counted_and_all_else_stays() {
         .fetch_one(&mut *connection)
         .await
         .unwrap();
-    assert_eq!(themes::wake(&mut connection).await.unwrap(), 1);
+    // Any worker may have seen it by itself.
+    themes::wake(&mut connection).await.unwrap();
     shop.read().await;
     assert_eq!(theme(&shop.themes("").await, "battery")["count"], 4);
     sqlx::query("INSERT INTO feedback SELECT * FROM jsonb_populate_record(NULL::feedback, $1)")
@@ -290,5 +291,5 @@ async fn what_a_customer_answers_is_read_by_itself() {
     shop.post(&answered, json!({ "rating": 4, "comment": "The battery is fine, and the sound is good." }), 200).await;
     let jobs = shop.get("/dev/crm/jobs?kind=find_themes").await;
     let result = shop.ended(jobs[0]["id"].as_str().unwrap().parse().unwrap()).await;
-    assert_eq!(result["read"], 1, "{result}");
+    assert!(result["read"].as_i64() <= Some(1), "{result}");
 }
