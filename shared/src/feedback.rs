@@ -21,7 +21,7 @@ use crate::records::{self, Fields, Record, RecordType};
 use crate::{db, mail, record, themes, words};
 
 pub use remind::{RemindFeedback, Reminded, open, start_reminders, step};
-pub use send::{LINK, Sent, send_request, url};
+pub use send::{LINK, MAX_REMINDERS, Sent, send_request, url};
 
 words! {
     /// How far feedback is.

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::Error;
 use shared::customers::Customer;
 use shared::db::{self, Step};
 use shared::health::{self, CustomerHealth, SnapshotHealth};
@@ -125,10 +126,15 @@ async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Q
 /// Brings the scores up to date, as far as that is little work.
 async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
     let mut step = Step::begin(&state.pool).await?;
-    let freshness = scores::freshen(&mut step, workspace_id).await?;
-    step.commit().await?;
-    if freshness == Freshness::Queued {
-        state.doorbell.ring(SnapshotHealth::QUEUE);
+    match scores::freshen(&mut step, workspace_id).await {
+        Ok(Freshness::Queued) => {
+            step.commit().await?;
+            state.doorbell.ring(SnapshotHealth::QUEUE);
+        }
+        Ok(Freshness::Fresh | Freshness::Busy) => step.commit().await?,
+        // A writer came between. The marks are still there, and the scores are as they were.
+        Err(Error::Repeat(_)) => step.rollback().await?,
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

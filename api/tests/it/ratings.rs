@@ -1,6 +1,8 @@
 //! Feedback in figures: how many answer, and how content they are.
 
+use dev::testing::Process;
 use serde_json::{Value, json};
+use shared::themes;
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};
@@ -58,7 +60,7 @@ async fn of_no_feedback_there_are_zeros_and_nulls() {
         dashboard["open_requests"],
         json!({ "count": 0, "oldest_requested_at": null, "due_reminders": 0, "due_to_expire": 0 })
     );
-    assert_eq!(dashboard["latest_answers"], json!([]));
+    assert_eq!((&dashboard["latest_answers"], &dashboard["themes"]), (&json!([]), &json!([])));
     assert_eq!(dashboard["analytics"]["csat"], figures["csat"]);
 }
 
@@ -152,4 +154,25 @@ async fn the_dashboard_shows_what_is_open_and_what_was_said_last() {
     let listed: Value = api.read(&format!("/dev/crm/feedback/{}", id(&dashboard["latest_answers"][0]))).await;
     assert_eq!(dashboard["latest_answers"][0], listed);
     assert_eq!((&dashboard["analytics"]["sent"], &dashboard["analytics"]["n"]), (&json!(16), &json!(12)));
+}
+
+#[tokio::test]
+async fn the_dashboard_has_the_first_of_the_themes() {
+    let api = Api::start().await;
+    let _worker = Process::worker(&api.database, &[]);
+    let now = chrono::Utc::now().to_rfc3339();
+    for (number, comment) in
+        ["the battery life is great", "the sound quality is poor"].iter().cycle().take(24).enumerate()
+    {
+        let feedback = api.asked(&format!("c{number}"), &now, None).await;
+        let answer = json!({ "rating": if number % 2 == 0 { 5 } else { 2 }, "comment": comment });
+        api.send(reqwest::Method::POST, &format!("/dev/crm/feedback/{feedback}"), answer, 200).await;
+    }
+    let job = themes::start(&mut api.connection().await, api.workspace_id, None, false).await.unwrap();
+    api.ended(&json!({ "id": job.id })).await;
+    let all = api.read("/dev/crm/feedback/themes").await;
+    let dashboard = api.read(DASHBOARD).await;
+    let first: Vec<&str> = each(&all["themes"], "label").into_iter().take(5).collect();
+    assert!(!first.is_empty(), "{all}");
+    assert_eq!(each(&dashboard["themes"], "label"), first);
 }

@@ -18,7 +18,7 @@ use crate::templates::Renderer;
 use crate::{db, words};
 
 /// How often a customer is reminded.
-pub(super) const MAX_REMINDERS: i16 = 2;
+pub const MAX_REMINDERS: i16 = 2;
 
 /// The purpose of the links to a customer's page, whose tokens carry the feedback's id.
 pub const LINK: &str = "feedback";

@@ -8,20 +8,21 @@ use uuid::Uuid;
 
 use super::{FeedbackFigures, figures};
 use crate::error::Result;
-use crate::feedback::Feedback;
+use crate::feedback::{Feedback, MAX_REMINDERS};
 use crate::fields::Time;
 use crate::period::Period;
 use crate::records::Fields;
 use crate::reports::Report;
 use crate::settings;
+use crate::themes::{Theme, ThemesReport};
 
 /// How many answers are shown.
 const LATEST: i64 = 10;
-/// How often a customer is reminded.
-const MAX_REMINDERS: i16 = 2;
+/// How many themes are shown; all others are at `/feedback/themes`.
+const THEMES: usize = 5;
 
 /// Feedback at one glance.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FeedbackDashboard {
     /// The moment of which all of this is.
     pub as_of: DateTime<Utc>,
@@ -31,6 +32,8 @@ pub struct FeedbackDashboard {
     pub open_requests: OpenRequests,
     /// The last answers, newest first.
     pub latest_answers: Vec<Feedback>,
+    /// The five most telling themes of the period.
+    pub themes: Vec<Theme>,
 }
 
 /// What waits for an answer now.
@@ -77,11 +80,13 @@ async fn dashboard(
     as_of: Time,
     period: &Period,
 ) -> Result<FeedbackDashboard> {
+    let themes = ThemesReport { period: period.clone(), limit: THEMES };
     Ok(FeedbackDashboard {
         as_of,
         analytics: figures(connection, workspace_id, as_of, period).await?,
         open_requests: open_requests(connection, workspace_id, as_of).await?,
         latest_answers: latest_answers(connection, workspace_id).await?,
+        themes: themes.compute(connection, workspace_id, as_of).await?.themes,
     })
 }
 
