@@ -25,14 +25,25 @@ use super::stage::{Api, Stage};
 /// What every report must be.
 const P95_MS: f64 = 300.0;
 const OLDEST_S: f64 = 60.0;
-
+/// What the health of one customer must be.
+const HEALTH_P95_MS: f64 = 20.0;
+/// How many customers' health is asked for.
+const CUSTOMERS: usize = 500;
 /// Writes beside reports, of those without.
 const WRITES_KEPT: f64 = 0.9;
 /// Connections that write.
 const WRITERS: usize = 8;
 
 /// Each report as callers ask for it: as it is, and in other intervals.
-const REPORTS: &[&str] = &["reports/leads", "reports/customers", "analytics/dashboard"];
+const REPORTS: &[&str] = &[
+    "reports/leads",
+    "reports/customers",
+    "analytics/dashboard",
+    "customers/segments",
+    "feedback/analytics",
+    "feedback/dashboard",
+    "feedback/themes",
+];
 const PERIODS: &[&str] = &["", "?interval=week&tz=Europe/Berlin", "?interval=month&tz=America/New_York"];
 
 #[derive(Debug, Args)]
@@ -67,6 +78,8 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     data::fill(stage, api.workspace, thousands * 1_000).await?;
     eprintln!("the data is there after {:.0} s", began.elapsed().as_secs_f64());
     let worker = stage.worker()?;
+    data::digest(stage, api.workspace).await?;
+    eprintln!("it is scored and read after {:.0} s", began.elapsed().as_secs_f64());
     let caller = Arc::new(Caller::new(stage, &api).await?);
     let time = Duration::from_secs(seconds);
 
@@ -77,8 +90,9 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
         figures.alone(&format!("{path}, the first time"), ms, "ms", Bound::None);
     }
     let asking = AbortOnDropHandle::new(tokio::spawn(ask_all(caller.clone(), callers, time)));
-    let beside = write(&caller, writes, time).await?;
+    let (beside, health) = tokio::try_join!(write(&caller, writes, time), caller.health())?;
     let asked = asking.await??;
+    figures.alone("health of a customer, p95", quantile(&health, 0.95), "ms", Bound::AtMost(HEALTH_P95_MS));
     for (path, Asked { ms, ages }) in &asked {
         figures.sample(
             json!({ "of": path, "asked": ms.len(), "p50_ms": quantile(ms, 0.5), "p99_ms": quantile(ms, 0.99) }),
@@ -147,6 +161,20 @@ impl Caller {
         Ok((ms, (Utc::now() - as_of).as_seconds_f64()))
     }
 
+    /// Asks for the health of customers, one after the other: how many milliseconds each took.
+    async fn health(&self) -> Result<Vec<f64>> {
+        let mut all = Vec::with_capacity(CUSTOMERS);
+        for _ in 0..CUSTOMERS {
+            let path = format!("{}/customers/{}/health", self.url, self.customer());
+            let began = Instant::now();
+            let answer = self.client.get(path).bearer_auth(&self.key).send().await?;
+            let (status, body) = (answer.status(), answer.text().await?);
+            all.push(began.elapsed().as_secs_f64() * 1000.0);
+            ensure!(status == 200, "a customer's health was answered {status}: {body}");
+        }
+        Ok(all)
+    }
+
     /// Writes one record: a lead, an order, an interaction, or a change of a customer.
     async fn write(&self) -> Result<f64> {
         let n = self.written.fetch_add(1, Relaxed);
@@ -201,7 +229,7 @@ async fn write(caller: &Arc<Caller>, per_second: usize, time: Duration) -> Resul
     Ok(Written { per_s: ms.len() as f64 / began.elapsed().as_secs_f64(), ms })
 }
 
-/// Asks for reports at random, and once in a while for a customer's health, for a time.
+/// Asks for reports at random, for a time.
 async fn ask_all(caller: Arc<Caller>, callers: usize, time: Duration) -> Result<BTreeMap<String, Asked>> {
     let until = Instant::now() + time;
     let mut asking = JoinSet::new();

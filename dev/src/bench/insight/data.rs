@@ -1,6 +1,10 @@
 //! A large workspace, made by the database itself.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use shared::jobs::{self, JobStatus};
+use shared::{health, themes};
 use uuid::Uuid;
 
 use super::Stage;
@@ -105,6 +109,28 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
     sqlx::raw_sql("RESET session_replication_role").execute(&mut *connection).await?;
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut *connection).await?;
+    sqlx::raw_sql("CHECKPOINT").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// Has the workers score all customers and find what comments are about, and waits until they have.
+pub async fn digest(stage: &Stage, workspace: Uuid) -> Result<()> {
+    let mut connection = stage.pool.acquire().await?;
+    let begun = [
+        health::start(&mut connection, workspace, None, false).await?,
+        themes::start(&mut connection, workspace, None, false).await?,
+    ];
+    for job in begun {
+        loop {
+            let job = jobs::get(&mut connection, workspace, job.id).await?;
+            if job.status.is_finished() {
+                ensure!(job.status == JobStatus::Succeeded, "the job {} is {}", job.kind, job.status.as_str());
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
     sqlx::raw_sql("VACUUM ANALYZE").execute(&mut *connection).await?;
     sqlx::raw_sql("CHECKPOINT").execute(&mut *connection).await?;
     Ok(())
