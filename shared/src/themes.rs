@@ -14,6 +14,7 @@ mod english;
 mod find;
 mod language;
 mod mood;
+mod phrase;
 mod quote;
 mod read;
 mod report;
@@ -35,7 +36,8 @@ pub use choose::{Found, choose};
 pub use corpus::{Corpus, Counter};
 pub use find::{Finding, Summary, find, is_due, keep, list_found};
 pub use language::Language;
-pub use read::{Phrase, Reading, read, usual};
+pub use phrase::Phrase;
+pub use read::{Reading, read, usual};
 pub use report::{LIMIT, MAX_LIMIT, Quote, Theme, Themes, ThemesReport};
 pub use store::{assign_step, is_unread, note_outdated, read_step};
 

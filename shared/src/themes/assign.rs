@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use super::read::Phrase;
+use super::phrase::Phrase;
 
 /// The themes by the phrases that mean them.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 
-use super::read::Phrase;
+use super::phrase::Phrase;
 
 /// Forms of one phrase that are told apart; rarer ones do not become its label.
 const FORMS: usize = 64;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::english::{self, Part};
 use super::language::{self, Language, Vocabulary};
 use super::mood;
+use super::phrase::Phrase;
 use super::tokens::{Sentence, Token, sentences};
 
 /// Words of more letters are no words.
@@ -15,21 +14,6 @@ const LONGEST: usize = 40;
 const READ: usize = 8_000;
 /// What is left of markup is no word of anybody.
 const MARKUP: [&str; 9] = ["amp", "quot", "nbsp", "lt", "gt", "br", "https", "http", "www"];
-
-/// A phrase of one to three words that a comment contains.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Phrase {
-    /// The stems of its words, with a space between them: what all its inflections share.
-    pub key: String,
-    /// The phrase as it was typed, in lower case where that is not its own.
-    pub form: String,
-    /// Whether it stands as a noun here.
-    pub firm: bool,
-    /// Whether it is written as a name here.
-    pub name: bool,
-    /// The mood of its sentences in hundredths, from -100 to 100, if the language has a lexicon.
-    pub mood: Option<i16>,
-}
 
 /// What was read in a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What was read in the answers of a workspace, in its tables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::catch_unwind;
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -10,13 +11,16 @@ use uuid::Uuid;
 use super::assign::Assigner;
 use super::days::{Changes, Counted};
 use super::language::Language;
-use super::read::{self, Phrase};
+use super::phrase::Phrase;
+use super::read;
 use crate::error::{Error, Result};
 
 /// The version of the reader. With another one, everything is read again.
 pub(super) const READER: i16 = 1;
 /// How many answers one step reads.
 const PAGE: i64 = 1_000;
+/// How many answers are worth a thread.
+const SHARE: usize = 50;
 /// Comments that can be quoted have so many letters.
 const QUOTABLE: std::ops::RangeInclusive<usize> = 20..=600;
 
@@ -115,7 +119,7 @@ pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Res
     let (assigner, known) = assigner(&kept(connection, workspace_id).await?);
     // Reading is work for a processor, and other jobs of this process have their leases to renew.
     let readings =
-        tokio::task::spawn_blocking(move || read_all(answers, usual, &assigner)).await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || read_all(&answers, usual, &assigner)).await.map_err(Error::internal)?;
     replace(connection, workspace_id, &noted, &readings, &known).await?;
     if usual.is_none() {
         settle_language(connection, workspace_id, &readings).await?;
@@ -126,26 +130,40 @@ pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Res
 /// A reading with the language that it was read in.
 type Read = (Reading, Language);
 
-fn read_all(answers: Vec<Answer>, usual: Option<Language>, assigner: &Assigner) -> Vec<Read> {
+/// Reads answers on all processors.
+fn read_all(answers: &[Answer], usual: Option<Language>, assigner: &Assigner) -> Vec<Read> {
     let usual = usual.unwrap_or_else(|| read::usual(answers.iter().filter_map(|answer| answer.comment.as_deref())));
-    answers.into_iter().map(|answer| read_one(answer, usual, assigner)).collect()
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = answers.len().div_ceil(threads).max(SHARE);
+    std::thread::scope(|scope| {
+        let read = |part: &[Answer]| part.iter().map(|answer| read_one(answer, usual, assigner)).collect::<Vec<_>>();
+        let parts: Vec<_> = answers.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
+        // None of them panics: what could is caught.
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
 }
 
-fn read_one(answer: Answer, usual: Language, assigner: &Assigner) -> Read {
-    let comment = answer.comment.unwrap_or_default();
-    let read = read::read(&comment, usual);
+fn read_one(answer: &Answer, usual: Language, assigner: &Assigner) -> Read {
+    let comment = answer.comment.as_deref().unwrap_or_default();
+    // What people type meets code of many hands here. A comment that is too much for it has no
+    // phrases, and keeps nobody from reading the others.
+    let read = catch_unwind(|| read::read(comment, usual)).ok();
+    if read.is_none() {
+        tracing::error!(feedback_id = %answer.id, "a comment could not be read");
+    }
+    let (language, phrases) = read.map_or((usual, Vec::new()), |read| (read.language, read.phrases));
     let mut reading = Reading {
         feedback_id: answer.id,
         answered_at: answer.answered_at,
         rating: answer.rating,
         commented: !comment.trim().is_empty(),
         quotable: QUOTABLE.contains(&comment.chars().count()),
-        phrases: Json(read.phrases),
+        phrases: Json(phrases),
         themes: Vec::new(),
         moods: Vec::new(),
     };
     reading.assign(assigner);
-    (reading, read.language)
+    (reading, language)
 }
 
 /// The language of most comments, once it is known.
