@@ -28,6 +28,7 @@ mod activity;
 mod counts;
 mod customers;
 mod dashboard;
+mod headlines;
 mod leads;
 
 use std::collections::HashSet;
@@ -52,6 +53,7 @@ pub use customers::{
 pub use dashboard::{
     CustomerHeadline, Dashboard, DashboardReport, FeedbackHeadline, Followups, JobHeadline, LeadHeadline, OrderHeadline,
 };
+pub use headlines::{BandChange, HealthHeadline, SegmentChange, SegmentHeadline, ThemeHeadline};
 pub use leads::{
     FunnelStage, FunnelStep, LeadMetrics, LeadReport, LeadTotals, LeadsCreated, OwnerCount, SourceMetrics,
 };

@@ -6,6 +6,7 @@
 //! When the day changes, all are scored anew: at once if they are few, else by the job that takes
 //! the daily snapshot.
 
+mod counts;
 mod facts;
 mod refresh;
 mod write;
@@ -20,6 +21,7 @@ use crate::fields::Time;
 use crate::lists::Beside;
 use crate::segments::{Cuts, Segment};
 
+pub use counts::{ScoreCount, counts};
 pub use facts::{FACTS, Facts, facts};
 pub use refresh::{Freshness, freshen, marked, refresh, score_page, tend};
 pub(crate) use refresh::{last_of_page, lock};

@@ -124,7 +124,7 @@ async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Q
 }
 
 /// Brings the scores up to date, as far as that is little work.
-async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
+pub(super) async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
     let mut step = Step::begin(&state.pool).await?;
     match scores::freshen(&mut step, workspace_id).await {
         Ok(Freshness::Queued) => {

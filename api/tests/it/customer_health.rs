@@ -39,7 +39,7 @@ impl Api {
     }
 
     /// Runs a snapshot to its end.
-    async fn snapshot(&self, dry_run: bool) -> Value {
+    pub async fn snapshot(&self, dry_run: bool) -> Value {
         let job = health::start(&mut self.connection().await, self.workspace_id, None, dry_run).await.unwrap();
         let job = self.ended(&json!({ "id": job.id })).await;
         assert_eq!(job["status"], "succeeded", "{job}");
@@ -154,10 +154,11 @@ async fn the_day_is_kept_once_however_often_it_is_taken() {
 }
 
 /// Makes all snapshots so many days older.
-async fn age(connection: &mut PgConnection, workspace_id: Uuid, days: i32) {
+pub async fn age(connection: &mut PgConnection, workspace_id: Uuid, days: i32) {
     let mut transaction = connection.begin().await.unwrap();
     for statement in [
         "UPDATE health_snapshots SET date = date - $2 WHERE workspace_id = $1",
+        "UPDATE band_snapshots SET date = date - $2 WHERE workspace_id = $1",
         "UPDATE segment_snapshots SET date = date - $2 WHERE workspace_id = $1",
         "UPDATE score_states SET date = date - $2, snapshot_date = snapshot_date - $2 WHERE workspace_id = $1",
     ] {

@@ -193,21 +193,20 @@ async fn keep(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Walk
     Ok(())
 }
 
-/// Keeps how many customers are in each segment, and says that all are of the day.
+/// Keeps how many customers are in each segment and in each band, and says that all are of the day.
 async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDate) -> Result<()> {
-    sqlx::query("DELETE FROM segment_snapshots WHERE workspace_id = $1 AND date = $2")
-        .bind(workspace_id)
-        .bind(date)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(
+    for statement in [
+        "DELETE FROM segment_snapshots WHERE workspace_id = $1 AND date = $2",
         "INSERT INTO segment_snapshots (workspace_id, date, segment, customers)
-         SELECT workspace_id, $2, segment, count(*) FROM customer_scores WHERE workspace_id = $1 GROUP BY workspace_id, segment",
-    )
-    .bind(workspace_id)
-    .bind(date)
-    .execute(&mut *connection)
-    .await?;
+         SELECT $1, $2, segment, sum(customers) FROM score_counts WHERE workspace_id = $1
+         GROUP BY segment HAVING sum(customers) > 0",
+        "DELETE FROM band_snapshots WHERE workspace_id = $1 AND date = $2",
+        "INSERT INTO band_snapshots (workspace_id, date, band, customers, health)
+         SELECT $1, $2, coalesce(band, 'unknown'), sum(customers), sum(health) FROM score_counts WHERE workspace_id = $1
+         GROUP BY band HAVING sum(customers) > 0",
+    ] {
+        sqlx::query(statement).bind(workspace_id).bind(date).execute(&mut *connection).await?;
+    }
     sqlx::query(
         "UPDATE score_states SET date = $2, cut_after = NULL, snapshot_at = now(), snapshot_date = $2,
              refreshed_at = coalesce(refreshed_at, now())

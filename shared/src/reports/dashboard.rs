@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Report;
 use super::activity::{self, Activity};
 use super::counts::Counts;
+use super::headlines::{self, HealthHeadline, SegmentHeadline, ThemeHeadline};
 use crate::customers::CustomerStatus;
 use crate::error::Result;
 use crate::fields::Time;
@@ -34,8 +35,14 @@ pub struct Dashboard {
     pub customers: CustomerHeadline,
     /// Of orders.
     pub orders: OrderHeadline,
+    /// Of segments.
+    pub segments: SegmentHeadline,
+    /// Of customers' health.
+    pub health: HealthHeadline,
     /// Of feedback.
     pub feedback: FeedbackHeadline,
+    /// The three most telling themes of the period.
+    pub themes: Vec<ThemeHeadline>,
     /// What is to be done next.
     pub followups: Followups,
     /// Long work.
@@ -132,6 +139,8 @@ impl Report for DashboardReport {
         let leads = by_status(connection, workspace_id, LEADS, None).await?;
         let customers = by_status(connection, workspace_id, CUSTOMERS, None).await?;
         let by_status = by_status(connection, workspace_id, ORDERS, None).await?;
+        let (segments, health) =
+            headlines::scored(connection, workspace_id, (as_of, period), customers.total()).await?;
         Ok(Dashboard {
             as_of,
             period: period.clone(),
@@ -151,12 +160,15 @@ impl Report for DashboardReport {
                 quantity: Comparison::of_counts(now.quantity, then.quantity),
                 by_status,
             },
+            segments,
+            health,
             feedback: FeedbackHeadline {
                 sent: Comparison::of_counts(now.sent, then.sent),
                 response_rate: RateComparison::new(now.response(), then.response()),
                 mean_rating: Comparison::new(now.mean_rating, then.mean_rating),
                 nps: Comparison::new(now.nps, then.nps),
             },
+            themes: headlines::themes(connection, workspace_id, (as_of, period)).await?,
             followups: Followups { due: followups_due(connection, workspace_id, as_of).await? },
             jobs: jobs(connection, workspace_id, period).await?,
             recent_activity: activity::recent(connection, workspace_id).await?,

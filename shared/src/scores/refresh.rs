@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::counts::gather;
 use super::write::{recut, save_cuts, start_cuts, write};
 use super::{Day, Facts, State, facts};
 use crate::db;
@@ -192,6 +193,7 @@ async fn score(
         })
         .collect();
     write(connection, workspace_id, cuts, &scored, day).await?;
+    gather(connection, workspace_id).await?;
     Ok(scored)
 }
 

@@ -16,7 +16,7 @@ use crate::health::{self, Band};
 use crate::period::Period;
 use crate::rates::Rate;
 use crate::reports::Report;
-use crate::scores::{Day, State};
+use crate::scores::{self, Day, State};
 
 /// The customers by segment.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -220,17 +220,11 @@ async fn scored(
     connection: &mut PgConnection,
     workspace_id: Uuid,
 ) -> Result<(HashMap<Segment, i64>, HashMap<Band, i64>)> {
-    let counted: Vec<(Segment, Option<Band>, i64)> = sqlx::query_as(
-        "SELECT segment, band, count(*) FROM customer_scores WHERE workspace_id = $1 GROUP BY segment, band",
-    )
-    .bind(workspace_id)
-    .fetch_all(connection)
-    .await?;
     let (mut segments, mut bands) = (HashMap::new(), HashMap::new());
-    for (segment, band, count) in counted {
-        *segments.entry(segment).or_default() += count;
-        if let Some(band) = band {
-            *bands.entry(band).or_default() += count;
+    for counted in scores::counts(connection, workspace_id).await? {
+        *segments.entry(counted.segment).or_default() += counted.customers;
+        if let Some(band) = counted.band {
+            *bands.entry(band).or_default() += counted.customers;
         }
     }
     Ok((segments, bands))

@@ -147,7 +147,7 @@ fn read_one(answer: &Answer, usual: Language, assigner: &Assigner) -> Read {
     let comment = answer.comment.as_deref().unwrap_or_default();
     // What people type meets code of many hands here. A comment that is too much for it has no
     // phrases, and keeps nobody from reading the others.
-    let read = catch_unwind(|| read::read(comment, usual)).ok();
+    let read = catch_unwind(|| read(comment, usual)).ok();
     if read.is_none() {
         tracing::error!(feedback_id = %answer.id, "a comment could not be read");
     }

@@ -2,6 +2,7 @@
 //! knows nothing of SQL.
 
 mod data;
+mod headlines;
 mod oracle;
 mod story;
 
@@ -88,6 +89,10 @@ async fn figures_are_what_a_second_computation_says() {
         assert_same(&place, &customers, &oracle::customers(&data, &period, now));
         let mut dashboard = figures(&mut connection, &data, now, DashboardReport { period: period.clone() }).await;
         let activity = dashboard.as_object_mut().unwrap().remove("recent_activity").unwrap();
+        // These follow from the scores, and from what was read in comments.
+        for headline in ["segments", "health", "themes"] {
+            dashboard.as_object_mut().unwrap().remove(headline).unwrap();
+        }
         assert_eq!(activity.as_array().unwrap().len(), data.activities().min(20), "{place}");
         assert_same(&place, &dashboard, &oracle::dashboard(&data, &period, now));
     }

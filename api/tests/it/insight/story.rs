@@ -10,7 +10,8 @@ use super::data::{Data, time};
 use super::figures;
 use crate::support::{self, Api, faults, id};
 
-const REPORTS: [&str; 3] = ["/dev/crm/reports/leads", "/dev/crm/reports/customers", "/dev/crm/analytics/dashboard"];
+pub const DASHBOARD: &str = "/dev/crm/analytics/dashboard";
+const REPORTS: [&str; 3] = ["/dev/crm/reports/leads", "/dev/crm/reports/customers", DASHBOARD];
 
 fn march() -> Period {
     let parameters = [("from", "2026-03-01"), ("to", "2026-04-01"), ("interval", "week")];
