@@ -14,6 +14,7 @@ mod errors;
 mod feedback;
 mod feedback_page;
 mod feedback_reminders;
+mod figures;
 mod followups;
 mod found;
 mod history;

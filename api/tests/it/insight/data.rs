@@ -1,15 +1,18 @@
 //! Small data sets, made at random or told, and put into a workspace of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::Duration;
+use chrono::{Days, Duration, NaiveDate, SubsecRound};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use shared::fields::{Field, Time};
+use shared::fields::Time;
 use shared::period::Period;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
+
+use crate::figures::some;
+use crate::oracle::segments::SEGMENTS;
 
 pub const STATUSES: [&str; 8] =
     ["new", "contacted", "qualified", "proposal", "negotiation", "converted", "lost", "won"];
@@ -19,20 +22,32 @@ pub const ORDER_STATUSES: [&str; 5] = ["pending", "processing", "shipped", "deli
 pub const STAGES: [&str; 7] =
     ["contacted_at", "qualified_at", "proposal_at", "negotiation_at", "converted_at", "won_at", "lost_at"];
 
-pub fn time(text: &str) -> Time {
-    Time::from_text(text).unwrap()
-}
+/// In the order in which reports have them.
+pub const BANDS: [&str; 4] = ["healthy", "watch", "at_risk", "unknown"];
 
 /// The rows of each table, as JSON.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Data {
     pub workspace_id: Uuid,
     pub leads: Vec<Value>,
     pub customers: Vec<Value>,
     pub orders: Vec<Value>,
     pub interactions: Vec<Value>,
+    pub lead_interactions: Vec<Value>,
     pub feedback: Vec<Value>,
+    pub jobs: Vec<Value>,
+    /// The snapshots of some days, and the last one, of which the scores say that it is complete.
+    pub segment_snapshots: Vec<Value>,
+    pub band_snapshots: Vec<Value>,
+    pub snapshot_date: Option<NaiveDate>,
+    /// What was read in the answers: their themes, and the sums of each day.
+    pub themes: Vec<Value>,
+    pub readings: Vec<Value>,
+    pub theme_days: Vec<Value>,
 }
+
+/// A table, and where its rows are.
+type Table = (&'static str, fn(&Data) -> &Vec<Value>);
 
 fn pick<'a>(random: &mut StdRng, words: &[&'a str]) -> &'a str {
     words[random.random_range(0..words.len())]
@@ -40,13 +55,15 @@ fn pick<'a>(random: &mut StdRng, words: &[&'a str]) -> &'a str {
 
 /// A time around the period, now and then on one of its ends.
 fn moment(random: &mut StdRng, now: Time, period: &Period) -> Time {
-    match random.random_range(0..12) {
+    let moment = match random.random_range(0..12) {
         0 => period.from,
         1 => period.to,
         2 => period.to - Duration::microseconds(1),
         3..8 => period.from + (period.to - period.from) * random.random_range(0..100) / 100,
         _ => now - Duration::minutes(random.random_range(-20_000..700_000)),
-    }
+    };
+    // As fine as the database keeps it.
+    moment.trunc_subsecs(6)
 }
 
 impl Data {
@@ -57,7 +74,15 @@ impl Data {
             customers: Vec::new(),
             orders: Vec::new(),
             interactions: Vec::new(),
+            lead_interactions: Vec::new(),
             feedback: Vec::new(),
+            jobs: Vec::new(),
+            segment_snapshots: Vec::new(),
+            band_snapshots: Vec::new(),
+            snapshot_date: None,
+            themes: Vec::new(),
+            readings: Vec::new(),
+            theme_days: Vec::new(),
         }
     }
 
@@ -75,6 +100,12 @@ impl Data {
                     lead[stage] = json!(created_at + Duration::minutes(random.random_range(-1_000..60_000)));
                 }
             }
+            for _ in 0..random.random_range(0..3) {
+                let next = random.random_bool(0.5).then(|| moment(random, now, period));
+                let told = random.random_bool(0.3).then_some(now);
+                let interaction = data.lead_interaction(&lead, moment(random, now, period), next, told);
+                data.lead_interactions.push(interaction);
+            }
             data.leads.push(lead);
         }
         for _ in 0..random.random_range(0..15) {
@@ -89,7 +120,8 @@ impl Data {
             for _ in 0..random.random_range(0..4) {
                 let next = random.random_bool(0.5).then(|| moment(random, now, period));
                 let told = random.random_bool(0.3).then_some(now);
-                let interaction = data.interaction(&customer, moment(random, now, period), next, told);
+                let mut interaction = data.interaction(&customer, moment(random, now, period), next, told);
+                interaction["type"] = json!(pick(random, &["call", "support", "meeting"]));
                 data.interactions.push(interaction);
             }
             for _ in 0..random.random_range(0..3) {
@@ -100,6 +132,9 @@ impl Data {
             }
             data.customers.push(customer);
         }
+        data.add_jobs(random, now, period);
+        data.add_snapshots(random, now);
+        data.add_themes(random);
         data
     }
 
@@ -146,28 +181,133 @@ impl Data {
         })
     }
 
-    /// How many things there are of which the dashboard tells the last.
-    pub fn activities(&self) -> usize {
-        // Of each kind the last are read.
-        let kinds = [&self.leads, &self.customers, &self.orders, &self.interactions];
-        kinds.into_iter().map(|rows| rows.len()).sum()
+    fn lead_interaction(&self, lead: &Value, created_at: Time, next: Option<Time>, told: Option<Time>) -> Value {
+        json!({
+            "workspace_id": self.workspace_id, "id": Uuid::now_v7(), "lead_id": lead["id"], "type": "note",
+            "next_action_date": next, "followed_up_at": told, "created_at": created_at, "updated_at": created_at,
+        })
     }
 
-    pub async fn store(&self, connection: &mut PgConnection) {
-        let tables = [
-            ("leads", &self.leads),
-            ("customers", &self.customers),
-            ("orders", &self.orders),
-            ("customer_interactions", &self.interactions),
-            ("feedback", &self.feedback),
+    fn add_jobs(&mut self, random: &mut StdRng, now: Time, period: &Period) {
+        for _ in 0..random.random_range(0..5) {
+            let status = pick(random, &["queued", "running", "succeeded", "failed", "cancelled"]);
+            let (is_held, is_over) = (status == "running", !["queued", "running"].contains(&status));
+            self.jobs.push(json!({
+                "workspace_id": self.workspace_id, "id": Uuid::now_v7(), "queue": "imports", "kind": "import_leads",
+                "status": status, "attempt": 1, "failures": 0, "crashes": 0, "run_at": now, "payload": {},
+                "lease_until": is_held.then_some(now), "finished_at": is_over.then_some(now), "progress_done": 0,
+                "created_at": moment(random, now, period),
+            }));
+        }
+    }
+
+    /// Snapshots of a few days, of which the last is that of the scores.
+    fn add_snapshots(&mut self, random: &mut StdRng, now: Time) {
+        let days = random.random_range(0..5).min(random.random_range(0..5));
+        let mut dates: Vec<NaiveDate> =
+            (0..days).map(|_| now.date_naive() - Days::new(random.random_range(0..130))).collect();
+        dates.sort_unstable();
+        dates.dedup();
+        self.snapshot_date = dates.last().copied();
+        for date in dates {
+            for segment in some(random, &SEGMENTS, 0.7) {
+                self.segment_snapshots.push(json!({
+                    "workspace_id": self.workspace_id, "date": date, "segment": segment,
+                    "customers": random.random_range(1..20),
+                }));
+            }
+            for band in some(random, &BANDS, 0.7) {
+                let (customers, most) = (random.random_range(1..20), if band == "unknown" { 0 } else { 100 });
+                self.band_snapshots.push(json!({
+                    "workspace_id": self.workspace_id, "date": date, "band": band, "customers": customers,
+                    "health": customers * random.random_range(0..=most),
+                }));
+            }
+        }
+    }
+
+    /// What comments of the answers speak of, and the sums of it.
+    fn add_themes(&mut self, random: &mut StdRng) {
+        let names = ["batteri", "sound qualiti", "price", "set up", "screen"];
+        for key in some(random, &names, 0.8) {
+            self.themes.push(json!({
+                "workspace_id": self.workspace_id, "id": Uuid::now_v7(), "key": key, "keys": [key], "label": key,
+                "found": true, "listed": random.random_bool(0.9), "created_at": "2026-01-01T00:00:00Z",
+                "updated_at": "2026-01-01T00:00:00Z",
+            }));
+        }
+        for answer in self.feedback.iter().filter(|feedback| !feedback["answered_at"].is_null()) {
+            let themes: Vec<&Value> = self.themes.iter().filter(|_| random.random_bool(0.3)).collect();
+            self.readings.push(json!({
+                "workspace_id": self.workspace_id, "feedback_id": answer["id"], "answered_at": answer["answered_at"],
+                "rating": answer["rating"], "commented": !themes.is_empty() || random.random_bool(0.5), "quotable": false,
+                "language": "en", "reader": 1, "phrases": [],
+                "themes": themes.iter().map(|theme| theme["id"].clone()).collect::<Vec<_>>(),
+                "moods": themes.iter().map(|_| random.random_range(-100..=100)).collect::<Vec<_>>(),
+            }));
+        }
+        self.theme_days = theme_days(&self.readings);
+    }
+
+    /// Puts the rows of many workspaces in, with one statement for each table.
+    pub async fn store_all(connection: &mut PgConnection, all: &[Self]) {
+        let tables: [Table; 12] = [
+            ("leads", |data| &data.leads),
+            ("customers", |data| &data.customers),
+            ("orders", |data| &data.orders),
+            ("customer_interactions", |data| &data.interactions),
+            ("lead_interactions", |data| &data.lead_interactions),
+            ("feedback", |data| &data.feedback),
+            ("jobs", |data| &data.jobs),
+            ("segment_snapshots", |data| &data.segment_snapshots),
+            ("band_snapshots", |data| &data.band_snapshots),
+            ("themes", |data| &data.themes),
+            ("feedback_readings", |data| &data.readings),
+            ("theme_days", |data| &data.theme_days),
         ];
-        for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        for (table, rows) in tables {
+            let rows: Vec<Value> = all.iter().flat_map(|data| rows(data).iter().cloned()).collect();
             let columns: BTreeSet<&String> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
             let columns = columns.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            if rows.is_empty() {
+                continue;
+            }
             let sql = format!(
                 "INSERT INTO {table} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1)"
             );
-            sqlx::query(AssertSqlSafe(sql)).bind(Value::Array(rows.clone())).execute(&mut *connection).await.unwrap();
+            sqlx::query(AssertSqlSafe(sql)).bind(Value::Array(rows)).execute(&mut *connection).await.unwrap();
         }
     }
+
+    pub async fn store(&self, connection: &mut PgConnection) {
+        Self::store_all(connection, std::slice::from_ref(self)).await;
+    }
+}
+
+/// The sums of each day of UTC, by theme, and of all answers under the nil id.
+fn theme_days(readings: &[Value]) -> Vec<Value> {
+    let mut days: BTreeMap<(String, String), Value> = BTreeMap::new();
+    for reading in readings {
+        let day = reading["answered_at"].as_str().unwrap()[..10].to_owned();
+        let themes = reading["themes"].as_array().unwrap().iter().zip(reading["moods"].as_array().unwrap());
+        let themes = themes.map(|(theme, mood)| (theme.clone(), 1, mood.as_i64().unwrap()));
+        let all = (json!(Uuid::nil()), i64::from(reading["commented"] == true), 0);
+        let rating = reading["rating"].as_i64().unwrap();
+        for (theme, comments, mood) in themes.chain([all]) {
+            let key = (day.clone(), theme.as_str().unwrap().to_owned());
+            let sums = days.entry(key).or_insert_with(
+                || json!({ "workspace_id": reading["workspace_id"], "day": day, "theme_id": theme, "quotes": [] }),
+            );
+            for (sum, by) in [
+                ("answers", 1),
+                ("comments", comments),
+                ("ratings", rating),
+                ("squares", rating * rating),
+                ("moods", mood),
+            ] {
+                sums[sum] = json!(sums[sum].as_i64().unwrap_or(0) + by);
+            }
+        }
+    }
+    days.into_values().collect()
 }

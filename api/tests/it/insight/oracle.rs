@@ -2,93 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{Datelike, Days, Duration, NaiveDate};
+use chrono::NaiveDate;
 use serde_json::{Value, json};
 use shared::fields::Time;
-use shared::period::{Interval, Period};
+use shared::period::Period;
 
-use super::data::{Data, ORDER_STATUSES, SOURCES, STAGES, STATUSES, time};
-
-fn at(row: &Value, field: &str) -> Option<Time> {
-    row[field].as_str().map(time)
-}
-
-fn is_in(row: &Value, field: &str, (from, to): (Time, Time)) -> bool {
-    at(row, field).is_some_and(|at| from <= at && at < to)
-}
-
-fn rate(numerator: usize, denominator: usize) -> Value {
-    let rate = (denominator > 0).then(|| numerator as f64 / denominator as f64);
-    json!({ "numerator": numerator, "denominator": denominator, "rate": rate })
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some((values[middle - 1] + values[middle]) / 2.0),
-    }
-}
-
-fn spread(values: &[f64]) -> Value {
-    json!({ "mean": mean(values), "median": median(values) })
-}
-
-fn counted<'a>(rows: impl IntoIterator<Item = &'a Value> + Clone, field: &str, words: &[&str]) -> Value {
-    let count =
-        |word: &&str| (word.to_string(), json!(rows.clone().into_iter().filter(|row| row[field] == **word).count()));
-    Value::Object(words.iter().map(count).collect())
-}
-
-/// The first date of the interval in which a time is, by the calendar of the period's time zone.
-fn date_of(at: Time, period: &Period) -> NaiveDate {
-    let date = at.with_timezone(&period.tz).date_naive();
-    match period.interval {
-        Interval::Day => date,
-        Interval::Week => date - Days::new(u64::from(date.weekday().num_days_from_monday())),
-        Interval::Month => date.with_day(1).unwrap(),
-    }
-}
-
-/// The first dates of all intervals of a period.
-fn dates(period: &Period) -> Vec<NaiveDate> {
-    let last = date_of(period.to - Duration::microseconds(1), period);
-    let first = date_of(period.from, period);
-    let all = first.iter_days().take_while(|date| *date <= last);
-    all.filter(|date| match period.interval {
-        Interval::Day => true,
-        Interval::Week => date.weekday().num_days_from_monday() == 0,
-        Interval::Month => date.day() == 1,
-    })
-    .collect()
-}
-
-/// When a date begins there, found by looking at each quarter of an hour.
-fn start(date: NaiveDate, period: &Period) -> Time {
-    let noon_before = (date - Days::new(1)).and_hms_opt(6, 0, 0).unwrap().and_utc();
-    let quarters = (0..).map(|quarter| noon_before + Duration::minutes(15 * quarter));
-    let mut quarters = quarters.skip_while(|at| at.with_timezone(&period.tz).date_naive() < date);
-    quarters.next().unwrap()
-}
-
-fn by_interval(rows: &[&Value], period: &Period) -> Value {
-    let of = |date: NaiveDate| {
-        let count = rows.iter().filter(|row| date_of(at(row, "created_at").unwrap(), period) == date).count();
-        json!({ "start": start(date, period), "count": count })
-    };
-    Value::Array(dates(period).into_iter().map(of).collect())
-}
-
-fn described(period: &Period) -> Value {
-    json!({ "from": period.from, "to": period.to, "interval": period.interval, "tz": period.tz.name() })
-}
+use super::data::{Data, SOURCES, STAGES, STATUSES};
+use crate::figures::{at, by_interval, counted, date_of, dates, described, is_in, mean, median, rate, spread, start};
 
 fn is_won(lead: &Value) -> bool {
     lead["status"] == "converted" || lead["status"] == "won"
@@ -104,7 +24,7 @@ fn days(lead: &Value, to: Time) -> f64 {
     ((to - at(lead, "created_at").unwrap()).as_seconds_f64() / 86_400.0).max(0.0)
 }
 
-fn rates_of_leads(leads: &[&Value]) -> (Value, Value) {
+pub fn rates_of_leads(leads: &[&Value]) -> (Value, Value) {
     let won = leads.iter().filter(|lead| is_won(lead)).count();
     let lost = leads.iter().filter(|lead| lead["status"] == "lost").count();
     (rate(won, leads.len()), rate(won, won + lost))
@@ -156,7 +76,7 @@ pub fn leads(data: &Data, period: &Period, now: Time) -> Value {
 }
 
 /// The orders of each customer that were not cancelled.
-fn ordered(data: &Data, which: impl Fn(&Value) -> bool) -> BTreeMap<&str, Vec<&Value>> {
+pub fn ordered(data: &Data, which: impl Fn(&Value) -> bool) -> BTreeMap<&str, Vec<&Value>> {
     let mut all: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for order in data.orders.iter().filter(|order| order["status"] != "cancelled" && which(order)) {
         all.entry(order["customer_id"].as_str().unwrap()).or_default().push(order);
@@ -168,7 +88,7 @@ fn quantity(orders: &[&Value]) -> i64 {
     orders.iter().map(|order| order["quantity"].as_i64().unwrap()).sum()
 }
 
-fn orders(all: &BTreeMap<&str, Vec<&Value>>) -> Value {
+pub fn orders(all: &BTreeMap<&str, Vec<&Value>>) -> Value {
     let counts: Vec<f64> = all.values().map(|orders| orders.len() as f64).collect();
     let quantities: Vec<f64> = all.values().map(|orders| quantity(orders) as f64).collect();
     let repeating = all.values().filter(|orders| orders.len() >= 2).count();
@@ -219,89 +139,5 @@ pub fn customers(data: &Data, period: &Period, now: Time) -> Value {
         "orders_ever": orders(&ordered(data, |_| true)),
         "interactions": { "interactions": counts.iter().sum::<f64>(), "customers": counts.len(), "per_customer": spread(&counts) },
         "cohorts": cohorts(data, period),
-    })
-}
-
-fn change(value: Option<f64>, before: Option<f64>) -> Value {
-    let change = value.zip(before).map(|(value, before)| value - before);
-    let relative = before.filter(|before| *before != 0.0).and_then(|before| Some(change? / before));
-    json!({ "value": value, "before": before, "change": change, "relative_change": relative })
-}
-
-fn changes(of: impl Fn((Time, Time)) -> Option<f64>, periods: [(Time, Time); 2]) -> Value {
-    change(of(periods[0]), of(periods[1]))
-}
-
-fn rate_changes(of: impl Fn((Time, Time)) -> Value, periods: [(Time, Time); 2]) -> Value {
-    let [value, before] = periods.map(of);
-    let difference = value["rate"].as_f64().zip(before["rate"].as_f64()).map(|(value, before)| value - before);
-    json!({ "value": value, "before": before, "change": difference })
-}
-
-pub fn dashboard(data: &Data, period: &Period, now: Time) -> Value {
-    let before = (period.from - (period.to - period.from), period.from);
-    let periods = [(period.from, period.to), before];
-    let made = |rows: &'_ [Value], within| -> Vec<Value> {
-        rows.iter().filter(|row| is_in(row, "created_at", within)).cloned().collect()
-    };
-    let leads = |within, which: usize| {
-        let made = made(&data.leads, within);
-        let rates = rates_of_leads(&made.iter().collect::<Vec<_>>());
-        if which == 0 { rates.0 } else { rates.1 }
-    };
-    let ordered = |within| orders(&ordered(data, |order| is_in(order, "order_date", within)));
-    let sent = |within| -> Vec<&Value> {
-        data.feedback.iter().filter(|feedback| is_in(feedback, "requested_at", within)).collect()
-    };
-    let ratings = |within| -> Vec<f64> {
-        let given = data.feedback.iter().filter(|feedback| is_in(feedback, "answered_at", within));
-        given.map(|feedback| feedback["rating"].as_f64().unwrap()).collect()
-    };
-    let nps = |within| {
-        let points = |rating: f64| {
-            if rating > 4.5 {
-                1.0
-            } else if rating < 3.5 {
-                -1.0
-            } else {
-                0.0
-            }
-        };
-        mean(&ratings(within).into_iter().map(points).collect::<Vec<_>>())
-    };
-    let response = |within| {
-        let sent = sent(within);
-        rate(sent.iter().filter(|feedback| feedback["status"] == "answered").count(), sent.len())
-    };
-    let is_due = |interaction: &&Value| {
-        interaction["followed_up_at"].is_null() && at(interaction, "next_action_date").is_some_and(|date| date <= now)
-    };
-    json!({
-        "as_of": now, "period": described(period),
-        "period_before": { "from": before.0, "to": before.1, "interval": period.interval, "tz": period.tz.name() },
-        "leads": {
-            "total": data.leads.len(),
-            "created": changes(|within| Some(made(&data.leads, within).len() as f64), periods),
-            "conversion_rate": rate_changes(|within| leads(within, 0), periods),
-            "win_rate": rate_changes(|within| leads(within, 1), periods),
-        },
-        "customers": {
-            "total": data.customers.len(),
-            "new": changes(|within| Some(made(&data.customers, within).len() as f64), periods),
-            "repeat_rate": rate_changes(|within| ordered(within)["repeat_rate"].clone(), periods),
-        },
-        "orders": {
-            "orders": changes(|within| ordered(within)["orders"].as_f64(), periods),
-            "quantity": changes(|within| ordered(within)["quantity"].as_f64(), periods),
-            "by_status": counted(&data.orders, "status", &ORDER_STATUSES),
-        },
-        "feedback": {
-            "sent": changes(|within| Some(sent(within).len() as f64), periods),
-            "response_rate": rate_changes(response, periods),
-            "mean_rating": changes(|within| mean(&ratings(within)), periods),
-            "nps": changes(nps, periods),
-        },
-        "followups": { "due": data.interactions.iter().filter(is_due).count() },
-        "jobs": { "queued": 0, "running": 0, "failed": 0 },
     })
 }

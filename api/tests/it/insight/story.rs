@@ -6,8 +6,9 @@ use shared::db;
 use shared::period::Period;
 use shared::reports::{CustomerReport, DashboardReport, LeadReport};
 
-use super::data::{Data, time};
+use super::data::Data;
 use super::figures;
+use crate::figures::time;
 use crate::support::{self, Api, faults, id};
 
 pub const DASHBOARD: &str = "/dev/crm/analytics/dashboard";

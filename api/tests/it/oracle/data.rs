@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 #[derive(Debug, Clone)]
 pub struct Order {
+    pub workspace: Uuid,
     pub id: Uuid,
     pub customer: Uuid,
     pub at: DateTime<Utc>,
@@ -20,6 +21,7 @@ pub struct Order {
 
 #[derive(Debug, Clone)]
 pub struct Interaction {
+    pub workspace: Uuid,
     pub id: Uuid,
     pub customer: Uuid,
     pub at: DateTime<Utc>,
@@ -29,6 +31,8 @@ pub struct Interaction {
 
 #[derive(Debug, Clone)]
 pub struct Feedback {
+    pub workspace: Uuid,
+    pub id: Uuid,
     pub customer: Uuid,
     pub requested_at: DateTime<Utc>,
     pub answer: Option<(DateTime<Utc>, i16, Option<String>)>,
@@ -39,6 +43,8 @@ pub struct Data {
     pub seed: u64,
     pub workspace: Uuid,
     pub customers: Vec<Uuid>,
+    /// The type and the status of each.
+    pub kinds: Vec<(&'static str, &'static str)>,
     pub orders: Vec<Order>,
     pub interactions: Vec<Interaction>,
     pub feedback: Vec<Feedback>,
@@ -46,19 +52,29 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn random(seed: u64, size: Range<usize>) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
-        let customers: Vec<Uuid> = (0..random.random_range(size)).map(|_| Uuid::now_v7()).collect();
-        let workspace = Uuid::now_v7();
-        let mut data = Self {
-            seed,
+    /// Customers of whom there is nothing yet.
+    pub fn of(workspace: Uuid, customers: Vec<Uuid>) -> Self {
+        Self {
+            seed: 0,
             workspace,
-            customers: customers.clone(),
+            kinds: vec![("individual", "active"); customers.len()],
+            customers,
             orders: vec![],
             interactions: vec![],
             feedback: vec![],
-            random,
-        };
+            random: StdRng::seed_from_u64(0),
+        }
+    }
+
+    pub fn random(seed: u64, size: Range<usize>) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let customers: Vec<Uuid> = (0..random.random_range(size)).map(|_| Uuid::now_v7()).collect();
+        let kinds = customers.iter().map(|_| {
+            let kind = ["individual", "business"].choose(&mut random).unwrap();
+            (*kind, *["active", "inactive", "blocked"].choose(&mut random).unwrap())
+        });
+        let kinds = kinds.collect();
+        let mut data = Self { seed, kinds, random, ..Self::of(Uuid::now_v7(), customers.clone()) };
         for customer in customers {
             let (orders, interactions, feedback) =
                 (data.random.random_range(0..6), data.random.random_range(0..5), data.random.random_range(0..5));
@@ -90,13 +106,27 @@ impl Data {
     fn order(&mut self, customer: Uuid) -> Order {
         let at = self.moment(900);
         let quantity = self.random.random_range(1..20);
-        Order { id: Uuid::now_v7(), customer, at, quantity, cancelled: self.random.random_bool(0.15) }
+        Order {
+            workspace: self.workspace,
+            id: Uuid::now_v7(),
+            customer,
+            at,
+            quantity,
+            cancelled: self.random.random_bool(0.15),
+        }
     }
 
     fn interaction(&mut self, customer: Uuid) -> Interaction {
         let at = self.moment(300);
         let next_action_at = self.random.random_bool(0.5).then(|| self.moment(120));
-        Interaction { id: Uuid::now_v7(), customer, at, support: self.random.random_bool(0.3), next_action_at }
+        Interaction {
+            workspace: self.workspace,
+            id: Uuid::now_v7(),
+            customer,
+            at,
+            support: self.random.random_bool(0.3),
+            next_action_at,
+        }
     }
 
     fn answer(&mut self, customer: Uuid, must: bool) -> Feedback {
@@ -106,86 +136,40 @@ impl Data {
             let hours = self.random.random_range(0..300);
             (requested_at + Duration::hours(hours), self.random.random_range(1..=5), category.map(str::to_owned))
         });
-        Feedback { customer, requested_at, answer }
+        Feedback { workspace: self.workspace, id: Uuid::now_v7(), customer, requested_at, answer }
     }
 
-    pub async fn insert(&self, connection: &mut PgConnection) {
-        let count = self.customers.len();
-        let emails: Vec<String> = self.customers.iter().map(|id| format!("{id}@example.com")).collect();
+    /// Puts the records of many workspaces in, with one statement for each table.
+    pub async fn insert_all(connection: &mut PgConnection, all: &[Self]) {
+        let customers = || all.iter().flat_map(|data| data.customers.iter().zip(&data.kinds));
         sqlx::query(
             "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
-             SELECT $1, id, 'A', email, 'individual', 'active', '{}', '', now(), now() FROM unnest($2::uuid[], $3::text[]) AS new (id, email)",
+             SELECT workspace, id, 'A', id || '@example.com', type, status, '{}', '', now(), now()
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS new (workspace, id, type, status)",
         )
-        .bind(self.workspace)
-        .bind(&self.customers)
-        .bind(emails)
+        .bind(all.iter().flat_map(|data| data.customers.iter().map(|_| data.workspace)).collect::<Vec<_>>())
+        .bind(customers().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(customers().map(|(_, (kind, _))| *kind).collect::<Vec<_>>())
+        .bind(customers().map(|(_, (_, status))| *status).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await
         .unwrap();
-        assert!(count > 0);
-        self.insert_orders(connection, &self.orders).await;
-        self.insert_interactions(connection, &self.interactions).await;
-        let answers = || self.feedback.iter().map(|feedback| feedback.answer.clone());
-        sqlx::query(
-            "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, category, requested_at, answered_at, created_at, updated_at)
-             SELECT $1, gen_random_uuid(), customer, CASE WHEN answered_at IS NULL THEN 'requested' ELSE 'answered' END,
-                 rating, category, requested_at, answered_at, requested_at, requested_at
-             FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::smallint[], $6::text[])
-                 AS new (customer, requested_at, answered_at, rating, category)",
-        )
-        .bind(self.workspace)
-        .bind(self.feedback.iter().map(|feedback| feedback.customer).collect::<Vec<_>>())
-        .bind(self.feedback.iter().map(|feedback| feedback.requested_at).collect::<Vec<_>>())
-        .bind(answers().map(|answer| answer.map(|(at, ..)| at)).collect::<Vec<_>>())
-        .bind(answers().map(|answer| answer.map(|(_, rating, _)| rating)).collect::<Vec<_>>())
-        .bind(answers().map(|answer| answer.and_then(|(.., category)| category)).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .unwrap();
-    }
-
-    async fn insert_orders(&self, connection: &mut PgConnection, orders: &[Order]) {
-        sqlx::query(
-            "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
-             SELECT $1, id, customer, id, quantity, CASE WHEN cancelled THEN 'cancelled' ELSE 'pending' END, at, now(), now()
-             FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bool[], $6::timestamptz[]) AS new (id, customer, quantity, cancelled, at)",
-        )
-        .bind(self.workspace)
-        .bind(orders.iter().map(|order| order.id).collect::<Vec<_>>())
-        .bind(orders.iter().map(|order| order.customer).collect::<Vec<_>>())
-        .bind(orders.iter().map(|order| order.quantity).collect::<Vec<_>>())
-        .bind(orders.iter().map(|order| order.cancelled).collect::<Vec<_>>())
-        .bind(orders.iter().map(|order| order.at).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .unwrap();
-    }
-
-    async fn insert_interactions(&self, connection: &mut PgConnection, interactions: &[Interaction]) {
-        sqlx::query(
-            "INSERT INTO customer_interactions (workspace_id, id, customer_id, type, subject, date, next_action_date, created_at, updated_at)
-             SELECT $1, id, customer, CASE WHEN support THEN 'support' ELSE 'call' END, 's', at, next_action_at, now(), now()
-             FROM unnest($2::uuid[], $3::uuid[], $4::bool[], $5::timestamptz[], $6::timestamptz[]) AS new (id, customer, support, at, next_action_at)",
-        )
-        .bind(self.workspace)
-        .bind(interactions.iter().map(|interaction| interaction.id).collect::<Vec<_>>())
-        .bind(interactions.iter().map(|interaction| interaction.customer).collect::<Vec<_>>())
-        .bind(interactions.iter().map(|interaction| interaction.support).collect::<Vec<_>>())
-        .bind(interactions.iter().map(|interaction| interaction.at).collect::<Vec<_>>())
-        .bind(interactions.iter().map(|interaction| interaction.next_action_at).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .unwrap();
+        let orders: Vec<Order> = all.iter().flat_map(|data| data.orders.clone()).collect();
+        insert_orders(connection, &orders).await;
+        let interactions: Vec<Interaction> = all.iter().flat_map(|data| data.interactions.clone()).collect();
+        insert_interactions(connection, &interactions).await;
+        let feedback: Vec<Feedback> = all.iter().flat_map(|data| data.feedback.clone()).collect();
+        insert_feedback(connection, &feedback).await;
     }
 
     /// Makes, changes and deletes records of somebody.
     pub async fn change(&mut self, connection: &mut PgConnection) {
         let customer = *self.customers.choose(&mut self.random).unwrap();
         let order = self.order(customer);
-        self.insert_orders(connection, std::slice::from_ref(&order)).await;
+        insert_orders(connection, std::slice::from_ref(&order)).await;
         self.orders.push(order);
         let interaction = self.interaction(customer);
-        self.insert_interactions(connection, std::slice::from_ref(&interaction)).await;
+        insert_interactions(connection, std::slice::from_ref(&interaction)).await;
         self.interactions.push(interaction);
 
         let place = self.random.random_range(0..self.orders.len());
@@ -207,11 +191,61 @@ impl Data {
             update.execute(&mut *connection).await.unwrap();
         }
     }
+}
 
-    /// Whether there is any record of a customer.
-    pub fn is_known(&self, id: Uuid) -> bool {
-        self.orders.iter().any(|order| order.customer == id)
-            || self.interactions.iter().any(|interaction| interaction.customer == id)
-            || self.feedback.iter().any(|feedback| feedback.customer == id)
-    }
+async fn insert_orders(connection: &mut PgConnection, orders: &[Order]) {
+    sqlx::query(
+        "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
+         SELECT workspace, id, customer, id, quantity, CASE WHEN cancelled THEN 'cancelled' ELSE 'pending' END, at, now(), now()
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bool[], $6::timestamptz[])
+             AS new (workspace, id, customer, quantity, cancelled, at)",
+    )
+    .bind(orders.iter().map(|order| order.workspace).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.id).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.customer).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.quantity).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.cancelled).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.at).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .unwrap();
+}
+
+async fn insert_interactions(connection: &mut PgConnection, interactions: &[Interaction]) {
+    sqlx::query(
+        "INSERT INTO customer_interactions (workspace_id, id, customer_id, type, subject, date, next_action_date, created_at, updated_at)
+         SELECT workspace, id, customer, CASE WHEN support THEN 'support' ELSE 'call' END, 's', at, next_action_at, now(), now()
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bool[], $5::timestamptz[], $6::timestamptz[])
+             AS new (workspace, id, customer, support, at, next_action_at)",
+    )
+    .bind(interactions.iter().map(|interaction| interaction.workspace).collect::<Vec<_>>())
+    .bind(interactions.iter().map(|interaction| interaction.id).collect::<Vec<_>>())
+    .bind(interactions.iter().map(|interaction| interaction.customer).collect::<Vec<_>>())
+    .bind(interactions.iter().map(|interaction| interaction.support).collect::<Vec<_>>())
+    .bind(interactions.iter().map(|interaction| interaction.at).collect::<Vec<_>>())
+    .bind(interactions.iter().map(|interaction| interaction.next_action_at).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .unwrap();
+}
+
+async fn insert_feedback(connection: &mut PgConnection, feedback: &[Feedback]) {
+    let answers = || feedback.iter().map(|feedback| feedback.answer.clone());
+    sqlx::query(
+        "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, category, requested_at, answered_at, created_at, updated_at)
+         SELECT workspace, id, customer, CASE WHEN answered_at IS NULL THEN 'requested' ELSE 'answered' END,
+             rating, category, requested_at, answered_at, requested_at, requested_at
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::smallint[], $7::text[])
+             AS new (workspace, id, customer, requested_at, answered_at, rating, category)",
+    )
+    .bind(feedback.iter().map(|feedback| feedback.workspace).collect::<Vec<_>>())
+    .bind(feedback.iter().map(|feedback| feedback.id).collect::<Vec<_>>())
+    .bind(feedback.iter().map(|feedback| feedback.customer).collect::<Vec<_>>())
+    .bind(feedback.iter().map(|feedback| feedback.requested_at).collect::<Vec<_>>())
+    .bind(answers().map(|answer| answer.map(|(at, ..)| at)).collect::<Vec<_>>())
+    .bind(answers().map(|answer| answer.map(|(_, rating, _)| rating)).collect::<Vec<_>>())
+    .bind(answers().map(|answer| answer.and_then(|(.., category)| category)).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .unwrap();
 }

@@ -1,61 +1,113 @@
-//! A second computation of scores and feedback figures, in plain Rust over lists of records, written from
-//! the definitions and not from the program: both must say the same of a thousand random data sets.
+//! A second computation of scores, of the reports on segments and health, and of feedback figures, in plain Rust
+//! over lists of records, written from the definitions and not from the program: both must say the same of a
+//! thousand random data sets.
 
-mod data;
+pub mod data;
 mod feedback;
-mod health;
-mod segments;
+pub mod health;
+pub mod segments;
+mod snapshots;
 
 use dev::testing::Database;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::Value;
 use shared::db;
-use shared::health::Health;
+use shared::fields::Time;
+use shared::health::{self as product_health, Health};
+use shared::period::Period;
 use shared::scores::{self, Day, Freshness};
 use shared::segments as product;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::figures::{assert_same, parameters};
 use crate::support::connect;
 use data::Data;
+use snapshots::Snapshots;
 
 /// The data sets that are small, and those in which ranks decide.
 const SMALL: u64 = 1_000;
 const RANKED: u64 = 3;
+/// How many are put into the database at once, and how many look at them at once.
+const BATCH: u64 = 25;
+const READERS: u64 = 4;
 
-#[tokio::test]
+/// The data sets that one of the readers looks at, in batches.
+fn batches(reader: u64) -> impl Iterator<Item = Vec<Data>> {
+    let batches = (0..SMALL / BATCH).filter(move |batch| batch % READERS == reader);
+    batches.map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(|seed| Data::random(seed, 1..25)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scores_are_those_of_a_second_computation() {
     let database = Database::create().await;
-    let mut connection = connect(database.url()).await;
-    for seed in 0..SMALL + RANKED {
-        let size = if seed < SMALL { 1..25 } else { 480..700 };
-        let mut data = Data::random(seed, size);
-        data.insert(&mut connection).await;
-        compare(&mut connection, &data).await;
-        // And of what was changed since, whatever way.
-        data.change(&mut connection).await;
-        compare(&mut connection, &data).await;
+    let readers = (0..READERS).map(|reader| {
+        let url = database.url().to_owned();
+        tokio::spawn(async move {
+            let connection = &mut connect(&url).await;
+            let ranked = (SMALL..SMALL + RANKED).filter(|seed| seed % READERS == reader);
+            for batch in batches(reader).chain(ranked.map(|seed| vec![Data::random(seed, 480..700)])) {
+                Data::insert_all(connection, &batch).await;
+                for mut data in batch {
+                    let today = Day::today().0;
+                    let snapshots = Snapshots::random(&data, today);
+                    freshen(connection, data.workspace).await;
+                    snapshots.store(connection, data.workspace).await;
+                    compare(connection, &data, &snapshots).await;
+                    // And of what was changed since, whatever way.
+                    data.change(connection).await;
+                    freshen(connection, data.workspace).await;
+                    compare(connection, &data, &snapshots).await;
+                }
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn feedback_figures_are_those_of_a_second_computation() {
     let database = Database::create().await;
-    let mut connection = connect(database.url()).await;
-    for seed in 0..SMALL {
-        let data = Data::random(seed, 1..25);
-        data.insert(&mut connection).await;
-        feedback::compare(&mut connection, &data).await;
+    let readers = (0..READERS).map(|reader| {
+        let url = database.url().to_owned();
+        tokio::spawn(async move {
+            let connection = &mut connect(&url).await;
+            for batch in batches(reader) {
+                Data::insert_all(connection, &batch).await;
+                for data in batch {
+                    let now = db::now();
+                    let period = period(&data, now);
+                    let place = format!("data set {} at {now}", data.seed);
+                    feedback::compare(connection, &place, &data, (&period, now)).await;
+                }
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
     }
+}
+
+/// A period at random.
+fn period(data: &Data, now: Time) -> Period {
+    Period::parse(&parameters(&mut StdRng::seed_from_u64(data.seed), now), now).unwrap()
+}
+
+async fn freshen(connection: &mut PgConnection, workspace: Uuid) {
+    let mut transaction = connection.begin().await.unwrap();
+    assert_eq!(scores::freshen(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
+    transaction.commit().await.unwrap();
 }
 
 /// A customer with the three scores, the segment and the health.
 type Kept = (Uuid, Option<i16>, Option<i16>, Option<i16>, String, Option<i16>);
 
-async fn compare(connection: &mut PgConnection, data: &Data) {
-    let day = Day::today();
-    let mut transaction = connection.begin().await.unwrap();
-    assert_eq!(scores::freshen(&mut transaction, data.workspace).await.unwrap(), Freshness::Fresh);
-    transaction.commit().await.unwrap();
-
+async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapshots) {
+    let (day, now) = (Day::today(), db::now());
+    let place = format!("data set {} at {now}", data.seed);
     let mut kept: Vec<Kept> = sqlx::query_as(
         "SELECT customer_id, recency, frequency, monetary, segment, health FROM customer_scores WHERE workspace_id = $1",
     )
@@ -64,33 +116,37 @@ async fn compare(connection: &mut PgConnection, data: &Data) {
     .await
     .unwrap();
     kept.sort();
-    let second = segments::of_all(data, day.0);
-    let mut expected: Vec<_> = second
-        .iter()
+    let mut expected: Vec<_> = segments::of_all(data, day.0)
+        .into_iter()
         .map(|(id, [r, f, m], segment)| {
-            (*id, *r, *f, *m, (*segment).to_owned(), health::of(data, *id, day.0).map(|(score, _)| score))
+            (id, r, f, m, segment.to_owned(), health::of(data, id, day.0).map(|known| known.score))
         })
         .collect();
     expected.sort();
-    // Who came after the scores were made, and of whom nothing is known, has no row yet.
-    expected.retain(|(id, ..)| kept.iter().any(|(kept, ..)| kept == id) || data.is_known(*id));
-    assert_eq!(kept, expected, "seed {}", data.seed);
+    assert_eq!(kept, expected, "{place}");
 
-    // Of one alone, the same as of all; and the points of each part.
+    let period = period(data, now);
+    let report = product::report(connection, data.workspace, now, &period).await.unwrap();
+    let mut report = serde_json::to_value(report).unwrap();
+    for group in report["groups"].as_array_mut().unwrap() {
+        assert!(group.as_object_mut().unwrap().remove("definition").is_some());
+    }
+    assert_same(&place, &report, &segments::report(data, snapshots, &period, now));
+
+    // Of one alone, the same as of all; and the points of each part with the facts behind them.
     for id in data.customers.iter().take(2) {
         let facts = scores::facts(connection, data.workspace, &[*id], day).await.unwrap().pop().unwrap();
-        let alone = Health::of(&facts);
-        let second = health::of(data, *id, day.0);
-        assert_eq!(alone.score, second.as_ref().map(|(score, _)| *score), "seed {}", data.seed);
-        let points: Vec<Option<f64>> = alone.parts.iter().map(|part| part.points).collect();
-        if let Some((_, expected)) = second {
-            assert_eq!(points, expected, "seed {}", data.seed);
+        let points: Vec<Option<f64>> = Health::of(&facts).parts.iter().map(|part| part.points).collect();
+        if let Some(known) = health::of(data, *id, day.0) {
+            assert_eq!(points, known.points, "{place}");
         }
-    }
-    let period = shared::period::Period::parse(&[], db::now()).unwrap();
-    let report = product::report(connection, data.workspace, db::now(), &period).await.unwrap();
-    for group in &report.groups {
-        let count = second.iter().filter(|(.., segment)| *segment == group.segment.as_str()).count();
-        assert_eq!((group.count as usize, group.share.denominator as usize), (count, data.customers.len()));
+        let ours = product_health::get(connection, data.workspace, *id, &period).await.unwrap();
+        let mut ours = serde_json::to_value(ours).unwrap();
+        ours.as_object_mut().unwrap().remove("as_of");
+        let mut theirs = health::told(data, *id, day.0);
+        let score = theirs["score"].as_i64().map(|score| score as i16);
+        let Value::Object(past) = snapshots.of_customer(*id, score, &period, day.0) else { unreachable!() };
+        theirs.as_object_mut().unwrap().extend(past);
+        assert_same(&place, &ours, &theirs);
     }
 }

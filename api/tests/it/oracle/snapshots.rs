@@ -1,0 +1,175 @@
+//! Random snapshots, and what reports tell of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{Days, NaiveDate, NaiveTime};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use shared::period::Period;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::data::Data;
+use super::health;
+use super::segments::SEGMENTS;
+use crate::figures::{date_of, dates, some};
+
+/// The health of a customer on a day, and their segment.
+#[derive(Debug, Clone)]
+struct Past {
+    customer: Uuid,
+    date: NaiveDate,
+    score: Option<i16>,
+    segment: &'static str,
+}
+
+/// What was kept of a workspace.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// The day of the last one.
+    since: Option<NaiveDate>,
+    /// The segments of customers in the last one.
+    former: HashMap<Uuid, &'static str>,
+    segments: Vec<(NaiveDate, &'static str, i64)>,
+    health: Vec<Past>,
+}
+
+impl Snapshots {
+    pub fn random(data: &Data, today: NaiveDate) -> Self {
+        let random = &mut StdRng::seed_from_u64(data.seed);
+        let mut dates: Vec<NaiveDate> =
+            (0..random.random_range(0..12)).map(|_| today - Days::new(random.random_range(0..200))).collect();
+        dates.sort_unstable();
+        dates.dedup();
+        let mut snapshots =
+            Self { since: dates.last().copied(), former: HashMap::new(), segments: vec![], health: vec![] };
+        for date in dates {
+            for segment in some(random, &SEGMENTS, 0.6) {
+                snapshots.segments.push((date, segment, random.random_range(1..50)));
+            }
+            for customer in data.customers.iter().take(2) {
+                let score = random.random_bool(0.8).then(|| random.random_range(0..=100));
+                let segment = SEGMENTS.choose(random).unwrap();
+                snapshots.health.push(Past { customer: *customer, date, score, segment });
+            }
+        }
+        for customer in &data.customers {
+            if random.random_bool(0.8) {
+                snapshots.former.insert(*customer, SEGMENTS.choose(random).unwrap());
+            }
+        }
+        snapshots
+    }
+
+    /// Puts them beside the scores, which must be there.
+    pub async fn store(&self, connection: &mut PgConnection, workspace: Uuid) {
+        sqlx::query("UPDATE score_states SET snapshot_date = $2 WHERE workspace_id = $1")
+            .bind(workspace)
+            .bind(self.since)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        sqlx::query(
+            "UPDATE customer_scores SET former_segment = segments.segment
+             FROM unnest($2::uuid[], $3::text[]) AS segments (id, segment)
+             WHERE workspace_id = $1 AND customer_id = segments.id",
+        )
+        .bind(workspace)
+        .bind(self.former.keys().copied().collect::<Vec<_>>())
+        .bind(self.former.values().copied().collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+        sqlx::query(
+            "INSERT INTO segment_snapshots (workspace_id, date, segment, customers)
+             SELECT $1, * FROM unnest($2::date[], $3::text[], $4::bigint[])",
+        )
+        .bind(workspace)
+        .bind(self.segments.iter().map(|(date, ..)| *date).collect::<Vec<_>>())
+        .bind(self.segments.iter().map(|(_, segment, _)| *segment).collect::<Vec<_>>())
+        .bind(self.segments.iter().map(|(.., customers)| *customers).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+        sqlx::query(
+            "INSERT INTO health_snapshots (workspace_id, customer_id, date, health, band, segment)
+             SELECT $1, * FROM unnest($2::uuid[], $3::date[], $4::smallint[], $5::text[], $6::text[])",
+        )
+        .bind(workspace)
+        .bind(self.health.iter().map(|past| past.customer).collect::<Vec<_>>())
+        .bind(self.health.iter().map(|past| past.date).collect::<Vec<_>>())
+        .bind(self.health.iter().map(|past| past.score).collect::<Vec<_>>())
+        .bind(self.health.iter().map(|past| past.score.map(health::band)).collect::<Vec<_>>())
+        .bind(self.health.iter().map(|past| past.segment).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .unwrap();
+    }
+
+    /// Who changed the segment: most first, and else by the names, who was not there last.
+    pub fn changes<T>(&self, placed: &[(Uuid, T, &'static str)]) -> Value {
+        let mut moves: BTreeMap<(Option<&str>, &str), usize> = BTreeMap::new();
+        for (id, _, segment) in placed.iter().filter(|_| self.since.is_some()) {
+            let former = self.former.get(id).copied();
+            if former != Some(*segment) {
+                *moves.entry((former, segment)).or_default() += 1;
+            }
+        }
+        let mut moves: Vec<_> = moves.into_iter().collect();
+        moves.sort_by_key(|((from, to), count)| (usize::MAX - count, from.is_none(), *from, *to));
+        let told = |((from, to), count)| json!({ "from": from, "to": to, "count": count });
+        json!({ "since": self.since, "moves": moves.into_iter().map(told).collect::<Vec<_>>() })
+    }
+
+    pub fn history_of_segments(&self, period: &Period) -> Vec<Value> {
+        let mut days: Vec<NaiveDate> = self.segments.iter().map(|(date, ..)| *date).collect();
+        days.dedup();
+        let told = |day: NaiveDate| {
+            let mut groups =
+                SEGMENTS.map(|segment| (segment.to_owned(), json!(0))).into_iter().collect::<serde_json::Map<_, _>>();
+            for (_, segment, customers) in self.segments.iter().filter(|(date, ..)| *date == day) {
+                groups[*segment] = json!(customers);
+            }
+            json!({ "date": day, "groups": groups })
+        };
+        last_of_each(&days, period).into_iter().map(told).collect()
+    }
+
+    /// The trend and the history of a customer whose score is this.
+    pub fn of_customer(&self, id: Uuid, score: Option<i16>, period: &Period, today: NaiveDate) -> Value {
+        let mine: Vec<&Past> = self.health.iter().filter(|past| past.customer == id).collect();
+        let oldest = mine.iter().find(|past| past.date >= today - Days::new(30) && past.date < today);
+        let former = oldest.and_then(|past| past.score);
+        let days: Vec<NaiveDate> = mine.iter().map(|past| past.date).collect();
+        let told = |day: NaiveDate| {
+            let past = mine.iter().find(|past| past.date == day).unwrap();
+            json!({ "date": day, "score": past.score, "band": past.score.map(health::band), "segment": past.segment })
+        };
+        json!({
+            "trend": {
+                "since": oldest.map(|past| past.date), "from": former, "to": score,
+                "change": score.zip(former).map(|(to, from)| to - from),
+            },
+            "history": last_of_each(&days, period).into_iter().map(told).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Of days in their order those that have a part in the period, and of each interval the last. A day lies where its noon
+/// does, and one that begins in the period lies in its last interval, if not in an earlier one.
+fn last_of_each(days: &[NaiveDate], period: &Period) -> Vec<NaiveDate> {
+    let intervals = dates(period);
+    let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else { return vec![] };
+    let mut kept: BTreeMap<NaiveDate, NaiveDate> = BTreeMap::new();
+    for day in days {
+        let begins = day.and_time(NaiveTime::MIN).and_utc();
+        let noon = day.and_hms_opt(12, 0, 0).unwrap().and_utc();
+        let interval = date_of(noon, period).min(*last);
+        if *day >= period.from.date_naive() && begins < period.to && interval >= *first {
+            kept.insert(interval, *day);
+        }
+    }
+    kept.into_values().collect()
+}
