@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{Content, EmailState};
@@ -193,10 +193,45 @@ pub const MARK: &str = "
 /// Records what became of a connection's last mail, and that its next one is on its way, in one
 /// statement. Doing it again is harmless.
 ///
+/// Of a mail whose server says that there is no such address, it is recorded first, in a transaction that
+/// also gives up what else waits for that address: the next mail may be one of these.
+///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away: then neither may
 /// have been recorded, and nothing may be said about the next mail.
 pub async fn mark(
+    connection: &mut PgConnection,
+    last: Option<&(Lease, Outcome)>,
+    next: Option<&Leased>,
+) -> Result<Option<Next>> {
+    let Some((lease, Outcome::Bounced { suppress: true, .. })) = last else {
+        return mark_both(connection, last, next).await;
+    };
+    let mut bounce = connection.begin().await?;
+    mark_both(&mut bounce, last, None).await?;
+    suppress_others(&mut bounce, *lease).await?;
+    bounce.commit().await?;
+    match next {
+        Some(_) => mark_both(connection, None, next).await,
+        None => Ok(None),
+    }
+}
+
+/// Gives up what waits for the address of a mail that bounced, if the lease still holds.
+async fn suppress_others(connection: &mut PgConnection, bounced: Lease) -> Result<()> {
+    let address: Option<(Uuid, String)> =
+        sqlx::query_as("SELECT workspace_id, lower(to_email COLLATE \"C\") FROM emails WHERE id = $1 AND attempt = $2")
+            .bind(bounced.id)
+            .bind(bounced.attempt)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if let Some((workspace_id, email_key)) = address {
+        super::suppress(connection, workspace_id, &email_key).await?;
+    }
+    Ok(())
+}
+
+async fn mark_both(
     connection: &mut PgConnection,
     last: Option<&(Lease, Outcome)>,
     next: Option<&Leased>,

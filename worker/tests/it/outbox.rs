@@ -161,6 +161,43 @@ async fn one_statement_ends_a_mail_and_begins_the_next() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_none_takes_along_what_else_waits_for_it() {
+    let database = Database::create().await;
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let emails: Vec<NewEmail> = ["a", "b", "c", "d"].map(|key| email(key, "Gone@example.com")).into();
+    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    let other = email("a", "gone@example.com");
+    mail::queue(connection, Uuid::from_u128(2), &sender(), std::slice::from_ref(&other)).await.unwrap();
+    let leased: Vec<Leased> =
+        lease(connection, 10).await.into_iter().filter(|mail| mail.workspace_id == WORKSPACE).collect();
+    // One is held by another connection, which has not spoken yet; one was put off.
+    let put_off = (leased[3].lease(), Outcome::Deferred { answer: "451".into(), delay: std::time::Duration::ZERO });
+    mail::mark(connection, Some(&put_off), Some(&leased[0])).await.unwrap();
+    let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
+    for _ in 0..2 {
+        let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
+        assert_eq!(next, Some(Next::Gone));
+    }
+    assert_eq!(mail::mark(connection, None, Some(&leased[2])).await.unwrap(), Some(Next::Gone));
+    assert_eq!(state(connection, leased[0].id).await, "bounced");
+    for mail in &leased[1..] {
+        assert_eq!(state(connection, mail.id).await, "suppressed");
+    }
+    assert_eq!(state(connection, other.id).await, "queued");
+    // Who lost the mail meanwhile suppresses nobody.
+    let late = Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true };
+    let before = [email("x", "x@example.com"), email("y", "x@example.com")];
+    mail::queue(connection, WORKSPACE, &sender(), &before).await.unwrap();
+    let mut lost = lease(connection, 10).await.swap_remove(0).lease();
+    lost.attempt -= 1;
+    mail::mark(connection, Some(&(lost, late)), None).await.unwrap();
+    assert_eq!(
+        (state(connection, before[0].id).await, state(connection, before[1].id).await),
+        ("queued".into(), "queued".into())
+    );
+}
+
+#[tokio::test]
 async fn workspaces_have_their_turns_whatever_another_has_waiting() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();

@@ -1,5 +1,7 @@
 //! Mails that a server refuses or puts off, and those that are not to be sent any more.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dev::testing::smtp::{Act, Stage};
@@ -129,4 +131,38 @@ async fn a_mail_that_the_server_puts_off_for_days_is_given_up() {
     let worker = post.worker(&[]);
     assert_eq!(post.until("ann@example.com", "bounced").await, "given up: 452 4.2.2 Mailbox full");
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_an_address_that_is_none_nothing_else_is_sent() {
+    let post = Post::start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    post.server.act(move |moment| {
+        if moment.stage == Stage::Rcpt && moment.to.eq_ignore_ascii_case("gone@example.com") {
+            counted.fetch_add(1, Ordering::SeqCst);
+            return Act::Say("550 5.1.1 No such user");
+        }
+        Act::Accept
+    });
+    let emails = ["a", "b", "c", "d"].map(|key| email(key, "gone@example.com"));
+    let later = email("later", "Gone@Example.com");
+    post.queue(&emails).await;
+    post.queue(std::slice::from_ref(&later)).await;
+    post.run("UPDATE emails SET state = 'deferred', failures = 1, run_at = now() + interval '1 hour' WHERE event_key = 'later'")
+        .await;
+    post.queue_to(&["ok@example.com"]).await;
+    let worker = post.worker(&[("CRM_MAIL__CONNECTIONS", "1")]);
+    post.until("ok@example.com", "sent").await;
+    worker.stop().await;
+
+    let states: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT state, count(*) FROM emails WHERE lower(to_email) = 'gone@example.com' GROUP BY state ORDER BY state",
+    )
+    .fetch_all(post.pool())
+    .await
+    .unwrap();
+    assert_eq!(states, [("bounced".to_owned(), 1), ("suppressed".to_owned(), 4)]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the server was asked once");
+    assert_eq!(post.state("Gone@Example.com").await.0, "suppressed", "also what waits for another hour");
 }
