@@ -23,6 +23,7 @@ use crate::signed::Signer;
 use crate::{db, records, settings, words};
 
 use look::Candidate;
+pub use look::{AMONG, BETWEEN};
 use sequence::{Sequence, Verdict};
 
 /// How many leads one step looks at.

@@ -17,6 +17,7 @@ mod feedback_reminders;
 mod figures;
 mod followups;
 mod found;
+mod health_snapshots;
 mod history;
 mod idempotency;
 mod imports;

@@ -1,6 +1,6 @@
 //! The leads of a page, with all that decides what becomes of them.
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{NURTURED, Reason};
@@ -54,14 +54,13 @@ impl Candidate {
     }
 }
 
-/// Takes the workspace and the statuses; a condition on the leads follows.
-const CANDIDATES: &str = "
+// Takes the workspace and the statuses; a condition on the leads follows. What belongs to a lead is looked up for each,
+// which `LIMIT 1` makes sure of: otherwise all suppressions and all mails that came back would be read for each page.
+macro_rules! candidates {
+    () => {
+        "
     SELECT lead.id, lead.email, lead.created_at, had.taken, had.last_taken_at, suppression.reason AS suppression,
-        EXISTS (
-            SELECT FROM emails
-            WHERE emails.workspace_id = $1 AND emails.state = 'bounced'
-                AND lower(emails.to_email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
-        ) AS bounced,
+        bounce.yes IS NOT NULL AS bounced,
         had.last_taken_at IS NOT NULL AND EXISTS (
             SELECT FROM lead_interactions AS interaction
             WHERE interaction.workspace_id = $1 AND interaction.lead_id = lead.id
@@ -73,9 +72,25 @@ const CANDIDATES: &str = "
         SELECT coalesce(array_agg(step_id), '{}') AS taken, max(taken_at) AS last_taken_at FROM nurture_steps
         WHERE nurture_steps.workspace_id = $1 AND nurture_steps.lead_id = lead.id
     ) AS had
-    LEFT JOIN suppressions AS suppression ON suppression.workspace_id = $1
-        AND lower(suppression.email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
-    WHERE lead.workspace_id = $1 AND lead.status = ANY ($2)";
+    LEFT JOIN LATERAL (
+        SELECT reason FROM suppressions
+        WHERE suppressions.workspace_id = $1 AND lower(suppressions.email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
+        LIMIT 1
+    ) AS suppression ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS yes FROM emails
+        WHERE emails.workspace_id = $1 AND emails.state = 'bounced'
+            AND lower(emails.to_email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
+        LIMIT 1
+    ) AS bounce ON true
+    WHERE lead.workspace_id = $1 AND lead.status = ANY ($2)"
+    };
+}
+
+/// The statement by which a run finds the leads of a page, between two ids; its plan is tested.
+pub const BETWEEN: &str = concat!(candidates!(), " AND lead.id > $3 AND lead.id <= $4 ORDER BY lead.id");
+/// The statement by which it looks at those of them again whose step is due; its plan is tested.
+pub const AMONG: &str = concat!(candidates!(), " AND lead.id = ANY ($3) ORDER BY lead.id");
 
 /// Those with ids behind `after`, up to `last`.
 pub(super) async fn between(
@@ -84,8 +99,7 @@ pub(super) async fn between(
     after: Uuid,
     last: Uuid,
 ) -> Result<Vec<Candidate>> {
-    let sql = format!("{CANDIDATES} AND lead.id > $3 AND lead.id <= $4 ORDER BY lead.id");
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
+    Ok(sqlx::query_as(BETWEEN)
         .bind(workspace_id)
         .bind(NURTURED.map(LeadStatus::as_str))
         .bind(after)
@@ -96,8 +110,7 @@ pub(super) async fn between(
 
 /// Those of these leads that still are.
 pub(super) async fn among(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<Candidate>> {
-    let sql = format!("{CANDIDATES} AND lead.id = ANY ($3) ORDER BY lead.id");
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
+    Ok(sqlx::query_as(AMONG)
         .bind(workspace_id)
         .bind(NURTURED.map(LeadStatus::as_str))
         .bind(ids)

@@ -7,6 +7,7 @@ mod health;
 mod ledger;
 mod lives;
 mod mail;
+mod nurture_plans;
 mod outages;
 mod outbox;
 mod plans;

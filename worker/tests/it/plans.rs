@@ -117,9 +117,9 @@ fn array(element: &str) -> String {
 
 /// What a statement did when it was really run, and was rolled back.
 #[derive(Debug)]
-struct Plan(Value);
+pub struct Plan(Value);
 
-async fn explain(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Plan {
+pub async fn explain(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Plan {
     let mut transaction = connection.begin().await.unwrap();
     let prepare = format!("PREPARE statement ({types}) AS {statement}");
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement ({values})");
@@ -132,7 +132,7 @@ async fn explain(connection: &mut PgConnection, types: &str, statement: &str, va
 
 impl Plan {
     /// The indexes through which the table was reached; a sequential scan shows as one.
-    fn indexes(&self) -> Vec<String> {
+    pub fn indexes(&self) -> Vec<String> {
         let mut indexes = Vec::new();
         visit(&self.0, &mut |node| {
             if let Some(index) = node["Index Name"].as_str() {
@@ -148,7 +148,7 @@ impl Plan {
     }
 
     /// The rows that all scans of indexes met, kept or not.
-    fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         let mut rows = 0.0;
         visit(&self.0, &mut |node| {
             if node["Index Name"].is_string() {

@@ -1,0 +1,66 @@
+//! The plans of the statements by which nurture finds its leads, on tables that look like those in use.
+
+use shared::nurture::{AMONG, BETWEEN};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::plans::explain;
+use crate::support::Ledger;
+
+/// 60,000 leads of three workspaces with steps, interactions, mails that came back and suppressions.
+const FILL: [&str; 5] = [
+    "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, created_at, updated_at)
+     SELECT ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, gen_random_uuid(), 'A', n || '@example.com', 'other',
+         (ARRAY['new', 'contacted', 'qualified', 'lost', 'won'])[1 + n % 5], 1, '{}', '', now(), now()
+     FROM generate_series(1, 60000) AS n",
+    "INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
+     SELECT workspace_id, id, gen_random_uuid(), now() FROM leads, generate_series(1, 2)",
+    "INSERT INTO lead_interactions (workspace_id, id, lead_id, type, created_at, updated_at)
+     SELECT workspace_id, gen_random_uuid(), id, 'email', now(), now() FROM leads, generate_series(1, 2)",
+    "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state,
+         attempt, run_at, subject_type, subject_id)
+     SELECT gen_random_uuid(), workspace_id, 'nurture', id::text, 'a@b.example', email, 'example.com', 's', 't',
+         CASE WHEN random() < 0.05 THEN 'bounced' ELSE 'sent' END, 1, now(), 'lead', id
+     FROM leads",
+    "INSERT INTO suppressions (workspace_id, id, email, reason, created_at)
+     SELECT workspace_id, gen_random_uuid(), email, 'unsubscribed', now() FROM leads WHERE random() < 0.1",
+];
+
+#[tokio::test]
+async fn nurture_reads_its_page_of_leads_and_what_belongs_to_them() {
+    let ledger = Ledger::create().await;
+    for statement in FILL {
+        ledger.run(statement).await;
+    }
+    sqlx::raw_sql("ANALYZE").execute(&mut *ledger.connection().await).await.unwrap();
+    let mut connection = ledger.connection().await;
+    let workspace = "00000000-0000-0000-0000-000000000001";
+    let page: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM leads WHERE workspace_id = $1 ORDER BY id OFFSET 10000 LIMIT 2000")
+            .bind(Uuid::try_parse(workspace).unwrap())
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+    // As a run has its statements planned.
+    sqlx::query(AssertSqlSafe("SET plan_cache_mode = force_custom_plan")).execute(&mut *connection).await.unwrap();
+    let all = [
+        "emails_to_email_idx",
+        "lead_interactions_lead_id_idx",
+        "leads_pkey",
+        "nurture_steps_pkey",
+        "suppressions_email_key",
+    ];
+    let statuses = "{new,contacted,qualified}";
+
+    let values = format!("'{workspace}', '{statuses}', '{}', '{}'", page[0], page[1999]);
+    let plan = explain(&mut connection, "uuid, text[], uuid, uuid", BETWEEN, &values).await;
+    assert_eq!(plan.indexes(), all, "{plan:#?}");
+    // Of each of 2,000 leads: itself, two steps, two interactions, a mail, and a suppression of some.
+    assert!(plan.rows() <= 2_000 * 8, "{} rows\n{plan:#?}", plan.rows());
+
+    let ids: Vec<String> = page.iter().take(500).map(Uuid::to_string).collect();
+    let values = format!("'{workspace}', '{statuses}', '{{{}}}'", ids.join(","));
+    let plan = explain(&mut connection, "uuid, text[], uuid[]", AMONG, &values).await;
+    assert_eq!(plan.indexes(), all, "{plan:#?}");
+    assert!(plan.rows() <= 500 * 8, "{} rows\n{plan:#?}", plan.rows());
+}
