@@ -18,6 +18,7 @@ pub mod pages;
 pub mod respond;
 pub mod routes;
 pub mod serve;
+pub mod streams;
 pub mod write;
 
 use std::ops::Deref;

@@ -1,32 +1,23 @@
 //! How every list is answered: a page with its `Link`, or all of it, streamed.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use shared::db::Pool;
 use shared::error::FieldError;
-use shared::exports::CsvRows;
 use shared::lists::{self, List, MAX_LIMIT, Part, Spec};
 use shared::records::{Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 use crate::extract::Query;
 use crate::respond::{Problem, Result};
+use crate::streams::{self, Csv, JsonArray, Source};
 use crate::{AppState, CRM};
 
-/// How many records are read at once for an answer without a limit.
-const PAGE: u32 = 1000;
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Answers a list of records as its query string asks.
@@ -49,11 +40,10 @@ where
         true => Some(lists::count(&mut *state.connection().await?, &list, workspace_id).await?),
         false => None,
     };
-    let source = Source::new(state, workspace_id, columns);
     let mut response = match list.limit {
-        Some(limit) => page::<T>(&source, &list, limit, uri, &parameters).await?,
+        Some(limit) => page::<T>(state, (workspace_id, columns), (&list, limit), (uri, &parameters)).await?,
         None => {
-            let body = all::<T>(source, list, JsonArray { separator: "[" }).await?;
+            let body = streams::all::<T>(Source::new(state, workspace_id, columns), list, JsonArray::default()).await?;
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
     };
@@ -78,50 +68,24 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let body = all::<R>(Source::new(state, workspace_id, columns), list, Csv { begun: false }).await?;
+    let body = streams::all::<R>(Source::new(state, workspace_id, columns), list, Csv).await?;
     let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
         .into_response())
 }
 
-#[derive(Clone)]
-struct Source {
-    pool: Pool,
-    turns: Arc<Semaphore>,
-    workspace_id: Uuid,
-    columns: &'static str,
-}
-
-impl Source {
-    fn new(state: &AppState, workspace_id: Uuid, columns: &'static str) -> Self {
-        Self { pool: state.pool.clone(), turns: state.streams.clone(), workspace_id, columns }
-    }
-
-    /// A page of a stream, when it is its turn: streams take a few connections and leave the others
-    /// to those who want little.
-    async fn stream<T>(&self, list: &List) -> shared::Result<Part<T>>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        let _turn = self.turns.acquire().await.map_err(shared::Error::internal)?;
-        self.fetch(list, PAGE).await
-    }
-
-    /// Each page takes a connection and gives it back: slow readers hold none.
-    async fn fetch<T>(&self, list: &List, limit: u32) -> shared::Result<Part<T>>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        let mut connection = self.pool.acquire().await?;
-        lists::fetch(&mut connection, list, self.workspace_id, self.columns, limit).await
-    }
-}
-
-async fn page<T>(source: &Source, list: &List, limit: u32, uri: &Uri, parameters: &[(String, String)]) -> Result
+async fn page<T>(
+    state: &AppState,
+    (workspace_id, columns): (Uuid, &'static str),
+    (list, limit): (&List, u32),
+    (uri, parameters): (&Uri, &[(String, String)]),
+) -> Result
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Unpin,
+    T: for<'r> FromRow<'r, PgRow> + Serialize,
 {
-    let Part { records, next } = source.fetch::<T>(list, limit).await?;
+    let mut connection = state.connection().await?;
+    let Part { records, next } = lists::fetch::<T>(&mut connection, list, workspace_id, columns, limit).await?;
+    drop(connection);
     let mut response = Json(records).into_response();
     if let Some(place) = next {
         response.headers_mut().insert(LINK, link(uri, parameters, &list.cursor(place))?);
@@ -189,88 +153,4 @@ fn link(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<Head
     pairs.push(format!("cursor={}", encode(cursor)));
     let link = format!("<{CRM}{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
     HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
-}
-
-/// How a streamed list is written.
-trait Format<T>: Send + 'static {
-    /// The next records; there may be none.
-    fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes>;
-}
-
-/// All of a list, streamed. A page is read while the one before is being written and sent.
-///
-/// The first page is read before the answer begins, so a failure then is still an error's answer;
-/// a later one breaks the answer off, which clients see by its missing end.
-async fn all<T>(source: Source, mut list: List, mut format: impl Format<T>) -> Result<Body>
-where
-    T: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static,
-{
-    let mut part: Part<T> = source.stream(&list).await?;
-    let (pieces, mut sent) = mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            // Nothing is read ahead of a reader who has not taken the last piece: many slow ones would
-            // hold much of it. An error: the client is gone.
-            let Ok(place) = pieces.reserve().await else { return };
-            let next = part.next.map(|behind| {
-                list.after(behind);
-                let (source, list) = (source.clone(), list.clone());
-                // Not ended with the stream: a statement that is broken off keeps its connection busy.
-                tokio::spawn(async move { source.stream::<T>(&list).await })
-            });
-            let piece = format.page(part.records, next.is_none());
-            let broken = piece.is_err();
-            place.send(piece);
-            if broken {
-                return;
-            }
-            let Some(next) = next else { return };
-            part = match next.await.map_err(shared::Error::internal).flatten() {
-                Ok(part) => part,
-                Err(error) => {
-                    tracing::warn!(%error, "a streamed list broke off");
-                    let _ = pieces.send(Err(error)).await;
-                    return;
-                }
-            };
-        }
-    });
-    Ok(Body::from_stream(stream::poll_fn(move |context| sent.poll_recv(context))))
-}
-
-/// A JSON array.
-struct JsonArray {
-    separator: &'static str,
-}
-
-impl<T: Serialize> Format<T> for JsonArray {
-    fn page(&mut self, records: Vec<T>, last: bool) -> shared::Result<Bytes> {
-        let mut json = Vec::with_capacity(records.len() * 512 + 2);
-        for record in records {
-            json.extend_from_slice(self.separator.as_bytes());
-            serde_json::to_writer(&mut json, &record)?;
-            self.separator = ",";
-        }
-        if last {
-            // An array that has not begun yet is an empty one.
-            json.extend_from_slice(if self.separator == "[" { b"[]" } else { b"]" });
-        }
-        Ok(json.into())
-    }
-}
-
-/// CSV with a header.
-struct Csv {
-    begun: bool,
-}
-
-impl<R: Record> Format<R> for Csv {
-    fn page(&mut self, records: Vec<R>, _: bool) -> shared::Result<Bytes> {
-        let mut rows = CsvRows::with_capacity(records.len() * 512);
-        if !std::mem::replace(&mut self.begun, true) {
-            rows.row(R::COLUMNS.iter().copied());
-        }
-        records.iter().for_each(|record| rows.record(record));
-        Ok(rows.into_bytes()?.into())
-    }
 }

@@ -19,7 +19,11 @@ pub struct CsvRows {
 impl CsvRows {
     /// An empty set of rows, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        let rows = Vec::with_capacity(bytes);
+        Self::behind(Vec::with_capacity(bytes))
+    }
+
+    /// Rows that go on behind others.
+    pub fn behind(rows: Vec<u8>) -> Self {
         let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(rows);
         Self { writer, value: String::new() }
     }

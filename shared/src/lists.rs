@@ -391,23 +391,29 @@ pub async fn fetch<T>(
     limit: u32,
 ) -> Result<Part<T>>
 where
-    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    T: for<'r> FromRow<'r, PgRow>,
 {
+    let Part { records, next } = fetch_rows(connection, list, workspace_id, columns, limit).await?;
+    Ok(Part { records: records.iter().map(T::from_row).collect::<sqlx::Result<_>>()?, next })
+}
+
+/// The same as rows, for those who have something to do before they read them.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn fetch_rows(
+    connection: &mut PgConnection,
+    list: &List,
+    workspace_id: Uuid,
+    columns: &str,
+    limit: u32,
+) -> Result<Part<PgRow>> {
     // One more than asked for tells whether the list goes on.
-    let mut statement = list.page(workspace_id, columns, limit + 1);
-    let mut rows = statement.build().fetch(connection);
-    let mut records = Vec::new();
-    let mut last = None;
-    while let Some(row) = rows.try_next().await? {
-        if records.len() == limit as usize {
-            // Read to its end: a statement that is broken off keeps its connection busy.
-            while rows.try_next().await?.is_some() {}
-            return Ok(Part { records, next: last.map(|row| list.place(&row)).transpose()? });
-        }
-        records.push(T::from_row(&row)?);
-        last = Some(row);
-    }
-    Ok(Part { records, next: None })
+    let mut records = list.page(workspace_id, columns, limit + 1).build().fetch_all(connection).await?;
+    let goes_on = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let next = records.last().filter(|_| goes_on).map(|row| list.place(row)).transpose()?;
+    Ok(Part { records, next })
 }
 
 /// How many records a list has, on all its pages.

@@ -10,6 +10,7 @@ use serde_json::json;
 use shared::leads::Lead;
 use shared::lists::List;
 use shared::records::{Fields, Record};
+use shared::words;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -18,6 +19,8 @@ use super::figures::{Bound, Figures, median};
 use super::load::{Request, find_wrk, wrk_requests};
 use super::stage::{Api, Stage, succeed};
 
+/// Stands in a word where each record has another number.
+const NUMBER: &str = "number";
 /// How many records are read and changed again and again.
 const CHOSEN: i64 = 2_000;
 
@@ -91,7 +94,12 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     // Ids in the order of time, as the program makes them.
     let id = "(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7abc8'
         || lpad(to_hex((random() * 1e9)::bigint), 15, '0'))::uuid";
-    let record = |id: &str, email: &str, notes: &str| {
+    // The words that the program makes of these texts: an index of words is as large as they are many.
+    let words = |email: &str| {
+        let texts = ["Ada Example", &format!("{email}@example.com"), "Alder Labs", "+49 30 1234567"];
+        format!("('{}')", words::vector(api.workspace, texts).replace(NUMBER, "' || :n || '"))
+    };
+    let record = |id: &str, email: &str, notes: &str, words: &str| {
         [
             id,
             "'Ada Example'",
@@ -116,15 +124,16 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
             "NULL",
             "now()",
             "now()",
-            "'benchada benchexample benchalder benchlabs'",
+            words,
         ]
         .map(str::to_owned)
     };
     let chosen_id = "(SELECT id FROM chosen WHERE number = :number)";
-    let create = [workspace.clone()].into_iter().chain(record(id, "'b' || :n || '@example.com'", "'n'"));
+    let created = record(id, "'b' || :n || '@example.com'", "'n'", &words(&format!("b{NUMBER}")));
+    let create = [workspace.clone()].into_iter().chain(created);
     let history = [":version", id, "'key'", id, "'request'", "'{\"notes\": \"n\"}'", "'{\"notes\": \"m\"}'", "now()"];
     let update = [workspace.as_str()].into_iter().chain(history).map(str::to_owned);
-    let update = update.chain(record("(:id)::uuid", ":email", "'n' || :n"));
+    let update = update.chain(record("(:id)::uuid", ":email", "'n' || :n", &words("b")));
     let list = List::parse(&Lead::LIST, api.workspace, &[("status".into(), "qualified".into())])?;
     let list = list.page(api.workspace, statements.columns, 51).sql().as_str().to_owned();
     let random = "\\set n random(1, 9000000000000000)\n";
