@@ -31,14 +31,15 @@ mod dashboard;
 mod headlines;
 mod leads;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::db::{Pool, Step};
@@ -87,29 +88,69 @@ pub trait Report: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Figures>> + Send;
 }
 
-/// The figures of a report as JSON, none older than a minute. Nobody waits for a connection of the pool
-/// while another process or caller makes the same answer.
+/// The figures of a report as JSON, none older than a minute.
+///
+/// Callers within the process take turns. Who waited is given the answer of the one before if that was
+/// begun after they asked: nobody waits for more than two, and nobody holds a connection meanwhile.
 ///
 /// # Errors
 /// Those of [`Report::compute`]; [`Error::Unavailable`] when the database is away.
 pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Result<Box<RawValue>> {
     let asked = Arc::new(Asked { workspace_id, key: report.key(), report });
+    let asked_at = Instant::now();
+    if let Some(kept) = asked.kept(&mut *pool.acquire().await?).await? {
+        if kept.is_aging() {
+            renew(pool.clone(), asked);
+        }
+        return Ok(kept.answer.0);
+    }
+    let turn = asked.turns().lock_owned().await;
+    if let Some(last) = turn.as_ref().filter(|last| last.begun_at >= asked_at) {
+        return Ok(last.answer.clone());
+    }
+    // In a task of its own: what was begun for a caller who goes away is there for the next one.
+    tokio::spawn(take_turn(pool.clone(), asked, turn)).await.map_err(Error::internal)?
+}
+
+/// The last answer that was made in the process, while anybody waits for the next.
+struct Made {
+    begun_at: Instant,
+    answer: Box<RawValue>,
+}
+
+/// Who holds it makes the answer; the others wait in the order in which they asked.
+type Turns = Arc<tokio::sync::Mutex<Option<Made>>>;
+type Turn = OwnedMutexGuard<Option<Made>>;
+
+/// Names an answer within the process.
+type Name = (Uuid, &'static str, String);
+
+/// The answers that are being made or waited for in this process.
+static TURNS: Mutex<BTreeMap<Name, Turns>> = Mutex::new(BTreeMap::new());
+
+async fn take_turn<R: Report>(pool: Pool, asked: Arc<Asked<R>>, mut turn: Turn) -> Result<Box<RawValue>> {
     let mut wait = Duration::from_millis(2);
     loop {
-        if let Some(kept) = asked.kept(&mut *pool.acquire().await?).await? {
-            if kept.is_aging() {
-                renew(pool.clone(), asked);
-            }
-            return Ok(kept.answer.0);
+        let begun_at = Instant::now();
+        if let Some(answer) = make(&pool, &asked).await? {
+            *turn = Some(Made { begun_at, answer: answer.clone() });
+            return Ok(answer);
         }
-        // In a task of its own: what was begun for a caller who goes away is there for the next one.
-        match tokio::spawn(make(pool.clone(), asked.clone())).await.map_err(Error::internal)? {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => tokio::time::sleep(wait).await,
-            Err(error) => return Err(error),
-        }
+        // Another process is making it.
+        tokio::time::sleep(wait).await;
         wait = (wait * 2).min(PATIENCE);
     }
+}
+
+/// Makes an answer anew while the kept one is still given, unless somebody is at it.
+fn renew<R: Report>(pool: Pool, asked: Arc<Asked<R>>) {
+    let Ok(turn) = asked.turns().try_lock_owned() else { return };
+    tokio::spawn(async move {
+        let _turn = turn;
+        if let Err(error) = make(&pool, &asked).await {
+            tracing::warn!(%error, report = R::NAME, "a report cannot be made anew");
+        }
+    });
 }
 
 /// A report that was asked for.
@@ -136,6 +177,13 @@ impl Kept {
 }
 
 impl<R: Report> Asked<R> {
+    /// The turns of this answer. Those that nobody waits for any more are forgotten.
+    fn turns(&self) -> Turns {
+        let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turns| Arc::strong_count(turns) > 1);
+        all.entry((self.workspace_id, R::NAME, self.key.clone())).or_default().clone()
+    }
+
     /// The answer that is kept, if it is not too old.
     async fn kept(&self, connection: &mut PgConnection) -> Result<Option<Kept>> {
         Ok(sqlx::query_as(
@@ -217,8 +265,8 @@ impl<R: Report> Asked<R> {
 /// Makes an answer, unless somebody has just made it. `None` if somebody is making it.
 ///
 /// A step that fails closes its connection, and with it gives up the lock.
-async fn make<R: Report>(pool: Pool, asked: Arc<Asked<R>>) -> Result<Option<Box<RawValue>>> {
-    let mut step = Step::begin(&pool).await?;
+async fn make<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
+    let mut step = Step::begin(pool).await?;
     if !asked.claim(&mut step).await? {
         step.rollback().await?;
         return Ok(None);
@@ -230,44 +278,6 @@ async fn make<R: Report>(pool: Pool, asked: Arc<Asked<R>>) -> Result<Option<Box<
     asked.release(&mut step).await?;
     step.commit().await?;
     Ok(Some(answer))
-}
-
-/// Names an answer within the process.
-type Name = (Uuid, &'static str, String);
-
-/// The answers that this process is making anew.
-static RENEWED: Mutex<Option<HashSet<Name>>> = Mutex::new(None);
-
-/// Makes an answer anew while the kept one is still given, once at a time.
-fn renew<R: Report>(pool: Pool, asked: Arc<Asked<R>>) {
-    let Some(mine) = Renewal::begin((asked.workspace_id, R::NAME, asked.key.clone())) else { return };
-    tokio::spawn(async move {
-        let _mine = mine;
-        if let Err(error) = make(pool, asked).await {
-            tracing::warn!(%error, report = R::NAME, "a report cannot be made anew");
-        }
-    });
-}
-
-/// An answer being made anew; dropping it lets others do so.
-struct Renewal(Name);
-
-impl Renewal {
-    fn begin(name: Name) -> Option<Self> {
-        let is_first = renewed().get_or_insert_default().insert(name.clone());
-        // Not made before it is known: dropping it would let others go on.
-        is_first.then(|| Self(name))
-    }
-}
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        renewed().get_or_insert_default().remove(&self.0);
-    }
-}
-
-fn renewed() -> MutexGuard<'static, Option<HashSet<Name>>> {
-    RENEWED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Forgets answers that nobody has asked for lately. Returns how many there were.

@@ -77,6 +77,10 @@ async fn a_quick_report_is_made_for_each_caller() {
     for expected in 1..=3 {
         assert_eq!(asker.ask(&quick).await, expected);
     }
+    // Those who ask at once share one that was begun after they asked.
+    let answers = futures_util::future::join_all((0..30).map(|_| asker.ask(&quick))).await;
+    assert!(answers.iter().all(|made| *made == 4), "{answers:?}");
+    assert_eq!(asker.ask(&quick).await, 5);
 }
 
 #[tokio::test]
