@@ -30,9 +30,10 @@ use crate::jobs::{Payload, Progress};
 use crate::links::Linked;
 use crate::patch::Patch;
 use crate::words;
-use columns::{Column, Target};
+use columns::{Column, Target, is_fault_column};
 use split::Chunk;
 
+pub use columns::FAULT_COLUMNS;
 pub use emails::with_email;
 pub use options::Options;
 pub use undo::{UndoImport, Undone, finish as finish_undo, standing as standing_undo, undo, undo_step};
@@ -274,7 +275,7 @@ pub async fn refused(
             .bind(job_id)
             .fetch_optional(&mut *connection)
             .await?;
-    let headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
+    let mut headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
     let rows: Vec<StoredRow> = sqlx::query_as(
         "SELECT line, field, code, message, cells FROM job_errors WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3",
     )
@@ -283,7 +284,10 @@ pub async fn refused(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    Ok((headers.clone(), rows.into_iter().map(|row| row.named(&headers)).collect()))
+    // What was said of these rows when they were refused before is not told again.
+    let is_own: Vec<bool> = headers.iter().map(|header| !is_fault_column(header)).collect();
+    headers.retain(|header| !is_fault_column(header));
+    Ok((headers.clone(), rows.into_iter().map(|row| row.named(&headers, &is_own)).collect()))
 }
 
 #[derive(FromRow)]
@@ -297,8 +301,11 @@ struct StoredRow {
 }
 
 impl StoredRow {
-    fn named(self, headers: &[String]) -> RefusedRow {
+    /// With the cells of the file's own columns, and those beyond the header.
+    fn named(self, headers: &[String], is_own: &[bool]) -> RefusedRow {
         let Self { line, field, code, message, cells } = self;
+        let is_own = is_own.iter().chain(std::iter::repeat(&true));
+        let cells: Vec<String> = cells.into_iter().zip(is_own).filter(|(_, own)| **own).map(|(cell, _)| cell).collect();
         let row = Value::Object(headers.iter().cloned().zip(cells.iter().map(|cell| json!(cell))).collect());
         RefusedRow { line, field, code, message, row, cells }
     }

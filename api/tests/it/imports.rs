@@ -178,6 +178,33 @@ async fn refused_rows_come_back_as_a_file_that_can_be_mended() {
 }
 
 #[tokio::test]
+async fn what_was_said_of_a_refused_row_does_not_become_part_of_it() {
+    let (api, _worker) = start().await;
+    let said = json!({ "name": "Ann", "email": "ann@example.com", "notes": "Signed, call on Monday" });
+    let ann = api.create("/dev/crm/leads", said).await;
+    let ann = format!("/dev/crm/leads/{}", ann["id"].as_str().unwrap());
+    let errors = async |job: &Value| {
+        let path = format!("/dev/crm/jobs/{}/errors", job["id"].as_str().unwrap());
+        api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap()
+    };
+    let update = "on_conflict=update";
+    let refused = errors(&import(&api, update, "name,email,score\nAnn,ann@example.com,900\nBob,bob@,5\n").await).await;
+    let job = import(&api, update, refused.replace("900", "90")).await;
+    assert_eq!(counts(&job), [2, 0, 1, 0, 1, 0]);
+    let ann = api.read(&ann).await;
+    assert_eq!(
+        (&ann["score"], &ann["notes"], &ann["custom_fields"]),
+        (&json!(90), &json!("Signed, call on Monday"), &json!({}))
+    );
+    // Refused again, it is told once.
+    let again = errors(&job).await;
+    assert!(again.starts_with("name,email,score,_line,_field,_code,_message\r\nBob,bob@,5,3,email,"), "{again}");
+    assert_eq!(counts(&import(&api, update, again.replace("bob@,", "bob@example.com,")).await), [1, 1, 0, 0, 0, 0]);
+    let bob = &support::json(api.get("/dev/crm/leads?email=bob@example.com"), 200).await[0];
+    assert_eq!((&bob["notes"], &bob["custom_fields"]), (&Value::Null, &json!({})));
+}
+
+#[tokio::test]
 async fn what_the_head_shows_is_answered_at_once() {
     let api = Api::start().await;
     let wide = format!("name,email{}\n", ",x".repeat(100_000));
@@ -229,6 +256,12 @@ async fn line_ends_of_all_kinds_and_ragged_rows_are_read() {
     let job = import(&api, "", file).await;
     assert_eq!(counts(&job), [4, 3, 0, 0, 1, 0]);
     assert_eq!(codes(&api, &job).await, [(7, "file".to_owned(), "too_many_cells".to_owned())]);
+    // The line that is told is that of the file, however its lines end.
+    for end in ["\n", "\r", "\r\n"] {
+        let file = ["name,email", "Ann,ann@example.com", "", "Bob,bob@", "Cid,cid@"].join(end);
+        let line = |line| (line, "email".to_owned(), "invalid".to_owned());
+        assert_eq!(codes(&api, &import(&api, "", file).await).await, [line(4), line(5)], "{end:?}");
+    }
 }
 
 #[tokio::test]

@@ -58,8 +58,16 @@ words! {
 
 const FIRST_NAME: &[&str] = &["firstname", "givenname", "forename", "first", "contactfirstname"];
 const LAST_NAME: &[&str] = &["lastname", "surname", "familyname", "last", "contactlastname"];
-/// The columns that a file of refused rows carries; a mended file may still have them.
-const REFUSAL: &[&str] = &["_line", "_field", "_code", "_message"];
+/// The columns that a file of refused rows has behind its own: a mended file may still have them, and
+/// they mean nothing there.
+pub const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
+
+/// Whether a header is one of [`FAULT_COLUMNS`], also one that stands in a file again: `_line (2)`.
+pub fn is_fault_column(header: &str) -> bool {
+    let digits = |text: &str| text.strip_suffix(')').is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = header.split_once(" (").filter(|(_, rest)| digits(rest)).map_or(header, |(name, _)| name);
+    FAULT_COLUMNS.contains(&name)
+}
 
 /// Matches the headers of a file to the fields of a record. What the caller's mapping says of a
 /// header stands; the others are matched by name and alias.
@@ -76,8 +84,12 @@ pub fn match_headers(
     unmapped: Unmapped,
     mapping: &Map<String, Value>,
 ) -> Result<Vec<Target>> {
-    let given = given(headers, columns, mapping)?;
-    let mut targets: Vec<Option<Target>> = given;
+    let mut targets = given(headers, columns, mapping)?;
+    for (target, header) in targets.iter_mut().zip(headers) {
+        if target.is_none() && is_fault_column(header) {
+            *target = Some(Target::Ignored);
+        }
+    }
     for column in columns {
         let taken = |target: &Target| targets.contains(&Some(target.clone()));
         let field = Target::Field(column.name.to_owned());
@@ -96,12 +108,11 @@ pub fn match_headers(
             claim(headers, &mut targets, LAST_NAME, Target::LastName);
         }
     }
-    let rest = |header: &String| match unmapped {
-        _ if REFUSAL.contains(&header.as_str()) => Target::Ignored,
+    let rest = match unmapped {
         Unmapped::Keep => Target::Custom,
         Unmapped::Ignore => Target::Ignored,
     };
-    Ok(targets.into_iter().zip(headers).map(|(target, header)| target.unwrap_or_else(|| rest(header))).collect())
+    Ok(targets.into_iter().map(|target| target.unwrap_or_else(|| rest.clone())).collect())
 }
 
 /// What the caller's mapping says of each header.
@@ -209,6 +220,17 @@ mod tests {
         assert_eq!(
             mapping(&["First Name", "Name", "Email", "_line"]),
             serde_json::json!({ "First Name": "custom_fields.First Name", "Name": "name", "Email": "email", "_line": null })
+        );
+    }
+
+    #[test]
+    fn what_was_said_of_refused_rows_is_no_part_of_them() {
+        assert_eq!(
+            mapping(&["Name", "Email", "_line", "_field", "_code", "_message", "_message (2)", "_message (x)"]),
+            serde_json::json!({
+                "Name": "name", "Email": "email", "_line": null, "_field": null, "_code": null, "_message": null,
+                "_message (2)": null, "_message (x)": "custom_fields._message (x)",
+            })
         );
     }
 

@@ -52,7 +52,11 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
     if !reader.read_byte_record(&mut record).map_err(Error::internal)? {
         return Err(Error::invalid("file", "empty", "has no header and no rows"));
     }
-    let length = usize::try_from(reader.position().byte()).unwrap_or(head.len());
+    let mut length = usize::try_from(reader.position().byte()).unwrap_or(head.len());
+    // The reader stops between CR and LF, which are one end of one line.
+    if head[..length].ends_with(b"\r") && head.get(length) == Some(&b'\n') {
+        length += 1;
+    }
     if record.len() > MAX_COLUMNS {
         return Err(Error::invalid("file", "too_many_columns", format!("has more than {MAX_COLUMNS} columns")));
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::Error;
 use shared::exports::CsvRows;
-use shared::imports::{self, RefusedRow};
+use shared::imports::{self, FAULT_COLUMNS, RefusedRow};
 use utoipa::ToSchema;
 use utoipa::openapi::ResponseBuilder;
 use uuid::Uuid;
@@ -23,7 +23,6 @@ use crate::respond::Result;
 
 /// How many rows are read at once. Between two pages no connection is held.
 const PAGE: i64 = 500;
-const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
 
 pub(super) fn operation() -> Operation {
     let json = schemas::content(schemas::array(&RefusedRow::name()));
