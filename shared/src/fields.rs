@@ -329,7 +329,9 @@ impl Field for DateTime<Utc> {
         if !(1..=9999).contains(&chrono::Datelike::year(&time)) {
             return Err(Fault::new("out_of_range", "must have a year from 1 to 9999"));
         }
-        Ok(chrono::SubsecRound::trunc_subsecs(time, 6))
+        // A leap second is the first one after it, as PostgreSQL takes it.
+        DateTime::from_timestamp_micros(time.timestamp_micros())
+            .ok_or_else(|| Fault::new("out_of_range", "must have a year from 1 to 9999"))
     }
 }
 
@@ -358,7 +360,7 @@ impl CustomFields {
             return Err(Fault::new("too_long", format!("must have at most {keys} keys")));
         }
         // PostgreSQL's jsonb has no NUL character.
-        if map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
+        if map.iter().any(|(key, value)| key.contains('\0') || has_char(value, &|c| c == '\0')) {
             return Err(Fault::new("invalid", "must not contain NUL characters"));
         }
         if map.values().any(|value| depth(value) >= Self::MAX_DEPTH) {
@@ -380,11 +382,11 @@ impl CustomFields {
     }
 }
 
-fn has_nul(value: &Value) -> bool {
+fn has_char(value: &Value, is_it: &impl Fn(char) -> bool) -> bool {
     match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::String(text) => text.contains(is_it),
+        Value::Array(items) => items.iter().any(|item| has_char(item, is_it)),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains(is_it) || has_char(value, is_it)),
         _ => false,
     }
 }
@@ -407,6 +409,10 @@ impl Field for CustomFields {
     }
 
     fn from_json(value: Value) -> Result<Self, Fault> {
+        // As in any other text of a caller. What a file has in a cell is kept as it is.
+        if has_char(&value, &|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+            return Err(Fault::new("invalid", "must not contain control characters"));
+        }
         Self::from_json_within(value, Self::API_LIMITS)
     }
 }

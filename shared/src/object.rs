@@ -135,6 +135,16 @@ impl Object {
         self.errors.push(error);
     }
 
+    /// Leaves out a field that has its present value: what was taken once may be sent back, even if it would
+    /// not be taken from this caller.
+    pub fn drop_unchanged(&mut self, name: &str, present: &impl Serialize) {
+        if let Some(value) = self.fields.get(name)
+            && serde_json::to_value(present).is_ok_and(|present| present == *value)
+        {
+            self.fields.shift_remove(name);
+        }
+    }
+
     /// A field that only the server sets: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)

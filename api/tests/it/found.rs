@@ -1,5 +1,6 @@
 //! What requests at random have found (`cargo dev fuzz-api`), so that it stays found.
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::support::{self, Api, faults};
@@ -52,4 +53,41 @@ async fn an_empty_string_is_none_where_a_string_may_stand() {
     for name in ["score", "custom_fields"] {
         assert_eq!(faults(&create(&api, json!({ name: "" }), 400).await), [(name, "invalid")]);
     }
+}
+
+#[tokio::test]
+async fn what_was_read_can_be_sent_back() {
+    let api = Api::start().await;
+    let made = create(&api, json!({}), 201).await;
+    let path = format!("/dev/crm/leads/{}", made["id"].as_str().unwrap());
+    // As an import may leave them: more than a caller may set.
+    let wide: Value = (0..500).map(|n| (format!("column {n}"), json!("x"))).collect::<Map<_, _>>().into();
+    sqlx::query("UPDATE leads SET custom_fields = $1").bind(&wide).execute(api.database.pool()).await.unwrap();
+    let mut lead = api.read(&path).await;
+    assert_eq!(api.send(Method::PUT, &path, lead.clone(), 200).await, lead);
+    lead["score"] = json!(5);
+    assert_eq!(api.send(Method::PUT, &path, lead.clone(), 200).await["score"], 5);
+    let mut lead = api.read(&path).await;
+    lead["custom_fields"]["column 0"] = json!("y");
+    assert_eq!(faults(&api.send(Method::PUT, &path, lead.clone(), 400).await), [("custom_fields", "too_long")]);
+}
+
+#[tokio::test]
+async fn custom_fields_have_no_control_characters() {
+    let api = Api::start().await;
+    for custom in [json!({ "a": "\u{1}" }), json!({ "a": ["\u{7f}"] }), json!({ "a": { "b\u{2}": 1 } })] {
+        assert_eq!(
+            faults(&create(&api, json!({ "custom_fields": custom }), 400).await),
+            [("custom_fields", "invalid")]
+        );
+    }
+    create(&api, json!({ "custom_fields": { "a": "two\r\n\tlines" } }), 201).await;
+}
+
+#[tokio::test]
+async fn a_leap_second_is_the_one_after_it() {
+    let api = Api::start().await;
+    let made = create(&api, json!({ "last_contact": "2016-12-31T23:59:60.5Z" }), 201).await;
+    assert_eq!(made["last_contact"], "2017-01-01T00:00:00.500Z");
+    assert_eq!(api.read(&format!("/dev/crm/leads/{}", made["id"].as_str().unwrap())).await, made);
 }

@@ -80,6 +80,9 @@ macro_rules! record {
             }
 
             fn read(mut body: $crate::object::Object, present: Option<&Self>) -> $crate::error::Result<$changes> {
+                if let Some(present) = present {
+                    $(body.drop_unchanged($crate::record!(@name $field $($raw)?), &present.$field);)+
+                }
                 let changes = $changes {
                     $($field: $crate::record!(@read $mode body, $crate::record!(@name $field $($raw)?), present, $field),)+
                 };

@@ -25,6 +25,8 @@ pub struct Statements {
     pub update_all: &'static str,
     /// COPY of rows: the workspace, the columns, then the words and the import's job.
     pub copy: &'static str,
+    /// The same of a few rows, from the JSON array `$2` of them.
+    pub insert_few: &'static str,
     /// Deletes one.
     pub delete: &'static str,
     /// Finds a row if the record is there.
@@ -45,7 +47,9 @@ impl Statements {
             all.join(", ")
         };
         let written = format!("{columns}{}", if R::PERSON { ", words" } else { "" });
-        let new: Vec<String> = written.split(", ").map(|column| format!("new.{column}")).collect();
+        let copied = format!("{written}{}", if R::PERSON { ", import_job_id" } else { "" });
+        let new =
+            |columns: &str| columns.split(", ").map(|column| format!("new.{column}")).collect::<Vec<_>>().join(", ");
         let one = match R::PARENT {
             Some(Parent { column, .. }) => {
                 format!("FROM {table} WHERE workspace_id = $1 AND id = $2 AND {column} = $3")
@@ -77,11 +81,13 @@ impl Statements {
                 "UPDATE {table} SET ({written}) = ({})
                  FROM jsonb_populate_recordset(NULL::{table}, $2) AS new
                  WHERE {table}.workspace_id = $1 AND {table}.id = new.id",
-                new.join(", ")
+                new(&written)
             ).leak(),
-            copy: format!(
-                "COPY {table} (workspace_id, {written}{}) FROM STDIN",
-                if R::PERSON { ", import_job_id" } else { "" }
+            copy: format!("COPY {table} (workspace_id, {copied}) FROM STDIN").leak(),
+            insert_few: format!(
+                "INSERT INTO {table} (workspace_id, {copied})
+                 SELECT $1, {} FROM jsonb_populate_recordset(NULL::{table}, $2) AS new",
+                new(&copied)
             ).leak(),
             delete: format!("DELETE FROM {table} WHERE workspace_id = $1 AND id = $2").leak(),
             exists: format!("SELECT 1 FROM {table} WHERE workspace_id = $1 AND id = $2").leak(),
