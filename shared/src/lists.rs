@@ -4,6 +4,7 @@
 //! against it, and [`List::page`] makes the statement. A cursor holds the place of the last record
 //! and is bound to the filters and the order it was made under.
 
+mod filter;
 mod spec;
 
 use base64::Engine;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 use crate::error::{Error, FieldError, Result};
 use crate::fields::{Fault, Field};
 use crate::words;
+
+use filter::{Condition, Value};
 
 pub use spec::{Beside, Filter, FilterKind, Order, OrderKind, Spec};
 
@@ -40,14 +43,6 @@ pub struct List {
     fingerprint: String,
 }
 
-#[derive(Debug, Clone)]
-struct Condition {
-    column: &'static str,
-    operator: &'static str,
-    value: Value,
-    beside: Option<&'static Beside>,
-}
-
 /// A part of a list that one index has in its order.
 #[derive(Debug)]
 enum Branch {
@@ -57,15 +52,6 @@ enum Branch {
     Of(&'static str, String),
     /// The records with a value in a column beside.
     Beside(&'static Beside, String),
-}
-
-#[derive(Debug, Clone)]
-enum Value {
-    Words(Vec<String>),
-    Ids(Vec<Uuid>),
-    Text(String),
-    Number(f64),
-    Time(DateTime<Utc>),
 }
 
 /// The place of a record in a list: what a cursor holds.
@@ -158,31 +144,7 @@ impl List {
         if text.is_empty() {
             return Err(Fault::new("required", "must not be empty"));
         }
-        let range = |operator| match operator {
-            None => Ok("="),
-            Some("gte") => Ok(">="),
-            Some("gt") => Ok(">"),
-            Some("lte") => Ok("<="),
-            Some("lt") => Ok("<"),
-            Some(_) => Err(Fault::new("unknown", "is not a known range: use gte, gt, lte or lt")),
-        };
-        let (operator, value) = match filter.kind {
-            FilterKind::Number => (range(operator)?, Value::Number(f64::from_text(text)?)),
-            FilterKind::Time => (range(operator)?, Value::Time(DateTime::from_text(text)?)),
-            _ if operator.is_some() => return Err(unknown()),
-            FilterKind::Word(words) | FilterKind::Beside(_, words) => (
-                "= ANY",
-                Value::Words(each(text, |word| match words.contains(&word) {
-                    true => Ok(word.to_owned()),
-                    false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
-                })?),
-            ),
-            FilterKind::Id => ("= ANY", Value::Ids(each(text, Uuid::from_text)?)),
-            FilterKind::Email => ("lower", Value::Text(String::from_text(text)?.to_ascii_lowercase())),
-            FilterKind::Text => ("=", Value::Text(String::from_text(text)?)),
-        };
-        let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
-        self.conditions.push(Condition { column: filter.name, operator, value, beside });
+        self.conditions.push(Condition::read(filter, operator, text)?);
         Ok(())
     }
 
@@ -198,7 +160,7 @@ impl List {
 
     /// Only the records under a parent.
     pub fn within(&mut self, column: &'static str, id: Uuid) {
-        self.conditions.push(Condition { column, operator: "= ANY", value: Value::Ids(vec![id]), beside: None });
+        self.conditions.push(Condition::of_id(column, id));
     }
 
     /// The cursor that leads on behind a record.
@@ -300,45 +262,14 @@ impl List {
     }
 
     fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>, except: Option<&str>) {
-        for Condition { column, operator, value, beside } in &self.conditions {
-            if except == Some(beside.map_or(*column, |beside| beside.column)) {
-                continue;
+        for condition in &self.conditions {
+            if except != Some(condition.decides()) {
+                condition.push(sql, self.spec.table);
             }
-            sql.push(" AND ");
-            match value {
-                Value::Words(words) if let Some(beside) = beside => self.push_beside(sql, beside, words),
-                Value::Words(words) => sql.push(format!("{column} = ANY (")).push_bind(words.clone()).push(")"),
-                Value::Ids(ids) => sql.push(format!("{column} = ANY (")).push_bind(ids.clone()).push(")"),
-                Value::Text(text) if *operator == "lower" => {
-                    sql.push(format!("lower({column} COLLATE \"C\") = ")).push_bind(text.clone())
-                }
-                Value::Text(text) => sql.push(format!("{column} {operator} ")).push_bind(text.clone()),
-                Value::Number(number) => sql.push(format!("{column} {operator} ")).push_bind(*number),
-                Value::Time(time) => sql.push(format!("{column} {operator} ")).push_bind(*time),
-            };
         }
         if let Some(words) = &self.words {
             sql.push(" AND words @@ ").push_bind(words.clone()).push("::tsquery");
         }
-    }
-
-    /// The records that have one of the words in a column beside.
-    fn push_beside<'q>(
-        &self,
-        sql: &'q mut QueryBuilder<Postgres>,
-        beside: &Beside,
-        words: &[String],
-    ) -> &'q mut QueryBuilder<Postgres> {
-        let Beside { table: other, key, column, absent, .. } = beside;
-        let table = self.spec.table;
-        // A record without a row is found by there being no row with another word.
-        let is_absent_asked = absent.is_some_and(|absent| words.iter().any(|word| word == absent));
-        let (exists, comparison) = if is_absent_asked { ("NOT EXISTS", "<> ALL") } else { ("EXISTS", "= ANY") };
-        sql.push(format!(
-            "{exists} (SELECT FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
-                 AND beside.{key} = {table}.id AND beside.{column} {comparison} ("
-        ));
-        sql.push_bind(words.to_vec()).push("))")
     }
 
     fn push_after(&self, sql: &mut QueryBuilder<Postgres>, ordered_by: &str) {
@@ -348,13 +279,6 @@ impl List {
             sql.push_bind(key.clone()).push(format!("::{}, ", self.order.kind.sql_type())).push_bind(*id).push(")");
         }
     }
-}
-
-fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
-    let mut values: Vec<&str> = text.split(',').map(str::trim).collect();
-    values.sort_unstable();
-    values.dedup();
-    values.into_iter().map(parse).collect()
 }
 
 /// What a cursor is bound to: every parameter that decides which records come in which order.

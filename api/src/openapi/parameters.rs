@@ -86,27 +86,30 @@ pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
 
 fn of_filter(filter: &Filter) -> Vec<Parameter> {
     let name = filter.name;
-    let several = |item: Object| {
-        // One or more, with commas.
-        let about = format!("Records of which `{name}` is one of these.");
+    // One or more, with commas.
+    let several = |about: String, item: Object| {
         let each = ArrayBuilder::new().items(item).min_items(Some(1));
-        vec![optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()]
+        optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()
     };
-    let exactly = |shape: Object| query(name, &format!("Records of which `{name}` is this."), shape);
+    let any = |item: Object| several(format!("Records of which `{name}` is one of these."), item);
     let range = |shape: fn() -> Object| {
         let bounds = [("gte", "at least"), ("gt", "more than"), ("lte", "at most"), ("lt", "less than")];
         let bounded = bounds.map(|(suffix, is)| {
             query(&format!("{name}[{suffix}]"), &format!("Records of which `{name}` is {is} this."), shape())
         });
-        [exactly(shape())].into_iter().chain(bounded).collect()
+        [any(shape())].into_iter().chain(bounded).collect()
     };
     match filter.kind {
-        FilterKind::Word(words) | FilterKind::Beside(_, words) => several(one_of(words.iter().copied()).build()),
-        FilterKind::Id => several(Uuid::shape()),
+        FilterKind::Word(words) | FilterKind::Beside(_, words) => vec![any(one_of(words.iter().copied()).build())],
+        FilterKind::Id => vec![any(Uuid::shape())],
         FilterKind::Email => {
-            vec![query(name, &format!("Records of which `{name}` is this, in whatever case."), String::shape())]
+            let about = format!("Records of which `{name}` is one of these, in whatever case.");
+            vec![several(about, String::shape())]
         }
-        FilterKind::Text => vec![exactly(String::shape())],
+        FilterKind::Text => {
+            let about = format!("Records of which `{name}` is exactly this: one value, commas and all.");
+            vec![query(name, &about, String::shape())]
+        }
         FilterKind::Number => range(f64::shape),
         FilterKind::Time => range(DateTime::<Utc>::shape),
     }

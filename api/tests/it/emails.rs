@@ -93,6 +93,7 @@ async fn mails_are_filtered_and_paged() {
         ("event=nurture", vec![third, second, first]),
         ("event=followups", vec![]),
         ("to_email=ADA@example.com", vec![first]),
+        ("to_email=ADA@example.com,eve@example.com", vec![third, first]),
         (&format!("subject_id={lead}"), vec![first]),
         ("subject_type=lead", vec![first]),
         ("sort=created_at&limit=2", vec![first, second]),

@@ -72,5 +72,7 @@ async fn orders_are_filtered_and_sorted() {
     assert_eq!(notes("").await, ["2024-02-01", "2024-01-01", "2024-03-01"]);
     assert_eq!(notes("sort=-order_date").await, ["2024-03-01", "2024-02-01", "2024-01-01"]);
     assert_eq!(notes(&format!("customer_id={ada}&status=delivered")).await, ["2024-01-01"]);
+    assert_eq!(notes("quantity=1,3").await, ["2024-02-01", "2024-03-01"]);
+    assert_eq!(notes("order_date=2024-01-01,2024-03-01T00:00:00Z").await, ["2024-01-01", "2024-03-01"]);
     assert_eq!(notes("quantity[gte]=2&order_date[lt]=2024-02-01").await, ["2024-01-01"]);
 }

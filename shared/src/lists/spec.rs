@@ -37,13 +37,13 @@ pub enum FilterKind {
     Beside(&'static Beside, &'static [&'static str]),
     /// One or more ids, with commas.
     Id,
-    /// An email address, without regard to case.
+    /// One or more email addresses, with commas, without regard to case.
     Email,
-    /// Exactly this text.
+    /// Exactly this text, which may have commas in it.
     Text,
-    /// A number: equal, or a range.
+    /// One or more numbers, with commas, or a range.
     Number,
-    /// A point in time: equal, or a range.
+    /// One or more points in time, with commas, or a range.
     Time,
 }
 

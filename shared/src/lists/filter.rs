@@ -1,0 +1,138 @@
+//! Filters as a caller gave them: read from a query string, written into a statement.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgHasArrayType;
+use sqlx::{Encode, Postgres, QueryBuilder, Type};
+use uuid::Uuid;
+
+use super::spec::{Beside, Filter, FilterKind};
+use crate::fields::{Fault, Field};
+
+/// What must hold of a record for it to be in a list.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    pub(super) column: &'static str,
+    /// How numbers and times are compared, and text.
+    operator: &'static str,
+    pub(super) value: Value,
+    pub(super) beside: Option<&'static Beside>,
+}
+
+/// What the column is compared with: several values only where it must equal one of them.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Words(Vec<String>),
+    Ids(Vec<Uuid>),
+    /// In lower case.
+    Emails(Vec<String>),
+    Text(String),
+    Numbers(Vec<f64>),
+    Times(Vec<DateTime<Utc>>),
+}
+
+impl Condition {
+    /// Reads the value of a filter; `range` is what its parameter has in brackets.
+    pub(super) fn read(filter: &Filter, range: Option<&str>, text: &str) -> Result<Self, Fault> {
+        let operator = match (range, filter.kind) {
+            (None, _) => "=",
+            (Some(range), FilterKind::Number | FilterKind::Time) => operator(range)?,
+            (Some(_), _) => return Err(Fault::new("unknown", "is not a known parameter")),
+        };
+        let value = match filter.kind {
+            FilterKind::Word(words) | FilterKind::Beside(_, words) => {
+                Value::Words(each(text, |word| match words.contains(&word) {
+                    true => Ok(word.to_owned()),
+                    false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
+                })?)
+            }
+            FilterKind::Id => Value::Ids(each(text, Uuid::from_text)?),
+            FilterKind::Email => Value::Emails(each(text, |email| match email {
+                "" => Err(Fault::new("required", "must not be empty")),
+                _ => Ok(String::from_text(email)?.to_ascii_lowercase()),
+            })?),
+            FilterKind::Text => Value::Text(String::from_text(text)?),
+            FilterKind::Number if range.is_some() => Value::Numbers(vec![f64::from_text(text)?]),
+            FilterKind::Number => Value::Numbers(each(text, f64::from_text)?),
+            FilterKind::Time if range.is_some() => Value::Times(vec![DateTime::from_text(text)?]),
+            FilterKind::Time => Value::Times(each(text, DateTime::from_text)?),
+        };
+        let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
+        Ok(Self { column: filter.name, operator, value, beside })
+    }
+
+    /// That the column has an id.
+    pub(super) fn of_id(column: &'static str, id: Uuid) -> Self {
+        Self { column, operator: "=", value: Value::Ids(vec![id]), beside: None }
+    }
+
+    /// The column, or the one beside, that decides.
+    pub(super) fn decides(&self) -> &'static str {
+        self.beside.map_or(self.column, |beside| beside.column)
+    }
+
+    /// Adds it to the conditions of a statement on `table`.
+    pub(super) fn push(&self, sql: &mut QueryBuilder<Postgres>, table: &str) {
+        let Self { column, operator, value, beside } = self;
+        sql.push(" AND ");
+        match value {
+            Value::Words(words) if let Some(beside) = beside => push_beside(sql, table, beside, words),
+            Value::Words(words) => push_any(sql, column, words),
+            Value::Ids(ids) => push_any(sql, column, ids),
+            // One address is found by equality: of it the planner knows that a unique index has one row.
+            Value::Emails(emails) => push(sql, &format!("lower({column} COLLATE \"C\")"), "=", emails),
+            Value::Text(text) => push(sql, column, operator, std::slice::from_ref(text)),
+            Value::Numbers(numbers) => push(sql, column, operator, numbers),
+            Value::Times(times) => push(sql, column, operator, times),
+        }
+    }
+}
+
+fn operator(range: &str) -> Result<&'static str, Fault> {
+    match range {
+        "gte" => Ok(">="),
+        "gt" => Ok(">"),
+        "lte" => Ok("<="),
+        "lt" => Ok("<"),
+        _ => Err(Fault::new("unknown", "is not a known range: use gte, gt, lte or lt")),
+    }
+}
+
+/// The values of a list with commas, each once.
+fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    let mut values: Vec<&str> = text.split(',').map(str::trim).collect();
+    values.sort_unstable();
+    values.dedup();
+    values.into_iter().map(parse).collect()
+}
+
+fn push<T>(sql: &mut QueryBuilder<Postgres>, expression: &str, operator: &str, values: &[T])
+where
+    T: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + Clone + 'static,
+{
+    match values {
+        [value] => {
+            sql.push(format!("{expression} {operator} ")).push_bind(value.clone());
+        }
+        several => push_any(sql, expression, several),
+    }
+}
+
+fn push_any<T>(sql: &mut QueryBuilder<Postgres>, expression: &str, values: &[T])
+where
+    T: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + Clone + 'static,
+{
+    sql.push(format!("{expression} = ANY (")).push_bind(values.to_vec()).push(")");
+}
+
+/// The records that have one of the words in a column beside.
+fn push_beside(sql: &mut QueryBuilder<Postgres>, table: &str, beside: &Beside, words: &[String]) {
+    let Beside { table: other, key, column, absent, .. } = beside;
+    // A record without a row is found by there being no row with another word.
+    let is_absent_asked = absent.is_some_and(|absent| words.iter().any(|word| word == absent));
+    let (exists, comparison) = if is_absent_asked { ("NOT EXISTS", "<> ALL") } else { ("EXISTS", "= ANY") };
+    sql.push(format!(
+        "{exists} (SELECT FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
+             AND beside.{key} = {table}.id AND beside.{column} {comparison} ("
+    ));
+    sql.push_bind(words.to_vec()).push("))");
+}
