@@ -19,7 +19,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .lists::<Email>(&mail::LIST),
         Operation::get("/emails/{emailId}", read)
             .named("getEmail", "Get a mail with its head and bodies")
-            .returns::<WholeEmail>(200, "The mail."),
+            .reads::<WholeEmail>(),
         Operation::post("/emails/{emailId}/resend", resend)
             .named("resendEmail", "Send a mail again")
             .about(
@@ -27,13 +27,13 @@ pub(crate) fn operations() -> Vec<Operation> {
                  decides that rather two copies arrive than none. Both have the same Message-ID. To an address that \
                  is suppressed nothing is sent.",
             )
-            .returns::<WholeEmail>(200, "The mail, which is queued."),
+            .returns_record::<WholeEmail>(200, "The mail, which is queued."),
         Operation::post("/emails/{emailId}/mark-sent", mark_sent)
             .named("markEmailSent", "Say that a mail was sent")
             .about(
                 "For a mail that is `unknown`, when the server's log shows that it has taken it; any other is a 409.",
             )
-            .returns::<WholeEmail>(200, "The mail, which is sent."),
+            .returns_record::<WholeEmail>(200, "The mail, which is sent."),
     ];
     tagged("Emails", emails)
 }
@@ -44,14 +44,14 @@ async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Qu
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
     let email = mail::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    Ok(Reply::json(&email)?.into_response())
+    Ok(Reply::record(&email)?.into_response())
 }
 
 async fn resend(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
             Box::pin(async move {
-                Ok(Reply::json(&mail::resend(connection, actor.workspace_id, id).await?)?.ringing(mail::QUEUE))
+                Ok(Reply::record(&mail::resend(connection, actor.workspace_id, id).await?)?.ringing(mail::QUEUE))
             })
         })
         .await
@@ -60,7 +60,7 @@ async fn resend(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn mark_sent(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::json(&mail::mark_sent(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&mail::mark_sent(connection, actor.workspace_id, id).await?) })
         })
         .await
 }

@@ -19,11 +19,11 @@ use crate::{AppState, lists};
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
         Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&jobs::LIST),
-        Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").returns::<Job>(200, "The job."),
+        Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").reads::<Job>(),
         Operation::post("/jobs/{jobId}/cancel", cancel)
             .named("cancelJob", "Cancel a job")
             .about("A job at work ends at its next step and keeps what its steps committed. One that has ended stays as it is.")
-            .returns::<Job>(200, "The job, which has ended."),
+            .returns_record::<Job>(200, "The job, which has ended."),
         Operation::post("/jobs/{jobId}/retry", retry)
             .named("retryJob", "Retry a job that failed or was cancelled")
             .about("It goes on behind its last committed step. One that has not ended stays as it is; one that succeeded is a 409.")
@@ -47,13 +47,13 @@ async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Qu
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
     let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    Ok(Reply::json(&job)?.into_response())
+    Ok(Reply::record(&job)?.into_response())
 }
 
 async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::json(&jobs::cancel(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&jobs::cancel(connection, actor.workspace_id, id).await?) })
         })
         .await
 }

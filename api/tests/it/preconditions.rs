@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::emails::queued;
 use crate::support::{Api, id};
 
 #[tokio::test]
@@ -86,4 +87,24 @@ async fn what_a_caller_has_is_not_sent_again() {
     api.request(Method::PUT, &path).json(&json!({ "score": 1 })).send().await.unwrap().error_for_status().unwrap();
     let answer = api.get(&path).header("if-none-match", &known).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn jobs_and_mails_have_tags_as_records_do() {
+    let api = Api::start().await;
+    let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
+    let mail = queued(&api, "ada@example.com", None).await;
+    let (job, mail) = (format!("/dev/crm/jobs/{}", id(&job)), format!("/dev/crm/emails/{mail}"));
+    let tag = |answer: &reqwest::Response| answer.headers()["etag"].to_str().unwrap().to_owned();
+    for path in [&job, &mail] {
+        let known = tag(&api.get(path).send().await.unwrap());
+        let answer = api.get(path).header("if-none-match", &known).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), tag(&answer)), (304, known.clone()), "{path}");
+        assert!(answer.bytes().await.unwrap().is_empty(), "{path}");
+    }
+    let queued = tag(&api.get(&job).send().await.unwrap());
+    let cancelled = tag(&api.post(&format!("{job}/cancel")).send().await.unwrap());
+    assert_ne!(cancelled, queued);
+    let answer = api.get(&job).header("if-none-match", &queued).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), tag(&answer)), (200, cancelled));
 }
