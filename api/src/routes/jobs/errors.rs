@@ -60,10 +60,27 @@ async fn errors(
     })
 }
 
+/// Whether a caller would rather have CSV than JSON (RFC 9110, 12.5.1).
 fn wants_csv(headers: &HeaderMap) -> bool {
-    let kinds =
-        headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).flat_map(|accept| accept.split(','));
-    kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/csv"))
+    let values = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let ranges: Vec<(String, f32)> = values.flat_map(|accept| accept.split(',')).filter_map(media_range).collect();
+    // The closest range counts.
+    let quality = |names: [&str; 3]| {
+        let named = |name: &&str| ranges.iter().find(|(range, _)| range == name);
+        names.iter().find_map(named).map_or(0.0, |(_, quality)| *quality)
+    };
+    quality(["text/csv", "text/*", "*/*"]) > quality(["application/json", "application/*", "*/*"])
+}
+
+/// A range of media types, and from 0 to 1 how welcome it is. One that cannot be read says nothing.
+fn media_range(text: &str) -> Option<(String, f32)> {
+    let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let range = parts.next()?;
+    let quality = match parts.find_map(|part| part.strip_prefix("q=").map(str::to_owned)) {
+        Some(quality) => quality.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))?,
+        None => 1.0,
+    };
+    Some((range, quality))
 }
 
 /// The refused rows of a job.
@@ -128,4 +145,38 @@ fn csv_page((headers, rows): &Page, first: bool, _: bool) -> shared::Result<Vec<
         csv.file_row(cells.chain(beyond.iter().map(String::as_str)));
     }
     csv.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderValue, header::ACCEPT};
+
+    use super::wants_csv;
+
+    #[test]
+    fn csv_is_for_those_who_like_it_better_than_json() {
+        for (accept, expected) in [
+            (&[][..], false),
+            (&["*/*"], false),
+            (&["text/csv"], true),
+            (&["Text/CSV; header=present; Q=0.1"], true),
+            (&["text/*"], true),
+            (&["text/csv;q=0"], false),
+            (&["text/csv;q=0, text/*"], false),
+            (&["application/json, text/csv"], false),
+            (&["text/csv, application/json"], false),
+            (&["text/csv, */*"], false),
+            (&["text/csv;q=0.5, application/json"], false),
+            (&["text/csv, application/json;q=0.9"], true),
+            (&["text/csv;q=0.9, */*;q=0.1"], true),
+            (&["application/json;q=0, */*"], true),
+            (&["application/json;q=0.2", "text/csv;q=0.3"], true),
+            (&["text/csv;q=much"], false),
+            (&["text/csv;q=7, application/json;q=0.1"], false),
+            (&["text/html, ,;"], false),
+        ] {
+            let headers: HeaderMap = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value))).collect();
+            assert_eq!(wants_csv(&headers), expected, "{accept:?}");
+        }
+    }
 }
