@@ -160,6 +160,15 @@ impl Operation {
         self.answers(status, response).knows(schemas::of::<T>())
     }
 
+    /// It answers with JSON, and with the place of what was made.
+    pub fn makes<T: ToSchema>(self, description: &'static str) -> Self {
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content(JSON, schemas::content(schemas::reference(&T::name())))
+            .header_ref("Location", headers::reference("Location"));
+        self.answers(201, response).knows(schemas::of::<T>())
+    }
+
     /// It is a report about a period, which it takes as parameters.
     pub fn reports<T: ToSchema>(self) -> Self {
         self.with(parameters::of_period()).returns::<T>(200, "The figures, none older than a minute.")

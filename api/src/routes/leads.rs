@@ -39,7 +39,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .about("The body may set fields of the customer; what it does not name is taken from the lead.")
             .may_take("LeadConvert", overrides())
             .returns::<Conversion>(200, "A customer with the lead's email was there, and is linked.")
-            .returns::<Conversion>(201, "The customer was made."),
+            .makes::<Conversion>("The customer was made."),
         Operation::get("/leads/{leadId}/history", records::history::<Lead>)
             .named("getLeadHistory", "List the changes of a lead")
             .tells_history(),

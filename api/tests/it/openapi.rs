@@ -99,6 +99,8 @@ fn every_operation_is_described() {
         assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{name}: its tag is not described");
         let answers = operation["responses"].as_object().unwrap();
         assert!(answers.keys().any(|status| status.starts_with(['2', '3'])), "{name} has no answer but problems");
+        let made = answers.get("201");
+        assert!(made.is_none_or(|made| made["headers"]["Location"].is_object()), "{name}: where is what it made?");
         let parameters = operation["parameters"].as_array().unwrap();
         let names: BTreeSet<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         assert_eq!(names.len(), parameters.len(), "{name} has a parameter twice");
