@@ -3,7 +3,7 @@
 mod json;
 
 use axum::body::HttpBody;
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -26,8 +26,8 @@ pub struct Path(pub Uuid);
 impl<S: Send + Sync> FromRequestParts<S> for Path {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        match ids(parts, state).await?[..] {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        match ids(parts)?[..] {
             [id] => Ok(Self(id)),
             _ => Err(Problem::internal("the path has another number of ids than its handler")),
         }
@@ -41,8 +41,8 @@ pub struct At(pub Place);
 impl<S: Send + Sync> FromRequestParts<S> for At {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        match ids(parts, state).await?[..] {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        match ids(parts)?[..] {
             [id] => Ok(Self(Place { parent: None, id })),
             [parent, id] => Ok(Self(Place { parent: Some(parent), id })),
             _ => Err(Problem::internal("the path has another number of ids than its handler")),
@@ -57,19 +57,22 @@ pub struct Under(pub Option<Uuid>);
 impl<S: Send + Sync> FromRequestParts<S> for Under {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        Ok(Self(ids(parts, state).await?.first().copied()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        Ok(Self(ids(parts)?.first().copied()))
     }
 }
 
 /// The ids in a path, in their order.
-async fn ids<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Vec<Uuid>> {
-    let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+fn ids(parts: &Parts) -> Result<Vec<Uuid>> {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let (mut ids, mut errors) = (Vec::with_capacity(2), Vec::new());
-    for (name, text) in &parameters {
-        match Uuid::from_text(text) {
-            Ok(id) => ids.push(id),
-            Err(fault) => errors.push(fault.of(name)),
+    // From the end: the path of a nested route is without the beginning.
+    for (name, text) in route.rsplit('/').zip(parts.uri.path().rsplit('/')) {
+        let Some(name) = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else { continue };
+        // What is not UTF-8 is no id, either.
+        match Uuid::from_text(&percent_decode_str(text).decode_utf8_lossy()) {
+            Ok(id) => ids.insert(0, id),
+            Err(fault) => errors.insert(0, fault.of(name)),
         }
     }
     if errors.is_empty() { Ok(ids) } else { Err(Problem::invalid(errors)) }

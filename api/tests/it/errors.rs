@@ -35,6 +35,14 @@ async fn an_id_in_a_path_must_be_one() {
     {
         assert_eq!(faults(&support::json(api.get(path), 400).await), [(name, "invalid")]);
     }
+    // What is not UTF-8, and several ids at once.
+    for (path, name) in
+        [("/dev/crm/leads/%ff", "leadId"), ("/dev/crm/leads/%ff/history", "leadId"), ("/dev/crm/orders/%c3", "orderId")]
+    {
+        assert_eq!(faults(&support::json(api.get(path), 400).await), [(name, "invalid")], "{path}");
+    }
+    let both = support::json(api.get("/dev/crm/leads/%ff/interactions/2"), 400).await;
+    assert_eq!(faults(&both), [("leadId", "invalid"), ("interactionId", "invalid")]);
     // The form it has in answers, and no other.
     let plain = "/dev/crm/leads/01890a5dac96774bbcceb302099a8057";
     assert_eq!(faults(&support::json(api.get(plain), 400).await), [("leadId", "invalid")]);
