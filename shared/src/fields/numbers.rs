@@ -23,13 +23,30 @@ impl Money {
 
     fn new(amount: Decimal) -> Result<Self, Fault> {
         if amount.is_sign_negative() && !amount.is_zero() || amount >= Decimal::from(Self::END) {
-            return Err(Fault::new("out_of_range", "must be from 0 to 99999999999.9999"));
+            return Err(Self::out_of_range());
         }
         let amount = amount.normalize();
         if amount.scale() > Self::PLACES {
-            return Err(Fault::new("invalid", "must have at most 4 decimal places"));
+            return Err(Self::too_exact());
         }
         Ok(Self(amount.abs()))
+    }
+
+    /// What is wrong with a text that is no [`Decimal`]: it may be a number that is too large, or too exact.
+    fn fault_of(text: &str) -> Fault {
+        match f64::from_text(text) {
+            Ok(number) if number < 0.0 || number >= Self::END as f64 => Self::out_of_range(),
+            Ok(_) => Self::too_exact(),
+            Err(fault) => fault,
+        }
+    }
+
+    fn out_of_range() -> Fault {
+        Fault::new("out_of_range", "must be from 0 to 99999999999.9999")
+    }
+
+    fn too_exact() -> Fault {
+        Fault::new("invalid", "must have at most 4 decimal places")
     }
 }
 
@@ -38,7 +55,7 @@ impl Field for Money {
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         let amount = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        Self::new(amount.map_err(|_| Fault::new("invalid", "must be a number"))?)
+        Self::new(amount.map_err(|_| Self::fault_of(text))?)
     }
 
     /// The number as it is written in JSON, not the binary one next to it.
@@ -209,7 +226,13 @@ mod tests {
         let code = |json| Money::from_json(json).unwrap_err().code;
         assert_eq!(code(json!(-1)), "out_of_range");
         assert_eq!(code(json!(1e11)), "out_of_range");
-        assert_eq!(code(json!(1e300)), "invalid");
+        assert_eq!(code(json!(1e308)), "out_of_range");
+        assert_eq!(code(json!(-1e308)), "out_of_range");
+        let message = |text| Money::from_text(text).unwrap_err().message;
+        for text in ["1e-300", "0.00000000000000000000000000000000000001", "0.00001"] {
+            assert_eq!(message(text), "must have at most 4 decimal places", "{text}");
+        }
+        assert_eq!(message("much"), "must be a number");
         assert_eq!(code(json!(0.00001)), "invalid");
         assert_eq!(code(json!("7")), "invalid");
     }
