@@ -4,7 +4,7 @@ mod json;
 
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
@@ -253,7 +253,20 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
+/// A body is taken as it stands; what it would be when it is unpacked, nobody could limit beforehand.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter().map(|encoding| encoding.as_bytes().trim_ascii());
+    if encodings.all(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")) {
+        Ok(())
+    } else {
+        Err(Problem::encoded())
+    }
+}
+
 async fn read(request: Request, limit: usize) -> Result<Bytes> {
+    if request.body().size_hint().exact() != Some(0) {
+        check_encoding(request.headers())?;
+    }
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(Problem::too_large());

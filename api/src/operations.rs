@@ -54,7 +54,7 @@ impl Operation {
     /// `Idempotency-Key`.
     pub fn post<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
         let described = Self::new(HttpMethod::Post, path, routing::post(handler));
-        described.with([parameters::idempotency_key()]).problems([408, 409, 413, 422])
+        described.with([parameters::idempotency_key()]).problems([408, 409, 413, 415, 422])
     }
 
     /// A `PUT`, which reads a body and honours `If-Match`.

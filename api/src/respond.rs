@@ -84,6 +84,12 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
     }
 
+    /// 415 for a body that is compressed or the like.
+    pub fn encoded() -> Self {
+        let message = "Encoded bodies are not taken: Content-Encoding must be identity or left out";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
     /// 422, the one use of it.
     pub fn other_request() -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key was used with a different request")

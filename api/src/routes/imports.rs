@@ -17,7 +17,7 @@ use utoipa::openapi::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::extract::Query;
+use crate::extract::{Query, check_encoding};
 use crate::openapi::parameters::{one_of, query};
 use crate::operations::{Operation, tagged};
 use crate::respond::{Problem, Reply, Result};
@@ -106,6 +106,7 @@ async fn multipart(request: Request) -> Result<Multipart> {
     if !kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
         return Err(Problem::unsupported("multipart/form-data"));
     }
+    check_encoding(request.headers())?;
     Multipart::from_request(request, &())
         .await
         .map_err(|_| fault("boundary", "required", "is missing in the Content-Type"))

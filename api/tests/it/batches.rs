@@ -90,8 +90,15 @@ async fn a_batch_has_from_one_to_a_thousand_items() {
         let refused = api.send(Method::POST, &format!("{LEADS}/batch"), json!({ "items": items }), 400).await;
         assert_eq!(faults(&refused), [("items", code)]);
     }
-    let refused = api.send(Method::POST, &format!("{LEADS}/batch"), json!({ "items": [7], "more": 1 }), 400).await;
-    assert_eq!(faults(&refused), [("items.0", "invalid"), ("more", "unknown")]);
+    for (body, fault) in [
+        (json!({ "items": [7], "more": 1 }), ("items.0", "invalid")),
+        (json!({ "items": [], "more": 1 }), ("items", "out_of_range")),
+        (json!({ "items": 7, "more": 1 }), ("items", "invalid")),
+        (json!({ "more": 1 }), ("items", "required")),
+    ] {
+        let refused = api.send(Method::POST, &format!("{LEADS}/batch"), body, 400).await;
+        assert_eq!(faults(&refused), [fault, ("more", "unknown")]);
+    }
 }
 
 #[tokio::test]

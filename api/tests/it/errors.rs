@@ -102,6 +102,26 @@ async fn a_body_must_be_one_json_object() {
 }
 
 #[tokio::test]
+async fn a_body_is_not_unpacked() {
+    let api = Api::start().await;
+    let encoded = json!({ "message": "Encoded bodies are not taken: Content-Encoding must be identity or left out" });
+    let post = |path: &str, encoding: &str| api.post(path).header("content-encoding", encoding);
+    let lead = |email: &str| json!({ "name": "Ann", "email": email });
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let request = post("/dev/crm/leads", encoding).json(&lead("ann@example.com"));
+        assert_eq!(support::json(request, 415).await, encoded, "{encoding}");
+    }
+    let batch = post("/dev/crm/leads/batch", "gzip").json(&json!({ "items": [lead("ann@example.com")] }));
+    assert_eq!(support::json(batch, 415).await, encoded);
+    let start = post("/dev/crm/leads/nurture/start", "gzip").json(&json!({}));
+    assert_eq!(support::json(start, 415).await, encoded);
+    let form = reqwest::multipart::Form::new().part("file", reqwest::multipart::Part::text("Name,Email\n"));
+    assert_eq!(support::json(post("/dev/crm/leads/import", "gzip").multipart(form), 415).await, encoded);
+    support::json(post("/dev/crm/leads", "Identity").json(&lead("ann@example.com")), 201).await;
+    support::json(post("/dev/crm/leads/nurture/start", "gzip"), 202).await;
+}
+
+#[tokio::test]
 async fn no_depth_of_json_breaks_the_process() {
     let api = Api::start_with(|settings| settings.api.max_body_bytes = 10_000_000).await;
     for depth in [64, 200, 100_000, 4_000_000] {
