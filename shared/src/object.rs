@@ -159,15 +159,13 @@ impl Object {
     /// # Errors
     /// [`Error::Invalid`].
     pub fn into_items(mut self, name: &str, max: usize) -> Result<Vec<Self>> {
-        let items = match self.fields.shift_remove(name) {
-            Some(Value::Array(items)) if (1..=max).contains(&items.len()) => items,
-            Some(Value::Array(_)) => {
-                let message = format!("must have from 1 to {max} items");
-                return Err(Error::invalid(name, "out_of_range", message));
-            }
-            Some(_) => return Err(Error::invalid(name, "invalid", "must be an array of objects")),
-            None => return Err(Error::invalid(name, "required", "is required")),
+        let (items, fault) = match self.fields.shift_remove(name) {
+            Some(Value::Array(items)) if (1..=max).contains(&items.len()) => (items, None),
+            Some(Value::Array(_)) => (vec![], Some(("out_of_range", format!("must have from 1 to {max} items")))),
+            Some(_) => (vec![], Some(("invalid", "must be an array of objects".to_owned()))),
+            None => (vec![], Some(("required", "is required".to_owned()))),
         };
+        self.errors.extend(fault.map(|(code, message)| FieldError::new(name, code, message)));
         let mut objects = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
             match item {
