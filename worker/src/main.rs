@@ -1,5 +1,7 @@
 //! `crm-worker`: does the long work.
 
+use std::process::ExitCode;
+
 use mimalloc::MiMalloc;
 
 /// Files are read and jobs are run with many small pieces of memory.
@@ -7,6 +9,12 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<std::process::ExitCode> {
-    worker::cli::run().await
+async fn main() -> ExitCode {
+    match worker::cli::run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("crm-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! `crm-worker run`: begins a run of a workspace for a scheduler outside, and waits for its end.
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection, Step};
@@ -16,6 +17,8 @@ use uuid::Uuid;
 const POLL: Duration = Duration::from_millis(500);
 /// The run failed, or was cancelled.
 const FAILED: u8 = 1;
+/// The arguments are wrong; also the code of those that cannot be read at all.
+const WRONG: u8 = 2;
 /// The time to wait is over; the run goes on.
 const NOT_IN_TIME: u8 = 3;
 
@@ -56,7 +59,10 @@ impl Arguments {
         let workspace = workspaces::get(&mut *connection(&pool).await?, &self.workspace).await;
         let workspace_id = match workspace {
             Ok(workspace) => workspace.id,
-            Err(Error::NotFound) => bail!("there is no workspace {:?}", self.workspace),
+            Err(Error::NotFound) => {
+                eprintln!("crm-worker: there is no workspace {:?}", self.workspace);
+                return Ok(ExitCode::from(WRONG));
+            }
             Err(error) => return Err(sentence(error)),
         };
         let mut job = self.run.begin(&pool, workspace_id).await.map_err(sentence)?;
@@ -117,9 +123,13 @@ async fn until_ended(pool: &Pool, workspace_id: Uuid, job: &mut Job) -> Result<(
     Ok(())
 }
 
+/// Prints the job. Who stopped reading does not want to know, and the run goes on.
 fn tell(job: &Job) -> Result<()> {
-    println!("{}", serde_json::to_string(job).context("the job cannot be written as JSON")?);
-    Ok(())
+    let json = serde_json::to_string(job).context("the job cannot be written as JSON")?;
+    match writeln!(io::stdout(), "{json}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the job cannot be printed"),
+        _ => Ok(()),
+    }
 }
 
 async fn connection(pool: &Pool) -> Result<PoolConnection> {

@@ -124,12 +124,16 @@ async fn ended(database: &Database, workspace: Uuid) -> Value {
     }
 }
 
-/// `crm-worker run …`: its exit code, and the job it told.
-async fn run(database: &Database, arguments: &[&str]) -> (i32, Value) {
+fn command(database: &Database, arguments: &[&str]) -> tokio::process::Command {
     let program = dev::workspace::program("crm-worker", None).unwrap();
     let mut command = tokio::process::Command::new(program);
     command.arg("run").args(arguments).env("DATABASE_URL", database.url());
-    let output = command.output().await.unwrap();
+    command
+}
+
+/// `crm-worker run …`: its exit code, and the job it told.
+async fn run(database: &Database, arguments: &[&str]) -> (i32, Value) {
+    let output = command(database, arguments).output().await.unwrap();
     (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
@@ -161,7 +165,19 @@ async fn a_scheduler_outside_runs_a_night_once_and_learns_how_it_ended() {
 async fn a_run_that_cannot_be_begun_has_an_exit_code_of_its_own() {
     let database = Database::create().await;
     database.key("acme").await;
-    assert_eq!(run(&database, &["nightly", "--workspace", "nobody"]).await.0, 1);
+    let nobody = command(&database, &["nightly", "--workspace", "nobody"]).env("RUST_BACKTRACE", "1").output().await;
+    let nobody = nobody.unwrap();
+    assert_eq!(nobody.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&nobody.stderr), "crm-worker: there is no workspace \"nobody\"\n");
+    let away = command(&database, &["nightly", "--workspace", "acme"])
+        .env("DATABASE_URL", "postgres://crm@127.0.0.1:1/crm")
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!((away.status.code(), away.stdout.len()), (Some(1), 0));
+    let told = String::from_utf8(away.stderr).unwrap();
+    assert!(told.starts_with("crm-worker: the database cannot be reached: ") && told.lines().count() == 1, "{told}");
     assert_eq!(run(&database, &["weekly", "--workspace", "acme"]).await.0, 2);
     assert_eq!(run(&database, &["nightly", "--workspace", "acme", "--timeout-s", "1"]).await.0, 2);
     for kind in ["nurture_leads", "process_followups", "remind_feedback"] {
@@ -170,4 +186,16 @@ async fn a_run_that_cannot_be_begun_has_an_exit_code_of_its_own() {
         let (_, same) = run(&database, &[kind, "--workspace", "acme"]).await;
         assert_eq!(job["id"], same["id"], "one is under way at a time");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_job_nobody_reads_is_begun_all_the_same() {
+    let database = Database::create().await;
+    database.key("acme").await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command(&database, &["nightly", "--workspace", "acme"]).stdout(writer).output().await.unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+    let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(database.pool()).await.unwrap();
+    assert_eq!(begun, 1);
 }
