@@ -13,6 +13,7 @@ use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::interactions::CustomerInteraction;
 use crate::leads::Lead;
 use crate::lists::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
+use crate::mail::Cancel;
 use crate::object::Object;
 use crate::orders::Order;
 use crate::records::{Record, RecordType};
@@ -145,9 +146,9 @@ impl Record for Customer {
         links::tie::<Lead>(connection, actor, &links::pairs(std::slice::from_ref(self))).await
     }
 
-    fn stops_mail(&self, before: &Self) -> bool {
+    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
         let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
-        blocked || self.email.key() != before.email.key()
+        (blocked || self.email.key() != before.email.key()).then_some(Cancel::All)
     }
 
     fn may_stop_mail(body: &Object) -> bool {

@@ -13,6 +13,7 @@ use crate::history::{Actor, Deletion};
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::interactions::LeadInteraction;
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::mail::{Cancel, Event};
 use crate::object::Object;
 use crate::records::{Record, RecordType};
 use crate::{importable, links, record, words};
@@ -187,12 +188,17 @@ impl Record for Lead {
         }
     }
 
-    fn stops_mail(&self, before: &Self) -> bool {
-        self.email.key() != before.email.key()
+    /// One that is won, lost or converted has left the sequence.
+    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
+        let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
+        if self.email.key() != before.email.key() {
+            return Some(Cancel::All);
+        }
+        (is_over && self.status != before.status).then_some(Cancel::Of(Event::Nurture))
     }
 
     fn may_stop_mail(body: &Object) -> bool {
-        body.names("email")
+        body.names("email") || body.names("status")
     }
 
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.

@@ -122,6 +122,15 @@ pub enum Queued {
     Before,
 }
 
+/// Which of the mails that wait for a record are cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// All of them.
+    All,
+    /// Those of one event.
+    Of(Event),
+}
+
 /// Mails in one statement at most.
 const BATCH: usize = 1_000;
 
@@ -207,8 +216,8 @@ fn domain(email: &str) -> Cow<'_, str> {
     email.rsplit_once('@').map_or(Cow::Borrowed(email), |(_, domain)| Cow::Owned(domain.to_ascii_lowercase()))
 }
 
-/// Cancels what waits to be sent to a record, since its address has changed, or it was deleted or
-/// blocked. What is on its way already arrives. Returns how many mails there were.
+/// Cancels what waits to be sent to a record, since its address has changed, it was deleted or blocked,
+/// or it has left the sequence. What is on its way already arrives. Returns how many mails there were.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
@@ -216,8 +225,9 @@ pub async fn cancel_to(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     (record, id): (RecordType, Uuid),
+    cancel: Cancel,
 ) -> Result<u64> {
-    cancel_to_all(connection, workspace_id, record, &[id]).await
+    cancel_to_all(connection, workspace_id, record, &[(id, cancel)]).await
 }
 
 /// Cancels the mails of events that nobody needs to hear of any more, as [`cancel_to`] does.
@@ -236,7 +246,7 @@ pub async fn cancel_events(connection: &mut PgConnection, workspace_id: Uuid, ev
     Ok(cancelled.rows_affected())
 }
 
-/// As [`cancel_to`], for many records of one kind.
+/// As [`cancel_to`], for many records of one kind, each with what is cancelled of its mails.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
@@ -244,23 +254,34 @@ pub async fn cancel_to_all(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     record: RecordType,
-    ids: &[Uuid],
+    records: &[(Uuid, Cancel)],
 ) -> Result<u64> {
-    if ids.is_empty() {
+    if records.is_empty() {
         return Ok(0);
     }
+    let ids: Vec<Uuid> = records.iter().map(|(id, _)| *id).collect();
+    let events = records.iter().map(|(_, cancel)| match cancel {
+        Cancel::All => None,
+        Cancel::Of(event) => Some(event.as_str()),
+    });
+    let events: Vec<Option<&str>> = events.collect();
     // The attempt rises, so that a worker that holds one of them finds it gone.
     let cancelled = sqlx::query(
         "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE id = ANY (ARRAY(
              SELECT id FROM emails
              WHERE workspace_id = $1 AND subject_id = ANY ($3) AND subject_type = $2 AND state IN ('queued', 'deferred')
+                 AND EXISTS (
+                     SELECT FROM unnest($3::uuid[], $4::text[]) AS stopped (id, event)
+                     WHERE stopped.id = emails.subject_id AND (stopped.event IS NULL OR stopped.event = emails.event)
+                 )
              ORDER BY id FOR UPDATE
          ))",
     )
     .bind(workspace_id)
     .bind(record)
     .bind(ids)
+    .bind(events)
     .execute(connection)
     .await?;
     Ok(cancelled.rows_affected())

@@ -24,6 +24,7 @@ use crate::etag::Condition;
 use crate::fields::{Fault, Time};
 use crate::history::{self, Action, Actor, Deletion, Entry};
 use crate::lists::Spec;
+use crate::mail::Cancel;
 use crate::object::Object;
 use crate::schema::Property;
 use crate::{db, mail, words};
@@ -150,9 +151,9 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// Whether a change ends what waits to be sent to it.
-    fn stops_mail(&self, _before: &Self) -> bool {
-        false
+    /// What a change cancels of the mails that wait to be sent to it.
+    fn stops_mail(&self, _before: &Self) -> Option<Cancel> {
+        None
     }
 
     /// Whether the body of an update may do that, which then needs a transaction.
@@ -304,8 +305,8 @@ pub async fn update<R: Record>(
         mark_changed(&present, &mut record, db::now());
         if write(connection, actor, &present, &record, &version).await? {
             record.after_write(connection, actor, Some(&present)).await?;
-            if record.stops_mail(&present) {
-                mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id())).await?;
+            if let Some(cancel) = record.stops_mail(&present) {
+                mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id()), cancel).await?;
             }
             return Ok(record);
         }
@@ -398,7 +399,7 @@ pub async fn delete<R: Record>(
     let deletion = Deletion::default();
     record.before_delete(connection, actor, &deletion).await?;
     if R::PERSON {
-        mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id())).await?;
+        mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id()), Cancel::All).await?;
     }
     sqlx::query(R::statements().delete).bind(actor.workspace_id).bind(place.id).execute(&mut *connection).await?;
     let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };

@@ -128,6 +128,54 @@ async fn a_lead_leaves_the_sequence_for_good_reasons_only() {
     );
 }
 
+/// The state of the mail that was written to somebody.
+async fn state(api: &Api, name: &str) -> String {
+    let mails = api.read(&format!("/dev/crm/emails?to_email={name}@example.com")).await;
+    let [state] = &each(&mails, "state")[..] else { panic!("one mail: {mails}") };
+    (*state).to_owned()
+}
+
+#[tokio::test]
+async fn a_lead_that_is_over_is_not_sent_the_step_that_still_waits() {
+    let api = Api::start().await;
+    let mut worker = Process::worker(&api.database, &["--queues", "workflows,imports"]);
+    let mut paths = Vec::new();
+    let names = ["Put", "Won", "Converted", "Batch", "Imported", "Offered", "Renamed", "Again"];
+    for name in names {
+        paths.push(lead(&api, name).await);
+    }
+    let job = run(&api, NURTURE).await;
+    assert_eq!(counts(&job), (8, 8, 0, json!({})));
+
+    api.send(Method::PUT, &paths[0], json!({ "status": "lost" }), 200).await;
+    api.send(Method::PUT, &paths[1], json!({ "status": "won", "notes": "Signed" }), 200).await;
+    api.create(&format!("{}/convert", paths[2]), json!({})).await;
+    let lead_id = paths[3].rsplit('/').next();
+    let items = json!({ "items": [{ "id": lead_id, "status": "lost" }] });
+    support::json(api.post(&format!("{LEADS}/batch")).json(&items), 200).await;
+    let file = "email,name,status\nimported@example.com,Imported,won\n";
+    api.imported(&format!("{LEADS}/import?on_conflict=update"), file).await;
+    api.send(Method::PUT, &paths[5], json!({ "status": "proposal" }), 200).await;
+    api.send(Method::PUT, &paths[6], json!({ "name": "Renamed twice" }), 200).await;
+    for name in ["put", "won", "converted", "batch", "imported"] {
+        assert_eq!(state(&api, name).await, "cancelled", "{name}");
+    }
+    for name in ["offered", "renamed", "again"] {
+        assert_eq!(state(&api, name).await, "queued", "{name}");
+    }
+
+    // What leaves when a worker comes that sends mails.
+    worker.kill9().await;
+    let directory = std::env::temp_dir().join(format!("crm-mails-{}", Uuid::now_v7()));
+    let settings = [("CRM_MAIL__HOST", ""), ("CRM_MAIL__DIRECTORY", directory.to_str().unwrap())];
+    let _mailer = Process::worker_with(&api.database, &["--queues", "mail"], &settings);
+    while api.read("/dev/crm/emails?state=sent").await.as_array().unwrap().len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 3);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[tokio::test]
 async fn somebody_who_was_called_before_the_first_step_gets_it() {
     let (api, _worker) = start().await;

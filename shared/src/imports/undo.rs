@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::fields::Fault;
 use crate::history::{self, Action, Actor, Entry};
 use crate::jobs::{self, Job, JobStatus, NewJob, Payload};
+use crate::mail::Cancel;
 use crate::records::{self, as_object};
 use crate::{Error, db, links, mail};
 
@@ -150,7 +151,8 @@ impl Step<'_> {
             links::cut::<R::Other>(connection, self.actor, record.link()).await?;
         }
         let ids: Vec<Uuid> = removed.iter().map(R::id).collect();
-        mail::cancel_to_all(connection, self.actor.workspace_id, R::TYPE, &ids).await?;
+        let stopped: Vec<(Uuid, Cancel)> = ids.iter().map(|id| (*id, Cancel::All)).collect();
+        mail::cancel_to_all(connection, self.actor.workspace_id, R::TYPE, &stopped).await?;
         let sql = format!(
             "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
         );

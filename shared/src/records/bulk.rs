@@ -129,7 +129,7 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
         .bind(Value::Array(rows))
         .execute(&mut *connection)
         .await?;
-    let stopped = changed.iter().filter(|(before, after)| after.stops_mail(before)).map(|(_, after)| after.id());
+    let stopped = changed.iter().filter_map(|(before, after)| Some((after.id(), after.stops_mail(before)?)));
     mail::cancel_to_all(connection, actor.workspace_id, R::TYPE, &stopped.collect::<Vec<_>>()).await?;
     history::keep(connection, actor, entries).await
 }

@@ -2,7 +2,7 @@
 
 use dev::testing::Database;
 use shared::fields::{Email, Field};
-use shared::mail::{self, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
+use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::records::RecordType;
 use shared::templates::Rendered;
 use sqlx::{Connection, PgConnection};
@@ -75,9 +75,11 @@ async fn what_waits_for_a_record_is_cancelled_with_it() {
     let to_lead = |key| NewEmail { subject: Some(lead), ..email(key, "ann@example.com") };
     let emails = [to_lead("a"), to_lead("b"), email("c", "ann@example.com")];
     mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
-    assert_eq!(mail::cancel_to(connection, WORKSPACE, (RecordType::Customer, lead.1)).await.unwrap(), 0);
-    assert_eq!(mail::cancel_to(connection, WORKSPACE, lead).await.unwrap(), 2);
-    assert_eq!(mail::cancel_to(connection, WORKSPACE, lead).await.unwrap(), 0);
+    assert_eq!(mail::cancel_to(connection, WORKSPACE, (RecordType::Customer, lead.1), Cancel::All).await.unwrap(), 0);
+    let other = Cancel::Of(Event::FeedbackRequest);
+    assert_eq!(mail::cancel_to(connection, WORKSPACE, lead, other).await.unwrap(), 0);
+    assert_eq!(mail::cancel_to(connection, WORKSPACE, lead, Cancel::All).await.unwrap(), 2);
+    assert_eq!(mail::cancel_to(connection, WORKSPACE, lead, Cancel::All).await.unwrap(), 0);
 }
 
 async fn lease(connection: &mut PgConnection, limit: i64) -> Vec<Leased> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dev::testing::smtp::{Act, Stage};
-use shared::mail::{self, NewEmail};
+use shared::mail::{self, Cancel, NewEmail};
 use shared::records::RecordType;
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ async fn what_was_cancelled_is_not_sent() {
     let lead = (RecordType::Lead, Uuid::now_v7());
     post.queue(&[NewEmail { subject: Some(lead), ..email("a", "ann@example.com") }]).await;
     post.queue_to(&["bob@example.com"]).await;
-    mail::cancel_to(&mut post.pool().acquire().await.unwrap(), WORKSPACE, lead).await.unwrap();
+    mail::cancel_to(&mut post.pool().acquire().await.unwrap(), WORKSPACE, lead, Cancel::All).await.unwrap();
     let worker = post.worker(&[]);
     post.until("bob@example.com", "sent").await;
     worker.stop().await;
