@@ -108,7 +108,8 @@ impl Payload for RequestFeedback {
     const QUEUE: &'static str = "workflows";
 }
 
-/// Asks a customer for feedback: makes it, and the job that mails the request. Needs a transaction.
+/// Asks a customer for feedback: makes it, and the job that mails the request. A request that is open and
+/// whose mail never left is taken up again. Needs a transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a customer; [`Error::Conflict`] if the customer was asked and has not
@@ -130,18 +131,47 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     if takes_no_mails {
         return Err(Error::Conflict("the customer takes no mails".into()));
     }
+    let id = match open_request(connection, workspace_id, customer_id).await? {
+        Some(id) => {
+            send::give_up_unsent(connection, workspace_id, id).await?;
+            id
+        }
+        None => make(connection, workspace_id, customer_id).await?,
+    };
+    let job_id = Uuid::now_v7();
+    // One job is under way for a request, so that of two who take it up again one does.
+    let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
+    let mut job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
+    if let Some(request_id) = &actor.request_id {
+        job = job.request_id(request_id);
+    }
+    let job = jobs::enqueue(connection, job).await?;
+    if job.id != job_id {
+        return Err(Error::Conflict("the request is being mailed".into()));
+    }
+    Ok(job)
+}
+
+/// The customer's open request, locked.
+async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Option<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT id FROM feedback WHERE workspace_id = $1 AND customer_id = $2 AND status = 'requested' FOR UPDATE",
+    )
+    .bind(workspace_id)
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// A new request, whose mail is not written yet.
+async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Uuid> {
     let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
     let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
     let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
     feedback.settle(None);
     // An open request has the customer's place in feedback_open_key.
     records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
-    let payload = RequestFeedback { feedback_id: feedback.id };
-    let mut job = NewJob::new(workspace_id, &payload)?.subject(Feedback::TYPE.as_str(), feedback.id);
-    if let Some(request_id) = &actor.request_id {
-        job = job.request_id(request_id);
-    }
-    jobs::enqueue(connection, job).await
+    Ok(feedback.id)
 }
 
 /// What a customer answers.

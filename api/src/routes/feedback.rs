@@ -24,7 +24,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("requestFeedback", "Ask a customer for feedback")
             .about(
                 "The job, whose `subject` is the feedback, mails the customer a link to a page for the answer. 409 if the \
-                 customer was asked and has not answered yet, is blocked, or takes no mails.",
+                 customer was asked and has not answered yet, is blocked, or takes no mails. A request that is open and whose \
+                 mail never left, as it was cancelled for instance, is mailed anew.",
             )
             .accepts(),
         Operation::post("/feedback/process-reminders", remind)

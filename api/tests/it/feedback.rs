@@ -274,6 +274,75 @@ async fn of_two_requests_at_once_one_is_made() {
 }
 
 #[tokio::test]
+async fn a_request_whose_mail_never_left_is_taken_up_again() {
+    let api = Api::start().await;
+    let _worker = worker(&api);
+    let ada = customer(&api, "ada@exmaple.com").await;
+    let customer = format!("{CUSTOMERS}/{ada}");
+    let job = api.ended(&ask(&api, &ada).await).await;
+    let path = path_of(&job);
+    refuses(&api, &ada, 409).await;
+
+    // The address is corrected, the customer is blocked and set free, deleted and brought back.
+    api.send(Method::PUT, &customer, json!({ "email": "ada@example.com" }), 200).await;
+    for round in 1..=3 {
+        assert_eq!(states(&api).await, vec!["cancelled"; round]);
+        let answers =
+            futures_util::future::join_all((0..4).map(|_| api.post(&format!("{customer}/feedback/request")).send()));
+        let (mut accepted, mut statuses) = (Vec::new(), Vec::new());
+        for answer in answers.await {
+            let answer = answer.unwrap();
+            statuses.push(answer.status().as_u16());
+            if statuses.ends_with(&[202]) {
+                accepted.push(answer.json::<Value>().await.unwrap());
+            }
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 409, 409, 409]);
+        assert_ne!(id(&accepted[0]), id(&job));
+        assert_eq!(path_of(&accepted[0]), path, "it is the same feedback");
+        assert_eq!(api.ended(&accepted[0]).await["result"], json!({ "sent": 1 }));
+        refuses(&api, &ada, 409).await;
+        let mails = outbox(&api).await;
+        assert_eq!((mails.len(), mails[round].to_email.as_str()), (round + 1, "ada@example.com"));
+        assert_eq!(states(&api).await[round], "queued");
+        match round {
+            1 => {
+                for status in ["blocked", "active"] {
+                    api.send(Method::PUT, &customer, json!({ "status": status }), 200).await;
+                }
+            }
+            2 => {
+                api.delete(&customer, 204).await;
+                support::json(api.post(&format!("{customer}/restore")), 200).await;
+            }
+            _ => {}
+        }
+    }
+    // What has left, or may have, is not sent again.
+    for state in ["sending", "sent", "deferred", "bounced", "unknown"] {
+        rows(&api, &format!("UPDATE emails SET state = '{state}' WHERE state <> 'cancelled'")).await;
+        refuses(&api, &ada, 409).await;
+    }
+    api.send(Method::POST, &path, json!({ "rating": 5 }), 200).await;
+    assert_eq!(api.read(FEEDBACK).await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_was_never_mailed_is_taken_up_again() {
+    let api = Api::start().await;
+    let ada = customer(&api, "ada@example.com").await;
+    let job = ask(&api, &ada).await;
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
+    let _worker = worker(&api);
+    assert_eq!(api.ended(&job).await["result"], json!({ "sent": 0, "skipped": "blocked" }));
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "active" }), 200).await;
+    let again = ask(&api, &ada).await;
+    assert_eq!(path_of(&again), path_of(&job));
+    assert_eq!(api.ended(&again).await["result"], json!({ "sent": 1 }));
+}
+
+#[tokio::test]
 async fn a_request_and_an_answer_that_are_sent_again_with_their_key_are_done_once() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;

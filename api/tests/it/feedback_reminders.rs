@@ -150,6 +150,48 @@ async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_reminder_is_never_the_first_that_a_customer_hears() {
+    let (api, _worker) = start().await;
+    let path = asked(&api, "ada@exmaple.com").await;
+    let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();
+    let correct = json!({ "email": "ada@example.com" });
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{customer}"), correct, 200).await;
+    days_pass(&api, 4).await;
+    assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], json!({})));
+
+    // Asked anew, they have the time that others have.
+    api.ended(&ask(&api, &customer).await).await;
+    assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], json!({})));
+    days_pass(&api, 3).await;
+    assert_eq!(counts(&run(&api, REMIND).await), ([1, 1, 0, 0], json!({})));
+    let mails: Vec<(String, String)> = outbox(&api).await.into_iter().map(|mail| (mail.event, mail.to_email)).collect();
+    let mail = |event: &str, to: &str| (event.to_owned(), to.to_owned());
+    assert_eq!(
+        mails,
+        [
+            mail("feedback_request", "ada@exmaple.com"),
+            mail("feedback_request", "ada@example.com"),
+            mail("feedback_reminder", "ada@example.com"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_for_who_was_never_asked() {
+    let (api, _worker) = start().await;
+    let path = asked(&api, "ada@exmaple.com").await;
+    let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();
+    let correct = json!({ "email": "ada@example.com" });
+    api.send(Method::PUT, &format!("{CUSTOMERS}/{customer}"), correct, 200).await;
+    days_pass(&api, 8).await;
+    let job = run(&api, &format!("{REMIND}?dry_run=true")).await;
+    assert_eq!(job["result"]["preview"][0]["would"], "wait", "{job}");
+    days_pass(&api, 1).await;
+    assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 1, 0], json!({})));
+    assert_ne!(path_of(&ask(&api, &customer).await), path);
+}
+
+#[tokio::test]
 async fn a_workspace_waits_as_long_as_it_likes() {
     let (api, _worker) = start().await;
     put_settings(&api, json!({ "feedback_reminder_after_days": 10 })).await;
@@ -186,9 +228,15 @@ async fn many(api: &Api, count: i32) {
              SELECT $1, gen_random_uuid(), 'Customer ' || n, 'customer' || n || '@example.com', 'individual', 'active', '{}', '',
                  now(), now()
              FROM generate_series(1, $2) AS n RETURNING id
+         ), asked AS (
+             INSERT INTO feedback (workspace_id, id, customer_id, status, requested_at, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), id, 'requested', at, at, at
+             FROM new, (SELECT now() - interval '4 days') AS past (at) RETURNING id
          )
-         INSERT INTO feedback (workspace_id, id, customer_id, status, requested_at, created_at, updated_at)
-         SELECT $1, gen_random_uuid(), id, 'requested', at, at, at FROM new, (SELECT now() - interval '4 days') AS past (at)",
+         INSERT INTO emails (workspace_id, id, event, event_key, from_email, to_email, to_domain, subject, text_body, state)
+         SELECT $1, gen_random_uuid(), 'feedback_request', 'feedback:' || id || ':request', 'hello@acme.example',
+             'c@example.com', 'example.com', 's', 'b', 'sent'
+         FROM asked",
     )
     .bind(api.workspace_id)
     .bind(count)

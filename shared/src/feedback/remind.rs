@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::send::{MAX_REMINDERS, Recipient, Writer, recipients};
+use super::send::{MAX_REMINDERS, Recipient, Writer, mailed, recipients};
 use super::{Feedback, FeedbackStatus};
 use crate::error::{Error, Result};
 use crate::fields::{Email, Time};
@@ -169,6 +169,9 @@ struct Open {
     email: Email,
     blocked: bool,
     suppressed: bool,
+    /// Whether the request's own mail has left, or will.
+    #[sqlx(skip)]
+    mailed: bool,
 }
 
 /// What is to be done with a request.
@@ -181,9 +184,10 @@ struct Verdict {
 
 impl Open {
     /// After each waiting time a reminder is due, and after that behind the last one the waiting ends.
-    /// For a customer who cannot be reminded it ends when it would have ended with all reminders.
+    /// For a customer who cannot be reminded it ends when it would have ended with all reminders, and so it
+    /// does for one who was never asked: a reminder must not be the first that they hear of it.
     fn verdict(&self, wait: TimeDelta, now: Time) -> Verdict {
-        let since = self.last_reminder_at.unwrap_or(self.requested_at);
+        let since = self.last_reminder_at.map_or(self.requested_at, |last| last.max(self.requested_at));
         let left = (MAX_REMINDERS - self.reminders).max(0);
         let (due, end) = (since + wait, since + wait * (i32::from(left) + 1));
         let reason = match () {
@@ -196,6 +200,8 @@ impl Open {
             (0, _) => Verdict { would: Would::Expire, reason: None, at: end },
             (_, Some(_)) if now >= end => Verdict { would: Would::Expire, reason, at: end },
             (_, Some(_)) => Verdict { would: Would::Skip, reason, at: due },
+            (_, None) if !self.mailed && now >= end => Verdict { would: Would::Expire, reason, at: end },
+            (_, None) if !self.mailed => Verdict { would: Would::Wait, reason, at: end },
             (_, None) => Verdict { would: Would::Remind, reason, at: due },
         }
     }
@@ -272,7 +278,7 @@ async fn page(
     until: Time,
 ) -> Result<Vec<Open>> {
     let (created_at, id) = after.unwrap_or((Time::UNIX_EPOCH, Uuid::nil()));
-    Ok(sqlx::query_as(
+    let mut requests: Vec<Open> = sqlx::query_as(
         "SELECT feedback.id, feedback.customer_id, feedback.created_at, requested_at, reminders, last_reminder_at, email,
              customers.status = 'blocked' AS blocked, EXISTS (
                  SELECT FROM suppressions
@@ -289,8 +295,12 @@ async fn page(
     .bind(id)
     .bind(until)
     .bind(PAGE)
-    .fetch_all(connection)
-    .await?)
+    .fetch_all(&mut *connection)
+    .await?;
+    let ids: Vec<Uuid> = requests.iter().map(|request| request.id).collect();
+    let mailed = mailed(connection, workspace_id, &ids).await?;
+    requests.iter_mut().for_each(|request| request.mailed = mailed.contains(&request.id));
+    Ok(requests)
 }
 
 /// Reminds of what is due, and ends the waiting for what is over. All of it is locked and looked at once
@@ -311,12 +321,14 @@ async fn act(
         .map(|recipient| (recipient.id, recipient))
         .collect();
     let (mut letters, mut changed) = (Vec::new(), Vec::new());
-    for feedback in records::lock::<Feedback>(connection, workspace_id, &ids).await? {
+    let requests = records::lock::<Feedback>(connection, workspace_id, &ids).await?;
+    let mailed = mailed(connection, workspace_id, &ids).await?;
+    for feedback in requests {
         let Some(recipient) = recipients.get(&feedback.customer_id) else { continue };
         if feedback.status != FeedbackStatus::Requested {
             continue;
         }
-        let request = Open::of(&feedback, recipient);
+        let request = Open::of(&feedback, recipient, mailed.contains(&feedback.id));
         let verdict = request.verdict(wait, now);
         match verdict.would {
             Would::Remind => match writer.write(feedback.id, recipient, Some(feedback.reminders + 1)) {
@@ -373,7 +385,7 @@ async fn remind(
 }
 
 impl Open {
-    fn of(feedback: &Feedback, recipient: &Recipient) -> Self {
+    fn of(feedback: &Feedback, recipient: &Recipient, mailed: bool) -> Self {
         Self {
             id: feedback.id,
             customer_id: feedback.customer_id,
@@ -384,6 +396,7 @@ impl Open {
             email: recipient.email.clone(),
             blocked: recipient.blocked,
             suppressed: recipient.suppressed,
+            mailed,
         }
     }
 }

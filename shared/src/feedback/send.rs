@@ -1,5 +1,7 @@
 //! The mails of feedback: who gets them, and what they say.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{FromRow, PgConnection};
@@ -39,6 +41,43 @@ fn event_key(id: Uuid, reminder: Option<i16>) -> String {
 /// The keys of all that is mailed for feedback.
 pub(super) fn event_keys(id: Uuid) -> Vec<String> {
     std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
+}
+
+/// Gives up the mail of a request that was cancelled or suppressed before it left: its key is free for the
+/// mail of the next asking. So at most one mail of a request ever leaves.
+///
+/// # Errors
+/// [`Error::Conflict`] if its mail has left, or will.
+pub(super) async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    let key = event_key(id, None);
+    sqlx::query(
+        "UPDATE emails SET event_key = event_key || ':' || id
+         WHERE workspace_id = $1 AND event_key = $2 AND state IN ('cancelled', 'suppressed')",
+    )
+    .bind(workspace_id)
+    .bind(&key)
+    .execute(&mut *connection)
+    .await?;
+    let stands: Option<i32> = sqlx::query_scalar("SELECT 1 FROM emails WHERE workspace_id = $1 AND event_key = $2")
+        .bind(workspace_id)
+        .bind(&key)
+        .fetch_optional(connection)
+        .await?;
+    if stands.is_some() { Err(Error::Conflict("feedback_open_key".into())) } else { Ok(()) }
+}
+
+/// Those of the requests whose own mail has left, or will.
+pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    let keys: HashMap<String, Uuid> = ids.iter().map(|id| (event_key(*id, None), *id)).collect();
+    let found: Vec<String> = sqlx::query_scalar(
+        "SELECT event_key FROM emails
+         WHERE workspace_id = $1 AND event_key = ANY ($2) AND state NOT IN ('cancelled', 'suppressed')",
+    )
+    .bind(workspace_id)
+    .bind(keys.keys().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(found.iter().filter_map(|key| keys.get(key).copied()).collect())
 }
 
 /// A customer who is written to.

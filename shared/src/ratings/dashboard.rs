@@ -94,8 +94,8 @@ async fn open_requests(connection: &mut PgConnection, workspace_id: Uuid, as_of:
     let days = settings::get(connection, workspace_id).await?.feedback_reminder_after_days;
     Ok(sqlx::query_as(
         "SELECT count(*), min(requested_at) AS oldest_requested_at,
-             count(*) FILTER (WHERE coalesce(last_reminder_at, requested_at) <= $2 AND reminders < $3) AS due_reminders,
-             count(*) FILTER (WHERE coalesce(last_reminder_at, requested_at) <= $2 AND reminders >= $3) AS due_to_expire
+             count(*) FILTER (WHERE greatest(last_reminder_at, requested_at) <= $2 AND reminders < $3) AS due_reminders,
+             count(*) FILTER (WHERE greatest(last_reminder_at, requested_at) <= $2 AND reminders >= $3) AS due_to_expire
          FROM feedback WHERE workspace_id = $1 AND status = 'requested'",
     )
     .bind(workspace_id)
