@@ -27,7 +27,7 @@ use crate::fields::{Line, Text};
 use crate::mail::Event;
 use crate::settings::Settings;
 
-pub use check::check;
+pub use check::{BODY, SUBJECT, check, check_part};
 use markup::Marked;
 pub use preview::{Server, preview, preview_schema};
 

@@ -59,6 +59,7 @@ async fn every_fault_of_settings_is_told_at_once_with_its_place() {
         "nurture_sequence": [
             step(json!({ "delay_days": -1 })), step(json!({ "delay_days": 1.5, "subject": "a\nb" })), 7,
             step(json!({ "body": "{{ lead.nme }}", "note": "x" })), { "id": "x" },
+            { "delay_days": "soon", "subject": "{{ lead.nme }}", "body": "" },
         ],
         "templates": { "followups": { "subject": "{% if", "body": "" }, "nurture": {}, "feedback_request": 7 },
     })).await;
@@ -79,6 +80,9 @@ async fn every_fault_of_settings_is_told_at_once_with_its_place() {
             ("nurture_sequence.4.delay_days", "required"),
             ("nurture_sequence.4.id", "invalid"),
             ("nurture_sequence.4.subject", "required"),
+            ("nurture_sequence.5.body", "required"),
+            ("nurture_sequence.5.delay_days", "invalid"),
+            ("nurture_sequence.5.subject", "template"),
             ("reply_to", "invalid"),
             ("sender_email", "invalid"),
             ("templates.feedback_request", "invalid"),

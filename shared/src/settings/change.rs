@@ -61,19 +61,14 @@ impl TemplateOverrides {
         body.take::<Body>("body").map(text).apply(&mut self.body);
         let or = |set: &Option<String>, default: &String| set.clone().unwrap_or_else(|| default.clone());
         let template = Template { subject: or(&self.subject, &default.subject), body: or(&self.body, &default.body) };
-        refuse(body, name, &template);
+        for (part, fault) in templates::check(name, &template) {
+            body.refuse(fault.of(part));
+        }
     }
 }
 
 fn text<T: AsRef<str>>(text: T) -> String {
     text.as_ref().to_owned()
-}
-
-/// Tells a body what is wrong with its template.
-fn refuse(body: &mut Object, name: Event, template: &Template) {
-    for (part, fault) in templates::check(name, template) {
-        body.refuse(fault.of(part));
-    }
 }
 
 /// The steps as a body has them: one that is sent with its id keeps it, so that nobody gets it twice; one
@@ -105,8 +100,10 @@ fn step(item: &mut Object) -> Option<SequenceStep> {
     let delay_days = item.required::<Delay>("delay_days");
     let subject = item.required::<Subject>("subject").map(text);
     let body = item.required::<Body>("body").map(text);
-    let template = Template { subject: subject?, body: body? };
-    refuse(item, Event::Nurture, &template);
-    let Template { subject, body } = template;
-    Some(SequenceStep { id, delay_days: delay_days?.get(), subject, body })
+    // Each part that is there is checked, whatever else the step lacks.
+    for (part, source) in [(templates::SUBJECT, &subject), (templates::BODY, &body)] {
+        let fault = source.as_ref().and_then(|source| templates::check_part(Event::Nurture, part, source));
+        fault.into_iter().for_each(|fault| item.refuse(fault.of(part)));
+    }
+    Some(SequenceStep { id, delay_days: delay_days?.get(), subject: subject?, body: body? })
 }

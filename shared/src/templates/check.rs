@@ -11,14 +11,20 @@ use crate::mail::Event;
 /// The kind of fault.
 pub(super) const CODE: &str = "template";
 
-/// What is wrong with a template, by its part: it cannot be read, it names a variable that its event
-/// does not have, or it fails over one of the examples.
+/// The part of a template that is the subject.
+pub const SUBJECT: &str = "subject";
+/// The part of a template that is the body.
+pub const BODY: &str = "body";
+
+/// What is wrong with a template, by its part.
 pub fn check(name: Event, template: &Template) -> Vec<(&'static str, Fault)> {
-    let parts = [("subject", &template.subject), ("body", &template.body)];
-    parts.into_iter().filter_map(|(part, source)| Some((part, fault(name, part, source)?))).collect()
+    let parts = [(SUBJECT, &template.subject), (BODY, &template.body)];
+    parts.into_iter().filter_map(|(part, source)| Some((part, check_part(name, part, source)?))).collect()
 }
 
-fn fault(name: Event, part: &str, source: &str) -> Option<Fault> {
+/// What is wrong with a part of a template, [`SUBJECT`] or [`BODY`]: it cannot be read, it names a
+/// variable that its event does not have, or it fails over one of the examples.
+pub fn check_part(name: Event, part: &str, source: &str) -> Option<Fault> {
     let mut environment = engine::environment();
     if let Err(error) = environment.add_template_owned(part.to_owned(), source.replace("\r\n", "\n")) {
         return Some(Fault::new(CODE, describe(&error)));

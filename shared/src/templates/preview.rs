@@ -6,7 +6,7 @@ use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, Schema};
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
-use super::{Body, Rendered, Renderer, Subject, Template, check, samples};
+use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, check, check_part, samples};
 use crate::config;
 use crate::customers::Customer;
 use crate::error::{Error, FieldError, Result};
@@ -146,14 +146,13 @@ fn written(body: &mut Object, event: Event) -> Option<(Event, Template)> {
     };
     let subject: Option<Subject> = object.required("subject");
     let text: Option<Body> = object.required("body");
-    let template = subject
-        .zip(text)
-        .map(|(subject, body)| Template { subject: subject.as_ref().to_owned(), body: body.as_ref().to_owned() });
-    for (part, fault) in template.iter().flat_map(|template| check(event, template)) {
-        object.refuse(fault.of(part));
+    let (subject, text) = (subject.as_ref().map(AsRef::as_ref), text.as_ref().map(AsRef::as_ref));
+    for (part, source) in [(SUBJECT, subject), (BODY, text)] {
+        let fault = source.and_then(|source| check_part(event, part, source));
+        fault.into_iter().for_each(|fault| object.refuse(fault.of(part)));
     }
     body.close("template", object);
-    template.map(|template| (event, template))
+    Some((event, Template { subject: subject?.to_owned(), body: text?.to_owned() }))
 }
 
 /// Puts a caller's values in place of the example's. There is nothing to put where the example has
