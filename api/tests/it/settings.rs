@@ -117,6 +117,28 @@ async fn a_broken_template_is_refused_with_its_line() {
 }
 
 #[tokio::test]
+async fn nobody_is_asked_without_a_link_to_the_page_for_the_answer() {
+    let api = Api::start().await;
+    for name in ["feedback_request", "feedback_reminder"] {
+        let set = |body: &str| json!({ "templates": { name: { "body": body } } });
+        for body in [
+            "How are we doing?",
+            "The url: https://crm.example.com/feedback/token",
+            "{# {{ url }} #}Well?",
+            "{% if not url %}{{ url }}{% endif %}Well?",
+            "{% if customer.company %}{{ url }}{% else %}Well?{% endif %}",
+            "Do you want no more of this? {{ unsubscribe_url }}",
+        ] {
+            let told = refused(&api, set(body)).await;
+            assert_eq!(told, [(format!("templates.{name}.body"), "template".to_owned())], "{body}");
+        }
+        for body in ["{{ url }}", "[Answer]({{ url }})", "{% set page = url %}Well? {{ page }}", "{{ 'At ' ~ url }}"] {
+            assert_eq!(put(&api, set(body)).await["templates"][name]["body"], body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn steps_last() {
     let api = Api::start().await;
     let default = api.read(SETTINGS).await["nurture_sequence"].clone();

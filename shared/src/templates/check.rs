@@ -23,7 +23,8 @@ pub fn check(name: Event, template: &Template) -> Vec<(&'static str, Fault)> {
 }
 
 /// What is wrong with a part of a template, [`SUBJECT`] or [`BODY`]: it cannot be read, it names a
-/// variable that its event does not have, or it fails over one of the examples.
+/// variable that its event does not have, it fails over one of the examples, or it asks for an answer
+/// and leaves out where to give it.
 pub fn check_part(name: Event, part: &str, source: &str) -> Option<Fault> {
     let mut environment = engine::environment();
     if let Err(error) = environment.add_template_owned(part.to_owned(), source.replace("\r\n", "\n")) {
@@ -42,10 +43,21 @@ pub fn check_part(name: Event, part: &str, source: &str) -> Option<Fault> {
             Ok(written) if Marked::read(&written, &[]).len() > MAX_BYTES => {
                 return Some(Fault::new("too_long", "must not make more than 1 MiB"));
             }
+            Ok(written) if part == BODY && leaves_out_link(&written, &sample) => {
+                return Some(Fault::new(
+                    CODE,
+                    "must have the link to the page for the answer, {{ url }}, in every mail",
+                ));
+            }
             Ok(_) => {}
         }
     }
     None
+}
+
+/// Whether an event that is about a link does not hand it on.
+fn leaves_out_link(written: &str, sample: &Json) -> bool {
+    sample["url"].as_str().is_some_and(|url| !Marked::read(written, &[]).inserts(url))
 }
 
 /// A variable that the template names anywhere, also where no example leads, and that is not there.

@@ -62,6 +62,11 @@ impl<'a> Marked<'a> {
         self.text.len()
     }
 
+    /// Whether a text stands in an inserted value.
+    pub fn inserts(&self, text: &str) -> bool {
+        self.values.iter().any(|value| self.text[value.clone()].contains(text))
+    }
+
     /// The plain text: a button is its label and its link, and no more than one line in a row is empty.
     pub fn to_text(&self) -> String {
         let mut text = String::with_capacity(self.text.len());
