@@ -18,7 +18,7 @@ use crate::{AppState, openapi, serve};
 
 /// The CRM's HTTP API and its administration.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "crm-api", version)]
 pub struct Cli {
     /// A file of settings, laid over the built-in ones; also CRM_CONFIG.
     #[arg(long, global = true, value_name = "FILE")]

@@ -29,7 +29,8 @@ pub enum Error {
     /// or its lease ran out and another worker has it. Whatever it did is thrown away.
     #[error("another attempt has taken over")]
     Superseded,
-    /// The database cannot be reached, or ended the connection. Trying again later may help.
+    /// The database cannot be reached, ended the connection, or does not do what is asked for now. Trying
+    /// again later may help.
     #[error("database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// Another transaction came between: a deadlock, a serialization failure, or a unique key that
@@ -75,6 +76,19 @@ impl Error {
         Self::Unavailable(error)
     }
 
+    /// Whether the database refused a value, such as a text with a NUL or a row that is too large: it will
+    /// refuse it always.
+    pub fn is_of_data(&self) -> bool {
+        let Self::Internal(error) = self else { return false };
+        match error.downcast_ref::<sqlx::Error>() {
+            Some(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+            }
+            Some(sqlx::Error::Encode(_)) => true,
+            _ => false,
+        }
+    }
+
     /// A defect with its text for the log.
     pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(text.into())
@@ -100,10 +114,16 @@ impl From<sqlx::Error> for Error {
             "23505" => Self::Conflict(constraint),
             "23503" => Self::NotFound,
             "40001" | "40P01" => Self::Repeat(error.to_string()),
-            // Class 08: connection exceptions; 57P01-57P05: the server ends the session or is
-            // starting up; 53300: too many connections; 25P03: idle in transaction for too long.
-            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Self::unavailable(error),
-            _ if code.starts_with("08") => Self::unavailable(error),
+            // It says nothing about what was asked, only that the server does not do it now. 57: the server
+            // ends the session or is starting up, or a statement took too long, as behind a lock; 55P03:
+            // the same; 25P03: idle in transaction for too long; 25006: a standby, as after a failover;
+            // 3D000: there is no such database yet.
+            "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "55P03" | "25P03" | "25006" | "3D000" => {
+                Self::unavailable(error)
+            }
+            // Classes: connection exceptions, who may log in, resources such as connections and disks, and
+            // errors of the system.
+            _ if ["08", "28", "53", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }
     }

@@ -425,12 +425,12 @@ pub struct Depth {
     pub oldest_due_s: f64,
 }
 
-/// Counts what is unfinished, queue by queue.
+/// Counts what is unfinished, queue by queue, also in those where nothing is.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
-    Ok(sqlx::query_as(
+    let mut depths: Vec<Depth> = sqlx::query_as(
         "SELECT queue, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'running') AS running,
              coalesce(greatest(extract(epoch FROM now() - min(run_at) FILTER (WHERE status = 'queued')), 0), 0)::float8 AS oldest_due_s
          FROM (SELECT queue, status, run_at FROM jobs WHERE status = 'queued' AND crashes = 0
@@ -441,5 +441,11 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
          GROUP BY queue",
     )
     .fetch_all(connection)
-    .await?)
+    .await?;
+    for queue in QUEUES {
+        if !depths.iter().any(|depth| depth.queue == *queue) {
+            depths.push(Depth { queue: (*queue).to_owned(), queued: 0, running: 0, oldest_due_s: 0.0 });
+        }
+    }
+    Ok(depths)
 }

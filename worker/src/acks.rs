@@ -5,6 +5,7 @@
 //! next to nothing each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::jobs::{self, Lease, Outcome};
 use shared::{Error, Result};
@@ -14,6 +15,9 @@ use crate::process::Process;
 
 /// Outcomes in one statement at most. As many may wait; then handlers' slots stay taken.
 const BATCH: usize = 2000;
+
+/// How long to wait when the database answers but refuses.
+const AGAIN: Duration = Duration::from_secs(1);
 
 type Ended = (Lease, Outcome);
 
@@ -76,14 +80,14 @@ pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
             Error::Repeat(_) => (),
             // One of them cannot be written, such as a text that PostgreSQL refuses. The others must
             // not suffer: halve until it stands alone.
-            error if ended.len() > 1 => {
+            error if error.is_of_data() && ended.len() > 1 => {
                 tracing::error!(%error, "outcomes cannot be written together");
                 let (first, second) = ended.split_at_mut(ended.len() / 2);
                 Box::pin(write(process, first)).await;
                 Box::pin(write(process, second)).await;
                 return;
             }
-            error => {
+            error if error.is_of_data() => {
                 let Some((lease, outcome)) = ended.first_mut() else { return };
                 tracing::error!(job = %lease.id, %error, "an outcome cannot be written");
                 let fallback = Outcome::Failed("what the job returned cannot be stored".into());
@@ -91,6 +95,11 @@ pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
                     return;
                 }
                 *outcome = fallback;
+            }
+            // Whatever it is, it is not the jobs' fault: what they did stays to be written.
+            error => {
+                tracing::error!(%error, "outcomes cannot be written now");
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }

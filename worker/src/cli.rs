@@ -84,6 +84,7 @@ pub fn wait_for_signals(shutdown: CancellationToken) -> anyhow::Result<impl Futu
             if first {
                 shutdown.cancel();
             } else {
+                tracing::warn!("told to stop again: what is at work is left for other workers");
                 std::process::exit(1);
             }
         }

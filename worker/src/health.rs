@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -12,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::jobs::{self, Depth};
 use shared::mail;
+use sqlx::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
@@ -65,6 +67,9 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
         "/readyz" if process.pulse.since_answer().is_none_or(|since| since > READY_WITHIN) => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
         }
+        "/readyz" if !process.has_schema.load(Relaxed) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the database lacks migrations: run crm-api migrate\n")
+        }
         "/readyz" => match process.delivery.as_ref().and_then(|delivery| delivery.trouble()) {
             None => text(StatusCode::OK, "ok\n"),
             // Somebody must act, or nothing is ever sent.
@@ -74,8 +79,8 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
             Some(trouble) => text(StatusCode::OK, format!("ok\nmail waits: {}\n", trouble.why)),
         },
         "/metrics" => {
-            let (depths, outbox) = counted.depths(process).await;
-            text(StatusCode::OK, metrics::render(process, &depths, &outbox))
+            let depths = counted.depths(process).await;
+            text(StatusCode::OK, metrics::render(process, depths.as_ref()))
         }
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
@@ -94,22 +99,19 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 struct Counted(Mutex<Option<(Instant, Depths)>>);
 
 /// What waits in the queues, and in the outbox.
-type Depths = (Vec<Depth>, mail::Depth);
+pub(crate) type Depths = (Vec<Depth>, mail::Depth);
 
 impl Counted {
-    /// None while the database is away.
-    async fn depths(&self, process: &Process) -> Depths {
+    /// None while the database cannot be asked: nothing is known then, which is not that nothing waits.
+    async fn depths(&self, process: &Process) -> Option<Depths> {
         let mut counted = self.0.lock().await;
-        match &*counted {
-            Some((when, depths)) if when.elapsed() < COUNT_EVERY => depths.clone(),
-            _ => {
-                let depths = process
-                    .upkeep(async |connection| Ok((jobs::depths(connection).await?, mail::depth(connection).await?)))
-                    .await
-                    .unwrap_or_default();
-                *counted = Some((Instant::now(), depths.clone()));
-                depths
-            }
+        let is_fresh = |(when, _): &(Instant, Depths)| when.elapsed() < COUNT_EVERY;
+        if !counted.as_ref().is_some_and(is_fresh) {
+            let count = async |connection: &mut PgConnection| {
+                Ok((jobs::depths(connection).await?, mail::depth(connection).await?))
+            };
+            *counted = process.upkeep(count).await.ok().map(|depths| (Instant::now(), depths));
         }
+        counted.as_ref().map(|(_, depths)| depths.clone())
     }
 }

@@ -27,6 +27,7 @@ pub mod tasks;
 mod upkeep;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -135,12 +136,17 @@ async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> boo
             pending = process.upkeep(async |connection| db::pending_migrations(connection).await) => pending,
         };
         match pending {
-            Ok(pending) if pending.is_empty() => return true,
+            Ok(pending) if pending.is_empty() => {
+                process.has_schema.store(true, Relaxed);
+                return true;
+            }
             Ok(_) if !told => {
                 told = true;
                 tracing::warn!("the database lacks migrations; waiting for `crm-api migrate`");
             }
-            Ok(_) | Err(_) => (),
+            // That the database is away is told where that is noticed.
+            Ok(_) | Err(shared::Error::Unavailable(_)) => (),
+            Err(error) => tracing::error!(%error, "it cannot be told which migrations the database has"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return false,

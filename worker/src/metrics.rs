@@ -9,6 +9,7 @@ use std::time::Duration;
 use shared::jobs::{Depth, Outcome};
 use shared::mail;
 
+use crate::health::Depths;
 use crate::mail::Delivery;
 use crate::process::Process;
 
@@ -50,7 +51,8 @@ impl KindMetrics {
 }
 
 /// All figures in Prometheus' text format.
-pub(crate) fn render(process: &Process, depths: &[Depth], outbox: &mail::Depth) -> String {
+/// Without the depths, what they tell is left out.
+pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
     let counters: [(&str, Counter, &str); 7] = [
@@ -77,19 +79,13 @@ pub(crate) fn render(process: &Process, depths: &[Depth], outbox: &mail::Depth) 
     for queue in &process.queues {
         text.line(format_args!("crm_claims_total{{queue=\"{}\"}} {}", queue.name, queue.claims.load(Relaxed)));
     }
-    text.head("crm_queue_jobs", "gauge", "Unfinished jobs in the ledger, of all processes.");
-    for depth in depths {
-        text.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"queued\"}} {}", depth.queue, depth.queued));
-        text.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"running\"}} {}", depth.queue, depth.running));
-    }
-    text.head("crm_queue_oldest_due_seconds", "gauge", "For how long the longest waiting job has been due.");
-    for depth in depths {
-        text.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
-    }
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
     }
-    text.outbox(outbox);
+    if let Some((queues, outbox)) = depths {
+        text.queues(queues);
+        text.outbox(outbox);
+    }
     text.0
 }
 
@@ -115,6 +111,18 @@ impl Text {
         self.line(format_args!("crm_mail_connections {}", delivery.lines()));
         self.head("crm_mail_waits", "gauge", "Whether mail waits because its server cannot be reached.");
         self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
+    }
+
+    fn queues(&mut self, depths: &[Depth]) {
+        self.head("crm_queue_jobs", "gauge", "Unfinished jobs in the ledger, of all processes.");
+        for depth in depths {
+            self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"queued\"}} {}", depth.queue, depth.queued));
+            self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"running\"}} {}", depth.queue, depth.running));
+        }
+        self.head("crm_queue_oldest_due_seconds", "gauge", "For how long the longest waiting job has been due.");
+        for depth in depths {
+            self.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
+        }
     }
 
     fn outbox(&mut self, depth: &mail::Depth) {

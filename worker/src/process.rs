@@ -36,6 +36,8 @@ pub(crate) struct Process {
     pub acks: Acks,
     pub gate: Gate,
     pub pulse: Pulse,
+    /// Whether the database has had the schema of this version; before that, nothing is done.
+    pub has_schema: AtomicBool,
     /// Mails, if this process sends them.
     pub delivery: Option<Arc<Delivery>>,
     /// The process was told to stop: claim nothing more, hand back at the next step.
@@ -66,6 +68,7 @@ impl Process {
             acks,
             gate: Gate::default(),
             pulse: Pulse::default(),
+            has_schema: AtomicBool::new(false),
             delivery,
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -80,6 +83,19 @@ impl Process {
         };
         self.pulse.feel(&result);
         result
+    }
+
+    /// Waits until a handler can have a connection. That the upkeep has its own says little: the server may
+    /// take no more.
+    pub async fn wait_for_connection(&self) {
+        loop {
+            tokio::time::sleep(jittered(Duration::from_millis(500))).await;
+            if let Ok(mut connection) = self.pool.acquire().await
+                && connection.ping().await.is_ok()
+            {
+                return;
+            }
+        }
     }
 
     /// Waits until the database answers.

@@ -132,7 +132,7 @@ async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
                 job.interruptions += 1;
                 if matches!(error, Error::Unavailable(_)) {
                     tokio::select! {
-                        () = job.process.wait_for_database() => (),
+                        () = job.process.wait_for_connection() => (),
                         () = job.stopping() => (),
                     }
                 }

@@ -48,6 +48,9 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
         "crm_queue_jobs{queue=\"chores\",status=\"queued\"} 1",
         "crm_queue_jobs{queue=\"chores\",status=\"running\"} 0",
         "crm_queue_oldest_due_seconds{queue=\"chores\"} 0",
+        // Nothing waits there, which is said.
+        "crm_queue_jobs{queue=\"imports\",status=\"queued\"} 0",
+        "crm_outbox_mails{state=\"unknown\"} 0",
     ] {
         assert!(metrics.lines().any(|present| present == line), "{line} is not in\n{metrics}");
     }
@@ -69,4 +72,26 @@ async fn a_worker_without_a_database_is_alive_but_not_ready() {
     let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
     wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
     wait_until(&address, "/healthz", StatusCode::OK).await;
+    // What cannot be counted is not told as 0.
+    let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
+    assert!(metrics.contains("crm_claims_total"), "{metrics}");
+    assert!(!metrics.contains("crm_queue_jobs") && !metrics.contains("crm_outbox_mails"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
+    let (ledger, address) = (Ledger::create().await, free_address());
+    let last =
+        "UPDATE _sqlx_migrations SET success = NOT success WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
+    sqlx::query(last).execute(&ledger.pool).await.unwrap();
+    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    loop {
+        let said = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+        if said.contains("crm-api migrate") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sqlx::query(last).execute(&ledger.pool).await.unwrap();
+    wait_until(&address, "/readyz", StatusCode::OK).await;
 }

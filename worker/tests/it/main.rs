@@ -3,6 +3,7 @@
 
 mod clock;
 mod crashes;
+mod errors;
 mod health;
 mod ledger;
 mod lives;
