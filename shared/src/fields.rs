@@ -360,7 +360,7 @@ impl CustomFields {
             return Err(Fault::new("too_long", format!("must have at most {keys} keys")));
         }
         // PostgreSQL's jsonb has no NUL character.
-        if map.iter().any(|(key, value)| key.contains('\0') || has_char(value, &|c| c == '\0')) {
+        if map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
             return Err(Fault::new("invalid", "must not contain NUL characters"));
         }
         if map.values().any(|value| depth(value) >= Self::MAX_DEPTH) {
@@ -382,11 +382,11 @@ impl CustomFields {
     }
 }
 
-fn has_char(value: &Value, is_it: &impl Fn(char) -> bool) -> bool {
+fn has_nul(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.contains(is_it),
-        Value::Array(items) => items.iter().any(|item| has_char(item, is_it)),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains(is_it) || has_char(value, is_it)),
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
         _ => false,
     }
 }
@@ -409,10 +409,6 @@ impl Field for CustomFields {
     }
 
     fn from_json(value: Value) -> Result<Self, Fault> {
-        // As in any other text of a caller. What a file has in a cell is kept as it is.
-        if has_char(&value, &|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
-            return Err(Fault::new("invalid", "must not contain control characters"));
-        }
         Self::from_json_within(value, Self::API_LIMITS)
     }
 }
