@@ -325,12 +325,10 @@ impl Field for DateTime<Utc> {
                 "must be a date and time such as 2024-01-15T10:00:00Z, or a date such as 2024-01-15",
             ));
         };
-        // What PostgreSQL, JSON and CSV all hold: four-digit years, microseconds.
-        if !(1..=9999).contains(&chrono::Datelike::year(&time)) {
-            return Err(Fault::new("out_of_range", "must have a year from 1 to 9999"));
-        }
-        // A leap second is the first one after it, as PostgreSQL takes it.
+        // What PostgreSQL, JSON and CSV all hold: four-digit years, microseconds, and no leap second, which is
+        // the first one after it.
         DateTime::from_timestamp_micros(time.timestamp_micros())
+            .filter(|time| (1..=9999).contains(&chrono::Datelike::year(time)))
             .ok_or_else(|| Fault::new("out_of_range", "must have a year from 1 to 9999"))
     }
 }

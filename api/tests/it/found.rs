@@ -77,5 +77,7 @@ async fn a_leap_second_is_the_one_after_it() {
     let api = Api::start().await;
     let made = create(&api, json!({ "last_contact": "2016-12-31T23:59:60.5Z" }), 201).await;
     assert_eq!(made["last_contact"], "2017-01-01T00:00:00.500Z");
+    let last = json!({ "email": "bob@example.com", "last_contact": "9999-12-31T23:59:60Z" });
+    assert_eq!(faults(&create(&api, last, 400).await), [("last_contact", "out_of_range")]);
     assert_eq!(api.read(&format!("/dev/crm/leads/{}", made["id"].as_str().unwrap())).await, made);
 }
