@@ -315,8 +315,12 @@ async fn depths_count_what_waits_and_what_is_held() {
     ledger.enqueue_many(3).await;
     ledger.claim(1).await;
     let depths = jobs::depths(&mut *ledger.connection().await).await.unwrap();
-    assert_eq!(depths.len(), 1);
-    assert_eq!((depths[0].queue.as_str(), depths[0].queued, depths[0].running), ("chores", 2, 1));
+    assert!(depths.iter().any(|depth| depth.queue == "chores"));
+    for depth in depths {
+        // Where nothing is, that is said.
+        let expected = if depth.queue == "chores" { (2, 1) } else { (0, 0) };
+        assert_eq!((depth.queued, depth.running), expected, "{}", depth.queue);
+    }
 }
 
 /// Lets all leases run out and has somebody notice. A young server gives its clients time to renew.
