@@ -1,7 +1,7 @@
 //! Around every request: its id, its line in the log, its count in the metrics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
@@ -91,18 +91,19 @@ fn record(method: &'static str, route: &str, answer: &Response, took: Duration) 
 /// Only if something else in the process records metrics already.
 pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(handle) = METRICS.get() {
+        return Ok(handle);
+    }
+    // One thread starts it, and those that come meanwhile wait.
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = METRICS.get() {
         return Ok(handle);
     }
     let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &buckets)?
-        .install_recorder();
-    match handle {
-        Ok(handle) => Ok(METRICS.get_or_init(|| handle)),
-        // Another thread was faster.
-        Err(error) => METRICS.get().ok_or(error),
-    }
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &buckets)?;
+    let handle = builder.install_recorder()?;
+    Ok(METRICS.get_or_init(|| handle))
 }
 
 #[cfg(test)]

@@ -97,14 +97,14 @@ pub trait Report: Send + Sync + 'static {
 /// Those of [`Report::compute`]; [`Error::Unavailable`] when the database is away.
 pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Result<Box<RawValue>> {
     let asked = Arc::new(Asked { workspace_id, key: report.key(), report });
-    let asked_at = Instant::now();
+    let (asked_at, turns) = (Instant::now(), asked.turns());
     if let Some(kept) = asked.kept(&mut *pool.acquire().await?).await? {
         if kept.is_aging() {
             renew(pool.clone(), asked);
         }
         return Ok(kept.answer.0);
     }
-    let turn = asked.turns().lock_owned().await;
+    let turn = turns.lock_owned().await;
     if let Some(last) = turn.as_ref().filter(|last| last.begun_at >= asked_at) {
         return Ok(last.answer.clone());
     }
@@ -112,7 +112,7 @@ pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Re
     tokio::spawn(take_turn(pool.clone(), asked, turn)).await.map_err(Error::internal)?
 }
 
-/// The last answer that was made in the process, while anybody waits for the next.
+/// The last answer that was made in the process, for as long as anybody is there who asked before.
 struct Made {
     begun_at: Instant,
     answer: Box<RawValue>,
