@@ -1,5 +1,7 @@
 //! API keys: nobody gets past here without one.
 
+mod streams;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use shared::db::Pool;
 use shared::workspaces::{self, Key, Opened};
@@ -16,6 +19,9 @@ use uuid::Uuid;
 use crate::observe::RequestId;
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
+use streams::OpenStreams;
+
+pub(crate) use streams::Cut;
 
 /// For how long a key that opened is believed to open still. A revoked or expired key is refused
 /// after this time at the latest, by every process: well below a second.
@@ -72,6 +78,7 @@ pub struct Keys {
     trusted: Mutex<HashMap<[u8; 32], (Opened, Instant)>>,
     /// When keys were last used, until that is written.
     used: Mutex<HashMap<Uuid, DateTime<Utc>>>,
+    streams: OpenStreams,
 }
 
 impl Keys {
@@ -104,6 +111,16 @@ impl Keys {
             Some(opened) if trusted.len() < MAX_TRUSTED => trusted.insert(hash, (opened, now + TRUSTED)),
             _ => trusted.remove(&hash),
         };
+    }
+
+    /// Ends a response with its key, if it is a stream.
+    pub(crate) fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
+        self.streams.hold(key_id, cut, response)
+    }
+
+    /// Ends the streams whose keys were revoked or have expired.
+    pub(crate) async fn cut_revoked(&self, pool: &Pool) {
+        self.streams.cut_revoked(pool).await;
     }
 
     /// Writes when keys were last used, in one statement for all of them.

@@ -1,16 +1,17 @@
 //! The command line: the server, the migrations, and the keys to it all.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use shared::config::Settings;
 use shared::fields::Field;
+use shared::listen::{self, AdminPort};
 use shared::workspaces::{self, ApiKey, Workspace};
 use shared::{Error, db, telemetry};
 use sqlx::{Connection, PgConnection};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -108,7 +109,14 @@ impl Cli {
 async fn run_server(settings: Settings) -> Result<()> {
     let _logging = telemetry::start(&settings.log)?;
     let address = settings.api.listen;
-    let listener = TcpListener::bind(address).await.map_err(|error| anyhow!("cannot listen on {address}: {error}"))?;
+    // As many connections as the system allows, see `api.max_connections`.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    }
+    let patience = Duration::from_secs(settings.api.bind_timeout_s);
+    let bound = listen::within(patience, address).await;
+    let listener = bound.map_err(|error| anyhow!("cannot listen on {address}: {error}"))?;
+    let admin = AdminPort::At(settings.api_admin());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told_to_stop = async {
         tokio::select! {
@@ -116,7 +124,7 @@ async fn run_server(settings: Settings) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    serve::serve(AppState::new(settings).map_err(sentence)?, listener, told_to_stop).await
+    serve::serve(AppState::new(settings).map_err(sentence)?, listener, admin, told_to_stop).await
 }
 
 async fn connect(settings: &Settings) -> Result<PgConnection> {

@@ -5,6 +5,8 @@
 //! its kind of route, and its handler, which takes its input through [`extract`] and answers through
 //! [`respond`].
 
+pub(crate) mod admin;
+pub(crate) mod arrival;
 pub mod auth;
 pub mod cli;
 pub mod conditional;
@@ -15,6 +17,7 @@ pub mod observe;
 pub mod openapi;
 pub mod operations;
 pub mod pages;
+pub mod peer;
 pub mod respond;
 pub mod routes;
 pub mod serve;
@@ -23,10 +26,8 @@ pub mod write;
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -35,7 +36,6 @@ use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower_http::timeout::TimeoutBody;
 
 use conditional::Known;
 use respond::Result;
@@ -126,13 +126,13 @@ async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Re
 /// Lets a request in that has a key, if it needs one, and requests left.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
     let opened = auth::require_key(&state, &mut request).await?;
-    let patience = Duration::from_secs(state.settings.api.upload_idle_timeout_s);
-    let request =
-        request.map(|body| if body.is_end_stream() { body } else { Body::new(TimeoutBody::new(patience, body)) });
+    let cut = request.extensions().get().cloned();
+    let request = request.map(|body| arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);
     let answer = async { known.spare(next.run(request).await) };
     let Some(opened) = opened else { return Ok(answer.await) };
-    let mut answer = state.limits.limit(opened.key_id, answer).await;
+    let answer = state.limits.limit(opened.key_id, answer).await;
+    let mut answer = state.keys.hold(opened.key_id, cut, answer);
     answer.extensions_mut().insert(opened);
     Ok(answer)
 }

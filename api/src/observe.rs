@@ -5,17 +5,22 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use shared::error::FieldError;
 use shared::workspaces::Opened;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::peer::Client;
 use crate::respond::{self, Problem};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers of a request at most.
+const MAX_HEADERS: usize = 90;
 /// Heads beyond this are answered with 431; they would only fill the memory.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 const DURATION: &str = "crm_http_request_duration_seconds";
@@ -36,11 +41,10 @@ pub async fn observe<Answer: Future<Output = Response>>(
     // Of the highest level, so that no filter of the log takes the id away from an error.
     let span = tracing::error_span!("request", request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let head_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let client = request.extensions().get().copied();
     let answer = async {
-        if head_bytes + request.uri().path().len() > MAX_HEAD_BYTES {
-            return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers too large")
-                .into_response();
+        if let Some(problem) = fault_of_head(&request) {
+            return problem.into_response();
         }
         let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
@@ -48,11 +52,26 @@ pub async fn observe<Answer: Future<Output = Response>>(
     let answer = answer.instrument(span.clone()).await;
     let _in_span = span.enter();
     let mut answer = respond::finish(answer, &id);
-    record(method, &route, &answer, begun.elapsed());
+    record(method, &route, client, &answer, begun.elapsed());
     if let Ok(id) = HeaderValue::try_from(id) {
         answer.headers_mut().insert(X_REQUEST_ID, id);
     }
     answer
+}
+
+/// What is wrong with the head of a request, whatever it is for. The bounds lie below those of the parser,
+/// whose answers say less.
+fn fault_of_head(request: &Request) -> Option<Problem> {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes + request.uri().path().len() > MAX_HEAD_BYTES {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Some(Problem::new(status, "Request headers too large"));
+    }
+    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) {
+        return Some(Problem::invalid(vec![FieldError::new("Host", "required", "must be given")]));
+    }
+    None
 }
 
 /// The caller's id if it is a sane one: it goes into logs and headers as it is.
@@ -71,14 +90,17 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// The line in the log names the route, not the path or the query: those may hold personal data.
-fn record(method: &'static str, route: &str, answer: &Response, took: Duration) {
+fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Response, took: Duration) {
     let status = answer.status().as_u16();
     let ms = took.as_millis() as u64;
-    let workspace_id = answer.extensions().get::<Opened>().map(|opened| tracing::field::display(opened.workspace_id));
+    let opened = answer.extensions().get::<Opened>();
+    let workspace_id = opened.map(|opened| tracing::field::display(opened.workspace_id));
+    let key_id = opened.map(|opened| tracing::field::display(opened.key_id));
+    let client = client.map(|Client(address)| tracing::field::display(address));
     if route.starts_with("/dev/crm") || status >= 400 {
-        tracing::info!(method, route, status, ms, workspace_id, "answered");
+        tracing::info!(method, route, status, ms, workspace_id, key_id, client, "answered");
     } else {
-        tracing::debug!(method, route, status, ms, "answered");
+        tracing::debug!(method, route, status, ms, client, "answered");
     }
     metrics::counter!("crm_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string())
         .increment(1);
@@ -125,7 +147,8 @@ mod tests {
         let app = Router::new()
             .route("/", get(panics))
             .layer(from_fn(|request, next: Next| observe(request, |request| next.run(request))));
-        let request = Request::builder().header("x-request-id", "abc").body(Body::empty()).unwrap();
+        let request =
+            Request::builder().header("host", "test").header("x-request-id", "abc").body(Body::empty()).unwrap();
         let answer = app.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(answer.headers()["x-request-id"], "abc");

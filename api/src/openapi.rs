@@ -10,8 +10,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::http::header::{CONTENT_TYPE, ETAG};
-use axum::response::IntoResponse;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_FRAME_OPTIONS};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use utoipa::openapi::path::{OperationBuilder, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -24,6 +26,9 @@ use crate::respond::{Problem, Result};
 use crate::{AppState, CRM, routes};
 
 const PATH: &str = "/openapi.json";
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 const BEARER: &str = "bearer";
 const ABOUT: &str = "Leads, customers, and jobs for everything that takes time.
 
@@ -143,11 +148,22 @@ async fn serve() -> Result {
     }
 }
 
-/// `/docs`: the document, to be read and tried out. All of it is part of the program.
+/// `/docs`: the document, to be read and tried out. All of it is part of the program. A key that is entered
+/// there is forgotten with the page: what a browser stores, any script of this origin could read.
 pub(crate) fn docs() -> Router<AppState> {
     // Its default would send the document to a validator on the web.
-    let config = Config::from(PATH).validator_url("none").try_it_out_enabled(true).persist_authorization(true);
-    SwaggerUi::new("/docs").config(config).into()
+    let config = Config::from(PATH).validator_url("none").try_it_out_enabled(true);
+    let pages: Router<AppState> = SwaggerUi::new("/docs").config(config).into();
+    pages.layer(map_response(guard))
+}
+
+/// The page runs its own scripts and talks to this API, and nothing else.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    response
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,8 +17,8 @@ use shared::error::{Error, FieldError};
 use shared::etag;
 use shared::idempotency::Kept;
 use shared::jobs::{self, Job};
-use tower_http::timeout::TimeoutError;
 
+use crate::arrival::Stalled;
 use crate::pages::Page;
 
 /// What handlers return.
@@ -154,7 +155,7 @@ impl From<MultipartError> for Problem {
 
 /// Whether reading a body failed because nothing came for too long.
 pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
-    error.is::<TimeoutError>() || error.source().is_some_and(is_stalled)
+    error.is::<Stalled>() || error.source().is_some_and(is_stalled)
 }
 
 impl IntoResponse for Problem {
@@ -286,9 +287,22 @@ impl IntoResponse for Reply {
     }
 }
 
-/// The last touch of every answer: errors are JSON, whoever made them, unless they are pages for people,
-/// and a 500 is logged with its detail and tells the caller nothing but the request's id.
+/// The last touch of every answer: what browsers and caches may do with it, and errors as JSON.
 pub(crate) fn finish(response: Response, request_id: &str) -> Response {
+    let mut response = finish_error(response, request_id);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        // What has a tag may be kept by its reader, and is asked for again before it is shown.
+        let kept = if headers.contains_key(ETAG) { "no-cache" } else { "no-store" };
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+    }
+    response
+}
+
+/// Errors are JSON, whoever made them, unless they are pages for people, and a 500 is logged with its detail
+/// and shows the caller nothing but the request's id.
+fn finish_error(response: Response, request_id: &str) -> Response {
     let status = response.status();
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let is_page = response.extensions().get::<Page>().is_some();

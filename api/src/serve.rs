@@ -1,29 +1,39 @@
 //! The server: connections, their limits, and a clean end.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+pub(crate) mod connection;
+mod seats;
+mod socket;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use futures_util::FutureExt;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
+use axum::response::{IntoResponse, Response};
+use rlimit::Resource;
+use shared::listen::AdminPort;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
-use crate::{AppState, observe, router};
+use crate::auth::Cut;
+use crate::peer::Client;
+use crate::respond::{self, Problem};
+use crate::{AppState, admin, observe, router};
+use connection::Terms;
+use seats::Seats;
 
 /// How often what gathers in memory is written or tidied.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// For how long the rest of a refused upload is read and dropped.
-const LINGER: Duration = Duration::from_secs(5);
+/// How often it is looked whether the keys of open streams are still valid: a stream ends within 2 s.
+const CHECK_KEYS: Duration = Duration::from_secs(1);
+/// What a connection without a seat gets to ask.
+const SPARE_TIME: Duration = Duration::from_secs(1);
 /// What the database gets to take what is left and to part.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -31,10 +41,18 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Only when metrics cannot be started.
-pub async fn serve(state: AppState, listener: TcpListener, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn serve(
+    state: AppState,
+    listener: TcpListener,
+    admin: AdminPort,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     observe::metrics()?;
     let tasks = TaskTracker::new();
     tasks.spawn(keep_house(state.clone()));
+    tasks.spawn(check_keys(state.clone()));
+    tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
+    let seats = Arc::new(Seats::new(&state.settings, descriptors()));
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving");
     }
@@ -42,7 +60,16 @@ pub async fn serve(state: AppState, listener: TcpListener, shutdown: impl Future
         let app = router(state.clone());
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tasks.spawn(connection(state.clone(), app.clone(), stream))),
+                Ok((stream, peer)) => {
+                    let guest = Guest { state: state.clone(), app: app.clone(), peer: peer.ip() };
+                    match seats.take(guest.peer) {
+                        Some(seat) => drop(tasks.spawn(async move {
+                            guest.serve(stream).await;
+                            drop(seat);
+                        })),
+                        None => drop(tasks.spawn(guest.turn_away(stream, seats.spare()))),
+                    }
+                }
                 // Out of file descriptors, most likely: some connection will end.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -73,42 +100,58 @@ pub async fn serve(state: AppState, listener: TcpListener, shutdown: impl Future
     Ok(())
 }
 
-/// One connection, request after request.
-async fn connection(state: AppState, app: Router, stream: TcpStream) {
-    // Without it, small answers wait for the other side's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| app.clone().call(request.map(Body::new)).boxed());
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(state.settings.api.header_timeout_s))
-        .serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
-        () = state.stopping.cancelled() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
-        }
-    };
-    match ended {
-        Ok(()) => linger(connection.into_parts().io.into_inner()).await,
-        Err(error) => tracing::debug!(%error, "a connection broke"),
+/// How many descriptors the process may have open.
+fn descriptors() -> u64 {
+    rlimit::getrlimit(Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+/// Whoever has connected.
+struct Guest {
+    state: AppState,
+    app: Router,
+    peer: IpAddr,
+}
+
+impl Guest {
+    async fn serve(self, stream: TcpStream) {
+        let api = &self.state.settings.api;
+        let head = Duration::from_secs(api.header_timeout_s);
+        let terms = Terms { head, write: Duration::from_secs(api.write_timeout_s), keep_alive: true };
+        let cut = CancellationToken::new();
+        let answer = |request: Request<Body>| self.answer(request, &cut);
+        connection::serve(stream, terms, &self.state.stopping, &cut, answer).await;
+    }
+
+    async fn answer(&self, mut request: Request<Body>, cut: &CancellationToken) -> Response {
+        let client = Client::of(self.peer, request.headers(), &self.state.settings.api.trusted_proxies);
+        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(Cut(cut.clone()));
+        connection::call(&self.app, request).await
+    }
+
+    /// Answers a connection for which there is no seat: only those who look after the process are heard.
+    async fn turn_away(self, stream: TcpStream, place: CancellationToken) {
+        let terms = Terms { head: SPARE_TIME, write: SPARE_TIME, keep_alive: false };
+        let answer = async |request: Request<Body>| match request.uri().path() {
+            "/healthz" | "/readyz" => self.answer(request, &place).await,
+            _ => {
+                let refused = Problem::unavailable("Too many open connections").into_response();
+                let mut refused = respond::finish(refused, "");
+                refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                refused
+            }
+        };
+        connection::serve(stream, terms, &self.state.stopping, &place, answer).await;
     }
 }
 
-/// Ends a connection without losing the answer: closing it while the caller still sends would make
-/// its system throw away what it has not read yet.
-async fn linger(mut stream: TcpStream) {
-    let rest = async {
-        stream.shutdown().await?;
-        let mut dropped = [0; 8192];
-        while stream.read(&mut dropped).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    let _ = timeout(LINGER, rest).await;
+/// Ends the streams of keys that were revoked meanwhile.
+async fn check_keys(state: AppState) {
+    let mut ticks = interval(CHECK_KEYS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while state.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+        state.keys.cut_revoked(&state.pool).await;
+    }
 }
 
 async fn keep_house(state: AppState) {

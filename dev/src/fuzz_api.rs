@@ -8,6 +8,7 @@ use clap::Args;
 use dev::client::Client;
 use dev::console::Console;
 use dev::server::Server;
+use dev::serving::{ANY_PORT, Port, QUIET};
 use dev::stack::{Stack, ask};
 use dev::throw_away::ThrowAway;
 use dev::workspace;
@@ -61,17 +62,17 @@ async fn fuzz(arguments: &Arguments, schemathesis: &Path, cluster: &ThrowAway, s
     ask(&api, &["migrate"], &database_url).await?;
     ask(&api, &["workspaces", "create", WORKSPACE], &database_url).await?;
     let key = ask(&api, &["keys", "create", "--workspace", WORKSPACE, "--name", "fuzz"], &database_url).await?;
-    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let (url, console) = (format!("http://{address}"), Console::default());
+    let console = Console::default();
     // Wrong requests are what this is about; only what goes wrong in here is worth a line.
-    let quiet = [("DATABASE_URL", database_url.as_str()), ("CRM_LOG__LEVEL", "warn"), ("CRM_LOG__FORMAT", "text")];
-    stack.start("api".to_owned(), &api, &console, |command| {
-        command.envs(quiet).env("CRM_API__LISTEN", &address);
+    let quiet = [("DATABASE_URL", database_url.as_str()), ("CRM_LOG__LEVEL", QUIET), ("CRM_LOG__FORMAT", "text")];
+    let serving = stack.start("api".to_owned(), &api, &console, |command| {
+        command.envs(quiet).envs(ANY_PORT);
     })?;
     stack.start("worker".to_owned(), &worker, &console, |command| {
-        command.envs(quiet).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+        command.envs(quiet).envs(ANY_PORT);
     })?;
     let fuzzing = async {
+        let url = format!("http://{}", serving.address(Port::Public).await?);
         Client::new(&url, "").wait_until_ready().await;
         let mut command = Command::new(schemathesis);
         command.current_dir(workspace::root()).kill_on_drop(true).stdin(Stdio::null());

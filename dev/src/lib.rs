@@ -12,6 +12,7 @@ pub mod demo;
 pub mod postgres;
 pub mod sample;
 pub mod server;
+pub mod serving;
 pub mod stack;
 pub mod supervise;
 pub mod testing;

@@ -21,6 +21,8 @@ const LOG: &str = "postgres.log";
 
 /// A fast shutdown: clients are disconnected, and everything is written to disk.
 const ENDING: Ending = Ending { signal: "INT", grace: Duration::from_secs(60) };
+/// How many ports are tried.
+const PORTS: u32 = 5;
 /// A server that crashed may first have to replay its log.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
@@ -72,18 +74,23 @@ impl Cluster {
         // another's by now, and then PostgreSQL would refuse to start.
         user::remove(&data.join("postmaster.pid")).await?;
         let password = fs::read_to_string(place.join("password")).await.context("the cluster's password is gone")?;
-        let port = free_port(&place).await?;
-
-        let (out, err) = (log.try_clone()?, log.try_clone()?);
-        let process = Supervised::start(server.program("postgres"), ENDING, |command| {
-            prepare(command, user);
-            command.arg("-D").arg(&data).args(settings(port, options)).stdout(out).stderr(err);
-        })?;
-        // From here on the lock is the server's.
-        drop(log);
-        let mut cluster = Self { process, log: dir.join(LOG), port, password };
-        cluster.wait_until_ready().await?;
-        Ok(cluster)
+        for attempt in 1.. {
+            let port = free_port(&place).await?;
+            let (out, err) = (log.try_clone()?, log.try_clone()?);
+            let process = Supervised::start(server.program("postgres"), ENDING, |command| {
+                prepare(command, user);
+                command.arg("-D").arg(&data).args(settings(port, options)).stdout(out).stderr(err);
+            })?;
+            let mut cluster = Self { process, log: dir.join(LOG), port, password: password.clone() };
+            match cluster.wait_until_ready().await {
+                // From here on the lock is the server's.
+                Ok(()) => return Ok(cluster),
+                // The server cannot choose its port, and another program took ours before it was bound.
+                Err(error) if attempt < PORTS && error.to_string().contains("Address already in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bail!("there is no free port")
     }
 
     /// The URL of one of its databases, for its superuser. `postgres` is always there.

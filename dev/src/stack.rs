@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::console::Console;
 use crate::postgres::Cluster;
+use crate::serving::Serving;
 use crate::supervise::{Ending, Supervised};
 
 /// How much of a process's output is kept, to say what came before its end.
@@ -36,7 +37,7 @@ impl Stack {
         self.cluster = Some(cluster);
     }
 
-    /// Starts a program whose lines show under `name`.
+    /// Starts a program whose lines show under `name`; returns where it serves.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -46,14 +47,17 @@ impl Stack {
         program: &Path,
         console: &Console,
         prepare: impl FnOnce(&mut Command),
-    ) -> Result<()> {
+    ) -> Result<Serving> {
         let mut process = Supervised::start(program, Ending::TERMINATE, |command| {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             prepare(command);
         })?;
+        let serving = Serving::default();
+        let noted = serving.clone();
         let last_lines = Arc::new(Mutex::new(VecDeque::new()));
         let (console, number, prefix, kept) = (console.clone(), self.programs.len(), name.clone(), last_lines.clone());
         process.hand_on_lines(move |line| {
+            noted.note(&line);
             console.line_of(&prefix, number, &line);
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push_back(line);
@@ -62,7 +66,7 @@ impl Stack {
             }
         });
         self.programs.push(Program { name, process, last_lines });
-        Ok(())
+        Ok(serving)
     }
 
     /// Does `work` as long as all processes run.

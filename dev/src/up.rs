@@ -13,6 +13,7 @@ use dev::data::DataDir;
 use dev::demo::Demo;
 use dev::postgres::{Cluster, Options};
 use dev::server::Server;
+use dev::serving::{ANY_PORT, Port};
 use dev::stack::{Stack, ask};
 use dev::{demo, sample, workspace};
 use serde_json::Value;
@@ -61,7 +62,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Result<()> {
     let data = DataDir::open(&arguments.data_dir).await?;
-    let port = free_port(arguments.port).await?;
+    wait_until_free(arguments.port).await?;
     let server = match std::env::var("DATABASE_URL") {
         Ok(url) if !url.is_empty() => Err(url),
         _ => Ok(Server::find().await?),
@@ -88,17 +89,22 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
         .run(async { ask(&api, &["migrate"], &database_url).await.context("the database cannot be migrated") })
         .await?;
 
-    let url = format!("http://127.0.0.1:{port}");
     let mails = data.path().join("mail");
-    stack.start("api".to_owned(), &api, console, |command| {
-        command.env("CRM_API__LISTEN", format!("127.0.0.1:{port}")).env("CRM_PUBLIC_URL", &url);
+    let serving = stack.start("api".to_owned(), &api, console, |command| {
+        // Several stacks share this machine.
+        command.envs(ANY_PORT).env("CRM_API__LISTEN", format!("127.0.0.1:{}", arguments.port));
+        if arguments.port > 0 {
+            command.env("CRM_PUBLIC_URL", format!("http://127.0.0.1:{}", arguments.port));
+        }
         command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
     })?;
+    let address = stack.run(async { serving.address(Port::Public).await }).await?;
+    let url = format!("http://{address}");
     for number in 1..=arguments.workers {
         let name = if arguments.workers == 1 { "worker".to_owned() } else { format!("worker {number}") };
         stack.start(name, &worker, console, |command| {
-            // Several workers, and several stacks, share this machine.
-            command.env("CRM_WORKER__LISTEN", "127.0.0.1:0").env("CRM_PUBLIC_URL", &url);
+            // So do several workers.
+            command.envs(ANY_PORT).env("CRM_PUBLIC_URL", &url);
             // Unless the environment names a server for them.
             command.env("CRM_MAIL__DIRECTORY", data.path().join("mail"));
             command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
@@ -146,12 +152,12 @@ impl ToldToStop {
     }
 }
 
-/// The port, if it is free; 0 finds one.
-async fn free_port(port: u16) -> Result<u16> {
+/// Says so early if the port is taken; 0 never is, since the system then chooses one.
+async fn wait_until_free(port: u16) -> Result<()> {
     let asked = Instant::now();
     loop {
         match TcpListener::bind(("127.0.0.1", port)) {
-            Ok(listener) => return Ok(listener.local_addr()?.port()),
+            Ok(_) => return Ok(()),
             // The API of a stack that was killed takes a moment to end.
             Err(_) if asked.elapsed() < Duration::from_secs(2) => sleep(Duration::from_millis(100)).await,
             Err(error) => {

@@ -5,10 +5,11 @@
 
 mod layers;
 mod mail;
+mod network;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use crate::jobs;
 use layers::Layer;
 
 pub use mail::{Mail, Tls};
+pub use network::{Address, Network};
 
 const BUILT_IN: &str = include_str!("../../config/default.toml");
 /// What variables of ours start with.
@@ -27,6 +29,8 @@ const PREFIX: &str = "CRM_";
 const FILE_VARIABLE: &str = "CRM_CONFIG";
 /// The variable by which every platform hands over a database.
 const DATABASE_URL: &str = "DATABASE_URL";
+const API_ADMIN_PORT: u16 = 9463;
+const WORKER_ADMIN_PORT: u16 = 9464;
 
 /// Every setting.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +42,8 @@ pub struct Settings {
     pub database: Database,
     /// The API's server.
     pub api: Api,
+    /// What operators ask.
+    pub admin: Admin,
     /// Imports.
     pub imports: Imports,
     /// The ledger of jobs.
@@ -68,12 +74,26 @@ pub struct Database {
 pub struct Api {
     /// The address to serve on.
     pub listen: SocketAddr,
+    /// For how long a port that is taken is retried.
+    pub bind_timeout_s: u64,
+    /// Open connections at most.
+    pub max_connections: usize,
+    /// Open connections from one address at most; 0 is a quarter of the others.
+    pub max_connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// How long the head of a request may take.
     pub header_timeout_s: u64,
     /// How long a request that is no upload or stream may take.
     pub request_timeout_s: u64,
-    /// How long an upload may send nothing.
+    /// For how long nothing of a body may arrive.
     pub upload_idle_timeout_s: u64,
+    /// The slowest rate at which a body may arrive; 0 is any.
+    pub min_body_bytes_per_s: u32,
+    /// The seconds over which that rate is averaged.
+    pub body_window_s: u64,
+    /// For how long a client may take nothing of its response.
+    pub write_timeout_s: u64,
     /// The largest body of a request that is not an upload.
     pub max_body_bytes: usize,
     /// The largest body of a batch.
@@ -82,6 +102,14 @@ pub struct Api {
     pub rate_limit_per_minute: u32,
     /// How long requests under way get to end when the process is told to stop.
     pub shutdown_s: u64,
+}
+
+/// Where operators ask for metrics and readiness.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// The address; by default one for each program.
+    pub listen: Address,
 }
 
 /// Limits of imports.
@@ -104,8 +132,8 @@ pub struct Jobs {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
-    /// The address of `/healthz` and `/metrics`.
-    pub listen: SocketAddr,
+    /// Where operators ask, for workers alone.
+    pub listen: Address,
     /// The queues to work on; empty means all.
     pub queues: Vec<String>,
     /// Jobs of each queue at once.
@@ -210,6 +238,19 @@ impl Settings {
         settings.read()
     }
 
+    /// Where `crm-api` answers its operators.
+    #[must_use]
+    pub fn api_admin(&self) -> SocketAddr {
+        self.admin.listen.get().unwrap_or((Ipv4Addr::LOCALHOST, API_ADMIN_PORT).into())
+    }
+
+    /// Where `crm-worker` answers its operators.
+    #[must_use]
+    pub fn worker_admin(&self) -> SocketAddr {
+        let set = self.worker.listen.get().or(self.admin.listen.get());
+        set.unwrap_or((Ipv4Addr::LOCALHOST, WORKER_ADMIN_PORT).into())
+    }
+
     /// What types cannot say.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
@@ -221,6 +262,10 @@ impl Settings {
         let at_least_one = [
             ("database.max_connections", u64::from(self.database.max_connections)),
             ("database.acquire_timeout_s", self.database.acquire_timeout_s),
+            ("api.bind_timeout_s", self.api.bind_timeout_s),
+            ("api.max_connections", self.api.max_connections as u64),
+            ("api.body_window_s", self.api.body_window_s),
+            ("api.write_timeout_s", self.api.write_timeout_s),
             ("api.header_timeout_s", self.api.header_timeout_s),
             ("api.request_timeout_s", self.api.request_timeout_s),
             ("api.upload_idle_timeout_s", self.api.upload_idle_timeout_s),
@@ -335,6 +380,39 @@ mod tests {
     }
 
     #[test]
+    fn each_program_answers_its_operators_at_a_port_of_its_own() {
+        let ports = |environment: &[(&str, &str)]| {
+            let settings = load(None, &[&[URL], environment].concat()).unwrap();
+            (settings.api_admin().to_string(), settings.worker_admin().to_string())
+        };
+        let both = |api: &str, worker: &str| (api.to_owned(), worker.to_owned());
+        let (admin, worker) = (("CRM_ADMIN__LISTEN", "10.0.0.1:1"), ("CRM_WORKER__LISTEN", "[::1]:2"));
+        assert_eq!(ports(&[]), both("127.0.0.1:9463", "127.0.0.1:9464"));
+        assert_eq!(ports(&[admin]), both("10.0.0.1:1", "10.0.0.1:1"));
+        assert_eq!(ports(&[worker]), both("127.0.0.1:9463", "[::1]:2"));
+        assert_eq!(ports(&[admin, worker]), both("10.0.0.1:1", "[::1]:2"));
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses_and_networks() {
+        let proxies = |text| load(None, &[URL, ("CRM_API__TRUSTED_PROXIES", text)]).map(|it| it.api.trusted_proxies);
+        let trusted = proxies("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+        let trusts = |address: &str| trusted.iter().any(|network| network.contains(address.parse().unwrap()));
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7", "2001:db8::1"] {
+            assert!(trusts(address), "{address}");
+        }
+        for address in ["11.0.0.1", "192.0.2.8", "::1"] {
+            assert!(!trusts(address), "{address}");
+        }
+        assert!(proxies("").unwrap().is_empty());
+        assert_eq!(
+            proxies("10.0.0.0/33").unwrap_err(),
+            "the setting api.trusted_proxies from the environment variable CRM_API__TRUSTED_PROXIES is wrong: \
+             it must be addresses or networks such as 10.0.0.0/8"
+        );
+    }
+
+    #[test]
     fn an_unknown_setting_is_named_with_its_place() {
         let unknown = |file, variable| load(file, &[URL, variable]).unwrap_err();
         assert_eq!(
@@ -356,6 +434,16 @@ mod tests {
                 "CRM_API__LISTEN",
                 "here",
                 "the setting api.listen from the environment variable CRM_API__LISTEN is wrong: invalid socket address syntax",
+            ),
+            (
+                "CRM_ADMIN__LISTEN",
+                "9463",
+                "the setting admin.listen from the environment variable CRM_ADMIN__LISTEN is wrong: it must be an address and a port such as 127.0.0.1:9463",
+            ),
+            (
+                "CRM_API__WRITE_TIMEOUT_S",
+                "0",
+                "the setting api.write_timeout_s from the environment variable CRM_API__WRITE_TIMEOUT_S is wrong: it must be at least 1",
             ),
             (
                 "CRM_WORKER__CONCURRENCY",

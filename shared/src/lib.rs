@@ -25,6 +25,7 @@ pub mod interactions;
 pub mod jobs;
 pub mod leads;
 pub mod links;
+pub mod listen;
 pub mod lists;
 pub mod mail;
 pub mod nightly;

@@ -236,6 +236,15 @@ pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Ope
     Ok(opened.map(|(key_id, workspace_id, _)| Opened { key_id, workspace_id }))
 }
 
+/// Those of the keys that are still valid.
+pub async fn valid_keys(connection: &mut PgConnection, key_ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    let valid = sqlx::query_scalar(
+        "SELECT id FROM api_keys
+         WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+    );
+    Ok(valid.bind(key_ids).fetch_all(connection).await?)
+}
+
 /// Notes when keys were last used, all in one statement.
 ///
 /// # Errors

@@ -1,7 +1,6 @@
 //! What operators ask a worker over HTTP: is it alive, is it ready, what did it do?
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -12,32 +11,32 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::jobs::{self, Depth};
+use shared::listen::AdminPort;
 use shared::mail;
 use sqlx::PgConnection;
-use tokio::net::TcpListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::metrics;
 use crate::process::Process;
 
 /// A worker that had no answer from the database for this long is not ready. It asks every 2 s.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Connections at once; the others wait.
+const MAX_CONNECTIONS: usize = 64;
 /// Counting a long queue reads much of it, so not every scrape counts anew.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers until it is dropped. A port that is taken is a warning only: several workers share a
-/// machine.
-pub(crate) async fn serve(process: Arc<Process>, address: SocketAddr) {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(%address, %error, "this worker goes on without /healthz and /metrics");
-            return;
-        }
-    };
+/// Answers until it is dropped.
+pub(crate) async fn serve(process: Arc<Process>, port: AdminPort) {
+    let listener = port.listener().await;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving metrics and readiness");
+    }
     let counted = Arc::new(Counted::default());
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -53,6 +52,7 @@ pub(crate) async fn serve(process: Arc<Process>, address: SocketAddr) {
             http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
             // Whatever breaks the connection concerns its client only.
             let _ = http.serve_connection(TokioIo::new(stream), answers).await;
+            drop(seat);
         });
     }
 }
@@ -90,7 +90,10 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let plain = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, plain);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
 

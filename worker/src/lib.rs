@@ -34,6 +34,7 @@ use anyhow::{Context, bail};
 use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
 use shared::config::Settings;
 use shared::db;
+use shared::listen::AdminPort;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,20 @@ const TIME_TO_WRITE: Duration = Duration::from_secs(3);
 /// # Errors
 /// A queue of the settings that none of the kinds waits in. A database that is away is none.
 pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let admin = AdminPort::At(settings.worker_admin());
+    run_with(settings, tasks, admin, shutdown).await
+}
+
+/// As [`run`], with a port for operators that may be bound already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    settings: Settings,
+    tasks: Tasks,
+    admin: AdminPort,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let mut queues = queues(&settings, &tasks)?;
     // No jobs wait there.
     let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|place| queues.remove(place));
@@ -66,7 +81,7 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     );
 
     let mut upkeep = JoinSet::new();
-    upkeep.spawn(health::serve(process.clone(), settings.worker.listen));
+    upkeep.spawn(health::serve(process.clone(), admin));
     if !wait_for_schema(&process, &shutdown).await {
         return Ok(());
     }

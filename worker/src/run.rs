@@ -52,13 +52,9 @@ impl Service<apalis::prelude::Task<Held>> for RunJob {
 /// Runs a job and leaves its outcome to be written.
 async fn run(process: Arc<Process>, held: Held) {
     let Held { claimed, hold, slot, pass } = held;
-    let Some(kind) = process.tasks.get(&claimed.kind) else {
-        tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
-        drop(hold);
-        return process.acks.send(claimed.lease(), Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
-    };
     let lease = claimed.lease();
-    let span = tracing::info_span!(
+    // Of the highest level, so that no filter of the log takes the job away from a warning.
+    let span = tracing::error_span!(
         "job",
         id = %claimed.id,
         kind = claimed.kind,
@@ -66,6 +62,11 @@ async fn run(process: Arc<Process>, held: Held) {
         workspace = %claimed.workspace_id,
         request_id = claimed.request_id,
     );
+    let Some(kind) = process.tasks.get(&claimed.kind) else {
+        span.in_scope(|| tracing::warn!("this version does not know the kind of job"));
+        drop(hold);
+        return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+    };
     let failures = claimed.failures;
     let job = Running { claimed, process: process.clone(), lost: hold.lost.clone(), pass, failures, interruptions: 0 };
 

@@ -7,7 +7,7 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use shared::workspaces;
 
-use crate::support::{self, Api, body, until};
+use crate::support::{self, Api, Served, body, until};
 
 /// Existing, unknown and wrong ones: without a key nothing is to be learned about a path.
 const PATHS: &[(&str, &str)] = &[
@@ -71,7 +71,7 @@ async fn a_mistyped_key_is_known_without_the_database() {
     // Nothing listens there.
     let mut settings = support::settings("postgres://crm@127.0.0.1:1/crm");
     settings.database.acquire_timeout_s = 1;
-    let (address, _stop, _) = support::serve(settings).await;
+    let Served { address, stop: _stop, .. } = support::serve(settings).await;
     let leads = |key: &str| Client::new().get(format!("http://{address}/dev/crm/leads")).bearer_auth(key);
 
     is_refused(leads(&key.replacen("crm_", "crm_0", 1)[..40])).await;

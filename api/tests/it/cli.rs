@@ -1,12 +1,16 @@
 //! The command line of `crm-api`.
 
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use dev::serving::{ANY_PORT, Port, Serving};
+use dev::supervise::{Ending, Supervised};
 use dev::testing::Database;
-use reqwest::Client;
+use serde_json::{Value, json};
 use shared::db;
 use tokio::process::Command;
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::{self, empty_database};
 
@@ -139,28 +143,112 @@ async fn a_wrong_setting_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named() {
+async fn an_address_that_stays_taken_is_named() {
     let database = Database::create().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = program(&database, &[]).env("CRM_API__LISTEN", &address).output().await.unwrap();
+    let mut command = program(&database, &[]);
+    command.env("CRM_API__LISTEN", &address).env("CRM_API__BIND_TIMEOUT_S", "1");
+    let output = command.output().await.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains(&format!("crm-api: cannot listen on {address}: ")), "{stderr}");
 }
 
 #[tokio::test]
+async fn a_server_waits_for_a_port_whose_holder_ends() {
+    let database = Database::create().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let taken = Arc::new(Mutex::new(Some(taken)));
+    let mut server = Server::start(&database, &[("CRM_API__LISTEN", &address)], {
+        let taken = taken.clone();
+        move |line| {
+            if line.contains("the port is taken") {
+                taken.lock().unwrap().take();
+            }
+        }
+    });
+    assert_eq!(server.serving.address(Port::Public).await.unwrap().to_string(), address);
+    assert!(taken.lock().unwrap().is_none());
+    server.process.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_whose_admin_port_is_taken_serves_and_answers_operators_later() {
+    let database = Database::create().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut server = Server::start(&database, &[("CRM_ADMIN__LISTEN", &address.to_string())], |_| {});
+    let public = server.serving.address(Port::Public).await.unwrap();
+    assert_eq!(reqwest::get(format!("http://{public}/readyz")).await.unwrap().status(), 200);
+    drop(taken);
+    assert_eq!(server.serving.address(Port::Admin).await.unwrap(), address);
+    assert_eq!(reqwest::get(format!("http://{address}/metrics")).await.unwrap().status(), 200);
+    server.process.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_server_ends_cleanly_when_it_is_told_to() {
     let database = Database::create().await;
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut server = program(&database, &[]).env("CRM_API__LISTEN", free.to_string()).spawn().unwrap();
-    let begun = Instant::now();
-    while Client::new().get(format!("http://{free}/readyz")).send().await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never served");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut server = Server::start(&database, &[], |_| {});
+    let public = server.serving.address(Port::Public).await.unwrap();
+    assert_eq!(reqwest::get(format!("http://{public}/readyz")).await.unwrap().status(), 200);
+    server.process.signal("TERM");
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.process.ended()).await;
+    assert!(ended.unwrap().unwrap().is_success());
+}
+
+#[tokio::test]
+async fn the_log_has_who_asked() {
+    let database = Database::create().await;
+    let workspace = print(&database, &["workspaces", "create", "acme"]).await;
+    let create = ["keys", "create", "--workspace", workspace.trim(), "--name", "test"];
+    let key = print(&database, &create).await;
+    let listed = print(&database, &["keys", "list", "--workspace", "acme"]).await;
+    let key_id = listed.split_whitespace().next().unwrap().to_owned();
+    // Only a proxy that is trusted is believed.
+    for (trusted, client) in [("", "127.0.0.1"), ("127.0.0.0/8", "198.51.100.7")] {
+        let (sender, mut lines) = unbounded_channel();
+        let settings = [("CRM_API__TRUSTED_PROXIES", trusted), ("CRM_LOG__FORMAT", "json")];
+        let mut server = Server::start(&database, &settings, move |line| drop(sender.send(line.to_owned())));
+        let public = server.serving.address(Port::Public).await.unwrap();
+        let request = reqwest::Client::new().get(format!("http://{public}/dev/crm/leads?email=ann@example.com"));
+        let request = request.bearer_auth(key.trim()).header("x-forwarded-for", "203.0.113.9, 198.51.100.7");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        let line = loop {
+            let line: Value = serde_json::from_str(&lines.recv().await.unwrap()).unwrap();
+            if line["message"] == "answered" {
+                break line;
+            }
+        };
+        assert_eq!((&line["client"], &line["key_id"]), (&json!(client), &json!(key_id)), "{line}");
+        assert_eq!((&line["route"], &line["status"]), (&json!("/dev/crm/leads"), &json!(200)), "{line}");
+        assert!(line["span"]["request_id"].is_string() && !line.to_string().contains("ann@example.com"), "{line}");
+        server.process.stop().await.unwrap();
     }
-    let id = server.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(Duration::from_secs(5), server.wait()).await;
-    assert!(ended.unwrap().unwrap().success());
+}
+
+/// A running server.
+struct Server {
+    process: Supervised,
+    serving: Serving,
+}
+
+impl Server {
+    fn start(database: &Database, settings: &[(&str, &str)], hear: impl Fn(&str) + Clone + Send + 'static) -> Self {
+        let program = env!("CARGO_BIN_EXE_crm-api");
+        let mut process = Supervised::start(program, Ending::TERMINATE, |command| {
+            command.env_clear().env("DATABASE_URL", database.url()).envs(ANY_PORT).envs(settings.iter().copied());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        })
+        .unwrap();
+        let serving = Serving::default();
+        let noted = serving.clone();
+        process.hand_on_lines(move |line| {
+            noted.note(&line);
+            hear(&line);
+        });
+        Self { process, serving }
+    }
 }

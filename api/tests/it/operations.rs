@@ -1,34 +1,47 @@
 //! What operators and their machines ask.
 
-use reqwest::Client;
-use serde_json::json;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
 use shared::db;
 
-use crate::support::{self, Api, empty_database};
+use crate::support::{self, Api, Served, empty_database};
+
+fn get(address: std::net::SocketAddr, path: &str) -> RequestBuilder {
+    Client::new().get(format!("http://{address}{path}"))
+}
+
+async fn message(address: std::net::SocketAddr, path: &str, status: u16) -> Value {
+    support::json(get(address, path), status).await["message"].clone()
+}
 
 #[tokio::test]
 async fn a_process_is_ready_once_the_schema_is_there() {
     let database = empty_database().await;
-    let (address, _stop, _) = support::serve(support::settings(database.url())).await;
-    let get = |path: &str| Client::new().get(format!("http://{address}{path}"));
-    assert_eq!(support::json(get("/healthz"), 200).await, json!({ "message": "alive" }));
+    let Served { address, admin, stop: _stop, .. } = support::serve(support::settings(database.url())).await;
+    assert_eq!(message(address, "/healthz", 200).await, "alive");
+    assert_eq!(message(admin, "/healthz", 200).await, "alive");
 
-    let answer = support::json(get("/readyz"), 503).await;
-    let message = answer["message"].as_str().unwrap();
+    // The public learns one word, and operators why.
+    assert_eq!(message(address, "/readyz", 503).await, "unavailable");
+    let reason = message(admin, "/readyz", 503).await;
     let first = db::MIGRATOR.iter().next().unwrap().version.to_string();
-    assert!(message.starts_with("Migrations are pending: ") && message.contains(&first), "{message}");
+    let reason = reason.as_str().unwrap();
+    assert!(reason.starts_with("Migrations are pending: ") && reason.contains(&first), "{reason}");
 
     db::migrate(&support::settings(database.url()).database).await.unwrap();
-    assert_eq!(support::json(get("/readyz"), 200).await, json!({ "message": "ready" }));
+    assert_eq!(message(address, "/readyz", 200).await, "ready");
+    assert_eq!(message(admin, "/readyz", 200).await, "ready");
 }
 
 #[tokio::test]
-async fn a_process_starts_and_waits_while_its_database_is_away() {
-    let (address, _stop, _) = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
-    let get = |path: &str| Client::new().get(format!("http://{address}{path}"));
-    assert_eq!(support::json(get("/healthz"), 200).await, json!({ "message": "alive" }));
-    let away = json!({ "message": "The database cannot be reached" });
-    assert_eq!(support::json(get("/readyz"), 503).await, away);
+async fn a_process_starts_and_waits_while_its_database_is_unavailable() {
+    let served = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
+    assert_eq!(message(served.address, "/healthz", 200).await, "alive");
+    assert_eq!(message(served.address, "/readyz", 503).await, "unavailable");
+    assert_eq!(message(served.admin, "/readyz", 503).await, "The database cannot be reached");
+    // Metrics are there when they are needed most.
+    let metrics = get(served.admin, "/metrics").send().await.unwrap();
+    assert_eq!(metrics.status(), 200);
 }
 
 #[tokio::test]
@@ -37,7 +50,7 @@ async fn requests_are_counted_by_route_and_never_by_path() {
     let secret = "/dev/crm/leads/01890a5d-ac96-774b-bcce-b302099a8057?email=ann@example.com";
     api.get(secret).send().await.unwrap();
     api.get("/dev/crm/ann@example.com").send().await.unwrap();
-    let metrics = Client::new().get(api.url("/metrics")).send().await.unwrap();
+    let metrics = get(api.admin, "/metrics").send().await.unwrap();
     assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let metrics = metrics.text().await.unwrap();
     for expected in [
@@ -48,4 +61,19 @@ async fn requests_are_counted_by_route_and_never_by_path() {
         assert!(metrics.contains(expected), "{expected} in {metrics}");
     }
     assert!(!metrics.contains("ann@example.com") && !metrics.contains("01890a5d"), "{metrics}");
+}
+
+#[tokio::test]
+async fn figures_are_for_operators_alone() {
+    let api = Api::start().await;
+    let missing = json!({ "message": "Resource not found" });
+    assert_eq!(support::json(get(api.address, "/metrics"), 404).await, missing);
+    assert_eq!(support::json(get(api.admin, "/dev/crm/leads"), 404).await, missing);
+    let document = support::json(get(api.address, "/openapi.json"), 200).await;
+    assert!(document["paths"]["/healthz"].is_object() && document["paths"]["/metrics"].is_null());
+    for path in ["/healthz", "/metrics", "/nothing"] {
+        let answer = get(api.admin, path).send().await.unwrap();
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{path}");
+    }
 }

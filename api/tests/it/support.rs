@@ -9,6 +9,7 @@ use dev::testing::Database;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use shared::config::Settings;
+use shared::listen::AdminPort;
 use shared::workspaces::{self, ApiKey};
 use sqlx::{Connection, PgConnection};
 use tokio::net::TcpListener;
@@ -20,6 +21,8 @@ use uuid::Uuid;
 pub struct Api {
     pub database: Database,
     pub address: SocketAddr,
+    /// Where it answers operators.
+    pub admin: SocketAddr,
     pub workspace_id: Uuid,
     pub key: String,
     client: Client,
@@ -39,9 +42,18 @@ impl Api {
         let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
         let mut settings = settings(database.url());
         change(&mut settings);
-        let (address, stop, served) = serve(settings).await;
+        let Served { address, admin, stop, served } = serve(settings).await;
         let key = key.reveal().to_owned();
-        Self { database, address, workspace_id: workspace.id, key, client: Client::new(), stop: Some(stop), served }
+        Self {
+            database,
+            address,
+            admin,
+            workspace_id: workspace.id,
+            key,
+            client: Client::new(),
+            stop: Some(stop),
+            served,
+        }
     }
 
     /// The same API for the callers of another, new workspace.
@@ -111,14 +123,24 @@ pub fn settings(database_url: &str) -> Settings {
     Settings::from_layers(None, [("DATABASE_URL".to_owned(), database_url.to_owned())]).unwrap()
 }
 
-/// Serves on a free port.
-pub async fn serve(settings: Settings) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>) {
+/// A server without a database of its own.
+pub struct Served {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub stop: oneshot::Sender<()>,
+    pub served: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Serves on free ports.
+pub async fn serve(settings: Settings) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let told_to_stop = async move { drop(stopped.await) };
     let state = AppState::new(settings).unwrap();
-    (address, stop, tokio::spawn(serve::serve(state, listener, told_to_stop)))
+    let served = tokio::spawn(serve::serve(state, listener, AdminPort::Bound(admin), told_to_stop));
+    Served { address, admin: admin_address, stop, served }
 }
 
 pub async fn connect(url: &str) -> PgConnection {

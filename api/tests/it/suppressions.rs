@@ -8,7 +8,7 @@ use shared::signed::Signer;
 use shared::templates::Rendered;
 use uuid::Uuid;
 
-use crate::support::{self, Api, each, faults, id};
+use crate::support::{self, Api, Served, each, faults, id};
 
 const SUPPRESSIONS: &str = "/dev/crm/suppressions";
 
@@ -162,7 +162,7 @@ async fn a_link_that_is_not_ours_leads_to_a_page_that_says_so() {
 
 #[tokio::test]
 async fn a_page_is_a_page_also_while_the_database_is_away() {
-    let (address, _stop, _) = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
+    let Served { address, stop: _stop, .. } = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
     let answer = reqwest::get(format!("http://{address}/unsubscribe/x")).await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "1");
     let html = page(answer, 503).await;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::figures::{Bound, Figures, median};
 use super::load::{find_wrk, wrk};
-use super::stage::{Api, Stage, free_address};
+use super::stage::{Api, Stage};
 
 /// At least this share of the speed of the bare handler.
 const SPEED: f64 = 0.85;
@@ -43,7 +43,6 @@ pub struct Arguments {
 /// What the hidden server is told.
 #[derive(Debug, Args)]
 pub struct Bare {
-    listen: String,
     workspace: Uuid,
 }
 
@@ -60,8 +59,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let mut figures = Figures::new("http", settings);
     let api = stage.api().await?;
     let lead = create_lead(&api).await?;
-    let address = free_address()?;
-    let bare = stage.this_program(&["bench", "bare-server", &address, &api.workspace.to_string()])?;
+    let (bare, address) = stage.this_program(&["bench", "bare-server", &api.workspace.to_string()]).await?;
     let urls = [format!("{}/leads/{lead}", api.url), format!("http://{address}/leads/{lead}")];
     wait_until_answered(&urls[1]).await?;
 
@@ -109,11 +107,13 @@ async fn wait_until_answered(url: &str) -> Result<()> {
 }
 
 /// The server that the API is compared to: the same statement and the same answer, and nothing else.
-pub async fn serve_bare(Bare { listen, workspace }: Bare) -> Result<()> {
+pub async fn serve_bare(Bare { workspace }: Bare) -> Result<()> {
     let url = std::env::var("DATABASE_URL").context("DATABASE_URL must name the database")?;
     let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false).connect_lazy(&url)?;
     let router = Router::new().route("/leads/{id}", get(read)).with_state((pool, workspace));
-    Ok(axum::serve(TcpListener::bind(&listen).await?, router).await?)
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("serving address={}", listener.local_addr()?);
+    Ok(axum::serve(listener, router).await?)
 }
 
 async fn read(State((pool, workspace)): State<(PgPool, Uuid)>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {

@@ -1,13 +1,14 @@
 //! A private PostgreSQL server, and the release builds of the programs on it.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dev::client::Client;
 use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
+use dev::serving::{ANY_PORT, Port, address_in_log};
 use dev::supervise::{Ending, Supervised};
 use dev::{user, workspace};
 use serde_json::{Value, json};
@@ -54,7 +55,7 @@ impl Stage {
 
     /// The settings of a program on this database.
     pub fn settings(&self) -> Result<Settings> {
-        let ours = [("DATABASE_URL", self.url.as_str()), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
+        let ours = [("DATABASE_URL", self.url.as_str())].into_iter().chain(ANY_PORT);
         Ok(Settings::from_layers(None, ours.map(|(name, value)| (name.to_owned(), value.to_owned())))?)
     }
 
@@ -97,10 +98,10 @@ impl Stage {
         let mut connection = self.pool.acquire().await?;
         let workspace = workspaces::create(&mut connection, "bench").await?.id;
         let key = workspaces::create_key(&mut connection, workspace, "bench", None).await?.0.reveal().to_owned();
-        let address = free_address()?;
         let program = Program::start("crm-api", &self.dir, |command| {
-            command.env("DATABASE_URL", &self.url).env("CRM_API__LISTEN", &address);
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
         })?;
+        let address = address_in_log(&self.dir.join("crm-api.log"), Port::Public).await?;
         let url = format!("http://{address}");
         Client::new(&url, "").wait_until_ready().await;
         Ok(Api { program, url: format!("{url}/dev/crm"), key, workspace })
@@ -115,30 +116,26 @@ impl Stage {
     pub fn worker_with(&self, settings: &[(&str, &str)]) -> Result<Program> {
         Program::start("crm-worker", &self.dir, |command| {
             command.envs(settings.iter().copied());
-            command.env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
         })
     }
 
     /// Starts `crm-worker` for one queue.
     pub fn worker_of(&self, queue: &str) -> Result<Program> {
         Program::start("crm-worker", &self.dir, |command| {
-            command.env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
             command.args(["--queues", queue]);
         })
     }
 
-    /// Starts this program with arguments, such as a hidden command of it.
-    pub fn this_program(&self, arguments: &[&str]) -> Result<Program> {
-        let program = std::env::current_exe()?;
-        Program::start_at(&program, &self.dir.join("bare.log"), |command| {
+    /// Starts this program with arguments, such as a hidden command of it that serves; returns where.
+    pub async fn this_program(&self, arguments: &[&str]) -> Result<(Program, SocketAddr)> {
+        let (program, log) = (std::env::current_exe()?, self.dir.join("bare.log"));
+        let program = Program::start_at(&program, &log, |command| {
             command.args(arguments).env("DATABASE_URL", &self.url);
-        })
+        })?;
+        Ok((program, address_in_log(&log, Port::Public).await?))
     }
-}
-
-/// An address that is free just now.
-pub fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 /// A running `crm-api` and a key to it.

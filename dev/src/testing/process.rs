@@ -1,12 +1,12 @@
 //! The programs of the workspace, as processes.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::serving::{ANY_PORT, Port, Serving};
 use crate::supervise::{End, Ending, Supervised};
 use crate::testing::Database;
 use crate::workspace;
@@ -17,8 +17,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A running program. It is killed when this value is dropped, and when the test's process ends.
 #[derive(Debug)]
 pub struct Process {
-    /// Where it serves HTTP, such as `http://127.0.0.1:41234`; for a worker, its metrics.
+    /// Where `crm-api` serves, such as `http://127.0.0.1:41234`; empty for a worker.
     pub url: String,
+    serving: Serving,
     name: &'static str,
     process: Supervised,
     output: Arc<Mutex<Vec<String>>>,
@@ -38,17 +39,11 @@ impl Process {
     /// # Panics
     /// If it does not get ready.
     pub async fn api_with(database: &Database, settings: &[(&str, &str)]) -> Self {
-        // The port is free when we look; by the time the program looks it may be another's.
-        for _ in 0..3 {
-            let (address, url) = free_address();
-            let mut process = Self::start("crm-api", url, database, &[], |command| {
-                command.env("CRM_API__LISTEN", address).envs(settings.iter().copied());
-            });
-            if process.is_ready().await {
-                return process;
-            }
-        }
-        panic!("crm-api does not get ready");
+        let mut process = Self::start("crm-api", database, &[], settings);
+        let address = process.serving.address(Port::Public).await.unwrap_or_else(|error| panic!("{error:#}"));
+        process.url = format!("http://{address}");
+        assert!(process.is_ready().await, "crm-api does not get ready");
+        process
     }
 
     /// Starts `crm-worker`, with arguments.
@@ -66,30 +61,33 @@ impl Process {
     /// If it is not built.
     #[must_use]
     pub fn worker_with(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
-        let (address, url) = free_address();
-        Self::start("crm-worker", url, database, arguments, |command| {
-            command.env("CRM_WORKER__LISTEN", address).envs(settings.iter().copied());
-        })
+        Self::start("crm-worker", database, arguments, settings)
     }
 
-    fn start(
-        name: &'static str,
-        url: String,
-        database: &Database,
-        arguments: &[&str],
-        prepare: impl FnOnce(&mut tokio::process::Command),
-    ) -> Self {
+    fn start(name: &'static str, database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let program = workspace::program(name, None).unwrap_or_else(|error| panic!("{error:#}"));
         let mut process = Supervised::start(program, Ending::KILL, |command| {
-            command.args(arguments).env("DATABASE_URL", database.url()).env("CRM_PUBLIC_URL", &url);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            prepare(command);
+            command.args(arguments).env("DATABASE_URL", database.url()).envs(ANY_PORT);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).envs(settings.iter().copied());
         })
         .unwrap_or_else(|error| panic!("{error:#}"));
         let output = Arc::new(Mutex::new(Vec::new()));
-        let lines = output.clone();
-        process.hand_on_lines(move |line| lines.lock().unwrap_or_else(PoisonError::into_inner).push(line));
-        Self { url, name, process, output }
+        let (lines, serving) = (output.clone(), Serving::default());
+        let noted = serving.clone();
+        process.hand_on_lines(move |line| {
+            noted.note(&line);
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        });
+        Self { url: String::new(), serving, name, process, output }
+    }
+
+    /// Where it answers operators, such as `http://127.0.0.1:41235`.
+    ///
+    /// # Panics
+    /// If it does not say so.
+    pub async fn admin_url(&self) -> String {
+        let address = self.serving.address(Port::Admin).await.unwrap_or_else(|error| panic!("{error:#}"));
+        format!("http://{address}")
     }
 
     /// Whether `/readyz` says so in time; false if the program has ended.
@@ -157,11 +155,4 @@ impl Drop for Process {
             eprintln!("--- {} printed\n{}\n---", self.name, self.output());
         }
     }
-}
-
-fn free_address() -> (String, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let address = listener.local_addr().expect("the port has a number").to_string();
-    let url = format!("http://{address}");
-    (address, url)
 }

@@ -79,6 +79,8 @@ impl Layer {
 
     pub(super) fn read(self) -> Result<Settings, SettingsError> {
         let wrong = |name: &str, what: &str| {
+            // An element of a list is named by its place in it.
+            let name = name.split_once('[').map_or(name, |(list, _)| list);
             let from = self.0.get(name).map_or("the built-in settings", |(_, from)| from);
             SettingsError(format!("the setting {name} from {from} is wrong: {what}"))
         };

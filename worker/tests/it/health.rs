@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
 use reqwest::StatusCode;
+use serde_json::Value;
+use shared::jobs;
 
-use crate::support::{Ledger, PATIENCE, free_address};
+use crate::support::{Ledger, PATIENCE};
 
 async fn ask(address: &str, path: &str) -> Option<(StatusCode, String)> {
     let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
@@ -25,8 +27,9 @@ async fn wait_until(address: &str, path: &str, status: StatusCode) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_says_that_it_is_ready_and_what_it_did() {
-    let (ledger, address) = (Ledger::create().await, free_address());
-    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker_process(&[]);
+    let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::OK).await;
     assert_eq!(ask(&address, "/healthz").await, Some((StatusCode::OK, "ok\n".into())));
     assert_eq!(ask(&address, "/secrets").await.unwrap().0, StatusCode::NOT_FOUND);
@@ -36,7 +39,7 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
         ledger.until_finished(id).await;
     }
     let later = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
-    shared::jobs::enqueue(&mut *ledger.connection().await, later).await.unwrap();
+    jobs::enqueue(&mut *ledger.connection().await, later).await.unwrap();
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     for line in [
         "crm_jobs_started_total{kind=\"chore\"} 3",
@@ -57,19 +60,23 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_port_is_taken_works_without_one() {
+async fn a_worker_whose_port_is_taken_works_and_answers_when_it_is_free() {
     let ledger = Ledger::create().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    let worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
     let id = ledger.enqueue(Chore::Nothing).await;
     ledger.until_finished(id).await;
+    drop(taken);
+    assert_eq!(worker.admin().await, address);
+    wait_until(&address, "/healthz", StatusCode::OK).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_a_database_is_alive_but_not_ready() {
-    let (ledger, address) = (Ledger::at("postgres://nobody@127.0.0.1:1/nothing".into()), free_address());
-    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    let ledger = Ledger::at("postgres://nobody@127.0.0.1:1/nothing".into());
+    let worker = ledger.worker_process(&[]);
+    let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
     wait_until(&address, "/healthz", StatusCode::OK).await;
     // What cannot be counted is not told as 0.
@@ -80,11 +87,12 @@ async fn a_worker_without_a_database_is_alive_but_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
-    let (ledger, address) = (Ledger::create().await, free_address());
+    let ledger = Ledger::create().await;
     let last =
         "UPDATE _sqlx_migrations SET success = NOT success WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     sqlx::query(last).execute(&ledger.pool).await.unwrap();
-    let _worker = ledger.worker_process(&[("CRM_WORKER__LISTEN", &address)]);
+    let worker = ledger.worker_process(&[]);
+    let address = worker.admin().await;
     loop {
         let said = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
         if said.contains("crm-api migrate") {
@@ -94,4 +102,34 @@ async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
     }
     sqlx::query(last).execute(&ledger.pool).await.unwrap();
     wait_until(&address, "/readyz", StatusCode::OK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker_process(&[("CRM_LOG__LEVEL", "warn"), ("CRM_LOG__FORMAT", "json")]);
+    let mut expected = Vec::new();
+    for (chore, message) in
+        [(Chore::Stumble, "the job met an error"), (Chore::Panic, "the job's handler panicked: as told")]
+    {
+        let job = ledger.job(&chore).request_id(format!("request-of-{message}"));
+        expected.push((jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id, message));
+    }
+    let started = Instant::now();
+    for (id, message) in expected {
+        let line = loop {
+            let output = worker.output();
+            let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = { lines }.find(|line| line["message"] == message) {
+                break line;
+            }
+            assert!(started.elapsed() < PATIENCE, "{output}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let span = &line["span"];
+        assert_eq!(span["id"], id.to_string(), "{line}");
+        assert_eq!(span["kind"], "chore", "{line}");
+        assert_eq!(span["workspace"], ledger.workspace.to_string(), "{line}");
+        assert_eq!(span["request_id"], format!("request-of-{message}"), "{line}");
+    }
 }

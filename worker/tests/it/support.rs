@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dev::chores::{self, Chore};
+use dev::serving::{ANY_PORT, Port, Serving};
 use dev::supervise::{End, Ending, Supervised};
 use dev::testing::Database;
 use dev::workspace;
@@ -16,11 +17,6 @@ use sqlx::{PgPool, Postgres};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// A port that is free, or was a moment ago.
-pub fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
 
 /// Generous, since many tests share few cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -125,8 +121,9 @@ impl Ledger {
     }
 
     pub fn settings(&self, more: &[(&str, &str)]) -> Settings {
-        let fixed = [("DATABASE_URL", self.url.as_str()), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
-        let all = fixed.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let fixed = [("DATABASE_URL", self.url.as_str())];
+        let all =
+            fixed.iter().chain(&ANY_PORT).chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::from_layers(None, all).unwrap()
     }
 
@@ -142,14 +139,18 @@ impl Ledger {
     pub fn worker_process(&self, settings: &[(&str, &str)]) -> WorkerProcess {
         let dev = workspace::program("dev", None).unwrap();
         let mut process = Supervised::start(dev, Ending::KILL, |command| {
-            command.args(["faults", "worker"]).env("DATABASE_URL", &self.url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.args(["faults", "worker"]).env("DATABASE_URL", &self.url).envs(ANY_PORT);
             command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
         })
         .unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
-        let lines = output.clone();
-        process.hand_on_lines(move |line| lines.lock().unwrap().push(line));
-        WorkerProcess { process, output }
+        let (lines, serving) = (output.clone(), Serving::default());
+        let noted = serving.clone();
+        process.hand_on_lines(move |line| {
+            noted.note(&line);
+            lines.lock().unwrap().push(line);
+        });
+        WorkerProcess { process, output, serving }
     }
 }
 
@@ -179,9 +180,20 @@ impl Worker {
 pub struct WorkerProcess {
     process: Supervised,
     output: Arc<Mutex<Vec<String>>>,
+    serving: Serving,
 }
 
 impl WorkerProcess {
+    /// Where it answers operators.
+    pub async fn admin(&self) -> String {
+        self.serving.address(Port::Admin).await.unwrap().to_string()
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().join("\n")
+    }
+
     pub fn signal(&mut self, signal: &str) {
         self.process.signal(signal);
     }

@@ -4,25 +4,28 @@ mod delivery;
 mod outages;
 mod refusals;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dev::testing::Database;
 use dev::testing::smtp::{MailServer, Options};
 use shared::config::Settings;
+use shared::listen::AdminPort;
 use shared::mail::{self, NewEmail};
 use sqlx::PgPool;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{WORKSPACE, email, sender};
-use crate::support::{PATIENCE, free_address};
+use crate::support::PATIENCE;
 
 /// An outbox, and a server that takes its mails.
 struct Post {
     server: Arc<MailServer>,
     database: Database,
-    metrics: String,
+    /// Where the worker of this process that was started last answers operators.
+    admin: Mutex<String>,
 }
 
 /// A worker in this process that sends mails.
@@ -45,7 +48,7 @@ impl Post {
 
     async fn with(options: Options) -> Self {
         let server = Arc::new(MailServer::with(options).await);
-        Self { server, database: Database::create().await, metrics: free_address() }
+        Self { server, database: Database::create().await, admin: Mutex::default() }
     }
 
     fn pool(&self) -> &PgPool {
@@ -56,7 +59,7 @@ impl Post {
         let port = self.server.address.port().to_string();
         let own = [
             ("DATABASE_URL", self.database.url()),
-            ("CRM_WORKER__LISTEN", &self.metrics),
+            ("CRM_WORKER__LISTEN", "127.0.0.1:0"),
             ("CRM_WORKER__QUEUES", "mail"),
             ("CRM_MAIL__HOST", "localhost"),
             ("CRM_MAIL__PORT", &port),
@@ -67,8 +70,13 @@ impl Post {
 
     fn worker(&self, further: &[(&str, &str)]) -> Sending {
         let settings = Settings::from_layers(None, self.variables(further)).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        *self.admin.lock().unwrap() = listener.local_addr().unwrap().to_string();
+        let admin = AdminPort::Bound(TcpListener::from_std(listener).unwrap());
         let stop = CancellationToken::new();
-        Sending { stop: stop.clone(), worker: tokio::spawn(worker::run(settings, dev::chores::tasks(), stop)) }
+        let working = worker::run_with(settings, dev::chores::tasks(), admin, stop.clone());
+        Sending { stop, worker: tokio::spawn(working) }
     }
 
     async fn queue(&self, emails: &[NewEmail]) {
@@ -112,15 +120,19 @@ impl Post {
         sqlx::query(statement).execute(self.pool()).await.unwrap();
     }
 
+    fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin.lock().unwrap())
+    }
+
     async fn ask(&self, path: &str) -> (u16, String) {
-        let answer = reqwest::get(format!("http://{}{path}", self.metrics)).await.unwrap();
+        let answer = reqwest::get(self.admin_url(path)).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     async fn until_ready_says(&self, status: u16, what: &str) {
         let started = Instant::now();
         loop {
-            let answer = reqwest::get(format!("http://{}/readyz", self.metrics)).await;
+            let answer = reqwest::get(self.admin_url("/readyz")).await;
             let said = match answer {
                 Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap()),
                 Err(error) => (0, error.to_string()),

@@ -1,0 +1,101 @@
+//! Responses that outlive the check of their key: lists, exports and events that are still being sent.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use shared::db::Pool;
+use shared::workspaces;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::lock;
+
+/// Ends the connection of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut(pub CancellationToken);
+
+/// The streams that are open, each with its key.
+#[derive(Debug, Default)]
+pub(super) struct OpenStreams(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    last: u64,
+    streams: HashMap<u64, (Uuid, CancellationToken)>,
+}
+
+impl OpenStreams {
+    /// Notes a response that is a stream, until it has been sent.
+    pub fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
+        // A body whose length is known is written already.
+        let is_stream = response.body().size_hint().exact().is_none();
+        let Some(Cut(cut)) = cut.filter(|_| is_stream) else { return response };
+        let number = {
+            let mut open = lock(&self.0);
+            open.last += 1;
+            let number = open.last;
+            open.streams.insert(number, (key_id, cut));
+            number
+        };
+        let streams = self.0.clone();
+        response.map(|body| Body::new(Held { body, number, streams }))
+    }
+
+    /// Cuts the connections of those whose key is no longer valid. While the database cannot be asked,
+    /// nothing is known about keys, and the streams go on.
+    pub async fn cut_revoked(&self, pool: &Pool) {
+        let keys: Vec<Uuid> = lock(&self.0).streams.values().map(|(key_id, _)| *key_id).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let valid = async { workspaces::valid_keys(&mut *pool.acquire().await?, &keys).await };
+        match valid.await {
+            Ok(valid) => {
+                // A stream that began meanwhile has a key that was valid a moment ago.
+                for (key_id, cut) in lock(&self.0).streams.values() {
+                    if keys.contains(key_id) && !valid.contains(key_id) {
+                        tracing::info!(%key_id, "a stream ends, since its key is no longer valid");
+                        cut.cancel();
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the keys of open streams cannot be checked"),
+        }
+    }
+}
+
+/// The body of a stream, which is open as long as it exists.
+struct Held {
+    body: Body,
+    number: u64,
+    streams: Arc<Mutex<Open>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.streams).streams.remove(&self.number);
+    }
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,113 @@
+//! Where programs serve, as their logs say: a port that the system chose is known once it is bound, and
+//! one that is chosen before may be another program's by then.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// Settings with which a program lets the system choose its ports.
+pub const ANY_PORT: [(&str, &str); 3] =
+    [("CRM_API__LISTEN", "127.0.0.1:0"), ("CRM_ADMIN__LISTEN", "127.0.0.1:0"), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
+/// The level of a quiet log that still says where a program serves.
+pub const QUIET: &str = "warn,api::serve=info,api::admin=info,worker::health=info";
+/// Generous, since many programs may start at once on few cores.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a program serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The API.
+    Public,
+    /// Metrics and readiness.
+    Admin,
+}
+
+/// The addresses of one program, known as soon as its log has them.
+#[derive(Debug, Clone, Default)]
+pub struct Serving {
+    public: Arc<watch::Sender<Option<SocketAddr>>>,
+    admin: Arc<watch::Sender<Option<SocketAddr>>>,
+}
+
+impl Serving {
+    /// Notes a line of the log.
+    pub fn note(&self, line: &str) {
+        if let Some((port, address)) = address_in(line) {
+            self.sender(port).send_replace(Some(address));
+        }
+    }
+
+    /// Waits for an address.
+    ///
+    /// # Errors
+    /// When the log does not have it in time.
+    pub async fn address(&self, port: Port) -> Result<SocketAddr> {
+        let mut known = self.sender(port).subscribe();
+        let found = timeout(START_LIMIT, known.wait_for(Option::is_some)).await;
+        let found = found.with_context(|| format!("the program does not say its {port:?} port"))?;
+        (*found?).context("an address")
+    }
+
+    fn sender(&self, port: Port) -> &watch::Sender<Option<SocketAddr>> {
+        match port {
+            Port::Public => &self.public,
+            Port::Admin => &self.admin,
+        }
+    }
+}
+
+/// Waits until the log in a file says where the program serves.
+///
+/// # Errors
+/// When it does not say so in time, or cannot be read.
+pub async fn address_in_log(log: &Path, port: Port) -> Result<SocketAddr> {
+    let found = async {
+        loop {
+            let text = tokio::fs::read_to_string(log).await?;
+            let found = text.lines().filter_map(address_in).find(|(found, _)| *found == port);
+            if let Some((_, address)) = found {
+                return Ok(address);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found: Result<SocketAddr> = timeout(START_LIMIT, found)
+        .await
+        .with_context(|| format!("the program does not say its {port:?} port: see {}", log.display()))?;
+    found
+}
+
+fn address_in(line: &str) -> Option<(Port, SocketAddr)> {
+    let port = match () {
+        () if line.contains("serving metrics and readiness") => Port::Admin,
+        () if line.contains("serving") => Port::Public,
+        () => return None,
+    };
+    // Text has `address=127.0.0.1:1`, and JSON `"address":"127.0.0.1:1"`.
+    let rest = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?.1;
+    let end = rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(rest.len());
+    Some((port, rest[..end].parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_in_both_forms_of_a_log() {
+        let address: SocketAddr = "127.0.0.1:4711".parse().unwrap();
+        for (line, port) in [
+            ("2026-01-01T00:00:00Z  INFO api::serve: serving address=127.0.0.1:4711", Port::Public),
+            (r#"{"level":"INFO","message":"serving","address":"127.0.0.1:4711"}"#, Port::Public),
+            ("INFO worker::health: serving metrics and readiness address=127.0.0.1:4711", Port::Admin),
+        ] {
+            assert_eq!(address_in(line), Some((port, address)), "{line}");
+        }
+        assert_eq!(address_in("WARN the port is taken; retrying address=127.0.0.1:1"), None);
+    }
+}
