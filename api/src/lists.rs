@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use shared::error::FieldError;
-use shared::lists::{self, List, MAX_LIMIT, Part, Spec};
+use shared::lists::{self, List, MAX_LIMIT, Spec};
 use shared::records::{Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::extract::Query;
 use crate::respond::{Problem, Result};
-use crate::streams::{self, Csv, JsonArray, Source};
+use crate::streams::{self, Csv, JsonArray, Limited, Records, Source};
 use crate::{AppState, CRM};
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
@@ -41,9 +41,12 @@ where
         false => None,
     };
     let mut response = match list.limit {
-        Some(limit) => page::<T>(state, (workspace_id, columns), (&list, limit), (uri, &parameters)).await?,
+        Some(limit) => {
+            let source = Source::new(state, workspace_id, columns, list.clone());
+            page::<T>(source, (&list, limit), (uri, &parameters)).await?
+        }
         None => {
-            let body = streams::all::<T>(Source::new(state, workspace_id, columns), list, JsonArray::default()).await?;
+            let body = streams::all::<T>(Source::new(state, workspace_id, columns, list), JsonArray::default()).await?;
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
     };
@@ -68,25 +71,21 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let body = streams::all::<R>(Source::new(state, workspace_id, columns), list, Csv).await?;
+    let body = streams::all::<R>(Source::new(state, workspace_id, columns, list), Csv).await?;
     let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
         .into_response())
 }
 
-async fn page<T>(
-    state: &AppState,
-    (workspace_id, columns): (Uuid, &'static str),
-    (list, limit): (&List, u32),
-    (uri, parameters): (&Uri, &[(String, String)]),
-) -> Result
+async fn page<T>(source: Source, (list, limit): (&List, u32), (uri, parameters): (&Uri, &[(String, String)])) -> Result
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize,
+    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
 {
-    let mut connection = state.connection().await?;
-    let Part { records, next } = lists::fetch::<T>(&mut connection, list, workspace_id, columns, limit).await?;
-    drop(connection);
-    let mut response = Json(records).into_response();
+    let Limited { records, next } = streams::limited::<T>(source, limit).await?;
+    let mut response = match records {
+        Records::Whole(records) => Json(records).into_response(),
+        Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+    };
     if let Some(place) = next {
         response.headers_mut().insert(LINK, link(uri, parameters, &list.cursor(place))?);
     }

@@ -1,14 +1,21 @@
-//! How all of a list is streamed: page by page from the database, piece by piece to its reader.
+//! How lists are streamed: page by page from the database, piece by piece to their reader.
+//!
+//! Pages and pieces are bounded by their bytes, so that a reader who takes nothing holds little memory,
+//! however large records are.
+
+use std::collections::VecDeque;
+use std::iter::Peekable;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::poll_fn;
 use serde::Serialize;
 use shared::exports::CsvRows;
-use shared::lists::{self, List, Part};
+use shared::lists::bounded::{self, Bounded, SizedRow};
+use shared::lists::{List, Place};
 use shared::records::Record;
-use sqlx::FromRow;
 use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, yield_now};
 use uuid::Uuid;
@@ -16,10 +23,19 @@ use uuid::Uuid;
 use crate::AppState;
 use crate::respond::Result;
 
-/// How many records are read from the database at once.
+/// How many records are read from the database at once, at most.
 const PAGE: u32 = 750;
-/// How many of them are written at once: few, so that small requests need not wait for a whole page.
+/// How many are read at first, and by how much that grows while records turn out to be small.
+const FIRST: u32 = 100;
+const GROWTH: u32 = 4;
+/// The bytes of those records, at most, unless one record has more.
+const PAGE_BYTES: usize = 512 * 1024;
+/// The bytes of the first page of a list with a limit, which is usually all of it.
+const FIRST_BYTES: usize = 1024 * 1024;
+/// How many records are written at once: few, so that small requests need not wait for a whole page.
 const PIECE: usize = 50;
+/// The bytes of those records, at most, unless one record has more.
+const PIECE_BYTES: usize = 64 * 1024;
 /// The bytes that a record usually takes.
 const USUAL: usize = 512;
 /// How many pieces wait for a reader.
@@ -35,6 +51,48 @@ pub trait Format<T>: Send + 'static {
     fn end(&mut self, piece: &mut Vec<u8>);
 }
 
+/// The records of a list with a limit, and where the list goes on after them.
+#[derive(Debug)]
+pub struct Limited<T> {
+    /// The records.
+    pub records: Records<T>,
+    /// The place of the last one, if there are more.
+    pub next: Option<Place>,
+}
+
+/// Records to be sent.
+#[derive(Debug)]
+pub enum Records<T> {
+    /// All of them.
+    Whole(Vec<T>),
+    /// The JSON array of more than should be in memory at once.
+    Streamed(Body),
+}
+
+/// As many records of a list as were asked for. If they are large, their keys are looked at first, so that
+/// it is known where the list goes on, and they are read while they are sent. One that is deleted meanwhile
+/// is missing, and one that is changed is sent as it is then.
+///
+/// # Errors
+/// Those of the first page, and of the look at the keys.
+pub async fn limited<T>(source: Source, limit: u32) -> Result<Limited<T>>
+where
+    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
+{
+    let mut connection = source.state.connection().await?;
+    let Source { list, workspace_id, columns, .. } = &source;
+    let read = bounded::fetch(&mut connection, list, *workspace_id, columns, (limit, FIRST_BYTES)).await?;
+    if !read.is_cut {
+        let records = read.rows.iter().map(|sized| T::from_row(&sized.row)).collect::<sqlx::Result<_>>();
+        return Ok(Limited { records: Records::Whole(records.map_err(shared::Error::from)?), next: read.next });
+    }
+    drop(read);
+    let (ids, next) = bounded::keys(&mut connection, list, *workspace_id, limit).await?;
+    drop(connection);
+    let first = source.page(Position::Of(ids.into()), FIRST).await?;
+    Ok(Limited { records: Records::Streamed(stream::<T>(source, first, JsonArray::default())), next })
+}
+
 /// All of a list, streamed. A page is read while the one before it is written and sent.
 ///
 /// The first page is read before the answer begins, so a failure then is still an error's answer;
@@ -42,26 +100,32 @@ pub trait Format<T>: Send + 'static {
 ///
 /// # Errors
 /// Those of the first page.
-pub async fn all<T>(source: Source, list: List, format: impl Format<T>) -> Result<Body>
+pub async fn all<T>(source: Source, format: impl Format<T>) -> Result<Body>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Sync + 'static,
 {
-    let first = source.page(&list).await?;
+    let first = source.page(Position::Start, FIRST).await?;
+    Ok(stream(source, first, format))
+}
+
+fn stream<T>(source: Source, first: Page, format: impl Format<T>) -> Body
+where
+    T: for<'r> FromRow<'r, PgRow> + Send + Sync + 'static,
+{
     let (pieces, mut sent) = mpsc::channel(WAITING);
     tokio::spawn(async move {
-        if let Err(error) = write(source, list, first, format, &pieces).await {
+        if let Err(error) = write(source, first, format, &pieces).await {
             tracing::warn!(%error, "a streamed list broke off");
             let _ = pieces.send(Err(error)).await;
         }
     });
-    Ok(Body::from_stream(stream::poll_fn(move |context| sent.poll_recv(context))))
+    Body::from_stream(poll_fn(move |context| sent.poll_recv(context)))
 }
 
 /// Writes the pieces; ends early if their reader is gone.
 async fn write<T>(
     source: Source,
-    mut list: List,
-    mut page: Part<PgRow>,
+    mut page: Page,
     mut format: impl Format<T>,
     pieces: &mpsc::Sender<shared::Result<Bytes>>,
 ) -> shared::Result<()>
@@ -75,13 +139,11 @@ where
         if pieces.reserve().await.is_err() {
             return Ok(());
         }
-        let next = page.next.map(|behind| {
-            list.after(behind);
-            source.read_ahead(&list)
-        });
-        let mut rows = page.records.into_iter();
-        while rows.len() > 0 {
-            let records = rows.by_ref().take(PIECE).map(|row| T::from_row(&row)).collect::<sqlx::Result<Vec<T>>>()?;
+        let size = page.size_of_next();
+        let next = page.rest.map(|rest| source.read_ahead(rest, size));
+        let mut rows = page.rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let records = next_piece(&mut rows)?;
             piece.reserve(records.len() * USUAL);
             format.records(&records, &mut piece)?;
             if pieces.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
@@ -97,33 +159,96 @@ where
     Ok(())
 }
 
+/// The records that are written next.
+fn next_piece<T>(rows: &mut Peekable<impl Iterator<Item = SizedRow>>) -> sqlx::Result<Vec<T>>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let (mut records, mut bytes) = (Vec::with_capacity(PIECE), 0);
+    while records.len() < PIECE
+        && let Some(sized) = rows.next_if(|next| bytes == 0 || bytes + next.bytes <= PIECE_BYTES)
+    {
+        bytes += sized.bytes;
+        records.push(T::from_row(&sized.row)?);
+    }
+    Ok(records)
+}
+
 /// Where pages come from.
 #[derive(Clone)]
 pub struct Source {
     state: AppState,
     workspace_id: Uuid,
     columns: &'static str,
+    list: List,
+}
+
+/// Where a page begins.
+#[derive(Clone)]
+enum Position {
+    /// Where the list does.
+    Start,
+    /// After a record.
+    After(Place),
+    /// With the first of these records, which are all there are.
+    Of(VecDeque<Uuid>),
+}
+
+/// Some records, and where the others are.
+struct Page {
+    rows: Vec<SizedRow>,
+    bytes: usize,
+    rest: Option<Position>,
+}
+
+impl Page {
+    /// How many records the next page should have, if they are like those of this one.
+    fn size_of_next(&self) -> u32 {
+        let rows = u32::try_from(self.rows.len()).unwrap_or(PAGE).max(1);
+        let each = u32::try_from(self.bytes).unwrap_or(u32::MAX) / rows;
+        (PAGE_BYTES as u32 / each.max(1)).min(rows.saturating_mul(GROWTH)).clamp(1, PAGE)
+    }
 }
 
 impl Source {
-    /// The records of a workspace, with these columns.
-    pub fn new(state: &AppState, workspace_id: Uuid, columns: &'static str) -> Self {
-        Self { state: state.clone(), workspace_id, columns }
+    /// A list of the records of a workspace, with these columns.
+    pub fn new(state: &AppState, workspace_id: Uuid, columns: &'static str, list: List) -> Self {
+        Self { state: state.clone(), workspace_id, columns, list }
     }
 
     /// Reads a page when it is its turn: streams take a few connections and leave the others to those
     /// who want little. Each page gives its connection back, so slow readers hold none.
-    async fn page(&self, list: &List) -> shared::Result<Part<PgRow>> {
+    async fn page(&self, position: Position, size: u32) -> shared::Result<Page> {
         let _turn = self.state.streams.acquire().await.map_err(shared::Error::internal)?;
         let mut connection = self.state.connection().await?;
-        lists::fetch_rows(&mut connection, list, self.workspace_id, self.columns, PAGE).await
+        let (workspace_id, columns) = (self.workspace_id, self.columns);
+        if let Position::Of(mut ids) = position {
+            let wanted: Vec<Uuid> = ids.drain(..ids.len().min(size as usize)).collect();
+            let of = (wanted.as_slice(), PAGE_BYTES);
+            let Bounded { rows, bytes, is_cut, .. } =
+                bounded::by_ids(&mut connection, &self.list, workspace_id, columns, of).await?;
+            if let Some(last) = rows.last().filter(|_| is_cut) {
+                let last: Uuid = last.row.try_get("id")?;
+                let left = wanted.into_iter().rev().take_while(|id| *id != last);
+                left.for_each(|id| ids.push_front(id));
+            }
+            return Ok(Page { rows, bytes, rest: (!ids.is_empty()).then_some(Position::Of(ids)) });
+        }
+        let mut list = self.list.clone();
+        if let Position::After(place) = position {
+            list.after(place);
+        }
+        let bounds = (size, PAGE_BYTES);
+        let Bounded { rows, bytes, next, .. } =
+            bounded::fetch(&mut connection, &list, workspace_id, columns, bounds).await?;
+        Ok(Page { rows, bytes, rest: next.map(Position::After) })
     }
 
     /// Begins to read a page. That does not end with the stream: a statement that is broken off keeps its
     /// connection busy.
-    fn read_ahead(&self, list: &List) -> JoinHandle<shared::Result<Part<PgRow>>> {
-        let (source, list) = (self.clone(), list.clone());
-        tokio::spawn(async move { source.page(&list).await })
+    fn read_ahead(&self, position: Position, size: u32) -> JoinHandle<shared::Result<Page>> {
+        let source = self.clone();
+        tokio::spawn(async move { source.page(position, size).await })
     }
 }
 

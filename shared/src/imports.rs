@@ -17,6 +17,7 @@ mod undo;
 mod upload;
 mod write;
 
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::types::Json;
@@ -257,7 +258,18 @@ pub struct RefusedRow {
     pub cells: Vec<String>,
 }
 
-/// The refused rows of a job behind a line, in the order of the file, and the file's headers.
+/// Some refused rows of a job.
+#[derive(Debug)]
+pub struct RefusedRows {
+    /// The headers of the file.
+    pub headers: Vec<String>,
+    /// The rows, in the order of the file.
+    pub rows: Vec<RefusedRow>,
+    /// Whether there are more after them.
+    pub goes_on: bool,
+}
+
+/// The refused rows of a job after a line: at most `limit`, and no more than `max_bytes` after the first one.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) if there is no such job.
@@ -266,8 +278,8 @@ pub async fn refused(
     workspace_id: Uuid,
     job_id: Uuid,
     after_line: i64,
-    limit: i64,
-) -> Result<(Vec<String>, Vec<RefusedRow>)> {
+    (limit, max_bytes): (usize, usize),
+) -> Result<RefusedRows> {
     crate::jobs::get(connection, workspace_id, job_id).await?;
     let plan: Option<Json<Plan>> =
         sqlx::query_scalar("SELECT plan FROM imports WHERE workspace_id = $1 AND job_id = $2")
@@ -276,18 +288,24 @@ pub async fn refused(
             .fetch_optional(&mut *connection)
             .await?;
     let mut headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
-    let rows: Vec<StoredRow> = sqlx::query_as(
+    let stored = sqlx::query_as::<_, StoredRow>(
         "SELECT line, field, code, message, cells FROM job_errors WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3",
-    )
-    .bind(job_id)
-    .bind(after_line)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    );
+    // One more than asked for tells whether there are more. What is too much is read and dropped.
+    let mut stored = stored.bind(job_id).bind(after_line).bind(limit as i64 + 1).fetch(connection);
+    let (mut rows, mut bytes, mut goes_on) = (Vec::new(), 0, false);
+    while let Some(row) = stored.try_next().await? {
+        bytes += row.cells.iter().map(String::len).sum::<usize>();
+        goes_on |= rows.len() == limit || (!rows.is_empty() && bytes > max_bytes);
+        if !goes_on {
+            rows.push(row);
+        }
+    }
     // What was said of these rows when they were refused before is not told again.
     let is_own: Vec<bool> = headers.iter().map(|header| !is_fault_column(header)).collect();
     headers.retain(|header| !is_fault_column(header));
-    Ok((headers.clone(), rows.into_iter().map(|row| row.named(&headers, &is_own)).collect()))
+    let rows = rows.into_iter().map(|row| row.named(&headers, &is_own)).collect();
+    Ok(RefusedRows { headers, rows, goes_on })
 }
 
 #[derive(FromRow)]

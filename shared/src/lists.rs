@@ -4,6 +4,7 @@
 //! against it, and [`List::page`] makes the statement. A cursor holds the place of the last record
 //! and is bound to the filters and the order it was made under.
 
+pub mod bounded;
 mod filter;
 mod spec;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::Error;
 use shared::exports::CsvRows;
-use shared::imports::{self, FAULT_COLUMNS, RefusedRow};
+use shared::imports::{self, FAULT_COLUMNS, RefusedRow, RefusedRows};
 use utoipa::ToSchema;
 use utoipa::openapi::ResponseBuilder;
 use uuid::Uuid;
@@ -21,8 +21,8 @@ use crate::openapi::{headers, schemas};
 use crate::operations::Operation;
 use crate::respond::Result;
 
-/// How many rows are read at once. Between two pages no connection is held.
-const PAGE: i64 = 500;
+/// How many rows are read at once, and how many bytes. Between two pages no connection is held.
+const PAGE: (usize, usize) = (500, 512 * 1024);
 
 pub(super) fn operation() -> Operation {
     let json = schemas::content(schemas::array(&RefusedRow::name()));
@@ -50,7 +50,7 @@ async fn errors(
     headers: HeaderMap,
 ) -> Result {
     let rows = Rows { state, workspace_id: caller.workspace_id, job_id: id };
-    let first = rows.behind(0).await?;
+    let first = rows.after(0).await?;
     Ok(if wants_csv(&headers) {
         let name = format!("attachment; filename=\"job-{id}-errors.csv\"");
         let heads = [(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (VARY, "accept")];
@@ -90,32 +90,37 @@ struct Rows {
     job_id: Uuid,
 }
 
-/// Some of them, and what the file's columns were called.
-type Page = (Vec<String>, Vec<RefusedRow>);
-
 /// Writes a page; the first one, the last one, or one that is both begins or ends the whole.
-type Write = fn(&Page, first: bool, last: bool) -> shared::Result<Vec<u8>>;
+type Write = fn(&RefusedRows, first: bool) -> shared::Result<Vec<u8>>;
+
+/// What is written next: the first page is here already, every other is read once the one before it was
+/// taken.
+enum Next {
+    Page(RefusedRows),
+    After(i64),
+}
 
 impl Rows {
-    async fn behind(&self, line: i64) -> shared::Result<Page> {
+    async fn after(&self, line: i64) -> shared::Result<RefusedRows> {
         imports::refused(&mut *self.state.connection().await?, self.workspace_id, self.job_id, line, PAGE).await
     }
 
-    fn written(self, first: Page, write: Write) -> Body {
-        let start = Some((self, first, true));
+    fn written(self, first: RefusedRows, write: Write) -> Body {
+        let start = Some((self, Next::Page(first)));
         Body::from_stream(stream::try_unfold(start, move |rest| async move {
-            let Some((rows, page, first)) = rest else { return Ok::<_, Error>(None) };
-            let next = match page.1.last() {
-                Some(last) if page.1.len() == PAGE as usize => Some(rows.behind(last.line).await?),
-                _ => None,
+            let Some((rows, page)) = rest else { return Ok::<_, Error>(None) };
+            let (page, first) = match page {
+                Next::Page(page) => (page, true),
+                Next::After(line) => (rows.after(line).await?, false),
             };
-            let piece = Bytes::from(write(&page, first, next.is_none())?);
-            Ok(Some((piece, next.map(|next| (rows, next, false)))))
+            let piece = Bytes::from(write(&page, first)?);
+            let last = page.rows.last().filter(|_| page.goes_on);
+            Ok(Some((piece, last.map(|last| (rows, Next::After(last.line))))))
         }))
     }
 }
 
-fn json_page((_, rows): &Page, first: bool, last: bool) -> shared::Result<Vec<u8>> {
+fn json_page(RefusedRows { rows, goes_on, .. }: &RefusedRows, first: bool) -> shared::Result<Vec<u8>> {
     let mut json = if first { b"[".to_vec() } else { Vec::new() };
     for (i, row) in rows.iter().enumerate() {
         if i > 0 || !first {
@@ -123,7 +128,7 @@ fn json_page((_, rows): &Page, first: bool, last: bool) -> shared::Result<Vec<u8
         }
         serde_json::to_writer(&mut json, row)?;
     }
-    if last {
+    if !goes_on {
         json.push(b']');
     }
     Ok(json)
@@ -131,7 +136,7 @@ fn json_page((_, rows): &Page, first: bool, last: bool) -> shared::Result<Vec<u8
 
 /// The original columns, then the fault. Cells beyond the header stand behind all that: there is no
 /// column they could be in, which is why their row was refused.
-fn csv_page((headers, rows): &Page, first: bool, _: bool) -> shared::Result<Vec<u8>> {
+fn csv_page(RefusedRows { headers, rows, .. }: &RefusedRows, first: bool) -> shared::Result<Vec<u8>> {
     let mut csv = CsvRows::with_capacity(rows.len() * 256);
     if first {
         csv.row(headers.iter().map(String::as_str).chain(FAULT_COLUMNS));
