@@ -9,13 +9,16 @@ use shared::config::Settings;
 use shared::telemetry;
 use tokio_util::sync::CancellationToken;
 
+mod connections;
 mod database;
 mod files;
 mod idempotency;
 mod import;
 mod mail;
+mod memory;
 mod sigstop;
 mod stage;
+mod streams;
 mod verify;
 mod watch;
 
@@ -35,6 +38,10 @@ enum Fault {
     Idempotency(idempotency::Arguments),
     /// Kills workers at random moments while they send mails to a server that misbehaves.
     Mail(mail::Arguments),
+    /// Opens more connections to crm-api than it allows.
+    Connections(connections::Arguments),
+    /// Opens lists and exports of large records that nobody reads.
+    Streams(streams::Arguments),
     /// Stops workers past their leases while files are imported, and wakes them up again.
     Sigstop(sigstop::Arguments),
     /// A worker that also knows jobs that misbehave, with the settings of the environment.
@@ -50,6 +57,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
         Fault::Mail(arguments) => mail::run(arguments).await?,
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
+        Fault::Connections(arguments) => connections::run(arguments).await?,
+        Fault::Streams(arguments) => streams::run(arguments).await?,
         Fault::Worker => return work().await,
     };
     for promise in &broken {

@@ -1,7 +1,7 @@
 //! A private stack that can be broken piece by piece.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dev::client::Client;
 use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
+use dev::serving::{ANY_PORT, Port, address_in_log};
 use dev::stack::ask;
 use dev::supervise::{Ending, Supervised};
 use dev::{user, workspace};
@@ -39,7 +40,7 @@ pub struct Stage {
     pub pool: PgPool,
     api: Supervised,
     api_program: PathBuf,
-    api_address: String,
+    api_address: SocketAddr,
     api_url: String,
     key: String,
     worker_program: PathBuf,
@@ -49,10 +50,18 @@ pub struct Stage {
     environment: Vec<(String, String)>,
 }
 
-fn start_api(program: &Path, dir: &Path, database_url: &str, address: &str) -> Result<Supervised> {
-    start(program, &dir.join("api.log"), |command| {
-        command.env("DATABASE_URL", database_url).env("CRM_API__LISTEN", address);
-    })
+/// Starts the API, with settings in the manner of environment variables.
+async fn start_api(
+    program: &Path,
+    dir: &Path,
+    database_url: &str,
+    settings: &[(&str, &str)],
+) -> Result<(Supervised, SocketAddr)> {
+    let log = dir.join("api.log");
+    let api = start(program, &log, |command| {
+        command.env("DATABASE_URL", database_url).envs(settings.iter().copied());
+    })?;
+    Ok((api, address_in_log(&log, Port::Public).await?))
 }
 
 impl Stage {
@@ -81,8 +90,7 @@ impl Stage {
         let create_key = ["keys", "create", "--workspace", WORKSPACE, "--name", "faults"];
         let key = ask(&api_program, &create_key, &database_url).await?;
 
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let api = start_api(&api_program, &dir, &database_url, &address)?;
+        let (api, address) = start_api(&api_program, &dir, &database_url, &ANY_PORT).await?;
         let api_url = format!("http://{address}");
         Client::new(&api_url, "").wait_until_ready().await;
         let mut stage = Self {
@@ -113,7 +121,7 @@ impl Stage {
         self.started += 1;
         let log = self.dir.join(format!("worker-{}.log", self.started));
         let process = start(&self.worker_program, &log, |command| {
-            command.env("DATABASE_URL", &self.database_url).env("CRM_WORKER__LISTEN", "127.0.0.1:0");
+            command.env("DATABASE_URL", &self.database_url).envs(ANY_PORT);
             command.envs(self.environment.iter().map(|(name, value)| (name, value)));
             // So that the log tells which jobs were claimed.
             command.env("CRM_LOG__LEVEL", "info,worker=debug");
@@ -135,9 +143,30 @@ impl Stage {
     pub async fn kill_api(&mut self) -> Result<()> {
         self.api.signal("KILL");
         self.api.ended().await?;
-        self.api = start_api(&self.api_program, &self.dir, &self.database_url, &self.api_address)?;
+        let address = self.api_address.to_string();
+        let settings = [&ANY_PORT[..], &[("CRM_API__LISTEN", &address)]].concat();
+        (self.api, _) = start_api(&self.api_program, &self.dir, &self.database_url, &settings).await?;
         Client::new(&self.api_url, "").wait_until_ready().await;
         Ok(())
+    }
+
+    /// Ends crm-api, and starts it or another program in its place, with settings in the manner of
+    /// environment variables.
+    pub async fn replace_api(&mut self, program: Option<&Path>, settings: &[(&str, &str)]) -> Result<()> {
+        self.api.stop().await?;
+        // An earlier version has no other port.
+        let ports = if program.is_some() { &ANY_PORT[..1] } else { &ANY_PORT };
+        let settings = [ports, settings].concat();
+        let program = program.unwrap_or(&self.api_program);
+        let (api, address) = start_api(program, &self.dir, &self.database_url, &settings).await?;
+        (self.api, self.api_address, self.api_url) = (api, address, format!("http://{address}"));
+        Client::new(&self.api_url, "").wait_until_ready().await;
+        Ok(())
+    }
+
+    /// The process id of crm-api.
+    pub fn api_id(&self) -> Result<u32> {
+        self.api.program_id().context("crm-api is not running")
     }
 
     /// Kills a worker as `kill -9` does, and starts another in its place; returns what the killed

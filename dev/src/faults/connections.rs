@@ -1,0 +1,116 @@
+//! `cargo dev faults connections`
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use reqwest::Client;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::memory;
+use super::stage::Stage;
+
+/// What a connection may cost that has sent a part of a head.
+const KIB_EACH: f64 = 32.0;
+/// A health check waits no longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// From one address come at most so many connections.
+const PER_ADDRESS: usize = 1000;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many connections the program allows.
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    limit: usize,
+    /// How many are opened beyond that.
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    beyond: usize,
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    #[arg(long)]
+    debug: bool,
+    /// Another crm-api to measure, such as one of an earlier version; nothing is required of it.
+    #[arg(long, value_name = "PROGRAM")]
+    api: Option<PathBuf>,
+}
+
+/// Opens more connections than the program allows, each with a part of a head; returns the promises that
+/// were broken.
+pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let Arguments { limit, beyond, debug, api } = arguments;
+    let mut stage = Stage::start(0, !debug).await?;
+    let most = limit.to_string();
+    let patient = ("CRM_API__HEADER_TIMEOUT_S", "600");
+    let ours = [patient, ("CRM_API__MAX_CONNECTIONS", most.as_str())];
+    stage.replace_api(api.as_deref(), if api.is_some() { &ours[..1] } else { &ours }).await?;
+    // Only now: programs inherit the limit.
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
+    let pid = stage.api_id()?;
+    check(&stage, "/healthz").await;
+    let before = memory::resident(pid)?;
+
+    let address: SocketAddr = stage.api_url().trim_start_matches("http://").parse()?;
+    let began = Instant::now();
+    let mut open = Vec::new();
+    for number in 0..limit + beyond {
+        match connect(address, number).await {
+            Ok(stream) => open.push(stream),
+            Err(error) => {
+                println!("connection {number} was not opened: {error}");
+                break;
+            }
+        }
+    }
+    println!("{} connections were opened in {:.1} s", open.len(), began.elapsed().as_secs_f64());
+    sleep(Duration::from_secs(2)).await;
+    let grown = memory::resident(pid)? - before;
+    let each = grown * 1024.0 / open.len().min(limit) as f64;
+    println!(
+        "crm-api grew by {grown:.0} MiB, {each:.1} KiB for each of them; this program may open {descriptors} files"
+    );
+
+    let (healthz, readyz) = (check(&stage, "/healthz").await, check(&stage, "/readyz").await);
+    let lead = check(&stage, "/dev/crm/leads?limit=1").await;
+    println!("answers beyond the limit: /healthz {healthz:?}, /readyz {readyz:?}, a list {lead:?}");
+    let mut broken = Vec::new();
+    if api.is_none() {
+        if (healthz, readyz, lead) != (Some(200), Some(200), Some(503)) {
+            broken.push("beyond the limit not only health checks are answered, or not even they".to_owned());
+        }
+        if each > KIB_EACH {
+            broken.push(format!("a connection costs {each:.1} KiB"));
+        }
+    }
+    drop(open);
+    let ended = Instant::now();
+    let mut lead = None;
+    while lead != Some(200) && ended.elapsed() < Duration::from_secs(30) {
+        lead = check(&stage, "/dev/crm/leads?limit=1").await;
+    }
+    println!("a list {:.1} s after they were closed: {lead:?}", ended.elapsed().as_secs_f64());
+    if lead != Some(200) {
+        broken.push("requests are not answered after the connections were closed".to_owned());
+    }
+    stage.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
+
+/// A connection from one of many addresses of this machine, with a part of a head.
+async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
+    let host = 2 + u8::try_from(number / PER_ADDRESS)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))?;
+    let mut stream = timeout(Duration::from_secs(5), socket.connect(address)).await??;
+    stream.write_all(b"GET /dev/crm/leads HTTP/1.1\r\nHost: te").await?;
+    Ok(stream)
+}
+
+/// The status of an answer over a connection of its own, if there is one in time.
+async fn check(stage: &Stage, path: &str) -> Option<u16> {
+    let request = Client::new().get(format!("{}{path}", stage.api_url())).bearer_auth(stage.key());
+    let answer = request.timeout(PATIENCE).send().await;
+    answer.ok().map(|answer| answer.status().as_u16())
+}
