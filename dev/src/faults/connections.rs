@@ -15,7 +15,7 @@ use super::memory;
 use super::stage::Stage;
 
 /// What a connection may cost that has sent a part of a head.
-const KIB_EACH: f64 = 32.0;
+const KIB_EACH: f64 = 40.0;
 /// A health check waits no longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// From one address come at most so many connections.
