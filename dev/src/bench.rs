@@ -11,6 +11,7 @@ mod doorbell;
 mod export;
 mod fairness;
 mod figures;
+mod hostile_files;
 mod http;
 mod import;
 mod insight;
@@ -36,6 +37,8 @@ pub struct Arguments {
 enum Bench {
     /// Imports of leads, beside `psql \\copy`.
     Import(import::Arguments),
+    /// Files made to take long, for the time that a byte of the worst one takes.
+    HostileFiles(hostile_files::Arguments),
     /// Exports and lists of leads, beside COPY.
     Export(export::Arguments),
     /// Reading one lead, beside a bare handler for the same row.
@@ -69,6 +72,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     match arguments.bench {
         Bench::Import(arguments) => return import::run(arguments).await,
+        Bench::HostileFiles(arguments) => return hostile_files::run(&arguments),
         Bench::Export(arguments) => return export::run(arguments).await,
         Bench::Http(arguments) => return http::run(arguments).await,
         Bench::Records(arguments) => return records::run(arguments).await,

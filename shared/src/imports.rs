@@ -9,6 +9,7 @@ pub mod aliases;
 pub mod columns;
 pub mod decode;
 mod emails;
+mod grammar;
 pub mod head;
 pub mod options;
 pub mod rows;
@@ -153,6 +154,23 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// How many records the file has; known when the upload has ended.
     pub rows: i64,
+    /// From which line on a line break ends every record, as too many quotes were not closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_line_from: Option<u64>,
+}
+
+impl Plan {
+    /// How many records a chunk may have: each may keep all the headers in its custom fields.
+    fn max_chunk_records(&self) -> usize {
+        const HEADERS: usize = 32 << 20;
+        let headers: usize = self.headers.iter().map(String::len).sum();
+        (HEADERS / headers.max(1)).clamp(1, split::MAX_CHUNK_RECORDS)
+    }
+
+    /// Whether a line break ends every record of the chunk that begins on the line.
+    fn is_by_line(&self, first_line: u64) -> bool {
+        self.by_line_from.is_some_and(|from| first_line >= from)
+    }
 }
 
 /// What an import did, row by row of the file: `rows = created + updated + skipped + failed`.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shared::exports::CsvRows;
 use shared::fields::Field;
 use shared::imports::Options;
-use shared::imports::rows::{Rows, read_file};
+use shared::imports::rows::{Rows, read_file, split_file};
 use shared::leads::{Lead, LeadChanges};
 use shared::patch::Patch;
 use shared::records::Fields;
@@ -98,4 +98,39 @@ fn check(file: &[u8], piece: usize) -> Result<(), TestCaseError> {
         Err(error) => prop_assert!(matches!(error, Error::Invalid(_)), "{error}"),
     }
     Ok(())
+}
+
+/// Every word of two and three of the letters, and some that leave a quote open on each line.
+fn hostile_words() -> Vec<Vec<u8>> {
+    const LETTERS: [&[u8]; 5] = [b"\"", b",", b"\n", b"a", b"\xff"];
+    let longer = |words: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        words.iter().flat_map(|word| LETTERS.map(|letter| [word.as_slice(), letter].concat())).collect()
+    };
+    let two = longer(&longer(&[Vec::new()]));
+    let three = longer(&two);
+    let open: [&[u8]; 6] = [b"a\",\"\n", b"a\",\"\r\n", b"a\",\"\r", b",\"\"\"\n", b"a\",\"\na,b\n", b"\xff\",\"\n\n"];
+    two.into_iter().chain(three).chain(open.map(<[u8]>::to_vec)).collect()
+}
+
+fn hostile_file(word: &[u8], length: usize) -> Vec<u8> {
+    let mut file = b"name,email\n".to_vec();
+    file.extend(word.repeat(length / word.len()));
+    file
+}
+
+#[test]
+fn no_byte_of_a_file_is_looked_at_more_than_four_times() {
+    let options = Options::parse(&[]).unwrap();
+    for word in hostile_words() {
+        let file = hostile_file(&word, 1 << 20);
+        let looks = split_file::<Lead>(&file, 65_536, &options).unwrap().looked as f64 / file.len() as f64;
+        assert!(looks <= 4.0, "{:?} is looked at {looks} times", String::from_utf8_lossy(&word));
+    }
+}
+
+#[test]
+fn hostile_files_are_rows_and_refusals() {
+    for word in hostile_words() {
+        check(&hostile_file(&word, 4096), 1000).unwrap();
+    }
 }

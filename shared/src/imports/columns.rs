@@ -1,5 +1,7 @@
 //! What becomes of each column of a file: headers are matched to fields by name and alias.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -31,7 +33,7 @@ impl Column {
 }
 
 /// What becomes of one column of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// It is this field of the record.
@@ -85,6 +87,7 @@ pub fn match_headers(
     mapping: &Map<String, Value>,
 ) -> Result<Vec<Target>> {
     let mut targets = given(headers, columns, mapping)?;
+    let normal = NormalHeaders::of(headers);
     for (target, header) in targets.iter_mut().zip(headers) {
         if target.is_none() && is_fault_column(header) {
             *target = Some(Target::Ignored);
@@ -101,11 +104,11 @@ pub fn match_headers(
         let found = if column.exact {
             claim_exact(headers, &mut targets, column.name)
         } else {
-            claim(headers, &mut targets, &aliases, field)
+            normal.claim(&mut targets, &aliases, field)
         };
         if column.name == "name" && !found {
-            claim(headers, &mut targets, FIRST_NAME, Target::FirstName);
-            claim(headers, &mut targets, LAST_NAME, Target::LastName);
+            normal.claim(&mut targets, FIRST_NAME, Target::FirstName);
+            normal.claim(&mut targets, LAST_NAME, Target::LastName);
         }
     }
     let rest = match unmapped {
@@ -119,9 +122,11 @@ pub fn match_headers(
 fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -> Result<Vec<Option<Target>>> {
     let mut targets = vec![None; headers.len()];
     let mut errors = Vec::new();
+    let places: HashMap<&String, usize> = headers.iter().zip(0..).collect();
+    let mut mapped = HashSet::new();
     for (header, field) in mapping {
         let name = format!("mapping.{header}");
-        let Some(at) = headers.iter().position(|candidate| candidate == header) else {
+        let Some(&at) = places.get(header) else {
             errors.push(FieldError::new(name, "unknown", "is not a header of the file"));
             continue;
         };
@@ -136,7 +141,7 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
                 continue;
             }
         };
-        if !matches!(target, Target::Ignored | Target::Custom) && targets.contains(&Some(target.clone())) {
+        if !matches!(target, Target::Ignored | Target::Custom) && !mapped.insert(target.clone()) {
             errors.push(FieldError::new(name, "duplicate", "is a field that another header is mapped to"));
         }
         targets[at] = Some(target);
@@ -144,15 +149,27 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
     if errors.is_empty() { Ok(targets) } else { Err(Error::Invalid(errors)) }
 }
 
-/// Gives the target to the header that is the best of the aliases, if there is one that is free.
-fn claim(headers: &[String], targets: &mut [Option<Target>], aliases: &[&str], target: Target) -> bool {
-    let rank = |header: &String| aliases.iter().position(|alias| *alias == normalize(header));
-    let free = |&(i, _): &(usize, &String)| targets[i].is_none();
-    let best = headers.iter().enumerate().filter(free).filter_map(|(i, header)| Some((rank(header)?, i))).min();
-    if let Some((_, i)) = best {
-        targets[i] = Some(target);
+/// The columns of a file by the normal form of their headers, each made once.
+struct NormalHeaders(HashMap<String, Vec<usize>>);
+
+impl NormalHeaders {
+    fn of(headers: &[String]) -> Self {
+        let mut columns: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, header) in headers.iter().enumerate() {
+            columns.entry(normalize(header)).or_default().push(i);
+        }
+        Self(columns)
     }
-    best.is_some()
+
+    /// Gives the target to the header that is the best of the aliases, if there is one that is free.
+    fn claim(&self, targets: &mut [Option<Target>], aliases: &[&str], target: Target) -> bool {
+        let columns = aliases.iter().filter_map(|alias| self.0.get(*alias)).flatten();
+        let best = columns.copied().find(|&i| targets[i].is_none());
+        if let Some(i) = best {
+            targets[i] = Some(target);
+        }
+        best.is_some()
+    }
 }
 
 fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -> bool {

@@ -141,17 +141,26 @@ fn detect(window: &[u8]) -> &'static Encoding {
 }
 
 fn convert(coder: &mut Coder, mut input: &[u8], last: bool) -> Vec<u8> {
-    let mut text = Vec::with_capacity(input.len() * 2 + 16);
+    // It grows by doubling only, so that a file of nothing but broken bytes takes linear time, too.
+    let mut text = vec![0; input.len() * 2 + 16];
+    let mut end = 0;
     loop {
-        let start = text.len();
-        text.resize(start + input.len() * 3 + 16, 0);
-        let (result, read, written) = coder.decode_to_utf8_without_replacement(input, &mut text[start..], last);
-        text.truncate(start + written);
+        let (result, read, written) = coder.decode_to_utf8_without_replacement(input, &mut text[end..], last);
         input = &input[read..];
+        end += written;
         match result {
-            DecoderResult::InputEmpty => return text,
-            DecoderResult::OutputFull => {}
-            DecoderResult::Malformed(_, _) => text.push(BROKEN),
+            DecoderResult::InputEmpty => {
+                text.truncate(end);
+                return text;
+            }
+            DecoderResult::OutputFull => text.resize(text.len() * 2, 0),
+            DecoderResult::Malformed(_, _) => {
+                if end == text.len() {
+                    text.resize(text.len() * 2, 0);
+                }
+                text[end] = BROKEN;
+                end += 1;
+            }
         }
     }
 }
@@ -196,5 +205,20 @@ mod tests {
         assert_eq!(text.matches('\u{fffd}').count(), 1);
         let (text, _) = decode(b"\xff\xfea\0\x00\xd8b\0", None, 3);
         assert_eq!(text, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn broken_bytes_are_each_marked_in_every_encoding() {
+        let gb18030 = by_label("gb18030").unwrap();
+        let mut decoder = Decoder::new(Some(gb18030));
+        let file = vec![0xff; 1 << 20];
+        let mut text = decoder.feed(&file);
+        text.extend(decoder.finish());
+        assert!(text == vec![BROKEN; 1 << 20]);
+        for name in ["shift_jis", "euc-kr", "utf-16", "big5", "iso-2022-jp"] {
+            let mut decoder = Decoder::new(Some(by_label(name).unwrap()));
+            let text: Vec<u8> = file[..9999].chunks(7).flat_map(|piece| decoder.feed(piece)).collect();
+            assert!(text.len() + decoder.finish().len() >= 4999, "{name}");
+        }
     }
 }

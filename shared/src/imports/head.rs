@@ -1,12 +1,21 @@
 //! What the head of a file settles: its delimiter, its headers, and what becomes of each column.
 
+use std::collections::{HashMap, HashSet};
+
 use super::columns::{Column, match_headers, missing};
 use super::{Options, Plan};
 use crate::error::{Error, Result};
 
 /// What of a file is looked at before any of it is stored, in bytes.
 pub const HEAD: usize = 64 * 1024;
+/// How often each byte of the head is looked at, at most: under each delimiter, for the header, and for
+/// the lines of the header.
+pub const LOOKS: usize = DELIMITERS.len() + 2;
+// Of equals the last one wins, so the comma comes last.
+const DELIMITERS: [u8; 4] = [b'|', b'\t', b';', b','];
 const MAX_COLUMNS: usize = 1_000;
+/// The longest header, in bytes.
+const MAX_HEADER: usize = 1_000;
 
 impl Plan {
     /// Settles how a file is read by its head, which may be the whole of it, and says where the header
@@ -24,7 +33,16 @@ impl Plan {
             return Err(Error::Invalid(missing));
         }
         let Options { on_conflict, dry_run, .. } = *options;
-        let plan = Self { on_conflict, dry_run, delimiter, encoding: String::new(), headers, targets, rows: 0 };
+        let plan = Self {
+            on_conflict,
+            dry_run,
+            delimiter,
+            encoding: String::new(),
+            headers,
+            targets,
+            rows: 0,
+            by_line_from: None,
+        };
         Ok((plan, length))
     }
 }
@@ -41,8 +59,7 @@ fn detect_delimiter(head: &[u8]) -> u8 {
         let alike = counts.iter().filter(|&&count| count == header).count();
         if header < 2 { 0 } else { header * alike }
     };
-    // Of equals the last one would win, so the comma comes last.
-    [b'|', b'\t', b';', b','].into_iter().max_by_key(|&delimiter| cells_in_common(delimiter)).unwrap_or(b',')
+    DELIMITERS.into_iter().max_by_key(|&delimiter| cells_in_common(delimiter)).unwrap_or(b',')
 }
 
 /// The headers of a file, and where they end in its head.
@@ -67,21 +84,56 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
             format!("has a header of more than {} KiB", HEAD / 1024),
         ));
     }
-    let mut headers: Vec<String> = Vec::with_capacity(record.len());
+    let mut names = Names::default();
+    let mut headers = Vec::with_capacity(record.len());
     for (i, cell) in record.iter().enumerate() {
         let text = std::str::from_utf8(cell)
             .map_err(|_| Error::invalid("file", "encoding", "has a header that is not UTF-8"))?;
         if text.contains('\0') {
             return Err(Error::invalid("file", "invalid", "has a NUL character in its header; is it a CSV file?"));
         }
-        headers.push(distinct(text.trim(), i, &headers));
+        // Each row with a cell in the column stores it again.
+        if text.len() > MAX_HEADER {
+            return Err(Error::invalid(
+                "file",
+                "header_too_long",
+                format!("has a header of more than {MAX_HEADER} bytes in column {}", i + 1),
+            ));
+        }
+        headers.push(names.distinct(text.trim(), i));
     }
     Ok((headers, length))
 }
 
-/// A header by which its column can be told from the others.
-fn distinct(text: &str, at: usize, others: &[String]) -> String {
-    let text = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
-    let free = |candidate: &String| !others.contains(candidate);
-    std::iter::once(text.clone()).chain((2..).map(|n| format!("{text} ({n})"))).find(free).unwrap_or(text)
+/// The headers so far, each a name of its own.
+#[derive(Default)]
+struct Names {
+    taken: HashSet<String>,
+    /// The last number that was given to each text.
+    numbers: HashMap<String, usize>,
+}
+
+impl Names {
+    /// A name that no other column has.
+    fn distinct(&mut self, text: &str, at: usize) -> String {
+        let text = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
+        let mut name = text.clone();
+        while !self.taken.insert(name.clone()) {
+            let number = self.numbers.entry(text.clone()).or_insert(1);
+            *number += 1;
+            name = format!("{text} ({number})");
+        }
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_headers_are_numbered_and_meet_no_other() {
+        let (headers, _) = read_header(b"a,a (2),a,,a,column_4,a (2)\n", b',', true).unwrap();
+        assert_eq!(headers, ["a", "a (2)", "a (3)", "column_4", "a (4)", "column_4 (2)", "a (2) (2)"]);
+    }
 }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::columns::{Column, Target};
 use super::decode::Decoder;
+use super::grammar::Records;
+use super::head::{self, HEAD};
 use super::split::{Chunk, Splitter, count_lines};
 use super::{Importable, Options, Plan};
 use crate::error::Result;
@@ -79,45 +81,59 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
         return Ok(rows);
     }
     let reader = RowReader::<R>::new(plan);
-    let mut records = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(plan.delimiter)
-        .from_reader(chunk.data.as_slice());
+    let mut records = Records::new(&chunk.data, plan.delimiter, plan.is_by_line(chunk.first_line), chunk.first_line);
     let mut record = csv::ByteRecord::new();
-    let (mut line, mut counted) = (chunk.first_line, 0);
-    loop {
-        let mut start = usize::try_from(records.position().byte()).unwrap_or(usize::MAX);
-        if !records.read_byte_record(&mut record).map_err(crate::Error::internal)? {
-            return Ok(rows);
-        }
-        // Blank lines before a record are none of it.
-        while chunk.data.get(start).is_some_and(|&byte| matches!(byte, b'\n' | b'\r')) {
-            start += 1;
-        }
-        line += count_lines(&chunk.data[counted..start]);
-        counted = start;
+    while let Some(line) = records.read(&mut record) {
         match reader.read(line, &record) {
             Ok(row) => rows.rows.push(row),
             Err(refused) => rows.refused.push(refused),
         }
     }
+    Ok(rows)
 }
 
-/// Reads a whole file, in pieces of so many bytes, as an upload and its job do between them, but for
-/// the database. Returns the chunks and the number of records.
+/// A whole file, split as an upload does.
+#[derive(Debug)]
+pub struct SplitFile {
+    /// How it is read.
+    pub plan: Plan,
+    /// Its records.
+    pub chunks: Vec<Chunk>,
+    /// How many there are.
+    pub records: u64,
+    /// How many bytes an upload and its job look at for the file's structure (delimiter, header,
+    /// records), counted each time.
+    pub looked: u64,
+}
+
+/// Splits a whole file, in pieces of so many bytes, as an upload does, but for the database.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) for what [`Plan::settle`] finds.
-pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<(Vec<Rows<R::Changes>>, u64)> {
+pub fn split_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<SplitFile> {
     let mut decoder = Decoder::new(options.encoding);
     let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
     text.extend(decoder.finish());
-    let (plan, length) = Plan::settle(&text, true, options, R::FILE_COLUMNS)?;
-    let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]));
+    let head = &text[..text.len().min(HEAD)];
+    let (mut plan, length) = Plan::settle(head, head.len() == text.len(), options, R::FILE_COLUMNS)?;
+    let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]), plan.max_chunk_records());
     let mut chunks: Vec<Chunk> = text[length..].chunks(piece).flat_map(|piece| splitter.feed(piece)).collect();
-    let (rest, records) = splitter.finish();
-    chunks.extend(rest);
+    let split = splitter.finish();
+    chunks.extend(split.chunks);
+    plan.by_line_from = split.by_line_from;
+    // The job looks at each byte of a chunk once.
+    let read: usize = chunks.iter().map(|chunk| chunk.data.len()).sum();
+    let looked = split.looked + (head::LOOKS * head.len() + read) as u64;
+    Ok(SplitFile { plan, chunks, records: split.records, looked })
+}
+
+/// Reads a whole file as an upload and its job do together, but for the database. Returns the rows of
+/// each chunk, and the number of records.
+///
+/// # Errors
+/// As [`split_file`].
+pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<(Vec<Rows<R::Changes>>, u64)> {
+    let SplitFile { plan, chunks, records, .. } = split_file::<R>(file, piece, options)?;
     Ok((chunks.iter().map(|chunk| read::<R>(&plan, chunk)).collect::<Result<_>>()?, records))
 }
 

@@ -1,0 +1,304 @@
+//! The grammar of CSV, as the `csv` crate reads it.
+//!
+//! [`Scan`] finds where records end in a stream, [`Records`] takes the records of a chunk apart. Both
+//! look at each byte once and count the lines as they go.
+
+use csv::ByteRecord;
+use memchr::{memchr2, memchr3};
+
+const QUOTE: u8 = b'"';
+
+/// Whether a byte ends a line. CR, LF and CRLF each end one.
+pub fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// Where in a record a scan stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// At the start of a field, where a quote opens it.
+    FieldStart,
+    /// In a field without quotes, or after its closing quote: quotes are text here.
+    Field,
+    /// Between quotes, where line breaks and delimiters are text.
+    Quoted,
+    /// After a quote between quotes: a second one is text, anything else follows a closing quote.
+    QuoteInQuoted,
+}
+
+/// The state of a scan between two pieces of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scan {
+    position: Position,
+    after_cr: bool,
+    /// The line of the file that the scan is on.
+    pub line: u64,
+}
+
+/// Why a scan stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The last byte ended a record.
+    Record,
+    /// The last byte is a line break between quotes.
+    QuotedBreak,
+    /// The input is used up.
+    Nothing,
+}
+
+impl Scan {
+    /// At the start of a record, on the given line.
+    pub fn new(line: u64) -> Self {
+        Self { position: Position::FieldStart, after_cr: false, line }
+    }
+
+    /// The same place of the file, as the start of a record.
+    pub fn at_record(self) -> Self {
+        Self { position: Position::FieldStart, ..self }
+    }
+
+    /// The place before a line break that ended a record.
+    pub fn before_end(self) -> Self {
+        Self { position: Position::Field, after_cr: false, line: self.line - 1 }
+    }
+
+    /// Whether a quote is open.
+    pub fn is_quoted(self) -> bool {
+        self.position == Position::Quoted
+    }
+
+    /// Whether the last byte was a CR, whose line an LF may still end.
+    pub fn is_after_cr(self) -> bool {
+        self.after_cr
+    }
+
+    /// Passes over line breaks between records: how many bytes there were.
+    pub fn blank_lines(&mut self, input: &[u8]) -> usize {
+        let length = input.iter().take_while(|&&byte| is_break(byte)).count();
+        input[..length].iter().for_each(|&byte| self.pass_break(byte));
+        length
+    }
+
+    /// Scans to the next line break, which ends a record here whatever the quotes say.
+    pub fn line(&mut self, input: &[u8]) -> (usize, Found) {
+        let Some(at) = memchr2(b'\n', b'\r', input) else {
+            self.after_cr &= input.is_empty();
+            return (input.len(), Found::Nothing);
+        };
+        self.after_cr &= at == 0;
+        self.pass_break(input[at]);
+        self.position = Position::FieldStart;
+        (at + 1, Found::Record)
+    }
+
+    /// Scans to the end of the record, or to the next line break between its quotes.
+    pub fn record(&mut self, delimiter: u8, input: &[u8]) -> (usize, Found) {
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            match self.position {
+                Position::FieldStart | Position::QuoteInQuoted if rest[0] == QUOTE => {
+                    self.position = Position::Quoted;
+                    self.after_cr = false;
+                    at += 1;
+                }
+                Position::Quoted => {
+                    let Some(byte) = self.pass_to(memchr3(QUOTE, b'\n', b'\r', rest), rest, &mut at) else { break };
+                    if byte != QUOTE {
+                        return (at, Found::QuotedBreak);
+                    }
+                    self.position = Position::QuoteInQuoted;
+                }
+                Position::FieldStart | Position::Field | Position::QuoteInQuoted => {
+                    self.position = Position::Field;
+                    let stop = memchr3(delimiter, b'\n', b'\r', rest);
+                    let Some(byte) = self.pass_to(stop, rest, &mut at) else { break };
+                    self.position = Position::FieldStart;
+                    if byte != delimiter {
+                        return (at, Found::Record);
+                    }
+                }
+            }
+        }
+        (at, Found::Nothing)
+    }
+
+    /// Passes the byte at which a search stopped, or the rest of the input.
+    fn pass_to(&mut self, stop: Option<usize>, rest: &[u8], at: &mut usize) -> Option<u8> {
+        self.after_cr &= stop == Some(0);
+        *at += stop.map_or(rest.len(), |stop| stop + 1);
+        let byte = rest[stop?];
+        match is_break(byte) {
+            true => self.pass_break(byte),
+            false => self.after_cr = false,
+        }
+        Some(byte)
+    }
+
+    fn pass_break(&mut self, byte: u8) {
+        if !(byte == b'\n' && self.after_cr) {
+            self.line += 1;
+        }
+        self.after_cr = byte == b'\r';
+    }
+}
+
+/// The records of a chunk, which holds whole ones.
+#[derive(Debug)]
+pub(super) struct Records<'d> {
+    data: &'d [u8],
+    delimiter: u8,
+    /// Whether a line break ends a record between quotes too.
+    by_line: bool,
+    at: usize,
+    line: u64,
+    /// A field with quotes or line breaks in it, being put together.
+    field: Vec<u8>,
+}
+
+impl<'d> Records<'d> {
+    /// The records of a chunk that begins on the given line.
+    pub fn new(data: &'d [u8], delimiter: u8, by_line: bool, line: u64) -> Self {
+        Self { data, delimiter, by_line, at: 0, line, field: Vec::new() }
+    }
+
+    /// Reads the next record, and returns the line on which it begins.
+    pub fn read(&mut self, record: &mut ByteRecord) -> Option<u64> {
+        record.clear();
+        while self.peek().is_some_and(is_break) {
+            self.pass_break();
+        }
+        self.peek()?;
+        let line = self.line;
+        while !self.read_field(record) {}
+        Some(line)
+    }
+
+    /// Reads a field and the delimiter after it. Returns whether it was the last of its record.
+    fn read_field(&mut self, record: &mut ByteRecord) -> bool {
+        self.field.clear();
+        if self.peek() == Some(QUOTE) {
+            self.at += 1;
+            self.read_quoted();
+        }
+        let rest = &self.data[self.at..];
+        let stop = memchr3(self.delimiter, b'\n', b'\r', rest);
+        let text = &rest[..stop.unwrap_or(rest.len())];
+        if self.field.is_empty() {
+            record.push_field(text);
+        } else {
+            self.field.extend_from_slice(text);
+            record.push_field(&self.field);
+        }
+        self.at += text.len();
+        let is_last = self.peek() != Some(self.delimiter);
+        self.at += usize::from(!is_last);
+        is_last
+    }
+
+    /// Reads up to the closing quote, and over it.
+    fn read_quoted(&mut self) {
+        loop {
+            let rest = &self.data[self.at..];
+            let stop = memchr3(QUOTE, b'\n', b'\r', rest);
+            let text = &rest[..stop.unwrap_or(rest.len())];
+            self.field.extend_from_slice(text);
+            self.at += text.len();
+            match self.peek() {
+                Some(QUOTE) => {
+                    self.at += 1;
+                    if self.peek() != Some(QUOTE) {
+                        return;
+                    }
+                    self.field.push(QUOTE);
+                    self.at += 1;
+                }
+                Some(byte) if !self.by_line => {
+                    self.field.push(byte);
+                    self.pass_break();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn pass_break(&mut self) {
+        let ends_crlf = self.data[self.at] == b'\n' && self.at > 0 && self.data[self.at - 1] == b'\r';
+        self.line += u64::from(!ends_crlf);
+        self.at += 1;
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.data.get(self.at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The records as the `csv` crate reads them, but for a byte order mark, which it drops.
+    fn expected(data: &[u8]) -> Vec<ByteRecord> {
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader([b"\n", data].concat().as_slice())
+            .into_byte_records()
+            .map(Result::unwrap)
+            .collect()
+    }
+
+    fn read(data: &[u8], by_line: bool) -> Vec<(u64, ByteRecord)> {
+        let mut records = Records::new(data, b',', by_line, 1);
+        let mut record = ByteRecord::new();
+        std::iter::from_fn(|| Some((records.read(&mut record)?, record.clone()))).collect()
+    }
+
+    #[test]
+    fn a_line_break_ends_every_record_where_quotes_are_not_to_be_trusted() {
+        let cells: Vec<(u64, Vec<String>)> = read(b"\"a,1\r\n\"b,\",2\n\"\"\n\n\"c\"\"\n", true)
+            .iter()
+            .map(|(line, record)| (*line, record.iter().map(|cell| String::from_utf8_lossy(cell).into()).collect()))
+            .collect();
+        let row = |line, cells: &[&str]| (line, cells.iter().map(|&cell| cell.to_owned()).collect::<Vec<String>>());
+        assert_eq!(cells, [row(1, &["a,1"]), row(2, &["b,", "2"]), row(3, &[""]), row(5, &["c\""])]);
+    }
+
+    proptest! {
+        #[test]
+        fn records_are_those_of_the_csv_crate(data in "[ab,\"\r\n\u{feff}]{0,40}") {
+            let records: Vec<ByteRecord> = read(data.as_bytes(), false).into_iter().map(|(_, record)| record).collect();
+            prop_assert_eq!(records, expected(data.as_bytes()));
+        }
+
+        #[test]
+        fn a_scan_ends_records_where_a_read_does(data in "[ab,\"\r\n]{0,40}") {
+            let (mut scan, mut at, mut starts) = (Scan::new(1), 0, Vec::new());
+            let data = data.as_bytes();
+            loop {
+                at += scan.blank_lines(&data[at..]);
+                if at == data.len() {
+                    break;
+                }
+                starts.push(scan.line);
+                loop {
+                    let (taken, found) = scan.record(b',', &data[at..]);
+                    at += taken;
+                    if found != Found::QuotedBreak {
+                        break;
+                    }
+                }
+            }
+            let lines: Vec<u64> = read(data, false).into_iter().map(|(line, _)| line).collect();
+            prop_assert_eq!(starts, lines);
+        }
+
+        #[test]
+        fn by_line_each_line_is_one_record(data in "[ab,\"\r\n]{0,40}") {
+            let lines = data.split(['\r', '\n']).filter(|line| !line.is_empty()).count();
+            prop_assert_eq!(read(data.as_bytes(), true).len(), lines);
+        }
+    }
+}
