@@ -205,6 +205,41 @@ async fn what_was_said_of_a_refused_row_does_not_become_part_of_it() {
 }
 
 #[tokio::test]
+async fn rejected_rows_of_a_hostile_file_are_no_formulas_and_import_again() {
+    let (api, _worker) = start().await;
+    let file = "name,email,=cmd|' /C calc'!A0,\"a;@b\"\nAnn,ann@,+1 415 555 0103 ext. 9,\"x\n=1+1\"\n";
+    let job = import(&api, "", file).await;
+    assert_eq!(counts(&job), [1, 0, 0, 0, 1, 0]);
+    let path = format!("/dev/crm/jobs/{}/errors", job["id"].as_str().unwrap());
+    let csv = api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap();
+    assert!(csv.starts_with("name,email,'=cmd|' /C calc'!A0,a;'@b,_line"), "{csv}");
+    assert!(csv.contains("Ann,ann@,+1 415 555 0103 ext. 9,\"x\n'=1+1\","), "{csv}");
+    assert_eq!(counts(&import(&api, "", csv.replace("ann@", "ann@example.com")).await), [1, 1, 0, 0, 0, 0]);
+    let ann = &leads(&api).await[0];
+    let custom = json!({ "=cmd|' /C calc'!A0": "+1 415 555 0103 ext. 9", "a;@b": "x\n=1+1" });
+    assert_eq!(ann["custom_fields"], custom);
+    let export = api.get("/dev/crm/leads/export").send().await.unwrap().text().await.unwrap();
+    assert!(export.contains("\"\"a;'@b\"\""), "{export}");
+    api.delete(&format!("/dev/crm/leads/{}", ann["id"].as_str().unwrap()), 204).await;
+    assert_eq!(counts(&import(&api, "", export).await), [1, 1, 0, 0, 0, 0]);
+    assert_eq!(leads(&api).await[0]["custom_fields"], custom);
+}
+
+#[tokio::test]
+async fn quotes_that_are_left_open_on_every_line_cost_twenty_lines() {
+    let (api, _worker) = start().await;
+    let lines: String = (1..=30).map(|n| format!("Ann\",\"ann{n}@example.com\n")).collect();
+    let file = format!("name,email\n{lines}{}", "padding,\n".repeat(40_000));
+    let job = import(&api, "unmapped=ignore", file).await;
+    assert_eq!(counts(&job), [40_030, 10, 0, 0, 40_020, 0]);
+    let errors = errors(&api, &job).await;
+    let too_long = errors.iter().take_while(|error| error["code"] == "record_too_long").count();
+    assert_eq!((too_long, errors[19]["line"].as_i64()), (20, Some(21)));
+    assert!(errors[19]["message"].as_str().unwrap().contains("each line break after it ends a record"));
+    assert_eq!(leads(&api).await.len(), 10);
+}
+
+#[tokio::test]
 async fn what_the_head_shows_is_answered_at_once() {
     let api = Api::start().await;
     let wide = format!("name,email{}\n", ",x".repeat(100_000));

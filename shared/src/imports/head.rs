@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::columns::{Column, match_headers, missing};
 use super::{Options, Plan};
 use crate::error::{Error, Result};
+use crate::exports::unguard;
 
 /// What of a file is looked at before any of it is stored, in bytes.
 pub const HEAD: usize = 64 * 1024;
@@ -100,7 +101,7 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
                 format!("has a header of more than {MAX_HEADER} bytes in column {}", i + 1),
             ));
         }
-        headers.push(names.distinct(text.trim(), i));
+        headers.push(names.distinct(&unguard(text.trim()), i));
     }
     Ok((headers, length))
 }

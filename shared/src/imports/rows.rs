@@ -1,5 +1,6 @@
 //! From the bytes of a chunk to rows that can be written: reading, matching, validating. No database.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
@@ -181,7 +182,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
             cells: StringRecord::new(),
         };
         let mut custom = Map::new();
-        let mut name = ["", ""];
+        let mut name = [Cow::Borrowed(""), Cow::Borrowed("")];
         for ((cell, header), target) in cells.iter().zip(&self.plan.headers).zip(&self.plan.targets) {
             let text = unguard(cell.trim());
             match target {
@@ -190,12 +191,12 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 Target::FirstName => name[0] = text,
                 Target::LastName => name[1] = text,
                 Target::Field(field) => {
-                    match self.set(&mut row, field, text).map_err(|fault| (field.clone(), fault))? {
+                    match self.set(&mut row, field, &text).map_err(|fault| (field.clone(), fault))? {
                         Set::Taken => {}
-                        Set::Kept => _ = custom.insert(header.clone(), Value::from(text)),
+                        Set::Kept => _ = custom.insert(header.clone(), Value::from(text.into_owned())),
                     }
                 }
-                Target::Custom => _ = custom.insert(header.clone(), Value::from(text)),
+                Target::Custom => _ = custom.insert(header.clone(), Value::from(text.into_owned())),
             }
         }
         let joined = name.join(" ");
