@@ -1,5 +1,7 @@
 //! The history of records: what they were before each change and deletion, who did it and when.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -286,6 +288,35 @@ pub async fn list<R: Record>(
         records::get::<R>(connection, workspace_id, Place { parent: None, id: record_id }).await?;
     }
     kept.into_iter().map(Kept::into_change::<R>).collect()
+}
+
+/// For each of the records that existed before, was deleted and then created again with its id: the
+/// entry of that deletion. What is older is the history of another record. A deletion that was taken
+/// back by a restore ends nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is unavailable.
+pub async fn earlier_ends<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    record_ids: &[Uuid],
+) -> Result<HashMap<Uuid, Uuid>> {
+    let ends: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "SELECT DISTINCT ON (record_id) record_id, id FROM (
+             SELECT record_id, id, action, lead(action) OVER (PARTITION BY record_id ORDER BY id) AS next
+             FROM history
+             WHERE workspace_id = $1 AND record_id = ANY ($2) AND record_type = $3
+                 AND action IN ('deleted', 'restored')
+         ) AS lives
+         WHERE action = 'deleted' AND next IS DISTINCT FROM 'restored'
+         ORDER BY record_id, id DESC",
+    )
+    .bind(workspace_id)
+    .bind(record_ids)
+    .bind(R::TYPE)
+    .fetch_all(connection)
+    .await?;
+    Ok(ends.into_iter().collect())
 }
 
 /// Forgets up to `limit` records that were deleted so long ago that they cannot be restored: all

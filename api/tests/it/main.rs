@@ -43,5 +43,6 @@ mod settings;
 mod stages;
 mod support;
 mod suppressions;
+mod undo;
 mod users;
 mod workflows;

@@ -1,6 +1,8 @@
 //! Taking an import back: what it made is removed, what it changed gets its former values, and
 //! records that somebody else has touched since are left as they are, and listed.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
@@ -111,6 +113,15 @@ struct Step<'a> {
     import_job: Uuid,
 }
 
+/// From when on changes by others keep a record from being taken back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// From its creation on.
+    Created,
+    /// After this entry of the history.
+    Entry(Uuid),
+}
+
 #[derive(FromRow)]
 struct Gone {
     id: Uuid,
@@ -145,7 +156,7 @@ impl Step<'_> {
             .fetch_all(&mut *connection)
             .await?;
         let ids: Vec<Uuid> = made.iter().map(R::id).collect();
-        let touched = self.touched::<R>(connection, &ids, Uuid::nil()).await?;
+        let touched = self.touched::<R>(connection, &ids, Since::Created).await?;
         let (left, removed): (Vec<R>, Vec<R>) = made.into_iter().partition(|record| touched.contains(&record.id()));
         for record in &removed {
             links::cut::<R::Other>(connection, self.actor, record.link()).await?;
@@ -187,9 +198,15 @@ impl Step<'_> {
             return Ok(());
         };
         undone.before_entry = Some(last.id);
+        let last = last.id;
+        let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
+        let ends = history::earlier_ends::<R>(connection, self.actor.workspace_id, &ids).await?;
+        // A record that was deleted and created again since is not the one that the import has changed.
+        let is_of_present = |entry: &Former| ends.get(&entry.record_id).is_none_or(|end| entry.id > *end);
+        let entries: Vec<Former> = entries.into_iter().filter(is_of_present).collect();
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
         let present: Vec<R> = records::lock(connection, self.actor.workspace_id, &ids).await?;
-        let touched = self.touched::<R>(connection, &ids, last.id).await?;
+        let touched = self.touched::<R>(connection, &ids, Since::Entry(last)).await?;
         let (left, mine): (Vec<R>, Vec<R>) = present.into_iter().partition(|record| touched.contains(&record.id()));
         let mut changed = Vec::with_capacity(mine.len());
         for before in mine {
@@ -210,27 +227,51 @@ impl Step<'_> {
         self.list_left(connection, undone, &left).await
     }
 
-    /// Which of the records somebody else has changed since, or hung something on.
+    /// Which of the records somebody else has changed since, or have dependent records.
     async fn touched<R: Importable>(
         &self,
         connection: &mut PgConnection,
         ids: &[Uuid],
-        since: Uuid,
-    ) -> Result<Vec<Uuid>> {
-        let mut sql = String::from(
-            "SELECT record_id FROM history
-             WHERE workspace_id = $1 AND record_id = ANY ($2) AND id > $3 AND actor_id <> ALL ($4)",
-        );
-        // What hangs on a record keeps it from being removed, not from being changed back.
-        let children = if since.is_nil() { R::CHILDREN } else { &[] };
-        for (table, column) in children {
-            sql += &format!(" UNION SELECT {column} FROM {table} WHERE workspace_id = $1 AND {column} = ANY ($2)");
+        since: Since,
+    ) -> Result<HashSet<Uuid>> {
+        let ends = history::earlier_ends::<R>(connection, self.actor.workspace_id, ids).await?;
+        let changes: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "SELECT record_id, max(id::text)::uuid FROM history
+             WHERE workspace_id = $1 AND record_id = ANY ($2) AND record_type = $3 AND id > $4 AND actor_id <> ALL ($5)
+             GROUP BY record_id",
+        )
+        .bind(self.actor.workspace_id)
+        .bind(ids)
+        .bind(R::TYPE)
+        .bind(match since {
+            Since::Created => Uuid::nil(),
+            Since::Entry(entry) => entry,
+        })
+        .bind([self.import_job, self.actor.id])
+        .fetch_all(&mut *connection)
+        .await?;
+        // History of an earlier record with the same id says nothing about this one.
+        let changed = changes.into_iter().filter(|(id, last)| ends.get(id).is_none_or(|end| last > end));
+        let mut touched: HashSet<Uuid> = changed.map(|(id, _)| id).collect();
+        // What depends on a record keeps it from being removed, not from being changed back.
+        if since == Since::Created {
+            touched.extend(self.parents::<R>(connection, ids).await?);
         }
-        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+        Ok(touched)
+    }
+
+    /// Which of the records have dependent records.
+    async fn parents<R: Importable>(&self, connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+        let of = |(table, column): &(&str, &str)| {
+            format!("SELECT {column} FROM {table} WHERE workspace_id = $1 AND {column} = ANY ($2)")
+        };
+        let sql: Vec<String> = R::CHILDREN.iter().map(of).collect();
+        if sql.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql.join(" UNION ")))
             .bind(self.actor.workspace_id)
             .bind(ids)
-            .bind(since)
-            .bind([self.import_job, self.actor.id])
             .fetch_all(connection)
             .await?)
     }
@@ -247,7 +288,7 @@ impl Step<'_> {
             listed.push(Refused {
                 line: undone.left.unsigned_abs(),
                 field: "id".into(),
-                fault: Fault::new("changed", "was changed since, or something hangs on it"),
+                fault: Fault::new("changed", "was changed after the import or has dependent records"),
                 cells: vec![record.id().to_string(), record.key()],
             });
         }
