@@ -371,7 +371,8 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
 /// same work by now.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(
-        "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, error = NULL, finished_at = NULL, run_at = now()
+        "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, error = NULL, finished_at = NULL, run_at = now(),
+             unreadable_since = NULL, unreadable_at = NULL
          WHERE id = $1 AND workspace_id = $2 AND status IN ('failed', 'cancelled') RETURNING *",
     )
     .bind(id)

@@ -42,6 +42,7 @@ use uuid::Uuid;
 use crate::alone::Pass;
 use crate::metrics::KindMetrics;
 use crate::process::Process;
+use crate::run::UNKNOWN_KIND_PAUSE;
 
 /// A payload that can be run: one kind of job.
 pub trait Task: Payload {
@@ -308,7 +309,24 @@ fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
     Box::pin(async move {
         match jobs::payload::<T>(&job.claimed) {
             Ok(payload) => payload.run(job).await,
-            Err(error) => Err(Stop::Fail(format!("its payload cannot be read: {error}"))),
+            Err(error) => Err(unreadable(job, &error).await),
         }
     })
+}
+
+/// A payload that this version cannot read may be of a newer one that is being rolled out, so the job
+/// waits for its workers. Only after a day nobody can be expected to read it.
+async fn unreadable(job: &Running, error: &Error) -> Stop {
+    let noted = async {
+        let mut connection = job.process.pool.acquire().await?;
+        jobs::note_unreadable(&mut connection, job.workspace_id(), job.lease()).await
+    };
+    match noted.await {
+        Ok(true) => Stop::Fail(format!("its payload cannot be read: {error}")),
+        Ok(false) => {
+            tracing::warn!(job = %job.id(), kind = job.claimed.kind, %error, "this version cannot read the job's payload");
+            Stop::Snooze(UNKNOWN_KIND_PAUSE)
+        }
+        Err(error) => Stop::Error(error),
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
@@ -299,6 +300,42 @@ pub async fn rescue(connection: &mut PgConnection) -> Result<Vec<Rescued>> {
 /// [`Error::Internal`] for a payload of another version of the program.
 pub fn payload<P: Payload>(claimed: &Claimed) -> Result<P> {
     Ok(serde_json::from_str(claimed.payload.0.get())?)
+}
+
+/// For how long workers may fail to read a payload before the job is failed.
+const UNREADABLE_FOR: TimeDelta = TimeDelta::days(1);
+/// A job that nobody failed to read for so long was readable, or waited for its time.
+const UNREADABLE_AGAIN: TimeDelta = TimeDelta::hours(1);
+
+/// Notes that a worker cannot read the payload of a job. Returns whether that has lasted a day, by the
+/// database's clock.
+///
+/// # Errors
+/// [`Error::Superseded`] when the attempt is no longer the present one.
+pub async fn note_unreadable(connection: &mut PgConnection, workspace_id: Uuid, lease: Lease) -> Result<bool> {
+    type Seen = (DateTime<Utc>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+    let (now, first, last): Seen = sqlx::query_as(
+        "SELECT now(), unreadable_since, unreadable_at FROM jobs WHERE workspace_id = $1 AND id = $2 AND attempt = $3",
+    )
+    .bind(workspace_id)
+    .bind(lease.id)
+    .bind(lease.attempt)
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or(Error::Superseded)?;
+    let is_going_on = last.is_some_and(|last| now - last < UNREADABLE_AGAIN);
+    let since = first.filter(|_| is_going_on).unwrap_or(now);
+    sqlx::query(
+        "UPDATE jobs SET unreadable_since = $4, unreadable_at = $5 WHERE workspace_id = $1 AND id = $2 AND attempt = $3",
+    )
+    .bind(workspace_id)
+    .bind(lease.id)
+    .bind(lease.attempt)
+    .bind(since)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(now - since >= UNREADABLE_FOR)
 }
 
 /// Waits double with each failure, from one second to five minutes, and are spread by a half up and

@@ -11,6 +11,7 @@ mod mail;
 mod nurture_plans;
 mod outages;
 mod outbox;
+mod payloads;
 mod plans;
 mod support;
 mod themes;
