@@ -10,7 +10,8 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use shared::db::CLOCK;
 use shared::listen::AdminPort;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -75,7 +76,12 @@ async fn guard(mut response: Response) -> Response {
 /// Why the process can or cannot do its work.
 async fn readiness(State(state): State<AppState>) -> Result {
     match health::readiness(&state).await? {
-        Readiness::Ready => Ok(Json(json!({ "message": "ready" })).into_response()),
+        Readiness::Ready => {
+            // It serves however wrong its clock is; operators should know.
+            let clock = CLOCK.trouble().map(|trouble| ("clock".to_owned(), json!(trouble)));
+            let answer = [("message".to_owned(), json!("ready"))].into_iter().chain(clock);
+            Ok(Json(answer.collect::<Map<String, Value>>()).into_response())
+        }
         Readiness::Not(reason) => Err(Problem::unavailable(reason)),
     }
 }

@@ -12,7 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use shared::db::Pool;
+use shared::db::{self, Pool};
 use shared::workspaces::{self, Key, Opened};
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ impl Keys {
             }
         };
         if let Some(opened) = opened {
-            lock(&self.used).insert(opened.key_id, Utc::now());
+            lock(&self.used).insert(opened.key_id, db::now());
         }
         Ok(opened)
     }

@@ -9,6 +9,7 @@ pub(crate) mod admin;
 pub(crate) mod arrival;
 pub mod auth;
 pub mod cli;
+mod clock;
 pub mod conditional;
 pub mod extract;
 pub mod limits;

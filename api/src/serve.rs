@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Cut;
 use crate::peer::Client;
 use crate::respond::{self, Problem};
-use crate::{AppState, admin, observe, router};
+use crate::{AppState, admin, clock, observe, router};
 use connection::Terms;
 use seats::Seats;
 
@@ -50,6 +50,7 @@ pub async fn serve(
     observe::metrics()?;
     let tasks = TaskTracker::new();
     tasks.spawn(keep_house(state.clone()));
+    tasks.spawn(clock::watch(state.clone()));
     tasks.spawn(check_keys(state.clone()));
     tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
     let seats = Arc::new(Seats::new(&state.settings, descriptors()));

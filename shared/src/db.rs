@@ -1,10 +1,10 @@
 //! Connections to PostgreSQL and the migrations.
 
 mod pool;
+mod time;
 
 use std::ops::{Deref, DerefMut};
 
-use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use pool::trouble;
 pub use pool::{Pool, PoolConnection};
+pub use time::{CLOCK, Clock, now};
 
 /// Every migration, built into the binaries.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -136,9 +137,4 @@ impl DerefMut for Step {
 pub(crate) async fn plan_afresh(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan").execute(connection).await?;
     Ok(())
-}
-
-/// The present time as the database keeps it, in microseconds.
-pub fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(6)
 }

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::db::CLOCK;
 use shared::jobs::{self, Outcome};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
@@ -120,6 +121,9 @@ async fn run_alone(process: &Process, buffer: &Buffer, mut suspect: Held) {
 }
 
 async fn claim(process: &Process) -> Option<Held> {
+    if !CLOCK.is_trusted() {
+        return None;
+    }
     let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
     let claimed = process.upkeep(async |connection| jobs::claim_suspect(connection, &queues).await).await.ok()??;
     let kind = process.tasks.get(&claimed.kind);

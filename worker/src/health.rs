@@ -10,6 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::db::CLOCK;
 use shared::jobs::{self, Depth};
 use shared::listen::AdminPort;
 use shared::mail;
@@ -70,8 +71,15 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
         "/readyz" if !process.has_schema.load(Relaxed) => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the database lacks migrations: run crm-api migrate\n")
         }
+        "/readyz" if CLOCK.is_excessive() => {
+            let trouble = CLOCK.trouble().unwrap_or_default();
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}: nothing is claimed\n"))
+        }
         "/readyz" => match process.delivery.as_ref().and_then(|delivery| delivery.trouble()) {
-            None => text(StatusCode::OK, "ok\n"),
+            None => match CLOCK.trouble() {
+                None => text(StatusCode::OK, "ok\n"),
+                Some(trouble) => text(StatusCode::OK, format!("ok\n{trouble}\n")),
+            },
             // Somebody must act, or nothing is ever sent.
             Some(trouble) if trouble.settings => {
                 text(StatusCode::SERVICE_UNAVAILABLE, format!("mail waits: {}\n", trouble.why))

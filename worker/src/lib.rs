@@ -85,6 +85,8 @@ pub async fn run_with(
     if !wait_for_schema(&process, &shutdown).await {
         return Ok(());
     }
+    upkeep::measure_clock(&process).await;
+    upkeep.spawn(upkeep::watch_clock(process.clone()));
     upkeep.spawn(leases::keep(process.clone()));
     upkeep.spawn(upkeep::rescue(process.clone()));
     upkeep.spawn(upkeep::hear(process.clone()));

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use shared::db::CLOCK;
 use shared::jobs::{Depth, Outcome};
 use shared::mail;
 
@@ -79,6 +80,8 @@ pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
     for queue in &process.queues {
         text.line(format_args!("crm_claims_total{{queue=\"{}\"}} {}", queue.name, queue.claims.load(Relaxed)));
     }
+    text.head("crm_clock_skew_seconds", "gauge", "By how much the clock here is ahead of the database's.");
+    text.line(format_args!("crm_clock_skew_seconds {}", CLOCK.skew_seconds()));
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
     }

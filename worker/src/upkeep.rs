@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use shared::db::CLOCK;
 use shared::doorbell::Listener;
 use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
 use shared::mail::{self, EmailState};
@@ -12,9 +13,33 @@ use sqlx::PgConnection;
 
 use crate::process::{Process, jittered};
 
+/// How often the clock is compared with the database's.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Rows deleted by one statement; few, so that nothing waits for it.
 const PRUNE_BATCH: i64 = 500;
+
+/// Compares the clock of this machine with the database's as often as it takes to know.
+pub(crate) async fn measure_clock(process: &Process) {
+    for _ in 0..3 {
+        if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
+            tracing::debug!(%error, "the clock cannot be compared with the database's");
+        }
+    }
+}
+
+/// Compares them again now and then, for ever.
+pub(crate) async fn watch_clock(process: Arc<Process>) {
+    loop {
+        tokio::time::sleep(jittered(MEASURE_EVERY)).await;
+        if !CLOCK.is_known() {
+            // Nothing is claimed before.
+            measure_clock(&process).await;
+        } else if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
+            tracing::debug!(%error, "the clock cannot be compared with the database's");
+        }
+    }
+}
 
 /// Looks for leases that ran out, for ever.
 pub(crate) async fn rescue(process: Arc<Process>) {

@@ -6,6 +6,7 @@
 mod auth;
 mod batches;
 mod cli;
+mod clocks;
 mod conversion;
 mod customer_health;
 mod customers;

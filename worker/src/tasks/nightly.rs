@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use shared::db;
 use shared::jobs::{self, Progress};
 use shared::nightly::{self, Night, Nightly};
 
@@ -22,7 +22,7 @@ impl Task for Nightly {
             begin(job, &mut night).await?;
         }
         night.look(&mut *job.connection().await?, job.workspace_id()).await?;
-        let waited = (Utc::now() - standing.created_at).to_std().unwrap_or_default();
+        let waited = (db::now() - standing.created_at).to_std().unwrap_or_default();
         let all_ended = night.done() == night.runs.len();
         record(job, &night).await?;
         if !all_ended {

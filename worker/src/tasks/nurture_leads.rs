@@ -3,7 +3,7 @@
 use shared::jobs::{self, Progress};
 use shared::nurture::{self, NurtureLeads, Nurtured, Post};
 use shared::signed::Signer;
-use shared::{db, mail};
+use shared::{clock, mail};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -23,7 +23,8 @@ impl Task for NurtureLeads {
         let mut nurtured = Nurtured::standing(&standing, self.dry_run);
         while !nurtured.done {
             let mut step = job.begin().await?;
-            let sent = nurture::step(&mut step, &actor, &post, &mut nurtured, db::now()).await?;
+            let now = clock::now(&mut step).await?;
+            let sent = nurture::step(&mut step, &actor, &post, &mut nurtured, now).await?;
             let progress = Progress { done: nurtured.leads, total: Some(total.max(nurtured.leads)) };
             step.commit(progress, &serde_json::to_value(&nurtured).map_err(shared::Error::from)?).await?;
             if sent > 0 {

@@ -1,7 +1,7 @@
 //! Tells everybody in a workspace which of their next actions are due.
 
 use shared::followups::{self, FollowedUp, ProcessFollowups};
-use shared::{db, jobs, mail};
+use shared::{clock, jobs, mail};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -13,7 +13,8 @@ impl Task for ProcessFollowups {
         let mut run = FollowedUp::standing(&standing, self.dry_run);
         while !run.done {
             let mut step = job.begin().await?;
-            let sent = followups::step(&mut step, &actor, &settings.mail, &mut run, db::now()).await?;
+            let now = clock::now(&mut step).await?;
+            let sent = followups::step(&mut step, &actor, &settings.mail, &mut run, now).await?;
             step.commit(run.progress(), &serde_json::to_value(&run).map_err(shared::Error::from)?).await?;
             if sent > 0 {
                 doorbell.ring(mail::QUEUE);

@@ -3,7 +3,7 @@
 use shared::feedback::{self, RemindFeedback, Reminded};
 use shared::nurture::Post;
 use shared::signed::Signer;
-use shared::{db, jobs, mail};
+use shared::{clock, jobs, mail};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -23,7 +23,8 @@ impl Task for RemindFeedback {
         let mut reminded = Reminded::standing(&standing, self.dry_run);
         while !reminded.done {
             let mut step = job.begin().await?;
-            let sent = feedback::step(&mut step, &actor, &post, &mut reminded, db::now()).await?;
+            let now = clock::now(&mut step).await?;
+            let sent = feedback::step(&mut step, &actor, &post, &mut reminded, now).await?;
             let result = serde_json::to_value(&reminded).map_err(shared::Error::from)?;
             step.commit(reminded.progress(total), &result).await?;
             if sent > 0 {
