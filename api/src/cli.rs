@@ -129,7 +129,7 @@ async fn run_server(settings: Settings) -> Result<()> {
 
 async fn connect(settings: &Settings) -> Result<PgConnection> {
     let connected = PgConnection::connect(&settings.database.url).await;
-    let mut connection = connected.map_err(|error| sentence(error.into()))?;
+    let mut connection = connected.map_err(|error| sentence(Error::while_connecting(error)))?;
     if !db::pending_migrations(&mut connection).await.map_err(sentence)?.is_empty() {
         bail!("the database's schema is not up to date; run crm-api migrate first");
     }

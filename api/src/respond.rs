@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
@@ -17,6 +18,7 @@ use shared::error::{Error, FieldError};
 use shared::etag;
 use shared::idempotency::Kept;
 use shared::jobs::{self, Job};
+use shared::telemetry::LogLimit;
 
 use crate::arrival::Stalled;
 use crate::pages::Page;
@@ -124,6 +126,8 @@ impl Problem {
     }
 }
 
+static UNAVAILABLE: LogLimit = LogLimit::new(Duration::from_secs(10));
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -132,7 +136,11 @@ impl From<Error> for Problem {
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource was changed meanwhile"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::Unavailable(_) | Error::Repeat(_) => {
-                tracing::warn!(%error, "answered with 503");
+                // While the database is away, each request is answered so.
+                match UNAVAILABLE.allows() {
+                    Some(left_out) => tracing::warn!(%error, left_out, "answered with 503"),
+                    None => tracing::debug!(%error, "answered with 503"),
+                }
                 Self::unavailable("Service temporarily unavailable")
             }
             Error::Superseded | Error::Internal(_) => Self::internal(error.to_string()),

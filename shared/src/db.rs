@@ -43,7 +43,7 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
 /// [`Error::Unavailable`], or [`Error::Internal`] with what is wrong with the migrations.
 pub async fn migrate(settings: &Database) -> Result<()> {
     // A connection of its own: a migration may take longer than any statement of the pool may.
-    let mut connection = PgConnection::connect(&settings.url).await?;
+    let mut connection = PgConnection::connect(&settings.url).await.map_err(Error::while_connecting)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| Error::Internal(error.into()))?;
     connection.close().await?;
     Ok(())

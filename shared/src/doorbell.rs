@@ -12,7 +12,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use crate::db::Pool;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const CHANNEL: &str = "crm_jobs";
 /// The bell of a busy process rings at most this often.
@@ -84,7 +84,7 @@ impl Listener {
     /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
     pub async fn new(pool: &Pool) -> Result<Self> {
         let apart = PgPoolOptions::new().max_connections(1).connect_lazy_with(pool.options().clone());
-        let mut listener = PgListener::connect_with(&apart).await?;
+        let mut listener = PgListener::connect_with(&apart).await.map_err(Error::while_connecting)?;
         listener.listen(CHANNEL).await?;
         Ok(Self(listener))
     }
@@ -95,7 +95,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) when connecting again fails.
     pub async fn next(&mut self) -> Result<Option<String>> {
-        Ok(self.0.try_recv().await?.map(|ring| ring.payload().to_owned()))
+        Ok(self.0.try_recv().await.map_err(Error::while_connecting)?.map(|ring| ring.payload().to_owned()))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use tokio::task::JoinError;
 use utoipa::ToSchema;
 
 /// Shorthand for results of the domain.
@@ -70,6 +71,62 @@ impl Error {
         Self::Invalid(vec![FieldError::new(field, code, message)])
     }
 
+    /// An error met while a connection was opened. Whatever it is (a proxy in front of a dead server closes the
+    /// connection, says nothing or anything; TLS fails), the database cannot be used.
+    pub fn while_connecting(error: sqlx::Error) -> Self {
+        Self::unavailable(error)
+    }
+
+    /// What the error says about a retry.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unavailable(error) => match sqlstate(error).as_deref().map(|code| (code, ErrorClass::of(code))) {
+                // Only a connection that was being opened is unavailable for any other reason.
+                None | Some((_, ErrorClass::Defect)) => ErrorClass::Connection,
+                Some(("57014" | "25P03", class)) => class,
+                Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
+                Some((_, class)) => class,
+            },
+            Self::NotFound | Self::Conflict(_) | Self::Invalid(_) => ErrorClass::Defect,
+            Self::Changed | Self::Superseded | Self::Repeat(_) => ErrorClass::Ordinary,
+            Self::Internal(error) => {
+                let code = error.downcast_ref::<sqlx::Error>().and_then(sqlstate);
+                code.map_or(ErrorClass::Ordinary, |code| ErrorClass::of(&code))
+            }
+        }
+    }
+
+    /// What is wrong with the database, for anybody to read; `None` if nothing is known to be.
+    pub fn condition(&self) -> Option<String> {
+        let error = match self {
+            Self::Unavailable(error) => error,
+            Self::Internal(error) => error.downcast_ref::<sqlx::Error>()?,
+            _ => return None,
+        };
+        let Some(code) = sqlstate(error) else {
+            return matches!(self, Self::Unavailable(_)).then(|| "the database cannot be reached".to_owned());
+        };
+        let what = match code.as_str() {
+            "53100" => "the database's disk is full",
+            "53200" => "the database is out of memory",
+            "53300" => "the database accepts no more connections",
+            "57014" => "a statement took too long",
+            "25006" => "the database is read-only",
+            "25P03" => "a transaction was idle for too long",
+            "42P01" => "a table is missing",
+            "55P03" => "a table or row is locked",
+            code => match code.get(..2) {
+                Some("28") => "the database refuses the login",
+                Some("53") => "the database is short of resources",
+                Some("57") => "the database is stopping, starting or under maintenance",
+                Some("58") => "the database server reports a system error",
+                _ if matches!(self, Self::Unavailable(_)) => "the database cannot be used",
+                _ => return None,
+            },
+        };
+        Some(format!("{what} (SQLSTATE {code})"))
+    }
+
     /// The database is away for one, so it may be for all.
     fn unavailable(error: sqlx::Error) -> Self {
         crate::db::trouble();
@@ -89,10 +146,62 @@ impl Error {
         }
     }
 
+    /// A task that is waited for did not end by itself. If it panicked, so does the caller: its defect is theirs.
+    pub fn of_task(error: JoinError) -> Self {
+        match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Self::internal(error),
+        }
+    }
+
     /// A defect with its text for the log.
     pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(text.into())
     }
+}
+
+/// What an error says about a retry of the work that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The database cannot be reached, or lets nobody in: nothing works until it does.
+    Connection,
+    /// The database answers, but is short of something such as disk space: it says nothing about the work.
+    Resources,
+    /// A relation is missing or locked, as while an operator restores or alters a table.
+    Relation,
+    /// It may pass.
+    Ordinary,
+    /// The same work will meet it again: a value or a statement that the database refuses.
+    Defect,
+}
+
+impl ErrorClass {
+    /// The class of a SQLSTATE.
+    fn of(code: &str) -> Self {
+        match code {
+            "57014" | "42501" => Self::Ordinary,
+            "42P01" | "55P03" => Self::Relation,
+            // No connection is free; it ends sessions, starts or was dropped; there is no such database.
+            "53300" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "3D000" => Self::Connection,
+            // A standby, as after a failover.
+            "25006" => Self::Resources,
+            code => match code.get(..2) {
+                Some("08" | "28") => Self::Connection,
+                Some("53" | "57" | "58") => Self::Resources,
+                Some("22" | "23" | "42") => Self::Defect,
+                _ => Self::Ordinary,
+            },
+        }
+    }
+
+    /// Whether it says nothing about the work: it never counts against a job.
+    pub fn is_condition(self) -> bool {
+        matches!(self, Self::Connection | Self::Resources | Self::Relation)
+    }
+}
+
+fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
 }
 
 impl From<sqlx::Error> for Error {
@@ -118,12 +227,10 @@ impl From<sqlx::Error> for Error {
             // ends the session or is starting up, or a statement took too long, as behind a lock; 55P03:
             // the same; 25P03: idle in transaction for too long; 25006: a standby, as after a failover;
             // 3D000: there is no such database yet.
-            "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "55P03" | "25P03" | "25006" | "3D000" => {
-                Self::unavailable(error)
-            }
-            // Classes: connection exceptions, who may log in, resources such as connections and disks, and
-            // errors of the system.
-            _ if ["08", "28", "53", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
+            "55P03" | "25P03" | "25006" | "3D000" => Self::unavailable(error),
+            // Classes: connection exceptions, who may log in, resources such as connections and disks,
+            // operators who intervene, and errors of the system.
+            _ if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }
     }

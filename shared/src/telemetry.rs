@@ -3,6 +3,7 @@
 //! They go to the standard error stream, since the standard output of commands is their result.
 
 mod json;
+mod limit;
 mod lines;
 
 use std::io::{self, IsTerminal};
@@ -12,6 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 use crate::error::{Error, Result};
+
+pub use limit::LogLimit;
 
 /// Logging, until it is dropped.
 #[must_use]

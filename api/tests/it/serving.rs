@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dev::testing::proxy::{Mode, Proxy};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -438,4 +439,36 @@ async fn pages_of_large_records_are_whole() {
     assert_eq!(paged, all);
     let export = api.get("/dev/crm/leads/export").send().await.unwrap().text().await.unwrap();
     assert_eq!(export.lines().count(), 701);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_died_behind_a_proxy_is_unavailable_and_no_defect() {
+    let api = Api::start().await;
+    let direct = api.database.url();
+    let proxy = Proxy::start(direct, Mode::Close).await;
+    let ask = async |address: std::net::SocketAddr, path: &str| {
+        let request = reqwest::Client::new().get(format!("http://{address}{path}")).bearer_auth(&api.key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let quick = |url: &str| {
+        let mut settings = support::settings(url);
+        settings.database.acquire_timeout_s = 1;
+        settings
+    };
+    let served = support::serve(quick(&proxy.url(direct))).await;
+    let address = served.address;
+    for mode in [Mode::Close, Mode::Garbage, Mode::Silence] {
+        // As a process that finds it so, and as one that was connected before.
+        proxy.set(mode);
+        assert_eq!(ask(address, "/dev/crm/leads").await, 503, "{mode:?}");
+        assert_eq!(ask(address, "/readyz").await, 503, "{mode:?}");
+        proxy.set(Mode::Forward);
+        assert_eq!(ask(address, "/readyz").await, 200, "{mode:?}");
+        assert_eq!(ask(address, "/dev/crm/leads").await, 200, "{mode:?}");
+    }
+    // The server has no TLS.
+    let served = support::serve(quick(&format!("{direct}?sslmode=require"))).await;
+    let address = served.address;
+    assert_eq!(ask(address, "/dev/crm/leads").await, 503);
+    assert_eq!(ask(address, "/readyz").await, 503);
 }

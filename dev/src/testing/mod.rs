@@ -15,6 +15,7 @@
 
 mod database;
 mod process;
+pub mod proxy;
 pub mod smtp;
 
 pub use database::Database;

@@ -135,7 +135,8 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Tested> {
         let troubles = TROUBLES.load(Relaxed);
-        Ok(Tested { connection: PgConnection::connect_with(&self.options).await?, troubles })
+        let connection = PgConnection::connect_with(&self.options).await.map_err(Error::while_connecting)?;
+        Ok(Tested { connection, troubles })
     }
 
     async fn recycle(&self, tested: &mut Tested, metrics: &Metrics) -> RecycleResult<Error> {
