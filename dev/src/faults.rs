@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 mod connections;
 mod database;
 mod files;
+mod full_disk;
 mod idempotency;
 mod import;
 mod mail;
@@ -34,6 +35,8 @@ enum Fault {
     Import(import::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
+    /// Makes the database refuse leads for minutes, as with a full disk, while files are imported.
+    FullDisk(full_disk::Arguments),
     /// Kills crm-api at random moments while rivals send requests with idempotency keys.
     Idempotency(idempotency::Arguments),
     /// Kills workers at random moments while they send mails to a server that misbehaves.
@@ -54,6 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let broken = match arguments.fault {
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
+        Fault::FullDisk(arguments) => full_disk::run(arguments).await?,
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
         Fault::Mail(arguments) => mail::run(arguments).await?,
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,

@@ -78,9 +78,21 @@ impl Stage {
             None => &["--workspace", "--bins"],
         })
         .await?;
-        let (api_program, worker_program) =
-            (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
+        let programs = (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
+        Self::start_those(workers, programs, environment).await
+    }
 
+    /// As [`Self::start`], with the programs of a directory, such as those of another version.
+    pub async fn start_programs(workers: usize, directory: &Path) -> Result<Self> {
+        let directory = std::path::absolute(directory)?;
+        Self::start_those(workers, (directory.join("crm-api"), directory.join("crm-worker")), &[]).await
+    }
+
+    async fn start_those(
+        workers: usize,
+        (api_program, worker_program): (PathBuf, PathBuf),
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let server = Server::find().await?;
         let dir = workspace::data_dir().join("faults").join(format!("{:016x}", rand::random::<u64>()));
         let cluster = Cluster::start(&server, &dir, &Options::default()).await?;
@@ -178,6 +190,12 @@ impl Stage {
         worker.process.ended().await?;
         let log = std::fs::read_to_string(&worker.log)?;
         Ok(log.lines().filter(|line| line.contains("a job was claimed")).filter_map(lease_in).collect())
+    }
+
+    /// Begins tonight's run of the workspace.
+    pub async fn begin_night(&self) -> Result<()> {
+        ask(&self.worker_program, &["run", "nightly", "--workspace", WORKSPACE], &self.database_url).await?;
+        Ok(())
     }
 
     /// Uploads a file through the public endpoint; returns the id of its job.

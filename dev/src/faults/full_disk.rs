@@ -1,0 +1,116 @@
+//! `cargo dev faults full-disk`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use sqlx::AssertSqlSafe;
+use tokio::time::sleep;
+
+use super::files;
+use super::stage::Stage;
+use super::verify::verify;
+
+/// A job waits for a minute at most; then the import still has its rows to write.
+const ENDS_WITHIN: Duration = Duration::from_secs(300);
+/// Attempts in a minute of a part of the night that always fails; waits of 1, 2, 4, 8, 16 and 32 s fit in.
+const MAX_ATTEMPTS: i64 = 8;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// For how many seconds no lead can be stored.
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    seconds: u64,
+    /// How many files are imported.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    imports: usize,
+    /// How many rows each file has.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    rows: usize,
+    /// How many workers there are.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: u8,
+    /// Chooses the rows of the files.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    #[arg(long)]
+    debug: bool,
+    /// Use the crm-api and crm-worker of this directory and build none.
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
+}
+
+/// Imports files while the database says that its disk is full, beside a night whose clean-up always fails;
+/// returns the promises that were broken.
+pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let workers = arguments.workers.into();
+    let mut stage = match &arguments.programs {
+        Some(directory) => Stage::start_programs(workers, directory).await?,
+        None => Stage::start(workers, !arguments.debug).await?,
+    };
+    let base = files::base();
+    let mut jobs = vec![(stage.upload(&base).await?, base)];
+    stage.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
+    break_table(&stage, "leads", "INSERT", "53100").await?;
+    break_table(&stage, "slots", "DELETE", "P0001").await?;
+    stage.begin_night().await?;
+    for number in 1..=arguments.imports {
+        let file = files::mixed(number, arguments.rows, arguments.seed);
+        jobs.push((stage.upload(&file).await?, file));
+    }
+    println!("no lead can be stored for {} s, and no slot deleted", arguments.seconds);
+    let mut broken = Vec::new();
+    sleep(Duration::from_secs(60.min(arguments.seconds))).await;
+    let attempts: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(failures + waits), 0)::bigint FROM (
+             SELECT failures, coalesce((retry_state->>'waits')::int, 0) AS waits FROM jobs WHERE kind = 'clean_up'
+         ) AS parts",
+    )
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap_or(-1);
+    let night: i64 = sqlx::query_scalar("SELECT max(attempt)::bigint FROM jobs WHERE kind = 'nightly'")
+        .fetch_one(&stage.pool)
+        .await?;
+    println!("in the first minute the night was attempted {night} times, its clean-up failed {attempts} times");
+    if !(0..=MAX_ATTEMPTS).contains(&attempts) {
+        broken.push(format!(
+            "a clean-up that always fails was tried {attempts} times in a minute (-1: within the night)"
+        ));
+    }
+    sleep(Duration::from_secs(arguments.seconds.saturating_sub(60))).await;
+    let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
+    let states: Vec<(String, Option<String>, i64)> = sqlx::query_as(
+        "SELECT status, error, count(*) FROM jobs WHERE id = ANY ($1) GROUP BY status, error ORDER BY 3 DESC",
+    )
+    .bind(&ids)
+    .fetch_all(&stage.pool)
+    .await?;
+    for (status, error, count) in states {
+        println!("{count} imports are {status}: {}", error.unwrap_or_default());
+    }
+    for table in ["leads", "slots"] {
+        let repair = format!("DROP TRIGGER broken ON {table}");
+        sqlx::query(AssertSqlSafe(repair)).execute(&stage.pool).await?;
+    }
+    println!("there is space again");
+    let again = Instant::now();
+    stage.wait_for(&ids, ENDS_WITHIN).await?;
+    println!("all imports have ended {:.0?} later", again.elapsed());
+    broken.extend(verify(&stage.pool, &jobs).await?);
+    broken.extend(stage.ended().await.into_iter().map(|end| format!("{end}, although only the disk was full")));
+    stage.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
+
+async fn break_table(stage: &Stage, table: &str, when: &str, code: &str) -> Result<()> {
+    let sql = format!(
+        "CREATE FUNCTION broken_{table}() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$;
+         CREATE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken_{table}()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&stage.pool).await?;
+    Ok(())
+}
