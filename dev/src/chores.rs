@@ -45,6 +45,11 @@ pub enum Chore {
         /// The attempt that succeeds.
         attempt: i32,
     },
+    /// To run statements, each in a step, and all of them again with each attempt.
+    Execute {
+        /// The statements.
+        statements: Vec<String>,
+    },
     /// To put itself off, once.
     SnoozeOnce {
         /// Milliseconds.
@@ -62,6 +67,7 @@ impl Task for Chore {
         match self {
             Self::Nothing => {}
             Self::Sleep { ms } => sleep(Duration::from_millis(ms)).await,
+            Self::Execute { statements } => return execute(job, &statements).await,
             Self::Walk { steps, ms } => return walk(job, steps, Duration::from_millis(ms)).await,
             Self::Abort => std::process::abort(),
             #[expect(clippy::panic, reason = "as told")]
@@ -75,6 +81,15 @@ impl Task for Chore {
         }
         Ok(Done::With(json!({ "attempt": job.attempt() })))
     }
+}
+
+async fn execute(job: &mut Running, statements: &[String]) -> Result<Done, Stop> {
+    for statement in statements {
+        let mut step = job.begin().await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone())).execute(&mut *step).await?;
+        step.commit(Progress { done: 1, total: None }, &json!("as told")).await?;
+    }
+    Ok(Done::AsRecorded)
 }
 
 async fn walk(job: &mut Running, steps: i64, each: Duration) -> Result<Done, Stop> {

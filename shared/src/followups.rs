@@ -35,6 +35,10 @@ pub struct ProcessFollowups {
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 words! {

@@ -106,11 +106,18 @@ macro_rules! importable {
 pub struct ImportLeads {
     /// The [`Import`].
     pub import_id: Uuid,
+    /// See [`Plan::dry_run`].
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 impl Payload for ImportLeads {
     const KIND: &'static str = "import_leads";
     const QUEUE: &'static str = "imports";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 /// The job that imports customers.
@@ -118,11 +125,18 @@ impl Payload for ImportLeads {
 pub struct ImportCustomers {
     /// The [`Import`].
     pub import_id: Uuid,
+    /// See [`Plan::dry_run`].
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 impl Payload for ImportCustomers {
     const KIND: &'static str = "import_customers";
     const QUEUE: &'static str = "imports";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 words! {

@@ -9,6 +9,7 @@
 //! All times are the database's, so the clocks of workers do not matter.
 
 mod lease;
+mod retry;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::words;
 
 pub use lease::*;
+pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 
 /// Every kind of job that callers can meet, with the queue it waits in.
 pub const KINDS: &[(&str, &str)] = &[
@@ -36,6 +38,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("nurture_leads", "workflows"),
     ("process_followups", "workflows"),
     ("nightly", "workflows"),
+    ("clean_up", "workflows"),
     ("request_feedback", "workflows"),
     ("remind_feedback", "workflows"),
     ("snapshot_health", "workflows"),
@@ -87,6 +90,11 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// The queue its jobs wait in.
     const QUEUE: &'static str;
+
+    /// Whether it only shows what it would do. Somebody waits for that, so it is not retried for long.
+    fn is_dry_run(&self) -> bool {
+        false
+    }
 }
 
 /// The list of jobs. Ids are made in the order of time, so they stand for it.
@@ -102,8 +110,8 @@ pub const LIST: Spec = Spec {
 };
 
 /// The columns of [`Job`], for the statement of a list.
-pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, attempt, created_at, \
-    started_at, finished_at, subject_type, subject_id";
+pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, attempt, run_at, \
+    created_at, started_at, finished_at, subject_type, subject_id";
 
 /// A job as callers see it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -119,8 +127,10 @@ pub struct Job {
     pub progress: Progress,
     /// What it did: complete when it succeeded, what was done so far before.
     pub result: Option<Value>,
-    /// Why it failed, or why its last try did.
+    /// Why it failed, or why its last attempt did, until it gets beyond the place of that error.
     pub error: Option<String>,
+    /// When a job that waits after an error is tried again.
+    pub retry_at: Option<DateTime<Utc>>,
     /// Rises with each claim, cancellation and rescue.
     pub attempt: i32,
     /// When it was accepted.
@@ -161,13 +171,16 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
         use sqlx::Row;
         let subject_type: Option<String> = row.try_get("subject_type")?;
         let subject_id: Option<Uuid> = row.try_get("subject_id")?;
+        let (status, error): (JobStatus, Option<String>) = (row.try_get("status")?, row.try_get("error")?);
+        let run_at: DateTime<Utc> = row.try_get("run_at")?;
         Ok(Self {
             id: row.try_get("id")?,
             kind: row.try_get("kind")?,
-            status: row.try_get("status")?,
+            status,
             progress: Progress { done: row.try_get("progress_done")?, total: row.try_get("progress_total")? },
             result: row.try_get("result")?,
-            error: row.try_get("error")?,
+            retry_at: (status == JobStatus::Queued && error.is_some()).then_some(run_at),
+            error,
             attempt: row.try_get("attempt")?,
             created_at: row.try_get("created_at")?,
             started_at: row.try_get("started_at")?,
@@ -363,17 +376,20 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     }
 }
 
-/// Queues a failed or cancelled job again; it goes on where its last committed step ended. One that
-/// has not ended is returned as it is, so a caller who lost the answer can ask again.
+/// Queues a failed or cancelled job again; it goes on where its last committed step ended. One that waits
+/// for a retry is retried at once. Any other that has not ended is returned as it is, so a caller who lost
+/// the answer can ask again.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job does the
 /// same work by now.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(
-        "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, error = NULL, finished_at = NULL, run_at = now(),
-             unreadable_since = NULL, unreadable_at = NULL
-         WHERE id = $1 AND workspace_id = $2 AND status IN ('failed', 'cancelled') RETURNING *",
+        "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, retry_state = NULL, error = NULL, finished_at = NULL,
+             run_at = now(), unreadable_since = NULL, unreadable_at = NULL
+         WHERE id = $1 AND workspace_id = $2
+             AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))
+         RETURNING *",
     )
     .bind(id)
     .bind(workspace_id)
@@ -449,4 +465,28 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
         }
     }
     Ok(depths)
+}
+
+/// Jobs that wait for a retry after the same error.
+#[derive(Debug, Clone, FromRow)]
+pub struct Waiting {
+    /// What they do.
+    pub kind: String,
+    /// The error, as callers read it.
+    pub error: String,
+    /// How many there are.
+    pub jobs: i64,
+}
+
+/// The jobs of all workspaces that wait for a retry, by their kind and error.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
+    Ok(sqlx::query_as(
+        "SELECT kind, error, count(*) AS jobs FROM jobs WHERE status = 'queued' AND error IS NOT NULL
+         GROUP BY kind, error ORDER BY jobs DESC, kind, error",
+    )
+    .fetch_all(connection)
+    .await?)
 }

@@ -1,13 +1,13 @@
 //! The nightly run of a workspace: the runs it begins, and how they ended.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::jobs::{Job, JobStatus, Payload};
+use crate::jobs::{self, Job, JobStatus, Payload};
 use crate::{feedback, followups, health, nurture, themes};
 
 /// The nightly run of a workspace.
@@ -21,6 +21,32 @@ impl Payload for Nightly {
     const KIND: &'static str = "nightly";
     const QUEUE: &'static str = "workflows";
 }
+
+/// The job that deletes rows of a workspace that nothing needs any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CleanUp {}
+
+impl Payload for CleanUp {
+    const KIND: &'static str = "clean_up";
+    const QUEUE: &'static str = "workflows";
+}
+
+/// What was cleaned up so far; the job's result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// Rows deleted.
+    pub deleted: u64,
+}
+
+/// The kinds of the runs of a night, in the order in which they begin.
+const PARTS: [&str; 6] = [
+    nurture::NurtureLeads::KIND,
+    followups::ProcessFollowups::KIND,
+    feedback::RemindFeedback::KIND,
+    health::SnapshotHealth::KIND,
+    themes::FindThemes::KIND,
+    CleanUp::KIND,
+];
 
 /// What became of a night so far; the job's result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,13 +72,17 @@ pub struct Run {
     pub status: JobStatus,
     /// What it did.
     pub result: Option<Value>,
-    /// Why it failed.
+    /// Why it failed, or why it waits for a retry.
     pub error: Option<String>,
+    /// When it is tried again, if it waits after an error.
+    #[serde(default)]
+    pub retry_at: Option<DateTime<Utc>>,
 }
 
 impl From<Job> for Run {
     fn from(job: Job) -> Self {
-        Self { job_id: job.id, kind: job.kind, status: job.status, result: job.result, error: job.error }
+        let Job { id, kind, status, result, error, retry_at, .. } = job;
+        Self { job_id: id, kind, status, result, error, retry_at }
     }
 }
 
@@ -60,12 +90,23 @@ impl Night {
     /// The night that a job stands for, as far as it has come.
     pub fn of(job: &Job, date: NaiveDate) -> Self {
         let standing = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
-        standing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false })
+        let mut night = standing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false });
+        if night.ended {
+            // It is tried again.
+            night.runs.retain(|run| run.status == JobStatus::Succeeded);
+            night.ended = false;
+        }
+        night
     }
 
     /// How many runs have ended.
     pub fn done(&self) -> usize {
         self.runs.iter().filter(|run| run.status.is_finished()).count()
+    }
+
+    /// How many runs it has.
+    pub fn total(&self) -> usize {
+        self.runs.len().max(PARTS.len())
     }
 
     /// The kinds of runs that did not succeed.
@@ -74,8 +115,12 @@ impl Night {
         self.runs.iter().filter(failed).map(|run| run.kind.as_str()).collect()
     }
 
-    /// Begins the runs of the night that were not begun, and those that failed if it is tried again.
-    /// One that is under way already is taken as it is.
+    /// The kinds of runs that it has not begun yet.
+    pub fn missing(&self) -> Vec<&'static str> {
+        PARTS.into_iter().filter(|kind| !self.runs.iter().any(|run| run.kind == *kind)).collect()
+    }
+
+    /// Begins a run. One that is under way already is taken as it is.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
@@ -84,29 +129,21 @@ impl Night {
         connection: &mut PgConnection,
         workspace_id: Uuid,
         request_id: Option<&str>,
+        kind: &str,
     ) -> Result<()> {
-        if self.ended {
-            self.runs.retain(|run| run.status == JobStatus::Succeeded);
-            self.ended = false;
-        }
-        let begun = |kind: &str| self.runs.iter().any(|run| run.kind == kind);
-        let mut new = Vec::new();
-        if !begun(nurture::NurtureLeads::KIND) {
-            new.push(nurture::start(connection, workspace_id, request_id, false).await?);
-        }
-        if !begun(followups::ProcessFollowups::KIND) {
-            new.push(followups::start(connection, workspace_id, request_id, false).await?);
-        }
-        if !begun(feedback::RemindFeedback::KIND) {
-            new.push(feedback::start_reminders(connection, workspace_id, request_id, false).await?);
-        }
-        if !begun(health::SnapshotHealth::KIND) {
-            new.push(health::start(connection, workspace_id, request_id, false).await?);
-        }
-        if !begun(themes::FindThemes::KIND) {
-            new.push(themes::start(connection, workspace_id, request_id, false).await?);
-        }
-        self.runs.extend(new.into_iter().map(Run::from));
+        let job = match kind {
+            nurture::NurtureLeads::KIND => nurture::start(connection, workspace_id, request_id, false).await?,
+            followups::ProcessFollowups::KIND => followups::start(connection, workspace_id, request_id, false).await?,
+            feedback::RemindFeedback::KIND => {
+                feedback::start_reminders(connection, workspace_id, request_id, false).await?
+            }
+            health::SnapshotHealth::KIND => health::start(connection, workspace_id, request_id, false).await?,
+            themes::FindThemes::KIND => themes::start(connection, workspace_id, request_id, false).await?,
+            _ => jobs::start_run(connection, workspace_id, request_id, &CleanUp {}, false).await?,
+        };
+        self.runs.push(job.into());
+        let place = |run: &Run| PARTS.iter().position(|kind| *kind == run.kind);
+        self.runs.sort_by_key(place);
         Ok(())
     }
 
@@ -117,7 +154,9 @@ impl Night {
     pub async fn look(&mut self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
         let ids: Vec<Uuid> = self.runs.iter().map(|run| run.job_id).collect();
         let standing: Vec<Run> = sqlx::query_as(
-            "SELECT id AS job_id, kind, status, result, error FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)",
+            "SELECT id AS job_id, kind, status, result, error,
+                 CASE WHEN status = 'queued' AND error IS NOT NULL THEN run_at END AS retry_at
+             FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)",
         )
         .bind(workspace_id)
         .bind(ids)
@@ -127,6 +166,10 @@ impl Night {
             if let Some(now) = standing.iter().find(|now| now.job_id == run.job_id) {
                 run.clone_from(now);
             }
+        }
+        let cleaned = self.runs.iter().find(|run| run.kind == CleanUp::KIND).and_then(|run| run.result.clone());
+        if let Some(Cleaned { deleted }) = cleaned.and_then(|result| serde_json::from_value(result).ok()) {
+            self.cleaned = deleted;
         }
         Ok(())
     }

@@ -43,6 +43,10 @@ pub struct NurtureLeads {
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 words! {

@@ -34,7 +34,7 @@ use crate::jobs::{self, Job, NewJob, Payload};
 
 pub use choose::{Found, choose};
 pub use corpus::{Corpus, Counter};
-pub use find::{Finding, Summary, find, is_due, keep, list_found};
+pub use find::{Finding, Stage, Summary, find, is_due, keep, list_found};
 pub use language::Language;
 pub use phrase::Phrase;
 pub use read::{Reading, read, usual};
@@ -54,6 +54,10 @@ pub struct FindThemes {
 impl Payload for FindThemes {
     const KIND: &'static str = "find_themes";
     const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 /// Has the themes of a workspace found anew. One job at a time does it; a dry run is one by itself.

@@ -5,8 +5,8 @@
 //! next to nothing each.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use shared::error::ErrorClass;
 use shared::jobs::{self, Lease, Outcome};
 use shared::{Error, Result};
 use tokio::sync::mpsc;
@@ -15,9 +15,6 @@ use crate::process::Process;
 
 /// Outcomes in one statement at most. As many may wait; then handlers' slots stay taken.
 const BATCH: usize = 2000;
-
-/// How long to wait when the database answers but refuses.
-const AGAIN: Duration = Duration::from_secs(1);
 
 type Ended = (Lease, Outcome);
 
@@ -72,12 +69,15 @@ pub(crate) async fn write_all(
 pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
     loop {
         let error = match finish(process, ended).await {
-            Ok(()) => return,
+            Ok(()) => return process.services.outcomes.succeeded(),
             Err(error) => error,
         };
         match error {
-            Error::Unavailable(_) => process.wait_for_database().await,
             Error::Repeat(_) => (),
+            error if error.class() == ErrorClass::Connection => {
+                process.services.outcomes.failed(&error);
+                process.wait_for_database().await;
+            }
             // One of them cannot be written, such as a text that PostgreSQL refuses. The others must
             // not suffer: halve until it stands alone.
             error if error.is_of_data() && ended.len() > 1 => {
@@ -97,10 +97,7 @@ pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
                 *outcome = fallback;
             }
             // Whatever it is, it is not the jobs' fault: what they did stays to be written.
-            error => {
-                tracing::error!(%error, "outcomes cannot be written now");
-                tokio::time::sleep(AGAIN).await;
-            }
+            error => tokio::time::sleep(process.services.outcomes.failed(&error)).await,
         }
     }
 }

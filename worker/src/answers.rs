@@ -15,10 +15,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn tend(process: Arc<Process>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
-        match process.upkeep(async |connection| themes::wake(connection).await).await {
-            Ok(0) => {}
-            Ok(_) => process.doorbell.ring(FindThemes::QUEUE),
-            Err(error) => tracing::debug!(%error, "answers that nobody has read cannot be looked for"),
+        let woken = process.upkeep(async |connection| themes::wake(connection).await).await;
+        if let Some(pause) = process.services.themes.note(&woken) {
+            tokio::time::sleep(pause).await;
+        }
+        if woken.is_ok_and(|woken| woken > 0) {
+            process.doorbell.ring(FindThemes::QUEUE);
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use shared::Result;
 use shared::db::CLOCK;
 use shared::jobs::{self, Claimed, Lease, Outcome};
-use shared::{Error, Result};
 use tokio::sync::Notify;
 
 use crate::acks;
@@ -133,15 +133,11 @@ pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
                 continue;
             }
         };
-        let pause = match claim(&process, &queue, room).await {
-            Ok(0) => POLL_EVERY,
-            Ok(_) => continue,
-            Err(error) => {
-                if !matches!(error, Error::Unavailable(_)) {
-                    tracing::error!(%error, queue = queue.name, "jobs cannot be claimed");
-                }
-                POLL_EVERY
-            }
+        let claimed = claim(&process, &queue, room).await;
+        let pause = match (process.services.claims.note(&claimed), claimed) {
+            (Some(pause), _) => pause,
+            (None, Ok(0)) => POLL_EVERY,
+            (None, _) => continue,
         };
         tokio::select! {
             () = process.stopping.cancelled() => break,

@@ -11,11 +11,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::db::CLOCK;
-use shared::jobs::{self, Depth};
+use shared::jobs::{self, Depth, Waiting};
 use shared::listen::AdminPort;
 use shared::mail;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use crate::metrics;
 use crate::process::Process;
@@ -26,6 +27,10 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 64;
 /// Counting a long queue reads much of it, so not every scrape counts anew.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// How long a probe waits for what is told beside that the worker is ready.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Reasons listed at most.
+const MAX_REASONS: usize = 20;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers until it is dropped.
@@ -76,15 +81,17 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}: nothing is claimed\n"))
         }
         "/readyz" => match process.delivery.as_ref().and_then(|delivery| delivery.trouble()) {
-            None => match CLOCK.trouble() {
-                None => text(StatusCode::OK, "ok\n"),
-                Some(trouble) => text(StatusCode::OK, format!("ok\n{trouble}\n")),
-            },
             // Somebody must act, or nothing is ever sent.
             Some(trouble) if trouble.settings => {
                 text(StatusCode::SERVICE_UNAVAILABLE, format!("mail waits: {}\n", trouble.why))
             }
-            Some(trouble) => text(StatusCode::OK, format!("ok\nmail waits: {}\n", trouble.why)),
+            trouble => {
+                let mut lines = vec!["ok".to_owned()];
+                lines.extend(CLOCK.trouble());
+                lines.extend(trouble.map(|trouble| format!("mail waits: {}", trouble.why)));
+                lines.extend(waiting(process, counted).await);
+                text(StatusCode::OK, lines.join("\n") + "\n")
+            }
         },
         "/metrics" => {
             let depths = counted.depths(process).await;
@@ -92,6 +99,19 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
         }
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
+}
+
+/// What waits after errors, and why: the worker can do other work meanwhile.
+async fn waiting(process: &Process, counted: &Counted) -> Vec<String> {
+    let services = process.services.all().into_iter();
+    let mut lines: Vec<String> =
+        services.filter_map(|service| Some(format!("{} waits: {}", service.name, service.trouble()?))).collect();
+    // A probe wants its answer soon.
+    if let Ok(Some(waiting)) = timeout(PATIENCE, counted.waiting(process)).await {
+        let jobs = waiting.iter().take(MAX_REASONS);
+        lines.extend(jobs.map(|Waiting { kind, error, jobs }| format!("{jobs} {kind} wait for a retry: {error}")));
+    }
+    lines
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -105,24 +125,47 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The last count of what waits.
+/// The last counts of what waits, for metrics and for readiness.
 #[derive(Default)]
-struct Counted(Mutex<Option<(Instant, Depths)>>);
+struct Counted {
+    depths: Counts<Depths>,
+    waiting: Counts<Vec<Waiting>>,
+}
 
-/// What waits in the queues, and in the outbox.
-pub(crate) type Depths = (Vec<Depth>, mail::Depth);
+/// A count, and when it was made.
+type Counts<T> = Mutex<Option<(Instant, T)>>;
+
+/// What waits in the queues, after errors, and in the outbox.
+#[derive(Clone)]
+pub(crate) struct Depths {
+    pub queues: Vec<Depth>,
+    pub waiting: Vec<Waiting>,
+    pub outbox: mail::Depth,
+}
 
 impl Counted {
-    /// None while the database cannot be asked: nothing is known then, which is not that nothing waits.
     async fn depths(&self, process: &Process) -> Option<Depths> {
-        let mut counted = self.0.lock().await;
-        let is_fresh = |(when, _): &(Instant, Depths)| when.elapsed() < COUNT_EVERY;
-        if !counted.as_ref().is_some_and(is_fresh) {
-            let count = async |connection: &mut PgConnection| {
-                Ok((jobs::depths(connection).await?, mail::depth(connection).await?))
-            };
-            *counted = process.upkeep(count).await.ok().map(|depths| (Instant::now(), depths));
-        }
-        counted.as_ref().map(|(_, depths)| depths.clone())
+        let count = async |connection: &mut PgConnection| {
+            let (queues, waiting) = (jobs::depths(connection).await?, jobs::waiting(connection).await?);
+            Ok(Depths { queues, waiting, outbox: mail::depth(connection).await? })
+        };
+        counted(process, &self.depths, count).await
     }
+
+    async fn waiting(&self, process: &Process) -> Option<Vec<Waiting>> {
+        counted(process, &self.waiting, async |connection: &mut PgConnection| jobs::waiting(connection).await).await
+    }
+}
+
+/// None while the database cannot be asked: nothing is known then, which is not that nothing waits.
+async fn counted<T: Clone>(
+    process: &Process,
+    counts: &Counts<T>,
+    count: impl AsyncFnOnce(&mut PgConnection) -> shared::Result<T>,
+) -> Option<T> {
+    let mut counts = counts.lock().await;
+    if counts.as_ref().is_none_or(|(when, _)| when.elapsed() >= COUNT_EVERY) {
+        *counts = process.upkeep(count).await.ok().map(|counted| (Instant::now(), counted));
+    }
+    counts.as_ref().map(|(_, counted)| counted.clone())
 }

@@ -23,7 +23,7 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
     let actor = job.actor();
     let mut trust = Trust::New;
-    while let Some((seq, rows)) = next.await.map_err(Error::internal)?? {
+    while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
         next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
         let counts = import.counts;
         let mut step = job.begin().await?;
@@ -52,6 +52,6 @@ fn read_ahead<R: Importable>(pool: &Pool, plan: &Arc<Plan>, import_id: Uuid, seq
             return Ok(None);
         };
         let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&plan, &chunk)).await;
-        Ok(Some((seq, rows.map_err(Error::internal)??)))
+        Ok(Some((seq, rows.map_err(Error::of_task)??)))
     }))
 }

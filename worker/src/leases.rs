@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use shared::Result;
 use shared::db::PoolConnection;
 use shared::jobs::{self, Lease, RENEW_EVERY};
-use shared::{Error, Result};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -85,15 +85,13 @@ pub(crate) async fn keep(process: Arc<Process>) {
         process.pulse.feel(&renewed);
         match renewed {
             Ok(still) => {
+                process.services.leases.succeeded();
                 process.leases.tell_lost(&leases, still);
                 *lock(&process.leases.renewed) = Some(began);
             }
             Err(error) => {
-                if !matches!(error, Error::Unavailable(_)) {
-                    tracing::error!(%error, "leases cannot be renewed");
-                }
                 connection = None;
-                ticks.reset_after(Duration::from_millis(500));
+                ticks.reset_after(process.services.leases.failed(&error));
             }
         }
     }

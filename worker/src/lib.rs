@@ -21,6 +21,7 @@ mod process;
 mod run;
 mod schedule;
 mod scores;
+mod services;
 mod smtp;
 pub mod task;
 pub mod tasks;
@@ -35,6 +36,7 @@ use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
 use shared::config::Settings;
 use shared::db;
 use shared::listen::AdminPort;
+use shared::telemetry::LogLimit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +148,7 @@ fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str
 
 /// Waits until the database is there and has the schema of this version. False: told to stop.
 async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> bool {
-    let mut told = false;
+    let (mut told, limit) = (false, LogLimit::each_minute());
     loop {
         let pending = tokio::select! {
             () = shutdown.cancelled() => return false,
@@ -163,7 +165,10 @@ async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> boo
             }
             // That the database is away is told where that is noticed.
             Ok(_) | Err(shared::Error::Unavailable(_)) => (),
-            Err(error) => tracing::error!(%error, "it cannot be told which migrations the database has"),
+            Err(error) if limit.allows().is_some() => {
+                tracing::error!(%error, "it cannot be told which migrations the database has");
+            }
+            Err(_) => (),
         }
         tokio::select! {
             () = shutdown.cancelled() => return false,

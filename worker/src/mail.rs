@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use shared::Result;
 use shared::config::{self, Database, Settings};
 use shared::db::{self, CLOCK, Pool};
 use shared::mail::{self, Leased, Turn};
-use shared::{Error, Result};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -191,12 +191,9 @@ async fn lease(process: Arc<Process>, delivery: Arc<Delivery>) {
             } => room,
             () = opens_again(&delivery.circuit) => continue,
         };
-        let pause = lease_batch(&process, &delivery, room).await.unwrap_or_else(|error| {
-            if !matches!(error, Error::Unavailable(_)) {
-                tracing::error!(%error, "mails cannot be leased");
-            }
-            Pause::UntilRung
-        });
+        let leased = lease_batch(&process, &delivery, room).await;
+        let failed = process.services.outbox.note(&leased);
+        let pause = leased.unwrap_or_else(|_| failed.map_or(Pause::None, Pause::For));
         let rung = async {
             match pause {
                 Pause::None => (),

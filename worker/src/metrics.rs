@@ -2,12 +2,13 @@
 //!
 //! Plain atomics: a job of a few microseconds must not pay for looking up its counters.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use shared::db::CLOCK;
-use shared::jobs::{Depth, Outcome};
+use shared::jobs::{Depth, Outcome, Waiting};
 use shared::mail;
 
 use crate::health::Depths;
@@ -24,6 +25,7 @@ pub(crate) struct KindMetrics {
     pub succeeded: AtomicU64,
     pub failed: AtomicU64,
     pub retried: AtomicU64,
+    pub waited: AtomicU64,
     pub snoozed: AtomicU64,
     /// Cancelled, or taken over by another process.
     pub lost: AtomicU64,
@@ -39,7 +41,8 @@ impl KindMetrics {
         let counter = match outcome {
             Some(Outcome::Succeeded(_)) => &self.succeeded,
             Some(Outcome::Failed(_)) => &self.failed,
-            Some(Outcome::Retry { .. }) => &self.retried,
+            Some(Outcome::Retry { counts: true, .. }) => &self.retried,
+            Some(Outcome::Retry { counts: false, .. }) => &self.waited,
             Some(Outcome::Snooze(_)) => &self.snoozed,
             None => &self.lost,
         };
@@ -56,11 +59,16 @@ impl KindMetrics {
 pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
-    let counters: [(&str, Counter, &str); 7] = [
+    let counters: [(&str, Counter, &str); 8] = [
         ("started", |kind| &kind.started, "Attempts that began here."),
         ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded here."),
         ("failed", |kind| &kind.failed, "Jobs that were given up here."),
         ("retried", |kind| &kind.retried, "Attempts that ended with an error and will be repeated."),
+        (
+            "waited",
+            |kind| &kind.waited,
+            "Attempts that ended because of the database, such as its full disk, and will be repeated.",
+        ),
         ("snoozed", |kind| &kind.snoozed, "Attempts that were put off or handed back without an error."),
         ("lost", |kind| &kind.lost, "Attempts that ended because the job was cancelled or taken over."),
         ("rescued", |kind| &kind.rescued, "Jobs whose lease had run out and that this process gave back."),
@@ -85,9 +93,11 @@ pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
     }
-    if let Some((queues, outbox)) = depths {
-        text.queues(queues);
-        text.outbox(outbox);
+    text.services(process);
+    if let Some(depths) = depths {
+        text.queues(&depths.queues);
+        text.waiting(process, &depths.waiting);
+        text.outbox(&depths.outbox);
     }
     text.0
 }
@@ -114,6 +124,29 @@ impl Text {
         self.line(format_args!("crm_mail_connections {}", delivery.lines()));
         self.head("crm_mail_waits", "gauge", "Whether mail waits because its server cannot be reached.");
         self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
+    }
+
+    fn services(&mut self, process: &Process) {
+        self.head(
+            "crm_service_waits",
+            "gauge",
+            "Whether a service of this worker waits after an error of the database.",
+        );
+        for service in process.services.all() {
+            let waits = u8::from(service.trouble().is_some());
+            self.line(format_args!("crm_service_waits{{service=\"{}\"}} {waits}", service.name));
+        }
+    }
+
+    fn waiting(&mut self, process: &Process, waiting: &[Waiting]) {
+        self.head("crm_jobs_waiting", "gauge", "Jobs that wait for a retry after an error, of all processes.");
+        let known = process.tasks.iter().map(|(kind, _)| kind);
+        // Also of kinds that only another version knows.
+        let kinds: BTreeSet<&str> = known.chain(waiting.iter().map(|waiting| waiting.kind.as_str())).collect();
+        for kind in kinds {
+            let jobs: i64 = waiting.iter().filter(|waiting| waiting.kind == kind).map(|waiting| waiting.jobs).sum();
+            self.line(format_args!("crm_jobs_waiting{{kind=\"{kind}\"}} {jobs}"));
+        }
     }
 
     fn queues(&mut self, depths: &[Depth]) {

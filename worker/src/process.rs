@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use shared::config::{Database, Settings};
 use shared::db::{self, Pool};
 use shared::doorbell::Doorbell;
+use shared::error::ErrorClass;
+use shared::telemetry::LogLimit;
 use shared::{Error, Result};
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use crate::alone::Gate;
 use crate::claim::Queue;
 use crate::leases::Leases;
 use crate::mail::Delivery;
+use crate::services::Services;
 use crate::task::Tasks;
 
 /// Connections for the upkeep of the ledger: the listener and the renewals hold one each; claims,
@@ -36,6 +39,9 @@ pub(crate) struct Process {
     pub acks: Acks,
     pub gate: Gate,
     pub pulse: Pulse,
+    pub services: Services,
+    /// Jobs that wait for the database are many at once, and are logged now and then.
+    pub waits: LogLimit,
     /// Whether the database has had the schema of this version; before that, nothing is done.
     pub has_schema: AtomicBool,
     /// Mails, if this process sends them.
@@ -68,12 +74,17 @@ impl Process {
             acks,
             gate: Gate::default(),
             pulse: Pulse::default(),
+            services: Services::default(),
+            waits: LogLimit::each_minute(),
             has_schema: AtomicBool::new(false),
             delivery,
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))
     }
+
+    /// How long a handler keeps its slot while it can have no connection, though others can.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Runs one operation of the upkeep, and notes whether the database answered.
     pub async fn upkeep<T>(&self, operation: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T>) -> Result<T> {
@@ -85,15 +96,19 @@ impl Process {
         result
     }
 
-    /// Waits until a handler can have a connection. That the upkeep has its own says little: the server may
-    /// take no more.
-    pub async fn wait_for_connection(&self) {
+    /// Waits until a handler can have a connection. False: the database answers others, but not for this,
+    /// so that it is better to wait without a slot.
+    pub async fn wait_for_connection(&self) -> bool {
+        let began = Instant::now();
         loop {
             tokio::time::sleep(jittered(Duration::from_millis(500))).await;
             if let Ok(mut connection) = self.pool.acquire().await
                 && connection.ping().await.is_ok()
             {
-                return;
+                return true;
+            }
+            if began.elapsed() > Self::PATIENCE && !self.pulse.is_away() {
+                return false;
             }
         }
     }
@@ -113,6 +128,9 @@ impl Process {
 pub(crate) struct Pulse {
     began: Instant,
     away: AtomicBool,
+    /// Lines about that, which may come and go many times a second.
+    limit: LogLimit,
+    is_logged: AtomicBool,
     /// Milliseconds from the beginning to the last answer, and to the last time there was none.
     answered: AtomicU64,
     missed: AtomicU64,
@@ -123,6 +141,8 @@ impl Default for Pulse {
         Self {
             began: Instant::now(),
             away: AtomicBool::new(false),
+            limit: LogLimit::each_minute(),
+            is_logged: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
@@ -130,20 +150,35 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Notes whether the database answered.
+    /// Notes whether the database answered. One that answers that its disk is full can be used for some things;
+    /// but leases may not have been renewed meanwhile, so it counts as a miss, too.
     pub fn feel<T>(&self, result: &Result<T>) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        if let Err(Error::Unavailable(error)) = result {
+        if let Err(Error::Unavailable(_)) = result {
             self.missed.store(now, Relaxed);
-            if !self.away.swap(true, Relaxed) {
-                tracing::warn!(%error, "the database is away; waiting for it");
+        }
+        match result {
+            Err(error) if error.class() == ErrorClass::Connection => {
+                let is_new = !self.away.swap(true, Relaxed);
+                if let Some(left_out) = self.limit.allows() {
+                    self.is_logged.store(true, Relaxed);
+                    let what =
+                        if is_new { "the database is away; waiting for it" } else { "the database is still away" };
+                    tracing::warn!(%error, left_out, "{what}");
+                }
             }
-        } else {
-            self.answered.store(now, Relaxed);
-            if self.away.swap(false, Relaxed) {
-                tracing::info!("the database is back");
+            _ => {
+                self.answered.store(now, Relaxed);
+                if self.away.swap(false, Relaxed) && self.is_logged.swap(false, Relaxed) {
+                    tracing::info!("the database is back");
+                }
             }
         }
+    }
+
+    /// Whether the last who asked had no answer.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Relaxed)
     }
 
     /// How long ago the database answered last.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use shared::Error;
-use shared::jobs::{self, MAX_FAILURES, Outcome};
+use shared::error::ErrorClass;
+use shared::jobs::{Next, Outcome};
+use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
@@ -67,8 +69,17 @@ async fn run(process: Arc<Process>, held: Held) {
         drop(hold);
         return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
     };
-    let failures = claimed.failures;
-    let job = Running { claimed, process: process.clone(), lost: hold.lost.clone(), pass, failures, interruptions: 0 };
+    let job = Running {
+        retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
+        claimed,
+        process: process.clone(),
+        lost: hold.lost.clone(),
+        pass,
+        since: Instant::now(),
+        is_dry_run: false,
+        interruptions: 0,
+        recorded: None,
+    };
 
     kind.metrics.started.fetch_add(1, Relaxed);
     let began = Instant::now();
@@ -127,19 +138,25 @@ async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
             Ok(Done::With(result)) => return Some(Outcome::Succeeded(Some(result))),
             Err(stop) => stop,
         };
-        match stop {
-            Stop::Error(error) if is_interruption(&error) && job.interruptions < MAX_INTERRUPTIONS => {
+        match stop.error() {
+            Some(error) if is_interruption(error) && job.interruptions < MAX_INTERRUPTIONS => {
                 tracing::debug!(%error, "the handler was interrupted and is run again");
                 job.interruptions += 1;
-                if matches!(error, Error::Unavailable(_)) {
-                    tokio::select! {
-                        () = job.process.wait_for_connection() => (),
-                        () = job.stopping() => (),
-                    }
+                let is_cut_off = error.class() == ErrorClass::Connection;
+                if is_cut_off && !can_go_on(&job).await {
+                    return verdict(&mut job, stop);
                 }
             }
-            stop => return verdict(&job, stop),
+            _ => return verdict(&mut job, stop),
         }
+    }
+}
+
+/// Waits for the database. False: it answers others, so the job waits without its slot.
+async fn can_go_on(job: &Running) -> bool {
+    tokio::select! {
+        is_back = job.process.wait_for_connection() => is_back,
+        () = job.stopping() => true,
     }
 }
 
@@ -147,33 +164,53 @@ async fn attempt(job: &mut Running, handler: Handler) -> Result<Done, Stop> {
     job.yield_now().await?;
     AssertUnwindSafe(handler(job)).catch_unwind().await.unwrap_or_else(|panic| {
         tracing::error!("the job's handler panicked: {}", text_of(&*panic));
-        Err(Stop::retry("a defect of the program (its handler panicked)"))
+        Err(Stop::Defect("a defect of the program (its handler panicked)".into()))
     })
 }
 
-/// Whether an error says nothing about the job: the database was away, ended the transaction, or a
-/// row slipped in between.
+/// Whether the handler is best run again at once: the connection was lost, the transaction was ended, or a row
+/// slipped in between.
 fn is_interruption(error: &Error) -> bool {
-    matches!(error, Error::Unavailable(_) | Error::Repeat(_) | Error::Conflict(_))
+    matches!(error, Error::Repeat(_) | Error::Conflict(_)) || error.class() == ErrorClass::Connection
 }
 
 /// What becomes of a job whose handler stopped. `None`: it is not ours any more.
-fn verdict(job: &Running, stop: Stop) -> Option<Outcome> {
-    let (error, delay) = match stop {
-        Stop::Error(Error::Superseded) => return None,
+fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
+    if let Some(error) = stop.error() {
+        if matches!(error, Error::Superseded) {
+            return None;
+        }
+        log(job, error);
+    }
+    let (class, error, wanted) = match stop {
         Stop::HandBack => return Some(Outcome::Snooze(Duration::ZERO)),
         Stop::Snooze(delay) => return Some(Outcome::Snooze(delay)),
         Stop::Fail(error) => return Some(Outcome::Failed(error)),
-        Stop::Retry { error, delay } => (error, delay),
-        Stop::Error(error) => {
-            tracing::warn!(%error, failures = job.failures + 1, "the job met an error");
-            (text_for_callers(&error), None)
-        }
+        Stop::Retry { error, delay } => (ErrorClass::Ordinary, error, delay),
+        Stop::Defect(error) => (ErrorClass::Defect, error, None),
+        Stop::Error(error) => (error.class(), text_for_callers(&error), None),
+        Stop::ErrorOf { part, error } => (error.class(), format!("{part}: {}", text_for_callers(&error)), None),
     };
-    if job.failures + 1 >= MAX_FAILURES {
-        return Some(Outcome::Failed(error));
+    let now = job.now();
+    match job.retry_state.add(class, now, job.is_dry_run, rand::random()) {
+        Next::Retry(delay) => Some(Outcome::Retry {
+            error,
+            delay: wanted.unwrap_or(delay),
+            counts: !class.is_condition(),
+            state: job.retry_state.clone(),
+        }),
+        Next::Fail(None) => Some(Outcome::Failed(error)),
+        Next::Fail(Some(why)) => Some(Outcome::Failed(format!("{why}: {error}"))),
     }
-    Some(Outcome::Retry { error, delay: delay.unwrap_or_else(|| jobs::backoff(job.failures)) })
+}
+
+/// While the database is short of something, many jobs meet the error, again and again.
+fn log(job: &Running, error: &Error) {
+    if !error.class().is_condition() {
+        tracing::warn!(%error, failures = job.claimed.failures + 1, "the job met an error");
+    } else if let Some(left_out) = job.process.waits.allows() {
+        tracing::warn!(%error, waits = job.retry_state.waits + 1, left_out, "the job waits for the database");
+    }
 }
 
 /// The text of an error as callers may read it.
@@ -181,8 +218,8 @@ fn text_for_callers(error: &Error) -> String {
     match error {
         Error::NotFound => "a record it needs was not found".into(),
         Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => error.to_string(),
-        Error::Unavailable(_) | Error::Repeat(_) => "the database could not do it".into(),
-        Error::Internal(_) => "an internal error; the worker's log has it".into(),
+        Error::Unavailable(_) | Error::Repeat(_) => error.condition().unwrap_or("the database could not do it".into()),
+        Error::Internal(_) => error.condition().unwrap_or("an internal error; the worker's log has it".into()),
     }
 }
 

@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use shared::Result;
 use shared::clock;
 use shared::db::Step;
+use shared::error::ErrorClass;
 use shared::jobs::Payload;
 use shared::nightly::Nightly;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use uuid::Uuid;
 
 use crate::process::{Process, jittered};
 
@@ -50,8 +53,12 @@ async fn look(process: &Process) {
     match begin_due(process).await {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "nightly runs have begun"),
-        Err(error) => tracing::warn!(%error, "the schedule cannot be looked at now"),
+        Err(error) => {
+            process.services.schedule.failed(&error);
+            return;
+        }
     }
+    process.services.schedule.succeeded();
 }
 
 async fn begin_due(process: &Process) -> Result<usize> {
@@ -60,16 +67,25 @@ async fn begin_due(process: &Process) -> Result<usize> {
         clock::due_workspaces(connection, now).await
     });
     let due = due.await?;
-    let mut begun = 0;
+    let (mut begun, mut first) = (0, Ok(()));
     for (workspace_id, date) in due {
-        let mut step = Step::begin(&process.pool).await?;
-        let (job, is_new) = clock::begin(&mut step, workspace_id, date).await?;
-        step.commit().await?;
-        if is_new {
-            begun += 1;
-            tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");
-            process.doorbell.ring(Nightly::QUEUE);
+        match begin(process, workspace_id, date).await {
+            Ok(is_new) => begun += usize::from(is_new),
+            Err(error) if error.class() == ErrorClass::Connection => return Err(error),
+            // Another's night begins all the same.
+            Err(error) => first = first.and(Err(error)),
         }
     }
-    Ok(begun)
+    first.map(|()| begun)
+}
+
+async fn begin(process: &Process, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
+    let mut step = Step::begin(&process.pool).await?;
+    let (job, is_new) = clock::begin(&mut step, workspace_id, date).await?;
+    step.commit().await?;
+    if is_new {
+        tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");
+        process.doorbell.ring(Nightly::QUEUE);
+    }
+    Ok(is_new)
 }

@@ -6,37 +6,48 @@ use std::time::Duration;
 
 use shared::Result;
 use shared::db::Step;
+use shared::error::ErrorClass;
 use shared::scores;
 use uuid::Uuid;
 
 use crate::process::{Process, jittered};
+use crate::services::Failing;
 
 /// Reports are to be no older than a minute; this leaves nearly all of it for the work itself.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Looks for workspaces in which something is to be scored, for ever.
 pub(crate) async fn tend(process: Arc<Process>) {
+    let failing = Failing::default();
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
-        if let Err(error) = tend_all(&process).await {
-            tracing::debug!(%error, "scores cannot be brought up to date now");
+        if let Some(pause) = process.services.scores.note(&tend_all(&process, &failing).await) {
+            tokio::time::sleep(pause).await;
         }
     }
 }
 
-async fn tend_all(process: &Process) -> Result<()> {
+/// Scores what waits. Where that fails, others are scored all the same; the first error is returned.
+async fn tend_all(process: &Process, failing: &Failing) -> Result<()> {
     let mut busy = process.upkeep(async |connection| scores::marked(connection).await).await?;
+    busy.retain(|workspace_id| failing.is_due(*workspace_id));
+    let mut first = Ok(());
     // Each workspace in its turn, so that nobody waits for a large one to be done.
     while !busy.is_empty() && !process.stopping.is_cancelled() {
         let mut rest = Vec::new();
         for workspace_id in busy {
-            if tend_one(process, workspace_id).await? {
-                rest.push(workspace_id);
+            let tended = tend_one(process, workspace_id).await;
+            match tended {
+                Ok(true) => rest.push(workspace_id),
+                Ok(false) => failing.note(workspace_id, &tended),
+                Err(error) if error.class() == ErrorClass::Connection => return Err(error),
+                Err(_) => failing.note(workspace_id, &tended),
             }
+            first = first.and(tended.map(drop));
         }
         busy = rest;
     }
-    Ok(())
+    first
 }
 
 async fn tend_one(process: &Process, workspace_id: Uuid) -> Result<bool> {

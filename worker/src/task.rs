@@ -26,16 +26,18 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::Error;
 use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
 use shared::history::{Actor, ActorKind};
-use shared::jobs::{self, Claimed, Lease, Payload, Progress};
+use shared::jobs::{self, Claimed, Lease, Payload, Progress, RetryState};
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -77,12 +79,21 @@ pub enum Stop {
         /// How long to wait; `None` waits longer with each failure.
         delay: Option<Duration>,
     },
+    /// A defect of the program, which another attempt is likely to meet again; callers read it.
+    Defect(String),
     /// Nothing is wrong, but it is not the time yet.
     Snooze(Duration),
     /// The process is told to stop: another takes the job over. [`Running::begin`] says so.
     HandBack,
     /// Whatever went wrong; the worker decides what becomes of the job.
     Error(Error),
+    /// The same, in a part of the job that callers are to know of.
+    ErrorOf {
+        /// What went wrong: `find_themes cannot begin`.
+        part: String,
+        /// The error.
+        error: Error,
+    },
 }
 
 impl Stop {
@@ -94,6 +105,18 @@ impl Stop {
     /// An error that may pass: again, after a wait that grows with each failure.
     pub fn retry(error: impl Into<String>) -> Self {
         Self::Retry { error: error.into(), delay: None }
+    }
+
+    pub(crate) fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Error(error) | Self::ErrorOf { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// An error in a part of the job that callers are to know of.
+    pub fn of_part(part: impl Into<String>, error: Error) -> Self {
+        Self::ErrorOf { part: part.into(), error }
     }
 }
 
@@ -115,10 +138,16 @@ pub struct Running {
     pub(crate) process: Arc<Process>,
     pub(crate) lost: CancellationToken,
     pub(crate) pass: Pass,
-    /// Failures since the last committed step.
-    pub(crate) failures: i16,
-    /// Runs of the handler that the database interrupted since the last committed step.
+    /// When it was claimed, by the clock of this process.
+    pub(crate) since: Instant,
+    /// Whether it only shows what it would do.
+    pub(crate) is_dry_run: bool,
+    /// The errors since a step last recorded anything new.
+    pub(crate) retry_state: RetryState,
+    /// Runs of the handler that the database interrupted since then.
     pub(crate) interruptions: u32,
+    /// What this attempt recorded last.
+    pub(crate) recorded: Option<(Progress, Value)>,
 }
 
 impl Running {
@@ -155,6 +184,11 @@ impl Running {
             id: self.id(),
             request_id: self.claimed.request_id.clone(),
         }
+    }
+
+    /// The present time, by the database's clock.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.claimed.claimed_at() + self.since.elapsed()
     }
 
     /// The settings of the program.
@@ -236,14 +270,24 @@ impl Step<'_> {
     /// Records how far the job is now and what it did so far, and commits. Recording comes last
     /// because it locks the job's row, for which renewing and cancelling wait.
     ///
+    /// Errors count until something new is recorded. So a step that a later attempt does again must record
+    /// the same again, or the job would be retried at once and for ever.
+    ///
     /// # Errors
     /// [`Error::Superseded`] when the job was cancelled or taken over: nothing of the step stays.
     pub async fn commit(mut self, progress: Progress, result: &Value) -> Result<(), Stop> {
-        jobs::progress(&mut self.transaction, self.job.lease(), progress, result).await?;
+        let recorded = jobs::progress(&mut self.transaction, self.job.lease(), progress, result).await?;
         self.transaction.commit().await?;
-        self.job.failures = 0;
-        self.job.interruptions = 0;
-        self.job.pass.get_on();
+        let job = self.job;
+        job.retry_state = recorded.retry_state.map(|Json(state)| state).unwrap_or_default();
+        let is_new = job.recorded.as_ref().is_none_or(|(before, what)| (*before, what) != (progress, result));
+        if is_new {
+            job.interruptions = 0;
+            job.recorded = Some((progress, result.clone()));
+        }
+        if recorded.crashes == 0 {
+            job.pass.get_on();
+        }
         Ok(())
     }
 }
@@ -308,7 +352,10 @@ impl Tasks {
 fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
     Box::pin(async move {
         match jobs::payload::<T>(&job.claimed) {
-            Ok(payload) => payload.run(job).await,
+            Ok(payload) => {
+                job.is_dry_run = payload.is_dry_run();
+                payload.run(job).await
+            }
             Err(error) => Err(unreadable(job, &error).await),
         }
     })

@@ -45,13 +45,13 @@ pub(crate) async fn watch_clock(process: Arc<Process>) {
 pub(crate) async fn rescue(process: Arc<Process>) {
     loop {
         if may_judge(&process) {
-            match process.upkeep(async |connection| jobs::rescue(connection).await).await {
-                Ok(rescued) => tell_rescued(&process, &rescued),
-                Err(error) => tracing::debug!(%error, "leases that ran out cannot be looked for"),
-            }
-            match process.upkeep(async |connection| mail::rescue(connection).await).await {
-                Ok(rescued) => tell_rescued_mails(&process, &rescued),
-                Err(error) => tracing::debug!(%error, "mails whose leases ran out cannot be looked for"),
+            let rescued = process.upkeep(async |connection| jobs::rescue(connection).await).await;
+            let rescued_mails = process.upkeep(async |connection| mail::rescue(connection).await).await;
+            tell_rescued(&process, rescued.as_deref().unwrap_or_default());
+            tell_rescued_mails(&process, rescued_mails.as_deref().unwrap_or_default());
+            let both = rescued.and(rescued_mails);
+            if let Some(pause) = process.services.rescue.note(&both) {
+                tokio::time::sleep(pause).await;
             }
         }
         tokio::time::sleep(jittered(RESCUE_EVERY)).await;
@@ -131,13 +131,17 @@ pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
         let kept = [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports];
+        let mut all = Ok(());
         for what in kept.into_iter().chain([Kept::Pace, Kept::Snapshots]) {
-            match prune_all(&process, what).await {
+            let pruned = prune_all(&process, what).await;
+            match &pruned {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),
                 Err(error) => tracing::debug!(?what, %error, "what was kept for long enough cannot be deleted now"),
             }
+            all = all.and(pruned.map(drop));
         }
+        process.services.pruning.note(&all);
     }
 }
 
@@ -157,15 +161,15 @@ async fn prune_all(process: &Process, what: Kept) -> Result<u64> {
 /// heard, polling goes on.
 pub(crate) async fn hear(process: Arc<Process>) {
     loop {
-        if let Err(error) = listen(&process).await {
-            tracing::debug!(%error, "the doorbell cannot be heard");
+        if let Some(pause) = process.services.notifications.note(&listen(&process).await) {
+            tokio::time::sleep(pause).await;
         }
-        tokio::time::sleep(jittered(Duration::from_secs(1))).await;
     }
 }
 
 async fn listen(process: &Process) -> Result<()> {
     let mut listener = Listener::new(&process.upkeep).await?;
+    process.services.notifications.succeeded();
     loop {
         // None: rings may have been missed.
         let rung = listener.next().await?;

@@ -65,11 +65,12 @@ fn options() -> [Parameter; 6] {
 }
 
 async fn import_leads(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
-    import::<Lead, _>(&state, write, &query, request, |import_id| ImportLeads { import_id }).await
+    import::<Lead, _>(&state, write, &query, request, |import_id, dry_run| ImportLeads { import_id, dry_run }).await
 }
 
 async fn import_customers(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
-    import::<Customer, _>(&state, write, &query, request, |import_id| ImportCustomers { import_id }).await
+    import::<Customer, _>(&state, write, &query, request, |import_id, dry_run| ImportCustomers { import_id, dry_run })
+        .await
 }
 
 async fn import<R: Importable, P: Payload>(
@@ -77,15 +78,16 @@ async fn import<R: Importable, P: Payload>(
     mut write: Write,
     Query(parameters): &Query,
     request: Request,
-    payload: impl FnOnce(Uuid) -> P,
+    payload: impl FnOnce(Uuid, bool) -> P,
 ) -> Result {
     let options = Options::parse(parameters)?;
+    let dry_run = options.dry_run;
     let mut form = multipart(request).await?;
     let mut upload = Upload::new::<R>(write.actor.workspace_id, options);
     let answer = async {
         receive(state, &mut form, &mut upload, &mut write).await?;
         let uploaded = upload.finish(&state.pool).await?;
-        let payload = Arc::new(payload(uploaded.id()));
+        let payload = Arc::new(payload(uploaded.id(), dry_run));
         write
             .run(&[], move |connection, actor| {
                 let (uploaded, payload) = (uploaded.clone(), payload.clone());

@@ -26,7 +26,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .returns_record::<Job>(200, "The job, which has ended."),
         Operation::post("/jobs/{jobId}/retry", retry)
             .named("retryJob", "Retry a job that failed or was cancelled")
-            .about("It goes on behind its last committed step. One that has not ended stays as it is; one that succeeded is a 409.")
+            .about("It resumes after its last committed step. One that waits for a retry is retried at once; any other that has not ended is returned as it is, and one that succeeded is a 409.")
             .accepts(),
         Operation::post("/jobs/{jobId}/undo", undo)
             .named("undoJob", "Take an import back")

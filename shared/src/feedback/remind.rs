@@ -32,6 +32,10 @@ pub struct RemindFeedback {
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 words! {

@@ -29,6 +29,10 @@ pub struct SnapshotHealth {
 impl Payload for SnapshotHealth {
     const KIND: &'static str = "snapshot_health";
     const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 /// Enqueues a snapshot, or returns the one that is under way. The caller owns the transaction, and rings

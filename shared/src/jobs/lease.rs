@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{JobStatus, Payload, Progress};
+use super::{JobStatus, Payload, Progress, RetryState};
 use crate::error::{Error, Result};
 
 /// How long a claimed job is held without a sign of life from its worker.
@@ -23,8 +23,6 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(4);
 pub const RESCUE_EVERY: Duration = Duration::from_secs(2);
 /// Deaths of its process in a row, with no step committed between them, that condemn a job.
 pub const MAX_CRASHES: i16 = 5;
-/// Errors in a row, with no step committed between them, that fail a job.
-pub const MAX_FAILURES: i16 = 8;
 
 /// The right to write for a job: its id and the attempt under which it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromRow)]
@@ -46,10 +44,14 @@ pub struct Claimed {
     pub kind: String,
     /// The attempt this claim began.
     pub attempt: i32,
-    /// Errors since the last committed step.
+    /// Errors that count, since a step last recorded anything new.
     pub failures: i16,
-    /// Deaths of its process since the last committed step.
+    /// Deaths of its process since then.
     pub crashes: i16,
+    /// All errors since then; `None` when there were none.
+    pub retry_state: Option<Json<RetryState>>,
+    /// Until when it is held: by the database's clock, one lease length after the claim.
+    pub lease_until: DateTime<Utc>,
     /// The [`Payload`], as JSON.
     pub payload: Json<Box<RawValue>>,
     /// The request that caused it.
@@ -60,6 +62,11 @@ impl Claimed {
     /// The right to write for this job.
     pub fn lease(&self) -> Lease {
         Lease { id: self.id, attempt: self.attempt }
+    }
+
+    /// When it was claimed, by the database's clock.
+    pub fn claimed_at(&self) -> DateTime<Utc> {
+        self.lease_until - LEASE
     }
 }
 
@@ -100,7 +107,7 @@ pub const CLAIM: &str = "
         ) AS due
         LIMIT $2
     ))
-    RETURNING id, workspace_id, kind, attempt, failures, crashes, payload, request_id";
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, lease_until, payload, request_id";
 
 /// Claims up to `limit` due jobs of a queue, oldest first within each workspace.
 ///
@@ -123,7 +130,7 @@ pub const CLAIM_SUSPECT: &str = "
         WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
         ORDER BY crashes, run_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     )
-    RETURNING id, workspace_id, kind, attempt, failures, crashes, payload, request_id";
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, lease_until, payload, request_id";
 
 /// Claims one due job whose process died while it ran the job, if there is any in these queues.
 ///
@@ -161,26 +168,48 @@ pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Ve
     Ok(sqlx::query_as(RENEW).bind(ids).bind(attempts).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
 }
 
+/// What a committed step left of the errors and deaths before it.
+#[derive(Debug, FromRow)]
+pub struct Recorded {
+    /// See [`Claimed::crashes`].
+    pub crashes: i16,
+    /// See [`Claimed::retry_state`].
+    pub retry_state: Option<Json<RetryState>>,
+}
+
+/// The statement of [`progress`]. A step that records what is recorded already, as one that a later attempt
+/// does again, takes the job nowhere new: what is wrong there still counts.
+const PROGRESS: &str = "
+    UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json,
+        failures = CASE WHEN progress_done = $3 AND result::text = $5 THEN failures ELSE 0 END,
+        crashes = CASE WHEN progress_done = $3 AND result::text = $5 THEN crashes ELSE 0 END,
+        error = CASE WHEN progress_done = $3 AND result::text = $5 THEN error END,
+        retry_state = CASE WHEN progress_done = $3 AND result::text = $5 THEN retry_state END
+    WHERE id = $1 AND attempt = $2
+    RETURNING crashes, retry_state";
+
 /// Records the progress of a step, as the last statement of the step's transaction.
 ///
 /// Last, because it locks the job's row: until the commit, renewing and cancelling wait for it.
-/// A committed step also clears the counts of failures and crashes: the job gets on.
+/// If it records anything new, the counts of errors and crashes are cleared: the job gets on.
 ///
 /// # Errors
 /// [`Error::Superseded`] when the attempt is no longer the present one; the caller rolls back.
-pub async fn progress(connection: &mut PgConnection, lease: Lease, progress: Progress, result: &Value) -> Result<()> {
-    let updated = sqlx::query(
-        "UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json, failures = 0, crashes = 0, error = NULL
-         WHERE id = $1 AND attempt = $2",
-    )
-    .bind(lease.id)
-    .bind(lease.attempt)
-    .bind(progress.done)
-    .bind(progress.total)
-    .bind(result.to_string())
-    .execute(connection)
-    .await?;
-    if updated.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
+pub async fn progress(
+    connection: &mut PgConnection,
+    lease: Lease,
+    progress: Progress,
+    result: &Value,
+) -> Result<Recorded> {
+    let recorded = sqlx::query_as(PROGRESS)
+        .bind(lease.id)
+        .bind(lease.attempt)
+        .bind(progress.done)
+        .bind(progress.total)
+        .bind(result.to_string())
+        .fetch_optional(connection)
+        .await?;
+    recorded.ok_or(Error::Superseded)
 }
 
 /// How an attempt ended.
@@ -190,12 +219,16 @@ pub enum Outcome {
     Succeeded(Option<Value>),
     /// Given up: trying again would not help.
     Failed(String),
-    /// An error that may pass: again after the delay, with one failure more on its account.
+    /// An error: again after the delay.
     Retry {
         /// The error.
         error: String,
         /// How long to wait.
         delay: Duration,
+        /// Whether it counts as a failure. A condition of the database does not.
+        counts: bool,
+        /// All errors since a step last recorded anything new.
+        state: RetryState,
     },
     /// Nothing is wrong, but it is not the time yet: again after the delay.
     Snooze(Duration),
@@ -209,10 +242,11 @@ pub const FINISH: &str = "
         result = coalesce(ended.result::json, jobs.result),
         error = ended.error,
         failures = jobs.failures + ended.failures,
+        retry_state = coalesce(ended.retry_state::jsonb, jobs.retry_state),
         run_at = CASE WHEN ended.status = 'queued' THEN now() + make_interval(secs => ended.delay) ELSE jobs.run_at END,
         finished_at = CASE WHEN ended.status = 'queued' THEN NULL ELSE now() END
-    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::float8[])
-        AS ended (id, attempt, status, result, error, failures, delay)
+    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::float8[], $8::text[])
+        AS ended (id, attempt, status, result, error, failures, delay, retry_state)
     WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt";
 
 /// Records how attempts ended, many in one statement. Those that are no longer the present attempt
@@ -224,15 +258,29 @@ pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -
     let n = ended.len();
     let (mut ids, mut attempts, mut statuses) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     let (mut results, mut errors) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let (mut failures, mut delays) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut failures, mut delays, mut states) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     let mut ended: Vec<&(Lease, Outcome)> = ended.iter().collect();
     ended.sort_unstable_by_key(|(lease, _)| *lease);
     for (lease, outcome) in ended {
-        let (status, result, error, failure, delay) = match outcome {
-            Outcome::Succeeded(result) => (JobStatus::Succeeded, result.as_ref(), None, 0_i16, Duration::ZERO),
-            Outcome::Failed(error) => (JobStatus::Failed, None, Some(error.as_str()), 1, Duration::ZERO),
-            Outcome::Retry { error, delay } => (JobStatus::Queued, None, Some(error.as_str()), 1, *delay),
-            Outcome::Snooze(delay) => (JobStatus::Queued, None, None, 0, *delay),
+        let (mut result, mut error, mut failure, mut delay, mut state) = (None, None, 0_i16, Duration::ZERO, None);
+        let status = match outcome {
+            Outcome::Succeeded(with) => {
+                result = with.as_ref();
+                JobStatus::Succeeded
+            }
+            Outcome::Failed(why) => {
+                (error, failure) = (Some(why.as_str()), 1);
+                JobStatus::Failed
+            }
+            Outcome::Retry { error: why, delay: wait, counts, state: errors } => {
+                (error, failure, delay) = (Some(why.as_str()), i16::from(*counts), *wait);
+                state = Some(serde_json::to_string(errors)?);
+                JobStatus::Queued
+            }
+            Outcome::Snooze(wait) => {
+                delay = *wait;
+                JobStatus::Queued
+            }
         };
         ids.push(lease.id);
         attempts.push(lease.attempt);
@@ -241,6 +289,7 @@ pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -
         errors.push(error);
         failures.push(failure);
         delays.push(delay.as_secs_f64());
+        states.push(state);
     }
     sqlx::query(FINISH)
         .bind(ids)
@@ -250,6 +299,7 @@ pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -
         .bind(errors)
         .bind(failures)
         .bind(delays)
+        .bind(states)
         .execute(connection)
         .await?;
     Ok(())
@@ -336,11 +386,4 @@ pub async fn note_unreadable(connection: &mut PgConnection, workspace_id: Uuid, 
     .execute(connection)
     .await?;
     Ok(now - since >= UNREADABLE_FOR)
-}
-
-/// Waits double with each failure, from one second to five minutes, and are spread by a half up and
-/// down, so that jobs that failed together do not come back together.
-pub fn backoff(failures: i16) -> Duration {
-    let seconds = f64::from(1_u32 << failures.clamp(0, 9)).min(300.0);
-    Duration::from_secs_f64(seconds * rand::random_range(0.5..1.5))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use super::language::Language;
 use super::store::{self, Kept};
 use crate::db;
 use crate::error::{Error, Result};
+use crate::jobs::{Job, JobStatus};
 
 /// Themes are found anew when this share of the comments is new, and at least so many.
 const GROWN: f64 = 0.05;
@@ -28,7 +29,8 @@ pub struct Finding {
 }
 
 /// How themes were found, for the result of a job.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// Answers that were new, changed or gone.
     pub read: i64,
@@ -38,6 +40,32 @@ pub struct Summary {
     pub themes: usize,
     /// Comments among which they were found.
     pub comments: i64,
+    /// Where the finding goes on, once it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+}
+
+/// How far finding themes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// They are to be found.
+    Find,
+    /// They are found, and looked for in the answers after this one.
+    Assign(Uuid),
+    /// They are to be listed.
+    List,
+}
+
+impl Summary {
+    /// How far the job of a run is, by its result.
+    pub fn standing(job: &Job) -> Self {
+        match (&job.result, job.status) {
+            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
 }
 
 /// Whether the themes are to be found anew: somebody asked for it, or much was said since.
@@ -89,7 +117,7 @@ pub async fn find(connection: &mut PgConnection, workspace_id: Uuid) -> Result<F
     let language = store::usual(connection, workspace_id).await?.unwrap_or(Language::En);
     let categories = store::categories(connection, workspace_id).await?;
     let silent: Vec<Vec<String>> = categories.iter().map(|name| language.stems(name)).collect();
-    let themes = tokio::task::spawn_blocking(move || choose(&corpus, &silent)).await.map_err(Error::internal)?;
+    let themes = tokio::task::spawn_blocking(move || choose(&corpus, &silent)).await.map_err(Error::of_task)?;
     Ok(Finding { themes, comments })
 }
 

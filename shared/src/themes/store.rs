@@ -119,7 +119,7 @@ pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Res
     let (assigner, known) = assigner(&kept(connection, workspace_id).await?);
     // Reading is work for a processor, and other jobs of this process have their leases to renew.
     let readings =
-        tokio::task::spawn_blocking(move || read_all(&answers, usual, &assigner)).await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || read_all(&answers, usual, &assigner)).await.map_err(Error::of_task)?;
     replace(connection, workspace_id, &noted, &readings, &known).await?;
     if usual.is_none() {
         settle_language(connection, workspace_id, &readings).await?;

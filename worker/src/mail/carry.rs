@@ -267,14 +267,18 @@ impl Carrier {
                     }
                     return marked;
                 }
-                Err(Error::Unavailable(_)) => (),
                 // Two statements have waited for each other.
                 Err(Error::Repeat(_)) => continue,
-                Err(error) => tracing::error!(%error, "what became of a mail cannot be written"),
-            }
-            tokio::select! {
-                () = self.process.aborting.cancelled() => return None,
-                () = self.process.wait_for_database() => (),
+                Err(error) => {
+                    let pause = self.process.services.outbox.failed(&error);
+                    tokio::select! {
+                        () = self.process.aborting.cancelled() => return None,
+                        () = async {
+                            tokio::time::sleep(pause).await;
+                            self.process.wait_for_database().await;
+                        } => (),
+                    }
+                }
             }
         }
     }

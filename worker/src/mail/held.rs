@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use shared::Error;
 use shared::mail::{self, LEASE, Lease, RENEW_EVERY};
 use tokio::time::MissedTickBehavior;
 
@@ -75,14 +74,12 @@ pub(super) async fn keep(process: Arc<Process>, delivery: Arc<Delivery>) {
         }
         match delivery.with(&process, async |connection| mail::renew(connection, &held).await).await {
             Ok(still) => {
+                process.services.leases.succeeded();
                 delivery.held.forget(&held, &still);
                 *lock(&delivery.held.renewed) = Some(began);
             }
             Err(error) => {
-                if !matches!(error, Error::Unavailable(_)) {
-                    tracing::error!(%error, "leases of mails cannot be renewed");
-                }
-                ticks.reset_after(std::time::Duration::from_millis(500));
+                ticks.reset_after(process.services.leases.failed(&error));
             }
         }
     }

@@ -4,12 +4,13 @@ use shared::feedback::{RemindFeedback, RequestFeedback};
 use shared::followups::ProcessFollowups;
 use shared::health::SnapshotHealth;
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
-use shared::nightly::Nightly;
+use shared::nightly::{CleanUp, Nightly};
 use shared::nurture::NurtureLeads;
 use shared::themes::FindThemes;
 
 use crate::task::Tasks;
 
+mod clean_up;
 mod find_themes;
 mod import_customers;
 mod import_leads;
@@ -30,6 +31,7 @@ pub fn all() -> Tasks {
         .with::<NurtureLeads>()
         .with::<ProcessFollowups>()
         .with::<Nightly>()
+        .with::<CleanUp>()
         .with::<RequestFeedback>()
         .with::<RemindFeedback>()
         .with::<SnapshotHealth>()

@@ -2,35 +2,30 @@
 
 use std::time::Duration;
 
-use shared::db;
-use shared::jobs::{self, Progress};
-use shared::nightly::{self, Night, Nightly};
+use shared::jobs::{self, Payload, Progress};
+use shared::nightly::{Night, Nightly};
+use shared::{Error, db};
 
 use crate::task::{Done, Running, Stop, Task};
 
-/// Rows deleted by one step at most.
-const CLEAN_BATCH: i64 = 10_000;
 /// How long it waits between two looks at its runs: a tenth of what it has taken so far, within these.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(30);
 
 impl Task for Nightly {
+    /// Each part of the night is a job: one that fails, or waits for a retry, holds back no other.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
         let standing = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
         let mut night = Night::of(&standing, self.date);
-        if night.runs.is_empty() || night.ended {
-            begin(job, &mut night).await?;
-        }
+        let begun = begin(job, &mut night).await;
         night.look(&mut *job.connection().await?, job.workspace_id()).await?;
         let waited = (db::now() - standing.created_at).to_std().unwrap_or_default();
-        let all_ended = night.done() == night.runs.len();
+        night.ended = begun.is_ok() && night.done() == night.total();
         record(job, &night).await?;
-        if !all_ended {
+        begun?;
+        if !night.ended {
             return Err(Stop::Snooze((waited / 10).clamp(SOONEST, LATEST)));
         }
-        clean_up(job, &mut night).await?;
-        night.ended = true;
-        record(job, &night).await?;
         match night.failed()[..] {
             [] => Ok(Done::AsRecorded),
             ref failed => Err(Stop::fail(format!("{} did not succeed", failed.join(", ")))),
@@ -38,12 +33,31 @@ impl Task for Nightly {
     }
 }
 
+/// Begins the parts that were not begun, each in a step of its own. The error, if any, is that of the first
+/// that cannot be begun now.
 async fn begin(job: &mut Running, night: &mut Night) -> Result<(), Stop> {
+    let mut begun = Ok(());
+    for kind in night.missing() {
+        match begin_part(job, night, kind).await {
+            Ok(()) => job.doorbell().ring(Nightly::QUEUE),
+            Err(Stop::Error(error)) if !matches!(error, Error::Superseded) => {
+                if begun.is_ok() {
+                    begun = Err(Stop::of_part(format!("{kind} cannot begin"), error));
+                }
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+    begun
+}
+
+async fn begin_part(job: &mut Running, night: &mut Night, kind: &str) -> Result<(), Stop> {
     let (workspace_id, request_id) = (job.workspace_id(), job.request_id().map(str::to_owned));
+    let mut with = night.clone();
     let mut step = job.begin().await?;
-    night.begin(&mut step, workspace_id, request_id.as_deref()).await?;
-    step.commit(progress(night), &result(night)?).await?;
-    job.doorbell().ring("workflows");
+    with.begin(&mut step, workspace_id, request_id.as_deref(), kind).await?;
+    step.commit(progress(&with), &result(&with)?).await?;
+    *night = with;
     Ok(())
 }
 
@@ -51,22 +65,9 @@ async fn record(job: &mut Running, night: &Night) -> Result<(), Stop> {
     job.begin().await?.commit(progress(night), &result(night)?).await
 }
 
-async fn clean_up(job: &mut Running, night: &mut Night) -> Result<(), Stop> {
-    loop {
-        let workspace_id = job.workspace_id();
-        let mut step = job.begin().await?;
-        let cleaned = nightly::clean_up(&mut step, workspace_id, CLEAN_BATCH).await?;
-        night.cleaned += cleaned;
-        step.commit(progress(night), &result(night)?).await?;
-        if cleaned == 0 {
-            return Ok(());
-        }
-    }
-}
-
 fn progress(night: &Night) -> Progress {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    Progress { done: count(night.done()), total: Some(count(night.runs.len())) }
+    Progress { done: count(night.done()), total: Some(count(night.total())) }
 }
 
 fn result(night: &Night) -> shared::Result<serde_json::Value> {

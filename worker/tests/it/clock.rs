@@ -101,7 +101,10 @@ async fn a_worker_that_starts_begins_what_was_missed_and_the_run_ends_with_all_i
     assert_eq!(night["status"], "succeeded", "{night}");
     let kinds: Vec<&str> =
         night["result"]["runs"].as_array().unwrap().iter().map(|run| run["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["nurture_leads", "process_followups", "remind_feedback", "snapshot_health", "find_themes"]);
+    assert_eq!(
+        kinds,
+        ["nurture_leads", "process_followups", "remind_feedback", "snapshot_health", "find_themes", "clean_up"]
+    );
     assert_eq!(runs(&database, workspace).await.values().sum::<i64>(), 1);
 }
 

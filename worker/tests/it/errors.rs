@@ -1,6 +1,7 @@
 //! What an error of the database says: that it cannot now, or that it never will.
 
 use shared::Error;
+use shared::error::ErrorClass;
 
 use crate::support::Ledger;
 
@@ -21,4 +22,28 @@ async fn what_the_database_does_not_do_now_is_no_defect() {
         let error = raise(code).await;
         assert!(matches!(error, Error::Internal(_)) && error.is_of_data() == of_data, "{code}: {error:?}");
     }
+}
+
+#[tokio::test]
+async fn an_error_says_whether_it_counts_against_a_job() {
+    let ledger = Ledger::create().await;
+    let raise = async |code: &str| {
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$");
+        Error::from(sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&ledger.pool).await.unwrap_err())
+    };
+    for (class, codes) in [
+        (ErrorClass::Connection, &["08000", "08006", "57P01", "57P03", "53300", "28P01", "3D000"][..]),
+        (ErrorClass::Resources, &["53000", "53100", "53200", "57000", "58000", "58030", "25006"]),
+        (ErrorClass::Relation, &["42P01", "55P03"]),
+        (ErrorClass::Ordinary, &["57014", "42501", "40001", "25P03", "54000", "XX000", "P0001", "0A000"]),
+        (ErrorClass::Defect, &["22012", "22P05", "23502", "23505", "23503", "42703", "42883"]),
+    ] {
+        for code in codes {
+            let error = raise(code).await;
+            assert_eq!(error.class(), class, "{code}: {error:?}");
+        }
+    }
+    let said = raise("53100").await.condition();
+    assert_eq!(said.as_deref(), Some("the database's disk is full (SQLSTATE 53100)"));
+    assert_eq!(raise("XX000").await.condition(), None);
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
+use dev::testing::proxy::{Mode, Proxy};
 use reqwest::StatusCode;
 use serde_json::Value;
 use shared::jobs;
@@ -131,5 +132,102 @@ async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
         assert_eq!(span["kind"], "chore", "{line}");
         assert_eq!(span["workspace"], ledger.workspace.to_string(), "{line}");
         assert_eq!(span["request_id"], format!("request-of-{message}"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_database_died_behind_a_proxy_is_not_ready_until_it_is_back() {
+    let ledger = Ledger::create().await;
+    let proxy = Proxy::start(&ledger.url, Mode::Close).await;
+    let through = proxy.url(&ledger.url);
+    let worker = ledger.worker_process(&[("DATABASE_URL", &through)]);
+    let address = worker.admin().await;
+    for mode in [Mode::Close, Mode::Garbage, Mode::Silence] {
+        proxy.set(mode);
+        let said = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(said, "the database does not answer\n", "{mode:?}");
+        proxy.set(Mode::Forward);
+        wait_until(&address, "/readyz", StatusCode::OK).await;
+        let id = ledger.enqueue(Chore::Nothing).await;
+        ledger.until_finished(id).await;
+    }
+    // It tried a hundred times meanwhile.
+    let complaints = worker.complaints();
+    assert!((1..=10).contains(&complaints.len()), "{complaints:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_says_why_they_wait() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker_process(&[]);
+    let address = worker.admin().await;
+    let full = "DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '53100'; END $$";
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(ledger.enqueue(Chore::Execute { statements: vec![full.into()] }).await);
+    }
+    for id in &ids {
+        ledger.until(*id, "waiting", |job| job.retry_at.is_some()).await;
+    }
+    let said = loop {
+        let said = wait_until(&address, "/readyz", StatusCode::OK).await;
+        if said.contains("wait for a retry") {
+            break said;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let why = "chore wait for a retry: the database's disk is full (SQLSTATE 53100)";
+    assert!(said.starts_with("ok\n") && said.contains(why), "{said}");
+    let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
+    for line in [
+        "crm_jobs_waiting{kind=\"chore\"} ",
+        "crm_jobs_waited_total{kind=\"chore\"} ",
+        "crm_service_waits{service=\"claiming jobs\"} 0",
+    ] {
+        assert!(metrics.lines().any(|present| present.starts_with(line)), "{line} is not in\n{metrics}");
+    }
+    // Each of twenty jobs has waited several times.
+    let waited = async || {
+        let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("crm_jobs_waited_total{kind=\"chore\"} "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    while waited().await < 60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(worker.complaints().len() <= 3, "{:#?}", worker.complaints());
+    for id in ids {
+        ledger.cancel(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_the_database_refuses_go_on_and_say_so() {
+    let ledger = Ledger::create().await;
+    let worker = ledger.worker_process(&[]);
+    let address = worker.admin().await;
+    wait_until(&address, "/readyz", StatusCode::OK).await;
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '53100'; END $$;
+                CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
+    sqlx::raw_sql(full).execute(&ledger.pool).await.unwrap();
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let began = Instant::now();
+    let said = loop {
+        let said = wait_until(&address, "/readyz", StatusCode::OK).await;
+        if said.contains("claiming jobs waits") {
+            break said;
+        }
+        assert!(began.elapsed() < PATIENCE, "{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(said.contains("claiming jobs waits: the database's disk is full (SQLSTATE 53100)"), "{said}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(worker.complaints().len() <= 6, "{:#?}", worker.complaints());
+    ledger.run("DROP TRIGGER full_disk ON jobs").await;
+    ledger.until_finished(id).await;
+    while wait_until(&address, "/readyz", StatusCode::OK).await.contains("jobs waits") {
+        assert!(began.elapsed() < PATIENCE, "it does not say that it goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dev::chores::Chore;
 use serde_json::json;
 use shared::Error;
-use shared::jobs::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress};
+use shared::jobs::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress, RetryState};
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -216,7 +216,8 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
     let id = ledger.enqueue(Chore::Nothing).await;
     let lease = ledger.claim_one().await.lease();
     let mut connection = ledger.connection().await;
-    let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO };
+    let state = RetryState { errors: 1, ..RetryState::default() };
+    let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
     jobs::finish(&mut connection, &[(lease, retry)]).await.unwrap();
     ledger.claim_one().await;
     rescue_all(&ledger).await;
@@ -225,10 +226,37 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
 
     let claimed = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
     assert_eq!((claimed.failures, claimed.crashes), (1, 1));
+    assert_eq!(claimed.retry_state.as_ref().unwrap().0, state);
     let progress = Progress { done: 1, total: Some(2) };
     jobs::progress(&mut connection, claimed.lease(), progress, &json!({})).await.unwrap();
     assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
     assert_eq!(ledger.get(id).await.error, None);
+}
+
+#[tokio::test]
+async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
+    let ledger = Ledger::create().await;
+    let id = ledger.enqueue(Chore::Nothing).await;
+    let mut connection = ledger.connection().await;
+    let progress = Progress { done: 1, total: None };
+    let lease = ledger.claim_one().await.lease();
+    jobs::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+    let state = RetryState { errors: 1, ..RetryState::default() };
+    let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
+    jobs::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+
+    // It does the same step again, and dies; five times in all.
+    let mut lease = ledger.claim_one().await.lease();
+    for death in 1..=MAX_CRASHES {
+        let recorded = jobs::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+        assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
+        assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
+        rescue_all(&ledger).await;
+        if let Some(suspect) = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap() {
+            lease = suspect.lease();
+        }
+    }
+    assert_eq!(ledger.get(id).await.status, JobStatus::Failed);
 }
 
 #[tokio::test]

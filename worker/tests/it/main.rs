@@ -13,5 +13,6 @@ mod outages;
 mod outbox;
 mod payloads;
 mod plans;
+mod retries;
 mod support;
 mod themes;

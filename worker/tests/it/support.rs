@@ -198,6 +198,12 @@ impl WorkerProcess {
         self.process.signal(signal);
     }
 
+    /// What it logged so far at level `warn` and above.
+    pub fn complaints(&self) -> Vec<String> {
+        let lines = self.output.lock().unwrap();
+        lines.iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).cloned().collect()
+    }
+
     pub async fn ended(&mut self) -> End {
         self.process.ended().await.unwrap()
     }
