@@ -63,6 +63,8 @@ pub struct Shared {
     pub limits: limits::Limits,
     /// Cancelled when the process is told to stop: answers without an end of their own end then.
     pub stopping: CancellationToken,
+    /// Cancelled when the time to stop in is over: everything under way ends then.
+    pub cut_off: CancellationToken,
 }
 
 impl AppState {
@@ -83,6 +85,7 @@ impl AppState {
             settings,
             keys: auth::Keys::default(),
             stopping: CancellationToken::new(),
+            cut_off: CancellationToken::new(),
         })))
     }
 

@@ -12,9 +12,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request};
+use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use rlimit::Resource;
+use shared::finishing::{Background, Finishing};
 use shared::listen::AdminPort;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -34,7 +37,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 const CHECK_KEYS: Duration = Duration::from_secs(1);
 /// What a connection without a seat gets to ask.
 const SPARE_TIME: Duration = Duration::from_secs(1);
-/// What the database gets to take what is left and to part.
+/// How long cancelling what was cut off, and writing what is left, may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` is ready and the requests under way have ended or had their time.
@@ -91,11 +94,13 @@ pub async fn serve(
     let grace = Duration::from_secs(state.settings.api.shutdown_s);
     if timeout(grace, tasks.wait()).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
+        state.cut_off.cancel();
     }
-    // A query that was cut off may hold its connection for long.
     let last_words = async {
+        tasks.wait().await;
         state.keys.flush(&state.pool).await;
-        state.pool.close();
+        // What was cut off is cancelled and rolled back.
+        state.pool.close().await;
     };
     let _ = timeout(LAST_WORDS, last_words).await;
     Ok(())
@@ -114,20 +119,42 @@ struct Guest {
 }
 
 impl Guest {
+    /// Serves a connection. It has ended when its last write has, also if its caller left before: what is
+    /// under way is never more than there are seats.
     async fn serve(self, stream: TcpStream) {
         let api = &self.state.settings.api;
         let head = Duration::from_secs(api.header_timeout_s);
         let terms = Terms { head, write: Duration::from_secs(api.write_timeout_s), keep_alive: true };
-        let cut = CancellationToken::new();
-        let answer = |request: Request<Body>| self.answer(request, &cut);
-        connection::serve(stream, terms, &self.state.stopping, &cut, answer).await;
+        let (cut, cut_off) = (CancellationToken::new(), &self.state.cut_off);
+        let left = Background { tasks: TaskTracker::new(), cut_off: cut_off.clone() };
+        let answer = |request: Request<Body>| self.attend(request, &cut, &left);
+        cut_off.run_until_cancelled(connection::serve(stream, terms, &self.state.stopping, &cut, answer)).await;
+        left.tasks.close();
+        left.tasks.wait().await;
     }
 
-    async fn answer(&self, mut request: Request<Body>, cut: &CancellationToken) -> Response {
+    /// Answers a request. When its caller leaves, a read is dropped, which cancels its statement, and a
+    /// write runs to its end.
+    fn attend<'a>(
+        &self,
+        request: Request<Body>,
+        cut: &CancellationToken,
+        left: &'a Background,
+    ) -> Either<BoxFuture<'static, Response>, Finishing<'a, Response>> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let answer = self.answer(request, cut);
+        if reads { Either::Left(answer.boxed()) } else { Either::Right(Finishing::new(answer, left)) }
+    }
+
+    fn answer(
+        &self,
+        mut request: Request<Body>,
+        cut: &CancellationToken,
+    ) -> impl Future<Output = Response> + Send + use<> {
         let client = Client::of(self.peer, request.headers(), &self.state.settings.api.trusted_proxies);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(Cut(cut.clone()));
-        connection::call(&self.app, request).await
+        connection::call(&self.app, request)
     }
 
     /// Answers a connection for which there is no seat: only those who look after the process are heard.

@@ -27,6 +27,11 @@ pub enum Chore {
         /// Milliseconds that each takes.
         ms: u64,
     },
+    /// To wait for an advisory lock, in one statement.
+    WaitForLock {
+        /// The lock.
+        key: i64,
+    },
     /// To kill the process.
     Abort,
     /// To panic.
@@ -69,6 +74,10 @@ impl Task for Chore {
             Self::Sleep { ms } => sleep(Duration::from_millis(ms)).await,
             Self::Execute { statements } => return execute(job, &statements).await,
             Self::Walk { steps, ms } => return walk(job, steps, Duration::from_millis(ms)).await,
+            Self::WaitForLock { key } => {
+                let wait = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(key);
+                wait.execute(&mut *job.connection().await?).await?;
+            }
             Self::Abort => std::process::abort(),
             #[expect(clippy::panic, reason = "as told")]
             Self::Panic => panic!("as told"),

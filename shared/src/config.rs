@@ -66,6 +66,8 @@ pub struct Database {
     pub max_connections: u32,
     /// How long to wait for a free connection.
     pub acquire_timeout_s: u64,
+    /// Whether a pooler stands between, so that nothing can be cancelled.
+    pub pooler: bool,
 }
 
 /// The API's server and its limits.

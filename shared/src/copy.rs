@@ -83,8 +83,8 @@ pub struct CopyRows<'c> {
 impl<'c> CopyRows<'c> {
     const PIECE: usize = 64 * 1024;
 
-    /// Begins a COPY. The connection must be one that is closed if this is dropped before its end,
-    /// see [`Step`](crate::db::Step).
+    /// Begins a COPY. The connection must be that of a [`Step`](crate::db::Step), which cleans or closes
+    /// it if this is dropped before its end.
     ///
     /// # Errors
     /// As the statement's.

@@ -1,9 +1,13 @@
 //! Connections to PostgreSQL and the migrations.
 
+mod cancel;
+mod clean;
 mod pool;
 mod time;
+mod work;
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
@@ -11,12 +15,17 @@ use sqlx::{Connection, PgConnection};
 use crate::config::Database;
 use crate::error::{Error, Result};
 
+use pool::Transaction;
 pub(crate) use pool::trouble;
 pub use pool::{Pool, PoolConnection};
 pub use time::{CLOCK, Clock, now};
+pub use work::{Finished, within};
 
 /// Every migration, built into the binaries.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// A step of a job takes at most 5 s; nothing we run needs longer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pool of connections for the process called `name`, which operators see in `pg_stat_activity`.
 ///
@@ -29,9 +38,8 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
     let options: PgConnectOptions = settings.url.parse().map_err(Error::from)?;
     let options = options.application_name(name).options([
         // A process that stops in the middle of a transaction must not hold its locks for ever.
-        ("idle_in_transaction_session_timeout", "15s"),
-        // A step of a job takes at most 5 s; nothing we run needs longer.
-        ("statement_timeout", "30s"),
+        ("idle_in_transaction_session_timeout", "15s".to_owned()),
+        ("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis())),
     ]);
     Pool::new(options, settings)
 }
@@ -66,13 +74,13 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64
 
 /// A transaction that takes everything back unless it is committed.
 ///
-/// One that is dropped before its end closes its connection instead of giving it back to the pool. A job
-/// that loses its lease is dropped wherever it is, and a COPY of sqlx that is dropped before its end
-/// leaves a connection on which the next statement would read the answers to the last ones.
+/// One that is dropped before its end is rolled back in the background: what runs is cancelled, and
+/// the connection returns to the pool when nothing of the transaction is left on it. A COPY must be
+/// done in one: sqlx does not count its answers, so only what a step does at its end shows whether they
+/// were read.
 #[derive(Debug)]
 pub struct Step {
     connection: PoolConnection,
-    ended: bool,
 }
 
 impl Step {
@@ -81,39 +89,31 @@ impl Step {
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
     pub async fn begin(pool: &Pool) -> Result<Self> {
-        let mut step = Self { connection: pool.acquire().await?, ended: false };
-        sqlx::raw_sql("BEGIN").execute(&mut *step.connection).await?;
-        Ok(step)
+        let mut connection = pool.acquire().await?;
+        connection.set_transaction(Transaction::Open);
+        sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+        Ok(Self { connection })
     }
 
     /// Commits. When it fails, whether it was committed is not known.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the database went away meanwhile.
+    /// [`Error::Unavailable`] when the database went away meanwhile, or the time of the work is over.
     pub async fn commit(mut self) -> Result<()> {
+        let _under_way = self.connection.begin_commit()?;
         sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
-        self.ended = true;
+        self.connection.set_transaction(Transaction::None);
         Ok(())
     }
-}
 
-impl Step {
     /// Takes everything back, and gives the connection back to the pool.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away; then, too, nothing of it stays.
     pub async fn rollback(mut self) -> Result<()> {
         sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await?;
-        self.ended = true;
+        self.connection.set_transaction(Transaction::None);
         Ok(())
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.connection.discard();
-        }
     }
 }
 

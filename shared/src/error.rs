@@ -223,10 +223,12 @@ impl From<sqlx::Error> for Error {
             "23505" => Self::Conflict(constraint),
             "23503" => Self::NotFound,
             "40001" | "40P01" => Self::Repeat(error.to_string()),
+            // Cancelled, by us at the end of a request's time or by the server at the end of a statement's: the
+            // connection is as well as before.
+            "57014" => Self::Unavailable(error),
             // It says nothing about what was asked, only that the server does not do it now. 57: the server
-            // ends the session or is starting up, or a statement took too long, as behind a lock; 55P03:
-            // the same; 25P03: idle in transaction for too long; 25006: a standby, as after a failover;
-            // 3D000: there is no such database yet.
+            // ends the session or is starting up; 55P03: a lock was not to be had; 25P03: idle in transaction
+            // for too long; 25006: a standby, as after a failover; 3D000: there is no such database yet.
             "55P03" | "25P03" | "25006" | "3D000" => Self::unavailable(error),
             // Classes: connection exceptions, who may log in, resources such as connections and disks,
             // operators who intervene, and errors of the system.

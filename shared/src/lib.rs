@@ -16,6 +16,7 @@ pub mod etag;
 pub mod exports;
 pub mod feedback;
 pub mod fields;
+pub mod finishing;
 pub mod followups;
 pub mod health;
 pub mod history;

@@ -43,7 +43,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::db::{Pool, Step};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fields::Time;
 
 pub use activity::{Activity, ActivityType};
@@ -108,8 +108,10 @@ pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Re
     if let Some(last) = turn.as_ref().filter(|last| last.begun_at >= asked_at) {
         return Ok(last.answer.clone());
     }
-    // In a task of its own: what was begun for a caller who goes away is there for the next one.
-    tokio::spawn(take_turn(pool.clone(), asked, turn)).await.map_err(Error::internal)?
+    // Callers who ask at the same moment have all asked before the answer is begun, and share it.
+    tokio::task::yield_now().await;
+    // When the caller leaves, its statement is cancelled and the next one has its turn.
+    take_turn(pool, asked, turn).await
 }
 
 /// The last answer that was made in the process, for as long as anybody is there who asked before.
@@ -128,11 +130,11 @@ type Name = (Uuid, &'static str, String);
 /// The answers that are being made or waited for in this process.
 static TURNS: Mutex<BTreeMap<Name, Turns>> = Mutex::new(BTreeMap::new());
 
-async fn take_turn<R: Report>(pool: Pool, asked: Arc<Asked<R>>, mut turn: Turn) -> Result<Box<RawValue>> {
+async fn take_turn<R: Report>(pool: &Pool, asked: Arc<Asked<R>>, mut turn: Turn) -> Result<Box<RawValue>> {
     let mut wait = Duration::from_millis(2);
     loop {
         let begun_at = Instant::now();
-        if let Some(answer) = make(&pool, &asked).await? {
+        if let Some(answer) = make(pool, &asked).await? {
             *turn = Some(Made { begun_at, answer: answer.clone() });
             return Ok(answer);
         }
@@ -264,7 +266,7 @@ impl<R: Report> Asked<R> {
 
 /// Makes an answer, unless somebody has just made it. `None` if somebody is making it.
 ///
-/// A step that fails closes its connection, and with it gives up the lock.
+/// A step that fails gives up the lock when its connection is cleaned.
 async fn make<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
     let mut step = Step::begin(pool).await?;
     if !asked.claim(&mut step).await? {

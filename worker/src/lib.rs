@@ -49,6 +49,8 @@ use crate::task::Tasks;
 
 /// Of the time to stop in, what is kept for writing the last outcomes.
 const TIME_TO_WRITE: Duration = Duration::from_secs(3);
+/// How long cancelling the statements of dropped handlers may take.
+const TIME_TO_CANCEL: Duration = Duration::from_secs(1);
 
 /// Runs jobs of these kinds until `shutdown` is cancelled, then hands back what is not done in time.
 ///
@@ -130,6 +132,8 @@ pub async fn run_with(
         Ok(jobs) => jobs??,
         Err(_) => tracing::warn!("not everything could be handed back in time; the leases of the rest run out"),
     }
+    // What dropped handlers had under way is cancelled and rolled back.
+    let _ = tokio::time::timeout(TIME_TO_CANCEL, process.pool.close()).await;
     tracing::info!("the worker has stopped");
     Ok(())
 }

@@ -45,9 +45,12 @@ pub(crate) struct Terms {
 }
 
 /// Answers one request of a router.
-pub(crate) async fn call(app: &Router, request: Request<Body>) -> Response<Body> {
-    let Ok(response) = app.clone().call(request).await;
-    response
+pub(crate) fn call(app: &Router, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send + use<> {
+    let called = app.clone().call(request);
+    async move {
+        let Ok(response) = called.await;
+        response
+    }
 }
 
 /// Serves a connection until it ends, its last request is answered after `stopping`, or it is `cut`.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by unwrapping it")]
 
 mod clock;
+mod connections;
 mod crashes;
 mod errors;
 mod health;
