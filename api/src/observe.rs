@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use shared::error::FieldError;
 use shared::workspaces::Opened;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::peer::Client;
@@ -49,7 +49,9 @@ pub async fn observe<Answer: Future<Output = Response>>(
         let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
     };
+    let unanswered = Unanswered { method, route: &route, span: &span };
     let answer = answer.instrument(span.clone()).await;
+    std::mem::forget(unanswered);
     let _in_span = span.enter();
     let mut answer = respond::finish(answer, &id);
     record(method, &route, client, &answer, begun.elapsed());
@@ -72,6 +74,22 @@ fn fault_of_head(request: &Request) -> Option<Problem> {
         return Some(Problem::invalid(vec![FieldError::new("Host", "required", "must be given")]));
     }
     None
+}
+
+/// A request that has no answer yet. Its caller left if this is dropped.
+struct Unanswered<'a> {
+    method: &'static str,
+    route: &'a str,
+    span: &'a Span,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let _in_span = self.span.enter();
+        tracing::debug!(method = self.method, route = self.route, "the caller left before the answer");
+        metrics::counter!("crm_http_abandoned_total", "method" => self.method, "route" => self.route.to_owned())
+            .increment(1);
+    }
 }
 
 /// The caller's id if it is a sane one: it goes into logs and headers as it is.

@@ -17,7 +17,8 @@ use shared::records::Record;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::yield_now;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::AppState;
@@ -93,7 +94,8 @@ where
     Ok(Limited { records: Records::Streamed(stream::<T>(source, first, JsonArray::default())), next })
 }
 
-/// All of a list, streamed. A page is read while the one before it is written and sent.
+/// All of a list, streamed. A page is read while the one before it is written and sent. When the caller
+/// leaves, all of it ends, and the statement that reads a page is cancelled.
 ///
 /// The first page is read before the answer begins, so a failure then is still an error's answer;
 /// a later one breaks the answer off, which clients see by its missing end.
@@ -113,13 +115,16 @@ where
     T: for<'r> FromRow<'r, PgRow> + Send + Sync + 'static,
 {
     let (pieces, mut sent) = mpsc::channel(WAITING);
-    tokio::spawn(async move {
+    let writing = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = write(source, first, format, &pieces).await {
             tracing::warn!(%error, "a streamed list broke off");
             let _ = pieces.send(Err(error)).await;
         }
-    });
-    Body::from_stream(poll_fn(move |context| sent.poll_recv(context)))
+    }));
+    Body::from_stream(poll_fn(move |context| {
+        let _ends_with_the_body = &writing;
+        sent.poll_recv(context)
+    }))
 }
 
 /// Writes the pieces; ends early if their reader is gone.
@@ -244,11 +249,10 @@ impl Source {
         Ok(Page { rows, bytes, rest: next.map(Position::After) })
     }
 
-    /// Begins to read a page. That does not end with the stream: a statement that is broken off keeps its
-    /// connection busy.
-    fn read_ahead(&self, position: Position, size: u32) -> JoinHandle<shared::Result<Page>> {
+    /// Begins to read a page.
+    fn read_ahead(&self, position: Position, size: u32) -> AbortOnDropHandle<shared::Result<Page>> {
         let source = self.clone();
-        tokio::spawn(async move { source.page(position, size).await })
+        AbortOnDropHandle::new(tokio::spawn(async move { source.page(position, size).await }))
     }
 }
 

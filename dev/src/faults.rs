@@ -9,6 +9,7 @@ use shared::config::Settings;
 use shared::telemetry;
 use tokio_util::sync::CancellationToken;
 
+mod abandoned;
 mod connections;
 mod database;
 mod files;
@@ -31,6 +32,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Fault {
+    /// Sends requests of one tenant and leaves before their answers, while another tenant reads and writes.
+    Abandoned(abandoned::Arguments),
     /// Kills workers at random moments while files are imported.
     Import(import::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
@@ -55,6 +58,7 @@ enum Fault {
 /// Runs one of the faults; fails if a promise was broken.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let broken = match arguments.fault {
+        Fault::Abandoned(arguments) => abandoned::run(arguments).await?,
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
         Fault::FullDisk(arguments) => full_disk::run(arguments).await?,

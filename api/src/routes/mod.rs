@@ -25,9 +25,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
+use shared::db::{self, Finished};
 use tower::util::MapFutureLayer;
 
 use crate::operations::{Operation, routes};
@@ -90,7 +92,12 @@ pub(crate) fn crm(state: &AppState) -> Router<AppState> {
         .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
 }
 
+/// Answers in time, or with 503 after everything that the request has under way was rolled back.
 async fn in_time(limit: Duration, answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
-    let answer = tokio::time::timeout(limit, answer).await;
-    answer.unwrap_or_else(|_| Ok(Problem::unavailable("Request took too long").into_response()))
+    match db::within(limit, answer).await {
+        Finished::InTime(answer) => answer,
+        // A statement or a COMMIT ended after all.
+        Finished::Late(Some(Ok(answer))) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => Ok(answer),
+        Finished::Late(_) => Ok(Problem::unavailable("Request took too long").into_response()),
+    }
 }

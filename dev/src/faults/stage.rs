@@ -79,19 +79,27 @@ impl Stage {
         })
         .await?;
         let programs = (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
-        Self::start_those(workers, programs, environment).await
+        Self::start_those(workers, programs, environment, &ANY_PORT).await
     }
 
     /// As [`Self::start`], with the programs of a directory, such as those of another version.
     pub async fn start_programs(workers: usize, directory: &Path) -> Result<Self> {
         let directory = std::path::absolute(directory)?;
-        Self::start_those(workers, (directory.join("crm-api"), directory.join("crm-worker")), &[]).await
+        let programs = (directory.join("crm-api"), directory.join("crm-worker"));
+        Self::start_those(workers, programs, &[], &ANY_PORT).await
+    }
+
+    /// A stage with a `crm-api` that was built before, and without workers.
+    pub async fn of_api(program: PathBuf) -> Result<Self> {
+        // It may be of a version that has no other port.
+        Self::start_those(0, (program, PathBuf::new()), &[], &ANY_PORT[..1]).await
     }
 
     async fn start_those(
         workers: usize,
         (api_program, worker_program): (PathBuf, PathBuf),
         environment: &[(&str, &str)],
+        ports: &[(&str, &str)],
     ) -> Result<Self> {
         let server = Server::find().await?;
         let dir = workspace::data_dir().join("faults").join(format!("{:016x}", rand::random::<u64>()));
@@ -102,7 +110,7 @@ impl Stage {
         let create_key = ["keys", "create", "--workspace", WORKSPACE, "--name", "faults"];
         let key = ask(&api_program, &create_key, &database_url).await?;
 
-        let (api, address) = start_api(&api_program, &dir, &database_url, &ANY_PORT).await?;
+        let (api, address) = start_api(&api_program, &dir, &database_url, ports).await?;
         let api_url = format!("http://{address}");
         Client::new(&api_url, "").wait_until_ready().await;
         let mut stage = Self {
@@ -144,6 +152,34 @@ impl Stage {
     /// Where the API is.
     pub fn api_url(&self) -> &str {
         &self.api_url
+    }
+
+    /// Makes another workspace; returns its id and a key to it.
+    pub async fn new_workspace(&self, name: &str) -> Result<(Uuid, String)> {
+        let id = ask(&self.api_program, &["workspaces", "create", name], &self.database_url).await?;
+        let create_key = ["keys", "create", "--workspace", name, "--name", "faults"];
+        Ok((id.parse()?, ask(&self.api_program, &create_key, &self.database_url).await?))
+    }
+
+    /// What crm-api has logged.
+    pub fn api_log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.join("api.log"))?)
+    }
+
+    /// Waits until the API has nothing under way at the database, for a while on end.
+    pub async fn wait_until_quiet(&self) -> Result<()> {
+        let mut quiet = 0;
+        while quiet < 20 {
+            let busy: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'crm-api' AND state <> 'idle'",
+            )
+            .fetch_one(&self.pool)
+            .await?;
+            quiet = if busy == 0 { quiet + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// The key of the workspace.

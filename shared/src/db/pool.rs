@@ -258,7 +258,8 @@ impl managed::Manager for Connector {
     async fn create(&self) -> Result<Tested> {
         let troubles = TROUBLES.load(Relaxed);
         let mut connection = PgConnection::connect_with(&self.options).await.map_err(Error::while_connecting)?;
-        let backend = Backend::of(&mut connection, &self.canceller, self.pooler).await.map_err(Error::while_connecting)?;
+        let backend =
+            Backend::of(&mut connection, &self.canceller, self.pooler).await.map_err(Error::while_connecting)?;
         Ok(Tested { connection, backend, troubles })
     }
 

@@ -1,0 +1,161 @@
+//! `cargo dev faults abandoned`
+
+mod attack;
+mod tally;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use futures_util::future::try_join_all;
+use reqwest::Client;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::stage::Stage;
+use attack::{Attack, Manner};
+use tally::{Tally, check_writes};
+
+/// How many customers the other tenant has.
+const CUSTOMERS: usize = 200;
+/// How much slower the other tenant may be beside callers who leave.
+const SLOWER: f64 = 2.0;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many requests each tenant sends in each half.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    requests: usize,
+    /// How many requests each tenant has under way at once.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    clients: usize,
+    /// The crm-api to attack, for a comparison; that of this workspace is built and attacked otherwise.
+    #[arg(long, value_name = "FILE")]
+    api: Option<PathBuf>,
+    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Sends requests of one tenant and leaves before their answers, while another tenant reads and writes
+/// its own records; returns the promises that were broken.
+pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let Arguments { requests, clients, api, debug } = arguments;
+    let stage = match &api {
+        Some(program) => Stage::of_api(program.clone()).await?,
+        None => Stage::start(0, !debug).await?,
+    };
+    let attack = Attack::prepare(&stage).await?;
+    let other = Other::prepare(&stage).await?;
+    let mut broken = Vec::new();
+    let mut p99 = Vec::new();
+    for manner in [Manner::ReadToTheEnd, Manner::Leave] {
+        let began = Instant::now();
+        let half = Half { requests, is_over: [AtomicBool::new(false), AtomicBool::new(false)] };
+        let (sent, tally) = tokio::try_join!(half.attack(&attack, manner, clients), half.read(&other, clients))?;
+        println!("{manner:?}: {sent} requests of the attacker in {:.0?}, beside {tally}", began.elapsed());
+        broken.extend(tally.wrong());
+        p99.push(tally.p99());
+    }
+    if p99[1] > p99[0].mul_f64(SLOWER) {
+        broken.push(format!(
+            "the other tenant's p99 is {:.1?} beside callers who leave, and {:.1?} beside callers who stay",
+            p99[1], p99[0]
+        ));
+    }
+    stage.wait_until_quiet().await?;
+    broken.extend(check_writes(&stage, &attack).await?);
+    stage.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
+
+/// One half of the run: both tenants send at least so many requests, and go on until the other has.
+struct Half {
+    requests: usize,
+    is_over: [AtomicBool; 2],
+}
+
+impl Half {
+    async fn attack(&self, attack: &Attack, manner: Manner, clients: usize) -> Result<usize> {
+        let next = AtomicUsize::new(0);
+        let client = async || {
+            while let Some(number) = self.next(&next, 0) {
+                attack.send(number, manner).await?;
+            }
+            anyhow::Ok(())
+        };
+        try_join_all((0..clients).map(|_| client())).await?;
+        Ok(next.load(Relaxed) - clients)
+    }
+
+    async fn read(&self, other: &Other, clients: usize) -> Result<Tally> {
+        let next = AtomicUsize::new(0);
+        let client = async || {
+            let mut tally = Tally::default();
+            while let Some(number) = self.next(&next, 1) {
+                other.send(number, &mut tally).await?;
+            }
+            anyhow::Ok(tally)
+        };
+        Ok(try_join_all((0..clients).map(|_| client())).await?.into_iter().sum())
+    }
+
+    /// The number of the next request; none when both have sent enough.
+    fn next(&self, next: &AtomicUsize, mine: usize) -> Option<usize> {
+        let number = next.fetch_add(1, Relaxed);
+        if number >= self.requests {
+            self.is_over[mine].store(true, Relaxed);
+        }
+        let go_on = self.is_over.iter().any(|over| !over.load(Relaxed));
+        go_on.then_some(number)
+    }
+}
+
+/// The tenant who does nothing wrong.
+struct Other {
+    client: Client,
+    url: String,
+    key: String,
+    customers: Vec<Value>,
+}
+
+impl Other {
+    async fn prepare(stage: &Stage) -> Result<Self> {
+        let (_, key) = stage.new_workspace("other").await?;
+        let mut other =
+            Self { client: Client::new(), url: format!("{}/dev/crm", stage.api_url()), key, customers: Vec::new() };
+        for number in 0..CUSTOMERS {
+            let body = json!({ "name": format!("Customer {number}"), "email": format!("c{number}@example.com") });
+            let request = other.client.post(format!("{}/customers", other.url)).bearer_auth(&other.key).json(&body);
+            let customer = request.send().await?.error_for_status()?.json().await?;
+            other.customers.push(customer);
+        }
+        Ok(other)
+    }
+
+    /// Reads a customer, or each tenth time writes an order of it.
+    async fn send(&self, number: usize, tally: &mut Tally) -> Result<()> {
+        let customer = &self.customers[number % CUSTOMERS];
+        let id = customer["id"].as_str().context("a customer has no id")?;
+        let writes = number.is_multiple_of(10);
+        let request = if writes {
+            let body = json!({ "customer_id": id, "product_id": Uuid::nil(), "quantity": number + 1 });
+            self.client.post(format!("{}/orders", self.url)).json(&body)
+        } else {
+            self.client.get(format!("{}/customers/{id}", self.url))
+        };
+        let began = Instant::now();
+        let answer = request.bearer_auth(&self.key).send().await?;
+        let status = answer.status().as_u16();
+        let body = answer.text().await?;
+        let is_right = match serde_json::from_str::<Value>(&body) {
+            Ok(order) if writes => status == 201 && order["customer_id"] == customer["id"],
+            Ok(read) => status == 200 && read == *customer,
+            Err(_) => false,
+        };
+        tally.add(began.elapsed(), is_right, || format!("{status} {body}"));
+        Ok(())
+    }
+}

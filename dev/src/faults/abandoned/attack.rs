@@ -1,0 +1,145 @@
+//! The tenant whose callers leave.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::faults::stage::Stage;
+
+/// How many leads it has, so that lists and searches take a while.
+const LEADS: i32 = 3000;
+/// The longest time after which a caller leaves.
+const STAYS: Duration = Duration::from_millis(3);
+
+/// What callers do after sending their request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// They read the answer to its end.
+    ReadToTheEnd,
+    /// They close the connection soon.
+    Leave,
+}
+
+/// The requests of the attacking tenant.
+pub struct Attack {
+    address: String,
+    key: String,
+    pub workspace_id: Uuid,
+    /// The lead that is updated again and again.
+    pub updated: String,
+    /// How many leads were asked for, and how many updates.
+    pub creates: AtomicUsize,
+    pub updates: AtomicUsize,
+}
+
+impl Attack {
+    /// Makes the workspace with what the requests are about.
+    pub async fn prepare(stage: &Stage) -> Result<Self> {
+        let (workspace_id, key) = stage.new_workspace("attacker").await?;
+        sqlx::query(
+            "INSERT INTO leads (workspace_id, id, name, email, source, status, score, notes, custom_fields, words,
+                 created_at, updated_at)
+             SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'direct', 'new', n % 100,
+                 repeat('notes ', 50), '{}', '', now() - make_interval(secs => n), now()
+             FROM generate_series(1, $2) AS n",
+        )
+        .bind(workspace_id)
+        .bind(LEADS)
+        .execute(&stage.pool)
+        .await?;
+        let create = async |path: &str, email: &str| {
+            let body = json!({ "name": "Taken", "email": email });
+            let url = format!("{}/dev/crm/{path}", stage.api_url());
+            let request = reqwest::Client::new().post(url).bearer_auth(&key).json(&body);
+            let record: Value = request.send().await?.error_for_status()?.json().await?;
+            anyhow::Ok(record["id"].as_str().context("a record has no id")?.to_owned())
+        };
+        let updated = create("leads", "updated@example.com").await?;
+        create("customers", "taken@example.com").await?;
+        Ok(Self {
+            address: stage.api_url().trim_start_matches("http://").to_owned(),
+            key,
+            workspace_id,
+            updated,
+            creates: AtomicUsize::new(0),
+            updates: AtomicUsize::new(0),
+        })
+    }
+
+    /// Sends a request, bad, slow, a write or a stream, and then reads or leaves.
+    pub async fn send(&self, number: usize, manner: Manner) -> Result<()> {
+        let request = self.request(number);
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        match manner {
+            Manner::ReadToTheEnd => {
+                let mut piece = vec![0; 65_536];
+                while stream.read(&mut piece).await? > 0 {}
+            }
+            Manner::Leave => {
+                let stays = rand::rng().random_range(Duration::ZERO..=STAYS);
+                sleep(stays).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self, number: usize) -> String {
+        let nobody = Uuid::nil();
+        let new = || {
+            let number = self.creates.fetch_add(1, Relaxed);
+            json!({ "name": "New", "email": format!("new{number}@example.com") })
+        };
+        match number % 10 {
+            // A reference that is missing, and a key that is taken.
+            0 => self.with_body(
+                "POST",
+                "orders",
+                "",
+                &json!({ "customer_id": nobody, "product_id": nobody, "quantity": 1 }),
+            ),
+            1 => self.with_body("POST", "customers", "", &json!({ "name": "Taken", "email": "taken@example.com" })),
+            2 => self.get(&format!("customers/{nobody}")),
+            // One statement by itself, and a transaction that keeps its answer.
+            3 => self.with_body("POST", "leads", "", &new()),
+            4 => {
+                let body = new();
+                let key = format!("Idempotency-Key: {}\r\n", body["email"].as_str().unwrap_or_default());
+                self.with_body("POST", "leads", &key, &body)
+            }
+            5 => {
+                let update = self.updates.fetch_add(1, Relaxed);
+                self.with_body("PUT", &format!("leads/{}", self.updated), "", &json!({ "notes": update.to_string() }))
+            }
+            // Reads that take a while.
+            6 => self.get("leads?count=true&limit=500&q=lead"),
+            7 => self.get("reports/leads"),
+            8 => self.get("leads"),
+            _ => self.get("leads/export"),
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.head("GET", path, "")
+    }
+
+    fn with_body(&self, method: &str, path: &str, headers: &str, body: &Value) -> String {
+        let body = body.to_string();
+        let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n{headers}", body.len());
+        self.head(method, path, &headers) + &body
+    }
+
+    fn head(&self, method: &str, path: &str, headers: &str) -> String {
+        format!(
+            "{method} /dev/crm/{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{headers}\r\n",
+            self.address, self.key
+        )
+    }
+}
