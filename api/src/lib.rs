@@ -135,6 +135,7 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     let known = Known::of(&request);
     let answer = async { known.spare(next.run(request).await) };
     let Some(opened) = opened else { return Ok(answer.await) };
+    let answer = db::on_behalf_of(&state.pool, opened.workspace_id, answer);
     let answer = state.limits.limit(opened.key_id, answer).await;
     let mut answer = state.keys.hold(opened.key_id, cut, answer);
     answer.extensions_mut().insert(opened);

@@ -3,6 +3,7 @@
 mod cancel;
 mod clean;
 mod pool;
+mod share;
 mod time;
 mod work;
 
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use pool::Transaction;
 pub(crate) use pool::trouble;
 pub use pool::{Pool, PoolConnection};
+pub use share::on_behalf_of;
 pub use time::{CLOCK, Clock, now};
 pub use work::{Finished, within};
 

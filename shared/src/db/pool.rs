@@ -17,11 +17,12 @@ use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleErro
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::cancel::{Backend, Canceller};
 use super::clean::{self, Answers};
+use super::share::{self, Shares};
 use super::work::{Committing, Work};
 use crate::config::Database;
 use crate::error::{Error, Result};
@@ -47,6 +48,7 @@ pub struct Pool {
     /// One permit for each connection. Callers wait here and not in `connections`, so that one who leaves
     /// while waiting costs nothing, and the connection of one who leaves while connecting is kept.
     turns: Arc<Semaphore>,
+    shares: Arc<Shares>,
     patience: Duration,
     options: Arc<PgConnectOptions>,
     /// Connections that are being made or cleaned.
@@ -69,8 +71,9 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::internal(error.to_string()))?;
-        let turns = Arc::new(Semaphore::new(settings.max_connections as usize));
-        Ok(Self { connections, turns, patience, options, background: Arc::default() })
+        let size = settings.max_connections as usize;
+        let (turns, shares) = (Arc::new(Semaphore::new(size)), Arc::new(Shares::new(size)));
+        Ok(Self { connections, turns, shares, patience, options, background: Arc::default() })
     }
 
     /// A connection, which is given back when it is dropped.
@@ -79,7 +82,7 @@ impl Pool {
     /// [`Error::Unavailable`] when the database is unavailable, all connections are in use for too long, or
     /// the time of the work that asks is over.
     pub async fn acquire(&self) -> Result<PoolConnection> {
-        let turn = match timeout(self.patience, self.turns.clone().acquire_owned()).await {
+        let turn = match timeout(self.patience, self.turn()).await {
             Ok(turn) => turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?,
             Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
         };
@@ -90,6 +93,20 @@ impl Pool {
         }
         let background = self.background.clone();
         Ok(PoolConnection { lent: Some(lent), transaction: Transaction::None, work, background })
+    }
+
+    /// Waits for a turn: first within the workspace's share, so that no more than that wait with all others.
+    async fn turn(&self) -> Result<Turn, AcquireError> {
+        let share = match share::current() {
+            Some(share) => Some(share.acquire_owned().await?),
+            None => None,
+        };
+        Ok(Turn { _turn: self.turns.clone().acquire_owned().await?, _share: share })
+    }
+
+    /// The connections that each workspace may use.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// How its connections are made, for one that is kept apart.
@@ -107,13 +124,20 @@ impl Pool {
     }
 }
 
+/// The right to use a connection.
+#[derive(Debug)]
+struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
 fn out_of_time() -> Error {
     let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the time for this work is over");
     Error::Unavailable(sqlx::Error::Io(error))
 }
 
 /// Connects, or finds a connection that can be used again.
-async fn lend(connections: managed::Pool<Connector>, turn: OwnedSemaphorePermit) -> Result<Lent> {
+async fn lend(connections: managed::Pool<Connector>, turn: Turn) -> Result<Lent> {
     match connections.get().await {
         Ok(object) => Ok(Lent { object, _turn: turn }),
         Err(PoolError::Backend(error)) => Err(error),
@@ -128,7 +152,7 @@ async fn lend(connections: managed::Pool<Connector>, turn: OwnedSemaphorePermit)
 pub(super) struct Lent {
     // It is back before the next one has its turn.
     object: Object<Connector>,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Lent {
