@@ -4,6 +4,7 @@
 //! value the other takes. A type parses from text and from JSON and knows nothing of where it
 //! stands; [`Object`](crate::object::Object) adds the names and gathers all faults of a body.
 
+mod names;
 mod numbers;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use crate::copy::{Cell, Cells};
 use crate::error::FieldError;
 
+pub use names::{Name, is_blank, trim};
 pub use numbers::{Money, Quantity, Rating};
 
 /// Why a value was not taken, before it is known which field it was for.
@@ -70,12 +72,10 @@ pub struct Line<const MAX: usize>(String);
 #[sqlx(transparent)]
 pub struct Text<const MAX: usize>(String);
 
-/// A person's or a thing's name.
-pub type Name = Line<200>;
 /// A phone number as people write it: any characters, since extensions and words occur.
 pub type Phone = Line<50>;
 /// The name of a company.
-pub type Company = Line<200>;
+pub type Company = Name;
 /// Notes and descriptions.
 pub type Notes = Text<10_000>;
 /// What feedback is about, in a word or two.
@@ -100,13 +100,6 @@ impl<const MAX: usize> Field for Text<MAX> {
     fn from_text(text: &str) -> Result<Self, Fault> {
         check_text(text, MAX, |c| matches!(c, '\t' | '\n' | '\r'))?;
         Ok(Self(text.to_owned()))
-    }
-}
-
-impl Name {
-    /// The name by which a mail speaks to somebody: its first word.
-    pub fn first(&self) -> &str {
-        self.0.split_whitespace().next().unwrap_or(&self.0)
     }
 }
 
@@ -171,6 +164,13 @@ impl Field for Email {
         }
         Ok(Self(text.to_owned()))
     }
+}
+
+/// A domain as servers compare it: its labels in punycode (UTS 46), in lower case, without a dot at its end.
+/// What is no valid IDN stays as it is, in lower case.
+pub fn ascii_domain(domain: &str) -> String {
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase())
 }
 
 fn is_dotted(text: &str, allowed: impl Fn(char) -> bool) -> bool {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Result};
-use crate::fields::Field;
+use crate::fields::{Field, is_blank};
 use crate::patch::Patch;
 
 /// A JSON object that is being read field by field, gathering every fault.
@@ -66,7 +66,7 @@ impl Object {
         match self.fields.shift_remove(name) {
             None => Patch::Keep,
             Some(Value::Null) => Patch::Clear,
-            Some(Value::String(text)) if T::IS_STRING && text.trim().is_empty() => Patch::Clear,
+            Some(Value::String(text)) if T::IS_STRING && is_blank(&text) => Patch::Clear,
             Some(value) => match T::from_json(value) {
                 Ok(value) => Patch::Set(value),
                 Err(fault) => {

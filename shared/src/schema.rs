@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder,
 use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
 use uuid::Uuid;
 
-use crate::fields::{CustomFields, Email, Field, Line, Money, Quantity, Rating, Score, Text, Time};
+use crate::fields::{CustomFields, Email, Field, Line, Money, Name, Quantity, Rating, Score, Text, Time};
 use crate::object::Object as Body;
 use crate::records::Record;
 
@@ -18,6 +18,9 @@ use crate::records::Record;
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 /// The same on any number of lines, with tabs.
 const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
+/// Names: a line without what misleads a reader, and with something that can be seen.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*[^\s\u0000-\u001f\u007f-\u00a0\u00ad\u0300-\u036f\u0600-\u0605\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff][^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*$";
 
 /// A type of a field, as JSON Schema.
 pub trait Shape {
@@ -36,6 +39,12 @@ fn known(format: KnownFormat) -> Option<SchemaFormat> {
 impl<const MAX: usize> Shape for Line<MAX> {
     fn shape() -> Object {
         string().min_length(Some(1)).max_length(Some(MAX)).pattern(Some(LINE)).build()
+    }
+}
+
+impl Shape for Name {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(Self::MAX)).pattern(Some(NAME)).build()
     }
 }
 

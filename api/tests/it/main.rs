@@ -29,6 +29,7 @@ mod isolation;
 mod jobs;
 mod leads;
 mod limits;
+mod names;
 mod nurture;
 mod openapi;
 mod operations;

@@ -16,7 +16,7 @@ use super::split::{Chunk, Splitter, count_lines};
 use super::{Importable, Options, Plan};
 use crate::error::Result;
 use crate::exports::unguard;
-use crate::fields::{CustomFields, Fault, Field};
+use crate::fields::{CustomFields, Fault, Field, is_blank};
 use crate::patch::Patch;
 
 /// A row of a file that can be written.
@@ -186,7 +186,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
         for ((cell, header), target) in cells.iter().zip(&self.plan.headers).zip(&self.plan.targets) {
             let text = unguard(cell.trim());
             match target {
-                _ if text.is_empty() => {}
+                _ if is_blank(&text) => {}
                 Target::Ignored => {}
                 Target::FirstName => name[0] = text,
                 Target::LastName => name[1] = text,
@@ -200,7 +200,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
             }
         }
         let joined = name.join(" ");
-        if !joined.trim().is_empty() {
+        if !is_blank(&joined) {
             R::set(&mut row.changes, "name", joined.trim()).map_err(|fault| ("name".to_owned(), fault))?;
         }
         keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".to_owned(), fault))?;

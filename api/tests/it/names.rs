@@ -1,0 +1,43 @@
+//! Names: what misleads whoever reads them is rejected, whatever way it comes.
+
+use dev::testing::Process;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Api, faults};
+
+#[tokio::test]
+async fn a_name_that_misleads_is_rejected_in_json() {
+    let api = Api::start().await;
+    for wrong in ["Ann\u{202e}nhoJ", "\u{2066}Ann", "Ann\u{2028}Smith", "A\u{ffff}", "\u{2060}", "\u{3164}"] {
+        for (path, body) in [
+            ("/dev/crm/leads", json!({ "name": wrong, "email": "a@example.com" })),
+            ("/dev/crm/customers", json!({ "name": wrong, "email": "a@example.com" })),
+            ("/dev/crm/users", json!({ "name": wrong, "email": "a@example.com" })),
+        ] {
+            let answer = api.send(Method::POST, path, body, 400).await;
+            assert_eq!(faults(&answer), [("name", "invalid")], "{path} {wrong:?}");
+        }
+        let answer = api.send(Method::PUT, "/dev/crm/settings", json!({ "sender_name": wrong }), 400).await;
+        assert_eq!(faults(&answer), [("sender_name", "invalid")], "{wrong:?}");
+    }
+    let body =
+        json!({ "name": " \u{200f}Ann\u{200d}B \u{200e}", "email": "a@example.com", "company": "\u{200d} \u{200c}" });
+    let lead = api.send(Method::POST, "/dev/crm/leads", body, 201).await;
+    assert_eq!((&lead["name"], &lead["company"]), (&json!("Ann\u{200d}B"), &json!(null)));
+    let body = json!({ "name": "\u{200e}", "email": "b@example.com" });
+    let answer = api.send(Method::POST, "/dev/crm/leads", body, 400).await;
+    assert_eq!(faults(&answer), [("name", "required")]);
+}
+
+#[tokio::test]
+async fn a_name_that_misleads_is_rejected_in_files_and_trimmed_as_in_json() {
+    let api = Api::start().await;
+    let _worker = Process::worker(&api.database, &[]);
+    let file = "name,email,company\n\u{200f}Ann\u{200d}B \u{200e},a@example.com,\u{200d}\n\
+                Bob\u{202e}x,b@example.com,\n\u{2060},c@example.com,\nDan,d@example.com,Acme\u{2066}\n";
+    let job = api.imported("/dev/crm/leads/import", file).await;
+    assert_eq!((&job["result"]["created"], &job["result"]["failed"]), (&json!(1), &json!(3)), "{job}");
+    let leads = api.read("/dev/crm/leads").await;
+    assert_eq!((&leads[0]["name"], &leads[0]["company"]), (&json!("Ann\u{200d}B"), &json!(null)));
+}
