@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use shared::config::Settings;
 use shared::fields::Field;
 use shared::listen::{self, AdminPort};
+use shared::mail::senders;
 use shared::workspaces::{self, ApiKey, Workspace};
 use shared::{Error, db, telemetry};
 use sqlx::{Connection, PgConnection};
@@ -53,6 +54,29 @@ enum WorkspaceCommand {
     },
     /// Print every workspace.
     List,
+    /// Allow a workspace to send email as addresses of a domain; its subdomains are not included.
+    AllowSender {
+        /// The workspace.
+        #[arg(value_name = "NAME_OR_ID")]
+        workspace: String,
+        /// The domain, such as example.com.
+        domain: String,
+    },
+    /// Stop a workspace from sending email as addresses of a domain; what waits is sent from the operator's
+    /// address.
+    RemoveSender {
+        /// The workspace.
+        #[arg(value_name = "NAME_OR_ID")]
+        workspace: String,
+        /// The domain, such as example.com.
+        domain: String,
+    },
+    /// Print the domains that a workspace alone may send from.
+    Senders {
+        /// The workspace.
+        #[arg(value_name = "NAME_OR_ID")]
+        workspace: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -149,6 +173,27 @@ impl WorkspaceCommand {
             Self::List => {
                 for Workspace { id, name, created_at } in workspaces::list(connection).await.map_err(sentence)? {
                     println!("{id}  {}  {name}", day(created_at));
+                }
+            }
+            Self::AllowSender { workspace, domain } => {
+                let workspace = find_workspace(connection, &workspace).await?;
+                println!("{}", senders::allow(connection, workspace.id, &domain).await.map_err(sentence)?);
+            }
+            Self::RemoveSender { workspace, domain } => {
+                let workspace = find_workspace(connection, &workspace).await?;
+                let removed =
+                    senders::remove(connection, workspace.id, &domain).await.map_err(|error| match error {
+                        Error::NotFound => {
+                            anyhow!("the workspace {:?} was not allowed to send from {domain}", workspace.name)
+                        }
+                        error => sentence(error),
+                    })?;
+                println!("{removed}");
+            }
+            Self::Senders { workspace } => {
+                let workspace = find_workspace(connection, &workspace).await?;
+                for domain in senders::list(connection, workspace.id).await.map_err(sentence)? {
+                    println!("{domain}");
                 }
             }
         }

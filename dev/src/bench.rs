@@ -22,6 +22,7 @@ mod nurture;
 mod queue;
 mod records;
 mod stage;
+mod templates;
 mod themes;
 
 /// Each benchmark but `queue` runs on a private PostgreSQL server, and prints its samples and
@@ -55,6 +56,8 @@ enum Bench {
     Fairness(fairness::Arguments),
     /// Mails on their way to a server, beside pgbench's commits.
     Mail(mail::Arguments),
+    /// Templates that were written to hurt, beside what one may cost.
+    Templates(templates::Arguments),
     /// What people talk about in many comments, beside what it must cost.
     Themes(themes::Arguments),
     /// The queue, for a driver that measures several queues side by side.
@@ -81,6 +84,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,
+        Bench::Templates(arguments) => return templates::run(&arguments),
         Bench::Themes(arguments) => return themes::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,

@@ -78,7 +78,7 @@ const RUNS: [(&str, Line); 2] = [
 /// that one, so that a request that is sent again is the same.
 async fn people(client: &Client) -> Result<(Vec<String>, DateTime<Utc>)> {
     let settings = json!({
-        "sender_name": "Sample Company", "sender_email": "hello@sample.example", "notification_email": "team@sample.example",
+        "sender_name": "Sample Company", "reply_to": "hello@sample.example", "notification_email": "team@sample.example",
     });
     client.put("settings", &settings).await?;
     let mut users = Vec::new();

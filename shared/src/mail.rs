@@ -8,17 +8,16 @@ mod content;
 mod emails;
 mod lease;
 mod pace;
+pub mod senders;
 
 use std::borrow::Cow;
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::config;
 use crate::error::Result;
 use crate::fields;
 use crate::records::RecordType;
-use crate::settings::Settings;
 use crate::templates::Rendered;
 use crate::words;
 
@@ -26,6 +25,7 @@ pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use lease::*;
 pub use pace::{Turn, is_limited, lease_in_turn, prune_pace};
+pub use senders::sender;
 
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";
@@ -75,19 +75,6 @@ pub struct Sender {
     pub email: String,
     /// Where answers go, if not there.
     pub reply_to: Option<String>,
-}
-
-impl Sender {
-    /// The sender that a workspace has set, and the program's where it has set none.
-    pub fn of(settings: &Settings, mail: &config::Mail) -> Self {
-        let name = settings.sender_name.as_ref().map_or(mail.from_name.as_str(), AsRef::as_ref);
-        let email = settings.sender_email.as_ref().map_or(mail.from_email.as_str(), AsRef::as_ref);
-        Self {
-            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-            email: email.to_owned(),
-            reply_to: settings.reply_to.as_ref().map(|email| email.as_ref().to_owned()),
-        }
-    }
 }
 
 /// A mail that is about to be put into the outbox.

@@ -11,11 +11,13 @@ use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::config;
+use crate::error::{Error, Result};
 use crate::etag::Condition;
 use crate::fields::{Email, Name};
+use crate::mail::senders;
 use crate::object::Object;
-use crate::templates::{Templates, shipped_sequence};
+use crate::templates::{self, Templates, shipped_sequence};
 
 pub(crate) use overrides::Overrides;
 pub use schema::update_schema;
@@ -113,6 +115,7 @@ pub async fn update(
     workspace_id: Uuid,
     body: Object,
     condition: &Condition,
+    mail: &config::Mail,
 ) -> Result<Settings> {
     sqlx::query(
         "INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, '{}', now()) ON CONFLICT DO NOTHING",
@@ -126,9 +129,15 @@ pub async fn update(
             .fetch_one(&mut *connection)
             .await?;
     condition.check(&present.clone().settings())?;
+    let domains = senders::Domains::of_workspace(connection, workspace_id, mail).await?;
     let mut overrides = present.clone();
-    overrides.change(body)?;
-    overrides.prune();
+    // Templates are read and tried on the way.
+    let overrides = templates::aside(move || {
+        overrides.change(body, &domains)?;
+        overrides.prune();
+        Ok::<_, Error>(overrides)
+    })
+    .await??;
     if overrides != present {
         sqlx::query("UPDATE settings SET fields = $2, updated_at = now() WHERE workspace_id = $1")
             .bind(workspace_id)

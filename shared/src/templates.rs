@@ -6,21 +6,25 @@
 
 mod check;
 mod engine;
+mod foreign_links;
+pub mod hostile;
 mod markup;
 mod preview;
 pub mod samples;
+mod syntax;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::fields::{Line, Text};
@@ -30,6 +34,7 @@ use crate::settings::Settings;
 pub use check::{BODY, SUBJECT, check, check_part};
 use markup::Marked;
 pub use preview::{Server, preview, preview_schema};
+pub(crate) use threads::aside;
 
 /// The subject of a template.
 pub type Subject = Line<200>;
@@ -120,79 +125,96 @@ pub struct Rendered {
     pub html: String,
 }
 
-/// The templates of a workspace, read once for any number of mails.
+/// The templates of a workspace, read once for any number of emails.
 pub struct Renderer {
-    environment: Environment<'static>,
-    /// The names in the environment of each template's subject and body.
-    names: HashMap<String, [String; 2]>,
+    /// One for each event, since each has its own fuel.
+    environments: HashMap<Event, Environment<'static>>,
+    /// Each template by its name: its event and the names of its subject and body in the environment, or
+    /// what is wrong with it.
+    templates: HashMap<String, Result<(Event, [String; 2]), String>>,
 }
 
+/// How many emails are filled in before other renderings get their turn.
+const PER_TURN: usize = 50;
+
 impl Renderer {
-    /// Reads all templates of the settings.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] for one that cannot be read: it was checked when it was saved.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    /// Reads all templates of the settings. One that cannot be read, since it was saved when templates
+    /// could say more, fails the emails that it is for and no others.
+    pub async fn read(settings: &Settings) -> Result<Arc<Self>> {
+        let settings = settings.clone();
+        aside(move || Arc::new(Self::new(&settings))).await
+    }
+
+    fn new(settings: &Settings) -> Self {
         let mut renderer = Self::none();
         for step in &settings.nurture_sequence {
-            renderer.add(&step.id.to_string(), &step.subject, &step.body)?;
+            renderer.add(&step.id.to_string(), Event::Nurture, &step.subject, &step.body);
         }
-        for name in Event::ALL {
-            if let Some(Template { subject, body }) = settings.templates.get(*name) {
-                renderer.add(name.as_str(), subject, body)?;
+        for event in Event::ALL {
+            if let Some(Template { subject, body }) = settings.templates.get(*event) {
+                renderer.add(event.as_str(), *event, subject, body);
             }
         }
-        Ok(renderer)
+        renderer
     }
 
     /// Without any template yet.
     fn none() -> Self {
-        Self { environment: engine::environment(), names: HashMap::new() }
+        Self { environments: HashMap::new(), templates: HashMap::new() }
     }
 
     /// Reads one template, which is then known by a name.
-    ///
-    /// # Errors
-    /// As [`Renderer::new`].
-    fn add(&mut self, name: &str, subject: &str, body: &str) -> Result<()> {
-        let names = ["subject", "body"].map(|part| format!("{name}.{part}"));
-        for (name, source) in names.iter().zip([subject, body]) {
-            self.environment.add_template_owned(name.clone(), source.replace("\r\n", "\n")).map_err(broken)?;
-        }
-        self.names.insert(name.to_owned(), names);
-        Ok(())
+    fn add(&mut self, name: &str, event: Event, subject: &str, body: &str) {
+        let names = [SUBJECT, BODY].map(|part| format!("{name}.{part}"));
+        let environment = self.environments.entry(event).or_insert_with(|| engine::environment(event));
+        let mut parts = names.iter().zip([subject, body]);
+        let added = parts.try_for_each(|(name, source)| check::compile(environment, name, source));
+        self.templates.insert(name.to_owned(), added.map(|()| (event, names)));
     }
 
-    /// The mail of a template. Which variables the context must have stands in [`samples`].
+    /// Fills in templates, each with its context; which variables that must have stands in [`samples`]. An
+    /// email that cannot be filled in has its own error, [`Error::Internal`].
     ///
     /// # Errors
-    /// [`Error::Internal`] if the template fails over this context, or there is no such template.
-    pub fn render(&self, name: &str, context: &impl Serialize) -> Result<Rendered> {
-        let names = self.names.get(name).ok_or_else(|| Error::internal(format!("there is no template {name}")))?;
+    /// [`Error::Repeat`] if that takes longer than it ever should.
+    pub async fn render_all(self: &Arc<Self>, emails: Vec<(String, Json)>) -> Result<Vec<Result<Rendered>>> {
+        let mut rendered = Vec::with_capacity(emails.len());
+        let mut emails = emails.into_iter().peekable();
+        while emails.peek().is_some() {
+            let (renderer, turn): (_, Vec<_>) = (self.clone(), emails.by_ref().take(PER_TURN).collect());
+            let fill_in = move || turn.iter().map(|(name, context)| renderer.render(name, context)).collect::<Vec<_>>();
+            rendered.extend(aside(fill_in).await?);
+        }
+        Ok(rendered)
+    }
+
+    /// Fills in one template, as [`Renderer::render_all`] does.
+    pub async fn render_one(self: &Arc<Self>, name: &str, context: Json) -> Result<Result<Rendered>> {
+        let mut rendered = self.render_all(vec![(name.to_owned(), context)]).await?;
+        rendered.pop().ok_or_else(|| Error::internal("nothing was filled in"))
+    }
+
+    fn render(&self, name: &str, context: &Json) -> Result<Rendered> {
+        let template =
+            self.templates.get(name).ok_or_else(|| Error::internal(format!("there is no template {name}")))?;
+        let (event, [subject, body]) =
+            template.as_ref().map_err(|fault| Error::internal(format!("template {name}: {fault}")))?;
         let context = Value::from(Serde(context));
-        let [subject, body] = names;
-        let subject = markup::one_line(&self.run(subject, &context)?);
-        let body = self.run(body, &context)?;
+        let subject = markup::one_line(&self.run(*event, subject, &context)?);
+        let body = self.run(*event, body, &context)?;
         finish(subject, &body, &context)
     }
 
-    /// The mail of a step of the sequence.
-    ///
-    /// # Errors
-    /// As [`Renderer::render`].
-    pub fn render_step(&self, step_id: Uuid, context: &impl Serialize) -> Result<Rendered> {
-        self.render(&step_id.to_string(), context)
-    }
-
-    fn run(&self, name: &str, context: &Value) -> Result<String> {
-        let template = self.environment.get_template(name).map_err(broken)?;
+    fn run(&self, event: Event, name: &str, context: &Value) -> Result<String> {
+        let environment = self.environments.get(&event).ok_or_else(|| Error::internal("there is no environment"))?;
+        let template = environment.get_template(name).map_err(broken)?;
         template.render(context).map_err(broken)
     }
 }
 
 impl fmt::Debug for Renderer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names.keys()).finish()
+        f.debug_set().entries(self.templates.keys()).finish()
     }
 }
 

@@ -36,13 +36,19 @@ async fn read(State(state): State<AppState>, caller: Caller, _: NoQuery) -> Resu
     Ok(Reply::record(&settings)?.into_response())
 }
 
-async fn update(write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
+async fn update(
+    State(state): State<AppState>,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
     let condition = write.condition.clone();
     write
         .run(&bytes, move |connection, actor| {
-            let (object, condition) = (object.clone(), condition.clone());
+            let (state, object, condition) = (state.clone(), object.clone(), condition.clone());
             Box::pin(async move {
-                Reply::record(&settings::update(connection, actor.workspace_id, object, &condition).await?)
+                let mail = &state.settings.mail;
+                Reply::record(&settings::update(connection, actor.workspace_id, object, &condition, mail).await?)
             })
         })
         .await

@@ -252,3 +252,20 @@ impl Server {
         Self { process, serving }
     }
 }
+
+#[tokio::test]
+async fn an_operator_allows_a_workspace_to_send_from_a_domain() {
+    let database = Database::create().await;
+    print(&database, &["workspaces", "create", "acme"]).await;
+    assert_eq!(print(&database, &["workspaces", "senders", "acme"]).await, "");
+    let allowed = print(&database, &["workspaces", "allow-sender", "acme", "Bücher.Example."]).await;
+    assert_eq!(allowed, "xn--bcher-kva.example\n");
+    print(&database, &["workspaces", "allow-sender", "acme", "xn--bcher-kva.example"]).await;
+    assert_eq!(print(&database, &["workspaces", "senders", "acme"]).await, allowed);
+    let wrong = run(&database, &["workspaces", "allow-sender", "acme", "not a domain"]).await;
+    assert_eq!(sentence(&wrong), "crm-api: domain must be a domain such as example.com");
+    assert_eq!(print(&database, &["workspaces", "remove-sender", "acme", "bücher.example"]).await, allowed);
+    let again = run(&database, &["workspaces", "remove-sender", "acme", "bücher.example"]).await;
+    assert_eq!(sentence(&again), "crm-api: the workspace \"acme\" was not allowed to send from bücher.example");
+    assert_eq!(print(&database, &["workspaces", "senders", "acme"]).await, "");
+}

@@ -1,9 +1,13 @@
 //! What a workspace sets.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::mail::{self, senders};
+use shared::templates::hostile;
 
-use crate::support::{Api, faults, id};
+use crate::support::{self, Api, faults, id};
 
 const SETTINGS: &str = "/dev/crm/settings";
 
@@ -21,7 +25,7 @@ async fn refused(api: &Api, body: Value) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn what_is_not_set_is_as_the_defaults_are() {
-    let api = Api::start().await;
+    let api = Api::start_with(|settings| settings.mail.sender_domains = vec!["acme.example".into()]).await;
     let default = api.read(SETTINGS).await;
     assert_eq!((&default["nightly_at"], &default["time_zone"]), (&json!("02:00"), &json!("UTC")));
     assert_eq!((&default["sender_email"], &default["feedback_reminder_after_days"]), (&json!(null), &json!(3)));
@@ -212,4 +216,80 @@ async fn settings_are_changed_as_they_were_seen() {
     let seen = tag().await;
     assert_eq!((change(&seen, "A").await, change(&seen, "B").await), (200, 412));
     assert_eq!((change(&tag().await, "B").await, change("*", "C").await), (200, 200));
+}
+
+#[tokio::test]
+async fn a_workspace_sends_from_domains_that_the_operator_allows_and_no_others() {
+    let api = Api::start_with(|settings| settings.mail.sender_domains = vec!["Bücher.example".into()]).await;
+    let bank = json!({ "sender_email": "boss@bank.example" });
+    let not_allowed = [("sender_email".to_owned(), "not_allowed".to_owned())];
+    for email in ["boss@bank.example", "a@mail.crm.example.com", "a@mail.xn--bcher-kva.example", "a@example.org"] {
+        assert_eq!(refused(&api, json!({ "sender_email": email })).await, not_allowed, "{email}");
+    }
+    for email in ["a@EXAMPLE.com", "a@xn--bcher-kva.example", "a@BÜCHER.example"] {
+        assert_eq!(put(&api, json!({ "sender_email": email })).await["sender_email"], email);
+    }
+
+    let mut connection = api.connection().await;
+    senders::allow(&mut connection, api.workspace_id, "Bank.example").await.unwrap();
+    put(&api, bank.clone()).await;
+    // What was set before may be sent back, and is changed to nothing else.
+    senders::remove(&mut connection, api.workspace_id, "bank.example").await.unwrap();
+    put(&api, bank).await;
+    assert_eq!(refused(&api, json!({ "sender_email": "other@bank.example" })).await, not_allowed);
+    let other = api.on("another").await;
+    assert_eq!(refused(&other, json!({ "sender_email": "a@bank.example" })).await, not_allowed);
+    let any = Api::start_with(|settings| settings.mail.sender_domains = vec!["*".into()]).await;
+    put(&any, json!({ "sender_email": "a@bank.example" })).await;
+}
+
+#[tokio::test]
+async fn a_sender_set_before_gets_the_answers_and_the_operators_address_sends() {
+    let api = Api::start_with(|settings| settings.mail.sender_domains = vec!["*".into()]).await;
+    put(&api, json!({ "sender_name": "Boss", "sender_email": "boss@bank.example" })).await;
+    let settings = support::settings(api.database.url());
+    let mut connection = api.connection().await;
+    let set = shared::settings::get(&mut connection, api.workspace_id).await.unwrap();
+    let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
+    assert_eq!((sender.email.as_str(), sender.reply_to.as_deref()), ("crm@example.com", Some("boss@bank.example")));
+    put(&api, json!({ "reply_to": "team@bank.example" })).await;
+    let set = shared::settings::get(&mut connection, api.workspace_id).await.unwrap();
+    let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
+    assert_eq!(sender.reply_to.as_deref(), Some("team@bank.example"));
+}
+
+#[tokio::test]
+async fn templates_that_were_written_to_hurt_are_rejected_and_hold_up_nobody() {
+    let api = Api::start().await;
+    let health = tokio::spawn({
+        let url = api.url("/healthz");
+        async move {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..100 {
+                let began = Instant::now();
+                assert_eq!(reqwest::get(&url).await.unwrap().status(), 200);
+                slowest = slowest.max(began.elapsed());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            slowest
+        }
+    });
+    for name in ["minus signs", "is upper", "doubled", "open parentheses", "compared texts", "recursive loop"] {
+        let hostile = hostile::corpus().into_iter().find(|hostile| hostile.name == name).unwrap();
+        let template = json!({ "subject": "Hello", "body": hostile.body() });
+        let told = refused(
+            &api,
+            json!({ "nurture_sequence": [{ "delay_days": 1, "subject": "Hello", "body": hostile.body() }] }),
+        )
+        .await;
+        assert_eq!(told, [("nurture_sequence.0.body".to_owned(), "template".to_owned())], "{name}");
+        let body = json!({ "template": template });
+        api.send(Method::POST, "/dev/crm/emails/preview", body, 400).await;
+    }
+    // What a lead is called costs little, whatever it is.
+    let sample = json!({ "lead": { "name": "http".repeat(70_000) } });
+    let template = json!({ "subject": "Hello", "body": "{{ lead.name }}" });
+    api.send(Method::POST, "/dev/crm/emails/preview", json!({ "template": template, "sample": sample }), 200).await;
+    let slowest = health.await.unwrap();
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }

@@ -101,6 +101,7 @@ fn worker(stage: &Stage, server: &MailServer, connections: usize) -> Result<Prog
         ("CRM_MAIL__HOST", "127.0.0.1"),
         ("CRM_MAIL__PORT", &port),
         ("CRM_MAIL__TLS", "none"),
+        ("CRM_MAIL__FROM_EMAIL", "hello@acme.example"),
         ("CRM_MAIL__CONNECTIONS", &connections),
     ])
 }

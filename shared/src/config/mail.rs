@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Secret;
 use crate::fields::{Email, Field};
+use crate::mail::senders;
 
 /// Who mails come from, and how they leave.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Mail {
     pub from_name: String,
     /// The sender's address.
     pub from_email: String,
+    /// The domains that every workspace may send from, beside that of `from_email`; `*` is any.
+    pub sender_domains: Vec<String>,
     /// The SMTP server; empty for none.
     pub host: String,
     /// Its port; 0 is the usual one for `tls`.
@@ -48,6 +51,9 @@ impl Mail {
         }
         if self.from_name.chars().any(char::is_control) {
             return Err(("mail.from_name", "it must be on one line".into()));
+        }
+        if let Some(fault) = self.sender_domains.iter().find_map(|domain| senders::check_setting(domain)) {
+            return Err(("mail.sender_domains", fault));
         }
         if self.tls == Tls::None && !self.user.is_empty() && !is_here(&self.host) {
             let what = "a password is only sent to another machine when the way there is encrypted";

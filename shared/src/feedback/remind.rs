@@ -269,7 +269,7 @@ pub async fn step(
         return Ok(0);
     }
     let before = reminded.reminded;
-    let writer = Writer::new(actor.workspace_id, post, &settings)?;
+    let writer = Writer::new(connection, actor.workspace_id, post, &settings).await?;
     act(connection, actor, (&writer, wait, now), &due, reminded).await?;
     Ok(reminded.reminded - before)
 }
@@ -324,7 +324,7 @@ async fn act(
         .into_iter()
         .map(|recipient| (recipient.id, recipient))
         .collect();
-    let (mut letters, mut changed) = (Vec::new(), Vec::new());
+    let (mut due, mut changed) = (Vec::new(), Vec::new());
     let requests = records::lock::<Feedback>(connection, workspace_id, &ids).await?;
     let mailed = mailed(connection, workspace_id, &ids).await?;
     for feedback in requests {
@@ -335,13 +335,7 @@ async fn act(
         let request = Open::of(&feedback, recipient, mailed.contains(&feedback.id));
         let verdict = request.verdict(wait, now);
         match verdict.would {
-            Would::Remind => match writer.write(feedback.id, recipient, Some(feedback.reminders + 1)) {
-                Some(email) => letters.push((request, feedback, email)),
-                None => {
-                    let (would, reason) = (Would::Skip, Some(Reason::Template));
-                    reminded.count(&request, Verdict { would, reason, ..verdict });
-                }
-            },
+            Would::Remind => due.push((request, verdict, feedback, recipient)),
             Would::Expire => {
                 reminded.count(&request, verdict);
                 let after = Feedback { status: FeedbackStatus::Expired, expired_at: Some(now), ..feedback.clone() };
@@ -349,8 +343,19 @@ async fn act(
             }
             Would::Wait | Would::Skip => reminded.count(&request, verdict),
         }
-        // Filling in hundreds of templates takes a while, and others want to get on.
-        tokio::task::consume_budget().await;
+    }
+    let reminders: Vec<_> =
+        due.iter().map(|(_, _, feedback, recipient)| (feedback.id, *recipient, Some(feedback.reminders + 1))).collect();
+    let emails = writer.write(&reminders).await?;
+    let mut letters = Vec::with_capacity(due.len());
+    for ((request, verdict, feedback, _), email) in due.into_iter().zip(emails) {
+        match email {
+            Some(email) => letters.push((request, feedback, email)),
+            None => {
+                let (would, reason) = (Would::Skip, Some(Reason::Template));
+                reminded.count(&request, Verdict { would, reason, ..verdict });
+            }
+        }
     }
     changed.extend(remind(connection, workspace_id, (writer, wait, now), letters, reminded).await?);
     for (before, after) in &mut changed {

@@ -1,9 +1,10 @@
 //! The mails of feedback: who gets them, and what they say.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
@@ -115,21 +116,53 @@ pub(super) async fn recipients(
 pub(super) struct Writer<'a> {
     workspace_id: Uuid,
     post: &'a Post<'a>,
-    renderer: Renderer,
+    renderer: Arc<Renderer>,
     pub sender: Sender,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(workspace_id: Uuid, post: &'a Post<'a>, settings: &Settings) -> Result<Self> {
-        let (renderer, sender) = (Renderer::new(settings)?, Sender::of(settings, post.mail));
-        Ok(Self { workspace_id, post, renderer, sender })
+    pub async fn new(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        post: &'a Post<'a>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let sender = mail::sender(connection, workspace_id, settings, post.mail).await?;
+        Ok(Self { workspace_id, post, renderer: Renderer::read(settings).await?, sender })
     }
 
-    /// The request, or the reminder of that number; `None` if its template cannot be filled in.
-    pub fn write(&self, feedback_id: Uuid, recipient: &Recipient, reminder: Option<i16>) -> Option<NewEmail> {
+    /// For each feedback its request, or the reminder of that number; `None` if its template cannot be
+    /// filled in.
+    pub async fn write(&self, feedback: &[(Uuid, &Recipient, Option<i16>)]) -> Result<Vec<Option<NewEmail>>> {
+        let drafts: Vec<Draft> = feedback.iter().map(|(id, recipient, _)| self.draft(*id, recipient)).collect();
+        let contexts = feedback.iter().zip(&drafts);
+        let contexts =
+            contexts.map(|((.., reminder), draft)| (event(*reminder).as_str().to_owned(), draft.context.clone()));
+        let contents = self.renderer.render_all(contexts.collect()).await?;
+        let emails = feedback.iter().zip(drafts).zip(contents);
+        Ok(emails
+            .map(|(((feedback_id, recipient, reminder), draft), content)| {
+                let event = event(*reminder);
+                let content = content.inspect_err(|error| {
+                    tracing::warn!(%error, %feedback_id, template = event.as_str(), "a template cannot be filled in");
+                });
+                Some(NewEmail {
+                    id: draft.id,
+                    event,
+                    event_key: event_key(*feedback_id, *reminder),
+                    subject: Some((RecordType::Customer, recipient.id)),
+                    to_name: Some(recipient.name.as_ref().to_owned()),
+                    to_email: recipient.email.clone(),
+                    content: content.ok()?,
+                    unsubscribe: Some(draft.unsubscribe),
+                })
+            })
+            .collect())
+    }
+
+    fn draft(&self, feedback_id: Uuid, recipient: &Recipient) -> Draft {
         let Post { public_url, signer, .. } = self.post;
         let id = Uuid::now_v7();
-        let event = if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder };
         let unsubscribe = format!("{public_url}/unsubscribe/{}", signer.sign("unsubscribe", self.workspace_id, id));
         let context = json!({
             "customer": {
@@ -142,24 +175,19 @@ impl<'a> Writer<'a> {
             "url": url(public_url, signer, self.workspace_id, feedback_id),
             "unsubscribe_url": unsubscribe,
         });
-        let content = match self.renderer.render(event.as_str(), &context) {
-            Ok(content) => content,
-            Err(error) => {
-                tracing::warn!(%error, %feedback_id, template = event.as_str(), "a template cannot be filled in");
-                return None;
-            }
-        };
-        Some(NewEmail {
-            id,
-            event,
-            event_key: event_key(feedback_id, reminder),
-            subject: Some((RecordType::Customer, recipient.id)),
-            to_name: Some(recipient.name.as_ref().to_owned()),
-            to_email: recipient.email.clone(),
-            content,
-            unsubscribe: Some(unsubscribe),
-        })
+        Draft { id, unsubscribe, context }
     }
+}
+
+/// An email whose template is still to be filled in.
+struct Draft {
+    id: Uuid,
+    unsubscribe: String,
+    context: Value,
+}
+
+fn event(reminder: Option<i16>) -> Event {
+    if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder }
 }
 
 words! {
@@ -238,8 +266,10 @@ async fn try_request(
         return Ok(unsent);
     }
     let settings = settings::get(connection, workspace_id).await?;
-    let writer = Writer::new(workspace_id, post, &settings)?;
-    let Some(email) = writer.write(id, &recipient, None) else { return Ok(Some(Unsent::Template)) };
+    let writer = Writer::new(connection, workspace_id, post, &settings).await?;
+    let Some(email) = writer.write(&[(id, &recipient, None)]).await?.pop().flatten() else {
+        return Ok(Some(Unsent::Template));
+    };
     match mail::queue(connection, workspace_id, &writer.sender, &[email]).await?[..] {
         [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
         [Queued::Before] => return Ok(None),

@@ -183,7 +183,8 @@ impl Writing<'_> {
         groups: &[&Group],
         run: &mut FollowedUp,
     ) -> Result<HashMap<String, Fate>> {
-        let (renderer, sender) = (Renderer::new(self.settings)?, Sender::of(self.settings, self.mail));
+        let sender = mail::sender(connection, self.actor.workspace_id, self.settings, self.mail).await?;
+        let renderer = Renderer::read(self.settings).await?;
         let users = self.users(connection, groups).await?;
         let people = self.people(connection, groups).await?;
         let (mut fates, mut digests) = (HashMap::new(), Vec::new());
@@ -203,7 +204,7 @@ impl Writing<'_> {
                 "items": self.items(group, &people),
                 "count": group.count(),
             });
-            match renderer.render("followups", &context) {
+            match renderer.render_one(Event::Followups.as_str(), context).await? {
                 Ok(content) => {
                     let digest = NewEmail {
                         id: Uuid::now_v7(),

@@ -1,8 +1,9 @@
 //! Sending the steps that are due: the mails, what they leave on their leads, and that they were had.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use crate::leads::{Lead, LeadStatus};
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::records::{self, RecordType};
 use crate::settings::Settings;
-use crate::templates::Renderer;
+use crate::templates::{Rendered, Renderer};
 
 /// A lead whose step is due, with its mail.
 struct Letter {
@@ -46,21 +47,32 @@ pub(super) async fn send(
     let mut leads: HashMap<Uuid, Lead> = leads.into_iter().map(|lead| (lead.id, lead)).collect();
     let candidates = look::among(connection, workspace_id, due).await?;
     let sequence = Sequence::new(&settings.nurture_sequence);
-    let writer = Writer::new(workspace_id, post, settings)?;
-    let mut letters = Vec::with_capacity(candidates.len());
+    let writer = Writer::new(connection, workspace_id, post, settings).await?;
+    let mut drafts = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let verdict = sequence.verdict(&candidate, now);
         match (verdict, leads.remove(&candidate.id)) {
-            (Verdict::Send { step, .. }, Some(lead)) => match writer.write(&lead, step) {
-                Some(email) => letters.push(Letter { lead, candidate, verdict, step_id: step, email }),
-                None => {
-                    nurtured.count(&candidate, &Verdict::Skip { step: Some(step), reason: Reason::Template });
-                }
-            },
+            (Verdict::Send { step, .. }, Some(lead)) => {
+                let draft = writer.draft(&lead);
+                drafts.push((lead, candidate, verdict, step, draft));
+            }
             _ => nurtured.count(&candidate, &verdict),
         }
-        // Filling in thousands of templates takes a while, and others want to get on.
-        tokio::task::consume_budget().await;
+    }
+    let contexts = drafts.iter_mut().map(|(.., step, draft)| (step.to_string(), draft.context.take())).collect();
+    let contents = writer.renderer.render_all(contexts).await?;
+    let mut letters = Vec::with_capacity(drafts.len());
+    for ((lead, candidate, verdict, step_id, draft), content) in drafts.into_iter().zip(contents) {
+        match content {
+            Ok(content) => {
+                let email = draft.email(&lead, step_id, content);
+                letters.push(Letter { lead, candidate, verdict, step_id, email });
+            }
+            Err(error) => {
+                tracing::warn!(%error, lead_id = %lead.id, %step_id, "a step of the sequence cannot be filled in");
+                nurtured.count(&candidate, &Verdict::Skip { step: Some(step_id), reason: Reason::Template });
+            }
+        }
     }
     let letters = take_steps(connection, workspace_id, letters, nurtured, now).await?;
     let letters = post_letters(connection, workspace_id, &writer.sender, letters, nurtured).await?;
@@ -71,42 +83,55 @@ pub(super) async fn send(
 struct Writer<'a> {
     workspace_id: Uuid,
     post: &'a Post<'a>,
-    renderer: Renderer,
+    renderer: Arc<Renderer>,
     sender: Sender,
 }
 
+/// An email whose template is still to be filled in.
+struct Draft {
+    id: Uuid,
+    unsubscribe: String,
+    context: Value,
+}
+
 impl<'a> Writer<'a> {
-    fn new(workspace_id: Uuid, post: &'a Post<'a>, settings: &Settings) -> Result<Self> {
-        let (renderer, sender) = (Renderer::new(settings)?, Sender::of(settings, post.mail));
-        Ok(Self { workspace_id, post, renderer, sender })
+    async fn new(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        post: &'a Post<'a>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let sender = mail::sender(connection, workspace_id, settings, post.mail).await?;
+        Ok(Self { workspace_id, post, renderer: Renderer::read(settings).await?, sender })
     }
 
-    /// The mail of a step; `None` if its template cannot be filled in for the lead.
-    fn write(&self, lead: &Lead, step_id: Uuid) -> Option<NewEmail> {
+    fn draft(&self, lead: &Lead) -> Draft {
         let id = Uuid::now_v7();
         let token = self.post.signer.sign("unsubscribe", self.workspace_id, id);
         let unsubscribe = format!("{}/unsubscribe/{token}", self.post.public_url);
-        let name = lead.name.as_ref();
         let context = json!({
-            "lead": { "name": name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company },
+            "lead": {
+                "name": lead.name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company
+            },
             "sender": { "name": self.sender.name },
             "unsubscribe_url": unsubscribe,
         });
-        match self.renderer.render_step(step_id, &context) {
-            Ok(content) => Some(NewEmail {
-                id,
-                event: Event::Nurture,
-                event_key: format!("nurture:{}:{step_id}", lead.id),
-                subject: Some((RecordType::Lead, lead.id)),
-                to_name: Some(name.to_owned()),
-                to_email: lead.email.clone(),
-                content,
-                unsubscribe: Some(unsubscribe),
-            }),
-            Err(error) => {
-                tracing::warn!(%error, lead_id = %lead.id, %step_id, "a step of the sequence cannot be filled in");
-                None
-            }
+        Draft { id, unsubscribe, context }
+    }
+}
+
+impl Draft {
+    /// The email of a step, with its template filled in.
+    fn email(self, lead: &Lead, step_id: Uuid, content: Rendered) -> NewEmail {
+        NewEmail {
+            id: self.id,
+            event: Event::Nurture,
+            event_key: format!("nurture:{}:{step_id}", lead.id),
+            subject: Some((RecordType::Lead, lead.id)),
+            to_name: Some(lead.name.as_ref().to_owned()),
+            to_email: lead.email.clone(),
+            content,
+            unsubscribe: Some(self.unsubscribe),
         }
     }
 }

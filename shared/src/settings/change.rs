@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::overrides::{Overrides, TemplateOverrides};
 use super::{Delay, MAX_STEPS, Patience, SequenceStep};
 use crate::error::{FieldError, Result};
+use crate::fields::Email;
 use crate::mail::Event;
+use crate::mail::senders::Domains;
 use crate::object::Object;
 use crate::patch::Patch;
 use crate::templates::{self, Body, Subject, Template, Templates};
@@ -17,9 +19,17 @@ impl Overrides {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body.
-    pub fn change(&mut self, mut body: Object) -> Result<()> {
+    pub fn change(&mut self, mut body: Object, domains: &Domains) -> Result<()> {
         body.take("sender_name").apply(&mut self.sender_name);
-        body.take("sender_email").apply(&mut self.sender_email);
+        // An address that was set before is not asked about again: it is where answers go.
+        body.drop_unchanged("sender_email", &self.sender_email);
+        let sender = body.take::<Email>("sender_email");
+        if let Patch::Set(email) = &sender
+            && let Err(fault) = domains.check(email)
+        {
+            body.refuse(fault.of("sender_email"));
+        }
+        sender.apply(&mut self.sender_email);
         body.take("reply_to").apply(&mut self.reply_to);
         body.take("notification_email").apply(&mut self.notification_email);
         body.take("nightly_at").apply(&mut self.nightly_at);

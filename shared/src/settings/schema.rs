@@ -24,7 +24,7 @@ fn properties() -> Vec<Property> {
         ),
         Property::new::<Option<Email>>(
             "sender_email",
-            "The address mails come from; `null` is the server's own.",
+            "The address emails come from, of a domain that the operator allows; `null` is the server's own.",
             Mode::Optional,
         ),
         Property::new::<Option<Email>>("reply_to", "Where answers go, if not to the sender.", Mode::Optional),

@@ -4,7 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value};
 use serde_json::Value as Json;
 
-use super::{MAX_BYTES, Marked, Template, engine, markup, samples};
+use super::{MAX_BYTES, Marked, Template, engine, markup, samples, syntax};
 use crate::fields::Fault;
 use crate::mail::Event;
 
@@ -26,9 +26,9 @@ pub fn check(name: Event, template: &Template) -> Vec<(&'static str, Fault)> {
 /// variable that its event does not have, it fails over one of the examples, or it asks for an answer
 /// and leaves out where to give it.
 pub fn check_part(name: Event, part: &str, source: &str) -> Option<Fault> {
-    let mut environment = engine::environment();
-    if let Err(error) = environment.add_template_owned(part.to_owned(), source.replace("\r\n", "\n")) {
-        return Some(Fault::new(CODE, describe(&error)));
+    let mut environment = engine::environment(name);
+    if let Err(fault) = compile(&mut environment, part, source) {
+        return Some(Fault::new(CODE, fault));
     }
     for sample in [samples::full(name), samples::sparse(name), samples::large(name)] {
         if let Some(fault) = unknown(&environment, part, &sample) {
@@ -55,9 +55,16 @@ pub fn check_part(name: Event, part: &str, source: &str) -> Option<Fault> {
     None
 }
 
+/// Adds a template to an environment under a name; the error says what is wrong with it.
+pub(super) fn compile(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), String> {
+    let source = source.replace("\r\n", "\n");
+    syntax::check(&source)?;
+    environment.add_template_owned(name.to_owned(), source).map_err(|error| describe(&error))
+}
+
 /// Whether an event that is about a link does not hand it on.
 fn leaves_out_link(written: &str, sample: &Json) -> bool {
-    sample["url"].as_str().is_some_and(|url| !Marked::read(written, &[]).inserts(url))
+    sample["url"].as_str().is_some_and(|url| !Marked::read(written, &[url]).inserts(url))
 }
 
 /// A variable that the template names anywhere, also where no example leads, and that is not there.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use minijinja::{AutoEscape, Output, State, Value};
 
 use super::engine::{BEGIN, END};
+use super::foreign_links::Cleaner;
 use crate::mail;
 
 const P: &str = "<p style=\"margin:0 0 16px\">";
@@ -54,7 +55,36 @@ impl<'a> Marked<'a> {
             }
             text.push_str(words);
         }
-        Self { text, values, links }
+        Self { text, values, links }.without_foreign_links()
+    }
+
+    /// Inserted values are no links, for mail programs neither, save for the program's own.
+    fn without_foreign_links(self) -> Self {
+        if !Cleaner::is_needed(&self.text) {
+            return self;
+        }
+        let mut cleaner = Cleaner::new(self.text.len());
+        let mut begin = 0;
+        for value in &self.values {
+            cleaner.push_own(&self.text[begin..value.start]);
+            let mut text = &self.text[value.clone()];
+            while let Some((at, link)) = self.find_link(text) {
+                cleaner.push_value(&text[..at], false);
+                cleaner.push_value(link, true);
+                text = &text[at + link.len()..];
+            }
+            cleaner.push_value(text, false);
+            begin = value.end;
+        }
+        cleaner.push_own(&self.text[begin..]);
+        let (text, values) = cleaner.finish();
+        Self { text, values, ..self }
+    }
+
+    /// The first of the program's own links in a value, which may say more than the link.
+    fn find_link(&self, text: &str) -> Option<(usize, &'a str)> {
+        let links = self.links.iter().filter(|link| !link.is_empty());
+        links.filter_map(|link| Some((text.find(link)?, *link))).min_by_key(|(at, _)| *at)
     }
 
     /// How many bytes it has.
@@ -173,11 +203,13 @@ impl<'a> Marked<'a> {
         }
         let text = &self.text[at..end];
         let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+        // What is none is known before its end is looked for: each place is looked at for one link.
+        if !self.is_own(at) || !host.starts_with(char::is_alphanumeric) {
+            return None;
+        }
         let link = text.split(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"')).next()?;
         let link = link.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'']);
-        let is_link =
-            self.is_own(at) && host.starts_with(char::is_alphanumeric) && link.len() > text.len() - host.len();
-        is_link.then_some(at + link.len())
+        Some(at + link.len())
     }
 
     /// Words with their links.

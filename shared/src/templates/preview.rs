@@ -6,13 +6,13 @@ use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, Schema};
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
-use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, check, check_part, samples};
+use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, aside, check, check_part, samples};
 use crate::config;
 use crate::customers::Customer;
 use crate::error::{Error, FieldError, Result};
 use crate::fields::{Email, Name};
 use crate::leads::Lead;
-use crate::mail::{Event, Sender};
+use crate::mail::{self, Event};
 use crate::object::Object;
 use crate::patch::Patch;
 use crate::records::{self, Place};
@@ -52,7 +52,12 @@ pub async fn preview(
     body: Object,
 ) -> Result<Rendered> {
     let settings = settings::get(connection, workspace_id).await?;
-    let Request { event, template, lead_id, customer_id, sample } = read(body, &settings)?;
+    let (settings, request) = aside(move || {
+        let request = read(body, &settings);
+        (settings, request)
+    })
+    .await?;
+    let Request { event, template, lead_id, customer_id, sample } = request?;
     let mut context = samples::full(event);
     if let Some(id) = lead_id {
         let lead: Lead = records::get(connection, workspace_id, Place { parent: None, id }).await?;
@@ -63,7 +68,8 @@ pub async fn preview(
         context["customer"] = person(&customer.name, &customer.email, customer.company.as_ref().map(AsRef::as_ref));
     }
     if context.get("sender").is_some() {
-        context["sender"] = json!({ "name": Sender::of(&settings, server.mail).name });
+        let sender = mail::sender(connection, workspace_id, &settings, server.mail).await?;
+        context["sender"] = json!({ "name": sender.name });
     }
     for (name, page) in [("url", "feedback"), ("unsubscribe_url", "unsubscribe")] {
         if context.get(name).is_some() {
@@ -71,10 +77,13 @@ pub async fn preview(
         }
     }
     merge(&mut context, sample)?;
-    let mut renderer = Renderer::none();
-    renderer.add(NAME, &template.subject, &template.body)?;
+    let rendered = aside(move || {
+        let mut renderer = Renderer::none();
+        renderer.add(NAME, event, &template.subject, &template.body);
+        renderer.render(NAME, &context)
+    });
     // The template has passed its check: if it fails, it is over what it was given here.
-    renderer.render(NAME, &context).map_err(|error| Error::invalid("template", check::CODE, error.to_string()))
+    rendered.await?.map_err(|error| Error::invalid("template", check::CODE, error.to_string()))
 }
 
 fn person(name: &Name, email: &Email, company: Option<&str>) -> Value {

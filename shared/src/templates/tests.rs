@@ -10,8 +10,8 @@ fn of(subject: &str, body: &str) -> Template {
 }
 
 fn render(name: Event, template: &Template, context: &serde_json::Value) -> Rendered {
-    let mut renderer = Renderer::new(&Settings::default()).unwrap();
-    renderer.add(name.as_str(), &template.subject, &template.body).unwrap();
+    let mut renderer = Renderer::new(&Settings::default());
+    renderer.add(name.as_str(), name, &template.subject, &template.body);
     renderer.render(name.as_str(), context).unwrap()
 }
 
@@ -42,6 +42,10 @@ fn what_a_lead_is_called_is_never_more_than_words() {
         mail.subject,
         "Hi {{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example Bcc: all@example.com"
     );
+    // Mail programs make links of text, too: there is none left in either part.
+    let page = mail.html.split("</title>").nth(1).unwrap();
+    assert!(!mail.text.contains("://evil") && !page.contains("://evil"), "{} {page}", mail.text);
+    assert!(mail.text.contains("<b>[x](evil.example)</b> evil.example"), "{}", mail.text);
     assert!(!mail.html.contains("<b>") && !mail.html.contains("href=\"https://evil"), "{}", mail.html);
     assert!(mail.html.contains("&lt;b&gt;") && mail.html.contains("{{ 7 * 7 }}"));
     assert_eq!(mail.text.lines().filter(|line| line.contains("Bcc")).count(), 2);
@@ -79,7 +83,7 @@ fn a_broken_template_says_where_and_why() {
         ("{{ lead['nme'] }}", "line 1: undefined value"),
         ("{{ lead.name|shout }}", "line 1: unknown filter"),
         ("{{ lead.company|upper }}{{ 1 / 0 }}", "line 1: "),
-        ("{% for i in range(1000000000) %}x{% endfor %}", "line 1: there is no variable range"),
+        ("{% for i in range(1000000000) %}x{% endfor %}", "line 1: there is no function range"),
         ("{% for i in lead.name * 100000 %}{% for j in lead.name %}{{ i }}{% endfor %}{% endfor %}", "line 1: "),
         ("{{ lead.name * 1000000000 }}", "line 1: "),
         ("{% if lead.company %}x{% endif %}", "must not be empty when"),
@@ -173,6 +177,126 @@ proptest! {
             prop_assert!(!breaks, "{}", mail.subject);
             prop_assert_eq!(tags(&mail.html), tags(&plain.html));
             prop_assert_eq!(mail.text.lines().count(), plain.text.lines().count());
+        }
+    }
+}
+
+/// What the thread has computed so far.
+fn cpu_time() -> std::time::Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn no_template_overflows_the_stack_or_computes_for_long() {
+    // Without optimizations, and on the stack of any thread. The bound of a release is of the benchmark.
+    for hostile in hostile::corpus() {
+        let before = cpu_time();
+        hostile.run();
+        let took = cpu_time() - before;
+        assert!(took < std::time::Duration::from_secs(3), "{}: {took:?}", hostile.name);
+    }
+}
+
+#[test]
+fn a_template_that_was_saved_before_fails_its_own_emails_only() {
+    let mut renderer = Renderer::new(&Settings::default());
+    renderer.add("old", Event::Nurture, "Hello", "{{ ----1 * 2 }}");
+    let context = samples::full(Event::Nurture);
+    assert!(matches!(renderer.render("old", &context), Err(Error::Internal(_))));
+    let step = Settings::default().nurture_sequence[0].id.to_string();
+    assert!(renderer.render(&step, &context).is_ok());
+}
+
+#[test]
+fn what_costs_too_much_is_rejected_when_it_is_saved() {
+    let names = ["minus signs", "is upper", "compared texts", "doubled", "repeated list", "sort", "open parentheses"];
+    for hostile in hostile::corpus().into_iter().filter(|hostile| names.contains(&hostile.name)) {
+        assert!(hostile.run(), "{}", hostile.name);
+    }
+}
+
+#[test]
+fn every_filter_and_test_that_is_listed_exists_and_no_other() {
+    let known = |source: &str| engine_error(source);
+    for filter in syntax::FILTERS {
+        let error = known(&format!("{{{{ 'a'|{filter} }}}}"));
+        assert!(!error.contains("unknown filter"), "{filter}: {error}");
+    }
+    for test in syntax::TESTS {
+        let error = known(&format!("{{{{ 'a' is {test} }}}}"));
+        assert!(!error.contains("unknown test"), "{test}: {error}");
+    }
+    assert!(known("{{ 'a'|map('safe')|first }}").contains("unknown filter"));
+    assert!(known("{{ 'a'|select('filter')|first }}").contains("unknown test"));
+}
+
+fn engine_error(source: &str) -> String {
+    let mut environment = engine::environment(Event::Nurture);
+    check::compile(&mut environment, "x", source).unwrap();
+    let result = environment.get_template("x").unwrap().render(());
+    result.map_or_else(|error| error.to_string(), |_| String::new())
+}
+
+#[test]
+fn filters_and_tests_do_what_is_written_about_them() {
+    for (source, expected) in [
+        ("{{ lead.name|upper }} {{ lead.name|lower }}", "JANE SMITH jane smith"),
+        ("{{ 'ada lovelace'|title }} {{ 'aDA'|capitalize }}", "Ada Lovelace Ada"),
+        ("{{ '  a '|trim }}{{ 'abcabc'|replace('b', 'xx') }}", "aaxxcaxxc"),
+        ("{{ 'abcdef'|truncate(3) }} {{ 'abc'|truncate(length=3) }}", "abc… abc"),
+        ("{{ lead.name|length + 1 }} {{ lead.nothing|default('x') if false else 'y' }}", "11 y"),
+        ("{% if lead.name is startingwith 'Jane' and lead.name is not upper %}yes{% endif %}", "yes"),
+        ("{% if 'Tech' in lead.company and lead.name in ['a', 'Jane Smith'] %}yes{% endif %}", "yes"),
+        ("{% for c in lead.first_name if loop is defined or true %}{{ c|upper }}.{% endfor %}", "J.a.n.e.|J.A.N.E."),
+        ("{% set who = lead.name ~ ' of ' ~ lead.company %}{{ who }}", "Jane Smith of Tech Corp"),
+        ("{{- 'a' -}}  {#- gone -#}  {{+ 'b' }} { {", "ab { {"),
+        ("{% if false %}a{% elif 1 + 1 == 2 %}b{% else %}c{% endif %}", "b"),
+    ] {
+        let source = source.replace("lead.nothing", "lead.company");
+        let mail = render(Event::Nurture, &of("s", &source), &samples::full(Event::Nurture));
+        let text = mail.text.lines().next().unwrap_or_default();
+        assert!(expected.split('|').any(|expected| expected == text), "{source}: {text}");
+    }
+    let source = "{{ items|map(attribute='kind')|unique|sort|join(',') }} {{ items|selectattr('kind', 'eq', 'lead')|length }} {{ (items|reverse|first).kind }} {{ items|sort(attribute='kind')|first is mapping }}";
+    let mail = render(Event::Followups, &of("s", source), &samples::full(Event::Followups));
+    assert!(mail.text.starts_with("customer,lead 2 "), "{}", mail.text);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_text_is_a_template_or_is_rejected_soon(
+        text in prop::collection::vec(prop::sample::select(vec![
+            "{{", "}}", "{%", "%}", "{#", "#}", "-", "+", " ", "(", ")", "[", "]", "{", "}", "|", "~", "*", "/", ".", ",", "=", "==",
+            "<", "'", "\"", "\\", "1", "1.5", "lead", "lead.name", "items", "loop", "if", "else", "elif", "endif", "for", "in", "endfor",
+            "not", "is", "and", "or", "set", "upper", "eq", "default", "join", "sort", "\n", "é", "\u{2}", "http://", "a",
+        ]), 0..60)
+    ) {
+        let text = text.concat();
+        let before = cpu_time();
+        for event in [Event::Nurture, Event::Followups] {
+            check(event, &of(&text, &text));
+        }
+        let took = cpu_time() - before;
+        prop_assert!(took < std::time::Duration::from_secs(3), "{:?}: {took:?}", text);
+    }
+
+    #[test]
+    fn what_our_parser_accepts_the_engine_reads_alike(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "(", ")", "[", "]", "|", "~", "-", "+", "/", "//", "%", ".", ",", "==", "<", "'a'", "1", "1.5", "lead", "name", " if ",
+            " else ", " in ", " not ", " is ", " and ", " or ", "upper", "none", "eq", "default", "length", " ",
+        ]), 1..14)
+    ) {
+        // Whatever passes nests only as deep as the engine allows, so that no error of its own is about that.
+        let source = format!("{{{{ {} }}}}", words.concat());
+        if syntax::check(&source).is_ok() {
+            let mut environment = engine::environment(Event::Nurture);
+            let compiled = environment.add_template_owned("x", source.clone());
+            let too_deep = compiled.err().is_some_and(|error| error.to_string().contains("recursion"));
+            prop_assert!(!too_deep, "{source}");
         }
     }
 }

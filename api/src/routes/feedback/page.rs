@@ -14,7 +14,7 @@ use shared::error::FieldError;
 use shared::feedback::{self, Answer, Feedback, FeedbackStatus};
 use shared::fields::{Category, Notes, Rating};
 use shared::history::{Actor, ActorKind};
-use shared::mail::Sender;
+use shared::mail;
 use shared::records::{self, Place};
 use shared::schema::Shape;
 use shared::signed::Signer;
@@ -92,7 +92,8 @@ impl Asked {
         let feedback: Feedback = records::get(connection, workspace_id, Place { parent: None, id }).await?;
         let place = Place { parent: None, id: feedback.customer_id };
         let customer = records::get(connection, workspace_id, place).await?;
-        let sender = Sender::of(&settings::get(connection, workspace_id).await?, &state.settings.mail);
+        let settings = settings::get(connection, workspace_id).await?;
+        let sender = mail::sender(connection, workspace_id, &settings, &state.settings.mail).await?;
         Ok(Self { workspace_id, feedback, customer, sender: sender.name.unwrap_or(sender.email) })
     }
 

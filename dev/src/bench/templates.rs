@@ -1,0 +1,49 @@
+//! `cargo dev bench templates`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use shared::templates::hostile;
+
+use super::figures::{Bound, Figures};
+
+/// The most CPU, in milliseconds, that a template may cost to be saved and filled in once.
+const WORST: f64 = 100.0;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How often each template is run; the least of its times counts.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+}
+
+/// Runs every template of the corpus that was written to hurt, and reports the worst.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let corpus = hostile::corpus();
+    let mut figures = Figures::new("templates", json!({ "templates": corpus.len(), "rounds": arguments.rounds }));
+    let mut worst = ("", 0.0);
+    for hostile in &corpus {
+        let mut least = f64::INFINITY;
+        for _ in 0..arguments.rounds.max(1) {
+            let before = cpu_time()?;
+            hostile.run();
+            least = least.min((cpu_time()? - before).as_secs_f64() * 1000.0);
+        }
+        figures.sample(json!({ "template": hostile.name, "cpu_ms": least }));
+        if least > worst.1 {
+            worst = (hostile.name, least);
+        }
+    }
+    figures.alone(&format!("the worst template ({})", worst.0), worst.1, "ms of CPU", Bound::AtMost(WORST));
+    Ok(figures.table())
+}
+
+/// What this thread has computed so far.
+fn cpu_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").context("Linux counts the time of threads")?;
+    let nanoseconds = stat.split_whitespace().next().context("the time of this thread is not there")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
+}

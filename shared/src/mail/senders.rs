@@ -1,0 +1,192 @@
+//! The domains that a workspace may send from.
+//!
+//! Whoever may send as `@bank.example` can write in the bank's name, and the servers of recipients judge
+//! the operator by it. So the operator allows domains: for all workspaces with `mail.sender_domains`, for
+//! one with `crm-api workspaces allow-sender`. The domain of `mail.from_email` is always allowed.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Leased, Sender};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::fields::{Email, Fault, Field, ascii_domain};
+use crate::settings::Settings;
+
+/// In `mail.sender_domains`: any domain.
+pub const ANY: &str = "*";
+
+/// The domains that one workspace may send from, each as [`ascii_domain`] gives it.
+#[derive(Debug, Clone, Default)]
+pub struct Domains {
+    is_any: bool,
+    domains: HashSet<String>,
+}
+
+impl Domains {
+    /// What the operator's settings allow every workspace.
+    pub fn of_operator(mail: &config::Mail) -> Self {
+        let from = mail.from_email.rsplit_once('@').map(|(_, domain)| domain);
+        let all = mail.sender_domains.iter().map(String::as_str).chain(from);
+        Self {
+            is_any: mail.sender_domains.iter().any(|domain| domain == ANY),
+            domains: all.map(ascii_domain).collect(),
+        }
+    }
+
+    /// What is allowed to one workspace.
+    pub async fn of_workspace(connection: &mut PgConnection, workspace_id: Uuid, mail: &config::Mail) -> Result<Self> {
+        let mut allowed = Self::of_operator(mail);
+        if !allowed.is_any {
+            allowed.domains.extend(list(connection, workspace_id).await?);
+        }
+        Ok(allowed)
+    }
+
+    /// Whether an address is of one of the domains. A subdomain is another domain.
+    pub fn allow(&self, email: &str) -> bool {
+        let domain = email.rsplit_once('@').map(|(_, domain)| ascii_domain(domain));
+        self.is_any || domain.is_some_and(|domain| self.domains.contains(&domain))
+    }
+
+    /// What is wrong with an address to send from, if it is not allowed.
+    pub fn check(&self, email: &Email) -> Result<(), Fault> {
+        if self.allow(email.as_ref()) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            "not_allowed",
+            "has a domain that this workspace may not send from; ask the operator to allow it",
+        ))
+    }
+}
+
+/// Who emails of a workspace come from: the sender it has set if its domain is allowed, else the
+/// operator's address. Answers go to the workspace's own address all the same.
+pub async fn sender(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    settings: &Settings,
+    mail: &config::Mail,
+) -> Result<Sender> {
+    let name = settings.sender_name.as_ref().map_or(mail.from_name.as_str(), AsRef::as_ref);
+    let mut sender = Sender {
+        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+        email: mail.from_email.clone(),
+        reply_to: settings.reply_to.as_ref().map(|email| email.as_ref().to_owned()),
+    };
+    if let Some(email) = &settings.sender_email {
+        sender.email = email.as_ref().to_owned();
+        let domains = Domains::of_workspace(connection, workspace_id, mail).await?;
+        (sender.email, sender.reply_to) = domains.apply(sender.email, sender.reply_to, mail);
+    }
+    Ok(sender)
+}
+
+impl Domains {
+    /// The address to send from and the one for answers, where a workspace wants these.
+    fn apply(&self, email: String, reply_to: Option<String>, mail: &config::Mail) -> (String, Option<String>) {
+        if self.allow(&email) {
+            return (email, reply_to);
+        }
+        (mail.from_email.clone(), Some(reply_to.unwrap_or(email)))
+    }
+}
+
+/// Applies what is allowed now to emails that were written before, such as before a domain was removed.
+pub async fn apply(connection: &mut PgConnection, emails: &mut [Leased], mail: &config::Mail) -> Result<()> {
+    let operator = Domains::of_operator(mail);
+    let mut others: Vec<&mut Leased> =
+        emails.iter_mut().filter(|email| !operator.allow(&email.content.from_email)).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let workspaces: HashSet<Uuid> = others.iter().map(|email| email.workspace_id).collect();
+    let allowed: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT workspace_id, domain FROM sender_domains WHERE workspace_id = ANY ($1)")
+            .bind(workspaces.into_iter().collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?;
+    let mut domains = HashMap::<Uuid, Domains>::new();
+    for (workspace_id, domain) in allowed {
+        domains.entry(workspace_id).or_default().domains.insert(domain);
+    }
+    let none = Domains::default();
+    others.retain(|email| !domains.get(&email.workspace_id).unwrap_or(&none).allow(&email.content.from_email));
+    for email in &mut others {
+        let (from, reply_to) = (email.content.from_email.clone(), email.content.reply_to.take());
+        (email.content.from_email, email.content.reply_to) = none.apply(from, reply_to, mail);
+    }
+    write_senders(connection, &others).await
+}
+
+/// What is shown of an email is what is sent.
+async fn write_senders(connection: &mut PgConnection, emails: &[&mut Leased]) -> Result<()> {
+    if emails.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE emails SET from_email = changed.from_email, reply_to = changed.reply_to
+         FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[])
+             AS changed (workspace_id, id, attempt, from_email, reply_to)
+         WHERE emails.workspace_id = changed.workspace_id AND emails.id = changed.id
+             AND emails.attempt = changed.attempt",
+    )
+    .bind(emails.iter().map(|email| email.workspace_id).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.id).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.attempt).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.content.from_email.as_str()).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.content.reply_to.as_deref()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The domains that are allowed to one workspace alone.
+pub async fn list(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar("SELECT domain FROM sender_domains WHERE workspace_id = $1 ORDER BY domain")
+        .bind(workspace_id)
+        .fetch_all(connection)
+        .await?)
+}
+
+/// Allows a domain to a workspace; returns it in the form in which it is compared. Doing it again changes
+/// nothing.
+pub async fn allow(connection: &mut PgConnection, workspace_id: Uuid, domain: &str) -> Result<String> {
+    let domain = parse(domain)?;
+    sqlx::query("INSERT INTO sender_domains (workspace_id, domain) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(workspace_id)
+        .bind(&domain)
+        .execute(connection)
+        .await?;
+    Ok(domain)
+}
+
+/// Allows a domain no more.
+///
+/// # Errors
+/// [`Error::NotFound`] if it was not allowed to this workspace.
+pub async fn remove(connection: &mut PgConnection, workspace_id: Uuid, domain: &str) -> Result<String> {
+    let domain = parse(domain)?;
+    let removed = sqlx::query("DELETE FROM sender_domains WHERE workspace_id = $1 AND domain = $2")
+        .bind(workspace_id)
+        .bind(&domain)
+        .execute(connection)
+        .await?;
+    if removed.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(domain) }
+}
+
+fn parse(domain: &str) -> Result<String> {
+    let domain = ascii_domain(domain.trim());
+    match Email::from_text(&format!("a@{domain}")) {
+        Ok(_) => Ok(domain),
+        Err(_) => Err(Error::invalid("domain", "invalid", "must be a domain such as example.com")),
+    }
+}
+
+/// What is wrong with a domain of `mail.sender_domains`.
+pub(crate) fn check_setting(domain: &str) -> Option<String> {
+    (domain != ANY && parse(domain).is_err()).then(|| format!("{domain:?} is neither a domain nor \"*\""))
+}
