@@ -12,14 +12,15 @@ mod metrics;
 mod waiting;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::Result;
 use shared::config::{self, Database, Settings};
 use shared::db::{self, CLOCK, Pool};
-use shared::mail::{self, Leased, Turn};
+use shared::mail::breaks::{self, Breaks, Probe};
+use shared::mail::{self, Leased, Turn, senders};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::leases::lock;
 use crate::process::{Process, jittered};
 use crate::smtp::{Line, Refusal, Trust};
 
+use carry::End;
 use circuit::Circuit;
 use held::Held;
 use metrics::Counts;
@@ -50,6 +52,8 @@ pub(crate) struct Delivery {
     waiting: Waiting,
     pub held: Held,
     lines: AtomicUsize,
+    /// Messages in a row, over all workers, that got no answer, as far as is known here.
+    breaks: AtomicI32,
     /// A connection that was made to see whether the server is there.
     spare: Mutex<Option<Line>>,
 }
@@ -86,6 +90,7 @@ impl Delivery {
             waiting: Waiting::new(mail.connections),
             held: Held::default(),
             lines: AtomicUsize::new(0),
+            breaks: AtomicI32::new(0),
             spare: Mutex::default(),
             settings: mail,
         })
@@ -102,6 +107,14 @@ impl Delivery {
 
     fn remove_line(&self) {
         self.lines.fetch_sub(1, Relaxed);
+    }
+
+    /// Notes what all workers know of the server; too many breaks stop all but one message at a time.
+    fn heed(&self, breaks: Breaks) {
+        self.breaks.store(breaks.in_a_row, Relaxed);
+        if breaks.are_too_many() && !self.circuit.is_open() {
+            self.circuit.hold();
+        }
     }
 
     /// Why mails wait, if they do.
@@ -151,7 +164,7 @@ pub(crate) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
     }
     let mut upkeep = JoinSet::new();
     upkeep.spawn(held::keep(process.clone(), delivery.clone()));
-    upkeep.spawn(dial(delivery.clone()));
+    upkeep.spawn(dial(process.clone(), delivery.clone()));
     let mut work = JoinSet::new();
     work.spawn(again_after_a_panic(process.clone(), delivery.clone(), lease));
     for _ in 0..delivery.settings.connections {
@@ -218,13 +231,32 @@ async fn opens_again(circuit: &Circuit) {
     circuit.opened().await;
 }
 
-/// Leases a batch; tells how long to wait for the next look, unless somebody rings.
+/// Leases a batch; returns how long to wait for the next look, unless somebody notifies.
 async fn lease_batch(process: &Process, delivery: &Delivery, room: usize) -> Result<Pause> {
+    if matches!(delivery.way, Way::Server(_)) {
+        let breaks = delivery.with(process, async |connection| breaks::get(connection).await).await?;
+        delivery.heed(breaks);
+        if breaks.are_too_many() {
+            return Ok(Pause::None);
+        }
+    }
+    let turn = lease_up_to(process, delivery, room).await?;
+    let pause = match turn.wait {
+        Some(wait) => Pause::For(wait),
+        None if turn.mails.is_empty() && turn.put_off == 0 => Pause::UntilRung,
+        None => Pause::None,
+    };
+    delivery.waiting.push(turn.mails);
+    Ok(pause)
+}
+
+/// Leases up to so many emails, whose senders are those that are allowed now.
+async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Result<Turn> {
     if !CLOCK.is_trusted() {
-        return Ok(Pause::UntilRung);
+        return Ok(Turn::default());
     }
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
-    let turn = if mail::is_limited(&delivery.settings) {
+    let mut turn = if mail::is_limited(&delivery.settings) {
         let turn = lease_in_turn(delivery, limit).await;
         process.pulse.feel(&turn);
         turn?
@@ -232,14 +264,14 @@ async fn lease_batch(process: &Process, delivery: &Delivery, room: usize) -> Res
         let mails = delivery.with(process, async |connection| mail::lease(connection, limit).await).await?;
         Turn { mails, ..Turn::default() }
     };
-    let pause = match turn.wait {
-        Some(wait) => Pause::For(wait),
-        None if turn.mails.is_empty() && turn.put_off == 0 => Pause::UntilRung,
-        None => Pause::None,
-    };
     delivery.held.hold(turn.mails.iter().map(Leased::lease));
-    delivery.waiting.push(turn.mails);
-    Ok(pause)
+    let apply =
+        async |connection: &mut PgConnection| senders::apply(connection, &mut turn.mails, &delivery.settings).await;
+    if let Err(error) = delivery.with(process, apply).await {
+        delivery.hand_back(process, turn.mails).await;
+        return Err(error);
+    }
+    Ok(turn)
 }
 
 async fn lease_in_turn(delivery: &Delivery, limit: i64) -> Result<Turn> {
@@ -247,6 +279,18 @@ async fn lease_in_turn(delivery: &Delivery, limit: i64) -> Result<Turn> {
     let turn = mail::lease_in_turn(&mut step, limit, &delivery.settings).await?;
     step.commit().await?;
     Ok(turn)
+}
+
+/// Leases the one message that is tried, and notes that it is.
+async fn lease_probe(process: &Process, delivery: &Delivery) -> Option<Leased> {
+    let mut mails = lease_up_to(process, delivery, 1).await.map(|turn| turn.mails).unwrap_or_default();
+    let mail = mails.pop()?;
+    if let Err(error) = delivery.with(process, async |connection| breaks::begin_probe(connection, &mail).await).await {
+        tracing::debug!(%error, "no message can be tried");
+        delivery.hand_back(process, [mail]).await;
+        return None;
+    }
+    Some(mail)
 }
 
 /// When to look for due mails again.
@@ -259,21 +303,55 @@ enum Pause {
     For(Duration),
 }
 
-/// While the server is away, tries to reach it, less and less often.
-async fn dial(delivery: Arc<Delivery>) {
+/// While the server is unavailable, tries to reach it, less and less often.
+async fn dial(process: Arc<Process>, delivery: Arc<Delivery>) {
+    // The wait for a server that says nothing is a pause already.
+    let mut last_took = Duration::ZERO;
     loop {
         delivery.circuit.opened().await;
-        tokio::time::sleep(jittered(delivery.circuit.pause())).await;
+        tokio::time::sleep(jittered(delivery.circuit.pause()).saturating_sub(last_took)).await;
+        let began = Instant::now();
         match &delivery.way {
-            Way::Server(trust) => match Line::dial(&delivery.settings, trust).await {
-                Ok(line) => {
-                    let former = lock(&delivery.spare).replace(line);
-                    delivery.circuit.close();
-                    drop(former);
-                }
-                Err(refusal) => delivery.circuit.open(refusal),
-            },
+            Way::Server(trust) => reach(&process, &delivery, trust).await,
             Way::Files(_) | Way::None => delivery.circuit.close(),
         }
+        last_took = began.elapsed();
+    }
+}
+
+async fn reach(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) {
+    match delivery.with(process, async |connection| breaks::get(connection).await).await {
+        Ok(breaks) if breaks.are_too_many() => {
+            delivery.circuit.hold();
+            try_one(process, delivery, trust).await;
+            return;
+        }
+        Ok(breaks) => delivery.breaks.store(breaks.in_a_row, Relaxed),
+        // Without the database no mail leaves; that the server is there is known all the same.
+        Err(error) => tracing::debug!(%error, "what others know of the mail server cannot be read"),
+    }
+    match Line::dial_twice(&delivery.settings, trust).await {
+        Ok(line) => {
+            let former = lock(&delivery.spare).replace(line);
+            delivery.circuit.close();
+            drop(former);
+        }
+        Err(refusal) => delivery.circuit.open(refusal),
+    }
+}
+
+/// Tries one message, if no other worker does. One answer opens the way for all.
+async fn try_one(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) {
+    if !delivery.with(process, async |connection| breaks::take_turn(connection).await).await.unwrap_or(false) {
+        return;
+    }
+    let end = carry::probe(process, delivery, trust).await;
+    let noted = delivery.with(process, async |connection| match end {
+        Some(End::Answered) => breaks::clear(connection).await,
+        Some(End::Broke) => breaks::end_probe(connection, Probe::Broke).await,
+        None => breaks::end_probe(connection, Probe::Nothing).await,
+    });
+    if let Err(error) = noted.await {
+        tracing::debug!(%error, "what became of the message that was tried cannot be written");
     }
 }

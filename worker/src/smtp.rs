@@ -6,6 +6,7 @@
 //! apart, with Nagle's algorithm between them, a server that delays its acknowledgements takes 22
 //! mails a second.
 
+mod encoded;
 mod message;
 mod stream;
 mod tls;
@@ -32,8 +33,13 @@ pub(crate) use tls::Trust;
 // How long a server may take, after RFC 5321, 4.5.3.2. A shorter time for the final dot would make
 // mails unknown that a slow server takes after all.
 const DIAL: Duration = Duration::from_secs(30);
-const GREETING: Duration = Duration::from_secs(5 * 60);
-const COMMAND: Duration = Duration::from_secs(5 * 60);
+// Shorter than the RFC's, since nothing is in doubt before the final dot, and while a server accepts
+// connections and says nothing, no email leaves.
+const GREETING: Duration = Duration::from_secs(30);
+const LOGIN: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(2 * 60);
+/// How long one connection waits for its greeting before another is tried beside it.
+const BESIDE: Duration = Duration::from_secs(5);
 const DATA: Duration = Duration::from_secs(2 * 60);
 const MESSAGE: Duration = Duration::from_secs((3 + 10) * 60);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -114,8 +120,28 @@ impl Line {
             timeout(GREETING, greet).await.map_err(|_| Refusal::passing(format!("{server} does not greet")))??;
         let mut line = Self { smtp, handed_over, in_message: false, dead: false, proved: false };
         let prepare = line.prepare(settings, trust, &hello);
-        timeout(COMMAND, prepare).await.map_err(|_| Refusal::passing(format!("{server} does not answer")))??;
+        timeout(LOGIN, prepare).await.map_err(|_| Refusal::passing(format!("{server} does not answer")))??;
         Ok(line)
+    }
+
+    /// As [`Line::dial`]; while the server says nothing, a second connection is tried beside the first. What a
+    /// server accepted while it was stuck, it may never greet.
+    pub async fn dial_twice(settings: &config::Mail, trust: &Trust) -> Result<Self, Refusal> {
+        let mut first = std::pin::pin!(Self::dial(settings, trust));
+        if let Ok(dialled) = timeout(BESIDE, &mut first).await {
+            return dialled;
+        }
+        let mut second = std::pin::pin!(Self::dial(settings, trust));
+        tokio::select! {
+            dialled = &mut first => match dialled {
+                Ok(line) => Ok(line),
+                Err(_) => second.await,
+            },
+            dialled = &mut second => match dialled {
+                Ok(line) => Ok(line),
+                Err(_) => first.await,
+            },
+        }
     }
 
     async fn prepare(&mut self, settings: &config::Mail, trust: &Trust, hello: &ClientId) -> Result<(), Refusal> {
@@ -169,7 +195,7 @@ impl Line {
         let mut parameters = Vec::new();
         if message.is_international() {
             if !self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
-                let answer = "the mail server takes no addresses beyond ASCII".to_owned();
+                let answer = "the mail server accepts ASCII addresses only (it does not offer SMTPUTF8)".to_owned();
                 return Err(Verdict::Refused { answer, no_recipient: false });
             }
             parameters.push(MailParameter::SmtpUtfEight);

@@ -1,6 +1,7 @@
 //! `cargo dev faults mail`
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -36,6 +37,12 @@ pub struct Arguments {
     /// Build the programs without optimizations, which is sooner done but not what is deployed.
     #[arg(long)]
     debug: bool,
+    /// How many seconds a server ends connections after the final dot of every message.
+    #[arg(long, value_name = "S", default_value_t = 240)]
+    dropping: u64,
+    /// Another build of crm-worker, for the part with that server.
+    #[arg(long, value_name = "PATH")]
+    worker: Option<PathBuf>,
 }
 
 /// Kills workers while they send mails to a server that misbehaves; returns the broken promises.
@@ -47,6 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         ("CRM_MAIL__HOST", "127.0.0.1"),
         ("CRM_MAIL__PORT", &port),
         ("CRM_MAIL__TLS", "none"),
+        ("CRM_MAIL__FROM_EMAIL", "hello@acme.example"),
         ("CRM_MAIL__CONNECTIONS", &connections),
     ];
     let mut stage = Stage::start_with(arguments.workers, !arguments.debug, &environment).await?;
@@ -54,8 +62,51 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let mut broken = verify(&stage, &server, &arguments).await?;
     broken.extend(stage.ended().await);
     println!("{kept} mails were put into the outbox, {} connections were made", server.connections());
+    if arguments.dropping > 0 {
+        broken.extend(drop_after_the_dot(&mut stage, &server, &arguments).await?);
+    }
     stage.end(!broken.is_empty()).await?;
     Ok(broken)
+}
+
+/// A server that takes each message and ends the connection without an answer: how many are in doubt.
+async fn drop_after_the_dot(stage: &mut Stage, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
+    server.act(|moment| if moment.stage == Point::Dot { Act::TakeAndDrop } else { Act::Accept });
+    if let Some(program) = &arguments.worker {
+        stage.run_workers_of(program).await?;
+    }
+    let unknown = async |pool| -> Result<i64> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM emails WHERE state = 'unknown'").fetch_one(pool).await?)
+    };
+    let before = unknown(&stage.pool).await?;
+    queue(stage, 1_000).await?;
+    sleep(Duration::from_secs(arguments.dropping)).await;
+    let number = unknown(&stage.pool).await? - before;
+    // One for each connection when the third in a row broke, two before that; then after 1, 2, 4 … 60 seconds.
+    let connections = i64::try_from(arguments.workers * arguments.connections)?;
+    let tries = i64::from(arguments.dropping.clamp(1, 63).ilog2()) + 1;
+    let bound = connections + 2 + tries + i64::try_from(arguments.dropping.saturating_sub(63) / 60)? + 1;
+    println!(
+        "a server that ended connections after the final dot for {} s made {number} unknown mails, at most {bound} are allowed",
+        arguments.dropping
+    );
+    server.act(|_| Act::Accept);
+    let began = Instant::now();
+    loop {
+        let open: i64 = sqlx::query_scalar("SELECT count(*) FROM emails WHERE state IN ('queued', 'sending')")
+            .fetch_one(&stage.pool)
+            .await?;
+        if open == 0 {
+            break;
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{open} mails have not left {PATIENCE:?} after the server was well again");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    println!("the others had left {:.1} s after it was well again", began.elapsed().as_secs_f64());
+    let is_broken = number > bound && arguments.worker.is_none();
+    Ok(is_broken.then(|| format!("{number} mails are unknown, not {bound} at most")).into_iter().collect())
 }
 
 /// What mail servers do, all of it more often than usual.

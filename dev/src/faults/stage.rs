@@ -149,6 +149,17 @@ impl Stage {
         Ok(Worker { process, log })
     }
 
+    /// Ends the workers, and starts as many of another build.
+    pub async fn run_workers_of(&mut self, program: &Path) -> Result<()> {
+        program.clone_into(&mut self.worker_program);
+        for place in 0..self.workers.len() {
+            let successor = self.start_worker()?;
+            let mut worker = std::mem::replace(&mut self.workers[place], successor);
+            worker.process.stop().await?;
+        }
+        Ok(())
+    }
+
     /// Where the API is.
     pub fn api_url(&self) -> &str {
         &self.api_url

@@ -6,6 +6,8 @@ use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::fields::ascii_domain;
+
 /// Everything that a message is made of.
 #[derive(Debug, Clone, FromRow)]
 pub struct Content {
@@ -44,8 +46,8 @@ impl Content {
     /// The identifier of the message, the same whenever it is sent: servers and readers know by it
     /// that two copies are one mail.
     pub fn message_id(&self, id: Uuid) -> String {
-        let domain = self.from_email.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
-        format!("<{id}@{domain}>")
+        let domain = self.from_email.rsplit_once('@').map(|(_, domain)| ascii_domain(domain));
+        format!("<{id}@{}>", domain.as_deref().unwrap_or("localhost"))
     }
 
     /// The head of the message, as people read it.

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use shared::Error;
+use shared::mail::breaks::{self, Breaks};
 use shared::mail::{self, Lease, Leased, Next, Outcome};
 
 use super::{Delivery, IDLE, Way, files};
 use crate::leases::lock;
 use crate::process::{Process, jittered};
-use crate::smtp::{Line, Message, Refusal, Verdict};
+use crate::smtp::{Line, Message, Refusal, Trust, Verdict};
 
 /// A connection that was not used for this long may be gone without a word.
 const STALE: Duration = Duration::from_secs(5);
@@ -22,12 +23,40 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Brings mails to the server until the process stops.
 pub(super) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
-    let mut carrier = Carrier { process, delivery, line: None, used: Instant::now(), last: None };
+    let mut carrier = Carrier::new(process, delivery);
     while let Some(mail) = carrier.next().await {
         carrier.carry(mail).await;
+        carrier.heed_end().await;
     }
     carrier.settle().await;
     carrier.hang_up().await;
+}
+
+/// Tries one message, since the server ended connections after others; reports what came of it.
+pub(super) async fn probe(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) -> Option<End> {
+    let mut carrier = Carrier::new(process.clone(), delivery.clone());
+    match Line::dial_twice(&delivery.settings, trust).await {
+        Ok(line) => carrier.put_through(line),
+        Err(refusal) => {
+            tracing::debug!(why = refusal.why, "no message can be tried");
+            return None;
+        }
+    }
+    if let Some(mail) = super::lease_probe(process, delivery).await {
+        carrier.carry(mail).await;
+        carrier.settle().await;
+    }
+    carrier.hang_up().await;
+    carrier.end
+}
+
+/// How a message ended whose final dot was out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The server has taken it.
+    Answered,
+    /// The connection ended without an answer.
+    Broke,
 }
 
 struct Carrier {
@@ -38,9 +67,36 @@ struct Carrier {
     used: Instant,
     /// What became of the last mail, if that is not written yet.
     last: Option<(Lease, Outcome)>,
+    /// How the last message ended, if its final dot was out.
+    end: Option<End>,
 }
 
 impl Carrier {
+    fn new(process: Arc<Process>, delivery: Arc<Delivery>) -> Self {
+        Self { process, delivery, line: None, used: Instant::now(), last: None, end: None }
+    }
+
+    /// Tells all workers of a message that got no answer, and of the next that gets one.
+    async fn heed_end(&mut self) {
+        let breaks = match self.end.take() {
+            Some(End::Broke) => {
+                self.settle().await;
+                self.delivery.with(&self.process, async |connection| breaks::record(connection).await).await
+            }
+            Some(End::Answered) if self.delivery.breaks.load(Relaxed) > 0 => {
+                self.settle().await;
+                self.delivery.breaks.store(0, Relaxed);
+                let cleared = self.delivery.with(&self.process, async |connection| breaks::clear(connection).await);
+                cleared.await.map(|()| Breaks { in_a_row: 0 })
+            }
+            _ => return,
+        };
+        match breaks {
+            Ok(breaks) => self.delivery.heed(breaks),
+            Err(error) => tracing::debug!(%error, "what the mail server did cannot be written"),
+        }
+    }
+
     /// The next mail; none when the process stops. What became of the last one never waits for it.
     async fn next(&mut self) -> Option<Leased> {
         if self.process.stopping.is_cancelled() {
@@ -187,6 +243,11 @@ impl Carrier {
             verdict = line.send(message, may_go) => Some(verdict),
             () = self.process.aborting.cancelled() => None,
         };
+        self.end = match &verdict {
+            Some(Verdict::Taken(_)) => Some(End::Answered),
+            Some(Verdict::Lost(_)) => Some(End::Broke),
+            _ => None,
+        };
         let verdict = verdict.unwrap_or_else(|| line.break_off());
         let proved = line.proved;
         if line.is_dead() || matches!(verdict, Verdict::Broken(_) | Verdict::Lost(_)) {
@@ -219,7 +280,6 @@ impl Carrier {
                 self.put_off(mail, why)
             }
             Verdict::Lost(why) => {
-                circuit.stumble(&why);
                 tracing::warn!(mail = %mail.id, why, "whether the mail was sent is not known");
                 Outcome::Unknown { answer: why }
             }

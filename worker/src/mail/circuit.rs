@@ -30,6 +30,8 @@ struct State {
     openings: u32,
     /// Connections that broke in a row since a mail came through.
     troubles: u32,
+    /// Messages are tried one at a time, when the database says so.
+    is_held: bool,
 }
 
 impl Circuit {
@@ -68,12 +70,27 @@ impl Circuit {
         state.why = Some(why);
         state.openings += 1;
         state.troubles = 0;
+        state.is_held = false;
+        self.open.send_replace(true);
+    }
+
+    /// Messages are tried one at a time: the server ends connections after the final dot.
+    pub fn hold(&self) {
+        let why = "the mail server ends connections after messages without an answer; one message at a time is tried";
+        let why = Refusal { why: why.into(), settings: false };
+        let mut state = lock(&self.state);
+        if state.why.as_ref() != Some(&why) {
+            tracing::warn!("mail waits: {}", why.why);
+        }
+        state.why = Some(why);
+        state.is_held = true;
         self.open.send_replace(true);
     }
 
     /// The server was reached. Only a mail that comes through shows that it is well.
     pub fn close(&self) {
         let mut state = lock(&self.state);
+        state.is_held = false;
         if state.why.take().is_some() {
             tracing::info!("the mail server is there again");
         }
@@ -103,6 +120,7 @@ impl Circuit {
     pub fn pause(&self) -> Duration {
         let state = lock(&self.state);
         match state.openings {
+            _ if state.is_held => FIRST_PAUSE,
             0 => Duration::ZERO,
             n => FIRST_PAUSE.saturating_mul(1 << (n - 1).min(10)).min(LONGEST_PAUSE),
         }

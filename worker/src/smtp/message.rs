@@ -5,8 +5,11 @@ use std::fmt;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Built};
+use shared::fields::ascii_domain;
 use shared::mail::{Content, one_line};
 use uuid::Uuid;
+
+use super::encoded;
 
 /// A mail that is ready to be sent.
 #[derive(Debug)]
@@ -30,6 +33,16 @@ impl Message {
             .subject(one_line(&content.subject))
             .date(content.created_at.into())
             .message_id(Some(content.message_id(id)));
+        for (name, header) in [
+            ("From", encoded::mailbox(content.from_name.as_deref(), from.as_ref())),
+            ("To", encoded::mailbox(content.to_name.as_deref(), to.as_ref())),
+            ("Subject", encoded::subject(&content.subject)),
+        ] {
+            if let Some((plain, encoded)) = header {
+                let name = HeaderName::new_from_ascii(name.into()).map_err(|error| error.to_string())?;
+                message = message.raw_header(HeaderValue::dangerous_new_pre_encoded(name, plain, encoded));
+            }
+        }
         if let Some(email) = &content.reply_to {
             message = message.reply_to(Mailbox::new(None, address(email)?));
         }
@@ -84,8 +97,13 @@ impl fmt::Display for Data {
     }
 }
 
+/// An address as every server takes it: its domain in punycode.
 fn address(email: &str) -> Result<Address, String> {
-    email.parse().map_err(|error| format!("{email} is no address that mail can be sent to: {error}"))
+    let ascii = match email.rsplit_once('@') {
+        Some((local, domain)) if !domain.is_ascii() => format!("{local}@{}", ascii_domain(domain)),
+        _ => email.to_owned(),
+    };
+    ascii.parse().map_err(|error| format!("{email} is no address that mail can be sent to: {error}"))
 }
 
 fn mailbox(name: Option<&str>, address: Address) -> Mailbox {
@@ -182,5 +200,42 @@ mod tests {
         assert!(message.text.is_ascii() && !message.is_international(), "{}", message.text);
         let message = build(&Content { to_email: "jürgen@example.com".into(), ..content() });
         assert!(message.is_international());
+    }
+
+    #[test]
+    fn a_domain_of_another_script_goes_out_in_punycode_wherever_it_stands() {
+        let message = build(&Content {
+            to_email: "ann@Bücher.example".into(),
+            from_email: "hello@faß.example".into(),
+            reply_to: Some("answers@пример.example".into()),
+            ..content()
+        });
+        assert!(!message.is_international() && message.text.is_ascii(), "{}", message.text);
+        assert_eq!(message.to.to_string(), "ann@xn--bcher-kva.example");
+        for part in ["<hello@xn--fa-hia.example>", "Reply-To: answers@xn--e1afmkfd.example", "@xn--fa-hia.example>\r\n"]
+        {
+            assert!(message.text.contains(part), "{part} in {}", message.text);
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_encoded_word_arrives_as_it_was_written() {
+        let evil = "=?utf-8?q?=50ay_us?=";
+        let message = build(&Content {
+            to_name: Some(evil.into()),
+            from_name: Some(format!("Grüße {evil}")),
+            subject: format!("Hello {evil}, {}", "ß=?".repeat(60)),
+            ..content()
+        });
+        let head = message.text.split("\r\n\r\n").next().unwrap();
+        assert!(!head.contains(evil) && head.is_ascii() && head.lines().all(|line| line.len() <= 78), "{head}");
+        let unfolded = head.replace("\r\n ", " ");
+        let header = |name: &str| {
+            let line = unfolded.lines().find(|line| line.starts_with(name)).unwrap();
+            encoded::tests::decode(line.split_once(": ").unwrap().1)
+        };
+        assert_eq!(header("Subject"), format!("Hello {evil}, {}", "ß=?".repeat(60)));
+        assert_eq!(header("To"), format!("{evil} <ann@example.com>"));
+        assert_eq!(header("From"), format!("Grüße {evil} <hello@acme.example>"));
     }
 }

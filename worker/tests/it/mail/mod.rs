@@ -1,8 +1,10 @@
 //! Mails on their way from the outbox to a server, which does what mail servers do.
 
+mod breaks;
 mod delivery;
 mod outages;
 mod refusals;
+mod senders;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -64,6 +66,7 @@ impl Post {
             ("CRM_MAIL__HOST", "localhost"),
             ("CRM_MAIL__PORT", &port),
             ("CRM_MAIL__TLS", "none"),
+            ("CRM_MAIL__SENDER_DOMAINS", "acme.example"),
         ];
         own.iter().chain(further).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
