@@ -467,7 +467,8 @@ async fn a_database_that_died_behind_a_proxy_is_unavailable_and_no_defect() {
         assert_eq!(ask(address, "/dev/crm/leads").await, 200, "{mode:?}");
     }
     // The server has no TLS.
-    let served = support::serve(quick(&format!("{direct}?sslmode=require"))).await;
+    let separator = if direct.contains('?') { '&' } else { '?' };
+    let served = support::serve(quick(&format!("{direct}{separator}sslmode=require"))).await;
     let address = served.address;
     assert_eq!(ask(address, "/dev/crm/leads").await, 503);
     assert_eq!(ask(address, "/readyz").await, 503);
