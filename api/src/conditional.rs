@@ -4,6 +4,7 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use shared::etag;
 
 /// What a caller has already: the tags in `If-None-Match` of a request that reads.
 #[derive(Debug)]
@@ -36,9 +37,9 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
 }
 
-/// Whether a condition names a tag, weak or not (RFC 9110, 13.1.2).
+/// Whether a condition names a tag, weak or not (RFC 9110, 13.1.2), and whatever it was compressed with.
 fn names(condition: &str, tag: &str) -> bool {
-    condition.trim() == "*" || tags(condition).any(|known| Some(known) == tags(tag).next())
+    condition.trim() == "*" || tags(condition).any(|known| etag::is_same(&format!("\"{known}\""), tag))
 }
 
 /// What stands between quotes, where commas may stand, too.
@@ -52,10 +53,10 @@ mod tests {
 
     #[test]
     fn a_condition_names_tags() {
-        for condition in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "\"x,y\",W/\"a\"", " * "] {
+        for condition in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "\"x,y\",W/\"a\"", "\"a-gzip\"", "W/\"a-zstd\"", " * "] {
             assert!(names(condition, "\"a\"") && names(condition, "W/\"a\""), "{condition}");
         }
-        for condition in ["", "a", "\"b\"", "\"a,b\"", "\"*\""] {
+        for condition in ["", "a", "\"b\"", "\"a,b\"", "\"a-x\"", "\"*\""] {
             assert!(!names(condition, "\"a\""), "{condition}");
         }
         assert!(!names("\"\"", "no tag"));

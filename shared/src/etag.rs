@@ -30,8 +30,59 @@ impl Condition {
     pub fn check(&self, record: &impl Serialize) -> Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Tags(tags) if tags.contains(&of(&serde_json::to_vec(record)?)) => Ok(()),
-            Self::Tags(_) => Err(Error::Changed),
+            Self::Tags(tags) => {
+                let present = of(&serde_json::to_vec(record)?);
+                if tags.iter().any(|tag| is_same(tag, &present)) { Ok(()) } else { Err(Error::Changed) }
+            }
+        }
+    }
+}
+
+/// Whether two tags name one state of a record, whatever a proxy on the way has made of them: one that
+/// compresses makes a tag weak, or adds the encoding to it.
+pub fn is_same(one: &str, other: &str) -> bool {
+    bare(one).is_some_and(|tag| bare(other) == Some(tag))
+}
+
+/// What a tag consists of, without quotes, weakness and encoding; `None` for what is no tag.
+fn bare(tag: &str) -> Option<&str> {
+    let tag = tag.trim();
+    let quoted = tag.strip_prefix("W/").unwrap_or(tag);
+    let tag = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    let encodings = ["-gzip", "-zstd", "-br", "-deflate"];
+    Some(encodings.iter().find_map(|encoding| tag.strip_suffix(encoding)).unwrap_or(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_the_same_after_a_proxy_has_compressed_the_body() {
+        let tag = of(b"{}");
+        let bare = tag.trim_matches('"');
+        for same in [
+            tag.clone(),
+            format!("W/{tag}"),
+            format!("\"{bare}-gzip\""),
+            format!("W/\"{bare}-gzip\""),
+            format!(" \"{bare}-zstd\" "),
+            format!("\"{bare}-br\""),
+        ] {
+            assert!(is_same(&same, &tag) && is_same(&tag, &same), "{same}");
+        }
+        for other in [
+            of(b"[]"),
+            bare.to_owned(),
+            format!("w/{tag}"),
+            format!("\"{bare}-gzip-gzip\""),
+            format!("\"{bare}-lzma\""),
+            format!("\"{bare}"),
+            "\"".to_owned(),
+            "\"-gzip\"".to_owned(),
+            String::new(),
+        ] {
+            assert!(!is_same(&other, &tag), "{other}");
         }
     }
 }

@@ -28,7 +28,13 @@ async fn a_change_is_refused_when_the_record_is_not_what_was_seen() {
     assert_eq!(put("\"other\", *", "Any").await.0, 200);
     let now = tag().await;
     assert_eq!(put(&format!("\"other\", {now}"), "One of them").await.0, 200);
-    assert_eq!(put(&format!("W/{}", tag().await), "Weak").await.0, 412);
+    for (weakened, name) in
+        [("W/\"TAG\"", "Weak"), ("\"TAG-gzip\"", "Gzip"), ("W/\"TAG-zstd\"", "Zstd"), ("\"TAG-br\"", "Brotli")]
+    {
+        let seen = weakened.replace("TAG", tag().await.trim_matches('"'));
+        assert_eq!(put(&seen, name).await.0, 200, "{weakened}");
+        assert_eq!(put(&seen, "Stale").await.0, 412, "{weakened}");
+    }
 
     let delete = async |if_match: &str| {
         api.request(Method::DELETE, &path).header("if-match", if_match).send().await.unwrap().status().as_u16()
