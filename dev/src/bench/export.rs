@@ -20,6 +20,10 @@ use super::stage::{Api, Stage};
 
 /// At least this share of the speed of COPY.
 const SPEED: f64 = 0.60;
+/// With a search, at least so many leads a second that match.
+const SEARCHED: f64 = 50_000.0;
+/// A word that every lead has, and one that every tenth has.
+const SEARCHES: [(&str, f64); 2] = [("example", 1.0), ("ada", 0.1)];
 /// At most these MiB in the API.
 const MEMORY: f64 = 100.0;
 /// With slow readers, GET by id keeps this share of its speed.
@@ -83,6 +87,9 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let memory = api.program.peak_memory().await?;
     figures.alone("peak memory of crm-api meanwhile", memory, "MiB", Bound::AtMost(MEMORY));
 
+    for (word, share) in SEARCHES {
+        searched(&mut figures, &api, (word, share * rows as f64), rounds).await?;
+    }
     slow_readers(&mut figures, &api, &lead, arguments).await?;
     let figure = format!("peak memory of crm-api with {readers} slow readers");
     figures.alone(&figure, api.program.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
@@ -90,7 +97,28 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Imports the leads.
+/// Exports the leads that have a word.
+async fn searched(figures: &mut Figures, api: &Api, (word, about): (&str, f64), rounds: usize) -> Result<()> {
+    let path = format!("leads/export?q={word}");
+    let mut exports = Vec::new();
+    for round in 1..=rounds {
+        let mut rows = 0;
+        let export = seconds(async {
+            rows = lines(api, &path).await? - 1;
+            Ok(rows)
+        })
+        .await?;
+        ensure!((rows as f64 / about - 1.0).abs() < 0.05, "{rows} leads have {word}, which some {about} should have");
+        figures.sample(json!({ "round": round, "q": word, "rows": rows, "export_s": export }));
+        exports.push(rows as f64 / export);
+    }
+    let figure = format!("export with q={word}, of some {about} leads");
+    figures.alone(&figure, median(&exports), "leads/s", Bound::AtLeast(SEARCHED));
+    let figure = format!("peak memory of crm-api during exports with q={word}");
+    figures.alone(&figure, api.program.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
+    Ok(())
+}
+
 /// Imports so many leads.
 pub async fn fill(stage: &Stage, api: &Api, rows: usize) -> Result<()> {
     let file = stage.dir.join("leads.csv");
@@ -121,6 +149,16 @@ async fn download(api: &Api, path: &str) -> Result<u64> {
         length += piece.len() as u64;
     }
     Ok(length)
+}
+
+/// Counts the lines of an answer, none of whose cells has line breaks.
+async fn lines(api: &Api, path: &str) -> Result<u64> {
+    let mut answer = request(api, path).await?;
+    let mut lines = 0;
+    while let Some(piece) = answer.chunk().await.with_context(|| format!("the answer of {path} broke off"))? {
+        lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+    Ok(lines)
 }
 
 async fn request(api: &Api, path: &str) -> Result<reqwest::Response> {
