@@ -35,7 +35,8 @@ use axum::response::{IntoResponse, Response};
 use shared::config::Settings;
 use shared::db::{self, Pool, PoolConnection};
 use shared::doorbell::Doorbell;
-use tokio::sync::Semaphore;
+use shared::signed::Signer;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use conditional::Known;
@@ -61,6 +62,7 @@ pub struct Shared {
     pub keys: auth::Keys,
     /// The requests that keys have left.
     pub limits: limits::Limits,
+    signer: OnceCell<Signer>,
     /// Cancelled when the process is told to stop: answers without an end of their own end then.
     pub stopping: CancellationToken,
     /// Cancelled when the time to stop in is over: everything under way ends then.
@@ -84,6 +86,7 @@ impl AppState {
             pool,
             settings,
             keys: auth::Keys::default(),
+            signer: OnceCell::new(),
             stopping: CancellationToken::new(),
             cut_off: CancellationToken::new(),
         })))
@@ -95,6 +98,16 @@ impl AppState {
     /// [`shared::Error::Unavailable`] when the database is away.
     pub async fn connection(&self) -> shared::Result<PoolConnection> {
         self.pool.acquire().await
+    }
+}
+
+impl AppState {
+    /// What signs and seals for this database; it is read once.
+    ///
+    /// # Errors
+    /// [`shared::Error::Unavailable`] when the database is unavailable.
+    pub async fn signer(&self) -> shared::Result<&Signer> {
+        self.signer.get_or_try_init(async || Signer::load(&mut *self.connection().await?).await).await
     }
 }
 
@@ -130,6 +143,7 @@ async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Re
 /// Lets a request in that has a key, if it needs one, and requests left.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
     let opened = auth::require_key(&state, &mut request).await?;
+    lists::check_url(request.uri())?;
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);

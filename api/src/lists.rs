@@ -4,11 +4,12 @@ use axum::Json;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use shared::error::FieldError;
-use shared::lists::{self, List, MAX_LIMIT, Spec};
+use shared::lists::{self, IdCursors, List, MAX_LIMIT, Spec};
 use shared::records::{Parent, Record};
+use shared::signed::Signer;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -32,10 +33,9 @@ pub async fn answer<T>(
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + Unpin + 'static,
 {
-    let mut list = List::parse(spec, workspace_id, &parameters)?;
-    if let Some((parent, id)) = parent {
-        list.within(parent.column, id);
-    }
+    let signer = state.signer().await?;
+    let parent = parent.map(|(parent, id)| (parent.column, id));
+    let list = List::resume(spec, workspace_id, parent, &parameters, signer)?;
     let total = match list.count {
         true => Some(lists::count(&mut *state.connection().await?, &list, workspace_id).await?),
         false => None,
@@ -43,7 +43,7 @@ where
     let mut response = match list.limit {
         Some(limit) => {
             let source = Source::new(state, workspace_id, columns, list.clone());
-            page::<T>(source, (&list, limit), (uri, &parameters)).await?
+            page::<T>(source, signer, (&list, limit), uri).await?
         }
         None => {
             let body = streams::all::<T>(Source::new(state, workspace_id, columns, list), JsonArray::default()).await?;
@@ -77,7 +77,7 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         .into_response())
 }
 
-async fn page<T>(source: Source, (list, limit): (&List, u32), (uri, parameters): (&Uri, &[(String, String)])) -> Result
+async fn page<T>(source: Source, signer: &Signer, (list, limit): (&List, u32), uri: &Uri) -> Result
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
 {
@@ -87,7 +87,7 @@ where
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
     if let Some(place) = next {
-        response.headers_mut().insert(LINK, link(uri, parameters, &list.cursor(place))?);
+        response.headers_mut().insert(LINK, link(uri, &list.cursor(signer, &place))?);
     }
     Ok(response)
 }
@@ -99,18 +99,21 @@ pub struct Page {
     pub limit: u32,
     /// The id before which it begins.
     pub before: Option<Uuid>,
-    parameters: Vec<(String, String)>,
+    cursors: IdCursors,
+    signer: Signer,
 }
 
 impl Page {
     const DEFAULT: u32 = 100;
 
-    /// Reads `limit` and `cursor`.
+    /// Reads `limit` and `cursor` of the list at this path.
     ///
     /// # Errors
     /// 400 for anything else, and for values that are none.
-    pub fn parse(Query(parameters): &Query) -> Result<Self> {
-        let mut page = Self { limit: Self::DEFAULT, before: None, parameters: parameters.clone() };
+    pub async fn parse(state: &AppState, workspace_id: Uuid, uri: &Uri, Query(parameters): &Query) -> Result<Self> {
+        let signer = state.signer().await?.clone();
+        let cursors = IdCursors::new(workspace_id, uri.path());
+        let mut page = Self { limit: Self::DEFAULT, before: None, cursors, signer };
         let mut errors = Vec::new();
         for (name, text) in parameters {
             match name.as_str() {
@@ -118,9 +121,9 @@ impl Page {
                     Some(limit) => page.limit = limit,
                     None => errors.push(FieldError::new(name, "out_of_range", "must be a whole number from 1 to 1000")),
                 },
-                "cursor" => match Uuid::try_parse(text) {
+                "cursor" => match page.cursors.open(&page.signer, text) {
                     Ok(id) => page.before = Some(id),
-                    Err(_) => errors.push(FieldError::new(name, "invalid", "is not a cursor of this API")),
+                    Err(fault) => errors.push(fault.of(name)),
                 },
                 _ => errors.push(FieldError::new(name, "unknown", "is not a known parameter")),
             }
@@ -134,22 +137,75 @@ impl Page {
     /// 500 if the link is no header.
     pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
         if let Some(id) = next_id {
-            response.headers_mut().insert(LINK, link(uri, &self.parameters, &id.to_string())?);
+            response.headers_mut().insert(LINK, link(uri, &self.cursors.seal(&self.signer, id))?);
         }
         Ok(())
     }
 }
 
-/// The same list behind a cursor, as a reference that holds behind any proxy. The path of the request
-/// is known without the prefix its route is nested under.
-fn link(uri: &Uri, parameters: &[(String, String)], cursor: &str) -> Result<HeaderValue> {
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut pairs: Vec<String> = parameters
-        .iter()
-        .filter(|(name, _)| name != "cursor")
-        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
-        .collect();
-    pairs.push(format!("cursor={}", encode(cursor)));
-    let link = format!("<{CRM}{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
+/// The longest URL, and what of it is left for the cursor that a `Link` adds.
+const MAX_URL: usize = 16 * 1024;
+const MAX_CURSOR: usize = 512;
+
+/// Refuses a URL that is too long, or would be in a `Link`.
+///
+/// # Errors
+/// 414.
+pub fn check_url(uri: &Uri) -> Result<()> {
+    let length = uri.path_and_query().map_or(0, |path_and_query| path_and_query.as_str().len());
+    if length <= MAX_URL - MAX_CURSOR {
+        return Ok(());
+    }
+    let without_cursor = uri.path().len() + 1 + without_cursor(uri).len();
+    if length > MAX_URL || without_cursor > MAX_URL - MAX_CURSOR { Err(Problem::url_too_long()) } else { Ok(()) }
+}
+
+/// The same list after a cursor, as a reference that holds behind any proxy, with the query as it came. The
+/// path of the request is known without the prefix its route is nested under.
+fn link(uri: &Uri, cursor: &str) -> Result<HeaderValue> {
+    let query = without_cursor(uri);
+    let separator = if query.is_empty() { "" } else { "&" };
+    let link = format!("<{CRM}{}?{query}{separator}cursor={cursor}>; rel=\"next\"", uri.path());
     HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// The query without the pair that names a cursor.
+fn without_cursor(uri: &Uri) -> String {
+    let is_cursor = |pair: &&str| {
+        let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+        percent_decode_str(name).eq(*b"cursor")
+    };
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.filter(|pair| !pair.is_empty() && !is_cursor(pair)).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_repeats_the_query_as_it_came() {
+        for (query, expected) in [
+            ("", "cursor=new"),
+            ("?limit=1", "limit=1&cursor=new"),
+            ("?q=a+b%20c&cursor=old&limit=2", "q=a+b%20c&limit=2&cursor=new"),
+            ("?%63ursor=old&&company=a%2Cb", "company=a%2Cb&cursor=new"),
+            ("?cursors=1&cursor", "cursors=1&cursor=new"),
+        ] {
+            let uri: Uri = format!("/leads{query}").parse().unwrap();
+            assert_eq!(link(&uri, "new").unwrap(), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
+        }
+    }
+
+    #[test]
+    fn a_url_has_room_for_a_cursor() {
+        let check = |q: usize, cursor: usize| {
+            let cursor = if cursor == 0 { String::new() } else { format!("&cursor={}", "c".repeat(cursor)) };
+            check_url(&format!("/l?q={}{cursor}", "q".repeat(q)).parse().unwrap()).is_ok()
+        };
+        let most = MAX_URL - MAX_CURSOR - "/l?q=".len();
+        let left = MAX_CURSOR - "&cursor=".len();
+        assert!(check(most, 0) && check(most, left) && check(10, MAX_URL - 100));
+        assert!(!check(most + 1, 0) && !check(most + 1, 1) && !check(most, left + 1) && !check(10, MAX_URL));
+    }
 }

@@ -15,6 +15,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_P
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use shared::error::NOT_FOUND;
 use utoipa::openapi::path::{OperationBuilder, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
@@ -108,7 +109,15 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
             described = described.response(status.to_string(), problems::page(status));
             continue;
         }
-        let (name, answer) = problems::component(status);
+        let codes: Vec<&str> = match status {
+            404 if operation.refers => vec![NOT_FOUND],
+            409 => operation.conflicts.iter().map(|reason| reason.code()).collect(),
+            _ => Vec::new(),
+        };
+        let (name, answer) = match codes.is_empty() {
+            true => problems::component(status),
+            false => problems::component_with(status, &codes),
+        };
         described = described.response(status.to_string(), Ref::from_response_name(&name));
         components.responses.insert(name, RefOr::T(answer));
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
+use shared::error::Reason;
 use shared::jobs::Job;
 use shared::lists::Spec;
 use utoipa::ToSchema;
@@ -39,6 +40,10 @@ pub struct Operation {
     pub(crate) body: Option<RequestBody>,
     pub(crate) answers: Vec<(u16, Response)>,
     pub(crate) problems: BTreeSet<u16>,
+    /// Why it may answer with 409.
+    pub(crate) conflicts: BTreeSet<Reason>,
+    /// Whether its body may refer to records that do not exist.
+    pub(crate) refers: bool,
     /// Whether all its answers are pages for people, errors included.
     pub(crate) is_page: bool,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
@@ -94,6 +99,8 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             problems,
+            conflicts: BTreeSet::new(),
+            refers: false,
             is_page: false,
             schemas: Vec::new(),
         }
@@ -119,6 +126,18 @@ impl Operation {
     pub fn problems(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.problems.extend(statuses);
         self
+    }
+
+    /// It may conflict with what is there, for these reasons.
+    pub fn conflicts(mut self, reasons: impl IntoIterator<Item = Reason>) -> Self {
+        self.conflicts.extend(reasons);
+        self.problems([409])
+    }
+
+    /// Its body may refer to other records, which may not exist.
+    pub fn refers(mut self) -> Self {
+        self.refers = true;
+        self.problems([404])
     }
 
     /// Its body is JSON.

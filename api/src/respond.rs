@@ -82,6 +82,21 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large")
     }
 
+    /// 409 for a request whose idempotency key is at work.
+    pub fn running() -> Self {
+        Self::new(StatusCode::CONFLICT, "A request with this idempotency key is still running")
+    }
+
+    /// 409, to which the reason is added.
+    fn conflict() -> Self {
+        Self::new(StatusCode::CONFLICT, "Resource already exists")
+    }
+
+    /// 414.
+    pub fn url_too_long() -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, "URL too long: at most 16 KiB, 512 bytes of which are left for a cursor")
+    }
+
     /// 415.
     pub fn unsupported(expected: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
@@ -132,7 +147,8 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
-            Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "Resource already exists"),
+            Error::Missing(reason) => Self { errors: vec![*reason], ..Self::not_found() },
+            Error::Conflict(reason) => Self { errors: vec![*reason], ..Self::conflict() },
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource was changed meanwhile"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::Unavailable(_) | Error::Repeat(_) => {

@@ -211,7 +211,8 @@ impl Page {
     fn size_of_next(&self) -> u32 {
         let rows = u32::try_from(self.rows.len()).unwrap_or(PAGE).max(1);
         let each = u32::try_from(self.bytes).unwrap_or(u32::MAX) / rows;
-        (PAGE_BYTES as u32 / each.max(1)).min(rows.saturating_mul(GROWTH)).clamp(1, PAGE)
+        // Few rows that are small are not all that fit; a search may just not have found more.
+        (PAGE_BYTES as u32 / each.max(1)).min(rows.max(FIRST).saturating_mul(GROWTH)).clamp(1, PAGE)
     }
 }
 

@@ -6,7 +6,7 @@
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::{HeaderName, IF_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -198,8 +198,7 @@ async fn once(
                 return Ok(Done::Refused(Problem::other_request()));
             }
             Standing::Running => {
-                let message = "A request with this idempotency key is still running";
-                return Ok(Done::Refused(Problem::new(StatusCode::CONFLICT, message)));
+                return Ok(Done::Refused(Problem::running()));
             }
         }
     }

@@ -83,8 +83,8 @@ importable!(Customer, CUSTOMER_COLUMNS, Lead, lead_id);
 impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
     const PERSON: bool = true;
-    const UNIQUE: &'static [(&'static str, &'static str)] =
-        &[("lower(email COLLATE \"C\")", "text"), ("lead_id", "uuid")];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
+        &[("email", "lower(email COLLATE \"C\")", "text"), ("lead_id", "lead_id", "uuid")];
     const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
     const CHILDREN: &'static [(&'static str, &'static str)] =
         &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
@@ -111,6 +111,7 @@ impl Record for Customer {
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
         ],
+        indexed: &["email", "lead_id"],
         searchable: true,
         branches: Some(("status", CustomerStatus::WORDS)),
     };

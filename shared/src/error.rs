@@ -2,11 +2,16 @@
 //!
 //! The API turns it into a response in one place, the worker into the fate of a job.
 
+mod reason;
+
 use std::borrow::Cow;
 
 use serde::Serialize;
 use tokio::task::JoinError;
 use utoipa::ToSchema;
+use uuid::Uuid;
+
+pub use reason::{NOT_FOUND, Reason};
 
 /// Shorthand for results of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,15 +19,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong below the API and the worker.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The record does not exist in this workspace, or a record it refers to does not.
+    /// The record does not exist in this workspace.
     #[error("not found")]
     NotFound,
+    /// A record that the body refers to does not exist in this workspace.
+    #[error("not found: {} {}", .0.field, .0.message)]
+    Missing(Box<FieldError>),
     /// The record is no longer what the caller has seen.
     #[error("changed meanwhile")]
     Changed,
-    /// A unique key is taken.
-    #[error("already exists ({0})")]
-    Conflict(String),
+    /// A unique key is taken, or something else stands in the way.
+    #[error("conflict: {} {}", .0.field, .0.message)]
+    Conflict(Box<FieldError>),
     /// The caller's input is wrong; every fault of it, not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
@@ -46,12 +54,17 @@ pub enum Error {
 /// One fault of the caller's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// The field as the caller named it; nested fields as `a.b`, query parameters by their name.
+    /// The field as the caller named it; nested fields as `a.b`, query parameters by their name. Of a
+    /// conflict, the field that stands in the way.
     pub field: String,
     /// The kind of fault, stable, for programs: `required`, `invalid`, `out_of_range`, …
     pub code: Cow<'static, str>,
     /// The fault for people.
     pub message: Cow<'static, str>,
+    /// The record that stands in the way of what was asked, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub id: Option<Uuid>,
 }
 
 impl FieldError {
@@ -61,7 +74,7 @@ impl FieldError {
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { field: field.into(), code: code.into(), message: message.into() }
+        Self { field: field.into(), code: code.into(), message: message.into(), id: None }
     }
 }
 
@@ -87,7 +100,7 @@ impl Error {
                 Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
                 Some((_, class)) => class,
             },
-            Self::NotFound | Self::Conflict(_) | Self::Invalid(_) => ErrorClass::Defect,
+            Self::NotFound | Self::Missing(_) | Self::Conflict(_) | Self::Invalid(_) => ErrorClass::Defect,
             Self::Changed | Self::Superseded | Self::Repeat(_) => ErrorClass::Ordinary,
             Self::Internal(error) => {
                 let code = error.downcast_ref::<sqlx::Error>().and_then(sqlstate);
@@ -217,11 +230,8 @@ impl From<sqlx::Error> for Error {
             Sql::Database(database) => database.code().unwrap_or_default().into_owned(),
             _ => return Self::Internal(error.into()),
         };
-        let constraint =
-            error.as_database_error().and_then(|database| database.constraint()).unwrap_or_default().to_owned();
         match code.as_str() {
-            "23505" => Self::Conflict(constraint),
-            "23503" => Self::NotFound,
+            "23505" | "23503" => of_constraint(&code, &error),
             "40001" | "40P01" => Self::Repeat(error.to_string()),
             // Cancelled, by us at the end of a request's time or by the server at the end of a statement's: the
             // connection is as well as before.
@@ -235,6 +245,15 @@ impl From<sqlx::Error> for Error {
             _ if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }
+    }
+}
+
+fn of_constraint(code: &str, error: &sqlx::Error) -> Error {
+    let database = error.as_database_error();
+    let constraint = database.and_then(|database| database.constraint()).unwrap_or_default();
+    match code {
+        "23503" => Error::of_foreign_key(constraint),
+        _ => Error::of_unique_key(database.and_then(|database| database.table()), constraint),
     }
 }
 

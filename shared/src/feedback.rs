@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, Reason, Result};
 use crate::fields::{Category, Field, Notes, Rating, Time};
 use crate::history::Actor;
 use crate::jobs::{self, Job, NewJob, Payload};
@@ -76,6 +76,7 @@ impl Record for Feedback {
             Filter { name: "updated_at", kind: FilterKind::Time },
         ],
         orders: &[Order { name: "created_at", expression: "created_at", kind: OrderKind::Time }],
+        indexed: &["customer_id"],
         searchable: false,
         branches: Some(("status", FeedbackStatus::WORDS)),
     };
@@ -117,8 +118,8 @@ impl Payload for RequestFeedback {
 pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
     let workspace_id = actor.workspace_id;
     // Locked, so that whoever blocks the customer comes before this or after it.
-    let takes_no_mails: bool = sqlx::query_scalar(
-        "SELECT status = 'blocked' OR EXISTS (
+    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(
+        "SELECT status = 'blocked', EXISTS (
              SELECT FROM suppressions
              WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
          )
@@ -128,8 +129,11 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     .bind(customer_id)
     .fetch_one(&mut *connection)
     .await?;
-    if takes_no_mails {
-        return Err(Error::Conflict("the customer takes no mails".into()));
+    if is_blocked {
+        return Err(Error::conflict(Reason::Blocked, "status", "the customer is blocked"));
+    }
+    if is_suppressed {
+        return Err(Error::conflict(Reason::Suppressed, "email", "the customer's address is suppressed"));
     }
     let id = match open_request(connection, workspace_id, customer_id).await? {
         Some(id) => {
@@ -147,7 +151,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     }
     let job = jobs::enqueue(connection, job).await?;
     if job.id != job_id {
-        return Err(Error::Conflict("the request is being mailed".into()));
+        return Err(Error::open_request(Some(id)));
     }
     Ok(job)
 }
@@ -233,7 +237,7 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
     let workspace_id = actor.workspace_id;
     let before = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
     if before.status == FeedbackStatus::Answered {
-        return Err(Error::Conflict("feedback.answered_at".into()));
+        return Err(Error::conflict(Reason::AlreadyAnswered, "status", "the feedback is answered already"));
     }
     let now = db::now();
     let Answer { rating, comment, category } = answer;

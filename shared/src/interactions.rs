@@ -120,6 +120,7 @@ impl Record for LeadInteraction {
             Filter { name: "updated_at", kind: FilterKind::Time },
         ],
         orders: &[BY_CREATION],
+        indexed: &[],
         searchable: false,
         branches: None,
     };
@@ -177,6 +178,7 @@ impl Record for CustomerInteraction {
             Filter { name: "updated_at", kind: FilterKind::Time },
         ],
         orders: &[BY_CREATION, Order { name: "date", expression: "date", kind: OrderKind::Time }],
+        indexed: &[],
         searchable: false,
         branches: None,
     };

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::words;
 
@@ -105,6 +105,7 @@ pub const LIST: Spec = Spec {
         Filter { name: "status", kind: FilterKind::Word(JobStatus::WORDS) },
     ],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &[],
     searchable: false,
     branches: None,
 };
@@ -400,7 +401,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
         None => get(connection, workspace_id, id).await?,
     };
     if job.status == JobStatus::Succeeded {
-        return Err(Error::Conflict("a job that succeeded is not run again".into()));
+        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and is not run again"));
     }
     Ok(job)
 }

@@ -129,7 +129,8 @@ impl Lead {
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const PERSON: bool = true;
-    const UNIQUE: &'static [(&'static str, &'static str)] = &[("lower(email COLLATE \"C\")", "text")];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
+        &[("email", "lower(email COLLATE \"C\")", "text")];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
@@ -152,6 +153,7 @@ impl Record for Lead {
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
         ],
+        indexed: &["email"],
         searchable: true,
         branches: Some(("status", LeadStatus::WORDS)),
     };

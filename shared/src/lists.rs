@@ -1,28 +1,27 @@
 //! Lists: filters, order and keyset pages, the same for every noun.
 //!
-//! A noun says in a [`Spec`] which filters and orders it has; [`List::parse`] reads a query string
-//! against it, and [`List::page`] makes the statement. A cursor holds the place of the last record
-//! and is bound to the filters and the order it was made under.
+//! A noun says in a [`Spec`] which filters and orders it has; [`List::parse`] reads a query string against it,
+//! and [`fetch`] reads a page. The ways in which pages are read (`statements.rs`) are chosen so that a whole list
+//! takes time linear in what it reads. A cursor holds the place of the last record, and is sealed for its list.
 
 pub mod bounded;
+mod cursor;
 mod filter;
+mod pages;
 mod spec;
+mod statements;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, Result};
 use crate::fields::{Fault, Field};
+use crate::signed::Signer;
 use crate::words;
 
 use filter::{Condition, Value};
 
+pub use cursor::{Access, IdCursors, Place};
+pub use pages::{Part, count, fetch};
 pub use spec::{Beside, Filter, FilterKind, Order, OrderKind, Spec};
 
 /// The most records of one page.
@@ -32,6 +31,8 @@ pub const MAX_LIMIT: u32 = 1000;
 #[derive(Debug, Clone)]
 pub struct List {
     spec: &'static Spec,
+    /// The record under which the listed ones are, and the column that names it.
+    parent: Option<(&'static str, Uuid)>,
     conditions: Vec<Condition>,
     words: Option<String>,
     order: &'static Order,
@@ -41,7 +42,8 @@ pub struct List {
     /// Whether the number of all records was asked for.
     pub count: bool,
     after: Option<Place>,
-    fingerprint: String,
+    /// What its cursors are bound to.
+    context: [u8; 32],
 }
 
 /// A part of a list that one index has in its order.
@@ -55,30 +57,39 @@ enum Branch {
     Beside(&'static Beside, String),
 }
 
-/// The place of a record in a list: what a cursor holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Place {
-    /// The value of the order's expression, as text.
-    pub key: String,
-    /// The record.
-    pub id: Uuid,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Cursor {
-    #[serde(flatten)]
-    place: Place,
-    list: String,
-}
-
 impl List {
-    /// Reads the parameters of a list. Every fault is told, with the parameter's name.
+    /// Reads the parameters of a list that is read from its beginning.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`] with every fault, by the parameter's name.
     pub fn parse(spec: &'static Spec, workspace_id: Uuid, parameters: &[(String, String)]) -> Result<Self> {
+        Self::read(spec, (workspace_id, None), parameters, None)
+    }
+
+    /// Reads the parameters of a list that may go on after a cursor, of the records under a parent if there
+    /// is one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault, by the parameter's name.
+    pub fn resume(
+        spec: &'static Spec,
+        workspace_id: Uuid,
+        parent: Option<(&'static str, Uuid)>,
+        parameters: &[(String, String)],
+        signer: &Signer,
+    ) -> Result<Self> {
+        Self::read(spec, (workspace_id, parent), parameters, Some(signer))
+    }
+
+    fn read(
+        spec: &'static Spec,
+        (workspace_id, parent): (Uuid, Option<(&'static str, Uuid)>),
+        parameters: &[(String, String)],
+        signer: Option<&Signer>,
+    ) -> Result<Self> {
         let mut list = Self {
             spec,
+            parent,
             conditions: Vec::new(),
             words: None,
             order: &spec.orders[0],
@@ -86,13 +97,16 @@ impl List {
             limit: None,
             count: false,
             after: None,
-            fingerprint: fingerprint(parameters),
+            context: cursor::context(workspace_id, spec.table, parent, parameters),
         };
         let mut errors = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         for (name, text) in parameters {
             let taken = if seen.contains(&name.as_str()) {
                 Err(Fault::new("duplicate", "is given twice"))
+            } else if name == "cursor" && signer.is_some() {
+                // Its order must be known.
+                Ok(())
             } else {
                 list.take(workspace_id, name, text.trim())
             };
@@ -101,9 +115,12 @@ impl List {
                 errors.push(fault.of(name));
             }
         }
-        // Only now is the order known that the cursor's key must fit.
-        if list.after.as_ref().is_some_and(|place| !list.order.kind.takes(&place.key)) {
-            errors.push(FieldError::new("cursor", "invalid", "is not a cursor of this API"));
+        let cursor = parameters.iter().find(|(name, _)| name == "cursor").map(|(_, text)| text.trim());
+        if let (Some(signer), Some(cursor)) = (signer, cursor) {
+            match list.open_cursor(signer, cursor) {
+                Ok(place) => list.after = Some(place),
+                Err(fault) => errors.push(fault.of("cursor")),
+            }
         }
         if errors.is_empty() { Ok(list) } else { Err(Error::Invalid(errors)) }
     }
@@ -115,10 +132,9 @@ impl List {
                 self.limit =
                     Some(limit.ok_or_else(|| Fault::new("out_of_range", "must be a whole number from 1 to 1000"))?);
             }
-            "cursor" => self.after = Some(self.read_cursor(text)?),
             "count" => self.count = bool::from_text(text)?,
             "sort" => self.sort(text)?,
-            "q" if self.spec.searchable => self.words = words::query(workspace_id, text),
+            "q" if self.spec.searchable => self.words = Some(words::query(workspace_id, text)?),
             _ => self.filter(name, text)?,
         }
         Ok(())
@@ -149,101 +165,31 @@ impl List {
         Ok(())
     }
 
-    fn read_cursor(&self, text: &str) -> Result<Place, Fault> {
-        let cursor: Option<Cursor> =
-            URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
-        match cursor {
-            Some(cursor) if cursor.list == self.fingerprint => Ok(cursor.place),
-            Some(_) => Err(Fault::new("invalid", "belongs to a list with other filters or another order")),
-            None => Err(Fault::new("invalid", "is not a cursor of this API")),
-        }
-    }
-
-    /// Only the records under a parent.
-    pub fn within(&mut self, column: &'static str, id: Uuid) {
-        self.conditions.push(Condition::of_id(column, id));
-    }
-
-    /// The cursor that leads on behind a record.
-    pub fn cursor(&self, place: Place) -> String {
-        let cursor = Cursor { place, list: self.fingerprint.clone() };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).unwrap_or_default())
-    }
-
-    /// Goes on behind a record.
+    /// Goes on after a place.
     pub fn after(&mut self, place: Place) {
         self.after = Some(place);
     }
 
-    /// The statement of the next `limit` records: `columns`, then `place`, the order's expression,
-    /// which with the record's `id` makes its [`Place`].
-    ///
-    /// The columns must come from the program, never from a caller.
-    pub fn page(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
-        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM ("));
-        let direction = if self.descending { " DESC" } else { "" };
-        let ordered = format!(" ORDER BY place{direction}, id{direction} LIMIT ");
-        for (i, branch) in self.branches().iter().enumerate() {
-            sql.push(if i == 0 { "(" } else { " UNION ALL (" });
-            self.push_branch(&mut sql, workspace_id, columns, branch);
-            // Each branch comes in its order, so that they are merged and read no further than asked.
-            sql.push(&ordered).push_bind(i64::from(limit)).push(")");
-        }
-        sql.push(") AS list").push(&ordered).push_bind(i64::from(limit));
-        sql
+    /// How its records are found from here on.
+    fn access(&self) -> Access {
+        self.after.as_ref().map_or(Access::Undecided, |place| place.access)
     }
 
-    fn push_branch(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid, columns: &str, branch: &Branch) {
-        let (order, table) = (self.order.expression, self.spec.table);
-        match branch {
-            Branch::Beside(beside, value) => {
-                let Beside { table: other, key, time, column, .. } = beside;
-                // The order is that of the other table's index, and the records are reached one by one.
-                sql.push(format!(
-                    "SELECT {columns}, beside_time AS place FROM (SELECT {key} AS beside_key, {time} AS beside_time"
-                ));
-                sql.push(format!(" FROM {other} WHERE workspace_id = ")).push_bind(workspace_id);
-                sql.push(format!(" AND {column} = ")).push_bind(value.clone());
-                sql.push(format!(") AS beside JOIN {table} ON id = beside_key WHERE workspace_id = "));
-                sql.push_bind(workspace_id);
-                self.push_conditions(sql, Some(beside.column));
-                self.push_after(sql, "(beside_time, beside_key)");
-            }
-            Branch::Whole | Branch::Of(..) => {
-                sql.push(format!("SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
-                sql.push_bind(workspace_id);
-                let of = if let Branch::Of(column, value) = branch { Some((*column, value)) } else { None };
-                self.push_conditions(sql, of.map(|(column, _)| column));
-                if let Some((column, value)) = of {
-                    sql.push(format!(" AND {column} = ")).push_bind(value.clone());
-                }
-                self.push_after(sql, &format!("({order}, id)"));
-            }
-        }
+    /// Whether a record in the order must be checked for whether it is one of the list's.
+    fn has_checks(&self) -> bool {
+        self.words.is_some() || !self.checks(&self.branches()).is_empty()
     }
 
-    /// The place of a record, from its row.
-    fn place(&self, row: &PgRow) -> Result<Place> {
-        let key = match self.order.kind {
-            OrderKind::Time => row.try_get::<DateTime<Utc>, _>("place")?.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string(),
-            OrderKind::Text => row.try_get("place")?,
-            OrderKind::Id => row.try_get::<Uuid, _>("place")?.to_string(),
-        };
-        Ok(Place { key, id: row.try_get("id")? })
-    }
-
-    /// The statement that counts all records, whatever the page.
-    pub fn count(&self, workspace_id: Uuid) -> QueryBuilder<Postgres> {
-        let mut sql = QueryBuilder::new(format!("SELECT count(*) FROM {} WHERE workspace_id = ", self.spec.table));
-        sql.push_bind(workspace_id);
-        self.push_conditions(&mut sql, None);
-        sql
+    /// Whether something is asked for that has an ordinary index of its own. Such an index is read no further
+    /// than is asked; that of words is read for all records that have them.
+    fn has_indexed(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.is_indexed(self.spec))
     }
 
     /// The parts of the list that are in its order in an index: by a column beside that is asked for, else
     /// by the branching column; all of it where no such index has the order.
     fn branches(&self) -> Vec<Branch> {
-        if self.words.is_some() || !std::ptr::eq(self.order, &self.spec.orders[0]) {
+        if !std::ptr::eq(self.order, &self.spec.orders[0]) {
             return vec![Branch::Whole];
         }
         for condition in &self.conditions {
@@ -262,88 +208,16 @@ impl List {
         values.into_iter().map(|value| Branch::Of(column, value)).collect()
     }
 
-    fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>, except: Option<&str>) {
-        for condition in &self.conditions {
-            if except != Some(condition.decides()) {
-                condition.push(sql, self.spec.table);
-            }
-        }
-        if let Some(words) = &self.words {
-            sql.push(" AND words @@ ").push_bind(words.clone()).push("::tsquery");
-        }
+    /// The conditions that the index of the branches does not decide, so that each record is checked for them.
+    fn checks(&self, branches: &[Branch]) -> Vec<&Condition> {
+        let (decided, ordered_by) = match branches.first() {
+            Some(Branch::Of(column, _)) => (Some(*column), Some(self.order.expression)),
+            Some(Branch::Beside(beside, _)) => (Some(beside.column), None),
+            Some(Branch::Whole) | None => (None, Some(self.order.expression)),
+        };
+        let is_decided = |condition: &&Condition| {
+            decided == Some(condition.decides()) || ordered_by.is_some_and(|column| condition.bounds(column))
+        };
+        self.conditions.iter().filter(|condition| !is_decided(condition)).collect()
     }
-
-    fn push_after(&self, sql: &mut QueryBuilder<Postgres>, ordered_by: &str) {
-        if let Some(Place { key, id }) = &self.after {
-            let comparison = if self.descending { "<" } else { ">" };
-            sql.push(format!(" AND {ordered_by} {comparison} ("));
-            sql.push_bind(key.clone()).push(format!("::{}, ", self.order.kind.sql_type())).push_bind(*id).push(")");
-        }
-    }
-}
-
-/// What a cursor is bound to: every parameter that decides which records come in which order.
-fn fingerprint(parameters: &[(String, String)]) -> String {
-    let mut deciding: Vec<_> =
-        parameters.iter().filter(|(name, _)| !matches!(name.as_str(), "cursor" | "limit" | "count")).collect();
-    deciding.sort();
-    let mut hash = Sha256::new();
-    for (name, text) in deciding {
-        hash.update(format!("{}:{name}={}:{text};", name.len(), text.len()));
-    }
-    URL_SAFE_NO_PAD.encode(&hash.finalize()[..9])
-}
-
-/// Some records of a list, one behind the other.
-#[derive(Debug)]
-pub struct Part<T> {
-    /// The records.
-    pub records: Vec<T>,
-    /// The place of the last of them, if the list goes on behind it.
-    pub next: Option<Place>,
-}
-
-/// The next `limit` records of a list.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn fetch<T>(
-    connection: &mut PgConnection,
-    list: &List,
-    workspace_id: Uuid,
-    columns: &str,
-    limit: u32,
-) -> Result<Part<T>>
-where
-    T: for<'r> FromRow<'r, PgRow>,
-{
-    let Part { records, next } = fetch_rows(connection, list, workspace_id, columns, limit).await?;
-    Ok(Part { records: records.iter().map(T::from_row).collect::<sqlx::Result<_>>()?, next })
-}
-
-/// The same as rows, for those who have something to do before they read them.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn fetch_rows(
-    connection: &mut PgConnection,
-    list: &List,
-    workspace_id: Uuid,
-    columns: &str,
-    limit: u32,
-) -> Result<Part<PgRow>> {
-    // One more than asked for tells whether the list goes on.
-    let mut records = list.page(workspace_id, columns, limit + 1).build().fetch_all(connection).await?;
-    let goes_on = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = records.last().filter(|_| goes_on).map(|row| list.place(row)).transpose()?;
-    Ok(Part { records, next })
-}
-
-/// How many records a list has, on all its pages.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn count(connection: &mut PgConnection, list: &List, workspace_id: Uuid) -> Result<i64> {
-    Ok(list.count(workspace_id).build_query_scalar().fetch_one(connection).await?)
 }

@@ -64,6 +64,7 @@ impl Record for Order {
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "order_date", expression: "order_date", kind: OrderKind::Time },
         ],
+        indexed: &["customer_id"],
         searchable: false,
         branches: Some(("status", OrderStatus::WORDS)),
     };

@@ -114,9 +114,9 @@ pub trait Record: Fields {
     const PARENT: Option<Parent> = None;
     /// Whether its table has `words` and `import_job_id`.
     const PERSON: bool = false;
-    /// What is unique in a workspace: the indexed expressions with their types, in the order of
+    /// What is unique in a workspace: the fields, the indexed expressions, and their types, in the order of
     /// [`Record::keys`].
-    const UNIQUE: &'static [(&'static str, &'static str)] = &[];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[];
     /// The columns that name other records, with those records' tables.
     const REFERENCES: &'static [(&'static str, &'static str)] = &[];
     /// The tables of what hangs on it, with the columns that name it.

@@ -1,5 +1,6 @@
 //! Signed tokens in links: they say which record a link is for, and that it was this program that made
-//! it. They never expire; what a link may still do is for its reader to say.
+//! it. They never expire; what a link may still do is for its reader to say. The cursors of lists are
+//! sealed under the same secret.
 
 use std::fmt;
 
@@ -18,6 +19,8 @@ const SECRET: &str = "links";
 /// Of HMAC-SHA256, the first 128 bits: nobody guesses them, and links stay short (RFC 2104, 5).
 const TAG: usize = 16;
 const ID: usize = 16;
+/// The purpose of the tokens in lists' cursors.
+const CURSOR: &str = "cursor";
 
 /// Signs and verifies tokens under the secret that all processes share.
 #[derive(Clone)]
@@ -32,7 +35,7 @@ impl Signer {
         Self::new(&workspaces::secret(connection, SECRET).await?)
     }
 
-    fn new(secret: &[u8]) -> Result<Self> {
+    pub(crate) fn new(secret: &[u8]) -> Result<Self> {
         Hmac::new_from_slice(secret).map(Self).map_err(|error| Error::internal(error.to_string()))
     }
 
@@ -52,10 +55,25 @@ impl Signer {
         Some((Uuid::from_slice(workspace_id).ok()?, Uuid::from_slice(id).ok()?))
     }
 
-    /// Over the ids, which have one length, and then the purpose: nothing can run into another.
-    fn mac(&self, purpose: &str, workspace_id: &[u8], id: &[u8]) -> Hmac<Sha256> {
+    /// A token that carries a cursor's content, for the list that `context` names.
+    pub(crate) fn seal(&self, context: &[u8; 32], content: &[u8]) -> String {
+        let tag = self.mac(CURSOR, context, content).finalize().into_bytes();
+        URL_SAFE_NO_PAD.encode([content, &tag[..TAG]].concat())
+    }
+
+    /// The content of a token that was sealed for this context; `None` for any other.
+    pub(crate) fn open(&self, context: &[u8; 32], token: &str) -> Option<Vec<u8>> {
+        let mut content = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let tag = content.split_off(content.len().checked_sub(TAG)?);
+        self.mac(CURSOR, context, &content).verify_truncated_left(&tag).ok()?;
+        Some(content)
+    }
+
+    /// Over a part of one length (an id, or a context), the rest, and then the purpose: nothing can run into
+    /// another, as long as no purpose ends as another does.
+    fn mac(&self, purpose: &str, first: &[u8], rest: &[u8]) -> Hmac<Sha256> {
         let Self(keyed) = self;
-        keyed.clone().chain_update(workspace_id).chain_update(id).chain_update(purpose)
+        keyed.clone().chain_update(first).chain_update(rest).chain_update(purpose)
     }
 }
 

@@ -65,6 +65,7 @@ pub const LIST: Spec = Spec {
         Filter { name: "created_at", kind: FilterKind::Time },
     ],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &["email"],
     searchable: false,
     branches: None,
 };

@@ -22,7 +22,8 @@ record! {
 
 impl Record for User {
     const TYPE: RecordType = RecordType::User;
-    const UNIQUE: &'static [(&'static str, &'static str)] = &[("lower(email COLLATE \"C\")", "text")];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
+        &[("email", "lower(email COLLATE \"C\")", "text")];
     const LIST: Spec = Spec {
         table: "users",
         filters: &[
@@ -35,6 +36,7 @@ impl Record for User {
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
         ],
+        indexed: &["email"],
         searchable: false,
         branches: None,
     };

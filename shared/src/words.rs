@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::fields::Fault;
+
 /// The words of the given texts as a `tsvector` in its text form.
 ///
 /// A word is a run of letters and digits, in lower case. Each stands behind four characters made of
@@ -19,12 +21,40 @@ pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) 
     vector
 }
 
+/// The most words of a query, and the most characters of each.
+const MAX_WORDS: usize = 20;
+const MAX_LENGTH: usize = 100;
+
 /// A `tsquery` in its text form, which finds the records in which every word of `text` begins a
-/// word. `None` when the text has no word at all.
-pub fn query(workspace_id: Uuid, text: &str) -> Option<String> {
+/// word.
+///
+/// # Errors
+/// A [`Fault`] for a text without a word, or with too many or too long ones.
+pub fn query(workspace_id: Uuid, text: &str) -> Result<String, Fault> {
+    let mut words: Vec<String> = Vec::new();
+    for word in split(text) {
+        if words.len() == MAX_WORDS {
+            return Err(Fault::new("too_long", format!("must have at most {MAX_WORDS} words")));
+        }
+        if word.chars().nth(MAX_LENGTH).is_some() {
+            return Err(Fault::new("too_long", format!("must have words of at most {MAX_LENGTH} characters")));
+        }
+        words.push(lower(word).collect());
+    }
+    if words.is_empty() {
+        return Err(Fault::new("invalid", "must have at least one letter or digit"));
+    }
+    // A word that begins another one says nothing more, and would have all its matches read.
+    words.sort_unstable();
+    words.dedup_by(|next, word| {
+        let is_longer = next.starts_with(word.as_str());
+        if is_longer {
+            std::mem::swap(next, word);
+        }
+        is_longer
+    });
     let scope = scope(workspace_id);
-    let terms: Vec<String> = split(text).map(|word| format!("{scope}{}:*", lower(word).collect::<String>())).collect();
-    (!terms.is_empty()).then(|| terms.join(" & "))
+    Ok(words.iter().map(|word| format!("{scope}{word}:*")).collect::<Vec<_>>().join(" & "))
 }
 
 fn split(text: &str) -> impl Iterator<Item = &str> {
@@ -54,7 +84,20 @@ mod tests {
             vector(workspace, ["Ann O'Neil", "ann@Example.com"]),
             "abcdann abcdo abcdneil abcdann abcdexample abcdcom "
         );
-        assert_eq!(query(workspace, "ann, EXA").as_deref(), Some("abcdann:* & abcdexa:*"));
-        assert_eq!(query(workspace, " -- "), None);
+    }
+
+    #[test]
+    fn a_query_has_few_words_each_of_which_says_something() {
+        let query = |text: &str| query(Uuid::from_u128(0xabcd), text).map_err(|fault| fault.code);
+        assert_eq!(query("exa, Ann"), Ok("abcdann:* & abcdexa:*".into()));
+        assert_eq!(query("a ann an b annex a"), Ok("abcdannex:* & abcdb:*".into()));
+        for none in ["", " -- ", "\u{301}"] {
+            assert_eq!(query(none), Err("invalid"), "{none}");
+        }
+        let words = |count: usize| (0..count).map(|n| format!("w{n:02}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(query(&words(20)).unwrap().matches('&').count(), 19);
+        assert_eq!(query(&words(21)), Err("too_long"));
+        assert!(query(&"\u{fc}".repeat(100)).is_ok());
+        assert_eq!(query(&"\u{fc}".repeat(101)), Err("too_long"));
     }
 }

@@ -217,7 +217,9 @@ fn log(job: &Running, error: &Error) {
 fn text_for_callers(error: &Error) -> String {
     match error {
         Error::NotFound => "a record it needs was not found".into(),
-        Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => error.to_string(),
+        Error::Missing(_) | Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => {
+            error.to_string()
+        }
         Error::Unavailable(_) | Error::Repeat(_) => error.condition().unwrap_or("the database could not do it".into()),
         Error::Internal(_) => error.condition().unwrap_or("an internal error; the worker's log has it".into()),
     }

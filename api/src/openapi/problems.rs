@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
-use shared::error::{Error, FieldError};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use shared::error::{Error, FieldError, NOT_FOUND, Reason};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
 use super::{headers, schemas};
@@ -14,7 +14,7 @@ use crate::respond::Problem;
 pub(crate) const NAME: &str = "Problem";
 
 /// What any operation may answer, and what one behind a key may answer beside.
-pub(crate) const ANY: &[u16] = &[500, 503];
+pub(crate) const ANY: &[u16] = &[414, 500, 503];
 pub(crate) const WITH_KEY: &[u16] = &[400, 401, 429];
 
 /// The schemas of errors.
@@ -24,7 +24,10 @@ pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
     let problem = ObjectBuilder::new()
         .description(Some("Why a request was not answered as hoped."))
         .property("message", string("The reason, for people."))
-        .property("errors", faults.description(Some("Every fault of the input, not only the first.")))
+        .property(
+            "errors",
+            faults.description(Some("Every fault of the input, not only the first; of a conflict, the reason.")),
+        )
         .property("request_id", string("The request's id, for whoever looks into a defect."))
         .required("message");
     let mut all = schemas::of::<FieldError>();
@@ -35,14 +38,49 @@ pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
 /// The component that describes a status: its name and itself.
 pub(crate) fn component(status: u16) -> (String, Response) {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let content = schemas::content_like(schemas::reference(NAME), json!(example(status).body()));
     let name = status.canonical_reason().unwrap_or_default().replace([' ', '-'], "");
+    (name, response(status, schemas::reference(NAME), &example(status)))
+}
+
+/// The component that describes a status whose `errors`, if it has any, have one of these codes.
+pub(crate) fn component_with(status: u16, codes: &[&'static str]) -> (String, Response) {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let words = codes.iter().flat_map(|code| code.split('_'));
+    let words = words.map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
+    let prefix = if status == StatusCode::CONFLICT { "Conflict" } else { "Reference" };
+    let name = prefix.to_owned() + &words.collect::<String>();
+    let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let reason = ObjectBuilder::new()
+        .property("field", string("The field that stands in the way."))
+        .property("code", string("The kind of reason, for programs.").enum_values(Some(codes.iter().copied())))
+        .property("message", string("The reason, for people."))
+        .property("id", string("The record that stands in the way, where it is known.").format(Some(UUID)))
+        .required("field")
+        .required("code")
+        .required("message");
+    let reasons = ArrayBuilder::new().items(reason).description(Some("The reason."));
+    let body = ObjectBuilder::new()
+        .property("message", string("What happened, for people."))
+        .property("errors", reasons)
+        .required("message");
+    let example = match codes {
+        ["taken", ..] => Error::conflict(Reason::Taken, "email", "another lead has this email").into(),
+        [NOT_FOUND, ..] => Error::missing("customer_id").into(),
+        _ => example(status),
+    };
+    (name, response(status, body.into(), &example))
+}
+
+const UUID: SchemaFormat = SchemaFormat::KnownFormat(KnownFormat::Uuid);
+
+fn response(status: StatusCode, schema: RefOr<Schema>, example: &Problem) -> Response {
+    let content = schemas::content_like(schema, json!(example.body()));
     let response = ResponseBuilder::new().description(about(status)).content("application/json", content);
     let response = own_headers(status)
         .iter()
         .chain(headers::ALWAYS)
         .fold(response, |response, header| response.header_ref(*header, headers::reference(header)));
-    (name, response.build())
+    response.build()
 }
 
 /// The same as a page for people.
@@ -66,10 +104,11 @@ fn example(status: StatusCode) -> Problem {
         StatusCode::UNAUTHORIZED => Problem::unauthorized(),
         StatusCode::NOT_FOUND => Problem::not_found(),
         StatusCode::REQUEST_TIMEOUT => Problem::stalled(),
-        StatusCode::CONFLICT => Error::Conflict(String::new()).into(),
+        StatusCode::CONFLICT => Problem::running(),
         StatusCode::PRECONDITION_FAILED => Error::Changed.into(),
         StatusCode::UNPROCESSABLE_ENTITY => Problem::other_request(),
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+        StatusCode::URI_TOO_LONG => Problem::url_too_long(),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported("application/json"),
         StatusCode::TOO_MANY_REQUESTS => Problem::too_many(1),
         StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable("Service temporarily unavailable"),
@@ -87,6 +126,9 @@ fn about(status: StatusCode) -> &'static str {
         StatusCode::CONFLICT => "It is there already, or something else stands against it.",
         StatusCode::PRECONDITION_FAILED => "The record has changed since the version that `If-Match` names.",
         StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than the server takes.",
+        StatusCode::URI_TOO_LONG => {
+            "The URL is longer than 16 KiB, or leaves less than 512 bytes of that for a cursor."
+        }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "The body is of another kind than this operation reads.",
         StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with another request.",
         StatusCode::TOO_MANY_REQUESTS => "The key has used up its requests for now.",

@@ -1,6 +1,7 @@
 //! What is said of the operations that every kind of record has.
 
 use serde_json::json;
+use shared::error::Reason;
 use shared::history::Change;
 use shared::records::{MAX_BATCH, Record};
 use shared::schema::{self, Shape};
@@ -50,14 +51,24 @@ impl Operation {
     /// Its body makes a record.
     pub fn creates<R: Record + ToSchema>(self) -> Self {
         let described = self.takes(format!("{}Create", R::name()), schema::create::<R>());
-        let described = if R::REFERENCES.is_empty() { described } else { described.problems([404]) };
-        described.returns_record::<R>(201, "Made.")
+        described.writes::<R>().returns_record::<R>(201, "Made.")
     }
 
     /// Its body changes a record.
     pub fn updates<R: Record + ToSchema>(self) -> Self {
         let described = self.takes(format!("{}Update", R::name()), schema::update::<R>());
-        described.returns_record::<R>(200, "The whole record, changed.")
+        described.writes::<R>().returns_record::<R>(200, "The whole record, changed.")
+    }
+
+    /// It writes a record, which others may stand in the way of.
+    fn writes<R: Record>(self) -> Self {
+        let described = if R::REFERENCES.is_empty() { self } else { self.refers() };
+        if R::UNIQUE.is_empty() { described } else { described.conflicts([Reason::Taken]) }
+    }
+
+    /// It brings a deleted record back.
+    pub fn restores<R: Record + ToSchema>(self, description: &'static str) -> Self {
+        self.conflicts([Reason::Taken, Reason::NotDeleted]).returns_record::<R>(200, description)
     }
 
     /// It deletes a record.

@@ -54,7 +54,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .tells_history(),
         Operation::post("/customers/{customerId}/restore", records::restore::<Customer>)
             .named("restoreCustomer", "Restore a deleted customer")
-            .returns_record::<Customer>(200, "The customer, with what was deleted along with it."),
+            .restores::<Customer>("The customer, with what was deleted along with it."),
     ];
     let insight = [
         Operation::get("/customers/segments", segments)

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::error::Reason;
 use shared::mail::{self, Email, WholeEmail};
 
 use crate::auth::Caller;
@@ -27,12 +28,14 @@ pub(crate) fn operations() -> Vec<Operation> {
                  decides that rather two copies arrive than none. Both have the same Message-ID. To an address that \
                  is suppressed nothing is sent.",
             )
+            .conflicts([Reason::WrongState])
             .returns_record::<WholeEmail>(200, "The mail, which is queued."),
         Operation::post("/emails/{emailId}/mark-sent", mark_sent)
             .named("markEmailSent", "Say that a mail was sent")
             .about(
                 "For a mail that is `unknown`, when the server's log shows that it has taken it; any other is a 409.",
             )
+            .conflicts([Reason::WrongState])
             .returns_record::<WholeEmail>(200, "The mail, which is sent."),
     ];
     tagged("Emails", emails)

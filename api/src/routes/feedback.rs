@@ -2,6 +2,7 @@
 
 mod page;
 
+use shared::error::Reason;
 use shared::feedback::{self, Answer, Feedback};
 use shared::fields::Rating;
 use shared::schema::{self, Shape};
@@ -27,6 +28,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                  customer was asked and has not answered yet, is blocked, or takes no mails. A request that is open and whose \
                  mail never left, as it was cancelled for instance, is mailed anew.",
             )
+            .conflicts([Reason::OpenRequest, Reason::Blocked, Reason::Suppressed])
             .accepts(),
         Operation::post("/feedback/process-reminders", remind)
             .named("remindFeedback", "Remind customers of requests for feedback")
@@ -45,6 +47,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("answerFeedback", "Take an answer")
             .about("Also of a request that has expired. 409 if it was answered already.")
             .takes("FeedbackAnswer".to_owned(), answer_schema())
+            .conflicts([Reason::AlreadyAnswered])
             .returns_record::<Feedback>(200, "The feedback, answered."),
         Operation::get("/feedback/{feedbackId}/history", records::history::<Feedback>)
             .named("getFeedbackHistory", "List the changes of feedback")

@@ -6,6 +6,7 @@ mod events;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::error::Reason;
 use shared::imports;
 use shared::jobs::{self, Job};
 
@@ -27,6 +28,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post("/jobs/{jobId}/retry", retry)
             .named("retryJob", "Retry a job that failed or was cancelled")
             .about("It resumes after its last committed step. One that waits for a retry is retried at once; any other that has not ended is returned as it is, and one that succeeded is a 409.")
+            .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts(),
         Operation::post("/jobs/{jobId}/undo", undo)
             .named("undoJob", "Take an import back")
@@ -34,6 +36,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                 "What it made is removed, and what it changed gets its former values. Records that somebody else has \
                  touched since are left, and found at the new job's `errors`. 409 for a job that is no import, or has not ended.",
             )
+            .conflicts([Reason::NotUndoable, Reason::JobUnfinished])
             .accepts(),
         errors::operation(),
         events::operation(),

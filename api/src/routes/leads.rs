@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use shared::customers::Customer;
+use shared::error::Reason;
 use shared::interactions::LeadInteraction;
 use shared::leads::{self, Conversion, Lead};
 use shared::schema;
@@ -38,6 +39,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("convertLead", "Convert a lead to a customer")
             .about("The body may set fields of the customer; what it does not name is taken from the lead.")
             .may_take("LeadConvert", overrides())
+            .conflicts([Reason::AlreadyConverted, Reason::Taken])
             .returns::<Conversion>(200, "A customer with the lead's email was there, and is linked.")
             .makes::<Conversion>("The customer was made."),
         Operation::get("/leads/{leadId}/history", records::history::<Lead>)
@@ -45,7 +47,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .tells_history(),
         Operation::post("/leads/{leadId}/restore", records::restore::<Lead>)
             .named("restoreLead", "Restore a deleted lead")
-            .returns_record::<Lead>(200, "The lead, with what was deleted along with it."),
+            .restores::<Lead>("The lead, with what was deleted along with it."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<LeadInteraction>)

@@ -126,7 +126,7 @@ pub(super) async fn history<R: Record>(
     uri: Uri,
     query: Query,
 ) -> Result {
-    let page = lists::Page::parse(&query)?;
+    let page = lists::Page::parse(&state, caller.workspace_id, &uri, &query).await?;
     let mut connection = state.connection().await?;
     let limit = i64::from(page.limit) + 1;
     let mut changes = history::list::<R>(&mut connection, caller.workspace_id, id, page.before, limit).await?;

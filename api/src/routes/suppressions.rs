@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::error::Reason;
 use shared::suppressions::{self, Suppression};
 
 use crate::auth::Caller;
@@ -24,6 +25,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                  there already is a 409.",
             )
             .takes("SuppressionCreate".to_owned(), suppressions::create_schema())
+            .conflicts([Reason::Taken])
             .returns_record::<Suppression>(201, "Made."),
         Operation::get("/suppressions/{suppressionId}", read)
             .named("getSuppression", "Get a suppressed address")

@@ -77,7 +77,7 @@ async fn emails_are_unique_among_customers_only() {
     api.create("/dev/crm/leads", body("ada@example.com")).await;
     api.create(CUSTOMERS, body("ada@example.com")).await;
     let answer = api.send(Method::POST, CUSTOMERS, body("ADA@example.com"), 409).await;
-    assert_eq!(answer, json!({ "message": "Resource already exists" }));
+    assert_eq!(answer["message"], "Resource already exists");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub async fn queued(api: &Api, to: &str, subject: Option<(RecordType, Uuid)>) ->
     id
 }
 
-async fn set_state(api: &Api, id: Uuid, state: &str) {
+pub async fn set_state(api: &Api, id: Uuid, state: &str) {
     sqlx::query("UPDATE emails SET state = $2, answer = 'said so' WHERE id = $1")
         .bind(id)
         .bind(state)

@@ -152,7 +152,7 @@ async fn a_customer_is_asked_and_answers() {
     assert!(answered["answered_at"].is_string() && answered["answered_at"] == answered["updated_at"], "{answered}");
     assert_eq!(api.read(&path).await, answered);
     let again = api.send(Method::POST, &path, body, 409).await;
-    assert_eq!(again, json!({ "message": "Resource already exists" }));
+    assert_eq!(again["message"], "Resource already exists");
     assert_eq!(api.read(&path).await, answered);
     assert_eq!(changes(&api, &path, "key").await, [ANSWERED]);
     // The mail was not on its way yet.
@@ -190,7 +190,7 @@ async fn who_cannot_be_asked_is_not() {
     assert_eq!(faults(&support::json(api.post(&format!("{path}?wait=1")), 400).await), [("wait", "unknown")]);
 
     let first = ask(&api, &ada).await;
-    assert_eq!(refuses(&api, &ada, 409).await, json!({ "message": "Resource already exists" }), "asked already");
+    assert_eq!(refuses(&api, &ada, 409).await["message"], "Resource already exists", "asked already");
     api.send(Method::POST, &path_of(&first), json!({ "rating": 4 }), 200).await;
     api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
     refuses(&api, &ada, 409).await;

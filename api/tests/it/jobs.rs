@@ -14,13 +14,13 @@ fn path(job: &Value, tail: &str) -> String {
 }
 
 /// Claims the only job there is.
-async fn claim(api: &Api) -> Lease {
+pub async fn claim(api: &Api) -> Lease {
     let claimed = jobs::claim(&mut api.connection().await, "imports", 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     claimed[0].lease()
 }
 
-async fn finish(api: &Api, lease: Lease, outcome: Outcome) {
+pub async fn finish(api: &Api, lease: Lease, outcome: Outcome) {
     jobs::finish(&mut api.connection().await, &[(lease, outcome)]).await.unwrap();
 }
 
@@ -111,7 +111,7 @@ async fn a_failed_job_tells_why_and_a_succeeded_one_is_not_repeated() {
     assert_eq!((&retried["status"], &retried["error"]), (&json!("queued"), &Value::Null));
     finish(&api, claim(&api).await, Outcome::Succeeded(Some(json!({ "rows": 1 })))).await;
     let again = support::json(api.post(&path(&job, "/retry")), 409).await;
-    assert_eq!(again, json!({ "message": "Resource already exists" }));
+    assert_eq!(again["message"], "Resource already exists");
     let cancelled = support::json(api.post(&path(&job, "/cancel")), 200).await;
     assert_eq!((&cancelled["status"], &cancelled["result"]), (&json!("succeeded"), &json!({ "rows": 1 })));
 }

@@ -6,6 +6,7 @@ use shared::leads::Lead;
 use shared::lists::{self, List};
 use shared::records::{Fields, Record};
 
+use crate::conflicts::conflict;
 use crate::support::{self, Api, faults};
 
 const LEADS: &str = "/dev/crm/leads";
@@ -150,7 +151,7 @@ async fn an_email_is_unique_in_its_workspace_whatever_its_case() {
     let api = Api::start().await;
     let first = create(&api, json!({ "name": "One", "email": "same@example.com" })).await;
     let second = create(&api, json!({ "name": "Two", "email": "other@example.com" })).await;
-    let taken = json!({ "message": "Resource already exists" });
+    let taken = conflict("email", "taken", "another lead has this email");
     assert_eq!(
         support::json(api.post(LEADS).json(&json!({ "name": "x", "email": "SAME@Example.COM" })), 409).await,
         taken

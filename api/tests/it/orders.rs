@@ -52,7 +52,7 @@ async fn what_is_no_order_says_why() {
     }
     let nobody = json!({ "customer_id": PRODUCT, "product_id": PRODUCT, "quantity": 1 });
     let missing = api.send(Method::POST, ORDERS, nobody, 404).await;
-    assert_eq!(missing, json!({ "message": "Resource not found" }));
+    assert_eq!(missing["message"], "Resource not found");
 }
 
 #[tokio::test]

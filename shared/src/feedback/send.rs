@@ -64,7 +64,7 @@ pub(super) async fn give_up_unsent(connection: &mut PgConnection, workspace_id: 
         .bind(&key)
         .fetch_optional(connection)
         .await?;
-    if stands.is_some() { Err(Error::Conflict("feedback_open_key".into())) } else { Ok(()) }
+    if stands.is_some() { Err(Error::open_request(Some(id))) } else { Ok(()) }
 }
 
 /// Those of the requests whose own mail has left, or will.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Importable;
 use super::rows::Refused;
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::fields::Fault;
 use crate::history::{self, Action, Actor, Entry};
 use crate::jobs::{self, Job, JobStatus, NewJob, Payload};
@@ -43,8 +43,11 @@ impl Payload for UndoImport {
 /// [`Error::NotFound`]; [`Error::Conflict`] for a job that is no import, or has not ended.
 pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) -> Result<Job> {
     let job = jobs::get(connection, actor.workspace_id, job_id).await?;
-    if !job.kind.starts_with("import_") || !job.status.is_finished() {
-        return Err(Error::Conflict("only an import that has ended can be undone".into()));
+    if !job.kind.starts_with("import_") {
+        return Err(Error::conflict(Reason::NotUndoable, "kind", "only an import can be undone"));
+    }
+    if !job.status.is_finished() {
+        return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not ended"));
     }
     let payload = UndoImport { job_id, kind: job.kind };
     let mut undo =

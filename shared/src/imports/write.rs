@@ -50,7 +50,7 @@ pub async fn write<R: Importable>(
         OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
     };
     let met = written.map_err(|error| match error {
-        Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
+        Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
         other => other,
     })?;
     import.counts.failed += count(refused.len());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Lead, LeadStatus};
 use crate::customers::{Customer, CustomerChanges};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::history::Actor;
 use crate::object::Object;
 use crate::patch::Patch;
@@ -38,8 +38,9 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
     let workspace_id = actor.workspace_id;
     let before: Lead =
         records::lock(connection, workspace_id, &[lead_id]).await?.into_iter().next().ok_or(Error::NotFound)?;
-    if before.customer_id.is_some() {
-        return Err(Error::Conflict("leads.customer_id".into()));
+    if let Some(customer_id) = before.customer_id {
+        let message = "the lead has a customer already";
+        return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
     }
     let drafted = draft(&before, body.clone())?;
     let standing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
@@ -49,7 +50,7 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
         None => {
             records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
                 |error| match error {
-                    Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
+                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
                     other => other,
                 },
             )?;
@@ -95,7 +96,8 @@ async fn link(
     body: Object,
 ) -> Result<Customer> {
     if before.lead_id.is_some() {
-        return Err(Error::Conflict("customers.lead_id".into()));
+        let message = "the customer with this email belongs to another lead";
+        return Err(Error::conflict_with(before.id, Reason::Taken, "email", message));
     }
     let mut customer = before.clone();
     customer.lead_id = Some(lead_id);

@@ -6,11 +6,14 @@ use sqlx::postgres::PgRow;
 use sqlx::{Column, PgConnection, QueryBuilder, Row, TypeInfo};
 use uuid::Uuid;
 
-use super::{List, Place};
+use super::{List, Place, pages};
 use crate::error::Result;
 
 /// What a row takes beside the values whose size differs.
 const FIXED: usize = 512;
+
+/// How often a page looks on when it has found too few records, and with that in how many of them.
+const MAX_STEPS: usize = 200;
 
 /// A row, and about how many bytes it takes.
 #[derive(Debug)]
@@ -30,11 +33,28 @@ pub struct Bounded {
     pub bytes: usize,
     /// Whether fewer rows than asked for are here, since the others are too many bytes.
     pub is_cut: bool,
-    /// The place of the last row, if the list goes on after it.
+    /// Where the list goes on, if it does.
     pub next: Option<Place>,
 }
 
-/// The next rows of a list: at most `limit`, and no more than `max_bytes` after the first one.
+impl Bounded {
+    /// The first `limit` rows, of which there may be one more.
+    fn truncated(mut self, list: &List, limit: u32) -> Result<Self> {
+        let limit = limit as usize;
+        if self.rows.len() >= limit {
+            self.is_cut = false;
+        }
+        if self.rows.len() > limit {
+            self.rows.truncate(limit);
+            let access = self.next.map_or_else(|| list.access(), |next| next.access);
+            self.next = self.rows.last().map(|last| list.place(&last.row, access)).transpose()?;
+        }
+        Ok(self)
+    }
+}
+
+/// The next rows of a list: at most `limit`, and no more than `max_bytes` after the first one. There may be few or
+/// none, though the list goes on, where those that match stand far apart.
 pub async fn fetch(
     connection: &mut PgConnection,
     list: &List,
@@ -43,27 +63,45 @@ pub async fn fetch(
     (limit, max_bytes): (u32, usize),
 ) -> Result<Bounded> {
     // One more than asked for tells whether the list goes on.
-    let statement = list.page(workspace_id, columns, limit + 1);
-    let (mut read, total) = read(connection, statement, max_bytes).await?;
-    let goes_on = total > limit as usize || read.is_cut;
-    read.rows.truncate(limit as usize);
-    read.is_cut = read.rows.len() < total.min(limit as usize);
-    read.next = read.rows.last().filter(|_| goes_on).map(|last| list.place(&last.row)).transpose()?;
-    Ok(read)
+    let part = pages::step(connection, list, workspace_id, columns, (limit + 1, max_bytes)).await?;
+    part.truncated(list, limit)
 }
 
-/// The ids of the next `limit` records of a list, and the place of the last if the list goes on after it.
+/// As [`fetch`], but it looks on until there are `limit` rows, or has looked through some millions of records.
+pub async fn fill(
+    connection: &mut PgConnection,
+    list: &List,
+    workspace_id: Uuid,
+    columns: &str,
+    (limit, max_bytes): (u32, usize),
+) -> Result<Bounded> {
+    let mut from = list.clone();
+    let mut all = Bounded { rows: Vec::new(), bytes: 0, is_cut: false, next: None };
+    for _ in 0..MAX_STEPS {
+        let wanted = limit + 1 - u32::try_from(all.rows.len()).unwrap_or(limit);
+        let left = max_bytes.saturating_sub(all.bytes);
+        let part = pages::step(connection, &from, workspace_id, columns, (wanted, left)).await?;
+        all.rows.extend(part.rows);
+        all.bytes += part.bytes;
+        all.is_cut = part.is_cut;
+        all.next = part.next;
+        match &all.next {
+            Some(place) if !all.is_cut && all.rows.len() <= limit as usize => from.after(place.clone()),
+            _ => break,
+        }
+    }
+    all.truncated(list, limit)
+}
+
+/// The ids of the next `limit` records of a list, and the place where it goes on, if it does.
 pub async fn keys(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
     limit: u32,
 ) -> Result<(Vec<Uuid>, Option<Place>)> {
-    let mut rows = list.page(workspace_id, "id", limit + 1).build().fetch_all(connection).await?;
-    let goes_on = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| goes_on).map(|row| list.place(row)).transpose()?;
-    let ids = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
+    let Bounded { rows, next, .. } = fill(connection, list, workspace_id, "id", (limit, usize::MAX)).await?;
+    let ids = rows.iter().map(|sized| sized.row.try_get("id")).collect::<sqlx::Result<_>>()?;
     Ok((ids, next))
 }
 
@@ -84,7 +122,7 @@ pub async fn by_ids(
 
 /// Reads the rows of a statement and keeps those within the bytes; returns how many there were, too. The
 /// others are read and dropped, since a connection with rows on their way serves nobody else.
-async fn read(
+pub(super) async fn read(
     connection: &mut PgConnection,
     mut statement: QueryBuilder<sqlx::Postgres>,
     max_bytes: usize,

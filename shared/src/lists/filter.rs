@@ -5,7 +5,7 @@ use sqlx::postgres::PgHasArrayType;
 use sqlx::{Encode, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use super::spec::{Beside, Filter, FilterKind};
+use super::spec::{Beside, Filter, FilterKind, Spec};
 use crate::fields::{Fault, Field};
 
 /// What must hold of a record for it to be in a list.
@@ -60,32 +60,63 @@ impl Condition {
         Ok(Self { column: filter.name, operator, value, beside })
     }
 
-    /// That the column has an id.
-    pub(super) fn of_id(column: &'static str, id: Uuid) -> Self {
-        Self { column, operator: "=", value: Value::Ids(vec![id]), beside: None }
-    }
-
     /// The column, or the one beside, that decides.
     pub(super) fn decides(&self) -> &'static str {
         self.beside.map_or(self.column, |beside| beside.column)
     }
 
-    /// Adds it to the conditions of a statement on `table`.
-    pub(super) fn push(&self, sql: &mut QueryBuilder<Postgres>, table: &str) {
-        let Self { column, operator, value, beside } = self;
-        sql.push(" AND ");
+    /// Whether it cuts a range of an order by this column, which the order's index has.
+    pub(super) fn bounds(&self, column: &str) -> bool {
+        self.column == column && matches!(&self.value, Value::Times(times) if times.len() == 1)
+    }
+
+    /// Whether its column has an index of its own.
+    pub(super) fn is_indexed(&self, spec: &Spec) -> bool {
+        spec.indexed.contains(&self.column)
+    }
+
+    /// Adds it to the conditions of a statement that finds records by it, or counts them.
+    pub(super) fn push(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec) {
+        match (&self.value, self.beside) {
+            (Value::Words(words), Some(beside)) => push_beside(sql, spec.table, beside, words),
+            _ => self.push_comparison(sql, if self.is_indexed(spec) { Values::Indexed } else { Values::Hashed }),
+        }
+    }
+
+    /// Adds it to the conditions of a statement that checks records one by one, in their order. Nothing in it
+    /// may be joined, or the planner gives up the order.
+    pub(super) fn push_check(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec) {
+        match (&self.value, self.beside) {
+            (Value::Words(words), Some(beside)) => push_beside_check(sql, spec.table, beside, words),
+            _ => self.push_comparison(sql, Values::Hashed),
+        }
+    }
+
+    fn push_comparison(&self, sql: &mut QueryBuilder<Postgres>, values: Values) {
+        let Self { column, operator, value, .. } = self;
         match value {
-            Value::Words(words) if let Some(beside) = beside => push_beside(sql, table, beside, words),
-            Value::Words(words) => push_any(sql, column, words),
-            Value::Ids(ids) => push_any(sql, column, ids),
-            // One address is found by equality: of it the planner knows that a unique index has one row.
-            Value::Emails(emails) => push(sql, &format!("lower({column} COLLATE \"C\")"), "=", emails),
-            Value::Text(text) => push(sql, column, operator, std::slice::from_ref(text)),
-            Value::Numbers(numbers) => push(sql, column, operator, numbers),
-            Value::Times(times) => push(sql, column, operator, times),
+            Value::Words(words) => push(sql, column, operator, words, values),
+            Value::Ids(ids) => push(sql, column, operator, ids, values),
+            Value::Emails(emails) => push(sql, &format!("lower({column} COLLATE \"C\")"), operator, emails, values),
+            Value::Text(text) => push(sql, column, operator, std::slice::from_ref(text), values),
+            Value::Numbers(numbers) => push(sql, column, operator, numbers, values),
+            Value::Times(times) => push(sql, column, operator, times, values),
         }
     }
 }
+
+/// How a column is compared with many values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// By the column's index.
+    Indexed,
+    /// By a table of them, made once: comparing each record with thousands of values would take that many times
+    /// longer, which the planner sees only in a plan that it makes for these very values.
+    Hashed,
+}
+
+/// From so many values on a table of them is worth its making.
+const MANY: usize = 9;
 
 fn operator(range: &str) -> Result<&'static str, Fault> {
     match range {
@@ -105,23 +136,20 @@ fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T
     values.into_iter().map(parse).collect()
 }
 
-fn push<T>(sql: &mut QueryBuilder<Postgres>, expression: &str, operator: &str, values: &[T])
+fn push<T>(sql: &mut QueryBuilder<Postgres>, expression: &str, operator: &str, values: &[T], how: Values)
 where
     T: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + Clone + 'static,
 {
     match values {
-        [value] => {
-            sql.push(format!("{expression} {operator} ")).push_bind(value.clone());
+        // One value is found by equality: of it the planner knows that a unique index has one row, and that an
+        // index behind it keeps its order.
+        [value] => sql.push(format!("{expression} {operator} ")).push_bind(value.clone()),
+        many if how == Values::Hashed && many.len() >= MANY => {
+            // Within an expression, it stays a table, and is not joined.
+            sql.push(format!("({expression} IN (SELECT unnest(")).push_bind(many.to_vec()).push("))) IS TRUE")
         }
-        several => push_any(sql, expression, several),
-    }
-}
-
-fn push_any<T>(sql: &mut QueryBuilder<Postgres>, expression: &str, values: &[T])
-where
-    T: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + Clone + 'static,
-{
-    sql.push(format!("{expression} = ANY (")).push_bind(values.to_vec()).push(")");
+        several => sql.push(format!("{expression} = ANY (")).push_bind(several.to_vec()).push(")"),
+    };
 }
 
 /// The records that have one of the words in a column beside.
@@ -135,4 +163,14 @@ fn push_beside(sql: &mut QueryBuilder<Postgres>, table: &str, beside: &Beside, w
              AND beside.{key} = {table}.id AND beside.{column} {comparison} ("
     ));
     sql.push_bind(words.to_vec()).push("))");
+}
+
+/// As [`push_beside`], looked up for each record.
+fn push_beside_check(sql: &mut QueryBuilder<Postgres>, table: &str, beside: &Beside, words: &[String]) {
+    let Beside { table: other, key, column, absent, .. } = beside;
+    sql.push(format!(
+        "coalesce((SELECT beside.{column} FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
+             AND beside.{key} = {table}.id), "
+    ));
+    sql.push_bind(absent.unwrap_or_default()).push(") = ANY (").push_bind(words.to_vec()).push(")");
 }

@@ -1,8 +1,5 @@
 //! What can be asked of a list.
 
-use chrono::DateTime;
-use uuid::Uuid;
-
 /// What lists of a noun offer.
 #[derive(Debug)]
 pub struct Spec {
@@ -12,6 +9,8 @@ pub struct Spec {
     pub filters: &'static [Filter],
     /// The orders one can ask for; the first, descending, is the default.
     pub orders: &'static [Order],
+    /// Those filters' columns that have an index of their own, by which few records are found at once.
+    pub indexed: &'static [&'static str],
     /// Whether the table has `words`, and so `q=`.
     pub searchable: bool,
     /// A column by whose values the list is read in branches that are merged. The index of the
@@ -94,15 +93,6 @@ impl OrderKind {
             Self::Time => "timestamptz",
             Self::Text => "text",
             Self::Id => "uuid",
-        }
-    }
-
-    /// Whether a key out of a cursor is one that the database can read.
-    pub(super) fn takes(self, key: &str) -> bool {
-        match self {
-            Self::Time => DateTime::parse_from_str(key, "%Y-%m-%d %H:%M:%S%.f%#z").is_ok(),
-            Self::Text => !key.contains('\0'),
-            Self::Id => Uuid::try_parse(key).is_ok(),
         }
     }
 }

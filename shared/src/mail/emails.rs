@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Content, EmailState, Event, Header};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::jobs::Subject;
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::RecordType;
@@ -25,6 +25,7 @@ pub const LIST: Spec = Spec {
         Filter { name: "sent_at", kind: FilterKind::Time },
     ],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &["to_email"],
     searchable: false,
     branches: Some(("state", EmailState::WORDS)),
 };
@@ -169,5 +170,5 @@ async fn decide(
         return Ok(email);
     }
     let state = get(connection, workspace_id, id).await?.email.state;
-    Err(Error::Conflict(format!("the mail is {}", state.as_str())))
+    Err(Error::conflict(Reason::WrongState, "state", format!("the email is {}", state.as_str())))
 }

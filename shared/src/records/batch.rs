@@ -46,8 +46,8 @@ pub async fn batch<R: Record>(
         .collect();
     table.refer(connection, actor.workspace_id, &mut answers).await?;
     table.write(connection, actor, &answers).await.map_err(|error| match error {
-        Error::Conflict(constraint) => Error::Repeat(format!("{constraint} was taken meanwhile")),
-        Error::NotFound => Error::Repeat("a record that was referred to is gone".into()),
+        Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
+        Error::NotFound | Error::Missing(_) => Error::Repeat("a record that was referred to is gone".into()),
         other => other,
     })?;
     Ok(answers)
@@ -97,7 +97,7 @@ impl<R: Record> Table<R> {
         let present: Vec<R> = bulk::lock(connection, workspace_id, &ids).await?;
         let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
         let mut owners = Vec::new();
-        for ((expression, cast), keys) in R::UNIQUE.iter().zip(keys) {
+        for ((_, expression, cast), keys) in R::UNIQUE.iter().zip(keys) {
             let keys: Vec<String> =
                 keys.into_iter().filter(|key| *cast == "text" || Uuid::try_parse(key).is_ok()).collect();
             let sql = format!(
@@ -118,7 +118,7 @@ impl<R: Record> Table<R> {
                 Ok(Answer::Created(*record))
             }
             Draft::Change(id, body) => {
-                let present = self.after.get(&id).ok_or(Error::NotFound)?.clone();
+                let present = self.after.get(&id).ok_or_else(|| Error::missing("id"))?.clone();
                 let mut record = present.clone();
                 record.apply(R::read(body, Some(&present))?);
                 if record != present {
@@ -133,9 +133,11 @@ impl<R: Record> Table<R> {
 
     fn claim(&mut self, record: &R) -> Result<()> {
         let keys: Vec<Option<String>> = record.keys();
-        let taken = |owners: &HashMap<String, Uuid>, key: &String| owners.get(key).is_some_and(|id| *id != record.id());
-        if self.owners.iter().zip(&keys).any(|(owners, key)| key.as_ref().is_some_and(|key| taken(owners, key))) {
-            return Err(Error::Conflict(R::TABLE.into()));
+        for ((owners, key), (field, ..)) in self.owners.iter().zip(&keys).zip(R::UNIQUE) {
+            let owner = key.as_ref().and_then(|key| owners.get(key));
+            if let Some(owner) = owner.filter(|owner| **owner != record.id()) {
+                return Err(Error::taken(R::TABLE, field, Some(*owner)));
+            }
         }
         for (owners, key) in self.owners.iter_mut().zip(keys) {
             owners.extend(key.map(|key| (key, record.id())));
@@ -172,7 +174,7 @@ impl<R: Record> Table<R> {
                     if let Some(before) = self.before.get(&record.id()) {
                         self.after.insert(record.id(), before.clone());
                     }
-                    *answer = Answer::Refused(Error::NotFound);
+                    *answer = Answer::Refused(Error::missing(column));
                 }
             }
         }

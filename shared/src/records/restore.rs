@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Record, as_object};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::history::{self, Action, Actor, Deletion, Entry};
 
 /// For how many days a deleted record can be restored.
@@ -39,13 +39,22 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
             .bind(id)
             .fetch_optional(&mut *connection)
             .await?;
-        return Err(exists.map_or(Error::NotFound, |_| Error::Conflict(R::TABLE.to_owned())));
+        return Err(exists.map_or(Error::NotFound, |_| not_deleted()));
     };
     let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
     record.before_restore(connection, actor).await?;
     row.extend(as_object(&record)?);
-    sqlx::query(R::statements().insert_rows).bind(Value::Array(vec![row.into()])).execute(&mut *connection).await?;
+    let written = sqlx::query(R::statements().insert_rows).bind(Value::Array(vec![row.into()]));
+    written.execute(&mut *connection).await.map_err(|error| match Error::from(error) {
+        // It came back before.
+        Error::Conflict(reason) if reason.field == "id" => not_deleted(),
+        other => other,
+    })?;
     record.after_restore(connection, actor, &Deletion { id: entry }).await?;
     history::keep(connection, actor, vec![Entry::new(R::TYPE, id, Action::Restored)]).await?;
     Ok(record)
+}
+
+fn not_deleted() -> Error {
+    Error::conflict(Reason::NotDeleted, "id", "the record is not deleted")
 }
