@@ -5,13 +5,17 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, QueryBuilder};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::lists::bounded;
 use crate::records::{Place, Record, RecordType, as_object};
 use crate::{db, records, words};
+
+/// The bytes of a page, unless its first entry has more.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 words! {
     /// What happened to a record.
@@ -260,8 +264,9 @@ impl Kept {
     }
 }
 
-/// The history of a record, newest first: up to `limit` entries before the entry `before`. It is
-/// there for deleted records, too.
+/// The history of a record, newest first: up to `limit` entries before the entry `before`, and the id of the
+/// last of them if there are more. A page has fewer entries than that if they are large. It is there for
+/// deleted records, too.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there neither is nor was such a record.
@@ -270,24 +275,25 @@ pub async fn list<R: Record>(
     workspace_id: Uuid,
     record_id: Uuid,
     before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Change>> {
-    let kept: Vec<Kept> = sqlx::query_as(
-        "SELECT id, action, actor_type, actor_id, request_id, former, latter, created_at FROM history
-         WHERE workspace_id = $1 AND record_id = $2 AND record_type = $3 AND ($4::uuid IS NULL OR id < $4)
-         ORDER BY id DESC LIMIT $5",
-    )
-    .bind(workspace_id)
-    .bind(record_id)
-    .bind(R::TYPE)
-    .bind(before)
-    .bind(limit)
-    .fetch_all(&mut *connection)
-    .await?;
-    if kept.is_empty() && before.is_none() {
+    limit: u32,
+) -> Result<(Vec<Change>, Option<Uuid>)> {
+    let columns = "id, action, actor_type, actor_id, request_id, former, latter, created_at";
+    let mut sql = QueryBuilder::new(format!("SELECT {columns} FROM history WHERE workspace_id = "));
+    sql.push_bind(workspace_id).push(" AND record_id = ").push_bind(record_id);
+    sql.push(" AND record_type = ").push_bind(R::TYPE);
+    if let Some(before) = before {
+        sql.push(" AND id < ").push_bind(before);
+    }
+    // One more than asked for tells whether there are more.
+    sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    let (mut page, total) = bounded::read(&mut *connection, sql, PAGE_BYTES).await?;
+    page.rows.truncate(limit as usize);
+    if page.rows.is_empty() && before.is_none() {
         records::get::<R>(connection, workspace_id, Place { parent: None, id: record_id }).await?;
     }
-    kept.into_iter().map(Kept::into_change::<R>).collect()
+    let kept = page.rows.iter().map(|sized| Kept::from_row(&sized.row)).collect::<sqlx::Result<Vec<Kept>>>()?;
+    let next = kept.last().filter(|_| total > kept.len()).map(|last| last.id);
+    Ok((kept.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?, next))
 }
 
 /// For each of the records that existed before, was deleted and then created again with its id: the

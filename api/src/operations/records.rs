@@ -88,7 +88,9 @@ impl Operation {
     /// It lists the changes of a record.
     pub fn tells_history(self) -> Self {
         let response = ResponseBuilder::new()
-            .description("The changes, newest first.")
+            .description(
+                "The changes, newest first: fewer than `limit` if they are large, with a `Link` to the others.",
+            )
             .content(JSON, schemas::content(schemas::array(&Change::name())))
             .header_ref("Link", headers::reference("Link"));
         let [limit, cursor, _] = parameters::of_page();

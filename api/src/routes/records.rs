@@ -128,11 +128,8 @@ pub(super) async fn history<R: Record>(
 ) -> Result {
     let page = lists::Page::parse(&state, caller.workspace_id, &uri, &query).await?;
     let mut connection = state.connection().await?;
-    let limit = i64::from(page.limit) + 1;
-    let mut changes = history::list::<R>(&mut connection, caller.workspace_id, id, page.before, limit).await?;
-    let more = changes.len() > page.limit as usize;
-    changes.truncate(page.limit as usize);
-    let next = changes.last().filter(|_| more).map(|change| change.id);
+    let (changes, next) = history::list::<R>(&mut connection, caller.workspace_id, id, page.before, page.limit).await?;
+    drop(connection);
     let mut response = Json(changes).into_response();
     page.link(&uri, next, &mut response)?;
     Ok(response)

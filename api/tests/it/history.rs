@@ -46,6 +46,30 @@ async fn each_change_says_what_who_when_and_why() {
 }
 
 #[tokio::test]
+async fn a_history_of_large_changes_comes_in_pages_that_are_bounded() {
+    let api = Api::start().await;
+    let (path, _) = lead(&api, "ada@example.com").await;
+    for change in 0..60 {
+        let notes = ["ü", "ö"][change % 2].repeat(10_000);
+        api.send(Method::PUT, &path, json!({ "notes": notes }), 200).await;
+    }
+    let (mut pages, mut ids) = (Vec::new(), Vec::new());
+    let mut next = Some(format!("{path}/history?limit=1000"));
+    while let Some(page) = next {
+        let answer = api.get(&page).send().await.unwrap();
+        let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        next = link.map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
+        let text = answer.text().await.unwrap();
+        assert!(text.len() < 1_200_000, "{}", text.len());
+        let page: Value = serde_json::from_str(&text).unwrap();
+        pages.push(page.as_array().unwrap().len());
+        ids.extend(each(&page, "id").into_iter().map(str::to_owned));
+    }
+    assert!(pages.len() > 1 && pages.iter().sum::<usize>() == 60, "{pages:?}");
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
+}
+
+#[tokio::test]
 async fn a_deleted_lead_comes_back_with_its_interactions() {
     let api = Api::start().await;
     let (path, lead) = lead(&api, "ada@example.com").await;

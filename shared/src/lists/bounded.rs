@@ -120,9 +120,9 @@ pub async fn by_ids(
     Ok(read(connection, sql, max_bytes).await?.0)
 }
 
-/// Reads the rows of a statement and keeps those within the bytes; returns how many there were, too. The
-/// others are read and dropped, since a connection with rows on their way serves nobody else.
-pub(super) async fn read(
+/// Reads the rows of a statement, at least one if there is any, and keeps those within the bytes; returns
+/// how many there were, too. The others are read and dropped, since a connection with rows on their way serves nobody else.
+pub(crate) async fn read(
     connection: &mut PgConnection,
     mut statement: QueryBuilder<sqlx::Postgres>,
     max_bytes: usize,
