@@ -8,7 +8,10 @@
 //!
 //! All times are the database's, so the clocks of workers do not matter.
 
+mod claim;
 mod lease;
+pub(crate) mod marks;
+pub(crate) mod rescue;
 mod retry;
 
 use std::time::Duration;
@@ -27,7 +30,10 @@ use crate::error::{Error, Reason, Result};
 use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::words;
 
+pub use claim::*;
 pub use lease::*;
+pub use marks::{Marks, Position, Ranges, SWEEP_EVERY, Sweep};
+pub use rescue::{LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 
 /// Every kind of job that callers can meet, with the queue it waits in.
@@ -97,12 +103,15 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     }
 }
 
+/// A job's status to callers: one that gave its slot up to another workspace is still running.
+const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
+
 /// The list of jobs. Ids are made in the order of time, so they stand for it.
 pub const LIST: Spec = Spec {
     table: "jobs",
     filters: &[
         Filter { name: "kind", kind: FilterKind::Word(&KIND_NAMES) },
-        Filter { name: "status", kind: FilterKind::Word(JobStatus::WORDS) },
+        Filter { name: "status", kind: FilterKind::Computed(STATUS, JobStatus::WORDS) },
     ],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
     indexed: &[],
@@ -111,7 +120,7 @@ pub const LIST: Spec = Spec {
 };
 
 /// The columns of [`Job`], for the statement of a list.
-pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, attempt, run_at, \
+pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, yielded, retries, run_at, \
     created_at, started_at, finished_at, subject_type, subject_id";
 
 /// A job as callers see it.
@@ -132,7 +141,8 @@ pub struct Job {
     pub error: Option<String>,
     /// When a job that waits after an error is tried again.
     pub retry_at: Option<DateTime<Utc>>,
-    /// Rises with each claim, cancellation and rescue.
+    /// The number of the present or last attempt: one more after each failure and each death of a
+    /// worker, 0 before the first.
     pub attempt: i32,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
@@ -172,8 +182,12 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
         use sqlx::Row;
         let subject_type: Option<String> = row.try_get("subject_type")?;
         let subject_id: Option<Uuid> = row.try_get("subject_id")?;
-        let (status, error): (JobStatus, Option<String>) = (row.try_get("status")?, row.try_get("error")?);
-        let run_at: DateTime<Utc> = row.try_get("run_at")?;
+        let (run_at, error): (DateTime<Utc>, Option<String>) = (row.try_get("run_at")?, row.try_get("error")?);
+        let started_at: Option<DateTime<Utc>> = row.try_get("started_at")?;
+        let status = match row.try_get("status")? {
+            JobStatus::Queued if row.try_get("yielded")? => JobStatus::Running,
+            status => status,
+        };
         Ok(Self {
             id: row.try_get("id")?,
             kind: row.try_get("kind")?,
@@ -182,9 +196,9 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
             result: row.try_get("result")?,
             retry_at: (status == JobStatus::Queued && error.is_some()).then_some(run_at),
             error,
-            attempt: row.try_get("attempt")?,
+            attempt: if started_at.is_some() { row.try_get::<i32, _>("retries")? + 1 } else { 0 },
             created_at: row.try_get("created_at")?,
-            started_at: row.try_get("started_at")?,
+            started_at,
             finished_at: row.try_get("finished_at")?,
             subject: subject_type.zip(subject_id).map(|(kind, id)| Subject { kind, id }),
         })
@@ -386,9 +400,10 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
 /// same work by now.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(
-        "UPDATE jobs SET status = 'queued', failures = 0, crashes = 0, retry_state = NULL, error = NULL, finished_at = NULL,
-             run_at = now(), unreadable_since = NULL, unreadable_at = NULL
-         WHERE id = $1 AND workspace_id = $2
+        "UPDATE jobs SET retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
+             status = 'queued', yielded = false, failures = 0, crashes = 0, retry_state = NULL, error = NULL,
+             finished_at = NULL, run_at = now(), unreadable_since = NULL, unreadable_at = NULL
+         WHERE id = $1 AND workspace_id = $2 AND NOT (status = 'queued' AND yielded)
              AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))
          RETURNING *",
     )

@@ -154,8 +154,8 @@ impl Night {
     pub async fn look(&mut self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
         let ids: Vec<Uuid> = self.runs.iter().map(|run| run.job_id).collect();
         let standing: Vec<Run> = sqlx::query_as(
-            "SELECT id AS job_id, kind, status, result, error,
-                 CASE WHEN status = 'queued' AND error IS NOT NULL THEN run_at END AS retry_at
+            "SELECT id AS job_id, kind, CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END AS status,
+                 result, error, CASE WHEN status = 'queued' AND NOT yielded AND error IS NOT NULL THEN run_at END AS retry_at
              FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)",
         )
         .bind(workspace_id)

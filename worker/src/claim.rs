@@ -1,18 +1,20 @@
 //! Claiming: one task for each queue takes due jobs from the ledger, as many as there is room for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shared::Result;
 use shared::db::CLOCK;
-use shared::jobs::{self, Claimed, Lease, Outcome};
+use shared::jobs::{self, Claimed, Lease, Marks, Outcome, Position, Ranges, Sweep};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::acks;
 use crate::alone::Pass;
 use crate::backend::Buffer;
-use crate::leases::Hold;
+use crate::fairness::Slots;
+use crate::leases::{Hold, lock};
 use crate::process::{Process, jittered};
 
 /// How often an idle worker looks for work that no bell was heard for.
@@ -31,12 +33,38 @@ pub(crate) struct Queue {
     pub buffer: Arc<Buffer>,
     pub claims: AtomicU64,
     window: Arc<Window>,
+    /// Where the next claim starts to look.
+    marks: Mutex<Marks>,
 }
 
 impl Queue {
     pub fn new(name: &'static str, concurrency: usize) -> Self {
         let window = Arc::new(Window { concurrency, ..Window::default() });
-        Self { name, bell: Notify::new(), buffer: Arc::default(), claims: AtomicU64::new(0), window }
+        let (bell, buffer, claims) = (Notify::new(), Arc::default(), AtomicU64::new(0));
+        Self { name, bell, buffer, claims, window, marks: Mutex::default() }
+    }
+
+    /// The jobs that run in its slots here.
+    pub fn slots(&self) -> &Slots {
+        &self.window.slots
+    }
+
+    /// Where the next claim is to look.
+    pub fn ranges(&self) -> Ranges {
+        lock(&self.marks).ranges()
+    }
+
+    /// The marks as they are now, for a sweep that begins.
+    pub fn marks(&self) -> Marks {
+        lock(&self.marks).clone()
+    }
+
+    /// Moves the marks to where a sweep found work.
+    pub fn swept(&self, began: &Marks, sweep: &Sweep) {
+        if lock(&self.marks).swept(began, sweep) {
+            tracing::info!(queue = self.name, "found jobs that became visible late");
+            self.bell.notify_one();
+        }
     }
 
     /// Takes a claimed job into the tables of this process: its lease and its slot.
@@ -55,6 +83,7 @@ struct Window {
     /// How long handlers took of late, a moving average in nanoseconds; 0 before the first.
     average: AtomicU64,
     freed: Notify,
+    slots: Slots,
 }
 
 impl Window {
@@ -100,6 +129,11 @@ impl Slot {
         let next = if average == 0 || time > SHORT { nanos } else { average - average / 8 + nanos / 8 };
         self.0.average.store(next.max(1), Relaxed);
     }
+
+    /// The jobs that run in slots of its queue.
+    pub fn others(&self) -> &Slots {
+        &self.0.slots
+    }
 }
 
 impl Drop for Slot {
@@ -118,6 +152,14 @@ pub(crate) struct Held {
     pub slot: Slot,
     /// The right to run, if it is there already.
     pub pass: Pass,
+}
+
+/// Notes that a job gave its slot up: others come before its workspace, and it waits at its old place.
+pub(crate) fn note_yield(process: &Process, slot: &Slot, queue: &str, workspace_id: Uuid, position: Position) {
+    slot.others().yielded(workspace_id);
+    if let Some(queue) = process.queues.iter().find(|known| known.name == queue) {
+        lock(&queue.marks).returned(workspace_id, position);
+    }
 }
 
 /// Claims jobs of one queue until the process stops, then hands back what still waits.
@@ -158,9 +200,16 @@ async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
         () = process.stopping.cancelled() => return Ok(0),
     };
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
-    let claimed = process.upkeep(async |connection| jobs::claim(connection, queue.name, limit).await).await?;
+    let (ranges, holders) = (queue.ranges(), queue.slots().holders());
+    let claimed = process
+        .upkeep(async |connection| jobs::claim_in(connection, queue.name, limit, &ranges, &holders).await)
+        .await?;
     queue.claims.fetch_add(1, Relaxed);
     let count = claimed.len();
+    if let Some(first) = claimed.first() {
+        let positions = claimed.iter().map(|job| (job.workspace_id, job.position()));
+        lock(&queue.marks).claimed(&ranges, first.claimed_at(), positions);
+    }
     queue.buffer.push(claimed.into_iter().map(|claimed| queue.hold(process, claimed)));
     Ok(count)
 }

@@ -12,6 +12,7 @@ mod answers;
 mod backend;
 mod claim;
 pub mod cli;
+mod fairness;
 mod health;
 mod import;
 mod leases;
@@ -93,6 +94,7 @@ pub async fn run_with(
     upkeep.spawn(upkeep::watch_clock(process.clone()));
     upkeep.spawn(leases::keep(process.clone()));
     upkeep.spawn(upkeep::rescue(process.clone()));
+    upkeep.spawn(upkeep::sweep(process.clone()));
     upkeep.spawn(upkeep::hear(process.clone()));
     if settings.worker.schedule {
         upkeep.spawn(schedule::keep(process.clone()));
@@ -188,6 +190,7 @@ async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<(
     let mut monitor = Monitor::new().should_restart(|_, _| true);
     for queue in &process.queues {
         claimers.spawn(claim::run(process.clone(), queue.clone()));
+        claimers.spawn(fairness::keep(process.clone(), queue.clone()));
         let (name, buffer, service) = (queue.name, queue.buffer.clone(), RunJob(process.clone()));
         monitor = monitor.register(move |_| {
             let worker = WorkerBuilder::new(name).backend(Ledger(buffer.clone()));

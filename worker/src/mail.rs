@@ -20,16 +20,18 @@ use shared::Result;
 use shared::config::{self, Database, Settings};
 use shared::db::{self, CLOCK, Pool};
 use shared::mail::breaks::{self, Breaks, Probe};
-use shared::mail::{self, Leased, Turn, senders};
+use shared::mail::{self, Leased, Marks, Position, Ranges, SWEEP_EVERY, Turn, senders};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::claim::POLL_EVERY;
 use crate::leases::lock;
 use crate::process::{Process, jittered};
 use crate::smtp::{Line, Refusal, Trust};
+use crate::upkeep::until_next_sweep;
 
 use carry::End;
 use circuit::Circuit;
@@ -50,6 +52,8 @@ pub(crate) struct Delivery {
     pub circuit: Circuit,
     pub counts: Counts,
     waiting: Waiting,
+    /// Where the next lease starts to look.
+    marks: Mutex<Marks>,
     pub held: Held,
     lines: AtomicUsize,
     /// Messages in a row, over all workers, that got no answer, as far as is known here.
@@ -78,8 +82,8 @@ impl Delivery {
         } else {
             Way::Files(mail.directory.clone())
         };
-        // Beside the connections' own: one for leasing and handing back, one for renewing.
-        let max_connections = u32::try_from(mail.connections).unwrap_or(u32::MAX).saturating_add(2);
+        // Beside the connections' own: one each for leasing and handing back, for renewing and for sweeps.
+        let max_connections = u32::try_from(mail.connections).unwrap_or(u32::MAX).saturating_add(3);
         let database = Database { max_connections, ..settings.database.clone() };
         Ok(Self {
             way,
@@ -88,6 +92,7 @@ impl Delivery {
             circuit: Circuit::new(mail.connections),
             counts: Counts::default(),
             waiting: Waiting::new(mail.connections),
+            marks: Mutex::default(),
             held: Held::default(),
             lines: AtomicUsize::new(0),
             breaks: AtomicI32::new(0),
@@ -142,16 +147,34 @@ impl Delivery {
         result
     }
 
+    /// Notes emails that wait again at their old places.
+    fn returned(&self, emails: impl IntoIterator<Item = (Uuid, Position)>) {
+        let mut marks = lock(&self.marks);
+        for (workspace_id, position) in emails {
+            marks.returned(workspace_id, position);
+        }
+    }
+
+    /// Notes what was leased.
+    fn leased(&self, ranges: &Ranges, mails: &[Leased]) {
+        if let Some(first) = mails.first() {
+            let positions = mails.iter().map(|mail| (mail.workspace_id, mail.position()));
+            lock(&self.marks).claimed(ranges, first.leased_at(), positions);
+        }
+    }
+
     /// Gives mails back about which nothing was said. Should that fail, their leases run out.
     async fn hand_back(&self, process: &Process, mails: impl IntoIterator<Item = Leased>) {
-        let leases: Vec<_> = mails.into_iter().map(|mail| mail.lease()).collect();
-        if leases.is_empty() {
+        let mails: Vec<Leased> = mails.into_iter().collect();
+        if mails.is_empty() {
             return;
         }
+        let leases: Vec<_> = mails.iter().map(Leased::lease).collect();
         tracing::debug!(mails = leases.len(), "leased mails are handed back");
         if let Err(error) = self.with(process, async |connection| mail::hand_back(connection, &leases).await).await {
             tracing::debug!(%error, "leased mails cannot be handed back");
         }
+        self.returned(mails.iter().map(|mail| (mail.workspace_id, mail.position())));
         self.held.release(&leases);
     }
 }
@@ -165,6 +188,7 @@ pub(crate) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
     let mut upkeep = JoinSet::new();
     upkeep.spawn(held::keep(process.clone(), delivery.clone()));
     upkeep.spawn(dial(process.clone(), delivery.clone()));
+    upkeep.spawn(sweep(process.clone(), delivery.clone()));
     let mut work = JoinSet::new();
     work.spawn(again_after_a_panic(process.clone(), delivery.clone(), lease));
     for _ in 0..delivery.settings.connections {
@@ -256,14 +280,16 @@ async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Res
         return Ok(Turn::default());
     }
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let ranges = lock(&delivery.marks).ranges();
     let mut turn = if mail::is_limited(&delivery.settings) {
-        let turn = lease_in_turn(delivery, limit).await;
+        let turn = lease_in_turn(delivery, limit, &ranges).await;
         process.pulse.feel(&turn);
         turn?
     } else {
-        let mails = delivery.with(process, async |connection| mail::lease(connection, limit).await).await?;
+        let mails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
         Turn { mails, ..Turn::default() }
     };
+    delivery.leased(&ranges, &turn.mails);
     delivery.held.hold(turn.mails.iter().map(Leased::lease));
     let apply =
         async |connection: &mut PgConnection| senders::apply(connection, &mut turn.mails, &delivery.settings).await;
@@ -274,9 +300,9 @@ async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Res
     Ok(turn)
 }
 
-async fn lease_in_turn(delivery: &Delivery, limit: i64) -> Result<Turn> {
+async fn lease_in_turn(delivery: &Delivery, limit: i64, ranges: &Ranges) -> Result<Turn> {
     let mut step = db::Step::begin(&delivery.pool).await?;
-    let turn = mail::lease_in_turn(&mut step, limit, &delivery.settings).await?;
+    let turn = mail::lease_in_turn(&mut step, limit, ranges, &delivery.settings).await?;
     step.commit().await?;
     Ok(turn)
 }
@@ -291,6 +317,25 @@ async fn lease_probe(process: &Process, delivery: &Delivery) -> Option<Leased> {
         return None;
     }
     Some(mail)
+}
+
+/// Looks for emails that became visible before the marks of leases.
+async fn sweep(process: Arc<Process>, delivery: Arc<Delivery>) {
+    let mut pause = jittered(SWEEP_EVERY);
+    loop {
+        tokio::time::sleep(pause).await;
+        let (marks, began) = (lock(&delivery.marks).clone(), Instant::now());
+        match delivery.with(&process, async |connection| mail::sweep(connection).await).await {
+            Ok(sweep) => {
+                if lock(&delivery.marks).swept(&marks, &sweep) {
+                    tracing::info!("found emails that became visible late");
+                    delivery.bell.notify_one();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "emails before the marks cannot be looked for"),
+        }
+        pause = until_next_sweep(began.elapsed());
+    }
 }
 
 /// When to look for due mails again.

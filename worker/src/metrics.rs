@@ -27,6 +27,7 @@ pub(crate) struct KindMetrics {
     pub retried: AtomicU64,
     pub waited: AtomicU64,
     pub snoozed: AtomicU64,
+    pub yielded: AtomicU64,
     /// Cancelled, or taken over by another process.
     pub lost: AtomicU64,
     pub rescued: AtomicU64,
@@ -44,6 +45,7 @@ impl KindMetrics {
             Some(Outcome::Retry { counts: true, .. }) => &self.retried,
             Some(Outcome::Retry { counts: false, .. }) => &self.waited,
             Some(Outcome::Snooze(_)) => &self.snoozed,
+            Some(Outcome::Yielded) => &self.yielded,
             None => &self.lost,
         };
         counter.fetch_add(1, Relaxed);
@@ -59,7 +61,7 @@ impl KindMetrics {
 pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
-    let counters: [(&str, Counter, &str); 8] = [
+    let counters: [(&str, Counter, &str); 9] = [
         ("started", |kind| &kind.started, "Attempts that began here."),
         ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded here."),
         ("failed", |kind| &kind.failed, "Jobs that were given up here."),
@@ -70,6 +72,7 @@ pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
             "Attempts that ended because of the database, such as its full disk, and will be repeated.",
         ),
         ("snoozed", |kind| &kind.snoozed, "Attempts that were put off or handed back without an error."),
+        ("yielded", |kind| &kind.yielded, "Attempts that gave their slot up to another workspace."),
         ("lost", |kind| &kind.lost, "Attempts that ended because the job was cancelled or taken over."),
         ("rescued", |kind| &kind.rescued, "Jobs whose lease had run out and that this process gave back."),
     ];

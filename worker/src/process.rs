@@ -21,9 +21,9 @@ use crate::mail::Delivery;
 use crate::services::Services;
 use crate::task::Tasks;
 
-/// Connections for the upkeep of the ledger: the listener and the renewals hold one each; claims,
-/// acknowledgements and rescues share the others.
-const UPKEEP_CONNECTIONS: u32 = 5;
+/// Connections for the upkeep of the ledger: the listener and the renewals hold one each, and a sweep
+/// may take long; claims, acknowledgements and rescues share the others.
+const UPKEEP_CONNECTIONS: u32 = 6;
 
 /// What all parts of one worker process share.
 pub(crate) struct Process {

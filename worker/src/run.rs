@@ -20,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::claim::Held;
+use crate::claim::{self, Held};
+use crate::fairness::{Slots, Turn};
 use crate::process::Process;
 use crate::task::{Done, Handler, Running, Stop};
 
@@ -69,12 +70,14 @@ async fn run(process: Arc<Process>, held: Held) {
         drop(hold);
         return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
     };
+    let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
     let job = Running {
         retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
         claimed,
         process: process.clone(),
         lost: hold.lost.clone(),
         pass,
+        turn: turn.clone(),
         since: Instant::now(),
         is_dry_run: false,
         interruptions: 0,
@@ -83,11 +86,16 @@ async fn run(process: Arc<Process>, held: Held) {
 
     kind.metrics.started.fetch_add(1, Relaxed);
     let began = Instant::now();
-    let outcome = supervise(&process, &hold.lost, handle(job, kind.handler).instrument(span.clone())).await;
+    let outcome =
+        supervise(&process, &hold.lost, (slot.others(), turn), handle(job, kind.handler).instrument(span.clone()))
+            .await;
     let time = began.elapsed();
     slot.took(time);
     kind.metrics.ended(outcome.as_ref(), time);
-    if time >= LONG {
+    if outcome == Some(Outcome::Yielded) {
+        span.in_scope(|| tracing::debug!("the job gave its slot up"));
+        claim::note_yield(&process, &slot, kind.queue, workspace_id, position);
+    } else if time >= LONG {
         span.in_scope(|| {
             tracing::info!(seconds = time.as_secs_f64(), "the job's attempt ended: {}", word(outcome.as_ref()))
         });
@@ -106,6 +114,7 @@ fn word(outcome: Option<&Outcome>) -> &'static str {
         Some(Outcome::Failed(_)) => "failed",
         Some(Outcome::Retry { .. }) => "to be retried",
         Some(Outcome::Snooze(_)) => "put off or handed back",
+        Some(Outcome::Yielded) => "gave its slot up",
         None => "cancelled or taken over",
     }
 }
@@ -115,6 +124,7 @@ fn word(outcome: Option<&Outcome>) -> &'static str {
 async fn supervise(
     process: &Process,
     lost: &CancellationToken,
+    (slots, turn): (&Slots, Arc<Turn>),
     handling: impl Future<Output = Option<Outcome>> + Send + 'static,
 ) -> Option<Outcome> {
     let mut handling = Box::pin(handling);
@@ -122,6 +132,7 @@ async fn supervise(
     if let Poll::Ready(outcome) = futures_util::poll!(handling.as_mut()) {
         return outcome;
     }
+    let _seat = slots.take(turn);
     let handling = AbortOnDropHandle::new(tokio::spawn(handling));
     tokio::select! {
         outcome = handling => outcome.ok().flatten().filter(|_| !lost.is_cancelled()),
@@ -183,6 +194,7 @@ fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
         log(job, error);
     }
     let (class, error, wanted) = match stop {
+        Stop::Yield => return Some(Outcome::Yielded),
         Stop::HandBack => return Some(Outcome::Snooze(Duration::ZERO)),
         Stop::Snooze(delay) => return Some(Outcome::Snooze(delay)),
         Stop::Fail(error) => return Some(Outcome::Failed(error)),

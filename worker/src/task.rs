@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::alone::Pass;
+use crate::fairness::Turn;
 use crate::metrics::KindMetrics;
 use crate::process::Process;
 use crate::run::UNKNOWN_KIND_PAUSE;
@@ -85,6 +86,8 @@ pub enum Stop {
     Snooze(Duration),
     /// The process is told to stop: another takes the job over. [`Running::begin`] says so.
     HandBack,
+    /// Another workspace waits for a slot: the job resumes later. [`Running::begin`] says so.
+    Yield,
     /// Whatever went wrong; the worker decides what becomes of the job.
     Error(Error),
     /// The same, in a part of the job that callers are to know of.
@@ -138,6 +141,7 @@ pub struct Running {
     pub(crate) process: Arc<Process>,
     pub(crate) lost: CancellationToken,
     pub(crate) pass: Pass,
+    pub(crate) turn: Arc<Turn>,
     /// When it was claimed, by the clock of this process.
     pub(crate) since: Instant,
     /// Whether it only shows what it would do.
@@ -229,8 +233,8 @@ impl Running {
     }
 
     /// Begins the next step. Between two steps is where a job yields: here it is handed back when
-    /// the process is told to stop, ends when it was cancelled, and waits while a job that may kill
-    /// the process has it for itself.
+    /// the process is told to stop or when another workspace waits for its slot, ends when it was
+    /// cancelled, and waits while a job that may kill the process has it for itself.
     ///
     /// # Errors
     /// [`Stop`], to be passed on with `?`.
@@ -245,7 +249,7 @@ impl Running {
             biased;
             () = self.lost.cancelled() => Err(Error::Superseded.into()),
             () = self.process.stopping.cancelled() => Err(Stop::HandBack),
-            () = self.pass.renew(&self.process.gate) => Ok(()),
+            () = self.pass.renew(&self.process.gate) => if self.turn.is_over() { Err(Stop::Yield) } else { Ok(()) },
         }
     }
 }
@@ -287,6 +291,7 @@ impl Step<'_> {
         }
         if recorded.crashes == 0 {
             job.pass.get_on();
+            job.turn.step();
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! The upkeep that every worker process does for all: rescuing, pruning, and hearing the bell.
+//! The upkeep that every worker process does for all: rescuing, sweeping, pruning, and hearing the bell.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::db::CLOCK;
 use shared::doorbell::Listener;
-use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued};
+use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued, SWEEP_EVERY};
 use shared::mail::{self, EmailState};
 use shared::{Result, health, history, idempotency, imports, reports};
 use sqlx::PgConnection;
@@ -43,10 +43,12 @@ pub(crate) async fn watch_clock(process: Arc<Process>) {
 
 /// Looks for leases that ran out, for ever.
 pub(crate) async fn rescue(process: Arc<Process>) {
+    let (mut jobs_looked, mut mails_looked) = (jobs::Looked::default(), jobs::Looked::default());
     loop {
         if may_judge(&process) {
-            let rescued = process.upkeep(async |connection| jobs::rescue(connection).await).await;
-            let rescued_mails = process.upkeep(async |connection| mail::rescue(connection).await).await;
+            let rescued = process.upkeep(async |connection| jobs::rescue(connection, &mut jobs_looked).await).await;
+            let rescued_mails =
+                process.upkeep(async |connection| mail::rescue(connection, &mut mails_looked).await).await;
             tell_rescued(&process, rescued.as_deref().unwrap_or_default());
             tell_rescued_mails(&process, rescued_mails.as_deref().unwrap_or_default());
             let both = rescued.and(rescued_mails);
@@ -89,6 +91,35 @@ fn tell_rescued_mails(process: &Process, rescued: &[mail::Rescued]) {
         let unknown = rescued.iter().filter(|mail| mail.state == EmailState::Unknown).count();
         delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
         delivery.bell.notify_one();
+    }
+}
+
+/// A sweep reads all dead entries of an index once. While an old transaction is open there may be very
+/// many, so that it takes this share of the time at most.
+const SWEEP_SHARE: u32 = 5;
+
+/// How long to wait after a sweep that took so long.
+pub(crate) fn until_next_sweep(took: Duration) -> Duration {
+    jittered((took * SWEEP_SHARE).max(SWEEP_EVERY))
+}
+
+/// Looks for jobs that became visible before the marks of claims, until the process stops.
+pub(crate) async fn sweep(process: Arc<Process>) {
+    let mut pause = jittered(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = process.stopping.cancelled() => return,
+            () = tokio::time::sleep(pause) => (),
+        }
+        let began = Instant::now();
+        for queue in &process.queues {
+            let marks = queue.marks();
+            match process.upkeep(async |connection| jobs::sweep(connection, queue.name).await).await {
+                Ok(sweep) => queue.swept(&marks, &sweep),
+                Err(error) => tracing::debug!(%error, queue = queue.name, "jobs before the marks cannot be looked for"),
+            }
+        }
+        pause = until_next_sweep(began.elapsed());
     }
 }
 

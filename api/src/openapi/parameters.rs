@@ -100,7 +100,9 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
         [any(shape())].into_iter().chain(bounded).collect()
     };
     match filter.kind {
-        FilterKind::Word(words) | FilterKind::Beside(_, words) => vec![any(one_of(words.iter().copied()).build())],
+        FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Beside(_, words) => {
+            vec![any(one_of(words.iter().copied()).build())]
+        }
         FilterKind::Id => vec![any(Uuid::shape())],
         FilterKind::Email => {
             let about = format!("Records of which `{name}` is one of these, in whatever case.");

@@ -52,6 +52,29 @@ async fn a_job_knows_the_request_that_started_it() {
 }
 
 #[tokio::test]
+async fn a_job_that_gave_its_slot_up_is_still_running() {
+    let api = Api::start().await;
+    let job = api.import(FILE).await;
+    let lease = claim(&api).await;
+    let progress = Progress { done: 1, total: Some(2) };
+    jobs::progress(&mut api.connection().await, lease, progress, &json!({})).await.unwrap();
+    let running = support::json(api.get(&path(&job, "")), 200).await;
+    assert_eq!((&running["status"], &running["attempt"]), (&json!("running"), &json!(1)));
+
+    finish(&api, lease, Outcome::Yielded).await;
+    assert_eq!(support::json(api.get(&path(&job, "")), 200).await, running);
+    assert_eq!(support::json(api.get("/dev/crm/jobs?status=running,failed"), 200).await, json!([running]));
+    assert_eq!(support::json(api.get("/dev/crm/jobs?status=queued"), 200).await, json!([]));
+    let counted = api.get("/dev/crm/jobs?status=running&limit=1&count=true").send().await.unwrap();
+    assert_eq!(counted.headers()["x-total-count"], "1");
+
+    assert!(claim(&api).await.attempt > lease.attempt);
+    assert_eq!(support::json(api.get(&path(&job, "")), 200).await, running);
+    let cancelled = support::json(api.post(&path(&job, "/cancel")), 200).await;
+    assert_eq!(cancelled["status"], "cancelled");
+}
+
+#[tokio::test]
 async fn jobs_are_listed_newest_first_and_in_pages() {
     let api = Api::start().await;
     let mut imported = Vec::new();

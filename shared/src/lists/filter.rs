@@ -11,6 +11,7 @@ use crate::fields::{Fault, Field};
 /// What must hold of a record for it to be in a list.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
+    /// Or the expression that stands for one.
     pub(super) column: &'static str,
     /// How numbers and times are compared, and text.
     operator: &'static str,
@@ -39,7 +40,7 @@ impl Condition {
             (Some(_), _) => return Err(Fault::new("unknown", "is not a known parameter")),
         };
         let value = match filter.kind {
-            FilterKind::Word(words) | FilterKind::Beside(_, words) => {
+            FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Beside(_, words) => {
                 Value::Words(each(text, |word| match words.contains(&word) {
                     true => Ok(word.to_owned()),
                     false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
@@ -57,7 +58,8 @@ impl Condition {
             FilterKind::Time => Value::Times(each(text, DateTime::from_text)?),
         };
         let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
-        Ok(Self { column: filter.name, operator, value, beside })
+        let column = if let FilterKind::Computed(expression, _) = filter.kind { expression } else { filter.name };
+        Ok(Self { column, operator, value, beside })
     }
 
     /// The column, or the one beside, that decides.

@@ -32,6 +32,8 @@ pub struct Filter {
 pub enum FilterKind {
     /// One or more of these words, with commas.
     Word(&'static [&'static str]),
+    /// One or more of these words, with commas, that an expression has.
+    Computed(&'static str, &'static [&'static str]),
     /// One or more of these words, with commas, that a table beside has for each record.
     Beside(&'static Beside, &'static [&'static str]),
     /// One or more ids, with commas.

@@ -8,12 +8,15 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{Content, EmailState};
 use crate::error::Result;
-pub use crate::jobs::{LEASE, Lease, RENEW_EVERY, RESCUE_EVERY};
+use crate::jobs::marks::{heads, sweep};
+use crate::jobs::rescue::look;
+pub use crate::jobs::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
 
 /// A mail in the hands of a worker.
 #[derive(Debug, Clone, FromRow)]
@@ -28,6 +31,10 @@ pub struct Leased {
     pub failures: i16,
     /// The domain of its recipient.
     pub to_domain: String,
+    /// When it became due.
+    pub run_at: DateTime<Utc>,
+    /// Until when it is held, unless the lease is renewed.
+    pub lease_until: DateTime<Utc>,
     /// What it says, and to whom.
     #[sqlx(flatten)]
     pub content: Content,
@@ -38,28 +45,30 @@ impl Leased {
     pub fn lease(&self) -> Lease {
         Lease { id: self.id, attempt: self.attempt }
     }
+
+    /// Its place among the emails of its workspace.
+    pub fn position(&self) -> Position {
+        Position { run_at: self.run_at, id: self.id }
+    }
+
+    /// When it was leased, by the database's clock.
+    pub fn leased_at(&self) -> DateTime<Utc> {
+        self.lease_until - LEASE
+    }
 }
 
 /// The statement of [`lease`]; its plan is tested.
 ///
-/// `active` is a loose index scan: one probe of the index for each workspace with mails that wait,
-/// which also tells when its next one is due. Each that has a due one gets an equal share of the
-/// batch. The rows are reached by their places; one that moved between the statement's snapshot and
-/// its lock is left for the next time.
-pub const LEASE_DUE: &str = "
-    WITH RECURSIVE active (workspace_id, run_at) AS (
-        (SELECT workspace_id, run_at FROM emails
-         WHERE state IN ('queued', 'deferred') AND lease_until IS NULL
-         ORDER BY workspace_id, run_at LIMIT 1)
-        UNION ALL
-        SELECT next.workspace_id, next.run_at FROM active CROSS JOIN LATERAL (
-            SELECT workspace_id, run_at FROM emails
-            WHERE state IN ('queued', 'deferred') AND lease_until IS NULL AND workspace_id > active.workspace_id
-            ORDER BY workspace_id, run_at LIMIT 1
-        ) AS next
-    ), turn AS (
-        SELECT workspace_id, ceil($1::float8 / count(*) OVER ())::bigint AS share
-        FROM active WHERE run_at <= now()
+/// `head` is a loose index scan: one probe of the index for each workspace with emails that wait, and
+/// for each mark. Each workspace with a due one gets an equal share of the batch. The rows are reached
+/// by their places; one that moved between the statement's snapshot and its lock is left for the next
+/// time.
+pub const LEASE_DUE: &str = concat!(
+    "WITH RECURSIVE ",
+    heads!("emails", "state IN ('queued', 'deferred') AND lease_until IS NULL", "$3", "$4", "$5", "$6"),
+    ", turn AS (
+        SELECT workspace_id, run_at, id, ceil($1::float8 / count(*) OVER ())::bigint AS share
+        FROM head WHERE run_at <= now()
         ORDER BY random() LIMIT $1
     )
     UPDATE emails
@@ -67,22 +76,28 @@ pub const LEASE_DUE: &str = "
     WHERE ctid = ANY (ARRAY(
         SELECT due.ctid FROM turn CROSS JOIN LATERAL (
             SELECT ctid FROM emails
-            WHERE state IN ('queued', 'deferred') AND lease_until IS NULL
-                AND workspace_id = turn.workspace_id AND run_at <= now()
+            WHERE state IN ('queued', 'deferred') AND lease_until IS NULL AND workspace_id = turn.workspace_id
+                AND (run_at, id) >= (turn.run_at, turn.id) AND run_at <= now()
             ORDER BY run_at, id LIMIT turn.share FOR NO KEY UPDATE SKIP LOCKED
         ) AS due
         LIMIT $1
     ))
-    RETURNING id, attempt, workspace_id, failures, to_domain, from_name, from_email, reply_to, to_name, to_email,
-        subject, text_body, html_body, unsubscribe, created_at";
+    RETURNING id, attempt, workspace_id, failures, to_domain, run_at, lease_until, from_name, from_email, reply_to,
+        to_name, to_email, subject, text_body, html_body, unsubscribe, created_at"
+);
 
-/// Leases up to `limit` due mails, oldest first within each workspace, and the workspaces in turn.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn lease(connection: &mut PgConnection, limit: i64) -> Result<Vec<Leased>> {
-    let mut leased: Vec<Leased> =
-        sqlx::query_as(LEASE_DUE).bind(limit).bind(LEASE.as_secs_f64()).fetch_all(connection).await?;
+/// Leases up to `limit` due emails in these ranges, oldest first within each workspace, and the
+/// workspaces in turn.
+pub async fn lease(connection: &mut PgConnection, limit: i64, ranges: &Ranges) -> Result<Vec<Leased>> {
+    let mut leased: Vec<Leased> = sqlx::query_as(LEASE_DUE)
+        .bind(limit)
+        .bind(LEASE.as_secs_f64())
+        .bind(&ranges.workspaces)
+        .bind(&ranges.run_ats)
+        .bind(&ranges.ids)
+        .bind(&ranges.untils)
+        .fetch_all(connection)
+        .await?;
     leased.sort_unstable_by_key(|mail| (mail.workspace_id, mail.id));
     // The first of each workspace, then the second of each, so that a single one waits for few.
     let mut places = std::collections::HashMap::<Uuid, u32>::new();
@@ -92,6 +107,14 @@ pub async fn lease(connection: &mut PgConnection, limit: i64) -> Result<Vec<Leas
         *place
     });
     Ok(leased)
+}
+
+/// The statement of [`sweep`](fn@sweep); its plan is tested.
+pub const SWEEP: &str = sweep!("emails", "state IN ('queued', 'deferred') AND lease_until IS NULL", "emails_due_idx");
+
+/// Reads from the front of the outbox where the emails of each workspace begin.
+pub async fn sweep(connection: &mut PgConnection) -> Result<Sweep> {
+    Sweep::read(connection, SWEEP, None).await
 }
 
 /// What became of a mail that a worker had.
@@ -311,26 +334,29 @@ pub struct Rescued {
     pub state: EmailState,
 }
 
-/// The statement of [`rescue`]; its plan is tested. As with jobs, nobody is taken for dead for one
-/// lease length after the database was started.
+/// The statement by which [`rescue`] looks; its plan is tested.
+pub const LOOK: &str = look!("emails");
+
+/// The statement by which [`rescue`] writes; its plan is tested. Compared by itself, `lease_until` would
+/// lure the planner to the index of leases.
 pub const RESCUE: &str = "
     UPDATE emails
     SET attempt = attempt + 1, lease_until = NULL, updated_at = now(),
         state = CASE WHEN state = 'sending' THEN 'unknown' ELSE state END,
         answer = CASE WHEN state = 'sending' THEN 'the worker died while it sent this mail' ELSE answer END
     WHERE id = ANY (ARRAY(
-        SELECT id FROM emails
-        WHERE lease_until < now() AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
-        ORDER BY lease_until LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+        SELECT id FROM emails WHERE id = ANY ($1) AND coalesce(lease_until, 'infinity') < now()
+        FOR NO KEY UPDATE SKIP LOCKED
     ))
     RETURNING id, state";
 
-/// Frees mails whose worker died: those that were on their way are `unknown` from now on.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn rescue(connection: &mut PgConnection) -> Result<Vec<Rescued>> {
-    Ok(sqlx::query_as(RESCUE).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
+/// Frees emails whose worker died: those that were on their way are `unknown` from now on.
+pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
+    let ids = looked.look(connection, LOOK).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_as(RESCUE).bind(ids).fetch_all(connection).await?)
 }
 
 /// The first wait of a mail that the server put off; each further one is twice as long.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::lease::{Leased, lease};
+use super::lease::{Leased, Ranges, lease};
 use crate::config;
 use crate::error::Result;
 
@@ -39,10 +39,15 @@ pub fn is_limited(settings: &config::Mail) -> bool {
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn lease_in_turn(connection: &mut PgConnection, limit: i64, settings: &config::Mail) -> Result<Turn> {
+pub async fn lease_in_turn(
+    connection: &mut PgConnection,
+    limit: i64,
+    ranges: &Ranges,
+    settings: &config::Mail,
+) -> Result<Turn> {
     let all = Pace::of(settings.per_minute);
     let Some(pace) = all else {
-        let mails = lease(connection, limit).await?;
+        let mails = lease(connection, limit, ranges).await?;
         return within_domains(connection, mails, settings).await;
     };
     let ahead = ahead(connection, "").await?;
@@ -50,7 +55,7 @@ pub async fn lease_in_turn(connection: &mut PgConnection, limit: i64, settings: 
     if room == 0 {
         return Ok(Turn { wait: Some(Duration::from_secs_f64(pace.until_free(ahead))), ..Turn::default() });
     }
-    let mails = lease(connection, limit.min(room)).await?;
+    let mails = lease(connection, limit.min(room), ranges).await?;
     let turn = within_domains(connection, mails, settings).await?;
     take(connection, "", pace.after(ahead, turn.mails.len())).await?;
     Ok(turn)

@@ -264,8 +264,8 @@ async fn followups_due(connection: &mut PgConnection, workspace_id: Uuid, now: T
 
 async fn jobs(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<JobHeadline> {
     Ok(sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
-             count(*) FILTER (WHERE status = 'running') AS running,
+        "SELECT count(*) FILTER (WHERE status = 'queued' AND NOT yielded) AS queued,
+             count(*) FILTER (WHERE status = 'running' OR status = 'queued' AND yielded) AS running,
              count(*) FILTER (WHERE status = 'failed' AND created_at >= $2 AND created_at < $3) AS failed
          FROM jobs WHERE workspace_id = $1 AND status IN ('queued', 'running', 'failed')",
     )

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use shared::Error;
 use shared::mail::breaks::{self, Breaks};
-use shared::mail::{self, Lease, Leased, Next, Outcome};
+use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
+use uuid::Uuid;
 
 use super::{Delivery, IDLE, Way, files};
 use crate::leases::lock;
@@ -69,11 +70,13 @@ struct Carrier {
     last: Option<(Lease, Outcome)>,
     /// How the last message ended, if its final dot was out.
     end: Option<End>,
+    /// The place of the last mail, where it waits again if nothing was said about it.
+    place: Option<(Uuid, Position)>,
 }
 
 impl Carrier {
     fn new(process: Arc<Process>, delivery: Arc<Delivery>) -> Self {
-        Self { process, delivery, line: None, used: Instant::now(), last: None, end: None }
+        Self { process, delivery, line: None, used: Instant::now(), last: None, end: None, place: None }
     }
 
     /// Tells all workers of a message that got no answer, and of the next that gets one.
@@ -142,6 +145,7 @@ impl Carrier {
                 let marked = Instant::now();
                 let outcome = self.send(&mail, &message, marked).await;
                 self.delivery.waiting.took(began.elapsed());
+                self.place = Some((mail.workspace_id, mail.position()));
                 self.end(mail.lease(), outcome);
             }
             Some(Next::Suppressed) => {
@@ -322,6 +326,7 @@ impl Carrier {
                     if let Some((lease, outcome)) = self.last.take() {
                         self.delivery.held.release(&[lease]);
                         if outcome == Outcome::Untouched {
+                            self.delivery.returned(self.place);
                             self.delivery.bell.notify_one();
                         }
                     }

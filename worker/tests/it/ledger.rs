@@ -368,5 +368,5 @@ async fn rescue_all(ledger: &Ledger) {
 }
 
 async fn rescue_now(ledger: &Ledger) {
-    jobs::rescue(&mut *ledger.connection().await).await.unwrap();
+    jobs::rescue(&mut *ledger.connection().await, &mut jobs::Looked::default()).await.unwrap();
 }

@@ -83,7 +83,7 @@ async fn what_waits_for_a_record_is_cancelled_with_it() {
 }
 
 async fn lease(connection: &mut PgConnection, limit: i64) -> Vec<Leased> {
-    mail::lease(connection, limit).await.unwrap()
+    mail::lease(connection, limit, &mail::Ranges::default()).await.unwrap()
 }
 
 async fn state(connection: &mut PgConnection, id: Uuid) -> String {
@@ -102,7 +102,7 @@ async fn expire_leases(connection: &mut PgConnection) {
 async fn rescue(connection: &mut PgConnection) -> Vec<mail::Rescued> {
     let started = std::time::Instant::now();
     loop {
-        let rescued = mail::rescue(connection).await.unwrap();
+        let rescued = mail::rescue(connection, &mut mail::Looked::default()).await.unwrap();
         if !rescued.is_empty() {
             return rescued;
         }
@@ -247,7 +247,7 @@ async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
         shared::config::Settings::from_layers(None, [("DATABASE_URL".into(), database.url().into())]).unwrap().mail;
     let turn = async |settings: &shared::config::Mail, limit| {
         let mut transaction = database.pool().begin().await.unwrap();
-        let turn = mail::lease_in_turn(&mut transaction, limit, settings).await.unwrap();
+        let turn = mail::lease_in_turn(&mut transaction, limit, &mail::Ranges::default(), settings).await.unwrap();
         transaction.commit().await.unwrap();
         turn
     };

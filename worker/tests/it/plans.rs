@@ -1,7 +1,7 @@
 //! The plans of the ledger's statements, on a table that looks like one in use.
 
 use serde_json::Value;
-use shared::jobs::{CLAIM, CLAIM_SUSPECT, FINISH, RENEW, RESCUE};
+use shared::jobs::{CLAIM, CLAIM_SUSPECT, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
 use shared::mail;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -37,9 +37,23 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
 
-        let plan = explain(&mut connection, "text, bigint, float8", CLAIM, "'chores', 500, 15").await;
-        assert_eq!(plan.indexes(), ["jobs_due_idx"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        for ranges in [EVERYTHING, MARKED] {
+            let types = "text, bigint, float8, uuid[], timestamptz[], uuid[], uuid[], uuid[]";
+            let values = format!("'chores', 500, 15, {ranges}, '{{00000000-0000-0000-0000-000000000001}}'");
+            let plan = explain(&mut connection, types, CLAIM, &values).await;
+            assert_eq!(plan.indexes(), ["jobs_due_idx"], "{mode}\n{plan:#?}");
+            assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+
+            let types = "text, bigint, uuid[], timestamptz[], uuid[], uuid[], uuid[], float8";
+            let values = format!("'chores', 4, {ranges}, '{{00000000-0000-0000-0000-000000000001}}', 1");
+            let plan = explain(&mut connection, types, WAITING, &values).await;
+            assert_eq!(plan.indexes(), ["jobs_due_idx"], "{mode}\n{plan:#?}");
+            assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        }
+
+        let plan = explain(&mut connection, "text", SWEEP, "'chores'").await;
+        assert!(plan.indexes().iter().all(|index| index.starts_with("jobs_")), "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
 
         let plan = explain(&mut connection, "text[], float8", CLAIM_SUSPECT, "'{chores}', 15").await;
         assert_eq!(plan.indexes(), ["jobs_pkey", "jobs_suspect_idx"], "{mode}\n{plan:#?}");
@@ -57,9 +71,13 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
         assert_eq!(plan.indexes(), ["jobs_pkey"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 500, "{mode}: {} rows\n{plan:#?}", plan.rows());
 
-        let plan = explain(&mut connection, "smallint, float8", RESCUE, "5::smallint, 0").await;
-        assert_eq!(plan.indexes(), ["jobs_lease_idx", "jobs_pkey"], "{mode}\n{plan:#?}");
+        let plan = explain(&mut connection, "timestamptz, float8, bigint", LOOK, "'epoch', 0, 1000").await;
+        assert_eq!(plan.indexes(), ["jobs_lease_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
+
+        let plan = explain(&mut connection, "smallint, uuid[]", RESCUE, &format!("5::smallint, {ids}")).await;
+        assert_eq!(plan.indexes(), ["jobs_pkey"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 1500, "{mode}: {} rows\n{plan:#?}", plan.rows());
     }
 }
 
@@ -88,9 +106,17 @@ async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
 
-        let plan = explain(&mut connection, "bigint, float8", mail::LEASE_DUE, "500, 15").await;
-        assert_eq!(plan.indexes(), ["emails_due_idx"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        for ranges in [EVERYTHING, MARKED] {
+            let types = "bigint, float8, uuid[], timestamptz[], uuid[], uuid[]";
+            let plan = explain(&mut connection, types, mail::LEASE_DUE, &format!("500, 15, {ranges}")).await;
+            assert_eq!(plan.indexes(), ["emails_due_idx"], "{mode}\n{plan:#?}");
+            assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        }
+
+        let plan = explain(&mut connection, "", mail::SWEEP, "").await;
+        // Any index that starts with the workspace leads from one to the next.
+        assert!(plan.indexes().iter().all(|index| index.starts_with("emails_")), "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
 
         let types = "uuid, integer, text, text, float8, uuid, uuid, integer, float8, uuid, text";
         let workspace = "'00000000-0000-0000-0000-000000000001'";
@@ -106,11 +132,23 @@ async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
         let plan = explain(&mut connection, "uuid[], integer[]", mail::HAND_BACK, &format!("{ids}, {ones}")).await;
         assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
 
-        let plan = explain(&mut connection, "float8", mail::RESCUE, "0").await;
-        assert_eq!(plan.indexes(), ["emails_lease_idx", "emails_pkey"], "{mode}\n{plan:#?}");
+        let plan = explain(&mut connection, "timestamptz, float8, bigint", mail::LOOK, "'epoch', 0, 1000").await;
+        assert_eq!(plan.indexes(), ["emails_lease_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
+
+        let plan = explain(&mut connection, "uuid[]", mail::RESCUE, &ids).await;
+        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 1500, "{mode}: {} rows\n{plan:#?}", plan.rows());
     }
 }
+
+/// The ranges of a claim that has no marks, and of one that has a mark in the second workspace.
+const EVERYTHING: &str = "'{00000000-0000-0000-0000-000000000000}', '{epoch}',
+    '{00000000-0000-0000-0000-000000000000}', '{ffffffff-ffff-ffff-ffff-ffffffffffff}'";
+const MARKED: &str = "'{00000000-0000-0000-0000-000000000000, 00000000-0000-0000-0000-000000000001}',
+    ARRAY['epoch', now() - interval '20000 seconds'],
+    '{00000000-0000-0000-0000-000000000000, 00000000-0000-0000-0000-000000000000}',
+    '{00000000-0000-0000-0000-000000000001, ffffffff-ffff-ffff-ffff-ffffffffffff}'";
 
 fn array(element: &str) -> String {
     format!("'{{{}}}'", vec![element; 500].join(","))
@@ -122,8 +160,10 @@ pub struct Plan(Value);
 
 pub async fn explain(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Plan {
     let mut transaction = connection.begin().await.unwrap();
-    let prepare = format!("PREPARE statement ({types}) AS {statement}");
-    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement ({values})");
+    let (types, values) =
+        if types.is_empty() { Default::default() } else { (format!("({types})"), format!("({values})")) };
+    let prepare = format!("PREPARE statement {types} AS {statement}");
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement {values}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.unwrap();
     let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await.unwrap();
     sqlx::raw_sql("DEALLOCATE statement").execute(&mut *transaction).await.unwrap();

@@ -120,6 +120,12 @@ impl Ledger {
         sqlx::query_as("SELECT failures, crashes FROM jobs WHERE id = $1").bind(id).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// The attempt that is the fence of writes; callers see another count.
+    pub async fn fence(&self, id: Uuid) -> i64 {
+        let fence = sqlx::query_scalar("SELECT attempt::bigint FROM jobs WHERE id = $1").bind(id);
+        fence.fetch_one(&self.pool).await.unwrap()
+    }
+
     pub fn settings(&self, more: &[(&str, &str)]) -> Settings {
         let fixed = [("DATABASE_URL", self.url.as_str())];
         let all =

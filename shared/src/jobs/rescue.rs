@@ -1,0 +1,169 @@
+//! Rescue: jobs whose worker died go back to their queue.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{JobStatus, LEASE, MAX_CRASHES};
+use crate::error::Result;
+
+/// Leases looked at in one statement at most.
+const LIMIT: i64 = 1000;
+/// A look starts this far before the last one. A lease that appears later than that is older than any
+/// statement may take; only a clock that was set back brings one, and [`FROM_THE_FRONT_EVERY`] finds it.
+const OVERLAP: chrono::Duration = chrono::Duration::seconds(60);
+/// How often a look starts at the front.
+const FROM_THE_FRONT_EVERY: chrono::Duration = chrono::Duration::seconds(60);
+
+/// A statement that looks for leases on `$table` that ran out, from `$1` on.
+///
+/// While the database was unavailable no worker could renew, so for one lease duration after it was
+/// started nobody is taken for dead; then the look counts for nothing.
+macro_rules! look {
+    ($table:literal) => {
+        concat!(
+            "SELECT now() AS now, pg_postmaster_start_time() < now() - make_interval(secs => $2) AS counts,
+                ARRAY(
+                    SELECT id FROM ",
+            $table,
+            " WHERE lease_until < now() AND lease_until >= $1
+                    ORDER BY lease_until LIMIT $3
+                ) AS ids"
+        )
+    };
+}
+
+pub(crate) use look;
+
+/// From where on this process looks for leases that ran out. Each lease and each renewal leaves a
+/// dead entry in the index of leases, and while an old transaction is open these stay: a look from
+/// the front would walk over all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Looked {
+    from: Option<DateTime<Utc>>,
+    from_the_front_at: Option<DateTime<Utc>>,
+}
+
+#[derive(FromRow)]
+struct Look {
+    now: DateTime<Utc>,
+    counts: bool,
+    ids: Vec<Uuid>,
+}
+
+impl Looked {
+    /// Returns what holds a lease that ran out, by a statement of [`look!`].
+    pub(crate) async fn look(&mut self, connection: &mut PgConnection, statement: &'static str) -> Result<Vec<Uuid>> {
+        let look: Look = sqlx::query_as(statement)
+            .bind(self.from.unwrap_or(DateTime::UNIX_EPOCH))
+            .bind(LEASE.as_secs_f64())
+            .bind(LIMIT)
+            .fetch_one(connection)
+            .await?;
+        if !look.counts {
+            return Ok(Vec::new());
+        }
+        self.seen(look.now, look.ids.len() as i64 == LIMIT);
+        Ok(look.ids)
+    }
+
+    /// Notes a look: the next one starts after it, unless there is more, or it is time for the front.
+    fn seen(&mut self, now: DateTime<Utc>, is_more: bool) {
+        let at = match (self.from, self.from_the_front_at) {
+            (Some(_), Some(at)) if at <= now && now - at < FROM_THE_FRONT_EVERY => at,
+            // This one was from the front.
+            (None, _) => now,
+            _ => {
+                *self = Self::default();
+                return;
+            }
+        };
+        self.from_the_front_at = Some(at);
+        if !is_more {
+            self.from = Some(now - OVERLAP);
+        }
+    }
+}
+
+/// A job whose lease had run out.
+#[derive(Debug, FromRow)]
+pub struct Rescued {
+    /// The job.
+    pub id: Uuid,
+    /// What was being done.
+    pub kind: String,
+    /// The queue it waits in again.
+    pub queue: String,
+    /// `queued`, or `failed` when its process died too often.
+    pub status: JobStatus,
+}
+
+/// The statement by which [`rescue`] looks; its plan is tested.
+pub const LOOK: &str = look!("jobs");
+
+/// The statement by which [`rescue`] writes; its plan is tested. Compared by itself, `lease_until` would
+/// lure the planner to the index of leases.
+pub const RESCUE: &str = "
+    UPDATE jobs
+    SET attempt = attempt + 1, crashes = crashes + 1, lease_until = NULL, run_at = now(),
+        retries = CASE WHEN crashes + 1 < $1 THEN retries + 1 ELSE retries END,
+        status = CASE WHEN crashes + 1 < $1 THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN crashes + 1 < $1 THEN NULL ELSE now() END,
+        error = CASE WHEN crashes + 1 < $1 THEN error
+            ELSE 'the worker process died ' || $1 || ' times in a row while it ran this job' END
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs WHERE id = ANY ($2) AND coalesce(lease_until, 'infinity') < now()
+        FOR NO KEY UPDATE SKIP LOCKED
+    ))
+    RETURNING id, kind, queue, status";
+
+/// Gives jobs whose lease ran out back to their queue, or fails those that did so too often.
+pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
+    let ids = looked.look(connection, LOOK).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_as(RESCUE).bind(MAX_CRASHES).bind(ids).fetch_all(connection).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    /// From where each of these looks starts; `None` is the front.
+    fn starts(looks: &[(i64, bool)]) -> Vec<Option<i64>> {
+        let mut looked = Looked::default();
+        let starts = looks.iter().map(|&(second, is_more)| {
+            let from = looked.from.map(|from| from.timestamp());
+            looked.seen(at(second), is_more);
+            from
+        });
+        starts.collect()
+    }
+
+    #[test]
+    fn a_look_starts_a_minute_before_the_last_one() {
+        assert_eq!(starts(&[(1000, false), (1002, false), (1004, false)]), [None, Some(940), Some(942)]);
+    }
+
+    #[test]
+    fn while_there_is_more_the_next_look_starts_at_the_same_place() {
+        assert_eq!(
+            starts(&[(1000, true), (1002, false), (1004, true), (1006, false)]),
+            [None, None, Some(942), Some(942)]
+        );
+    }
+
+    #[test]
+    fn each_minute_and_after_the_clock_was_set_back_a_look_starts_at_the_front() {
+        assert_eq!(
+            starts(&[(1000, false), (1059, false), (1061, false), (1063, false)]),
+            [None, Some(940), Some(999), None]
+        );
+        assert_eq!(starts(&[(1000, false), (900, false), (902, false)]), [None, Some(940), None]);
+    }
+}

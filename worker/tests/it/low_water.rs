@@ -1,0 +1,238 @@
+//! An old transaction does not slow the queue down: dead entries are walked over once.
+
+use std::time::{Duration, Instant};
+
+use dev::chores::Chore;
+use shared::jobs::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
+use shared::mail;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::support::Ledger;
+
+const JOBS: usize = 20_000;
+
+/// A connection with an open transaction, for which PostgreSQL keeps what it may still see.
+async fn old_transaction(ledger: &Ledger) -> PgConnection {
+    let mut connection = PgConnection::connect(&ledger.url).await.unwrap();
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM jobs")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection
+}
+
+/// How many entries of an index, live and dead ones, an operation reads.
+async fn entries_read(
+    connection: &mut PgConnection,
+    index: &'static str,
+    operation: impl AsyncFnOnce(&mut PgConnection),
+) -> i64 {
+    let mut transaction = connection.begin().await.unwrap();
+    let before = count(&mut transaction, index).await;
+    operation(&mut transaction).await;
+    let read = count(&mut transaction, index).await - before;
+    transaction.rollback().await.unwrap();
+    read
+}
+
+async fn count(connection: &mut PgConnection, index: &str) -> i64 {
+    let count = sqlx::query_scalar("SELECT pg_stat_get_xact_tuples_returned($1::text::regclass)").bind(index);
+    count.fetch_one(connection).await.unwrap()
+}
+
+async fn claim(connection: &mut PgConnection, ranges: &Ranges, limit: i64) -> Vec<Claimed> {
+    jobs::claim_in(connection, "chores", limit, ranges, &[]).await.unwrap()
+}
+
+async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limit: i64) -> usize {
+    let ranges = marks.ranges();
+    let claimed = claim(connection, &ranges, limit).await;
+    let positions = claimed.iter().map(|job| (job.workspace_id, job.position()));
+    if let Some(first) = claimed.first() {
+        marks.claimed(&ranges, first.claimed_at(), positions);
+    }
+    let ended: Vec<_> = claimed.iter().map(|job| (job.lease(), Outcome::Succeeded(None))).collect();
+    jobs::finish(connection, &ended).await.unwrap();
+    claimed.len()
+}
+
+/// Jobs that were due a minute ago, all but the last `left` of them claimed and done.
+async fn backlog(ledger: &Ledger, connection: &mut PgConnection, left: usize) -> Marks {
+    ledger.enqueue_many(JOBS).await;
+    ledger.run("UPDATE jobs SET run_at = run_at - interval '1 minute'").await;
+    let mut marks = Marks::default();
+    let mut done = 0;
+    while done < JOBS - left {
+        done += claim_and_finish(connection, &mut marks, 500).await;
+    }
+    marks
+}
+
+#[tokio::test]
+async fn a_claim_starts_behind_what_was_claimed_before() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let marks = backlog(&ledger, &mut connection, 1_000).await;
+    let claim_100 = async |connection: &mut PgConnection, ranges: &Ranges| {
+        assert_eq!(claim(connection, ranges, 100).await.len(), 100);
+    };
+
+    let everything = Ranges::default();
+    let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &everything).await).await;
+    assert!(read > JOBS as i64 - 2_000, "without marks: {read}");
+    let ranges = marks.ranges();
+    let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
+    assert!(read < 300, "with marks: {read}");
+
+    // A process that has just started learns from its first sweep what others have claimed.
+    let mut marks = Marks::default();
+    let began = marks.clone();
+    marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap());
+    let ranges = marks.ranges();
+    let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
+    assert!(read < 300, "after a sweep: {read}");
+    drop(old);
+}
+
+#[tokio::test]
+async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let mut marks = backlog(&ledger, &mut connection, 0).await;
+    let began = marks.clone();
+    marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap());
+    // Ids are made in the order of time, so the other workspace comes after it.
+    let other = Ledger::at(ledger.url.clone());
+    let id = other.enqueue(Chore::Nothing).await;
+    let ranges = marks.ranges();
+    let read = entries_read(&mut connection, "jobs_due_idx", async |c| {
+        assert_eq!(claim(c, &ranges, 10).await[0].id, id);
+    });
+    let read = read.await;
+    assert!(read < 50, "{read}");
+    drop(old);
+}
+
+#[tokio::test]
+async fn what_waits_before_a_mark_is_found_by_the_next_sweep() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let mut marks = backlog(&ledger, &mut connection, 0).await;
+    let late = ledger.enqueue(Chore::Nothing).await;
+    sqlx::query("UPDATE jobs SET run_at = run_at - interval '1 hour' WHERE id = $1")
+        .bind(late)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    assert!(claim(&mut connection, &marks.ranges(), 10).await.is_empty());
+
+    let began = marks.clone();
+    assert!(marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap()));
+    assert_eq!(claim(&mut connection, &marks.ranges(), 10).await[0].id, late);
+    drop(old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_commits_a_minute_late_behind_100_000_newer_ones_starts_within_ten_seconds() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut late = PgConnection::connect(&ledger.url).await.unwrap();
+    let mut transaction = late.begin().await.unwrap();
+    let job = jobs::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap().id;
+    sqlx::query("UPDATE jobs SET run_at = now() - interval '1 minute' WHERE id = $1")
+        .bind(job)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+
+    for _ in 0..10 {
+        ledger.enqueue_many(10_000).await;
+    }
+    let worker = ledger.worker(4);
+    let began = Instant::now();
+    while ledger.count(JobStatus::Succeeded).await < 100_000 {
+        assert!(began.elapsed() < Duration::from_secs(400), "the queue is not drained");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    transaction.commit().await.unwrap();
+    let committed = Instant::now();
+    ledger.until(job, "started", |job| job.started_at.is_some()).await;
+    assert!(committed.elapsed() < Duration::from_secs(10), "{:?}", committed.elapsed());
+    worker.stop().await;
+    drop(old);
+}
+
+#[tokio::test]
+async fn a_look_for_leases_that_ran_out_starts_where_the_last_one_ended() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut connection = ledger.connection().await;
+    backlog(&ledger, &mut connection, 100).await;
+    // Their leases would have run out long ago.
+    let dead = "UPDATE jobs SET lease_until = now() - interval '10 minutes', status = 'running', finished_at = NULL
+        WHERE finished_at IS NOT NULL";
+    ledger.run(dead).await;
+    ledger
+        .run("UPDATE jobs SET lease_until = NULL, status = 'succeeded', finished_at = now() WHERE status = 'running'")
+        .await;
+    let mut looked = Looked::default();
+    let read = entries_read(&mut connection, "jobs_lease_idx", async |c| until_it_counts(c, &mut looked).await).await;
+    assert!(read >= JOBS as i64 - 500, "from the front: {read}");
+    let held = claim(&mut connection, &Ranges::default(), 10).await;
+    ledger.expire_leases().await;
+    let mut rescued = Vec::new();
+    let read = entries_read(&mut connection, "jobs_lease_idx", async |c| {
+        rescued = jobs::rescue(c, &mut looked).await.unwrap();
+    });
+    let read = read.await;
+    assert_eq!(rescued.len(), held.len());
+    assert!(read < 200, "from the last look: {read}");
+    drop(old);
+}
+
+/// A young server gives its clients time to renew before a look counts.
+async fn until_it_counts(connection: &mut PgConnection, looked: &mut Looked) {
+    let age = "SELECT greatest(16 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), 0)::float8";
+    let left: f64 = sqlx::query_scalar(age).fetch_one(&mut *connection).await.unwrap();
+    tokio::time::sleep(Duration::from_secs_f64(left)).await;
+    jobs::rescue(connection, looked).await.unwrap();
+}
+
+#[tokio::test]
+async fn emails_are_leased_from_marks_as_jobs_are() {
+    let ledger = Ledger::create().await;
+    let old = old_transaction(&ledger).await;
+    let mut connection = ledger.connection().await;
+    let fill = "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject,
+            text_body, state, run_at)
+        SELECT gen_random_uuid(), $1, 'nurture', n::text, 'a@b.example', n || '@example.com', 'example.com', 's', 't',
+            'queued', now() - interval '1 minute' + n * interval '1 ms'
+        FROM generate_series(1, 20000) AS n";
+    sqlx::query(fill).bind(Uuid::now_v7()).execute(&mut *connection).await.unwrap();
+    let mut marks = Marks::default();
+    for _ in 0..38 {
+        let ranges = marks.ranges();
+        let leased = mail::lease(&mut connection, 500, &ranges).await.unwrap();
+        let positions = leased.iter().map(|mail| (mail.workspace_id, mail.position()));
+        marks.claimed(&ranges, leased[0].leased_at(), positions);
+    }
+    for (ranges, expected) in [(Ranges::default(), 18_000..40_000), (marks.ranges(), 0..300)] {
+        let read = entries_read(&mut connection, "emails_due_idx", async |c| {
+            assert_eq!(mail::lease(c, 100, &ranges).await.unwrap().len(), 100);
+        });
+        let read = read.await;
+        assert!(expected.contains(&read), "{read}");
+    }
+
+    // What is handed back waits at its old place, which this process knows and others find by a sweep.
+    let began = marks.clone();
+    sqlx::query("UPDATE emails SET lease_until = NULL WHERE event_key = '7'").execute(&mut *connection).await.unwrap();
+    assert!(marks.swept(&began, &mail::sweep(&mut connection).await.unwrap()));
+    let leased = mail::lease(&mut connection, 1, &marks.ranges()).await.unwrap();
+    assert_eq!(leased[0].content.to_email, "7@example.com");
+    drop(old);
+}
