@@ -19,6 +19,7 @@ mod lead_step;
 mod load;
 mod mail;
 mod nurture;
+mod old_transaction;
 mod queue;
 mod records;
 mod stage;
@@ -54,6 +55,8 @@ enum Bench {
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
     Fairness(fairness::Arguments),
+    /// The queue behind a transaction that stays open while very many jobs are done.
+    OldTransaction(old_transaction::Arguments),
     /// Mails on their way to a server, beside pgbench's commits.
     Mail(mail::Arguments),
     /// Templates that were written to hurt, beside what one may cost.
@@ -83,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Insight(arguments) => return insight::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
+        Bench::OldTransaction(arguments) => return old_transaction::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,
         Bench::Templates(arguments) => return templates::run(&arguments),
         Bench::Themes(arguments) => return themes::run(arguments).await,
