@@ -152,7 +152,12 @@ async fn attempts_count_failures_and_deaths_and_nothing_else() {
     let id = ledger.enqueue(Chore::Nothing).await;
     let mut connection = ledger.connection().await;
     assert_eq!(ledger.get(id).await.attempt, 0);
-    let retry = || Outcome::Retry { error: "broken".into(), delay: Duration::ZERO };
+    let retry = || Outcome::Retry {
+        error: "broken".into(),
+        delay: Duration::ZERO,
+        counts: true,
+        state: jobs::RetryState::default(),
+    };
     for (outcome, expected) in [
         (Outcome::Snooze(Duration::ZERO), 1),
         (Outcome::Yielded, 1),
