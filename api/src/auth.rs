@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::observe::RequestId;
 use crate::respond::{Problem, Result};
-use crate::{AppState, CRM};
+use crate::{AppState, CRM, headers};
 use streams::OpenStreams;
 
 pub(crate) use streams::Cut;
@@ -52,12 +52,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// request needs none. It goes by the path alone, before it is known whether that path exists.
 ///
 /// # Errors
-/// 401, or 503 when the database is away and the key was not seen lately.
+/// 400 for two keys, 401, or 503 when the database is away and the key was not seen lately.
 pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Option<Opened>> {
     let under_crm = request.uri().path().strip_prefix(CRM);
     if !under_crm.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return Ok(None);
     }
+    headers::check_authorization(request.headers())?;
     let key = bearer(request.headers()).and_then(Key::parse).ok_or_else(Problem::unauthorized)?;
     let opened = state.keys.open(&state.pool, &key).await?.ok_or_else(Problem::unauthorized)?;
     let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();

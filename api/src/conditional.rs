@@ -42,6 +42,30 @@ fn names(condition: &str, tag: &str) -> bool {
     condition.trim() == "*" || tags(condition).any(|known| etag::is_same(&format!("\"{known}\""), tag))
 }
 
+/// The tags of a list in a header, each as it is written, or `*`; `None` for anything but a list of at least
+/// one (RFC 9110, 8.8.3 and 13.1.1).
+pub fn entity_tags(list: &str) -> Option<Vec<&str>> {
+    let (mut tags, mut rest) = (Vec::new(), list);
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return Some(tags).filter(|tags| !tags.is_empty());
+        }
+        let end = match rest.strip_prefix('*') {
+            Some(_) => 1,
+            None => {
+                let open = if rest.starts_with("W/") { 2 } else { 0 };
+                open + 1 + rest[open..].strip_prefix('"')?.find('"')? + 1
+            }
+        };
+        tags.push(&rest[..end]);
+        rest = rest[end..].trim_start_matches([' ', '\t']);
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return None;
+        }
+    }
+}
+
 /// What stands between quotes, where commas may stand, too.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     list.split('"').skip(1).step_by(2)
@@ -49,7 +73,7 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{entity_tags, names};
 
     #[test]
     fn a_condition_names_tags() {
@@ -60,5 +84,15 @@ mod tests {
             assert!(!names(condition, "\"a\""), "{condition}");
         }
         assert!(!names("\"\"", "no tag"));
+    }
+
+    #[test]
+    fn a_list_of_tags_is_read_or_refused_as_a_whole() {
+        assert_eq!(entity_tags(" \"a,b\" ,, W/\"\",*"), Some(vec!["\"a,b\"", "W/\"\"", "*"]));
+        for wrong in
+            ["", " ", ",", "a", "\"a", "a\"", "\"a\" \"b\"", "\"a\"b", "w/\"a\"", "W/", "**", "\"a\", b", "W/*"]
+        {
+            assert_eq!(entity_tags(wrong), None, "{wrong}");
+        }
     }
 }

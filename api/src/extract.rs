@@ -1,23 +1,27 @@
 //! What handlers take from a request, with faults in the form of the contract.
 
-mod json;
+mod multipart;
 
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
-use shared::error::FieldError;
+use shared::error::{FieldError, FieldErrors};
 use shared::fields::Field;
+use shared::json;
 use shared::object::Object;
+use shared::parameters::Parameters;
 use shared::records::{MAX_BATCH, Place};
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::respond::{Problem, Result, is_stalled};
+
+pub use multipart::Multipart;
 
 /// The id in a path.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +90,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        Ok(Self(pairs(parts.uri.query().unwrap_or_default())?))
+        Ok(Self(pairs(parts.uri.query().unwrap_or_default()).map_err(shared::Error::from)?))
     }
 }
 
@@ -109,21 +113,27 @@ impl FromRequest<AppState> for Form {
         }
         let bytes = read(request, Self::MAX_BYTES).await?;
         let malformed = |_| Problem::invalid(vec![FieldError::new("body", "malformed", "is not UTF-8")]);
-        Ok(Self(pairs(std::str::from_utf8(&bytes).map_err(malformed)?)?))
+        let fields = pairs(std::str::from_utf8(&bytes).map_err(malformed)?).map_err(shared::Error::from)?;
+        let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(Self(fields)),
+            Some(pair) => Err(Problem::invalid(vec![FieldError::new(pair[0], "duplicate", "must be given only once")])),
+        }
     }
 }
 
 /// The pairs of a query string or a form, decoded.
-fn pairs(text: &str) -> Result<Vec<(String, String)>> {
-    let (mut pairs, mut errors) = (Vec::new(), Vec::new());
+fn pairs(text: &str) -> Result<Vec<(String, String)>, FieldErrors> {
+    let (mut pairs, mut errors) = (Vec::new(), FieldErrors::default());
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decode(name), decode(value)) {
             (Some(name), Some(value)) => pairs.push((name, value)),
-            _ => errors.push(FieldError::new(name, "invalid", "is not percent-encoded UTF-8")),
+            _ => errors.push_with(|| FieldError::new(name, "invalid", "is not percent-encoded UTF-8")),
         }
     }
-    if errors.is_empty() { Ok(pairs) } else { Err(Problem::invalid(errors)) }
+    if errors.is_empty() { Ok(pairs) } else { Err(errors) }
 }
 
 /// `None` for a `%` without two digits, and for bytes that are not UTF-8.
@@ -145,9 +155,8 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let Query(pairs) = Query::from_request_parts(parts, state).await?;
-        let unknown = |(name, _)| FieldError::new(name, "unknown", "is not a known parameter");
-        let errors: Vec<FieldError> = pairs.into_iter().map(unknown).collect();
-        if errors.is_empty() { Ok(Self) } else { Err(Problem::invalid(errors)) }
+        Parameters::new(&pairs).finish()?;
+        Ok(Self)
     }
 }
 
@@ -160,17 +169,10 @@ impl<S: Sync> FromRequestParts<S> for DryRun {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let Query(pairs) = Query::from_request_parts(parts, state).await?;
-        let (mut dry_run, mut errors) = (false, Vec::new());
-        for (name, text) in pairs {
-            match name.as_str() {
-                "dry_run" => match bool::from_text(&text) {
-                    Ok(value) => dry_run = value,
-                    Err(fault) => errors.push(fault.of(name)),
-                },
-                _ => errors.push(FieldError::new(name, "unknown", "is not a known parameter")),
-            }
-        }
-        if errors.is_empty() { Ok(Self(dry_run)) } else { Err(Problem::invalid(errors)) }
+        let mut parameters = Parameters::new(&pairs);
+        let dry_run = parameters.flag("dry_run");
+        parameters.finish()?;
+        Ok(Self(dry_run))
     }
 }
 
@@ -193,11 +195,8 @@ impl FromRequest<AppState> for JsonObject {
 
 impl JsonObject {
     async fn read(request: Request, limit: usize) -> Result<Self> {
-        if !is_json(request.headers()) {
-            return Err(Problem::unsupported("application/json"));
-        }
-        let bytes = read(request, limit).await?;
-        let object = json::object(&bytes).map(Object::new).map_err(Problem::invalid)?;
+        let bytes = read_json(request, limit).await?;
+        let object = json::object(&bytes).map(Object::new).map_err(shared::Error::from)?;
         Ok(Self { object, bytes })
     }
 }
@@ -223,11 +222,15 @@ impl FromRequest<AppState> for OptionalJsonObject {
     }
 }
 
+async fn read_json(request: Request, limit: usize) -> Result<Bytes> {
+    if is_json(request.headers()) { read(request, limit).await } else { Err(Problem::unsupported("application/json")) }
+}
+
 /// The items of a batch: `{"items": [{…}, …]}`, in a body that may be larger than others.
 #[derive(Debug)]
 pub struct Items {
     /// The items.
-    pub items: Vec<Object>,
+    pub items: json::Items,
     /// The body as it came.
     pub bytes: Bytes,
 }
@@ -236,9 +239,8 @@ impl FromRequest<AppState> for Items {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self> {
-        let JsonObject { object, bytes } = JsonObject::read(request, state.settings.api.max_batch_bytes).await?;
-        let items = object.into_items("items", MAX_BATCH)?;
-        Ok(Self { items, bytes })
+        let bytes = read_json(request, state.settings.api.max_batch_bytes).await?;
+        Ok(Self { items: json::Items::read(&bytes, "items", MAX_BATCH)?, bytes })
     }
 }
 
@@ -254,7 +256,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// A body is taken as it stands; what it would be when it is unpacked, nobody could limit beforehand.
-pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<()> {
+fn check_encoding(headers: &HeaderMap) -> Result<()> {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter().map(|encoding| encoding.as_bytes().trim_ascii());
     if encodings.all(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")) {
         Ok(())
@@ -271,12 +273,32 @@ async fn read(request: Request, limit: usize) -> Result<Bytes> {
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(Problem::too_large());
     }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
-        Err(error) if is_stalled(&*error) => Err(Problem::stalled()),
-        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "Request body broke off")),
+    // In one piece from the start: a body may come byte by byte, and each piece would cost as much as a long one.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
+    let mut body = request.into_body();
+    while let Some(piece) = next_piece(&mut body).await? {
+        if bytes.len() + piece.len() > limit {
+            return Err(Problem::too_large());
+        }
+        bytes.extend_from_slice(&piece);
     }
+    Ok(bytes.into())
+}
+
+/// The next piece of a body as it arrives.
+async fn next_piece(body: &mut Body) -> Result<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        match frame {
+            // Trailers say nothing here.
+            Ok(frame) => match frame.into_data() {
+                Ok(piece) => return Ok(Some(piece)),
+                Err(_) => continue,
+            },
+            Err(error) if is_stalled(&error) => return Err(Problem::stalled()),
+            Err(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "Request body ended unexpectedly")),
+        }
+    }
+    Ok(None)
 }
 
 /// A request that takes no body, though many clients send `{}` or nothing with it.
@@ -289,7 +311,7 @@ impl FromRequest<AppState> for NoBody {
     async fn from_request(request: Request, state: &AppState) -> Result<Self> {
         let body = read(request, state.settings.api.max_body_bytes).await?;
         if !body.trim_ascii().is_empty() {
-            Object::new(json::object(&body).map_err(Problem::invalid)?).finish()?;
+            Object::new(json::object(&body).map_err(shared::Error::from)?).finish()?;
         }
         Ok(Self)
     }

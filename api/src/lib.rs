@@ -12,6 +12,7 @@ pub mod cli;
 mod clock;
 pub mod conditional;
 pub mod extract;
+pub mod headers;
 pub mod limits;
 pub mod lists;
 pub mod observe;
@@ -147,7 +148,13 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);
-    let answer = async { known.spare(next.run(request).await) };
+    let checked = headers::check(request.method(), request.headers());
+    let answer = async {
+        match checked {
+            Ok(()) => known.spare(next.run(request).await),
+            Err(problem) => problem.into_response(),
+        }
+    };
     let Some(opened) = opened else { return Ok(answer.await) };
     let answer = db::on_behalf_of(&state.pool, opened.workspace_id, answer);
     let answer = state.limits.limit(opened.key_id, answer).await;

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use shared::error::FieldError;
 use shared::lists::{self, IdCursors, List, MAX_LIMIT, Spec};
+use shared::parameters::{Parameters, whole};
 use shared::records::{Parent, Record};
 use shared::signed::Signer;
 use sqlx::FromRow;
@@ -113,22 +114,11 @@ impl Page {
     pub async fn parse(state: &AppState, workspace_id: Uuid, uri: &Uri, Query(parameters): &Query) -> Result<Self> {
         let signer = state.signer().await?.clone();
         let cursors = IdCursors::new(workspace_id, uri.path());
-        let mut page = Self { limit: Self::DEFAULT, before: None, cursors, signer };
-        let mut errors = Vec::new();
-        for (name, text) in parameters {
-            match name.as_str() {
-                "limit" => match text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)) {
-                    Some(limit) => page.limit = limit,
-                    None => errors.push(FieldError::new(name, "out_of_range", "must be a whole number from 1 to 1000")),
-                },
-                "cursor" => match page.cursors.open(&page.signer, text) {
-                    Ok(id) => page.before = Some(id),
-                    Err(fault) => errors.push(fault.of(name)),
-                },
-                _ => errors.push(FieldError::new(name, "unknown", "is not a known parameter")),
-            }
-        }
-        if errors.is_empty() { Ok(page) } else { Err(Problem::invalid(errors)) }
+        let mut given = Parameters::new(parameters);
+        let limit = given.take_as("limit", |text| whole(text, 1..=MAX_LIMIT));
+        let before = given.take_as("cursor", |text| cursors.open(&signer, text));
+        given.finish()?;
+        Ok(Self { limit: limit.unwrap_or(Self::DEFAULT), before, cursors, signer })
     }
 
     /// Adds the `Link` to the next page, if there is one.

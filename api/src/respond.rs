@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::multipart::MultipartError;
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
@@ -164,19 +163,6 @@ impl From<Error> for Problem {
     }
 }
 
-impl From<MultipartError> for Problem {
-    /// An upload ends early in many ways; which one it was stands at the bottom of the error.
-    fn from(error: MultipartError) -> Self {
-        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Self::too_large()
-        } else if is_stalled(&error) {
-            Self::stalled()
-        } else {
-            Self::invalid(vec![FieldError::new("body", "malformed", format!("is not a whole multipart form: {error}"))])
-        }
-    }
-}
-
 /// Whether reading a body failed because nothing came for too long.
 pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
     error.is::<Stalled>() || error.source().is_some_and(is_stalled)
@@ -225,8 +211,13 @@ impl Reply {
     /// # Errors
     /// [`Error::Internal`] if it cannot be written as JSON.
     pub fn json(body: &impl Serialize) -> shared::Result<Self> {
+        Ok(Self::of_json(serde_json::to_vec(body)?))
+    }
+
+    /// `200` with JSON that is written already.
+    pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Ok(Self { status: StatusCode::OK, headers, body: serde_json::to_vec(body)?, ring: None })
+        Self { status: StatusCode::OK, headers, body, ring: None }
     }
 
     /// `200` with a record and its tag.

@@ -18,12 +18,12 @@ use shared::idempotency::{self, Kept, Key, Standing};
 use shared::{Error, Result as Written};
 use sqlx::PgConnection;
 
-use crate::AppState;
 use crate::auth::Caller;
 use crate::extract::Query;
+use crate::headers::IDEMPOTENCY_KEY;
 use crate::respond::{Problem, Reply, Result};
+use crate::{AppState, conditional};
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// How often a transaction is run when others slip in between.
 const TRIES: usize = 5;
@@ -71,7 +71,7 @@ impl FromRequestParts<AppState> for Write {
             id: caller.key_id,
             request_id: Some(caller.request_id),
         };
-        Ok(Self { state: state.clone(), actor, condition: condition(&parts.headers), key, request })
+        Ok(Self { state: state.clone(), actor, condition: condition(&parts.headers)?, key, request })
     }
 }
 
@@ -97,14 +97,17 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
 }
 
 /// `If-Match`: any of the tags, or `*`, for which it is enough that the record is there.
-fn condition(headers: &HeaderMap) -> Condition {
-    let values: Vec<&str> = headers.get_all(IF_MATCH).iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut tags = values.iter().flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).peekable();
-    if tags.peek().is_none() || tags.clone().any(|tag| tag == "*") {
+fn condition(headers: &HeaderMap) -> Result<Condition> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(Condition::None) };
+    let Some(tags) = value.to_str().ok().and_then(conditional::entity_tags) else {
+        let message = "must be a list of entity tags in quotes, or *";
+        return Err(Problem::invalid(vec![FieldError::new("If-Match", "invalid", message)]));
+    };
+    Ok(if tags.contains(&"*") {
         Condition::None
     } else {
-        Condition::Tags(tags.collect())
-    }
+        Condition::Tags(tags.into_iter().map(str::to_owned).collect())
+    })
 }
 
 impl Write {

@@ -3,7 +3,6 @@
 use std::fmt::{Display, Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use sqlx::postgres::PgCopyIn;
 use uuid::Uuid;
@@ -16,8 +15,8 @@ pub trait Cells {
     fn value(&mut self, value: impl Display);
     /// Any text.
     fn text(&mut self, text: &str);
-    /// A JSON object.
-    fn json(&mut self, map: &Map<String, Value>);
+    /// The text of a JSON object.
+    fn json(&mut self, json: &str);
     /// Nothing.
     fn empty(&mut self);
 
@@ -151,13 +150,8 @@ impl Cells for CopyRows<'_> {
         self.escape(text);
     }
 
-    fn json(&mut self, map: &Map<String, Value>) {
-        if map.is_empty() {
-            return self.value("{}");
-        }
-        // A map of values always serializes.
-        let json = serde_json::to_string(map).unwrap_or_default();
-        self.text(&json);
+    fn json(&mut self, json: &str) {
+        self.text(json);
     }
 
     fn empty(&mut self) {

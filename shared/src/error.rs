@@ -2,6 +2,7 @@
 //!
 //! The API turns it into a response in one place, the worker into the fate of a job.
 
+mod field_errors;
 mod reason;
 
 use std::borrow::Cow;
@@ -12,6 +13,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use reason::{NOT_FOUND, Reason};
+
+pub use field_errors::FieldErrors;
 
 /// Shorthand for results of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -68,14 +71,41 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// A fault of the named field.
+    /// The most characters of a field's name; callers can send names of any length.
+    pub const MAX_FIELD: usize = 200;
+    /// The most characters of a message.
+    pub const MAX_MESSAGE: usize = 1_000;
+
+    /// A fault of the named field. A name or message that is too long is cut.
     pub fn new(
         field: impl Into<String>,
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { field: field.into(), code: code.into(), message: message.into(), id: None }
+        let message = match message.into() {
+            message if message.len() <= Self::MAX_MESSAGE => message,
+            message => cut(message.into_owned(), Self::MAX_MESSAGE).into(),
+        };
+        Self { field: cut(field.into(), Self::MAX_FIELD), code: code.into(), message, id: None }
     }
+
+    /// The same fault, of a field inside of the one at `place`.
+    #[must_use]
+    pub fn inside(self, place: &str) -> Self {
+        Self { field: cut(format!("{place}.{}", self.field), Self::MAX_FIELD), ..self }
+    }
+}
+
+/// A text of at most so many characters, the last of which says if it was cut.
+fn cut(mut text: String, max: usize) -> String {
+    // Bytes bound characters from above, so most texts are never counted.
+    if text.len() > max && text.chars().count() > max {
+        let end = text.char_indices().nth(max - 1).map_or(text.len(), |(end, _)| end);
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 impl Error {

@@ -4,6 +4,7 @@
 //! value the other takes. A type parses from text and from JSON and knows nothing of where it
 //! stands; [`Object`](crate::object::Object) adds the names and gathers all faults of a body.
 
+mod custom_fields;
 mod names;
 mod numbers;
 
@@ -12,12 +13,13 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::copy::{Cell, Cells};
 use crate::error::FieldError;
 
+pub use custom_fields::{CustomFields, depth};
 pub use names::{Name, is_blank, trim};
 pub use numbers::{Money, Quantity, Rating};
 
@@ -315,7 +317,7 @@ impl Field for DateTime<Utc> {
             Ok(time) => Some(time.to_utc()),
             Err(_) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
                 .ok()
-                .filter(|_| text.len() == 10)
+                .filter(|_| is_date(text))
                 .and_then(|date| date.and_hms_opt(0, 0, 0))
                 .map(|midnight| midnight.and_utc()),
         };
@@ -333,91 +335,10 @@ impl Field for DateTime<Utc> {
     }
 }
 
-/// The caller's own fields of a record: a JSON object with bounded size.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, sqlx::Type)]
-#[serde(transparent)]
-#[sqlx(transparent)]
-pub struct CustomFields(sqlx::types::Json<Map<String, Value>>);
-
-impl CustomFields {
-    /// The most keys and bytes (as JSON) that an API caller may store.
-    pub const API_LIMITS: (usize, usize) = (100, 16 * 1024);
-    /// The most keys and bytes (as JSON) that an import may store, where every column that matches
-    /// nothing is kept.
-    pub const IMPORT_LIMITS: (usize, usize) = (1_000, 64 * 1024);
-    const MAX_DEPTH: usize = 5;
-
-    /// The fields as a JSON object.
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0.0
-    }
-
-    /// Takes a JSON object within the given limits of keys and bytes.
-    pub fn new(map: Map<String, Value>, (keys, bytes): (usize, usize)) -> Result<Self, Fault> {
-        if map.len() > keys {
-            return Err(Fault::new("too_long", format!("must have at most {keys} keys")));
-        }
-        // PostgreSQL's jsonb has no NUL character.
-        if map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
-            return Err(Fault::new("invalid", "must not contain NUL characters"));
-        }
-        if map.values().any(|value| depth(value) >= Self::MAX_DEPTH) {
-            let max = Self::MAX_DEPTH;
-            return Err(Fault::new("too_deep", format!("must not be nested deeper than {max}")));
-        }
-        let fields = Self(sqlx::types::Json(map));
-        let size = serde_json::to_string(&fields).map_or(usize::MAX, |json| json.len());
-        if size > bytes {
-            let kib = bytes / 1024;
-            return Err(Fault::new("too_long", format!("must have at most {kib} KiB as JSON")));
-        }
-        Ok(fields)
-    }
-
-    /// Adds the keys of `other`, which win over the present ones.
-    pub fn merge(&mut self, other: Self) {
-        self.0.0.extend(other.0.0);
-    }
-}
-
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
-        _ => false,
-    }
-}
-
-/// How many levels of arrays and objects a value has: 0 for a plain one.
-pub fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-impl Field for CustomFields {
-    const IS_STRING: bool = false;
-
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        let value = serde_json::from_str(text).map_err(|_| Fault::new("invalid", "must be a JSON object"))?;
-        Self::from_json_within(value, Self::IMPORT_LIMITS)
-    }
-
-    fn from_json(value: Value) -> Result<Self, Fault> {
-        Self::from_json_within(value, Self::API_LIMITS)
-    }
-}
-
-impl CustomFields {
-    fn from_json_within(value: Value, limits: (usize, usize)) -> Result<Self, Fault> {
-        match value {
-            Value::Object(map) => Self::new(map, limits),
-            _ => Err(Fault::new("invalid", "must be a JSON object")),
-        }
-    }
+/// Whether a text has the form `YYYY-MM-DD`: the parser takes blanks and signs, too.
+fn is_date(text: &str) -> bool {
+    let digit = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+    text.len() == 10 && text.bytes().enumerate().all(digit)
 }
 
 impl<const MAX: usize> Cell for Line<MAX> {
@@ -441,11 +362,5 @@ impl Cell for Email {
 impl Cell for Score {
     fn write(&self, cells: &mut impl Cells) {
         cells.value(self);
-    }
-}
-
-impl Cell for CustomFields {
-    fn write(&self, cells: &mut impl Cells) {
-        cells.json(self.as_map());
     }
 }

@@ -13,8 +13,9 @@ mod statements;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
-use crate::fields::{Fault, Field};
+use crate::error::Result;
+use crate::fields::Fault;
+use crate::parameters::{Parameters, unknown, whole};
 use crate::signed::Signer;
 use crate::words;
 
@@ -99,45 +100,28 @@ impl List {
             after: None,
             context: cursor::context(workspace_id, spec.table, parent, parameters),
         };
-        let mut errors = Vec::new();
-        let mut seen: Vec<&str> = Vec::new();
-        for (name, text) in parameters {
-            let taken = if seen.contains(&name.as_str()) {
-                Err(Fault::new("duplicate", "is given twice"))
-            } else if name == "cursor" && signer.is_some() {
-                // Its order must be known.
-                Ok(())
-            } else {
-                list.take(workspace_id, name, text.trim())
-            };
-            seen.push(name);
-            if let Err(fault) = taken {
-                errors.push(fault.of(name));
+        let mut parameters = Parameters::new(parameters);
+        list.limit = parameters.take_as("limit", |text| whole(text, 1..=MAX_LIMIT));
+        list.count = parameters.flag("count");
+        parameters.take_as("sort", |text| list.sort(text));
+        // Opened at the end, when its list is known.
+        let cursor = signer.and_then(|signer| parameters.take_as("cursor", |text| Ok((signer, text.to_owned()))));
+        if spec.searchable {
+            list.words = parameters.take_as("q", |text| words::query(workspace_id, text));
+        }
+        for (name, texts) in parameters.rest() {
+            if let Err(fault) = list.filter(name, &texts) {
+                parameters.refuse(fault.of(name));
             }
         }
-        let cursor = parameters.iter().find(|(name, _)| name == "cursor").map(|(_, text)| text.trim());
-        if let (Some(signer), Some(cursor)) = (signer, cursor) {
-            match list.open_cursor(signer, cursor) {
+        if let Some((signer, cursor)) = cursor {
+            match list.open_cursor(signer, &cursor) {
                 Ok(place) => list.after = Some(place),
-                Err(fault) => errors.push(fault.of("cursor")),
+                Err(fault) => parameters.refuse(fault.of("cursor")),
             }
         }
-        if errors.is_empty() { Ok(list) } else { Err(Error::Invalid(errors)) }
-    }
-
-    fn take(&mut self, workspace_id: Uuid, name: &str, text: &str) -> Result<(), Fault> {
-        match name {
-            "limit" => {
-                let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                self.limit =
-                    Some(limit.ok_or_else(|| Fault::new("out_of_range", "must be a whole number from 1 to 1000"))?);
-            }
-            "count" => self.count = bool::from_text(text)?,
-            "sort" => self.sort(text)?,
-            "q" if self.spec.searchable => self.words = Some(words::query(workspace_id, text)?),
-            _ => self.filter(name, text)?,
-        }
-        Ok(())
+        parameters.finish()?;
+        Ok(list)
     }
 
     fn sort(&mut self, text: &str) -> Result<(), Fault> {
@@ -151,17 +135,17 @@ impl List {
         Ok(())
     }
 
-    fn filter(&mut self, name: &str, text: &str) -> Result<(), Fault> {
+    /// Adds a filter, of which `status=a&status=b` is the same as `status=a,b`.
+    fn filter(&mut self, name: &str, texts: &[&str]) -> Result<(), Fault> {
         let (field, operator) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             Some((field, operator)) => (field, Some(operator)),
             None => (name, None),
         };
-        let unknown = || Fault::new("unknown", "is not a known parameter");
         let filter = self.spec.filters.iter().find(|filter| filter.name == field).ok_or_else(unknown)?;
-        if text.is_empty() {
+        if texts.iter().all(|text| text.is_empty()) {
             return Err(Fault::new("required", "must not be empty"));
         }
-        self.conditions.push(Condition::read(filter, operator, text)?);
+        self.conditions.push(Condition::read(filter, operator, texts)?);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, FieldErrors, Result};
 use crate::fields::{Field, is_blank};
 use crate::patch::Patch;
 
@@ -12,13 +12,13 @@ use crate::patch::Patch;
 #[derive(Debug, Clone)]
 pub struct Object {
     fields: Map<String, Value>,
-    errors: Vec<FieldError>,
+    errors: FieldErrors,
 }
 
 impl Object {
     /// Starts reading an object.
     pub fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, errors: Vec::new() }
+        Self { fields, errors: FieldErrors::default() }
     }
 
     /// Whether the object has a field of this name.
@@ -44,11 +44,12 @@ impl Object {
 
     /// A field that must be there and cannot be `null`.
     pub fn required<T: Field>(&mut self, name: &str) -> Option<T> {
+        let faults = self.errors.len();
         match self.take(name) {
             Patch::Set(value) => Some(value),
             Patch::Clear | Patch::Keep => {
                 // A value that was refused has said so already.
-                if !self.errors.iter().any(|error| error.field == name) {
+                if self.errors.len() == faults {
                     self.errors.push(FieldError::new(name, "required", "is required"));
                 }
                 None
@@ -97,10 +98,7 @@ impl Object {
 
     /// Ends the reading of an object that stands at `place`, and takes its faults over.
     pub fn close(&mut self, place: &str, object: Self) {
-        if let Err(Error::Invalid(errors)) = object.finish() {
-            let inside = |error: FieldError| FieldError { field: format!("{place}.{}", error.field), ..error };
-            self.errors.extend(errors.into_iter().map(inside));
-        }
+        self.errors.absorb(place, object.into_errors());
     }
 
     /// A field that is a list of objects, each to be read in turn and given back to [`Object::close`]
@@ -154,34 +152,18 @@ impl Object {
         }
     }
 
-    /// The only field: a list of one to `max` objects.
+    /// Ends the reading: fields that nobody asked for are faults, too.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
-    pub fn into_items(mut self, name: &str, max: usize) -> Result<Vec<Self>> {
-        let (items, fault) = match self.fields.shift_remove(name) {
-            Some(Value::Array(items)) if (1..=max).contains(&items.len()) => (items, None),
-            Some(Value::Array(_)) => (vec![], Some(("out_of_range", format!("must have from 1 to {max} items")))),
-            Some(_) => (vec![], Some(("invalid", "must be an array of objects".to_owned()))),
-            None => (vec![], Some(("required", "is required".to_owned()))),
-        };
-        self.errors.extend(fault.map(|(code, message)| FieldError::new(name, code, message)));
-        let mut objects = Vec::with_capacity(items.len());
-        for (place, item) in items.into_iter().enumerate() {
-            match item {
-                Value::Object(fields) => objects.push(Self::new(fields)),
-                _ => self.errors.push(FieldError::new(format!("{name}.{place}"), "invalid", "must be a JSON object")),
-            }
-        }
-        self.finish()?;
-        Ok(objects)
+    /// [`Error::Invalid`] with every fault.
+    pub fn finish(self) -> Result<()> {
+        self.into_errors().check()
     }
 
-    /// Ends the reading: fields that nobody asked for are faults, too.
-    pub fn finish(mut self) -> Result<()> {
+    fn into_errors(mut self) -> FieldErrors {
         for name in self.fields.keys() {
-            self.errors.push(FieldError::new(name, "unknown", "is not a known field"));
+            self.errors.push_with(|| FieldError::new(name, "unknown", "is not a known field"));
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Error::Invalid(self.errors)) }
+        self.errors
     }
 }

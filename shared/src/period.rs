@@ -1,14 +1,13 @@
 //! Periods of time, cut into days, weeks or months of a time zone: what every report is about.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::fields::{Fault, Field, Time};
+use crate::fields::{Fault, Time};
+use crate::parameters::Parameters;
 use crate::words;
 
 /// How long a period is whose beginning nobody asked for.
@@ -48,6 +47,27 @@ pub struct Period {
     key: String,
 }
 
+/// The parameters of a period.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    from: Option<Time>,
+    to: Option<Time>,
+    interval: Interval,
+    tz: Tz,
+}
+
+impl Asked {
+    /// Takes [`PARAMETERS`].
+    pub fn read(parameters: &mut Parameters<'_>) -> Self {
+        Self {
+            from: parameters.take("from"),
+            to: parameters.take("to"),
+            interval: parameters.take("interval").unwrap_or(Interval::Day),
+            tz: parameters.take_as("tz", zone).unwrap_or(Tz::UTC),
+        }
+    }
+}
+
 fn name<S: Serializer>(tz: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(tz.name())
 }
@@ -58,23 +78,17 @@ impl Period {
     /// # Errors
     /// [`Error::Invalid`] with every fault, also for a parameter that is none of these.
     pub fn parse(parameters: &[(String, String)], now: Time) -> Result<Self> {
-        let (mut from, mut to, mut interval, mut tz) = (None, None, Interval::Day, Tz::UTC);
-        let (mut errors, mut seen) = (Vec::new(), BTreeSet::new());
-        for (name, text) in parameters {
-            let text = text.trim();
-            let taken = match name.as_str() {
-                _ if !seen.insert(name.as_str()) => Err(Fault::new("duplicate", "is given twice")),
-                "from" => Time::from_text(text).map(|time| from = Some(time)),
-                "to" => Time::from_text(text).map(|time| to = Some(time)),
-                "interval" => Interval::from_text(text).map(|word| interval = word),
-                "tz" => zone(text).map(|zone| tz = zone),
-                _ => Err(Fault::new("unknown", "is not a known parameter")),
-            };
-            errors.extend(taken.err().map(|fault| fault.of(name)));
-        }
-        if !errors.is_empty() {
-            return Err(Error::Invalid(errors));
-        }
+        let mut parameters = Parameters::new(parameters);
+        let asked = Asked::read(&mut parameters);
+        parameters.finish()?;
+        Self::new(asked, now)
+    }
+
+    /// The period that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it ends before it begins, or has too many intervals.
+    pub fn new(Asked { from, to, interval, tz }: Asked, now: Time) -> Result<Self> {
         let key = format!("{from:?} {to:?} {} {}", interval.as_str(), tz.name());
         let to = to.unwrap_or(now);
         let from = from.unwrap_or(to - Duration::days(DEFAULT_DAYS)).max(earliest());
@@ -191,6 +205,7 @@ fn after_gap(local: NaiveDateTime, tz: Tz) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::Field;
 
     fn time(text: &str) -> Time {
         Time::from_text(text).unwrap()

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::multipart::{Field, Multipart};
-use axum::extract::{FromRequest, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Request, State};
 use shared::customers::Customer;
 use shared::error::FieldError;
 use shared::imports::columns::Unmapped;
@@ -17,7 +15,7 @@ use utoipa::openapi::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::extract::{Query, check_encoding};
+use crate::extract::{Multipart, Query};
 use crate::openapi::parameters::{one_of, query};
 use crate::operations::{Operation, tagged};
 use crate::respond::{Problem, Reply, Result};
@@ -82,7 +80,7 @@ async fn import<R: Importable, P: Payload>(
 ) -> Result {
     let options = Options::parse(parameters)?;
     let dry_run = options.dry_run;
-    let mut form = multipart(request).await?;
+    let mut form = Multipart::of(request)?;
     let mut upload = Upload::new::<R>(write.actor.workspace_id, options);
     let answer = async {
         receive(state, &mut form, &mut upload, &mut write).await?;
@@ -103,40 +101,23 @@ async fn import<R: Importable, P: Payload>(
     answer
 }
 
-async fn multipart(request: Request) -> Result<Multipart> {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
-        return Err(Problem::unsupported("multipart/form-data"));
-    }
-    check_encoding(request.headers())?;
-    Multipart::from_request(request, &())
-        .await
-        .map_err(|_| fault("boundary", "required", "is missing in the Content-Type"))
-}
-
 /// Takes the form: exactly one part, the file.
 async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
     let mut files = 0;
-    while let Some(part) = form.next_field().await? {
-        match part.name() {
-            Some("file") if files == 0 => receive_file(state, part, upload, write).await?,
-            Some("file") => return Err(fault("file", "duplicate", "is there twice")),
-            name => {
-                return Err(fault(
-                    name.unwrap_or("file"),
-                    "unknown",
-                    "is not a known part; options are query parameters",
-                ));
-            }
+    while let Some(part) = form.next_part().await? {
+        match part.as_str() {
+            "file" if files == 0 => receive_file(state, form, upload, write).await?,
+            "file" => return Err(fault("file", "duplicate", "must be given only once")),
+            name => return Err(fault(name, "unknown", "is not a known part; options are query parameters")),
         }
         files += 1;
     }
     if files == 1 { Ok(()) } else { Err(fault("file", "required", "is required")) }
 }
 
-async fn receive_file(state: &AppState, mut part: Field<'_>, upload: &mut Upload, write: &mut Write) -> Result<()> {
+async fn receive_file(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
     let mut room = state.settings.imports.max_bytes;
-    while let Some(piece) = part.chunk().await? {
+    while let Some(piece) = form.chunk().await? {
         room = room.checked_sub(piece.len() as u64).ok_or_else(Problem::too_large)?;
         if write.has_key() {
             write.add(&piece);

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
-use serde_json::{Value, json};
+use serde::Serialize;
 use shared::history;
 use shared::records::{self, Answer, Record};
 
@@ -99,24 +99,45 @@ pub(super) async fn batch<R: Record>(write: Write, _: NoQuery, Items { items, by
         .run(&bytes, move |connection, actor| {
             let items = items.clone();
             Box::pin(async move {
-                let answers = records::batch::<R>(connection, actor, items).await?;
-                let results: Vec<Value> = answers.into_iter().map(result).collect::<shared::Result<_>>()?;
-                Reply::json(&json!({ "results": results }))
+                let answers = records::batch::<R>(connection, actor, &items).await?;
+                let mut json = b"{\"results\":[".to_vec();
+                for (at, answer) in answers.into_iter().enumerate() {
+                    if at > 0 {
+                        json.push(b',');
+                    }
+                    write_result(&mut json, answer)?;
+                }
+                json.extend_from_slice(b"]}");
+                Ok(Reply::of_json(json))
             })
         })
         .await
 }
 
-/// What became of an item, with the status and the body it would have been answered with alone.
-fn result<R: Record>(answer: Answer<R>) -> shared::Result<Value> {
-    Ok(match answer {
-        Answer::Created(record) => json!({ "status": 201, "record": record }),
-        Answer::Updated(record) => json!({ "status": 200, "record": record }),
+#[derive(Serialize)]
+struct Written<R> {
+    status: u16,
+    record: R,
+}
+
+#[derive(Serialize)]
+struct Refused<E> {
+    status: u16,
+    error: E,
+}
+
+/// Writes what became of an item, with the status and the body it would have been answered with alone.
+/// The record is dropped then: the answer to a batch is as long as the batch.
+fn write_result<R: Record>(json: &mut Vec<u8>, answer: Answer<R>) -> shared::Result<()> {
+    match answer {
+        Answer::Created(record) => serde_json::to_writer(json, &Written { status: 201, record }),
+        Answer::Updated(record) => serde_json::to_writer(json, &Written { status: 200, record }),
         Answer::Refused(error) => {
             let problem = Problem::from(error);
-            json!({ "status": problem.status().as_u16(), "error": problem.body() })
+            serde_json::to_writer(json, &Refused { status: problem.status().as_u16(), error: problem.body() })
         }
-    })
+    }?;
+    Ok(())
 }
 
 pub(super) async fn history<R: Record>(

@@ -142,6 +142,15 @@ impl Process {
         self.process.ended().await.expect("the end of a process can be seen")
     }
 
+    /// Its number, by which the operating system knows it.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn program_id(&self) -> u32 {
+        self.process.program_id().expect("the process runs")
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn output(&self) -> String {

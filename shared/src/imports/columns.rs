@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, FieldError, Result};
+use crate::error::{FieldError, FieldErrors, Result};
 use crate::words;
 
 /// A field that a column can be read into.
@@ -121,7 +121,7 @@ pub fn match_headers(
 /// What the caller's mapping says of each header.
 fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -> Result<Vec<Option<Target>>> {
     let mut targets = vec![None; headers.len()];
-    let mut errors = Vec::new();
+    let mut errors = FieldErrors::default();
     let places: HashMap<&String, usize> = headers.iter().zip(0..).collect();
     let mut mapped = HashSet::new();
     for (header, field) in mapping {
@@ -146,7 +146,8 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
         }
         targets[at] = Some(target);
     }
-    if errors.is_empty() { Ok(targets) } else { Err(Error::Invalid(errors)) }
+    errors.check()?;
+    Ok(targets)
 }
 
 /// The columns of a file by the normal form of their headers, each made once.
@@ -214,6 +215,7 @@ pub fn normalize(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::imports::aliases::LEAD_COLUMNS;
 
     fn mapping(headers: &[&str]) -> Value {

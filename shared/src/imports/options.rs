@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 use super::OnConflict;
 use super::columns::Unmapped;
 use super::decode;
-use crate::error::{Error, Result};
-use crate::fields::{Fault, Field};
+use crate::error::Result;
+use crate::fields::Fault;
+use crate::json;
+use crate::parameters::Parameters;
 
 /// The options of an import.
 #[derive(Debug, Clone)]
@@ -32,34 +34,17 @@ impl Options {
     /// # Errors
     /// [`Error::Invalid`].
     pub fn parse(parameters: &[(String, String)]) -> Result<Self> {
-        let mut options = Self {
-            on_conflict: OnConflict::Skip,
-            unmapped: Unmapped::Keep,
-            dry_run: false,
-            delimiter: None,
-            encoding: None,
-            mapping: Map::new(),
+        let mut parameters = Parameters::new(parameters);
+        let options = Self {
+            on_conflict: parameters.take("on_conflict").unwrap_or(OnConflict::Skip),
+            unmapped: parameters.take("unmapped").unwrap_or(Unmapped::Keep),
+            dry_run: parameters.flag("dry_run"),
+            delimiter: parameters.take_as("delimiter", delimiter),
+            encoding: parameters.take_as("encoding", decode::by_label),
+            mapping: parameters.take_as("mapping", mapping).unwrap_or_default(),
         };
-        let mut errors = Vec::new();
-        for (name, text) in parameters {
-            if let Err(fault) = options.take(name, text) {
-                errors.push(fault.of(name));
-            }
-        }
-        if errors.is_empty() { Ok(options) } else { Err(Error::Invalid(errors)) }
-    }
-
-    fn take(&mut self, name: &str, text: &str) -> Result<(), Fault> {
-        match name {
-            "on_conflict" => self.on_conflict = OnConflict::from_text(text)?,
-            "unmapped" => self.unmapped = Unmapped::from_text(text)?,
-            "dry_run" => self.dry_run = bool::from_text(text)?,
-            "delimiter" => self.delimiter = Some(delimiter(text)?),
-            "encoding" => self.encoding = Some(decode::by_label(text)?),
-            "mapping" => self.mapping = mapping(text)?,
-            _ => return Err(Fault::new("unknown", "is not a known parameter")),
-        }
-        Ok(())
+        parameters.finish()?;
+        Ok(options)
     }
 }
 
@@ -76,7 +61,7 @@ fn delimiter(text: &str) -> Result<u8, Fault> {
 fn mapping(text: &str) -> Result<Map<String, Value>, Fault> {
     let fault =
         || Fault::new("invalid", "must be a JSON object of headers with the name of a field, or null, for each");
-    let map: Map<String, Value> = serde_json::from_str(text).map_err(|_| fault())?;
+    let map = json::object_in_text(text).map_err(|twice| twice.unwrap_or_else(fault))?;
     let is_field = |value: &Value| value.is_string() || value.is_null();
     if map.values().all(is_field) { Ok(map) } else { Err(fault()) }
 }

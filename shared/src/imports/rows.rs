@@ -262,7 +262,7 @@ fn keep_custom<R: Importable>(changes: &mut R::Changes, custom: Map<String, Valu
     }
     let fields = R::custom_fields_mut(changes);
     let mut all = match std::mem::take(fields) {
-        Patch::Set(fields) => fields.as_map().clone(),
+        Patch::Set(fields) => fields.to_map(),
         Patch::Clear | Patch::Keep => Map::new(),
     };
     all.extend(custom);

@@ -309,8 +309,8 @@ pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Resu
 fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(), Fault> {
     let fields = R::custom_fields_mut(changes);
     if let Patch::Set(new) = fields {
-        let mut all = record.custom_fields().as_map().clone();
-        all.extend(new.as_map().clone());
+        let mut all = record.custom_fields().to_map();
+        all.extend(new.to_map());
         *fields = Patch::Set(CustomFields::new(all, CustomFields::IMPORT_LIMITS)?);
     }
     Ok(())

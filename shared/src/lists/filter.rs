@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::spec::{Beside, Filter, FilterKind, Spec};
 use crate::fields::{Fault, Field};
+use crate::parameters::{number, once};
 
 /// What must hold of a record for it to be in a list.
 #[derive(Debug, Clone)]
@@ -26,14 +27,15 @@ pub(super) enum Value {
     Ids(Vec<Uuid>),
     /// In lower case.
     Emails(Vec<String>),
-    Text(String),
+    /// Compared as they are, commas included.
+    Texts(Vec<String>),
     Numbers(Vec<f64>),
     Times(Vec<DateTime<Utc>>),
 }
 
 impl Condition {
-    /// Reads the value of a filter; `range` is what its parameter has in brackets.
-    pub(super) fn read(filter: &Filter, range: Option<&str>, text: &str) -> Result<Self, Fault> {
+    /// Reads the values of a filter; `range` is what its parameter has in brackets.
+    pub(super) fn read(filter: &Filter, range: Option<&str>, texts: &[&str]) -> Result<Self, Fault> {
         let operator = match (range, filter.kind) {
             (None, _) => "=",
             (Some(range), FilterKind::Number | FilterKind::Time) => operator(range)?,
@@ -41,21 +43,21 @@ impl Condition {
         };
         let value = match filter.kind {
             FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Beside(_, words) => {
-                Value::Words(each(text, |word| match words.contains(&word) {
+                Value::Words(each(texts, |word| match words.contains(&word) {
                     true => Ok(word.to_owned()),
                     false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
                 })?)
             }
-            FilterKind::Id => Value::Ids(each(text, Uuid::from_text)?),
-            FilterKind::Email => Value::Emails(each(text, |email| match email {
+            FilterKind::Id => Value::Ids(each(texts, Uuid::from_text)?),
+            FilterKind::Email => Value::Emails(each(texts, |email| match email.trim() {
                 "" => Err(Fault::new("required", "must not be empty")),
-                _ => Ok(String::from_text(email)?.to_ascii_lowercase()),
+                email => Ok(String::from_text(email)?.to_ascii_lowercase()),
             })?),
-            FilterKind::Text => Value::Text(String::from_text(text)?),
-            FilterKind::Number if range.is_some() => Value::Numbers(vec![f64::from_text(text)?]),
-            FilterKind::Number => Value::Numbers(each(text, f64::from_text)?),
-            FilterKind::Time if range.is_some() => Value::Times(vec![DateTime::from_text(text)?]),
-            FilterKind::Time => Value::Times(each(text, DateTime::from_text)?),
+            FilterKind::Text => Value::Texts(parsed(texts.iter().map(|text| text.trim()), String::from_text)?),
+            FilterKind::Number if range.is_some() => Value::Numbers(vec![number(once(texts)?)?]),
+            FilterKind::Number => Value::Numbers(each(texts, number)?),
+            FilterKind::Time if range.is_some() => Value::Times(vec![DateTime::from_text(once(texts)?)?]),
+            FilterKind::Time => Value::Times(each(texts, DateTime::from_text)?),
         };
         let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
         let column = if let FilterKind::Computed(expression, _) = filter.kind { expression } else { filter.name };
@@ -100,7 +102,7 @@ impl Condition {
             Value::Words(words) => push(sql, column, operator, words, values),
             Value::Ids(ids) => push(sql, column, operator, ids, values),
             Value::Emails(emails) => push(sql, &format!("lower({column} COLLATE \"C\")"), operator, emails, values),
-            Value::Text(text) => push(sql, column, operator, std::slice::from_ref(text), values),
+            Value::Texts(texts) => push(sql, column, operator, texts, values),
             Value::Numbers(numbers) => push(sql, column, operator, numbers, values),
             Value::Times(times) => push(sql, column, operator, times, values),
         }
@@ -130,9 +132,17 @@ fn operator(range: &str) -> Result<&'static str, Fault> {
     }
 }
 
-/// The values of a list with commas, each once.
-fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
-    let mut values: Vec<&str> = text.split(',').map(str::trim).collect();
+/// The values of lists with commas, each once.
+fn each<T>(texts: &[&str], parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    parsed(texts.iter().flat_map(|text| text.split(',')), parse)
+}
+
+/// The values of texts, each once.
+fn parsed<'a, T>(
+    texts: impl Iterator<Item = &'a str>,
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut values: Vec<&str> = texts.collect();
     values.sort_unstable();
     values.dedup();
     values.into_iter().map(parse).collect()

@@ -10,10 +10,15 @@ use super::{Record, as_object, bulk, draft, mark_changed};
 use crate::db;
 use crate::error::{Error, Result};
 use crate::history::Actor;
-use crate::object::Object;
+use crate::json::Items;
 
 /// The most items of a batch.
 pub const MAX_BATCH: usize = 1_000;
+/// The most bytes of the records that a batch changes: small items can change large records, and all of
+/// them are held until they are written.
+const MAX_CHANGED_BYTES: usize = 16 * 1024 * 1024;
+/// More bytes than any unique key has.
+const MAX_KEY: usize = 1_024;
 
 /// What became of an item.
 #[derive(Debug)]
@@ -33,16 +38,12 @@ pub enum Answer<R> {
 ///
 /// # Errors
 /// [`Error::Repeat`] if another transaction slipped in between: the batch must be run again.
-pub async fn batch<R: Record>(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    items: Vec<Object>,
-) -> Result<Vec<Answer<R>>> {
-    let drafts: Vec<Result<Draft<R>>> = items.into_iter().map(Draft::read).collect();
+pub async fn batch<R: Record>(connection: &mut PgConnection, actor: &Actor, items: &Items) -> Result<Vec<Answer<R>>> {
+    let drafts: Vec<Result<Draft<R>>> = (0..items.len()).map(|at| Draft::read(items, at)).collect();
     let mut table = Table::read(connection, actor.workspace_id, &drafts).await?;
     let mut answers: Vec<Answer<R>> = drafts
         .into_iter()
-        .map(|draft| draft.and_then(|draft| table.take(draft)).unwrap_or_else(Answer::Refused))
+        .map(|draft| draft.and_then(|draft| table.take(draft, items)).unwrap_or_else(Answer::Refused))
         .collect();
     table.refer(connection, actor.workspace_id, &mut answers).await?;
     table.write(connection, actor, &answers).await.map_err(|error| match error {
@@ -56,15 +57,24 @@ pub async fn batch<R: Record>(
 /// An item that was read.
 enum Draft<R> {
     New(Box<R>),
-    Change(Uuid, Object),
+    /// The item at a place of the batch, read once more when its record is known; here only for its id
+    /// and the keys it asks for.
+    Change {
+        id: Uuid,
+        at: usize,
+        email: Option<String>,
+        lead_id: Option<String>,
+    },
 }
 
 impl<R: Record> Draft<R> {
-    fn read(mut item: Object) -> Result<Self> {
-        match item.id()? {
-            Some(id) => Ok(Self::Change(id, item)),
-            None => Ok(Self::New(Box::new(draft(None, item)?))),
-        }
+    fn read(items: &Items, at: usize) -> Result<Self> {
+        let mut item = items.get(at)?;
+        let Some(id) = item.id()? else { return Ok(Self::New(Box::new(draft(None, item)?))) };
+        // What is longer than any key is refused later.
+        let wanted = |name: &str| item.text(name).map(str::trim).filter(|key| key.len() <= MAX_KEY);
+        let (email, lead_id) = (wanted("email").map(str::to_ascii_lowercase), wanted("lead_id").map(str::to_owned));
+        Ok(Self::Change { id, at, email, lead_id })
     }
 }
 
@@ -83,18 +93,15 @@ impl<R: Record> Table<R> {
                 Draft::New(record) => {
                     keys.iter_mut().zip(record.keys()).for_each(|(keys, key)| keys.extend(key));
                 }
-                Draft::Change(id, body) => {
+                Draft::Change { id, email, lead_id, .. } => {
                     ids.push(*id);
-                    // Read once more when its record is known; here only for the keys it asks for.
-                    let wanted = body.text("email").map(|email| email.trim().to_ascii_lowercase());
-                    keys.first_mut().into_iter().for_each(|keys| keys.extend(wanted.clone()));
-                    keys.get_mut(1).into_iter().for_each(|keys| keys.extend(body.text("lead_id").map(str::to_owned)));
+                    keys.iter_mut().zip([email, lead_id]).for_each(|(keys, key)| keys.extend(key.clone()));
                 }
             }
         }
         ids.sort_unstable();
         ids.dedup();
-        let present: Vec<R> = bulk::lock(connection, workspace_id, &ids).await?;
+        let present: Vec<R> = bulk::lock_within(connection, workspace_id, &ids, MAX_CHANGED_BYTES).await?;
         let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
         let mut owners = Vec::new();
         for ((_, expression, cast), keys) in R::UNIQUE.iter().zip(keys) {
@@ -111,13 +118,15 @@ impl<R: Record> Table<R> {
         Ok(Self { after: before.clone(), before, owners })
     }
 
-    fn take(&mut self, draft: Draft<R>) -> Result<Answer<R>> {
+    fn take(&mut self, draft: Draft<R>, items: &Items) -> Result<Answer<R>> {
         match draft {
             Draft::New(record) => {
                 self.claim(&record)?;
                 Ok(Answer::Created(*record))
             }
-            Draft::Change(id, body) => {
+            Draft::Change { id, at, .. } => {
+                let mut body = items.get(at)?;
+                body.id()?;
                 let present = self.after.get(&id).ok_or_else(|| Error::missing("id"))?.clone();
                 let mut record = present.clone();
                 record.apply(R::read(body, Some(&present))?);

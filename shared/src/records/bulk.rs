@@ -1,17 +1,25 @@
 //! Many records at once.
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection};
+use serde_json::value::RawValue;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Difference, Record, as_object, words_of};
+use super::{Difference, Record, words_of};
 use crate::copy::{Cells, CopyRows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::history::{self, Action, Actor, Entry};
 use crate::mail;
 
 /// Records that are written faster without COPY.
 const FEW: usize = 100;
+/// The bytes of rows after which a statement takes no more of them: a connection keeps the memory of its
+/// longest statement.
+const PIECE: usize = 256 * 1024;
+/// Records that are locked with one statement.
+const LOCKED_AT_ONCE: usize = 250;
 
 /// The records with these ids, locked until the transaction ends, in the order of their ids.
 ///
@@ -19,6 +27,36 @@ const FEW: usize = 100;
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn lock<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<R>> {
     Ok(sqlx::query_as(R::statements().lock).bind(workspace_id).bind(ids).fetch_all(connection).await?)
+}
+
+/// As [`lock`], of records that have at most `max_bytes` together.
+///
+/// # Errors
+/// [`Error::Invalid`] if they have more.
+pub async fn lock_within<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    ids: &[Uuid],
+    max_bytes: usize,
+) -> Result<Vec<R>> {
+    let (mut records, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+    for ids in ids.chunks(LOCKED_AT_ONCE) {
+        let query = sqlx::query(R::statements().lock).bind(workspace_id).bind(ids);
+        for row in query.fetch_all(&mut *connection).await? {
+            bytes += (0..row.len()).map(|at| size(&row, at)).sum::<usize>();
+            if bytes > max_bytes {
+                let mib = max_bytes / 1024 / 1024;
+                let message = format!("must not change records of more than {mib} MiB together: send fewer at once");
+                return Err(Error::invalid("items", "too_large", message));
+            }
+            records.push(R::from_row(&row)?);
+        }
+    }
+    Ok(records)
+}
+
+fn size(row: &PgRow, at: usize) -> usize {
+    row.try_get_raw(at).ok().and_then(|value| value.as_bytes().ok().map(<[u8]>::len)).unwrap_or_default()
 }
 
 /// The last id of the next page of records behind an id, for a walk over all of them; `None` when
@@ -71,18 +109,45 @@ async fn insert_few<R: Record>(
     import_job_id: Option<Uuid>,
     records: &[R],
 ) -> Result<()> {
-    let row = |record: &R| {
-        let mut row = as_object(record)?;
-        if R::PERSON {
-            row.insert("words".into(), words_of(record, workspace_id).into());
-            row.insert("import_job_id".into(), serde_json::to_value(import_job_id)?);
+    let mut rows = Rows::default();
+    for (at, record) in records.iter().enumerate() {
+        rows.push::<R>(record, workspace_id, Some(import_job_id))?;
+        if rows.0.len() >= PIECE || at + 1 == records.len() {
+            let insert = sqlx::query(R::statements().insert_few).bind(workspace_id).bind(rows.take()?);
+            insert.execute(&mut *connection).await?;
         }
-        Ok(Value::Object(row))
-    };
-    let rows = records.iter().map(row).collect::<Result<Vec<Value>>>()?;
-    let insert = R::statements().insert_few;
-    sqlx::query(insert).bind(workspace_id).bind(Value::Array(rows)).execute(connection).await?;
+    }
     Ok(())
+}
+
+/// Rows as the text of a JSON array: as a tree of values they would take many times the memory.
+#[derive(Default)]
+struct Rows(Vec<u8>);
+
+impl Rows {
+    fn push<R: Record>(&mut self, record: &R, workspace_id: Uuid, import_job_id: Option<Option<Uuid>>) -> Result<()> {
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.0, record)?;
+        if R::PERSON {
+            // Before the brace that closes the record.
+            self.0.pop();
+            self.0.extend_from_slice(b",\"words\":");
+            serde_json::to_writer(&mut self.0, &words_of(record, workspace_id))?;
+            if let Some(import_job_id) = import_job_id {
+                self.0.extend_from_slice(b",\"import_job_id\":");
+                serde_json::to_writer(&mut self.0, &import_job_id)?;
+            }
+            self.0.push(b'}');
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Json<Box<RawValue>>> {
+        let mut rows = std::mem::take(&mut self.0);
+        rows.push(b']');
+        let text = String::from_utf8(rows).map_err(Error::internal)?;
+        Ok(Json(RawValue::from_string(text)?))
+    }
 }
 
 async fn copy_all<R: Record>(
@@ -109,27 +174,19 @@ async fn copy_all<R: Record>(
 /// # Errors
 /// [`Error::Conflict`](crate::Error::Conflict) if an email is taken.
 pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor, changed: &[(R, R)]) -> Result<()> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let mut rows = Vec::with_capacity(changed.len());
-    let mut entries = Vec::with_capacity(changed.len());
-    for (before, after) in changed {
-        let mut row = as_object(after)?;
-        if R::PERSON {
-            row.insert("words".into(), words_of(after, actor.workspace_id).into());
-        }
-        rows.push(Value::Object(row));
+    let (mut rows, mut entries) = (Rows::default(), Vec::new());
+    for (at, (before, after)) in changed.iter().enumerate() {
+        rows.push::<R>(after, actor.workspace_id, None)?;
         let Difference { former, latter } = before.difference(after)?;
         let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
         entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
+        if rows.0.len() >= PIECE || at + 1 == changed.len() {
+            let update = sqlx::query(R::statements().update_all).bind(actor.workspace_id).bind(rows.take()?);
+            update.execute(&mut *connection).await?;
+            history::keep(connection, actor, std::mem::take(&mut entries)).await?;
+        }
     }
-    sqlx::query(R::statements().update_all)
-        .bind(actor.workspace_id)
-        .bind(Value::Array(rows))
-        .execute(&mut *connection)
-        .await?;
     let stopped = changed.iter().filter_map(|(before, after)| Some((after.id(), after.stops_mail(before)?)));
     mail::cancel_to_all(connection, actor.workspace_id, R::TYPE, &stopped.collect::<Vec<_>>()).await?;
-    history::keep(connection, actor, entries).await
+    Ok(())
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, aside, check, check_part, samples};
 use crate::config;
 use crate::customers::Customer;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, FieldErrors, Result};
 use crate::fields::{Email, Name};
 use crate::leads::Lead;
 use crate::mail::{self, Event};
@@ -167,14 +167,14 @@ fn written(body: &mut Object, event: Event) -> Option<(Event, Template)> {
 /// Puts a caller's values in place of the example's. There is nothing to put where the example has
 /// nothing, since no mail will have it.
 fn merge(context: &mut Value, sample: Map<String, Value>) -> Result<()> {
-    let mut errors = Vec::new();
+    let mut errors = FieldErrors::default();
     for (name, value) in sample {
         put(context, &name, "sample", value, &mut errors);
     }
-    if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(errors)) }
+    errors.check()
 }
 
-fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut Vec<FieldError>) {
+fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut FieldErrors) {
     let place = format!("{place}.{name}");
     match (context.get_mut(name), value) {
         (None, _) => errors.push(FieldError::new(place, "unknown", "is not a variable of this mail")),
@@ -190,7 +190,7 @@ fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut 
 }
 
 /// As many items as were given, each over the example's first.
-fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut Vec<FieldError>) {
+fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut FieldErrors) {
     let Some(first) = items.first().cloned() else { return };
     if given.len() > super::MAX_ITEMS {
         let message = format!("must have at most {} items", super::MAX_ITEMS);

@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::choose::{Ratings, weight};
 use super::language::Language;
 use super::quote;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fields::Time;
-use crate::period::Period;
+use crate::parameters::{Parameters, whole};
+use crate::period::{self, Period};
 use crate::rates::{Comparison, Rate};
 use crate::reports::Report;
 
@@ -120,22 +121,11 @@ impl ThemesReport {
     /// # Errors
     /// [`Error::Invalid`] with every fault.
     pub fn parse(parameters: &[(String, String)], now: Time) -> Result<Self> {
-        let (limits, period): (Vec<_>, Vec<_>) = parameters.iter().cloned().partition(|(name, _)| name == "limit");
-        let limit = match limits.as_slice() {
-            [] => Ok(LIMIT),
-            [(_, text)] => text.trim().parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-                Error::invalid("limit", "out_of_range", format!("must be a number from 1 to {MAX_LIMIT}"))
-            }),
-            _ => Err(Error::invalid("limit", "duplicate", "is given twice")),
-        };
-        match (Period::parse(&period, now), limit) {
-            (Ok(period), Ok(limit)) => Ok(Self { period, limit }),
-            (Err(Error::Invalid(mut faults)), Err(Error::Invalid(more))) => {
-                faults.extend(more);
-                Err(Error::Invalid(faults))
-            }
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        }
+        let mut parameters = Parameters::new(parameters);
+        let limit = parameters.take_as("limit", |text| whole(text, 1..=MAX_LIMIT as u32));
+        let asked = period::Asked::read(&mut parameters);
+        parameters.finish()?;
+        Ok(Self { period: Period::new(asked, now)?, limit: limit.map_or(LIMIT, |limit| limit as usize) })
     }
 
     fn rank<'a>(

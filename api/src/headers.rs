@@ -1,0 +1,61 @@
+//! Headers that decide what a request does: one that cannot be read, or is there twice, must not be
+//! ignored.
+
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, IF_MATCH, IF_NONE_MATCH,
+};
+use axum::http::{HeaderMap, Method};
+use shared::error::FieldError;
+
+use crate::respond::{Problem, Result};
+
+/// What keeps a request from being done twice.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The headers that say one thing, with their names as people write them.
+const ONCE: [(HeaderName, &str); 5] = [
+    (AUTHORIZATION, "Authorization"),
+    (HOST, "Host"),
+    (IDEMPOTENCY_KEY, "Idempotency-Key"),
+    (IF_MATCH, "If-Match"),
+    (CONTENT_TYPE, "Content-Type"),
+];
+/// The headers that are lists, and may come in several lines.
+const LISTS: [(HeaderName, &str); 4] = [
+    (IF_NONE_MATCH, "If-None-Match"),
+    (CONTENT_ENCODING, "Content-Encoding"),
+    (ACCEPT, "Accept"),
+    (ACCEPT_ENCODING, "Accept-Encoding"),
+];
+
+/// Refuses a request whose key cannot be told for certain.
+///
+/// # Errors
+/// 400.
+pub fn check_authorization(headers: &HeaderMap) -> Result<()> {
+    let [authorization, ..] = ONCE;
+    fault(headers, &authorization, true).map_or(Ok(()), |fault| Err(Problem::invalid(vec![fault])))
+}
+
+/// Refuses a request with one of our headers given twice, or with bytes that cannot be read.
+///
+/// # Errors
+/// 400 with every such header.
+pub fn check(method: &Method, headers: &HeaderMap) -> Result<()> {
+    let once = ONCE.into_iter().filter_map(|header| fault(headers, &header, true));
+    let lists = LISTS.into_iter().filter_map(|header| fault(headers, &header, false));
+    let mut faults: Vec<FieldError> = once.chain(lists).collect();
+    let writes = [Method::PUT, Method::PATCH, Method::DELETE].contains(method);
+    if writes && headers.contains_key(IF_NONE_MATCH) {
+        faults.push(FieldError::new("If-None-Match", "invalid", "is for reading only; use If-Match"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+}
+
+fn fault(headers: &HeaderMap, (header, name): &(HeaderName, &str), once: bool) -> Option<FieldError> {
+    if once && headers.get_all(header).iter().nth(1).is_some() {
+        return Some(FieldError::new(*name, "duplicate", "must be given only once"));
+    }
+    let is_unreadable = headers.get_all(header).iter().any(|value| value.to_str().is_err());
+    is_unreadable.then(|| FieldError::new(*name, "invalid", "must have visible ASCII characters only"))
+}
