@@ -10,6 +10,7 @@ use shared::telemetry;
 use tokio_util::sync::CancellationToken;
 
 mod abandoned;
+mod bodies;
 mod connections;
 mod database;
 mod files;
@@ -48,6 +49,8 @@ enum Fault {
     Connections(connections::Arguments),
     /// Opens lists and exports of large records that nobody reads.
     Streams(streams::Arguments),
+    /// Sends bodies that cost more memory than they weigh, and looks how much.
+    Bodies(bodies::Arguments),
     /// Stops workers past their leases while files are imported, and wakes them up again.
     Sigstop(sigstop::Arguments),
     /// A worker that also knows jobs that misbehave, with the settings of the environment.
@@ -64,6 +67,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::FullDisk(arguments) => full_disk::run(arguments).await?,
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
         Fault::Mail(arguments) => mail::run(arguments).await?,
+        Fault::Bodies(arguments) => bodies::run(arguments).await?,
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
         Fault::Connections(arguments) => connections::run(arguments).await?,
         Fault::Streams(arguments) => streams::run(arguments).await?,
