@@ -67,7 +67,9 @@ fn files(size: usize) -> Result<Vec<(String, Vec<u8>, Options)>> {
         files.push((format!("0xff as {encoding}"), broken(size), options(Some(encoding))?));
     }
     let headers = format!("name,email{}\n", ",a".repeat(998));
-    files.push(("998 equal headers".into(), headers.into_bytes(), options(None)?));
+    let row = format!("Ada,ada@example.com{}\n", ",".repeat(998));
+    let file = headers + &row.repeat(size / row.len());
+    files.push(("998 equal headers".into(), file.into_bytes(), options(None)?));
     Ok(files)
 }
 

@@ -62,7 +62,7 @@ pub(super) mod tests {
         for word in value.split(' ') {
             let inner = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
             // Blanks between encoded words are not shown.
-            if !bytes.is_empty() && !(was_encoded && inner.is_some()) {
+            if !bytes.is_empty() && (!was_encoded || inner.is_none()) {
                 bytes.push(b' ');
             }
             was_encoded = inner.is_some();
