@@ -1,6 +1,7 @@
 //! A database for each test.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use shared::{db, workspaces};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -8,6 +9,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
 /// Whoever makes a template holds this advisory lock; the number is our own choice.
 const TEMPLATE_LOCK: i64 = 0x6372_6d20_7465_7374;
+/// How long the end of a test waits until its database is dropped; that goes on without it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A migrated, empty database on the server at `DATABASE_URL`, deleted when this value is dropped.
 #[derive(Debug)]
@@ -67,16 +70,21 @@ impl Drop for Database {
     fn drop(&mut self) {
         let (server, statement) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
         // The test's runtime may be going down, and cannot wait in here anyway. A database that
-        // stays behind harms nobody: the server of `cargo dev test` is thrown away as a whole.
-        let dropped = std::thread::spawn(move || {
+        // stays harms nobody: the server of `cargo dev test` is thrown away as a whole.
+        let (done, dropped) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
+            let outcome = runtime.block_on(async {
                 let mut connection = PgConnection::connect(&server).await?;
                 sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
                 connection.close().await
-            })
+            });
+            let _ = done.send(());
+            outcome
         });
-        let _ = dropped.join();
+        // A connection that the test's runtime is opening cannot get on while its thread waits here, and
+        // the server does not drop the database before that connection is there or gone.
+        let _ = dropped.recv_timeout(PATIENCE);
     }
 }
 
