@@ -133,18 +133,6 @@ async fn a_kind_that_is_not_known_yet_waits_for_a_newer_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_cannot_be_read_fails_its_job() {
-    let ledger = Ledger::create().await;
-    let id = ledger.enqueue(Chore::Nothing).await;
-    ledger.run(r#"UPDATE jobs SET payload = '{"levitate": true}'"#).await;
-    let worker = ledger.worker(1);
-    let job = ledger.until_finished(id).await;
-    assert_eq!(job.status, JobStatus::Failed);
-    assert!(job.error.unwrap().starts_with("its payload cannot be read"));
-    worker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_ends_at_its_next_step_and_keeps_the_others() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);

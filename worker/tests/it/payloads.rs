@@ -1,9 +1,12 @@
 //! Payloads that a worker of an older version cannot read.
 
+use std::time::{Duration, Instant};
+
 use dev::chores::Chore;
 use shared::jobs::{self, JobStatus};
+use uuid::Uuid;
 
-use crate::support::Ledger;
+use crate::support::{Ledger, PATIENCE};
 
 const OF_A_NEWER_VERSION: &str = r#"UPDATE jobs SET payload = '{"new":1}'"#;
 
@@ -13,20 +16,14 @@ async fn a_job_waits_a_day_for_a_worker_that_can_read_it() {
     let id = ledger.enqueue(Chore::Nothing).await;
     ledger.run(OF_A_NEWER_VERSION).await;
     let worker = ledger.worker(1);
-    let is_put_off = |attempt| move |job: &jobs::Job| job.attempt == attempt && job.status == JobStatus::Queued;
-    let job = ledger.until(id, "put off", is_put_off(1)).await;
-    assert!(job.finished_at.is_none());
-    let later: bool = sqlx::query_scalar("SELECT run_at > now() + interval '10 seconds' FROM jobs")
-        .fetch_one(&ledger.pool)
-        .await
-        .unwrap();
-    assert!(later, "it is not asked for again and again");
+    let fence = until_put_off(&ledger, id, 0).await;
+    assert_eq!(ledger.get(id).await.finished_at, None);
 
     // Unreadable a day ago and readable since, it has not been unreadable for a day.
     let elsewhere = "UPDATE jobs SET run_at = now(), unreadable_since = now() - interval '25 hours',
         unreadable_at = now() - interval '2 hours'";
     ledger.run(elsewhere).await;
-    ledger.until(id, "put off again", is_put_off(2)).await;
+    until_put_off(&ledger, id, fence).await;
 
     let a_day = "UPDATE jobs SET run_at = now(), unreadable_since = now() - interval '25 hours'";
     ledger.run(a_day).await;
@@ -35,9 +32,26 @@ async fn a_job_waits_a_day_for_a_worker_that_can_read_it() {
     assert!(job.error.unwrap().contains("payload cannot be read"));
 
     // Retried, it has another day, in which a newer worker takes it.
+    let fence = ledger.fence(id).await;
     jobs::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
-    ledger.until(id, "put off after a retry", is_put_off(4)).await;
+    until_put_off(&ledger, id, fence).await;
     ledger.run(r#"UPDATE jobs SET payload = '"nothing"', run_at = now()"#).await;
     assert_eq!(ledger.until_finished(id).await.status, JobStatus::Succeeded);
     worker.stop().await;
+}
+
+/// Waits until the job was claimed under a later attempt than this, and put off for more than a moment, so
+/// that it is not asked for again and again. Returns its attempt.
+async fn until_put_off(ledger: &Ledger, id: Uuid, attempt: i64) -> i64 {
+    let put_off = "SELECT attempt::bigint FROM jobs
+        WHERE id = $1 AND attempt > $2 AND status = 'queued' AND run_at > now() + interval '10 seconds'";
+    let began = Instant::now();
+    loop {
+        let found = sqlx::query_scalar(put_off).bind(id).bind(attempt).fetch_optional(&ledger.pool).await.unwrap();
+        if let Some(attempt) = found {
+            return attempt;
+        }
+        assert!(began.elapsed() < PATIENCE, "the job is not put off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! What becomes of jobs that meet errors: which count, how long they wait, and what they hold back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use dev::chores::Chore;
@@ -11,7 +11,7 @@ use shared::themes::FindThemes;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::support::Ledger;
+use crate::support::{Ledger, PATIENCE};
 
 /// A table of which a trigger says that the database cannot, until it is dropped.
 async fn shelf(ledger: &Ledger, code: &str) {
@@ -32,10 +32,24 @@ fn put() -> Chore {
     Chore::Execute { statements: vec!["SELECT 1".into(), "INSERT INTO shelf VALUES (1)".into()] }
 }
 
-/// The job as it waits for a retry after so many attempts.
-async fn waiting(ledger: &Ledger, id: Uuid, attempt: i32) -> Job {
-    let waits = |job: &Job| job.status == JobStatus::Queued && job.retry_at.is_some() && job.attempt >= attempt;
-    ledger.until(id, "waiting for a retry", waits).await
+/// The job as it waits for a retry after so many claims.
+async fn waiting(ledger: &Ledger, id: Uuid, claims: i32) -> Job {
+    until_claimed(ledger, id, claims, |job| job.status == JobStatus::Queued && job.retry_at.is_some()).await
+}
+
+/// The job as it is once it was claimed so often and this holds.
+async fn until_claimed(ledger: &Ledger, id: Uuid, claims: i32, holds: impl Fn(&Job) -> bool) -> Job {
+    let began = Instant::now();
+    loop {
+        // Callers see another count, which conditions of the database do not raise.
+        let fence = ledger.fence(id).await;
+        let job = ledger.get(id).await;
+        if job.status.is_finished() || (fence >= i64::from(claims) && holds(&job)) {
+            return job;
+        }
+        assert!(began.elapsed() < PATIENCE, "claimed {fence} times: {job:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Has a waiting job retried now.
@@ -45,17 +59,15 @@ async fn hurry(ledger: &Ledger, id: Uuid) {
     sqlx::query(hurry).bind(id).execute(&ledger.pool).await.unwrap();
 }
 
-/// Retries a job until it has failed or made so many attempts.
-async fn retry_until(ledger: &Ledger, id: Uuid, attempts: i32) -> Job {
-    for attempt in 1..attempts {
-        let ready = |job: &Job| job.status.is_finished() || (job.retry_at.is_some() && job.attempt >= attempt);
-        if ledger.until(id, "put off or ended", ready).await.status.is_finished() {
+/// Retries a job until it has failed or was claimed so often.
+async fn retry_until(ledger: &Ledger, id: Uuid, claims: i32) -> Job {
+    for claim in 1..claims {
+        if until_claimed(ledger, id, claim, |job| job.retry_at.is_some()).await.status.is_finished() {
             break;
         }
         hurry(ledger, id).await;
     }
-    let ready = |job: &Job| job.status.is_finished() || (job.retry_at.is_some() && job.attempt >= attempts);
-    ledger.until(id, "put off or ended", ready).await
+    until_claimed(ledger, id, claims, |job| job.retry_at.is_some()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
