@@ -1,6 +1,7 @@
 //! Bodies of requests and answers.
 
 use serde_json::Value;
+use shared::error::FieldError;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
@@ -13,9 +14,13 @@ use utoipa::{PartialSchema, ToSchema};
 pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![(T::name().into_owned(), <T as PartialSchema>::schema())];
     T::schemas(&mut schemas);
-    for (_, schema) in &mut schemas {
+    for (name, schema) in &mut schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             object.required = object.properties.keys().cloned().collect();
+            // Only some faults have a record that stands in the way.
+            if *name == FieldError::name() {
+                object.required.retain(|field| field != "id");
+            }
         }
     }
     schemas
