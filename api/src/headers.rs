@@ -1,10 +1,10 @@
 //! Headers that decide what a request does: one that cannot be read, or is there twice, must not be
 //! ignored.
 
+use axum::http::HeaderMap;
 use axum::http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, IF_MATCH, IF_NONE_MATCH,
 };
-use axum::http::{HeaderMap, Method};
 use shared::error::FieldError;
 
 use crate::respond::{Problem, Result};
@@ -41,14 +41,10 @@ pub fn check_authorization(headers: &HeaderMap) -> Result<()> {
 ///
 /// # Errors
 /// 400 with every such header.
-pub fn check(method: &Method, headers: &HeaderMap) -> Result<()> {
+pub fn check(headers: &HeaderMap) -> Result<()> {
     let once = ONCE.into_iter().filter_map(|header| fault(headers, &header, true));
     let lists = LISTS.into_iter().filter_map(|header| fault(headers, &header, false));
-    let mut faults: Vec<FieldError> = once.chain(lists).collect();
-    let writes = [Method::PUT, Method::PATCH, Method::DELETE].contains(method);
-    if writes && headers.contains_key(IF_NONE_MATCH) {
-        faults.push(FieldError::new("If-None-Match", "invalid", "is for reading only; use If-Match"));
-    }
+    let faults: Vec<FieldError> = once.chain(lists).collect();
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
 }
 

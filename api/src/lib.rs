@@ -148,7 +148,7 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);
-    let checked = headers::check(request.method(), request.headers());
+    let checked = headers::check(request.headers());
     let answer = async {
         match checked {
             Ok(()) => known.spare(next.run(request).await),
