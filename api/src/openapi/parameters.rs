@@ -53,13 +53,14 @@ pub(crate) fn idempotency_key() -> Parameter {
     header("Idempotency-Key", about, key.pattern(Some(r"^[\t -~]*[!-~][\t -~]*$")))
 }
 
-/// What must hold for a write to take place.
+/// What must hold for a write to take place: `*`, or tags in quotes with commas between them.
 pub(crate) fn if_match() -> Parameter {
     let about = "Only if the record still has this `ETag`; otherwise 412.";
-    header("If-Match", about, ObjectBuilder::new().schema_type(Type::String).examples(["*"]))
+    let tags = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
+    header("If-Match", about, ObjectBuilder::new().schema_type(Type::String).pattern(Some(tags)).examples(["*"]))
 }
 
-/// What a reader has already.
+/// What a reader has already. Whatever is no tag is no match.
 pub(crate) fn if_none_match() -> Parameter {
     let about = "Only if the record has another `ETag` by now; otherwise 304.";
     header("If-None-Match", about, ObjectBuilder::new().schema_type(Type::String))
@@ -74,8 +75,9 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuil
 pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
     let mut parameters: Vec<Parameter> = spec.filters.iter().flat_map(of_filter).collect();
     if spec.searchable {
-        let about = "Records in which every word of this begins a word of the name, company, phone or email.";
-        parameters.push(query("q", about, Object::with_type(Type::String)));
+        let about = "Records in which every word of this begins a word of the name, company, phone or email. \
+                     At least one letter or digit, at most 20 words of at most 100 characters.";
+        parameters.push(query("q", about, ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))));
     }
     let names = spec.orders.iter().flat_map(|order| [order.name.to_owned(), format!("-{}", order.name)]);
     let default = spec.orders.first().map(|order| json!(format!("-{}", order.name)));

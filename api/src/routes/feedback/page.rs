@@ -20,7 +20,7 @@ use shared::schema::Shape;
 use shared::signed::Signer;
 use shared::{Error, settings};
 use sqlx::PgConnection;
-use utoipa::openapi::{ObjectBuilder, ResponseBuilder};
+use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Schema};
 use uuid::Uuid;
 
 use crate::extract::Form;
@@ -47,7 +47,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         .property("rating", Rating::shape())
         .required("rating")
         .property("comment", Option::<Notes>::shape())
-        .property("category", Option::<Category>::shape());
+        .property("category", Option::<Category>::shape())
+        // Other fields are ignored, but none may come twice, as a list would.
+        .additional_properties(Some(Schema::from(String::shape())));
     let feedback = [
         Operation::page("/feedback/{token}", show)
             .named("showFeedback", "The page on which a customer answers; changes nothing")
