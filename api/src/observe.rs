@@ -37,7 +37,8 @@ pub async fn observe<Answer: Future<Output = Response>>(
     let begun = Instant::now();
     let id = request_id(request.headers());
     let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     // Of the highest level, so that no filter of the log takes the id away from an error.
     let span = tracing::error_span!("request", request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -49,12 +50,12 @@ pub async fn observe<Answer: Future<Output = Response>>(
         let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
     };
-    let unanswered = Unanswered { method, route: &route, span: &span };
+    let unanswered = Unanswered { method, route, span: &span };
     let answer = answer.instrument(span.clone()).await;
     std::mem::forget(unanswered);
     let _in_span = span.enter();
     let mut answer = respond::finish(answer, &id);
-    record(method, &route, client, &answer, begun.elapsed());
+    record(method, route, client, &answer, begun.elapsed());
     if let Ok(id) = HeaderValue::try_from(id) {
         answer.headers_mut().insert(X_REQUEST_ID, id);
     }

@@ -22,6 +22,7 @@ mod nurture;
 mod old_transaction;
 mod queue;
 mod records;
+mod slots;
 mod stage;
 mod templates;
 mod themes;
@@ -55,6 +56,8 @@ enum Bench {
     Doorbell(doorbell::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
     Fairness(fairness::Arguments),
+    /// How soon a workspace's import starts behind long imports of another that hold every slot.
+    Slots(slots::Arguments),
     /// The queue behind a transaction that stays open while very many jobs are done.
     OldTransaction(old_transaction::Arguments),
     /// Mails on their way to a server, beside pgbench's commits.
@@ -86,6 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Insight(arguments) => return insight::run(arguments).await,
         Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
+        Bench::Slots(arguments) => return slots::run(arguments).await,
         Bench::OldTransaction(arguments) => return old_transaction::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,
         Bench::Templates(arguments) => return templates::run(&arguments),

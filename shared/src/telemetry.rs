@@ -8,7 +8,10 @@ mod lines;
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
@@ -27,18 +30,20 @@ pub struct Logging(());
 /// [`Error::Internal`] for a level that is none, and when logging was started before.
 pub fn start(settings: &Log) -> Result<Logging> {
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| settings.level.clone());
-    let filter = EnvFilter::try_new(&level)
-        .map_err(|error| Error::internal(format!("the log level {level:?} is wrong: {error}")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines::start()?);
+    // Not by the fields of spans: a filter that knows them looks at every span that is entered.
+    let filter: Targets =
+        level.parse().map_err(|error| Error::internal(format!("the log level {level:?} is wrong: {error}")))?;
+    let lines = layer().with_writer(lines::start()?);
     let json = match settings.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
+    let filtered = registry().with(filter);
     let started = if json {
-        lines.fmt_fields(json::Members).event_format(json::Objects).finish().try_init()
+        filtered.with(lines.fmt_fields(json::Members).event_format(json::Objects)).try_init()
     } else {
-        lines.with_ansi(io::stderr().is_terminal()).finish().try_init()
+        filtered.with(lines.with_ansi(io::stderr().is_terminal())).try_init()
     };
     started.map_err(|error| Error::Internal(error.into()))?;
     std::panic::set_hook(Box::new(|panic| {

@@ -1,6 +1,7 @@
 //! `cargo dev bench import`
 
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -149,8 +150,13 @@ async fn import(stage: &Stage, api: &Api, file: &Path, rows: usize) -> Result<Im
 
 /// Uploads a file; returns the id of its job.
 pub async fn upload(api: &Api, file: &Path) -> Result<Uuid> {
-    let form = Form::new().part("file", Part::file(file).await?.mime_str("text/csv")?);
-    let request = reqwest::Client::new().post(format!("{}/leads/import", api.url)).bearer_auth(&api.key);
+    upload_part(api, &api.key, Part::file(file).await?).await
+}
+
+/// Uploads what a key's owner has; returns the id of its job.
+pub async fn upload_part(api: &Api, key: &str, file: Part) -> Result<Uuid> {
+    let form = Form::new().part("file", file.mime_str("text/csv")?);
+    let request = reqwest::Client::new().post(format!("{}/leads/import", api.url)).bearer_auth(key);
     let answer = request.multipart(form).send().await.context("crm-api does not answer")?;
     let (status, body) = (answer.status(), answer.text().await?);
     ensure!(status == 202, "the upload was answered {status}: {body}");
@@ -174,15 +180,19 @@ async fn copy(stage: &Stage, rows: usize) -> Result<f64> {
 
 /// Writes a file of clean rows with different emails.
 pub fn write(path: &PathBuf, rows: usize, wide: bool) -> Result<()> {
-    let mut file = BufWriter::new(std::fs::File::create(path)?);
     if wide {
-        file.write_all(dev::sample::leads(rows, 1).as_bytes())?;
-        return Ok(file.flush()?);
+        return Ok(std::fs::write(path, dev::sample::leads(rows, 1))?);
     }
+    write_plain(path, 0..rows)
+}
+
+/// Writes rows of these numbers, which are part of their emails.
+pub fn write_plain(path: &Path, rows: Range<usize>) -> Result<()> {
+    let mut file = BufWriter::new(std::fs::File::create(path)?);
     let random = &mut StdRng::seed_from_u64(1);
     let pick = |random: &mut StdRng, words: &[&'static str]| words.choose(random).copied().unwrap_or_default();
     writeln!(file, "name,email,phone,company,source,status,score,notes")?;
-    for row in 0..rows {
+    for row in rows {
         let (first, last) = (pick(random, FIRST_NAMES), pick(random, LAST_NAMES));
         let (company, kind) = (pick(random, COMPANIES), pick(random, KINDS));
         let (source, status) = (pick(random, SOURCES), pick(random, STATUSES));

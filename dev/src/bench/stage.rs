@@ -93,11 +93,17 @@ impl Stage {
         Ok(())
     }
 
+    /// Makes a workspace with a key.
+    pub async fn workspace(&self, name: &str) -> Result<(Uuid, String)> {
+        let mut connection = self.pool.acquire().await?;
+        let workspace = workspaces::create(&mut connection, name).await?.id;
+        let key = workspaces::create_key(&mut connection, workspace, name, None).await?.0.reveal().to_owned();
+        Ok((workspace, key))
+    }
+
     /// Starts `crm-api`, and waits until it is ready.
     pub async fn api(&self) -> Result<Api> {
-        let mut connection = self.pool.acquire().await?;
-        let workspace = workspaces::create(&mut connection, "bench").await?.id;
-        let key = workspaces::create_key(&mut connection, workspace, "bench", None).await?.0.reveal().to_owned();
+        let (workspace, key) = self.workspace("bench").await?;
         let program = Program::start("crm-api", &self.dir, |command| {
             command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
         })?;

@@ -152,13 +152,13 @@ impl<'p, R: Importable> RowReader<'p, R> {
     }
 
     fn read(&self, line: u64, record: &csv::ByteRecord) -> Result<Row<R::Changes>, Refused> {
-        // As it is it is kept with its row: a list of strings would cost an allocation for each cell.
-        let Ok(cells) = StringRecord::from_byte_record(record.clone()) else {
-            let at = record.iter().position(|cell| std::str::from_utf8(cell).is_err()).unwrap_or_default();
+        if let Some(at) = record.iter().position(|cell| std::str::from_utf8(cell).is_err()) {
             let fault = Fault::new("encoding", "has bytes that are none of the file's encoding");
             let cells = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
             return Err(Refused { line, field: self.header(at), fault, cells });
-        };
+        }
+        // As it is it is kept with its row: a list of strings would cost an allocation for each cell.
+        let cells = StringRecord::from_byte_record_lossy(record.clone());
         match self.cells(&cells) {
             Ok(row) => Ok(Row { line, cells, ..row }),
             Err((field, fault)) => Err(Refused { line, field, fault, cells: as_strings(&cells) }),
