@@ -53,7 +53,7 @@ pub struct Refused {
     /// The line on which it begins.
     pub line: u64,
     /// The field at fault; `file` if it is the row as such.
-    pub field: String,
+    pub field: Cow<'static, str>,
     /// See [`Fault`].
     pub fault: Fault,
     /// The cells as they stand in the file.
@@ -85,10 +85,26 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
     let mut records = Records::new(&chunk.data, plan.delimiter, plan.is_by_line(chunk.first_line), chunk.first_line);
     let mut record = csv::ByteRecord::new();
     while let Some(line) = records.read(&mut record) {
-        match reader.read(line, &record) {
-            Ok(row) => rows.rows.push(row),
-            Err(refused) => rows.refused.push(refused),
-        }
+        // The buffer goes to and fro: a file may be all short rows that are refused.
+        record = match StringRecord::from_byte_record(record) {
+            Ok(cells) => {
+                match reader.read(&cells) {
+                    Ok(row) => rows.rows.push(Row { line, cells: cells.clone(), ..row }),
+                    Err((field, fault)) => {
+                        rows.refused.push(Refused { line, field, fault, cells: as_strings(&cells) });
+                    }
+                }
+                cells.into_byte_record()
+            }
+            Err(broken) => {
+                let at = broken.utf8_error().field();
+                let cells = broken.into_byte_record();
+                let fault = Fault::new("encoding", "has bytes that are none of the file's encoding");
+                let texts = cells.iter().map(lossy).collect();
+                rows.refused.push(Refused { line, field: reader.header(at), fault, cells: texts });
+                cells
+            }
+        };
     }
     Ok(rows)
 }
@@ -151,21 +167,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
         Self { plan, columns, kind: std::marker::PhantomData }
     }
 
-    fn read(&self, line: u64, record: &csv::ByteRecord) -> Result<Row<R::Changes>, Refused> {
-        if let Some(at) = record.iter().position(|cell| std::str::from_utf8(cell).is_err()) {
-            let fault = Fault::new("encoding", "has bytes that are none of the file's encoding");
-            let cells = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
-            return Err(Refused { line, field: self.header(at), fault, cells });
-        }
-        // As it is it is kept with its row: a list of strings would cost an allocation for each cell.
-        let cells = StringRecord::from_byte_record_lossy(record.clone());
-        match self.cells(&cells) {
-            Ok(row) => Ok(Row { line, cells, ..row }),
-            Err((field, fault)) => Err(Refused { line, field, fault, cells: as_strings(&cells) }),
-        }
-    }
-
-    fn cells(&self, cells: &StringRecord) -> Result<Row<R::Changes>, (String, Fault)> {
+    fn read(&self, cells: &StringRecord) -> Result<Row<R::Changes>, (Cow<'static, str>, Fault)> {
         if cells.iter().skip(self.plan.headers.len()).any(|cell| !cell.trim().is_empty()) {
             let (has, columns) = (cells.len(), self.plan.headers.len());
             return Err((
@@ -191,7 +193,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 Target::FirstName => name[0] = text,
                 Target::LastName => name[1] = text,
                 Target::Field(field) => {
-                    match self.set(&mut row, field, &text).map_err(|fault| (field.clone(), fault))? {
+                    match self.set(&mut row, field, &text).map_err(|fault| (field.clone().into(), fault))? {
                         Set::Taken => {}
                         Set::Kept => _ = custom.insert(header.clone(), Value::from(text.into_owned())),
                     }
@@ -199,12 +201,11 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 Target::Custom => _ = custom.insert(header.clone(), Value::from(text.into_owned())),
             }
         }
-        let joined = name.join(" ");
-        if !is_blank(&joined) {
-            R::set(&mut row.changes, "name", joined.trim()).map_err(|fault| ("name".to_owned(), fault))?;
+        if name.iter().any(|part| !part.is_empty()) {
+            R::set(&mut row.changes, "name", name.join(" ").trim()).map_err(|fault| ("name".into(), fault))?;
         }
-        keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".to_owned(), fault))?;
-        let required = |field: &str| (field.to_owned(), Fault::new("required", "is required"));
+        keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".into(), fault))?;
+        let required = |field: &'static str| (field.into(), Fault::new("required", "is required"));
         if !R::has_name(&row.changes) {
             return Err(required("name"));
         }
@@ -237,14 +238,26 @@ impl<'p, R: Importable> RowReader<'p, R> {
         Ok(Set::Taken)
     }
 
-    fn header(&self, at: usize) -> String {
-        self.plan.headers.get(at).map_or_else(|| "file".to_owned(), Clone::clone)
+    fn header(&self, at: usize) -> Cow<'static, str> {
+        self.plan.headers.get(at).map_or(Cow::Borrowed("file"), |header| header.clone().into())
     }
 }
 
 /// The cells of a row, to be kept with what is wrong with it.
 pub(super) fn as_strings(cells: &StringRecord) -> Vec<String> {
     cells.iter().map(str::to_owned).collect()
+}
+
+/// Bytes of a cell as far as they are text. (The standard library's own function grows its string twice.)
+fn lossy(cell: &[u8]) -> String {
+    let mut text = String::with_capacity(cell.len() + 2);
+    for part in cell.utf8_chunks() {
+        text.push_str(part.valid());
+        if !part.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
 }
 
 /// What became of a cell.
