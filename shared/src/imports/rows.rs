@@ -158,13 +158,20 @@ pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) ->
 struct RowReader<'p, R> {
     plan: &'p Plan,
     columns: HashMap<&'static str, &'static Column>,
+    /// Copied for each refused row, which costs nothing where a column is called as its field is.
+    headers: Vec<Cow<'static, str>>,
     kind: std::marker::PhantomData<R>,
 }
 
 impl<'p, R: Importable> RowReader<'p, R> {
     fn new(plan: &'p Plan) -> Self {
-        let columns = R::FILE_COLUMNS.iter().map(|column| (column.name, column)).collect();
-        Self { plan, columns, kind: std::marker::PhantomData }
+        let columns: HashMap<_, _> = R::FILE_COLUMNS.iter().map(|column| (column.name, column)).collect();
+        let named = |header: &String| match columns.get_key_value(header.as_str()) {
+            Some((name, _)) => Cow::Borrowed(*name),
+            None => Cow::Owned(header.clone()),
+        };
+        let headers = plan.headers.iter().map(named).collect();
+        Self { plan, columns, headers, kind: std::marker::PhantomData }
     }
 
     fn read(&self, cells: &StringRecord) -> Result<Row<R::Changes>, (Cow<'static, str>, Fault)> {
@@ -239,7 +246,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
     }
 
     fn header(&self, at: usize) -> Cow<'static, str> {
-        self.plan.headers.get(at).map_or(Cow::Borrowed("file"), |header| header.clone().into())
+        self.headers.get(at).cloned().unwrap_or(Cow::Borrowed("file"))
     }
 }
 
