@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use shared::config::Api;
+use shared::platform::config::Api;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A body was given up, since it did not arrive in time.

@@ -12,8 +12,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use shared::db::{self, Pool};
-use shared::workspaces::{self, Key, Opened};
+use shared::accounts::workspaces::{self, Key, Opened};
+use shared::platform::db::{self, Pool};
 use uuid::Uuid;
 
 use crate::observe::RequestId;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 use shared::Result;
-use shared::db::{CLOCK, Pool};
+use shared::platform::db::{CLOCK, Pool};
 use tokio::time::sleep;
 
 use crate::AppState;

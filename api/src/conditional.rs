@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use shared::etag;
+use shared::values::etag;
 
 /// What a caller has already: the tags in `If-None-Match` of a request that reads.
 #[derive(Debug)]

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use shared::error::{FieldError, FieldErrors};
-use shared::fields::Field;
-use shared::json;
-use shared::object::Object;
-use shared::parameters::Parameters;
+use shared::query::parameters::Parameters;
 use shared::records::{MAX_BATCH, Place};
+use shared::values::Field;
+use shared::values::json;
+use shared::values::json_body::Object;
 use uuid::Uuid;
 
 use crate::AppState;

@@ -33,10 +33,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use shared::config::Settings;
-use shared::db::{self, Pool, PoolConnection};
-use shared::doorbell::Doorbell;
-use shared::signed::Signer;
+use shared::platform::config::Settings;
+use shared::platform::db::{self, Pool, PoolConnection};
+use shared::platform::signed_links::Signer;
+use shared::queue::notify::Doorbell;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 

@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use shared::error::FieldError;
-use shared::lists::{self, IdCursors, List, MAX_LIMIT, Spec};
-use shared::parameters::{Parameters, whole};
+use shared::platform::signed_links::Signer;
+use shared::query::parameters::{Parameters, whole};
+use shared::query::{self, IdCursors, List, MAX_LIMIT, Spec};
 use shared::records::{Parent, Record};
-use shared::signed::Signer;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -38,7 +38,7 @@ where
     let parent = parent.map(|(parent, id)| (parent.column, id));
     let list = List::resume(spec, workspace_id, parent, &parameters, signer)?;
     let total = match list.count {
-        true => Some(lists::count(&mut *state.connection().await?, &list, workspace_id).await?),
+        true => Some(query::count(&mut *state.connection().await?, &list, workspace_id).await?),
         false => None,
     };
     let mut response = match list.limit {

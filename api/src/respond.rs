@@ -13,11 +13,11 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use shared::accounts::idempotency::Kept;
 use shared::error::{Error, FieldError};
-use shared::etag;
-use shared::idempotency::Kept;
-use shared::jobs::{self, Job};
-use shared::telemetry::LogLimit;
+use shared::platform::telemetry::LogLimit;
+use shared::queue::{self, Job};
+use shared::values::etag;
 
 use crate::arrival::Stalled;
 use crate::pages::Page;
@@ -245,7 +245,7 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { ring: jobs::queue_of(&job.kind), ..reply })
+        Ok(Self { ring: queue::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.

@@ -10,11 +10,11 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use shared::db::Step;
+use shared::accounts::idempotency::{self, Kept, Key, Standing};
 use shared::error::FieldError;
-use shared::etag::Condition;
-use shared::history::{Actor, ActorKind};
-use shared::idempotency::{self, Kept, Key, Standing};
+use shared::platform::db::Step;
+use shared::records::history::{Actor, ActorKind};
+use shared::values::etag::Condition;
 use shared::{Error, Result as Written};
 use sqlx::PgConnection;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::Error;
-use shared::jobs::{self, Payload, Progress};
+use shared::queue::{self, Payload, Progress};
 use tokio::time::sleep;
 use worker::task::{Done, Running, Stop, Task, Tasks};
 
@@ -102,7 +102,7 @@ async fn execute(job: &mut Running, statements: &[String]) -> Result<Done, Stop>
 }
 
 async fn walk(job: &mut Running, steps: i64, each: Duration) -> Result<Done, Stop> {
-    let before = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+    let before = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
     let mut attempts = before.result.unwrap_or_else(|| json!([]));
     for done in before.progress.done..steps {
         let attempt = job.attempt();

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use dev::chores;
-use shared::config::Settings;
-use shared::telemetry;
+use shared::platform::config::Settings;
+use shared::platform::telemetry;
 use tokio_util::sync::CancellationToken;
 
 mod abandoned;

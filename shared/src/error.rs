@@ -172,7 +172,7 @@ impl Error {
 
     /// The database is away for one, so it may be for all.
     fn unavailable(error: sqlx::Error) -> Self {
-        crate::db::trouble();
+        crate::platform::db::trouble();
         Self::Unavailable(error)
     }
 

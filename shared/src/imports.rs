@@ -27,11 +27,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::fields::CustomFields;
-use crate::jobs::{Payload, Progress};
-use crate::links::Linked;
-use crate::patch::Patch;
-use crate::words;
+use crate::queue::{Payload, Progress};
+use crate::records::link::Linked;
+use crate::string_enum;
+use crate::values::CustomFields;
+use crate::values::patch::Patch;
 use columns::{Column, Target, is_fault_column};
 use split::Chunk;
 
@@ -63,7 +63,7 @@ pub trait Importable: Linked {
 #[macro_export]
 macro_rules! importable {
     ($record:ident, $columns:expr, $other:ident, $link:ident) => {
-        impl $crate::links::Linked for $record {
+        impl $crate::records::link::Linked for $record {
             type Other = $other;
 
             fn link(&self) -> Option<uuid::Uuid> {
@@ -78,7 +78,7 @@ macro_rules! importable {
         impl $crate::imports::Importable for $record {
             const FILE_COLUMNS: &'static [$crate::imports::columns::Column] = $columns;
 
-            fn custom_fields_mut(changes: &mut Self::Changes) -> &mut $crate::patch::Patch<CustomFields> {
+            fn custom_fields_mut(changes: &mut Self::Changes) -> &mut $crate::values::patch::Patch<CustomFields> {
                 &mut changes.custom_fields
             }
 
@@ -139,7 +139,7 @@ impl Payload for ImportCustomers {
     }
 }
 
-words! {
+string_enum! {
     /// What becomes of a row whose email is taken, in the database or earlier in the file.
     OnConflict {
         /// It is counted and left out.
@@ -312,7 +312,7 @@ pub async fn refused(
     after_line: i64,
     (limit, max_bytes): (usize, usize),
 ) -> Result<RefusedRows> {
-    crate::jobs::get(connection, workspace_id, job_id).await?;
+    crate::queue::get(connection, workspace_id, job_id).await?;
     let plan: Option<Json<Plan>> =
         sqlx::query_scalar("SELECT plan FROM imports WHERE workspace_id = $1 AND job_id = $2")
             .bind(workspace_id)

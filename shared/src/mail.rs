@@ -10,6 +10,8 @@ mod emails;
 mod lease;
 mod pace;
 pub mod senders;
+pub mod suppressions;
+pub mod templates;
 
 use std::borrow::Cow;
 
@@ -17,10 +19,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::fields;
+use crate::mail::templates::Rendered;
 use crate::records::RecordType;
-use crate::templates::Rendered;
-use crate::words;
+use crate::string_enum;
+use crate::values;
 
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
@@ -31,7 +33,7 @@ pub use senders::sender;
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";
 
-words! {
+string_enum! {
     /// What causes a mail.
     Event {
         /// A step of the sequence for leads.
@@ -45,7 +47,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// Where a mail stands.
     EmailState {
         /// Waiting for its turn.
@@ -92,7 +94,7 @@ pub struct NewEmail {
     /// The name of whoever gets it.
     pub to_name: Option<String>,
     /// Their address.
-    pub to_email: fields::Email,
+    pub to_email: values::Email,
     /// What it says.
     pub content: Rendered,
     /// Bulk mails: where their readers can unsubscribe.
@@ -123,7 +125,7 @@ pub enum Cancel {
 const BATCH: usize = 1_000;
 
 /// Puts mails into the outbox, in the caller's transaction, and tells in their order what became of
-/// each. After the commit the caller rings the [`Doorbell`](crate::doorbell::Doorbell) of [`QUEUE`].
+/// each. After the commit the caller rings the [`Doorbell`](crate::queue::notify::Doorbell) of [`QUEUE`].
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
@@ -275,7 +277,7 @@ pub async fn cancel_to_all(
     Ok(cancelled.rows_affected())
 }
 
-/// Gives up what waits to be sent to an address, given as [`fields::Email::key`](crate::fields::Email::key)
+/// Gives up what waits to be sent to an address, given as [`values::Email::key`](crate::values::Email::key)
 /// makes it. What is on its way already arrives. Returns how many mails there were.
 ///
 /// # Errors
@@ -301,7 +303,7 @@ pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_k
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressee {
     /// The address it went to.
-    pub email: fields::Email,
+    pub email: values::Email,
     /// The sender as its reader saw it.
     pub sender: String,
 }

@@ -6,7 +6,10 @@
 
 mod batch;
 mod bulk;
+pub mod csv;
 mod define;
+pub mod history;
+pub mod link;
 mod restore;
 mod statements;
 
@@ -18,16 +21,18 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
-use crate::copy::Cells;
 use crate::error::{Error, Result};
-use crate::etag::Condition;
-use crate::fields::{Fault, Time};
-use crate::history::{self, Action, Actor, Deletion, Entry};
-use crate::lists::Spec;
 use crate::mail::Cancel;
-use crate::object::Object;
-use crate::schema::Property;
-use crate::{db, mail, words};
+use crate::platform::db;
+use crate::platform::db::copy::Cells;
+use crate::query::Spec;
+use crate::values::etag::Condition;
+use crate::values::json_body::Object;
+use crate::values::json_schema::Property;
+use crate::values::search;
+use crate::values::{Fault, Time};
+use crate::{mail, string_enum};
+use history::{Action, Actor, Deletion, Entry};
 
 pub use batch::{Answer, MAX_BATCH, batch};
 pub use bulk::{insert_all, lock, page_end, update_all};
@@ -37,22 +42,22 @@ pub use statements::Statements;
 /// A statement whose parameters are being bound.
 pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-words! {
+string_enum! {
     /// The kinds of records that have a history.
     RecordType {
-        /// A [`Lead`](crate::leads::Lead).
+        /// A [`Lead`](crate::crm::leads::Lead).
         Lead = "lead",
-        /// A [`Customer`](crate::customers::Customer).
+        /// A [`Customer`](crate::crm::customers::Customer).
         Customer = "customer",
-        /// A [`LeadInteraction`](crate::interactions::LeadInteraction).
+        /// A [`LeadInteraction`](crate::crm::interactions::LeadInteraction).
         LeadInteraction = "lead_interaction",
-        /// A [`CustomerInteraction`](crate::interactions::CustomerInteraction).
+        /// A [`CustomerInteraction`](crate::crm::interactions::CustomerInteraction).
         CustomerInteraction = "customer_interaction",
-        /// An [`Order`](crate::orders::Order).
+        /// An [`Order`](crate::crm::orders::Order).
         Order = "order",
-        /// A [`Feedback`](crate::feedback::Feedback).
+        /// A [`Feedback`](crate::crm::feedback::Feedback).
         Feedback = "feedback",
-        /// A [`User`](crate::users::User).
+        /// A [`User`](crate::accounts::users::User).
         User = "user",
     }
 }
@@ -415,5 +420,5 @@ struct Whole<T> {
 }
 
 pub(crate) fn words_of<R: Record>(record: &R, workspace_id: Uuid) -> String {
-    words::vector(workspace_id, record.texts())
+    search::vector(workspace_id, record.texts())
 }

@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a record that cannot be made up has failed the test")]
 
 use proptest::prelude::*;
-use shared::exports::CsvRows;
-use shared::fields::Field;
+use shared::crm::leads::{Lead, LeadChanges};
 use shared::imports::Options;
 use shared::imports::rows::{Rows, read_file, split_file};
-use shared::leads::{Lead, LeadChanges};
-use shared::patch::Patch;
 use shared::records::Fields;
+use shared::records::csv::CsvRows;
+use shared::values::Field;
+use shared::values::patch::Patch;
 use shared::{Error, Result};
 use uuid::Uuid;
 

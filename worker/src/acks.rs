@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use shared::error::ErrorClass;
-use shared::jobs::{self, Lease, Outcome};
+use shared::queue::{self, Lease, Outcome};
 use shared::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -103,5 +103,5 @@ pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
 }
 
 async fn finish(process: &Process, ended: &[Ended]) -> Result<()> {
-    process.upkeep(async |connection| jobs::finish(connection, ended).await).await
+    process.upkeep(async |connection| queue::finish(connection, ended).await).await
 }

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::db::CLOCK;
-use shared::jobs::{self, Outcome};
+use shared::platform::db::CLOCK;
+use shared::queue::{self, Outcome};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
 use crate::backend::Buffer;
@@ -125,7 +125,7 @@ async fn claim(process: &Process) -> Option<Held> {
         return None;
     }
     let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
-    let claimed = process.upkeep(async |connection| jobs::claim_suspect(connection, &queues).await).await.ok()??;
+    let claimed = process.upkeep(async |connection| queue::claim_suspect(connection, &queues).await).await.ok()??;
     let kind = process.tasks.get(&claimed.kind);
     match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
         Some(queue) => Some(queue.hold(process, claimed)),

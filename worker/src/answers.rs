@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::jobs::Payload;
-use shared::themes::{self, FindThemes};
+use shared::insight::themes::{self, FindThemes};
+use shared::queue::Payload;
 
 use crate::process::{Process, jittered};
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shared::Result;
-use shared::db::CLOCK;
-use shared::jobs::{self, Claimed, Lease, Marks, Outcome, Position, Ranges, Sweep};
+use shared::platform::db::CLOCK;
+use shared::queue::{self, Claimed, Lease, Marks, Outcome, Position, Ranges, Sweep};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -202,7 +202,7 @@ async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let (ranges, holders) = (queue.ranges(), queue.slots().holders());
     let claimed = process
-        .upkeep(async |connection| jobs::claim_in(connection, queue.name, limit, &ranges, &holders).await)
+        .upkeep(async |connection| queue::claim_in(connection, queue.name, limit, &ranges, &holders).await)
         .await?;
     queue.claims.fetch_add(1, Relaxed);
     let count = claimed.len();

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use shared::config::Settings;
-use shared::{jobs, telemetry};
+use shared::platform::config::Settings;
+use shared::platform::telemetry;
+use shared::queue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -56,8 +57,8 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
     let mut settings = Settings::load(arguments.config.as_deref())?;
-    if let Some(unknown) = arguments.queues.iter().find(|queue| !jobs::QUEUES.contains(&queue.as_str())) {
-        bail!("--queues: there is no queue {unknown:?}, only {}", jobs::QUEUES.join(", "));
+    if let Some(unknown) = arguments.queues.iter().find(|queue| !queue::QUEUES.contains(&queue.as_str())) {
+        bail!("--queues: there is no queue {unknown:?}, only {}", queue::QUEUES.join(", "));
     }
     if !arguments.queues.is_empty() {
         settings.worker.queues = arguments.queues;

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use shared::db::CLOCK;
-use shared::jobs;
+use shared::platform::db::CLOCK;
+use shared::queue;
 use uuid::Uuid;
 
 use crate::claim::Queue;
@@ -165,7 +165,7 @@ async fn waiting(process: &Process, queue: &Queue, holders: &[Uuid]) -> usize {
     let limit = i64::try_from(process.settings.worker.concurrency).unwrap_or(i64::MAX);
     let ranges = queue.ranges();
     let waiting = process
-        .upkeep(async |connection| jobs::workspaces_waiting(connection, queue.name, limit, &ranges, holders).await)
+        .upkeep(async |connection| queue::workspaces_waiting(connection, queue.name, limit, &ranges, holders).await)
         .await;
     match waiting {
         Ok(waiting) => waiting.len(),

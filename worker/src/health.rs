@@ -10,10 +10,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::db::CLOCK;
-use shared::jobs::{self, Depth, Waiting};
-use shared::listen::AdminPort;
 use shared::mail;
+use shared::platform::db::CLOCK;
+use shared::platform::listen::AdminPort;
+use shared::queue::{self, Depth, Waiting};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
@@ -146,14 +146,14 @@ pub(crate) struct Depths {
 impl Counted {
     async fn depths(&self, process: &Process) -> Option<Depths> {
         let count = async |connection: &mut PgConnection| {
-            let (queues, waiting) = (jobs::depths(connection).await?, jobs::waiting(connection).await?);
+            let (queues, waiting) = (queue::depths(connection).await?, queue::waiting(connection).await?);
             Ok(Depths { queues, waiting, outbox: mail::depth(connection).await? })
         };
         counted(process, &self.depths, count).await
     }
 
     async fn waiting(&self, process: &Process) -> Option<Vec<Waiting>> {
-        counted(process, &self.waiting, async |connection: &mut PgConnection| jobs::waiting(connection).await).await
+        counted(process, &self.waiting, async |connection: &mut PgConnection| queue::waiting(connection).await).await
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::db::Pool;
 use shared::imports::rows::Rows;
 use shared::imports::{self, Importable, Plan, Trust};
+use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
 use tokio_util::task::AbortOnDropHandle;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use shared::Result;
-use shared::db::PoolConnection;
-use shared::jobs::{self, Lease, RENEW_EVERY};
+use shared::platform::db::PoolConnection;
+use shared::queue::{self, Lease, RENEW_EVERY};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ async fn renew(process: &Process, connection: &mut Option<PoolConnection>, lease
         Some(connection) => connection,
         None => connection.insert(process.upkeep.acquire().await?),
     };
-    jobs::renew(connection, leases).await
+    queue::renew(connection, leases).await
 }
 
 /// What is behind our locks is whole even if a thread died while it held one.

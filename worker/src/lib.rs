@@ -34,10 +34,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use apalis::prelude::{Monitor, WorkerBuilder, WorkerBuilderExt};
-use shared::config::Settings;
-use shared::db;
-use shared::listen::AdminPort;
-use shared::telemetry::LogLimit;
+use shared::platform::config::Settings;
+use shared::platform::db;
+use shared::platform::listen::AdminPort;
+use shared::platform::telemetry::LogLimit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shared::Result;
-use shared::config::{self, Database, Settings};
-use shared::db::{self, CLOCK, Pool};
 use shared::mail::breaks::{self, Breaks, Probe};
 use shared::mail::{self, Leased, Marks, Position, Ranges, SWEEP_EVERY, Turn, senders};
+use shared::platform::config::{self, Database, Settings};
+use shared::platform::db::{self, CLOCK, Pool};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;

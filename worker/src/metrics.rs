@@ -7,9 +7,9 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use shared::db::CLOCK;
-use shared::jobs::{Depth, Outcome, Waiting};
 use shared::mail;
+use shared::platform::db::CLOCK;
+use shared::queue::{Depth, Outcome, Waiting};
 
 use crate::health::Depths;
 use crate::mail::Delivery;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use shared::config::{Database, Settings};
-use shared::db::{self, Pool};
-use shared::doorbell::Doorbell;
 use shared::error::ErrorClass;
-use shared::telemetry::LogLimit;
+use shared::platform::config::{Database, Settings};
+use shared::platform::db::{self, Pool};
+use shared::platform::telemetry::LogLimit;
+use shared::queue::notify::Doorbell;
 use shared::{Error, Result};
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;

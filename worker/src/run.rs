@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use shared::Error;
 use shared::error::ErrorClass;
-use shared::jobs::{Next, Outcome};
+use shared::queue::{Next, Outcome};
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;

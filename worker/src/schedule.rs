@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use shared::Result;
-use shared::clock;
-use shared::db::Step;
 use shared::error::ErrorClass;
-use shared::jobs::Payload;
-use shared::nightly::Nightly;
+use shared::platform::db::Step;
+use shared::queue::Payload;
+use shared::schedule::nightly::Nightly;
+use shared::schedule::scheduled_runs;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use uuid::Uuid;
 
@@ -63,8 +63,8 @@ async fn look(process: &Process) {
 
 async fn begin_due(process: &Process) -> Result<usize> {
     let due = process.upkeep(async |connection| {
-        let now = clock::now(connection).await?;
-        clock::due_workspaces(connection, now).await
+        let now = scheduled_runs::now(connection).await?;
+        scheduled_runs::due_workspaces(connection, now).await
     });
     let due = due.await?;
     let (mut begun, mut first) = (0, Ok(()));
@@ -81,7 +81,7 @@ async fn begin_due(process: &Process) -> Result<usize> {
 
 async fn begin(process: &Process, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
     let mut step = Step::begin(&process.pool).await?;
-    let (job, is_new) = clock::begin(&mut step, workspace_id, date).await?;
+    let (job, is_new) = scheduled_runs::begin(&mut step, workspace_id, date).await?;
     step.commit().await?;
     if is_new {
         tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Result;
-use shared::db::Step;
 use shared::error::ErrorClass;
-use shared::scores;
+use shared::insight::scoring;
+use shared::platform::db::Step;
 use uuid::Uuid;
 
 use crate::process::{Process, jittered};
@@ -29,7 +29,7 @@ pub(crate) async fn tend(process: Arc<Process>) {
 
 /// Scores what waits. Where that fails, others are scored all the same; the first error is returned.
 async fn tend_all(process: &Process, failing: &Failing) -> Result<()> {
-    let mut busy = process.upkeep(async |connection| scores::marked(connection).await).await?;
+    let mut busy = process.upkeep(async |connection| scoring::marked(connection).await).await?;
     busy.retain(|workspace_id| failing.is_due(*workspace_id));
     let mut first = Ok(());
     // Each workspace in its turn, so that nobody waits for a large one to be done.
@@ -52,7 +52,7 @@ async fn tend_all(process: &Process, failing: &Failing) -> Result<()> {
 
 async fn tend_one(process: &Process, workspace_id: Uuid) -> Result<bool> {
     let mut step = Step::begin(&process.pool).await?;
-    let is_more = scores::tend(&mut step, workspace_id).await?;
+    let is_more = scoring::tend(&mut step, workspace_id).await?;
     step.commit().await?;
     Ok(is_more)
 }

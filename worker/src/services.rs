@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shared::Error;
 use shared::error::ErrorClass;
-use shared::telemetry::LogLimit;
+use shared::platform::telemetry::LogLimit;
 use uuid::Uuid;
 
 use crate::leases::lock;

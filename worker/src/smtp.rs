@@ -20,8 +20,8 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::{Response, Severity};
-use shared::config::{self, Tls};
 use shared::mail::one_line;
+use shared::platform::config::{self, Tls};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

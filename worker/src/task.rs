@@ -31,11 +31,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::Error;
-use shared::config::Settings;
-use shared::db::{self, Pool, PoolConnection};
-use shared::doorbell::Doorbell;
-use shared::history::{Actor, ActorKind};
-use shared::jobs::{self, Claimed, Lease, Payload, Progress, RetryState};
+use shared::platform::config::Settings;
+use shared::platform::db::{self, Pool, PoolConnection};
+use shared::queue::notify::Doorbell;
+use shared::queue::{self, Claimed, Lease, Payload, Progress, RetryState};
+use shared::records::history::{Actor, ActorKind};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
@@ -280,7 +280,7 @@ impl Step<'_> {
     /// # Errors
     /// [`Error::Superseded`] when the job was cancelled or taken over: nothing of the step stays.
     pub async fn commit(mut self, progress: Progress, result: &Value) -> Result<(), Stop> {
-        let recorded = jobs::progress(&mut self.transaction, self.job.lease(), progress, result).await?;
+        let recorded = queue::progress(&mut self.transaction, self.job.lease(), progress, result).await?;
         self.transaction.commit().await?;
         let job = self.job;
         job.retry_state = recorded.retry_state.map(|Json(state)| state).unwrap_or_default();
@@ -356,7 +356,7 @@ impl Tasks {
 
 fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
     Box::pin(async move {
-        match jobs::payload::<T>(&job.claimed) {
+        match queue::payload::<T>(&job.claimed) {
             Ok(payload) => {
                 job.is_dry_run = payload.is_dry_run();
                 payload.run(job).await
@@ -371,7 +371,7 @@ fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
 async fn unreadable(job: &Running, error: &Error) -> Stop {
     let noted = async {
         let mut connection = job.process.pool.acquire().await?;
-        jobs::note_unreadable(&mut connection, job.workspace_id(), job.lease()).await
+        queue::note_unreadable(&mut connection, job.workspace_id(), job.lease()).await
     };
     match noted.await {
         Ok(true) => Stop::Fail(format!("its payload cannot be read: {error}")),

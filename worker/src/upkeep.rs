@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use shared::db::CLOCK;
-use shared::doorbell::Listener;
-use shared::jobs::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued, SWEEP_EVERY};
+use shared::accounts::idempotency;
+use shared::insight::health;
+use shared::insight::reports;
 use shared::mail::{self, EmailState};
-use shared::{Result, health, history, idempotency, imports, reports};
+use shared::platform::db::CLOCK;
+use shared::queue::notify::Listener;
+use shared::queue::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued, SWEEP_EVERY};
+use shared::records::history;
+use shared::{Result, imports};
 use sqlx::PgConnection;
 
 use crate::process::{Process, jittered};
@@ -43,10 +47,10 @@ pub(crate) async fn watch_clock(process: Arc<Process>) {
 
 /// Looks for leases that ran out, for ever.
 pub(crate) async fn rescue(process: Arc<Process>) {
-    let (mut jobs_looked, mut mails_looked) = (jobs::Looked::default(), jobs::Looked::default());
+    let (mut jobs_looked, mut mails_looked) = (queue::Looked::default(), queue::Looked::default());
     loop {
         if may_judge(&process) {
-            let rescued = process.upkeep(async |connection| jobs::rescue(connection, &mut jobs_looked).await).await;
+            let rescued = process.upkeep(async |connection| queue::rescue(connection, &mut jobs_looked).await).await;
             let rescued_mails =
                 process.upkeep(async |connection| mail::rescue(connection, &mut mails_looked).await).await;
             tell_rescued(&process, rescued.as_deref().unwrap_or_default());
@@ -114,7 +118,7 @@ pub(crate) async fn sweep(process: Arc<Process>) {
         let began = Instant::now();
         for queue in &process.queues {
             let marks = queue.marks();
-            match process.upkeep(async |connection| jobs::sweep(connection, queue.name).await).await {
+            match process.upkeep(async |connection| queue::sweep(connection, queue.name).await).await {
                 Ok(sweep) => queue.swept(&marks, &sweep),
                 Err(error) => tracing::debug!(%error, queue = queue.name, "jobs before the marks cannot be looked for"),
             }
@@ -146,7 +150,7 @@ impl Kept {
     /// Deletes a batch, and returns how many there were.
     async fn prune(self, connection: &mut PgConnection) -> Result<u64> {
         match self {
-            Self::Jobs(keep) => jobs::prune(connection, keep, PRUNE_BATCH).await,
+            Self::Jobs(keep) => queue::prune(connection, keep, PRUNE_BATCH).await,
             Self::Uploads => imports::sweep(connection).await,
             Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
             Self::Deletions => history::prune(connection, PRUNE_BATCH).await,

@@ -9,8 +9,8 @@ use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use shared::db::Pool;
-use shared::workspaces;
+use shared::accounts::workspaces;
+use shared::platform::db::Pool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use shared::lists::{Filter, FilterKind, MAX_LIMIT, Spec};
-use shared::period::Interval;
-use shared::schema::Shape;
+use shared::insight::period::Interval;
+use shared::query::{Filter, FilterKind, MAX_LIMIT, Spec};
+use shared::values::json_schema::Shape;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{Object, RefOr, Required, Schema};

@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::Error;
-use shared::customers::Customer;
-use shared::db::{self, Step};
-use shared::health::{self, CustomerHealth, SnapshotHealth};
-use shared::interactions::CustomerInteraction;
-use shared::jobs::Payload;
-use shared::period::Period;
-use shared::scores::{self, Freshness};
-use shared::segments::{SegmentFigures, SegmentReport};
+use shared::crm::customers::Customer;
+use shared::crm::interactions::CustomerInteraction;
+use shared::insight::health::{self, CustomerHealth, SnapshotHealth};
+use shared::insight::period::Period;
+use shared::insight::scoring::{self, Freshness};
+use shared::insight::segments::{SegmentFigures, SegmentReport};
+use shared::platform::db::{self, Step};
+use shared::queue::Payload;
 use uuid::Uuid;
 
 use super::{records, reports};
@@ -126,7 +126,7 @@ async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Q
 /// Brings the scores up to date, as far as that is little work.
 pub(super) async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
     let mut step = Step::begin(&state.pool).await?;
-    match scores::freshen(&mut step, workspace_id).await {
+    match scoring::freshen(&mut step, workspace_id).await {
         Ok(Freshness::Queued) => {
             step.commit().await?;
             state.doorbell.ring(SnapshotHealth::QUEUE);

@@ -2,10 +2,10 @@
 
 mod page;
 
+use shared::crm::feedback::{self, Answer, Feedback};
 use shared::error::Reason;
-use shared::feedback::{self, Answer, Feedback};
-use shared::fields::Rating;
-use shared::schema::{self, Shape};
+use shared::values::Rating;
+use shared::values::json_schema::{self, Shape};
 use utoipa::openapi::{RefOr, Schema};
 
 use super::records;
@@ -58,7 +58,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 /// What can be said of feedback, by whom it is answered.
 fn answer_schema() -> RefOr<Schema> {
-    let mut answer = schema::update::<Feedback>();
+    let mut answer = json_schema::update::<Feedback>();
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
         answer.properties.shift_remove("customer_id");
         let mut rating = Rating::shape();

@@ -1,6 +1,6 @@
 //! `/dev/crm/followups`
 
-use shared::followups;
+use shared::workflows::followups;
 
 use crate::extract::{DryRun, NoBody};
 use crate::operations::{Operation, tagged};

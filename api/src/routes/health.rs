@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use shared::db::{self, Pool};
+use shared::platform::db::{self, Pool};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 

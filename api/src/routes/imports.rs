@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use shared::customers::Customer;
+use shared::crm::customers::Customer;
+use shared::crm::leads::Lead;
 use shared::error::FieldError;
 use shared::imports::columns::Unmapped;
 use shared::imports::{ImportCustomers, ImportLeads, Importable, OnConflict, Options, Upload};
-use shared::jobs::Payload;
-use shared::leads::Lead;
-use shared::schema::Shape;
+use shared::queue::Payload;
+use shared::values::json_schema::Shape;
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{ObjectBuilder, Type};
 use uuid::Uuid;

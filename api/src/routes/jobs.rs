@@ -8,7 +8,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::imports;
-use shared::jobs::{self, Job};
+use shared::queue::{self, Job};
 
 use crate::auth::Caller;
 use crate::extract::{NoBody, NoQuery, Path, Query};
@@ -19,7 +19,7 @@ use crate::{AppState, lists};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
-        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&jobs::LIST),
+        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&queue::LIST),
         Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").reads::<Job>(),
         Operation::post("/jobs/{jobId}/cancel", cancel)
             .named("cancelJob", "Cancel a job")
@@ -45,18 +45,18 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, jobs::COLUMNS), None, &uri, query).await
+    lists::answer::<Job>(&state, caller.workspace_id, (&queue::LIST, queue::COLUMNS), None, &uri, query).await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
-    let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    let job = queue::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
     Ok(Reply::record(&job)?.into_response())
 }
 
 async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::record(&jobs::cancel(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&queue::cancel(connection, actor.workspace_id, id).await?) })
         })
         .await
 }
@@ -64,7 +64,7 @@ async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn retry(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&jobs::retry(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::accepted(&queue::retry(connection, actor.workspace_id, id).await?) })
         })
         .await
 }

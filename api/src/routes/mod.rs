@@ -29,7 +29,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
-use shared::db::{self, Finished};
+use shared::platform::db::{self, Finished};
 use tower::util::MapFutureLayer;
 
 use crate::operations::{Operation, routes};

@@ -1,6 +1,6 @@
 //! `/dev/crm/leads/nurture`
 
-use shared::nurture;
+use shared::workflows::nurture;
 
 use crate::extract::{DryRun, NoBody};
 use crate::operations::{Operation, tagged};

@@ -1,6 +1,6 @@
 //! `/dev/crm/orders`
 
-use shared::orders::Order;
+use shared::crm::orders::Order;
 
 use super::records;
 use crate::operations::{Operation, tagged};

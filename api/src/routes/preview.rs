@@ -1,6 +1,6 @@
 //! `/dev/crm/emails/preview`: what a mail would look like.
 
-use shared::templates::{self, Rendered, Server};
+use shared::mail::templates::{self, Rendered, Server};
 
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};

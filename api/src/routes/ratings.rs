@@ -1,9 +1,9 @@
 //! `/dev/crm/feedback/analytics` and `/dev/crm/feedback/dashboard`: what feedback says in figures.
 
 use axum::extract::State;
-use shared::db;
-use shared::period::Period;
-use shared::ratings::{FeedbackDashboard, FeedbackDashboardReport, FeedbackFigures, FeedbackReport};
+use shared::insight::feedback::{FeedbackDashboard, FeedbackDashboardReport, FeedbackFigures, FeedbackReport};
+use shared::insight::period::Period;
+use shared::platform::db;
 
 use super::reports;
 use crate::AppState;

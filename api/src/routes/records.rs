@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use shared::history;
+use shared::records::history;
 use shared::records::{self, Answer, Record};
 
 use crate::auth::Caller;

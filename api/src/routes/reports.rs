@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use shared::db;
-use shared::period::Period;
-use shared::reports::{
+use shared::insight::period::Period;
+use shared::insight::reports::{
     self, CustomerMetrics, CustomerReport, Dashboard, DashboardReport, LeadMetrics, LeadReport, Report,
 };
+use shared::platform::db;
 use uuid::Uuid;
 
 use crate::AppState;

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use shared::settings::{self, Settings};
+use shared::accounts::settings::{self, Settings};
 
 use crate::AppState;
 use crate::auth::Caller;

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
-use shared::suppressions::{self, Suppression};
+use shared::mail::suppressions::{self, Suppression};
 
 use crate::auth::Caller;
 use crate::extract::{JsonObject, NoQuery, Path, Query};

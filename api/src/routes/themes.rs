@@ -1,8 +1,8 @@
 //! `/dev/crm/feedback/themes`: what people talk about.
 
 use axum::extract::State;
-use shared::db;
-use shared::themes::{LIMIT, MAX_LIMIT, Themes, ThemesReport};
+use shared::insight::themes::{LIMIT, MAX_LIMIT, Themes, ThemesReport};
+use shared::platform::db;
 
 use super::reports::answer;
 use crate::AppState;

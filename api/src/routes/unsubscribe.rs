@@ -8,10 +8,10 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::json;
-use shared::db::Step;
+use shared::mail::suppressions::{self, Reason};
 use shared::mail::{self, Addressee};
-use shared::signed::Signer;
-use shared::suppressions::{self, Reason};
+use shared::platform::db::Step;
+use shared::platform::signed_links::Signer;
 use sqlx::PgConnection;
 use utoipa::openapi::ObjectBuilder;
 use uuid::Uuid;

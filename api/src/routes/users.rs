@@ -1,6 +1,6 @@
 //! `/dev/crm/users`
 
-use shared::users::User;
+use shared::accounts::users::User;
 
 use super::records;
 use crate::operations::{Operation, tagged};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::config::{Network, Settings};
+use shared::platform::config::{Network, Settings};
 use tokio_util::sync::CancellationToken;
 
 /// Descriptors that are kept for everything but connections that have a seat.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use reqwest::{Client, Method};
 use serde_json::json;
-use shared::workspaces;
+use shared::accounts::workspaces;
 
 use crate::support::{self, Api, Served, body, until};
 

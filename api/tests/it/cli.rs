@@ -8,7 +8,7 @@ use dev::serving::{ANY_PORT, Port, Serving};
 use dev::supervise::{Ending, Supervised};
 use dev::testing::Database;
 use serde_json::{Value, json};
-use shared::db;
+use shared::platform::db;
 use tokio::process::Command;
 use tokio::sync::mpsc::unbounded_channel;
 

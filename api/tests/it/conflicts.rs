@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::jobs::Outcome;
+use shared::queue::Outcome;
 
 use crate::emails::{queued, set_state};
 use crate::feedback::{ask, customer, path_of};

@@ -3,7 +3,7 @@
 use chrono::{Days, Utc};
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::health;
+use shared::insight::health;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 

@@ -2,10 +2,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::fields::{Email, Field};
+use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::records::RecordType;
-use shared::templates::Rendered;
+use shared::values::{Email, Field};
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};

@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use shared::signed::Signer;
+use shared::platform::signed_links::Signer;
 use uuid::Uuid;
 
 use crate::feedback::{ANSWERED, ask, changes, customer, path_of};

@@ -4,8 +4,8 @@ use chrono::{Datelike, Days, Duration, NaiveDate};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use shared::fields::{Field, Time};
-use shared::period::{Interval, Period};
+use shared::insight::period::{Interval, Period};
+use shared::values::{Field, Time};
 
 pub fn time(text: &str) -> Time {
     Time::from_text(text).unwrap()

@@ -1,8 +1,8 @@
 //! Whatever is asked of a list, it takes time linear in what it reads, and no request asks for too much.
 
 use serde_json::{Value, json};
-use shared::leads::Lead;
-use shared::lists::{self, List, bounded};
+use shared::crm::leads::Lead;
+use shared::query::{self, List, bounded};
 use shared::records::{Fields, Record};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
@@ -177,7 +177,7 @@ async fn a_page_is_full_wherever_its_records_stand() {
         ("company=None", 10, 0),
     ] {
         let list = list(workspace, query);
-        let page = lists::fetch::<Lead>(&mut connection, &list, workspace, columns, limit).await.unwrap();
+        let page = query::fetch::<Lead>(&mut connection, &list, workspace, columns, limit).await.unwrap();
         assert_eq!(page.records.len(), all.min(limit as usize), "{query} {limit}");
         assert_eq!(page.next.is_some(), all > limit as usize, "{query} {limit}");
     }

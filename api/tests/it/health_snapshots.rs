@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::health;
+use shared::insight::health;
 
 use crate::support::{Api, id};
 

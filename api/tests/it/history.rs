@@ -137,7 +137,7 @@ async fn after_thirty_days_a_deleted_record_is_gone_for_good() {
     api.delete(&restored, 204).await;
     support::json(api.post(&format!("{restored}/restore")), 200).await;
     sqlx::query(age).execute(&mut connection).await.unwrap();
-    assert_eq!(shared::history::prune(&mut connection, 10).await.unwrap(), 2);
+    assert_eq!(shared::records::history::prune(&mut connection, 10).await.unwrap(), 2);
     assert_eq!(each(&api.read(&format!("{restored}/history")).await, "action"), ["restored", "deleted"]);
     support::json(api.get(&format!("{path}/history")), 404).await;
 }

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use shared::jobs::{self, Lease, Outcome, Progress};
+use shared::queue::{self, Lease, Outcome, Progress};
 
 use crate::support::{self, Api, faults};
 
@@ -15,13 +15,13 @@ fn path(job: &Value, tail: &str) -> String {
 
 /// Claims the only job there is.
 pub async fn claim(api: &Api) -> Lease {
-    let claimed = jobs::claim(&mut api.connection().await, "imports", 10).await.unwrap();
+    let claimed = queue::claim(&mut api.connection().await, "imports", 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     claimed[0].lease()
 }
 
 pub async fn finish(api: &Api, lease: Lease, outcome: Outcome) {
-    jobs::finish(&mut api.connection().await, &[(lease, outcome)]).await.unwrap();
+    queue::finish(&mut api.connection().await, &[(lease, outcome)]).await.unwrap();
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_job_knows_the_request_that_started_it() {
     let form = reqwest::multipart::Form::new().part("file", file);
     let request = api.post("/dev/crm/leads/import").header("x-request-id", "abc").multipart(form);
     support::json(request, 202).await;
-    let claimed = jobs::claim(&mut api.connection().await, "imports", 1).await.unwrap();
+    let claimed = queue::claim(&mut api.connection().await, "imports", 1).await.unwrap();
     assert_eq!(claimed[0].request_id.as_deref(), Some("abc"));
 }
 
@@ -57,7 +57,7 @@ async fn a_job_that_gave_its_slot_up_is_still_running() {
     let job = api.import(FILE).await;
     let lease = claim(&api).await;
     let progress = Progress { done: 1, total: Some(2) };
-    jobs::progress(&mut api.connection().await, lease, progress, &json!({})).await.unwrap();
+    queue::progress(&mut api.connection().await, lease, progress, &json!({})).await.unwrap();
     let running = support::json(api.get(&path(&job, "")), 200).await;
     assert_eq!((&running["status"], &running["attempt"]), (&json!("running"), &json!(1)));
 
@@ -190,7 +190,7 @@ async fn a_job_is_followed_to_its_end() {
     assert_eq!((name.as_str(), &running["status"]), ("progress", &json!("running")));
 
     let half = Progress { done: 1, total: Some(2) };
-    jobs::progress(&mut api.connection().await, lease, half, &json!({ "rows": 1 })).await.unwrap();
+    queue::progress(&mut api.connection().await, lease, half, &json!({ "rows": 1 })).await.unwrap();
     let (_, halfway) = events.next().await.unwrap();
     assert_eq!(halfway["progress"], json!({ "done": 1, "total": 2 }));
 

@@ -2,8 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::leads::Lead;
-use shared::lists::{self, List};
+use shared::crm::leads::Lead;
+use shared::query::{self, List};
 use shared::records::{Fields, Record};
 
 use crate::conflicts::conflict;
@@ -410,7 +410,7 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
         // More often than it takes PostgreSQL to go over to a plan without the values.
         for round in 0..8 {
             let before = rows_read(&mut connection).await;
-            let page = lists::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::statements().columns, 50)
+            let page = query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::statements().columns, 50)
                 .await
                 .unwrap();
             let read = rows_read(&mut connection).await - before;

@@ -2,7 +2,7 @@
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
-use shared::db;
+use shared::platform::db;
 
 use crate::support::{self, Api, Served, empty_database};
 

@@ -2,7 +2,7 @@
 
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::themes;
+use shared::insight::themes;
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use dev::testing::Database;
 use serde_json::{Value, json};
-use shared::db::{self, Pool};
-use shared::fields::Time;
-use shared::reports::{self, Report};
+use shared::insight::reports::{self, Report};
+use shared::platform::db::{self, Pool};
+use shared::values::Time;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

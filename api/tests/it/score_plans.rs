@@ -1,10 +1,10 @@
 //! The statements on scores, as PostgreSQL plans them among many customers.
 
 use serde_json::Value;
-use shared::customers::Customer;
-use shared::lists::List;
+use shared::crm::customers::Customer;
+use shared::insight::scoring::{Day, FACTS};
+use shared::query::List;
 use shared::records::{Fields, Record};
-use shared::scores::{Day, FACTS};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::mail::templates::hostile;
 use shared::mail::{self, senders};
-use shared::templates::hostile;
 
 use crate::support::{self, Api, faults, id};
 
@@ -249,11 +249,11 @@ async fn a_sender_set_before_gets_the_answers_and_the_operators_address_sends() 
     put(&api, json!({ "sender_name": "Boss", "sender_email": "boss@bank.example" })).await;
     let settings = support::settings(api.database.url());
     let mut connection = api.connection().await;
-    let set = shared::settings::get(&mut connection, api.workspace_id).await.unwrap();
+    let set = shared::accounts::settings::get(&mut connection, api.workspace_id).await.unwrap();
     let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
     assert_eq!((sender.email.as_str(), sender.reply_to.as_deref()), ("crm@example.com", Some("boss@bank.example")));
     put(&api, json!({ "reply_to": "team@bank.example" })).await;
-    let set = shared::settings::get(&mut connection, api.workspace_id).await.unwrap();
+    let set = shared::accounts::settings::get(&mut connection, api.workspace_id).await.unwrap();
     let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
     assert_eq!(sender.reply_to.as_deref(), Some("team@bank.example"));
 }

@@ -2,10 +2,10 @@
 
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use shared::fields::Field;
+use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Queued, Sender};
-use shared::signed::Signer;
-use shared::templates::Rendered;
+use shared::platform::signed_links::Signer;
+use shared::values::Field;
 use uuid::Uuid;
 
 use crate::support::{self, Api, Served, each, faults, id};
@@ -24,7 +24,7 @@ async fn written(api: &Api, email: &str) -> (Queued, Uuid, String) {
         event_key: format!("nurture:{id}:1"),
         subject: None,
         to_name: None,
-        to_email: shared::fields::Email::from_text(email).unwrap(),
+        to_email: shared::values::Email::from_text(email).unwrap(),
         content: Rendered { subject: "s".to_owned(), text: "t".to_owned(), html: "h".to_owned() },
         unsubscribe: Some(format!("http://localhost/unsubscribe/{token}")),
     };

@@ -7,7 +7,7 @@ use shared::Error;
 use shared::imports::Options;
 use shared::imports::head::{HEAD, LOOKS};
 use shared::imports::rows::{read_file, split_file};
-use shared::leads::Lead;
+use shared::crm::leads::Lead;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece, file) = input;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::Args;
 use futures_util::future::try_join_all;
 use serde_json::json;
-use shared::db;
-use shared::doorbell::{Doorbell, Listener};
-use shared::jobs::{self, NewJob, Payload};
+use shared::platform::db;
+use shared::queue::notify::{Doorbell, Listener};
+use shared::queue::{self, NewJob, Payload};
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ async fn enqueue(connections: &mut [PgConnection], bell: Option<&Doorbell>, leng
     let clients = connections.iter_mut().map(async |connection| {
         let mut count = 0;
         while began.elapsed() < length {
-            jobs::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
+            queue::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
             if let Some(bell) = bell {
                 bell.ring(LeadStep::QUEUE);
             }

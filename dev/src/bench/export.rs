@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::leads::Lead;
+use shared::crm::leads::Lead;
 use shared::records::Fields;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use shared::db;
-use shared::doorbell::Doorbell;
-use shared::jobs::{self, NewJob, Payload};
+use shared::platform::db;
+use shared::queue::notify::Doorbell;
+use shared::queue::{self, NewJob, Payload};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let mut connection = stage.pool.acquire().await?;
     let payloads: Vec<LeadStep> = (0..jobs).map(|_| LeadStep::new()).collect();
     for chunk in payloads.chunks(CHUNK) {
-        jobs::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
+        queue::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
     }
     sqlx::raw_sql("ANALYZE jobs").execute(&mut *connection).await?;
 
@@ -67,7 +67,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     let mut others = Vec::new();
     for _ in 0..samples {
         sleep(Duration::from_millis(gap_ms)).await;
-        others.push(jobs::enqueue(&mut connection, NewJob::new(OTHER, &LeadStep::new())?).await?.id);
+        others.push(queue::enqueue(&mut connection, NewJob::new(OTHER, &LeadStep::new())?).await?.id);
         doorbell.ring(LeadStep::QUEUE);
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE workspace_id = $1 AND finished_at IS NULL")

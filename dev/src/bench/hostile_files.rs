@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
+use shared::crm::leads::Lead;
 use shared::imports::Options;
 use shared::imports::rows::{read, split_file};
-use shared::leads::Lead;
 
 use super::figures::{Bound, Figures};
 

@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use clap::Args;
 use serde_json::{Value, json};
-use shared::leads::Lead;
+use shared::crm::leads::Lead;
 use shared::records::{self, Place};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use shared::jobs::{self, Marks, Ranges};
+use shared::queue::{self, Marks, Ranges};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     enqueue(&mut connection, 1_000).await?;
     let mut marks = Marks::default();
     let (began, sweeping) = (marks.clone(), Instant::now());
-    marks.swept(&began, &jobs::sweep(&mut connection, QUEUE).await?);
+    marks.swept(&began, &queue::sweep(&mut connection, QUEUE).await?);
     let swept = sweeping.elapsed();
     let (from_marks, from_the_front) = (marks.ranges(), Ranges::default());
     figures.alone("a claim, median", claim_ms(&mut connection, &from_marks).await?, "ms", Bound::AtMost(CLAIM_MS));
@@ -76,7 +76,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
 async fn enqueue(connection: &mut PgConnection, jobs: usize) -> Result<()> {
     let payloads: Vec<LeadStep> = (0..jobs).map(|_| LeadStep::new()).collect();
     for chunk in payloads.chunks(CHUNK) {
-        jobs::enqueue_all(connection, WORKSPACE, chunk).await?;
+        queue::enqueue_all(connection, WORKSPACE, chunk).await?;
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ async fn claim_ms(connection: &mut PgConnection, ranges: &Ranges) -> Result<f64>
     for _ in 0..CLAIMS {
         let mut transaction = connection.begin().await?;
         let began = Instant::now();
-        let claimed = jobs::claim_in(&mut transaction, QUEUE, 4, ranges, &[]).await?;
+        let claimed = queue::claim_in(&mut transaction, QUEUE, 4, ranges, &[]).await?;
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         ensure!(claimed.len() == 4, "{} jobs were claimed", claimed.len());
         transaction.rollback().await?;

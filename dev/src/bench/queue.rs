@@ -12,10 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use shared::config::Settings;
-use shared::db;
-use shared::doorbell::Doorbell;
-use shared::jobs::{self, LEASE, NewJob, Payload, RESCUE_EVERY};
+use shared::platform::config::Settings;
+use shared::platform::db;
+use shared::queue::notify::Doorbell;
+use shared::queue::{self, LEASE, NewJob, Payload, RESCUE_EVERY};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
@@ -104,7 +104,7 @@ async fn setup() -> Result<Value> {
 
 /// One job, as whoever accepts a request enqueues it: committed, and then the bell is rung.
 async fn enqueue_one(connection: &mut PgConnection, doorbell: &Doorbell, payload: &LeadStep) -> Result<()> {
-    jobs::enqueue(connection, NewJob::new(WORKSPACE, payload)?).await?;
+    queue::enqueue(connection, NewJob::new(WORKSPACE, payload)?).await?;
     doorbell.ring(LeadStep::QUEUE);
     Ok(())
 }
@@ -138,7 +138,7 @@ async fn bulk(jobs: usize) -> Result<Value> {
     let mut connection = connect().await?;
     let began = Instant::now();
     for chunk in payloads.chunks(CHUNK) {
-        jobs::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
+        queue::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
     }
     doorbell.ring(LeadStep::QUEUE);
     let seconds = began.elapsed().as_secs_f64();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
-use shared::leads::Lead;
-use shared::lists::List;
+use shared::crm::leads::Lead;
+use shared::query::List;
 use shared::records::{Fields, Record};
-use shared::words;
+use shared::values::search;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     // The words that the program makes of these texts: an index of words is as large as they are many.
     let words = |email: &str| {
         let texts = ["Ada Example", &format!("{email}@example.com"), "Alder Labs", "+49 30 1234567"];
-        format!("('{}')", words::vector(api.workspace, texts).replace(NUMBER, "' || :n || '"))
+        format!("('{}')", search::vector(api.workspace, texts).replace(NUMBER, "' || :n || '"))
     };
     let record = |id: &str, email: &str, notes: &str, words: &str| {
         [

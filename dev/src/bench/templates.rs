@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use shared::templates::hostile;
+use shared::mail::templates::hostile;
 
 use super::figures::{Bound, Figures};
 

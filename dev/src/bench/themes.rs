@@ -8,7 +8,7 @@ use clap::Args;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use shared::themes;
+use shared::insight::themes;
 use tokio::time::sleep;
 use uuid::Uuid;
 

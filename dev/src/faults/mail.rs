@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use dev::testing::smtp::{Act, MailServer, Moment, Options, Stage as Point};
 use rand::RngExt;
-use shared::fields::{Email, Field};
+use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
-use shared::templates::Rendered;
+use shared::values::{Email, Field};
 use tokio::time::sleep;
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use shared::jobs::LEASE;
+use shared::queue::LEASE;
 use tokio::time::sleep;
 
 use super::files;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{FieldError, FieldErrors, Result};
-use crate::words;
+use crate::string_enum;
 
 /// A field that a column can be read into.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub enum Target {
     Ignored,
 }
 
-words! {
+string_enum! {
     /// What becomes of columns that match no field.
     Unmapped {
         /// They are kept in `custom_fields`.

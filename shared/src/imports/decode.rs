@@ -8,7 +8,7 @@
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Decoder as Coder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
-use crate::fields::Fault;
+use crate::values::Fault;
 
 /// Stands for bytes that are none of the encoding.
 pub const BROKEN: u8 = 0xff;

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::Importable;
 use crate::error::Result;
-use crate::fields::Email;
 use crate::records::Fields;
+use crate::values::Email;
 
 /// Which of the email keys are taken.
 pub(super) async fn taken<R: Importable>(

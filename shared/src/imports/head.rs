@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::columns::{Column, match_headers, missing};
 use super::{Options, Plan};
 use crate::error::{Error, Result};
-use crate::exports::unguard;
+use crate::records::csv::unguard;
 
 /// What of a file is looked at before any of it is stored, in bytes.
 pub const HEAD: usize = 64 * 1024;

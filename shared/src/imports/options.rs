@@ -7,9 +7,9 @@ use super::OnConflict;
 use super::columns::Unmapped;
 use super::decode;
 use crate::error::Result;
-use crate::fields::Fault;
-use crate::json;
-use crate::parameters::Parameters;
+use crate::query::parameters::Parameters;
+use crate::values::Fault;
+use crate::values::json;
 
 /// The options of an import.
 #[derive(Debug, Clone)]

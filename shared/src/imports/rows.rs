@@ -15,9 +15,9 @@ use super::head::{self, HEAD};
 use super::split::{Chunk, Splitter, count_lines};
 use super::{Importable, Options, Plan};
 use crate::error::Result;
-use crate::exports::unguard;
-use crate::fields::{CustomFields, Fault, Field, is_blank};
-use crate::patch::Patch;
+use crate::records::csv::unguard;
+use crate::values::patch::Patch;
+use crate::values::{CustomFields, Fault, Field, is_blank};
 
 /// A row of a file that can be written.
 #[derive(Debug)]

@@ -11,12 +11,14 @@ use uuid::Uuid;
 use super::Importable;
 use super::rows::Refused;
 use crate::error::{Reason, Result};
-use crate::fields::Fault;
-use crate::history::{self, Action, Actor, Entry};
-use crate::jobs::{self, Job, JobStatus, NewJob, Payload};
 use crate::mail::Cancel;
+use crate::platform::db;
+use crate::queue::{self, Job, JobStatus, NewJob, Payload};
+use crate::records::history::{self, Action, Actor, Entry};
+use crate::records::link;
 use crate::records::{self, as_object};
-use crate::{Error, db, links, mail};
+use crate::values::Fault;
+use crate::{Error, mail};
 
 /// How many records one step looks at.
 const PAGE: i64 = 2_000;
@@ -42,7 +44,7 @@ impl Payload for UndoImport {
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a job that is no import, or has not ended.
 pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) -> Result<Job> {
-    let job = jobs::get(connection, actor.workspace_id, job_id).await?;
+    let job = queue::get(connection, actor.workspace_id, job_id).await?;
     if !job.kind.starts_with("import_") {
         return Err(Error::conflict(Reason::NotUndoable, "kind", "only an import can be undone"));
     }
@@ -55,7 +57,7 @@ pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) ->
     if let Some(request_id) = &actor.request_id {
         undo = undo.request_id(request_id);
     }
-    jobs::enqueue(connection, undo).await
+    queue::enqueue(connection, undo).await
 }
 
 /// How far an undo is, and what it did.
@@ -162,7 +164,7 @@ impl Step<'_> {
         let touched = self.touched::<R>(connection, &ids, Since::Created).await?;
         let (left, removed): (Vec<R>, Vec<R>) = made.into_iter().partition(|record| touched.contains(&record.id()));
         for record in &removed {
-            links::cut::<R::Other>(connection, self.actor, record.link()).await?;
+            link::cut::<R::Other>(connection, self.actor, record.link()).await?;
         }
         let ids: Vec<Uuid> = removed.iter().map(R::id).collect();
         let stopped: Vec<(Uuid, Cancel)> = ids.iter().map(|id| (*id, Cancel::All)).collect();

@@ -8,10 +8,10 @@ use super::decode::Decoder;
 use super::head::HEAD;
 use super::split::{Chunk, Split, Splitter, count_lines};
 use super::{Importable, Options, Plan};
-use crate::db::Pool;
 use crate::error::{Error, Result};
-use crate::history::Actor;
-use crate::jobs::{self, Job, NewJob, Payload};
+use crate::platform::db::Pool;
+use crate::queue::{self, Job, NewJob, Payload};
+use crate::records::history::Actor;
 
 /// What is read of an upload before other work of its thread has its turn, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -170,7 +170,7 @@ impl Uploaded {
         if let Some(request_id) = &actor.request_id {
             job = job.request_id(request_id);
         }
-        let job = jobs::enqueue(connection, job).await?;
+        let job = queue::enqueue(connection, job).await?;
         let updated = sqlx::query("UPDATE imports SET job_id = $3, plan = $4 WHERE workspace_id = $1 AND id = $2")
             .bind(actor.workspace_id)
             .bind(self.id)

@@ -10,10 +10,12 @@ use uuid::Uuid;
 use super::rows::{Refused, Row, Rows, as_strings};
 use super::{Import, Importable, OnConflict, emails};
 use crate::error::{Error, Result};
-use crate::fields::{CustomFields, Fault};
-use crate::history::Actor;
-use crate::patch::Patch;
-use crate::{db, links, records};
+use crate::platform::db;
+use crate::records;
+use crate::records::history::Actor;
+use crate::records::link;
+use crate::values::patch::Patch;
+use crate::values::{CustomFields, Fault};
 
 /// Whether a chunk's emails are looked up before its rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +185,7 @@ impl Step<'_> {
         }
         records::update_all(connection, self.actor, &changed).await?;
         let after: Vec<R> = changed.into_iter().map(|(_, after)| after).collect();
-        links::tie::<R::Other>(connection, self.actor, &links::pairs(&after)).await
+        link::tie::<R::Other>(connection, self.actor, &link::pairs(&after)).await
     }
 
     /// Writes new records; a dry run only remembers them, for the conflicts within the file.
@@ -197,12 +199,12 @@ impl Step<'_> {
         records.sort_by_cached_key(R::key);
         let import = &self.import;
         records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
-        links::tie::<R::Other>(connection, self.actor, &links::pairs(&records)).await
+        link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
     }
 
     /// Drops links that cannot be, each with a warning.
     async fn keep_free<R: Importable>(&mut self, connection: &mut PgConnection, records: &mut [R]) -> Result<()> {
-        let dropped = links::keep_free(connection, self.import.workspace_id, records).await?;
+        let dropped = link::keep_free(connection, self.import.workspace_id, records).await?;
         self.import.counts.warnings += count(dropped);
         Ok(())
     }

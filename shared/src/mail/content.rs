@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::fields::ascii_domain;
+use crate::values::ascii_domain;
 
 /// Everything that a message is made of.
 #[derive(Debug, Clone, FromRow)]

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Content, EmailState, Event, Header};
 use crate::error::{Error, Reason, Result};
-use crate::jobs::Subject;
-use crate::lists::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::queue::Subject;
 use crate::records::RecordType;
 
 /// The list of mails. Ids are made in the order of time, so they stand for it.

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::{Content, EmailState};
 use crate::error::Result;
-use crate::jobs::marks::{heads, sweep};
-use crate::jobs::rescue::look;
-pub use crate::jobs::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
+use crate::queue::marks::{heads, sweep};
+use crate::queue::rescue::look;
+pub use crate::queue::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
 
 /// A mail in the hands of a worker.
 #[derive(Debug, Clone, FromRow)]

@@ -12,8 +12,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::lease::{Leased, Ranges, lease};
-use crate::config;
 use crate::error::Result;
+use crate::platform::config;
 
 /// How far ahead a mail is put off at most, in seconds: limits may be raised meanwhile, and others of
 /// its domain cancelled.

@@ -10,10 +10,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Leased, Sender};
-use crate::config;
+use crate::accounts::settings::Settings;
 use crate::error::{Error, Result};
-use crate::fields::{Email, Fault, Field, ascii_domain};
-use crate::settings::Settings;
+use crate::platform::config;
+use crate::values::{Email, Fault, Field, ascii_domain};
 
 /// In `mail.sender_domains`: any domain.
 pub const ANY: &str = "*";

@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{Record, as_object, bulk, draft, mark_changed};
-use crate::db;
 use crate::error::{Error, Result};
-use crate::history::Actor;
-use crate::json::Items;
+use crate::platform::db;
+use crate::records::history::Actor;
+use crate::values::json::Items;
 
 /// The most items of a batch.
 pub const MAX_BATCH: usize = 1_000;

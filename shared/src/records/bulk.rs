@@ -8,10 +8,10 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use super::{Difference, Record, words_of};
-use crate::copy::{Cells, CopyRows};
 use crate::error::{Error, Result};
-use crate::history::{self, Action, Actor, Entry};
 use crate::mail;
+use crate::platform::db::copy::{Cells, CopyRows};
+use crate::records::history::{self, Action, Actor, Entry};
 
 /// Records that are written faster without COPY.
 const FEW: usize = 100;

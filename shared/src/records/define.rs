@@ -28,9 +28,9 @@ macro_rules! record {
             pub id: uuid::Uuid,
             $($(#[doc = $field_about])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
             /// When it was made.
-            pub created_at: $crate::fields::Time,
+            pub created_at: $crate::values::Time,
             /// When it last changed.
-            pub updated_at: $crate::fields::Time,
+            pub updated_at: $crate::values::Time,
         }
 
         #[doc = concat!("What a caller or a file says about a [`", stringify!($record), "`], field by field.")]
@@ -47,8 +47,8 @@ macro_rules! record {
             const COLUMNS: &'static [&'static str] =
                 &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
 
-            fn properties() -> Vec<$crate::schema::Property> {
-                use $crate::schema::{Mode, Property};
+            fn properties() -> Vec<$crate::values::json_schema::Property> {
+                use $crate::values::json_schema::{Mode, Property};
                 vec![
                     Property::new::<uuid::Uuid>("id", "Made by the program in the order of time, or taken over by an import.", Mode::Fixed),
                     $(Property::new::<$outer $(<$inner>)?>(
@@ -56,8 +56,8 @@ macro_rules! record {
                         concat!($($field_about),*),
                         $crate::record!(@mode $mode $($default)?),
                     ),)+
-                    Property::new::<$crate::fields::Time>("created_at", "When it was made.", Mode::Fixed),
-                    Property::new::<$crate::fields::Time>("updated_at", "When it last changed.", Mode::Fixed),
+                    Property::new::<$crate::values::Time>("created_at", "When it was made.", Mode::Fixed),
+                    Property::new::<$crate::values::Time>("updated_at", "When it last changed.", Mode::Fixed),
                 ]
             }
 
@@ -71,15 +71,15 @@ macro_rules! record {
                 self.id
             }
 
-            fn created_at(&self) -> $crate::fields::Time {
+            fn created_at(&self) -> $crate::values::Time {
                 self.created_at
             }
 
-            fn touch(&mut self, updated_at: $crate::fields::Time) {
+            fn touch(&mut self, updated_at: $crate::values::Time) {
                 self.updated_at = updated_at;
             }
 
-            fn read(mut body: $crate::object::Object, present: Option<&Self>) -> $crate::error::Result<$changes> {
+            fn read(mut body: $crate::values::json_body::Object, present: Option<&Self>) -> $crate::error::Result<$changes> {
                 if let Some(present) = present {
                     $(body.drop_unchanged($crate::record!(@name $field $($raw)?), &present.$field);)+
                 }
@@ -94,7 +94,7 @@ macro_rules! record {
             }
 
             #[allow(unused_mut, reason = "a record may have no required field")]
-            fn new(id: uuid::Uuid, created_at: $crate::fields::Time, mut changes: $changes) -> Option<Self> {
+            fn new(id: uuid::Uuid, created_at: $crate::values::Time, mut changes: $changes) -> Option<Self> {
                 let mut record = Self {
                     id,
                     $($field: $crate::record!(@new $mode changes.$field $(, $default)?),)+
@@ -109,12 +109,12 @@ macro_rules! record {
                 $($crate::record!(@apply $mode self.$field, changes.$field $(, $default)?);)+
             }
 
-            fn set(changes: &mut $changes, field: &str, text: &str) -> Result<(), $crate::fields::Fault> {
+            fn set(changes: &mut $changes, field: &str, text: &str) -> Result<(), $crate::values::Fault> {
                 match field {
                     $($crate::record!(@name $field $($raw)?) => {
-                        changes.$field = $crate::record!(@set $mode $crate::fields::Field::from_text(text)?);
+                        changes.$field = $crate::record!(@set $mode $crate::values::Field::from_text(text)?);
                     })+
-                    _ => return Err($crate::fields::Fault::new("unknown", "is not a field")),
+                    _ => return Err($crate::values::Fault::new("unknown", "is not a field")),
                 }
                 Ok(())
             }
@@ -131,8 +131,8 @@ macro_rules! record {
                 query.bind(self.id)$(.bind(&self.$field))+.bind(self.created_at).bind(self.updated_at)
             }
 
-            fn cells(&self, cells: &mut impl $crate::copy::Cells) {
-                use $crate::copy::Cell;
+            fn cells(&self, cells: &mut impl $crate::platform::db::copy::Cells) {
+                use $crate::platform::db::copy::Cell;
                 self.id.write(cells);
                 $(self.$field.write(cells);)+
                 self.created_at.write(cells);
@@ -142,7 +142,7 @@ macro_rules! record {
 
         impl utoipa::PartialSchema for $record {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                $crate::schema::answer::<Self>(concat!($($about),*))
+                $crate::values::json_schema::answer::<Self>(concat!($($about),*))
             }
         }
 
@@ -163,9 +163,9 @@ macro_rules! record {
 
     (@change required $type:ident) => { Option<$type> };
     (@change parent $type:ident) => { Option<$type> };
-    (@change kept $type:ident) => { $crate::patch::Patch<$type> };
-    (@change defaulted $type:ident) => { $crate::patch::Patch<$type> };
-    (@change $mode:ident Option $type:ident) => { $crate::patch::Patch<$type> };
+    (@change kept $type:ident) => { $crate::values::patch::Patch<$type> };
+    (@change defaulted $type:ident) => { $crate::values::patch::Patch<$type> };
+    (@change $mode:ident Option $type:ident) => { $crate::values::patch::Patch<$type> };
 
     (@read required $body:ident, $name:expr, $present:ident, $field:ident) => {
         if $present.is_some() { $body.present($name) } else { $body.required($name) }
@@ -176,11 +176,11 @@ macro_rules! record {
     }};
     (@read fixed $body:ident, $name:expr, $present:ident, $field:ident) => {{
         $body.read_only($name, $present.map(|present| &present.$field));
-        $crate::patch::Patch::Keep
+        $crate::values::patch::Patch::Keep
     }};
     (@read kept $body:ident, $name:expr, $present:ident, $field:ident) => {{
         $body.read_only($name, $present.map(|present| &present.$field));
-        $crate::patch::Patch::Keep
+        $crate::values::patch::Patch::Keep
     }};
     (@read $mode:ident $body:ident, $name:expr, $present:ident, $field:ident) => { $body.take($name) };
 
@@ -198,5 +198,5 @@ macro_rules! record {
 
     (@set required $value:expr) => { Some($value) };
     (@set parent $value:expr) => { Some($value) };
-    (@set $mode:ident $value:expr) => { $crate::patch::Patch::Set($value) };
+    (@set $mode:ident $value:expr) => { $crate::values::patch::Patch::Set($value) };
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Record, as_object};
 use crate::error::{Error, Reason, Result};
-use crate::history::{self, Action, Actor, Deletion, Entry};
+use crate::records::history::{self, Action, Actor, Deletion, Entry};
 
 /// For how many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use shared::config::Settings;
-use shared::db::{self, Pool, PoolConnection, Step};
-use shared::jobs::{self, Job, JobStatus};
-use shared::settings;
-use shared::{Error, clock, feedback, followups, nurture, workspaces};
+use shared::Error;
+use shared::accounts::settings;
+use shared::accounts::workspaces;
+use shared::crm::feedback;
+use shared::platform::config::Settings;
+use shared::platform::db::{self, Pool, PoolConnection, Step};
+use shared::queue::{self, Job, JobStatus};
+use shared::schedule::scheduled_runs;
+use shared::workflows::followups;
+use shared::workflows::nurture;
 use uuid::Uuid;
 
 /// How often the job is looked at.
@@ -100,10 +105,10 @@ impl Run {
 /// Tonight's run: the one of the workspace's present date.
 async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> shared::Result<Job> {
     let settings = settings::get(connection, workspace_id).await?;
-    let today = clock::today(clock::now(connection).await?, settings.time_zone.get());
-    match clock::begin(connection, workspace_id, today).await? {
+    let today = scheduled_runs::today(scheduled_runs::now(connection).await?, settings.time_zone.get());
+    match scheduled_runs::begin(connection, workspace_id, today).await? {
         (job, _) if matches!(job.status, JobStatus::Failed | JobStatus::Cancelled) => {
-            jobs::retry(connection, workspace_id, job.id).await
+            queue::retry(connection, workspace_id, job.id).await
         }
         (job, _) => Ok(job),
     }
@@ -113,7 +118,7 @@ async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> sha
 async fn until_ended(pool: &Pool, workspace_id: Uuid, job: &mut Job) -> Result<()> {
     while !job.status.is_finished() {
         tokio::time::sleep(POLL).await;
-        let found = async { jobs::get(&mut *pool.acquire().await?, workspace_id, job.id).await };
+        let found = async { queue::get(&mut *pool.acquire().await?, workspace_id, job.id).await };
         match found.await {
             Ok(found) => *job = found,
             Err(Error::Unavailable(error)) => tracing::debug!(%error, "the job cannot be looked at"),

@@ -5,8 +5,8 @@ use std::fmt;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Built};
-use shared::fields::ascii_domain;
 use shared::mail::{Content, one_line};
+use shared::values::ascii_domain;
 use uuid::Uuid;
 
 use super::encoded;

@@ -1,7 +1,7 @@
 //! Deletes rows of a workspace that nothing needs any more.
 
-use shared::jobs::{self, Progress};
-use shared::nightly::{self, CleanUp, Cleaned};
+use shared::queue::{self, Progress};
+use shared::schedule::nightly::{self, CleanUp, Cleaned};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -11,7 +11,7 @@ const BATCH: i64 = 10_000;
 impl Task for CleanUp {
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
         let workspace_id = job.workspace_id();
-        let before = jobs::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
+        let before = queue::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
         let before = before.result.and_then(|result| serde_json::from_value(result).ok());
         let mut cleaned: Cleaned = before.unwrap_or_default();
         loop {

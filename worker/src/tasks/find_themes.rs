@@ -1,8 +1,8 @@
 //! Reads what was answered, and finds anew what people talk about when that is due.
 
 use serde_json::{Value, json};
-use shared::jobs::{self, Progress};
-use shared::themes::{self, FindThemes, Found, Stage, Summary};
+use shared::insight::themes::{self, FindThemes, Found, Stage, Summary};
+use shared::queue::{self, Progress};
 use uuid::Uuid;
 
 use crate::task::{Done, Running, Step, Stop, Task};
@@ -17,7 +17,7 @@ impl Task for FindThemes {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
             return Ok(Done::With(preview(found.comments, &found.themes)));
         }
-        let standing = jobs::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
+        let standing = queue::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
         let mut summary = Summary::standing(&standing);
         read(job, workspace_id, &mut summary).await?;
         if summary.stage.is_none() && themes::is_due(&mut *job.connection().await?, workspace_id).await? {

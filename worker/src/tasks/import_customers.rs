@@ -1,6 +1,6 @@
 //! Brings an uploaded file of customers in.
 
-use shared::customers::Customer;
+use shared::crm::customers::Customer;
 use shared::imports::ImportCustomers;
 
 use crate::import::walk;

@@ -1,7 +1,7 @@
 //! Brings an uploaded file of leads in.
 
+use shared::crm::leads::Lead;
 use shared::imports::ImportLeads;
-use shared::leads::Lead;
 
 use crate::import::walk;
 use crate::task::{Done, Running, Stop, Task};

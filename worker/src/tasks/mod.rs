@@ -1,12 +1,12 @@
 //! Every kind of job, one file each.
 
-use shared::feedback::{RemindFeedback, RequestFeedback};
-use shared::followups::ProcessFollowups;
-use shared::health::SnapshotHealth;
+use shared::crm::feedback::{RemindFeedback, RequestFeedback};
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
-use shared::nightly::{CleanUp, Nightly};
-use shared::nurture::NurtureLeads;
-use shared::themes::FindThemes;
+use shared::insight::health::SnapshotHealth;
+use shared::insight::themes::FindThemes;
+use shared::schedule::nightly::{CleanUp, Nightly};
+use shared::workflows::followups::ProcessFollowups;
+use shared::workflows::nurture::NurtureLeads;
 
 use crate::task::Tasks;
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use shared::jobs::{self, Payload, Progress};
-use shared::nightly::{Night, Nightly};
-use shared::{Error, db};
+use shared::Error;
+use shared::platform::db;
+use shared::queue::{self, Payload, Progress};
+use shared::schedule::nightly::{Night, Nightly};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -15,7 +16,7 @@ const LATEST: Duration = Duration::from_secs(30);
 impl Task for Nightly {
     /// Each part of the night is a job: one that fails, or waits for a retry, holds back no other.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        let standing = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+        let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
         let mut night = Night::of(&standing, self.date);
         // Nothing more is recorded then: how the other parts get on does not bring this one on, and its errors
         // would not be counted.

@@ -1,9 +1,10 @@
 //! Takes the leads of a workspace on by one step of its sequence, page by page.
 
-use shared::jobs::{self, Progress};
-use shared::nurture::{self, NurtureLeads, Nurtured, Post};
-use shared::signed::Signer;
-use shared::{clock, mail};
+use shared::mail;
+use shared::platform::signed_links::Signer;
+use shared::queue::{self, Progress};
+use shared::schedule::scheduled_runs;
+use shared::workflows::nurture::{self, NurtureLeads, Nurtured, Post};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -11,7 +12,7 @@ impl Task for NurtureLeads {
     /// What was done so far, and where to go on, stands in the job's result.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
         let mut connection = job.connection().await?;
-        let standing = jobs::get(&mut connection, job.workspace_id(), job.id()).await?;
+        let standing = queue::get(&mut connection, job.workspace_id(), job.id()).await?;
         let total = match standing.progress.total {
             Some(total) => total,
             None => nurture::total(&mut connection, job.workspace_id()).await?,
@@ -23,7 +24,7 @@ impl Task for NurtureLeads {
         let mut nurtured = Nurtured::standing(&standing, self.dry_run);
         while !nurtured.done {
             let mut step = job.begin().await?;
-            let now = clock::now(&mut step).await?;
+            let now = scheduled_runs::now(&mut step).await?;
             let sent = nurture::step(&mut step, &actor, &post, &mut nurtured, now).await?;
             let progress = Progress { done: nurtured.leads, total: Some(total.max(nurtured.leads)) };
             step.commit(progress, &serde_json::to_value(&nurtured).map_err(shared::Error::from)?).await?;

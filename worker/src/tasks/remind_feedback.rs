@@ -1,9 +1,11 @@
 //! Reminds the customers of a workspace of requests for feedback, page by page.
 
-use shared::feedback::{self, RemindFeedback, Reminded};
-use shared::nurture::Post;
-use shared::signed::Signer;
-use shared::{clock, jobs, mail};
+use shared::crm::feedback::{self, RemindFeedback, Reminded};
+use shared::mail;
+use shared::platform::signed_links::Signer;
+use shared::queue;
+use shared::schedule::scheduled_runs;
+use shared::workflows::nurture::Post;
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -11,7 +13,7 @@ impl Task for RemindFeedback {
     /// What was done so far, and where to go on, stands in the job's result.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
         let mut connection = job.connection().await?;
-        let standing = jobs::get(&mut connection, job.workspace_id(), job.id()).await?;
+        let standing = queue::get(&mut connection, job.workspace_id(), job.id()).await?;
         let total = match standing.progress.total {
             Some(total) => total,
             None => feedback::open(&mut connection, job.workspace_id()).await?,
@@ -23,7 +25,7 @@ impl Task for RemindFeedback {
         let mut reminded = Reminded::standing(&standing, self.dry_run);
         while !reminded.done {
             let mut step = job.begin().await?;
-            let now = clock::now(&mut step).await?;
+            let now = scheduled_runs::now(&mut step).await?;
             let sent = feedback::step(&mut step, &actor, &post, &mut reminded, now).await?;
             let result = serde_json::to_value(&reminded).map_err(shared::Error::from)?;
             step.commit(reminded.progress(total), &result).await?;

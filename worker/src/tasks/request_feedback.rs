@@ -1,10 +1,10 @@
 //! Mails a customer the request for feedback.
 
-use shared::feedback::{self, RequestFeedback};
-use shared::jobs::Progress;
+use shared::crm::feedback::{self, RequestFeedback};
 use shared::mail;
-use shared::nurture::Post;
-use shared::signed::Signer;
+use shared::platform::signed_links::Signer;
+use shared::queue::Progress;
+use shared::workflows::nurture::Post;
 
 use crate::task::{Done, Running, Stop, Task};
 

@@ -1,13 +1,13 @@
 //! Scores all customers and keeps the scores of the day, page by page.
 
-use shared::health::{self, SnapshotHealth};
-use shared::jobs;
+use shared::insight::health::{self, SnapshotHealth};
+use shared::queue;
 
 use crate::task::{Done, Running, Stop, Task};
 
 impl Task for SnapshotHealth {
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        let standing = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+        let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
         let workspace_id = job.workspace_id();
         let mut walk = health::standing_walk(&standing, self);
         while !walk.is_done() {

@@ -1,9 +1,9 @@
 //! Takes an import back, page by page.
 
-use shared::customers::Customer;
+use shared::crm::customers::Customer;
+use shared::crm::leads::Lead;
 use shared::imports::{self, Importable, UndoImport};
-use shared::jobs::{self, Progress};
-use shared::leads::Lead;
+use shared::queue::{self, Progress};
 
 use crate::task::{Done, Running, Stop, Task};
 
@@ -19,7 +19,7 @@ impl Task for UndoImport {
 
 /// What was undone so far, and where to go on, stands in the job's result.
 async fn walk<R: Importable>(job: &mut Running, undo: &UndoImport) -> Result<Done, Stop> {
-    let standing = jobs::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+    let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
     let mut undone = imports::standing_undo(&standing);
     let actor = job.actor();
     while !undone.done {

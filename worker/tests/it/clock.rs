@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use dev::testing::{Database, Process};
 use serde_json::{Value, json};
-use shared::config::Settings;
-use shared::db::{self, Pool, Step};
-use shared::{clock, workspaces};
+use shared::accounts::workspaces;
+use shared::platform::config::Settings;
+use shared::platform::db::{self, Pool, Step};
+use shared::schedule::scheduled_runs;
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
@@ -33,10 +34,10 @@ async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone:
 
 /// A worker's look at the clock at some time; one that dies does so before its commit.
 async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
-    let due = clock::due_workspaces(&mut pool.acquire().await.unwrap(), now).await.unwrap();
+    let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), now).await.unwrap();
     for (workspace_id, date) in due {
         let mut step = Step::begin(pool).await.unwrap();
-        clock::begin(&mut step, workspace_id, date).await.unwrap();
+        scheduled_runs::begin(&mut step, workspace_id, date).await.unwrap();
         if dies {
             drop(step);
         } else {

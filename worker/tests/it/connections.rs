@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
-use shared::copy::CopyRows;
-use shared::db::{self, Pool, Step};
-use shared::jobs::JobStatus;
+use shared::platform::db::copy::CopyRows;
+use shared::platform::db::{self, Pool, Step};
+use shared::queue::JobStatus;
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
-use shared::jobs::JobStatus;
+use shared::queue::JobStatus;
 
 use crate::support::{Ledger, PATIENCE, attempts};
 

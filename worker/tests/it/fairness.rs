@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
-use shared::jobs::{self, JobStatus, Outcome, Progress};
+use shared::queue::{self, JobStatus, Outcome, Progress};
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE, attempts};
@@ -128,21 +128,21 @@ async fn a_job_that_yields_keeps_its_place_and_its_count_of_attempts() {
     let claimed = ledger.claim_one().await;
     let mut connection = ledger.connection().await;
     let progress = Progress { done: 1, total: Some(2) };
-    jobs::progress(&mut connection, claimed.lease(), progress, &serde_json::json!([])).await.unwrap();
+    queue::progress(&mut connection, claimed.lease(), progress, &serde_json::json!([])).await.unwrap();
     let running = ledger.get(ids[0]).await;
-    jobs::finish(&mut connection, &[(claimed.lease(), Outcome::Yielded)]).await.unwrap();
+    queue::finish(&mut connection, &[(claimed.lease(), Outcome::Yielded)]).await.unwrap();
     assert_eq!(ledger.get(ids[0]).await, running);
     assert_eq!(ledger.count(JobStatus::Queued).await, 3);
 
     // The fence rises with the claim, and the one before writes nothing any more.
     let again = ledger.claim_one().await;
     assert_eq!((again.id, again.attempt), (ids[0], claimed.attempt + 1));
-    jobs::finish(&mut connection, &[(claimed.lease(), Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[(claimed.lease(), Outcome::Failed("late".into()))]).await.unwrap();
     assert_eq!(ledger.get(ids[0]).await, running);
 
-    jobs::finish(&mut connection, &[(again.lease(), Outcome::Yielded)]).await.unwrap();
+    queue::finish(&mut connection, &[(again.lease(), Outcome::Yielded)]).await.unwrap();
     assert_eq!(ledger.cancel(ids[0]).await.status, JobStatus::Cancelled);
-    let retried = jobs::retry(&mut connection, ledger.workspace, ids[0]).await.unwrap();
+    let retried = queue::retry(&mut connection, ledger.workspace, ids[0]).await.unwrap();
     assert_eq!((retried.status, retried.attempt), (JobStatus::Queued, 1));
 }
 
@@ -156,7 +156,7 @@ async fn attempts_count_failures_and_deaths_and_nothing_else() {
         error: "broken".into(),
         delay: Duration::ZERO,
         counts: true,
-        state: jobs::RetryState::default(),
+        state: queue::RetryState::default(),
     };
     for (outcome, expected) in [
         (Outcome::Snooze(Duration::ZERO), 1),
@@ -167,10 +167,10 @@ async fn attempts_count_failures_and_deaths_and_nothing_else() {
         (Outcome::Failed("for good".into()), 3),
     ] {
         let claimed = ledger.claim_one().await;
-        jobs::finish(&mut connection, &[(claimed.lease(), outcome)]).await.unwrap();
+        queue::finish(&mut connection, &[(claimed.lease(), outcome)]).await.unwrap();
         assert_eq!(ledger.get(id).await.attempt, expected);
     }
-    assert_eq!(jobs::retry(&mut connection, ledger.workspace, id).await.unwrap().attempt, 4);
+    assert_eq!(queue::retry(&mut connection, ledger.workspace, id).await.unwrap().attempt, 4);
 }
 
 #[tokio::test]
@@ -182,11 +182,11 @@ async fn a_free_slot_goes_first_to_a_workspace_that_holds_none() {
     let mut connection = ledger.connection().await;
     for _ in 0..20 {
         let holders = [ledger.workspace];
-        let claimed = jobs::claim_in(&mut connection, "chores", 1, &jobs::Ranges::default(), &holders).await.unwrap();
+        let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &holders).await.unwrap();
         assert!(ids.contains(&claimed[0].id));
     }
     // Alone, the holder gets it all the same.
-    let claimed = jobs::claim_in(&mut connection, "chores", 1, &jobs::Ranges::default(), &[ledger.workspace]).await;
+    let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &[ledger.workspace]).await;
     assert_eq!(claimed.unwrap()[0].workspace_id, ledger.workspace);
 }
 
@@ -196,7 +196,7 @@ async fn workspaces_whose_jobs_are_not_due_take_no_turns() {
     for _ in 0..50 {
         let other = Ledger::at(ledger.url.clone());
         let later = other.job(&Chore::Nothing).delay(Duration::from_secs(3600));
-        jobs::enqueue(&mut *other.connection().await, later).await.unwrap();
+        queue::enqueue(&mut *other.connection().await, later).await.unwrap();
     }
     ledger.enqueue_many(4).await;
     assert_eq!(ledger.claim(4).await.len(), 4);

@@ -6,7 +6,7 @@ use dev::chores::Chore;
 use dev::testing::proxy::{Mode, Proxy};
 use reqwest::StatusCode;
 use serde_json::Value;
-use shared::jobs;
+use shared::queue;
 
 use crate::support::{Ledger, PATIENCE};
 
@@ -40,7 +40,7 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
         ledger.until_finished(id).await;
     }
     let later = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
-    jobs::enqueue(&mut *ledger.connection().await, later).await.unwrap();
+    queue::enqueue(&mut *ledger.connection().await, later).await.unwrap();
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     for line in [
         "crm_jobs_started_total{kind=\"chore\"} 3",
@@ -114,7 +114,7 @@ async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
         [(Chore::Stumble, "the job met an error"), (Chore::Panic, "the job's handler panicked: as told")]
     {
         let job = ledger.job(&chore).request_id(format!("request-of-{message}"));
-        expected.push((jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id, message));
+        expected.push((queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id, message));
     }
     let started = Instant::now();
     for (id, message) in expected {

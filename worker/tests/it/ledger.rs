@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dev::chores::Chore;
 use serde_json::json;
 use shared::Error;
-use shared::jobs::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress, RetryState};
+use shared::queue::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress, RetryState};
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ async fn a_job_of_a_transaction_that_rolls_back_never_was() {
     let ledger = Ledger::create().await;
     let mut connection = ledger.connection().await;
     let mut transaction = connection.begin().await.unwrap();
-    let job = jobs::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap();
+    let job = queue::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap();
     transaction.rollback().await.unwrap();
 
-    assert!(matches!(jobs::get(&mut connection, ledger.workspace, job.id).await, Err(Error::NotFound)));
+    assert!(matches!(queue::get(&mut connection, ledger.workspace, job.id).await, Err(Error::NotFound)));
     assert!(ledger.claim(10).await.is_empty());
 }
 
@@ -29,15 +29,15 @@ async fn asking_twice_for_the_same_work_gives_the_standing_job() {
     let ledger = Ledger::create().await;
     let mut connection = ledger.connection().await;
     let ask = || ledger.job(&Chore::Nothing).dedupe_key("nightly");
-    let first = jobs::enqueue(&mut connection, ask()).await.unwrap();
-    let second = jobs::enqueue(&mut connection, ask()).await.unwrap();
+    let first = queue::enqueue(&mut connection, ask()).await.unwrap();
+    let second = queue::enqueue(&mut connection, ask()).await.unwrap();
     assert_eq!(first.id, second.id);
 
     // Also while it is at work; and once it has ended, the key is free.
     let lease = ledger.claim_one().await.lease();
-    assert_eq!(jobs::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
-    jobs::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
-    assert_ne!(jobs::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
+    assert_eq!(queue::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
+    queue::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    assert_ne!(queue::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn of_many_who_ask_at_once_for_the_same_work_all_get_one_job() {
         let mut ids = Vec::new();
         for _ in 0..20 {
             let job = ledger.job(&Chore::Nothing).dedupe_key("nightly");
-            ids.push(jobs::enqueue(&mut connection, job).await.unwrap().id);
+            ids.push(queue::enqueue(&mut connection, job).await.unwrap().id);
         }
         ids
     });
@@ -90,7 +90,7 @@ async fn jobs_are_claimed_in_the_order_they_came() {
 async fn a_job_of_later_is_not_claimed_now() {
     let ledger = Ledger::create().await;
     let job = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
-    jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap();
+    queue::enqueue(&mut *ledger.connection().await, job).await.unwrap();
     assert!(ledger.claim(1).await.is_empty());
 }
 
@@ -112,7 +112,7 @@ async fn more_workspaces_than_places_have_their_turns_by_chance() {
     let ledger = Ledger::create().await;
     for _ in 0..20 {
         let workspace = Uuid::now_v7();
-        jobs::enqueue_all(&mut *ledger.connection().await, workspace, &vec![Chore::Nothing; 20]).await.unwrap();
+        queue::enqueue_all(&mut *ledger.connection().await, workspace, &vec![Chore::Nothing; 20]).await.unwrap();
     }
     let mut turns: HashMap<Uuid, usize> = HashMap::new();
     for _ in 0..60 {
@@ -132,18 +132,18 @@ async fn what_a_late_attempt_writes_is_thrown_away() {
     let late = ledger.claim_one().await.lease();
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let present = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
+    let present = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
     assert!(present.attempt > late.attempt);
 
     let progress = Progress { done: 1, total: None };
-    let late_step = jobs::progress(&mut connection, late, progress, &json!({})).await;
+    let late_step = queue::progress(&mut connection, late, progress, &json!({})).await;
     assert!(matches!(late_step, Err(Error::Superseded)));
-    jobs::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
     let job = ledger.get(id).await;
     assert_eq!((job.status, job.error, job.progress.done), (JobStatus::Running, None, 0));
 
-    jobs::finish(&mut connection, &[(present, Outcome::Succeeded(Some(json!("present"))))]).await.unwrap();
-    jobs::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[(present, Outcome::Succeeded(Some(json!("present"))))]).await.unwrap();
+    queue::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
     let job = ledger.get(id).await;
     assert_eq!((job.status, job.result), (JobStatus::Succeeded, Some(json!("present"))));
 }
@@ -152,9 +152,9 @@ async fn what_a_late_attempt_writes_is_thrown_away() {
 async fn renewing_tells_which_jobs_were_cancelled() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(3).await;
-    let leases: Vec<Lease> = ledger.claim(3).await.iter().map(jobs::Claimed::lease).collect();
+    let leases: Vec<Lease> = ledger.claim(3).await.iter().map(queue::Claimed::lease).collect();
     ledger.cancel(leases[1].id).await;
-    let mut still = jobs::renew(&mut *ledger.connection().await, &leases).await.unwrap();
+    let mut still = queue::renew(&mut *ledger.connection().await, &leases).await.unwrap();
     still.sort_unstable();
     assert_eq!(still, [leases[0], leases[2]]);
 }
@@ -165,7 +165,7 @@ async fn a_lease_that_ran_out_is_renewed_as_long_as_nobody_took_the_job() {
     ledger.enqueue(Chore::Nothing).await;
     let lease = ledger.claim_one().await.lease();
     ledger.expire_leases().await;
-    assert_eq!(jobs::renew(&mut *ledger.connection().await, &[lease]).await.unwrap(), [lease]);
+    assert_eq!(queue::renew(&mut *ledger.connection().await, &[lease]).await.unwrap(), [lease]);
     rescue_now(&ledger).await;
     assert_eq!(ledger.get(lease.id).await.status, JobStatus::Running);
 }
@@ -174,11 +174,11 @@ async fn a_lease_that_ran_out_is_renewed_as_long_as_nobody_took_the_job() {
 async fn renewing_a_job_that_has_just_ended_gives_it_no_lease() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(2).await;
-    let leases: Vec<Lease> = ledger.claim(2).await.iter().map(jobs::Claimed::lease).collect();
+    let leases: Vec<Lease> = ledger.claim(2).await.iter().map(queue::Claimed::lease).collect();
     let mut connection = ledger.connection().await;
     let ended = [(leases[0], Outcome::Succeeded(None)), (leases[1], Outcome::Snooze(Duration::ZERO))];
-    jobs::finish(&mut connection, &ended).await.unwrap();
-    jobs::renew(&mut connection, &leases).await.unwrap();
+    queue::finish(&mut connection, &ended).await.unwrap();
+    queue::renew(&mut connection, &leases).await.unwrap();
 
     let held: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL")
         .fetch_one(&mut *connection)
@@ -199,13 +199,13 @@ async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
         rescue_all(&ledger).await;
         // It is not claimed among others any more.
         assert!(ledger.claim(10).await.is_empty());
-        jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap();
+        queue::claim_suspect(&mut connection, &["chores"]).await.unwrap();
     }
     let job = ledger.get(id).await;
     assert_eq!(job.status, JobStatus::Failed);
     assert_eq!(job.error.as_deref(), Some("the worker process died 5 times in a row while it ran this job"));
 
-    let job = jobs::retry(&mut connection, ledger.workspace, id).await.unwrap();
+    let job = queue::retry(&mut connection, ledger.workspace, id).await.unwrap();
     assert_eq!(job.status, JobStatus::Queued);
     assert_eq!(ledger.claim_one().await.id, id);
 }
@@ -218,17 +218,17 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
     let mut connection = ledger.connection().await;
     let state = RetryState { errors: 1, ..RetryState::default() };
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
-    jobs::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+    queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
     ledger.claim_one().await;
     rescue_all(&ledger).await;
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 1));
     assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
 
-    let claimed = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let claimed = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
     assert_eq!((claimed.failures, claimed.crashes), (1, 1));
     assert_eq!(claimed.retry_state.as_ref().unwrap().0, state);
     let progress = Progress { done: 1, total: Some(2) };
-    jobs::progress(&mut connection, claimed.lease(), progress, &json!({})).await.unwrap();
+    queue::progress(&mut connection, claimed.lease(), progress, &json!({})).await.unwrap();
     assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
     assert_eq!(ledger.get(id).await.error, None);
 }
@@ -240,19 +240,19 @@ async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
     let mut connection = ledger.connection().await;
     let progress = Progress { done: 1, total: None };
     let lease = ledger.claim_one().await.lease();
-    jobs::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+    queue::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
     let state = RetryState { errors: 1, ..RetryState::default() };
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
-    jobs::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+    queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
 
     // It does the same step again, and dies; five times in all.
     let mut lease = ledger.claim_one().await.lease();
     for death in 1..=MAX_CRASHES {
-        let recorded = jobs::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+        let recorded = queue::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
         assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
         assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
         rescue_all(&ledger).await;
-        if let Some(suspect) = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap() {
+        if let Some(suspect) = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap() {
             lease = suspect.lease();
         }
     }
@@ -266,13 +266,13 @@ async fn of_several_suspects_the_one_with_the_fewest_deaths_comes_first() {
     ledger.claim(2).await;
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let first = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let first = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
     rescue_all(&ledger).await;
-    let second = jobs::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let second = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
     assert_ne!(first.id, second.id);
     assert!(ids.contains(&second.id));
     assert_eq!(
-        (second.crashes, jobs::claim_suspect(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
+        (second.crashes, queue::claim_suspect(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
         (1, None)
     );
 }
@@ -285,10 +285,10 @@ async fn a_job_that_was_cancelled_can_be_retried_and_goes_on() {
     assert_eq!(ledger.cancel(id).await.status, JobStatus::Cancelled);
     assert!(ledger.claim(1).await.is_empty());
     let mut connection = ledger.connection().await;
-    jobs::retry(&mut connection, ledger.workspace, id).await.unwrap();
+    queue::retry(&mut connection, ledger.workspace, id).await.unwrap();
     let lease = ledger.claim_one().await.lease();
-    jobs::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
-    let again = jobs::retry(&mut connection, ledger.workspace, id).await;
+    queue::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    let again = queue::retry(&mut connection, ledger.workspace, id).await;
     assert!(matches!(again, Err(Error::Conflict(_))));
 }
 
@@ -297,9 +297,9 @@ async fn a_job_is_invisible_to_other_workspaces() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let (mut connection, stranger) = (ledger.connection().await, Uuid::now_v7());
-    assert!(matches!(jobs::get(&mut connection, stranger, id).await, Err(Error::NotFound)));
-    assert!(matches!(jobs::cancel(&mut connection, stranger, id).await, Err(Error::NotFound)));
-    assert!(matches!(jobs::retry(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert!(matches!(queue::get(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert!(matches!(queue::cancel(&mut connection, stranger, id).await, Err(Error::NotFound)));
+    assert!(matches!(queue::retry(&mut connection, stranger, id).await, Err(Error::NotFound)));
     assert_eq!(ledger.get(id).await.status, JobStatus::Queued);
 }
 
@@ -313,14 +313,14 @@ async fn jobs_that_ended_long_ago_are_pruned_in_batches_and_no_others() {
     let mut ids = Vec::new();
     for n in 0..7_u64 {
         let job = ledger.job(&Chore::Nothing).id(old_id(n));
-        ids.push(jobs::enqueue(&mut connection, job).await.unwrap().id);
+        ids.push(queue::enqueue(&mut connection, job).await.unwrap().id);
     }
     let young = ledger.enqueue(Chore::Nothing).await;
     for claimed in ledger.claim(10).await {
-        jobs::finish(&mut connection, &[(claimed.lease(), Outcome::Succeeded(None))]).await.unwrap();
+        queue::finish(&mut connection, &[(claimed.lease(), Outcome::Succeeded(None))]).await.unwrap();
     }
     ledger.run("UPDATE jobs SET finished_at = now() - interval '2 days'").await;
-    let unfinished = jobs::enqueue(&mut connection, ledger.job(&Chore::Nothing).id(old_id(99))).await.unwrap().id;
+    let unfinished = queue::enqueue(&mut connection, ledger.job(&Chore::Nothing).id(old_id(99))).await.unwrap().id;
     sqlx::query("UPDATE jobs SET finished_at = now() WHERE id = ANY ($1)")
         .bind([ids[6], young])
         .execute(&mut *connection)
@@ -329,7 +329,7 @@ async fn jobs_that_ended_long_ago_are_pruned_in_batches_and_no_others() {
 
     let mut pruned = Vec::new();
     while pruned.last() != Some(&0) {
-        pruned.push(jobs::prune(&mut connection, keep, 4).await.unwrap());
+        pruned.push(queue::prune(&mut connection, keep, 4).await.unwrap());
     }
     assert_eq!(pruned, [4, 2, 0]);
     for kept in [ids[6], young, unfinished] {
@@ -342,7 +342,7 @@ async fn depths_count_what_waits_and_what_is_held() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(3).await;
     ledger.claim(1).await;
-    let depths = jobs::depths(&mut *ledger.connection().await).await.unwrap();
+    let depths = queue::depths(&mut *ledger.connection().await).await.unwrap();
     assert!(depths.iter().any(|depth| depth.queue == "chores"));
     for depth in depths {
         // Where nothing is, that is said.
@@ -368,5 +368,5 @@ async fn rescue_all(ledger: &Ledger) {
 }
 
 async fn rescue_now(ledger: &Ledger) {
-    jobs::rescue(&mut *ledger.connection().await, &mut jobs::Looked::default()).await.unwrap();
+    queue::rescue(&mut *ledger.connection().await, &mut queue::Looked::default()).await.unwrap();
 }

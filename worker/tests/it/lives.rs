@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
 use serde_json::json;
-use shared::jobs::{self, JobStatus, NewJob};
+use shared::queue::notify::Doorbell;
+use shared::queue::{self, JobStatus, NewJob};
 use uuid::Uuid;
 
 use crate::support::{Ledger, attempts};
@@ -147,7 +148,7 @@ async fn a_cancelled_job_ends_at_its_next_step_and_keeps_the_others() {
     assert_eq!((job.status, job.progress), (JobStatus::Cancelled, cancelled.progress));
 
     // Retried, it goes on after its last step.
-    jobs::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
+    queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
     let job = ledger.until(id, "going on", |job| job.progress.done > cancelled.progress.done + 1).await;
     let done = usize::try_from(cancelled.progress.done).unwrap();
     assert_eq!(attempts(&job)[..=done], [vec![1; done], vec![ledger.fence(id).await]].concat());
@@ -243,12 +244,12 @@ async fn a_second_signal_ends_the_worker_at_once() {
 async fn a_bell_wakes_an_idle_worker() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
-    let doorbell = shared::doorbell::Doorbell::new(shared::db::pool(&ledger.settings(&[]).database, "test").unwrap());
+    let doorbell = Doorbell::new(shared::platform::db::pool(&ledger.settings(&[]).database, "test").unwrap());
     let first = ledger.enqueue(Chore::Nothing).await;
     ledger.until_finished(first).await;
     let mut waits = Vec::new();
     for _ in 0..20 {
-        let id = jobs::enqueue(&mut *ledger.connection().await, ledger.job(&Chore::Nothing)).await.unwrap().id;
+        let id = queue::enqueue(&mut *ledger.connection().await, ledger.job(&Chore::Nothing)).await.unwrap().id;
         doorbell.ring("chores");
         let job = ledger.until_finished(id).await;
         waits.push((job.started_at.unwrap() - job.created_at).num_milliseconds());
@@ -269,7 +270,7 @@ async fn a_worker_keeps_to_its_queues() {
     // A job of its own queue, whose import does not exist, shows that it works.
     let import = shared::imports::ImportLeads { import_id: Uuid::now_v7(), dry_run: false };
     let job = NewJob::new(ledger.workspace, &import).unwrap();
-    let import = jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
+    let import = queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
     ledger.until(import, "tried", |job| job.attempt > 0).await;
     assert_eq!(ledger.get(chore).await.attempt, 0);
     stop.cancel();

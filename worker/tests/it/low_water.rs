@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
-use shared::jobs::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
 use shared::mail;
+use shared::queue::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ async fn count(connection: &mut PgConnection, index: &str) -> i64 {
 }
 
 async fn claim(connection: &mut PgConnection, ranges: &Ranges, limit: i64) -> Vec<Claimed> {
-    jobs::claim_in(connection, "chores", limit, ranges, &[]).await.unwrap()
+    queue::claim_in(connection, "chores", limit, ranges, &[]).await.unwrap()
 }
 
 async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limit: i64) -> usize {
@@ -53,7 +53,7 @@ async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limi
         marks.claimed(&ranges, first.claimed_at(), positions);
     }
     let ended: Vec<_> = claimed.iter().map(|job| (job.lease(), Outcome::Succeeded(None))).collect();
-    jobs::finish(connection, &ended).await.unwrap();
+    queue::finish(connection, &ended).await.unwrap();
     claimed.len()
 }
 
@@ -89,7 +89,7 @@ async fn a_claim_starts_behind_what_was_claimed_before() {
     // A process that has just started learns from its first sweep what others have claimed.
     let mut marks = Marks::default();
     let began = marks.clone();
-    marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap());
+    marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap());
     let ranges = marks.ranges();
     let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
     assert!(read < 300, "after a sweep: {read}");
@@ -103,7 +103,7 @@ async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
     let mut connection = ledger.connection().await;
     let mut marks = backlog(&ledger, &mut connection, 0).await;
     let began = marks.clone();
-    marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap());
+    marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap());
     // Ids are made in the order of time, so the other workspace comes after it.
     let other = Ledger::at(ledger.url.clone());
     let id = other.enqueue(Chore::Nothing).await;
@@ -131,7 +131,7 @@ async fn what_waits_before_a_mark_is_found_by_the_next_sweep() {
     assert!(claim(&mut connection, &marks.ranges(), 10).await.is_empty());
 
     let began = marks.clone();
-    assert!(marks.swept(&began, &jobs::sweep(&mut connection, "chores").await.unwrap()));
+    assert!(marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap()));
     assert_eq!(claim(&mut connection, &marks.ranges(), 10).await[0].id, late);
     drop(old);
 }
@@ -142,7 +142,7 @@ async fn a_job_that_commits_a_minute_late_behind_100_000_newer_ones_starts_withi
     let old = old_transaction(&ledger).await;
     let mut late = PgConnection::connect(&ledger.url).await.unwrap();
     let mut transaction = late.begin().await.unwrap();
-    let job = jobs::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap().id;
+    let job = queue::enqueue(&mut transaction, ledger.job(&Chore::Nothing)).await.unwrap().id;
     sqlx::query("UPDATE jobs SET run_at = now() - interval '1 minute' WHERE id = $1")
         .bind(job)
         .execute(&mut *transaction)
@@ -186,7 +186,7 @@ async fn a_look_for_leases_that_ran_out_starts_where_the_last_one_ended() {
     ledger.expire_leases().await;
     let mut rescued = Vec::new();
     let read = entries_read(&mut connection, "jobs_lease_idx", async |c| {
-        rescued = jobs::rescue(c, &mut looked).await.unwrap();
+        rescued = queue::rescue(c, &mut looked).await.unwrap();
     });
     let read = read.await;
     assert_eq!(rescued.len(), held.len());
@@ -199,7 +199,7 @@ async fn until_it_counts(connection: &mut PgConnection, looked: &mut Looked) {
     let age = "SELECT greatest(16 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), 0)::float8";
     let left: f64 = sqlx::query_scalar(age).fetch_one(&mut *connection).await.unwrap();
     tokio::time::sleep(Duration::from_secs_f64(left)).await;
-    jobs::rescue(connection, looked).await.unwrap();
+    queue::rescue(connection, looked).await.unwrap();
 }
 
 #[tokio::test]

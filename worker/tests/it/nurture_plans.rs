@@ -1,6 +1,6 @@
 //! The plans of the statements by which nurture finds its leads, on tables that look like those in use.
 
-use shared::nurture::{AMONG, BETWEEN};
+use shared::workflows::nurture::{AMONG, BETWEEN};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 

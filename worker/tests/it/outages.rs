@@ -7,8 +7,8 @@ use dev::chores::Chore;
 use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
 use dev::{user, workspace};
-use shared::db;
-use shared::jobs::JobStatus;
+use shared::platform::db;
+use shared::queue::JobStatus;
 
 use crate::support::{Ledger, attempts};
 

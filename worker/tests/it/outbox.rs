@@ -1,10 +1,10 @@
 //! What the outbox promises, statement by statement.
 
 use dev::testing::Database;
-use shared::fields::{Email, Field};
+use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::records::RecordType;
-use shared::templates::Rendered;
+use shared::values::{Email, Field};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -244,8 +244,10 @@ async fn no_mail_is_ever_held_twice() {
 async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
     let database = Database::create().await;
     let mut limited =
-        shared::config::Settings::from_layers(None, [("DATABASE_URL".into(), database.url().into())]).unwrap().mail;
-    let turn = async |settings: &shared::config::Mail, limit| {
+        shared::platform::config::Settings::from_layers(None, [("DATABASE_URL".into(), database.url().into())])
+            .unwrap()
+            .mail;
+    let turn = async |settings: &shared::platform::config::Mail, limit| {
         let mut transaction = database.pool().begin().await.unwrap();
         let turn = mail::lease_in_turn(&mut transaction, limit, &mail::Ranges::default(), settings).await.unwrap();
         transaction.commit().await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dev::chores::Chore;
-use shared::jobs::{self, JobStatus};
+use shared::queue::{self, JobStatus};
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE};
@@ -33,7 +33,7 @@ async fn a_job_waits_a_day_for_a_worker_that_can_read_it() {
 
     // Retried, it has another day, in which a newer worker takes it.
     let fence = ledger.fence(id).await;
-    jobs::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
+    queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
     until_put_off(&ledger, id, fence).await;
     ledger.run(r#"UPDATE jobs SET payload = '"nothing"', run_at = now()"#).await;
     assert_eq!(ledger.until_finished(id).await.status, JobStatus::Succeeded);

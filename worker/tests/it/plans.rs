@@ -1,8 +1,8 @@
 //! The plans of the ledger's statements, on a table that looks like one in use.
 
 use serde_json::Value;
-use shared::jobs::{CLAIM, CLAIM_SUSPECT, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
 use shared::mail;
+use shared::queue::{CLAIM, CLAIM_SUSPECT, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use dev::chores::Chore;
 use serde_json::{Value, json};
-use shared::jobs::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
-use shared::nightly::Nightly;
-use shared::themes::FindThemes;
+use shared::insight::themes::FindThemes;
+use shared::queue::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
+use shared::schedule::nightly::Nightly;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ async fn a_waiting_job_can_be_cancelled_and_can_be_retried_at_once() {
     assert_eq!(ledger.cancel(first).await.status, JobStatus::Cancelled);
 
     ledger.run("DROP TRIGGER broken ON shelf").await;
-    let job = jobs::retry(&mut *ledger.connection().await, ledger.workspace, second).await.unwrap();
+    let job = queue::retry(&mut *ledger.connection().await, ledger.workspace, second).await.unwrap();
     assert_eq!((job.status, job.error, job.retry_at), (JobStatus::Queued, None, None));
     assert_eq!(ledger.until_finished(second).await.status, JobStatus::Succeeded);
     let job = ledger.get(first).await;
@@ -142,7 +142,7 @@ async fn a_dry_run_gives_up_after_ten_minutes() {
     let worker = ledger.worker(1);
     ledger.run("ALTER TABLE feedback_readings RENAME TO restored_later").await;
     let job = NewJob::new(ledger.workspace, &FindThemes { dry_run: true }).unwrap();
-    let id = jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
+    let id = queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
     waiting(&ledger, id, 1).await;
     ledger
         .run("UPDATE jobs SET run_at = now(), retry_state = jsonb_set(retry_state, '{since}', to_jsonb(now() - interval '10 minutes'))")
@@ -213,7 +213,7 @@ async fn a_step_that_gets_on_starts_the_count_anew() {
 
 async fn begin_night(ledger: &Ledger) -> Uuid {
     let job = NewJob::new(ledger.workspace, &Nightly { date: "2026-11-29".parse().unwrap() }).unwrap();
-    jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id
+    queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id
 }
 
 fn runs(job: &Job) -> Vec<(String, String)> {
@@ -264,7 +264,7 @@ async fn a_night_whose_part_fails_for_good_names_it_and_a_retry_begins_only_that
     assert_eq!((failed.status, failed.error.as_deref()), (JobStatus::Failed, Some("clean_up did not succeed")));
 
     ledger.run("DROP TRIGGER broken ON slots").await;
-    jobs::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
+    queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
     let again = ledger.until_finished(id).await;
     assert_eq!(again.status, JobStatus::Succeeded, "{again:?}");
     let jobs = |night: &Value| -> Vec<Value> {
@@ -314,7 +314,7 @@ async fn themes_that_cannot_be_kept_are_counted_however_much_is_answered_meanwhi
         .await
         .unwrap();
     let job = NewJob::new(ledger.workspace, &FindThemes { dry_run: false }).unwrap();
-    let id = jobs::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
+    let id = queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
     for attempt in 1..=6 {
         waiting(&ledger, id, attempt).await;
         assert_eq!(ledger.failures_and_crashes(id).await, (i16::try_from(attempt).unwrap(), 0));

@@ -10,8 +10,8 @@ use dev::supervise::{End, Ending, Supervised};
 use dev::testing::Database;
 use dev::workspace;
 use serde_json::Value;
-use shared::config::Settings;
-use shared::jobs::{self, Claimed, Job, JobStatus, NewJob};
+use shared::platform::config::Settings;
+use shared::queue::{self, Claimed, Job, JobStatus, NewJob};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::task::JoinHandle;
@@ -55,16 +55,16 @@ impl Ledger {
     }
 
     pub async fn enqueue(&self, chore: Chore) -> Uuid {
-        jobs::enqueue(&mut *self.connection().await, self.job(&chore)).await.unwrap().id
+        queue::enqueue(&mut *self.connection().await, self.job(&chore)).await.unwrap().id
     }
 
     pub async fn enqueue_many(&self, count: usize) -> Vec<Uuid> {
         let payloads = vec![Chore::Nothing; count];
-        jobs::enqueue_all(&mut *self.connection().await, self.workspace, &payloads).await.unwrap()
+        queue::enqueue_all(&mut *self.connection().await, self.workspace, &payloads).await.unwrap()
     }
 
     pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
-        jobs::claim(&mut *self.connection().await, "chores", limit).await.unwrap()
+        queue::claim(&mut *self.connection().await, "chores", limit).await.unwrap()
     }
 
     pub async fn claim_one(&self) -> Claimed {
@@ -72,11 +72,11 @@ impl Ledger {
     }
 
     pub async fn get(&self, id: Uuid) -> Job {
-        jobs::get(&mut *self.connection().await, self.workspace, id).await.unwrap()
+        queue::get(&mut *self.connection().await, self.workspace, id).await.unwrap()
     }
 
     pub async fn cancel(&self, id: Uuid) -> Job {
-        jobs::cancel(&mut *self.connection().await, self.workspace, id).await.unwrap()
+        queue::cancel(&mut *self.connection().await, self.workspace, id).await.unwrap()
     }
 
     /// Lets the leases of all jobs that are held run out.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dev::testing::{Database, Process};
 use serde_json::{Value, json};
-use shared::themes::{self, MAX_LIMIT};
-use shared::workspaces;
+use shared::accounts::workspaces;
+use shared::insight::themes::{self, MAX_LIMIT};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

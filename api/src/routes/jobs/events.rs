@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
 use shared::Error;
-use shared::jobs::{self, Job};
+use shared::queue::{self, Job};
 use tokio::time::sleep;
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Type};
@@ -48,7 +48,7 @@ pub(super) fn operation() -> Operation {
 
 /// `progress` with the job at once and after each change, `end` when it has ended.
 async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
-    let job = jobs::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    let job = queue::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
     // A process that stops ends the stream without `end`: the client comes again, elsewhere.
     let stopping = state.stopping.clone().cancelled_owned();
     let told = changes(state, caller.workspace_id, job).flat_map(|job| stream::iter(tell(&job)));
@@ -71,7 +71,7 @@ fn changes(state: AppState, workspace_id: Uuid, job: Job) -> impl Stream<Item = 
 async fn changed(state: &AppState, workspace_id: Uuid, known: &Job) -> Option<Job> {
     while !known.status.is_finished() {
         sleep(POLL).await;
-        let found = async { jobs::get(&mut *state.connection().await?, workspace_id, known.id).await };
+        let found = async { queue::get(&mut *state.connection().await?, workspace_id, known.id).await };
         match found.await {
             Ok(job) if job == *known => {}
             Ok(job) => return Some(job),

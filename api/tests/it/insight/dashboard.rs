@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use chrono::{NaiveDate, NaiveTime};
 use serde_json::{Value, json};
-use shared::fields::Time;
-use shared::period::Period;
+use shared::insight::period::Period;
+use shared::values::Time;
 use uuid::Uuid;
 
 use super::data::{BANDS, Data, ORDER_STATUSES};

@@ -6,8 +6,8 @@ use chrono::{Days, Duration, NaiveDate, SubsecRound};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use shared::fields::Time;
-use shared::period::Period;
+use shared::insight::period::Period;
+use shared::values::Time;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::themes;
+use shared::insight::themes;
 
 use super::story::DASHBOARD;
 use crate::customer_health::age;

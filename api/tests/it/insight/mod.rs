@@ -12,12 +12,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::db;
-use shared::fields::Time;
-use shared::period::Period;
-use shared::reports::{CustomerReport, DashboardReport, LeadReport, Report};
-use shared::scores::{self, Freshness};
-use shared::themes::ThemesReport;
+use shared::insight::period::Period;
+use shared::insight::reports::{CustomerReport, DashboardReport, LeadReport, Report};
+use shared::insight::scoring::{self, Freshness};
+use shared::insight::themes::ThemesReport;
+use shared::platform::db;
+use shared::values::Time;
 use sqlx::{Connection, PgConnection};
 
 use crate::figures::{assert_same, parameters};
@@ -78,7 +78,7 @@ async fn compare(connection: &mut PgConnection, place: &str, (data, period, now)
     assert_same(place, &customers, &oracle::customers(data, period, now));
 
     let mut step = connection.begin().await.unwrap();
-    assert_eq!(scores::freshen(&mut step, data.workspace_id).await.unwrap(), Freshness::Fresh, "{place}");
+    assert_eq!(scoring::freshen(&mut step, data.workspace_id).await.unwrap(), Freshness::Fresh, "{place}");
     step.commit().await.unwrap();
     sqlx::query("UPDATE score_states SET snapshot_date = $2 WHERE workspace_id = $1")
         .bind(data.workspace_id)

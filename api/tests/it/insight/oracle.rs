@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::NaiveDate;
 use serde_json::{Value, json};
-use shared::fields::Time;
-use shared::period::Period;
+use shared::insight::period::Period;
+use shared::values::Time;
 
 use super::data::{Data, SOURCES, STAGES, STATUSES};
 use crate::figures::{at, by_interval, counted, date_of, dates, described, is_in, mean, median, rate, spread, start};

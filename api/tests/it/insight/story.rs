@@ -2,9 +2,9 @@
 
 use chrono::{Duration, Utc};
 use serde_json::{Value, json};
-use shared::db;
-use shared::period::Period;
-use shared::reports::{CustomerReport, DashboardReport, LeadReport};
+use shared::insight::period::Period;
+use shared::insight::reports::{CustomerReport, DashboardReport, LeadReport};
+use shared::platform::db;
 
 use super::data::Data;
 use super::figures;

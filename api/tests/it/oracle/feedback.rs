@@ -1,9 +1,9 @@
 //! Feedback figures, from the definition.
 
 use serde_json::{Value, json};
-use shared::fields::Time;
-use shared::period::Period;
-use shared::ratings;
+use shared::insight::feedback;
+use shared::insight::period::Period;
+use shared::values::Time;
 use sqlx::PgConnection;
 
 use super::data::{Data, Feedback};
@@ -14,7 +14,7 @@ type Answer = (Time, i16, Option<String>);
 
 /// Compares the figures of a period.
 pub async fn compare(connection: &mut PgConnection, place: &str, data: &Data, (period, now): (&Period, Time)) {
-    let figures = ratings::figures(connection, data.workspace, now, period).await.unwrap();
+    let figures = feedback::figures(connection, data.workspace, now, period).await.unwrap();
     assert_same(place, &serde_json::to_value(figures).unwrap(), &figures_of(data, period, now));
 }
 

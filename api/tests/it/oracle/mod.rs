@@ -12,12 +12,12 @@ use dev::testing::Database;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use shared::db;
-use shared::fields::Time;
-use shared::health::{self as product_health, Health};
-use shared::period::Period;
-use shared::scores::{self, Day, Freshness};
-use shared::segments as product;
+use shared::insight::health::{self as product_health, Health};
+use shared::insight::period::Period;
+use shared::insight::scoring::{self, Day, Freshness};
+use shared::insight::segments as product;
+use shared::platform::db;
+use shared::values::Time;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -98,7 +98,7 @@ fn period(data: &Data, now: Time) -> Period {
 
 async fn freshen(connection: &mut PgConnection, workspace: Uuid) {
     let mut transaction = connection.begin().await.unwrap();
-    assert_eq!(scores::freshen(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
+    assert_eq!(scoring::freshen(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
     transaction.commit().await.unwrap();
 }
 
@@ -135,7 +135,7 @@ async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapsho
 
     // Of one alone, the same as of all; and the points of each part with the facts behind them.
     for id in data.customers.iter().take(2) {
-        let facts = scores::facts(connection, data.workspace, &[*id], day).await.unwrap().pop().unwrap();
+        let facts = scoring::facts(connection, data.workspace, &[*id], day).await.unwrap().pop().unwrap();
         let points: Vec<Option<f64>> = Health::of(&facts).parts.iter().map(|part| part.points).collect();
         if let Some(known) = health::of(data, *id, day.0) {
             assert_eq!(points, known.points, "{place}");

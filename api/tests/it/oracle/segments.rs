@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveTime, Utc};
 use serde_json::{Value, json};
-use shared::fields::Time;
-use shared::period::Period;
+use shared::insight::period::Period;
+use shared::values::Time;
 use uuid::Uuid;
 
 use super::data::{Data, Order};

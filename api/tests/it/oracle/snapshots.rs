@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use shared::period::Period;
+use shared::insight::period::Period;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

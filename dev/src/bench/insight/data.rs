@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use shared::jobs::{self, JobStatus};
-use shared::{health, themes};
+use shared::insight::health;
+use shared::insight::themes;
+use shared::queue::{self, JobStatus};
 use uuid::Uuid;
 
 use super::Stage;
@@ -123,7 +124,7 @@ pub async fn digest(stage: &Stage, workspace: Uuid) -> Result<()> {
     ];
     for job in begun {
         loop {
-            let job = jobs::get(&mut connection, workspace, job.id).await?;
+            let job = queue::get(&mut connection, workspace, job.id).await?;
             if job.status.is_finished() {
                 ensure!(job.status == JobStatus::Succeeded, "the job {} is {}", job.kind, job.status.as_str());
                 break;

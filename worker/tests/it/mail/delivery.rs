@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use dev::testing::smtp::Options;
-use shared::config::Settings;
-use shared::doorbell::Doorbell;
 use shared::mail::{self, NewEmail};
+use shared::platform::config::Settings;
+use shared::queue::notify::Doorbell;
 use uuid::Uuid;
 
 use super::Post;
@@ -100,7 +100,7 @@ async fn a_bell_brings_a_mail_to_the_server_at_once() {
     post.queue_to(&["first@example.com"]).await;
     post.until("first@example.com", "sent").await;
     let settings = Settings::from_layers(None, post.variables(&[])).unwrap();
-    let doorbell = Doorbell::new(shared::db::pool(&settings.database, "test").unwrap());
+    let doorbell = Doorbell::new(shared::platform::db::pool(&settings.database, "test").unwrap());
     let mut waits = Vec::new();
     for n in 0..20 {
         let rung = Instant::now();

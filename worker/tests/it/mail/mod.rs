@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use dev::testing::Database;
 use dev::testing::smtp::{MailServer, Options};
-use shared::config::Settings;
-use shared::listen::AdminPort;
 use shared::mail::{self, NewEmail};
+use shared::platform::config::Settings;
+use shared::platform::listen::AdminPort;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;

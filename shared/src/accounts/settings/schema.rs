@@ -1,0 +1,126 @@
+//! Settings as the API's document shows them.
+
+use serde_json::json;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{Object, Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
+
+use super::{Delay, LocalTime, MAX_STEPS, Patience, SequenceStep, Settings, TimeZone};
+use crate::mail::Event;
+use crate::mail::templates::{Body, Subject, Templates};
+use crate::values::json_schema::{Mode, Property, Shape, closed};
+use crate::values::{Email, Name};
+
+/// The settings that are plain values.
+fn properties() -> Vec<Property> {
+    let default = Settings::default();
+    let defaulted = |value| Mode::Defaulted(value);
+    vec![
+        Property::new::<Option<Name>>(
+            "sender_name",
+            "Who mails come from; `null` is the server's own.",
+            Mode::Optional,
+        ),
+        Property::new::<Option<Email>>(
+            "sender_email",
+            "The address emails come from, of a domain that the operator allows; `null` is the server's own.",
+            Mode::Optional,
+        ),
+        Property::new::<Option<Email>>("reply_to", "Where answers go, if not to the sender.", Mode::Optional),
+        Property::new::<Option<Email>>("notification_email", "Who is told what belongs to no user.", Mode::Optional),
+        Property::new::<LocalTime>(
+            "nightly_at",
+            "When the nightly run begins, by the clocks of `time_zone`.",
+            defaulted(json!(default.nightly_at)),
+        ),
+        Property::new::<TimeZone>(
+            "time_zone",
+            "Whose days and clocks the workspace goes by.",
+            defaulted(json!(default.time_zone)),
+        ),
+        Property::new::<Patience>(
+            "feedback_reminder_after_days",
+            "Days after which a customer who has not answered is asked again.",
+            defaulted(json!(default.feedback_reminder_after_days)),
+        ),
+    ]
+}
+
+const SEQUENCE: &str = "What leads are sent, in this order. With no steps they are sent nothing.";
+const TEMPLATES: &str = "What the other mails say.";
+
+impl PartialSchema for Settings {
+    fn schema() -> RefOr<Schema> {
+        let object =
+            ObjectBuilder::new().description(Some("The settings of a workspace.")).examples([json!(Self::default())]);
+        let object = properties()
+            .into_iter()
+            .fold(object, |object, property| object.property(property.name, property.answered()));
+        let steps = ArrayBuilder::new().items(Ref::from_schema_name(SequenceStep::name())).max_items(Some(MAX_STEPS));
+        let object = object.property("nurture_sequence", steps.description(Some(SEQUENCE)));
+        object.property("templates", Ref::from_schema_name(Templates::name())).into()
+    }
+}
+
+impl ToSchema for Settings {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Settings".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((SequenceStep::name().into_owned(), SequenceStep::schema()));
+        schemas.push((Templates::name().into_owned(), Templates::schema()));
+        Templates::schemas(schemas);
+    }
+}
+
+/// The body that changes settings.
+pub fn update_schema() -> RefOr<Schema> {
+    let object = ObjectBuilder::new()
+        .description(Some("The settings to change; the others stay. `null` sets the default again."))
+        .examples([json!({ "time_zone": "Europe/Berlin", "templates": { "feedback_reminder": { "subject": "{{ customer.first_name }}, are you happy?" } } })]);
+    let object = properties()
+        .into_iter()
+        .fold(object, |object, property| object.property(property.name, property.written(None)));
+    let steps = ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(step())
+        .max_items(Some(MAX_STEPS))
+        .description(Some(SEQUENCE));
+    closed(object.property("nurture_sequence", steps).property("templates", templates()))
+}
+
+fn step() -> RefOr<Schema> {
+    let about = "The id of a step that is there, which it keeps; a new step has none yet.";
+    let id = Property::new::<Option<Uuid>>("id", about, Mode::Optional).written(None);
+    let delay =
+        described::<Delay>("Days to wait after the step before, or after the lead was made if it is the first.");
+    let object = ObjectBuilder::new().property("id", id).property("delay_days", delay);
+    let object = object.property("subject", described::<Subject>("A template of one line."));
+    let object = object.property("body", described::<Body>("A template of plain text."));
+    closed(object.required("delay_days").required("subject").required("body"))
+}
+
+fn templates() -> RefOr<Schema> {
+    let template = || {
+        let parts = [
+            Property::new::<Option<Subject>>("subject", "A template of one line.", Mode::Optional),
+            Property::new::<Option<Body>>("body", "A template of plain text.", Mode::Optional),
+        ];
+        let object = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));
+        closed(parts.iter().fold(object, |object, part| object.property(part.name, part.written(None))))
+    };
+    let object = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(TEMPLATES));
+    let default = Templates::default();
+    let names = Event::ALL.iter().filter(|name| default.get(**name).is_some());
+    closed(names.fold(object, |object, name| object.property(name.as_str(), template())))
+}
+
+fn described<T: Shape>(about: &str) -> Object {
+    let mut shape = T::shape();
+    shape.description = Some(about.to_owned());
+    shape
+}

@@ -1,0 +1,306 @@
+//! Workspaces, the API keys that open them, and the secrets that all processes share.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::{FromRow, PgConnection};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::values::{Field, Name};
+
+/// The owner of records; nothing crosses from one to another.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct Workspace {
+    /// Made by the program.
+    pub id: Uuid,
+    /// Unique among all.
+    pub name: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Every workspace, by name.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn list(connection: &mut PgConnection) -> Result<Vec<Workspace>> {
+    Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces ORDER BY name").fetch_all(connection).await?)
+}
+
+/// The workspace of that id or name.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn get(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
+    Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces WHERE id = $1 OR (name = $2 AND $1 IS NULL)")
+        .bind(Uuid::try_parse(id_or_name).ok())
+        .bind(id_or_name)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Makes a workspace.
+///
+/// # Errors
+/// [`Error::Conflict`] if the name is taken, [`Error::Invalid`] if it is none.
+pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspace> {
+    let name = parse_name(name)?;
+    if Uuid::try_parse(name.as_ref()).is_ok() {
+        return Err(Error::invalid("name", "invalid", "must not look like an id"));
+    }
+    Ok(sqlx::query_as("INSERT INTO workspaces (id, name) VALUES ($1, $2) RETURNING id, name, created_at")
+        .bind(Uuid::now_v7())
+        .bind(name)
+        .fetch_one(connection)
+        .await?)
+}
+
+fn parse_name(name: &str) -> Result<Name> {
+    Name::from_text(name.trim()).map_err(|fault| Error::Invalid(vec![fault.of("name")]))
+}
+
+/// What is known of an API key; the key itself is kept nowhere.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct ApiKey {
+    /// Made by the program.
+    pub id: Uuid,
+    /// The workspace it opens.
+    pub workspace_id: Uuid,
+    /// What it is for.
+    pub name: String,
+    /// Its first characters, by which people recognise it.
+    pub prefix: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it stops opening.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was taken back.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was last used, to within half a minute or so.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+const KEY_COLUMNS: &str = "id, workspace_id, name, prefix, created_at, expires_at, revoked_at, last_used_at";
+
+/// An API key in clear text: `crm_`, 30 random characters, and a checksum of six by which a
+/// mistyped key is told without asking the database.
+///
+/// `Debug` shows no more of it than its prefix.
+#[derive(Clone)]
+pub struct Key(String);
+
+impl Key {
+    const MARK: &str = "crm_";
+    const RANDOM: usize = 30;
+    const CHECKSUM: usize = 6;
+    const LENGTH: usize = Self::MARK.len() + Self::RANDOM + Self::CHECKSUM;
+    const SHOWN: usize = Self::MARK.len() + 6;
+
+    /// A new key from the operating system's randomness: 178 bits.
+    fn generate() -> Result<Self> {
+        let mut key = String::with_capacity(Self::LENGTH);
+        key.push_str(Self::MARK);
+        while key.len() < Self::MARK.len() + Self::RANDOM {
+            let byte = SysRng.try_next_u32().map_err(|error| Error::Internal(error.into()))? as u8;
+            // 248 is the largest multiple of 62 in a byte: the rest would favour some characters.
+            if byte < 248 {
+                key.push(base62(u32::from(byte)));
+            }
+        }
+        key.push_str(&checksum(&key));
+        Ok(Self(key))
+    }
+
+    /// Reads a key; `None` for what cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (body, sum) = text.split_at_checked(Self::LENGTH - Self::CHECKSUM)?;
+        let is_key = body.starts_with(Self::MARK)
+            && body[Self::MARK.len()..].bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && sum == checksum(body);
+        is_key.then(|| Self(text.to_owned()))
+    }
+
+    /// The form in which a key is stored and compared.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+
+    /// The key itself, to be shown once.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    fn prefix(&self) -> &str {
+        &self.0[..Self::SHOWN]
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", self.prefix())
+    }
+}
+
+fn base62(digit: u32) -> char {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    char::from(DIGITS[digit as usize % DIGITS.len()])
+}
+
+fn checksum(body: &str) -> String {
+    let mut rest = crc32fast::hash(body.as_bytes());
+    let mut digits = [' '; Key::CHECKSUM];
+    for digit in digits.iter_mut().rev() {
+        *digit = base62(rest % 62);
+        rest /= 62;
+    }
+    digits.iter().collect()
+}
+
+/// The keys of a workspace, oldest first.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn list_keys(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<ApiKey>> {
+    let sql = format!("SELECT {KEY_COLUMNS} FROM api_keys WHERE workspace_id = $1 ORDER BY id");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(workspace_id).fetch_all(connection).await?)
+}
+
+/// Makes a key. The clear text is in this answer and nowhere else.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a workspace, [`Error::Invalid`] for a name that is none.
+pub async fn create_key(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    name: &str,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<(Key, ApiKey)> {
+    let name = parse_name(name)?;
+    let key = Key::generate()?;
+    let sql = format!(
+        "INSERT INTO api_keys (id, workspace_id, name, hash, prefix, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING {KEY_COLUMNS}"
+    );
+    let stored = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(Uuid::now_v7())
+        .bind(workspace_id)
+        .bind(name)
+        .bind(key.hash())
+        .bind(key.prefix())
+        .bind(expires_at)
+        .fetch_one(connection)
+        .await?;
+    Ok((key, stored))
+}
+
+/// Takes a key back; again changes nothing.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn revoke_key(connection: &mut PgConnection, id: Uuid) -> Result<ApiKey> {
+    let sql =
+        format!("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING {KEY_COLUMNS}");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_one(connection).await?)
+}
+
+/// A key that opens: which one it is, and what it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The key.
+    pub key_id: Uuid,
+    /// The workspace.
+    pub workspace_id: Uuid,
+}
+
+/// Tries a key. `None` if it is unknown, expired or revoked: a caller learns no more than that.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Opened>> {
+    let hash = key.hash();
+    let found: Option<(Uuid, Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT id, workspace_id, hash FROM api_keys
+         WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+    )
+    .bind(hash)
+    .fetch_optional(connection)
+    .await?;
+    // The index has compared hashes already, but in a time that depends on them.
+    let opened = found.filter(|(_, _, stored)| stored.ct_eq(&hash).into());
+    Ok(opened.map(|(key_id, workspace_id, _)| Opened { key_id, workspace_id }))
+}
+
+/// Those of the keys that are still valid.
+pub async fn valid_keys(connection: &mut PgConnection, key_ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    let valid = sqlx::query_scalar(
+        "SELECT id FROM api_keys
+         WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+    );
+    Ok(valid.bind(key_ids).fetch_all(connection).await?)
+}
+
+/// Notes when keys were last used, all in one statement.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn touch_keys(connection: &mut PgConnection, used: &[(Uuid, DateTime<Utc>)]) -> Result<()> {
+    let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = used.iter().copied().unzip();
+    sqlx::query(
+        "UPDATE api_keys SET last_used_at = greatest(last_used_at, used.at)
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, at) WHERE api_keys.id = used.id",
+    )
+    .bind(ids)
+    .bind(times)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The secret of that name: 32 random bytes, made on first use and then the same for all processes.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn secret(connection: &mut PgConnection, name: &str) -> Result<Vec<u8>> {
+    let mut value = [0; 32];
+    SysRng.try_fill_bytes(&mut value).map_err(|error| Error::Internal(error.into()))?;
+    sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(name)
+        .bind(value)
+        .execute(&mut *connection)
+        .await?;
+    Ok(sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1").bind(name).fetch_one(connection).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_recognised_and_any_slip_of_the_hand_is_not() {
+        let key = Key::generate().unwrap();
+        assert_eq!(key.reveal().len(), 40);
+        assert_eq!(Key::parse(key.reveal()).unwrap().hash(), key.hash());
+        for i in 0..key.reveal().len() {
+            let mut mistyped = key.reveal().to_owned();
+            let other = if &mistyped[i..=i] == "x" { "y" } else { "x" };
+            mistyped.replace_range(i..=i, other);
+            assert!(Key::parse(&mistyped).is_none(), "{i}");
+        }
+        for wrong in ["", "crm_", &key.reveal()[1..], &format!("{}0", key.reveal()), "crm_ééééééééééééééééééé"]
+        {
+            assert!(Key::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_shows_only_its_prefix() {
+        let key = Key::generate().unwrap();
+        assert_eq!(format!("{key:?}"), format!("{}…", &key.reveal()[..10]));
+    }
+}

@@ -1,0 +1,180 @@
+//! Customers: people and companies who buy.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::crm::feedback::Feedback;
+use crate::crm::interactions::CustomerInteraction;
+use crate::crm::leads::Lead;
+use crate::crm::orders::Order;
+use crate::error::Result;
+use crate::imports::aliases::CUSTOMER_COLUMNS;
+use crate::insight::health::Band;
+use crate::insight::scoring;
+use crate::insight::segments::Segment;
+use crate::mail::Cancel;
+use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
+use crate::records::history::{Actor, Deletion};
+use crate::records::link;
+use crate::records::{Record, RecordType};
+use crate::values::json_body::Object;
+use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId};
+use crate::{importable, record, string_enum};
+
+string_enum! {
+    /// What a customer is.
+    CustomerType {
+        /// A person, and the default.
+        Individual = "individual",
+        /// A company.
+        Business = "business",
+    }
+}
+
+string_enum! {
+    /// How things stand with a customer.
+    CustomerStatus {
+        /// They buy.
+        Active = "active",
+        /// They do not any more.
+        Inactive = "inactive",
+        /// Nothing may be sent or sold to them.
+        Blocked = "blocked",
+    }
+}
+
+record! {
+    /// A customer as callers see it.
+    Customer, CustomerChanges in "customers" {
+        /// The person's or the company's name.
+        required name: Name,
+        /// Unique among the workspace's customers.
+        required email: Email,
+        /// How to call them.
+        optional phone: Option<Phone>,
+        /// Where they work.
+        optional company: Option<Company>,
+        /// What they are.
+        defaulted kind as "type": CustomerType = CustomerType::Individual,
+        /// How things stand with them.
+        defaulted status: CustomerStatus = CustomerStatus::Active,
+        /// The lead they were.
+        optional lead_id: Option<Uuid>,
+        /// Where invoices go.
+        optional billing_address: Option<Address>,
+        /// Where goods go.
+        optional shipping_address: Option<Address>,
+        /// When and how they pay.
+        optional payment_terms: Option<Summary>,
+        /// How much they may owe.
+        optional credit_limit: Option<Money>,
+        /// Their tax number.
+        optional tax_id: Option<TaxId>,
+        /// Free text.
+        optional notes: Option<Notes>,
+        /// The user who looks after them.
+        optional assigned_to: Option<Uuid>,
+        /// The caller's own fields.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
+    }
+}
+
+importable!(Customer, CUSTOMER_COLUMNS, Lead, lead_id);
+
+impl Record for Customer {
+    const TYPE: RecordType = RecordType::Customer;
+    const PERSON: bool = true;
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
+        &[("email", "lower(email COLLATE \"C\")", "text"), ("lead_id", "lead_id", "uuid")];
+    const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
+    const CHILDREN: &'static [(&'static str, &'static str)] =
+        &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
+    const LINKS: &'static [&'static str] = &["lead_id"];
+    const LIST: Spec = Spec {
+        table: "customers",
+        filters: &[
+            Filter { name: "status", kind: FilterKind::Word(CustomerStatus::WORDS) },
+            Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
+            Filter { name: "segment", kind: FilterKind::Beside(&scoring::SEGMENT, Segment::WORDS) },
+            Filter { name: "health", kind: FilterKind::Beside(&scoring::BAND, Band::WORDS) },
+            Filter { name: "email", kind: FilterKind::Email },
+            Filter { name: "name", kind: FilterKind::Text },
+            Filter { name: "phone", kind: FilterKind::Text },
+            Filter { name: "company", kind: FilterKind::Text },
+            Filter { name: "tax_id", kind: FilterKind::Text },
+            Filter { name: "credit_limit", kind: FilterKind::Number },
+            Filter { name: "assigned_to", kind: FilterKind::Id },
+            Filter { name: "lead_id", kind: FilterKind::Id },
+            Filter { name: "created_at", kind: FilterKind::Time },
+            Filter { name: "updated_at", kind: FilterKind::Time },
+        ],
+        orders: &[
+            ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
+            ListOrder { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
+        ],
+        indexed: &["email", "lead_id"],
+        searchable: true,
+        branches: Some(("status", CustomerStatus::WORDS)),
+    };
+
+    fn example() -> Value {
+        json!({
+            "name": "Jane Smith",
+            "email": "jane@example.com",
+            "phone": "+1234567890",
+            "company": "Tech Corp",
+            "type": "business",
+            "status": "active",
+            "billing_address": "123 Main St",
+            "payment_terms": "Net 30"
+        })
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
+        [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn keys(&self) -> Vec<Option<String>> {
+        vec![Some(self.email.key()), self.lead_id.map(|id| id.to_string())]
+    }
+
+    async fn after_write(&self, connection: &mut PgConnection, actor: &Actor, before: Option<&Self>) -> Result<()> {
+        let former = before.and_then(|before| before.lead_id);
+        if former == self.lead_id {
+            return Ok(());
+        }
+        link::cut::<Lead>(connection, actor, former).await?;
+        link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    }
+
+    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
+        let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
+        (blocked || self.email.key() != before.email.key()).then_some(Cancel::All)
+    }
+
+    fn may_stop_mail(body: &Object) -> bool {
+        body.names("email") || body.text("status") == Some(CustomerStatus::Blocked.as_str())
+    }
+
+    /// A customer takes its interactions, orders and feedback along, and leaves its lead.
+    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        deletion.take_along::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.take_along::<Order>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.take_along::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
+        link::cut::<Lead>(connection, actor, self.lead_id).await
+    }
+
+    async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+        link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
+        Ok(())
+    }
+
+    async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        deletion.bring_back::<CustomerInteraction>(connection, actor).await?;
+        deletion.bring_back::<Order>(connection, actor).await?;
+        deletion.bring_back::<Feedback>(connection, actor).await?;
+        link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    }
+}

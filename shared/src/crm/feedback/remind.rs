@@ -1,0 +1,413 @@
+//! The run of reminders: a walk over all requests that are open.
+
+use std::collections::HashMap;
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::send::{MAX_REMINDERS, Recipient, Writer, mailed, recipients};
+use super::{Feedback, FeedbackStatus};
+use crate::accounts::settings;
+use crate::error::{Error, Result};
+use crate::mail::{self, NewEmail, Queued};
+use crate::platform::db;
+use crate::queue::{self, Job, JobStatus, Payload, Progress};
+use crate::records::history::Actor;
+use crate::values::{Email, Time};
+use crate::workflows::nurture::Post;
+use crate::{records, string_enum};
+
+/// How many requests one step looks at.
+const PAGE: i64 = 1_000;
+/// The most requests that a dry run lists.
+const MAX_PREVIEW: usize = 1_000;
+
+/// The job that reminds customers of requests, and ends the waiting for answers that do not come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemindFeedback {
+    /// Whether it only tells what it would do.
+    pub dry_run: bool,
+}
+
+impl Payload for RemindFeedback {
+    const KIND: &'static str = "remind_feedback";
+    const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
+string_enum! {
+    /// Why a customer is not reminded.
+    Reason {
+        /// The customer is blocked.
+        Blocked = "blocked",
+        /// The customer's address takes no mails of this workspace.
+        Suppressed = "suppressed",
+        /// The template cannot be filled in for the customer.
+        Template = "template",
+    }
+}
+
+string_enum! {
+    /// What a run does with a request.
+    Would {
+        /// The customer is reminded.
+        Remind = "remind",
+        /// The waiting ends.
+        Expire = "expire",
+        /// It is not the time yet.
+        Wait = "wait",
+        /// The customer should be reminded and cannot be.
+        Skip = "skip",
+    }
+}
+
+/// Requests whose customers should have been reminded, by what stands against it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Skipped {
+    /// See [`Reason::Blocked`].
+    pub blocked: i64,
+    /// See [`Reason::Suppressed`].
+    pub suppressed: i64,
+    /// See [`Reason::Template`].
+    pub template: i64,
+}
+
+/// What a dry run would do with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The request.
+    pub feedback_id: Uuid,
+    /// Who was asked.
+    pub customer_id: Uuid,
+    /// Their address.
+    pub email: Email,
+    /// What it would do.
+    pub would: Would,
+    /// Why not more.
+    pub reason: Option<Reason>,
+    /// When that is due, or has been since.
+    pub at: Time,
+}
+
+/// How far a run is, and what it did: `open` is the sum of the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reminded {
+    /// Requests that it has found open.
+    pub open: i64,
+    /// Of these, those whose customer was reminded: the mail is in the outbox.
+    pub reminded: i64,
+    /// Those that nobody waits for any more.
+    pub expired: i64,
+    /// Those whose time has not come yet.
+    pub waiting: i64,
+    /// Those whose customer should be reminded and cannot be.
+    pub skipped: Skipped,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// What a dry run would do with the oldest requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Vec<Preview>>,
+    /// The last request of those looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<(Time, Uuid)>,
+    /// When the run began; later requests are not for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_at: Option<Time>,
+    /// Nothing is left to be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
+}
+
+impl Reminded {
+    /// How far the job of a run is, by its result.
+    pub fn standing(job: &Job, dry_run: bool) -> Self {
+        let standing = match (&job.result, job.status) {
+            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
+            _ => None,
+        };
+        standing.unwrap_or(Self { dry_run, preview: dry_run.then(Vec::new), ..Self::default() })
+    }
+
+    /// How far the run is, of as many requests as were open when it began.
+    pub fn progress(&self, total: i64) -> Progress {
+        Progress { done: self.open, total: Some(total.max(self.open)) }
+    }
+
+    /// The result of the run: without what only its steps needed.
+    #[must_use]
+    pub fn finished(self) -> Self {
+        Self { after: None, began_at: None, done: false, ..self }
+    }
+
+    fn count(&mut self, request: &Open, Verdict { would, reason, at }: Verdict) {
+        self.open += 1;
+        *match (would, reason) {
+            (Would::Remind, _) => &mut self.reminded,
+            (Would::Expire, _) => &mut self.expired,
+            (Would::Skip, Some(Reason::Blocked)) => &mut self.skipped.blocked,
+            (Would::Skip, Some(Reason::Suppressed)) => &mut self.skipped.suppressed,
+            (Would::Skip, Some(Reason::Template)) => &mut self.skipped.template,
+            (Would::Skip, None) | (Would::Wait, _) => &mut self.waiting,
+        } += 1;
+        if let Some(preview) = self.preview.as_mut().filter(|preview| preview.len() < MAX_PREVIEW) {
+            let Open { id: feedback_id, customer_id, ref email, .. } = *request;
+            preview.push(Preview { feedback_id, customer_id, email: email.clone(), would, reason, at });
+        }
+    }
+}
+
+/// A request that was found open, and its customer.
+#[derive(Debug, Clone, FromRow)]
+struct Open {
+    id: Uuid,
+    customer_id: Uuid,
+    created_at: Time,
+    requested_at: Time,
+    reminders: i16,
+    last_reminder_at: Option<Time>,
+    email: Email,
+    blocked: bool,
+    suppressed: bool,
+    /// Whether the request's own mail has left, or will.
+    #[sqlx(skip)]
+    mailed: bool,
+}
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    would: Would,
+    reason: Option<Reason>,
+    at: Time,
+}
+
+impl Open {
+    /// After each waiting time a reminder is due, and after that behind the last one the waiting ends.
+    /// For a customer who cannot be reminded it ends when it would have ended with all reminders, and so it
+    /// does for one who was never asked: a reminder must not be the first that they hear of it.
+    fn verdict(&self, wait: TimeDelta, now: Time) -> Verdict {
+        let since = self.last_reminder_at.map_or(self.requested_at, |last| last.max(self.requested_at));
+        let left = (MAX_REMINDERS - self.reminders).max(0);
+        let (due, end) = (since + wait, since + wait * (i32::from(left) + 1));
+        let reason = match () {
+            () if self.blocked => Some(Reason::Blocked),
+            () if self.suppressed => Some(Reason::Suppressed),
+            () => None,
+        };
+        match (left, reason) {
+            _ if now < due => Verdict { would: Would::Wait, reason: None, at: due },
+            (0, _) => Verdict { would: Would::Expire, reason: None, at: end },
+            (_, Some(_)) if now >= end => Verdict { would: Would::Expire, reason, at: end },
+            (_, Some(_)) => Verdict { would: Would::Skip, reason, at: due },
+            (_, None) if !self.mailed && now >= end => Verdict { would: Would::Expire, reason, at: end },
+            (_, None) if !self.mailed => Verdict { would: Would::Wait, reason, at: end },
+            (_, None) => Verdict { would: Would::Remind, reason, at: due },
+        }
+    }
+}
+
+/// Starts a run, or gives the one under way.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn start_reminders(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    request_id: Option<&str>,
+    dry_run: bool,
+) -> Result<Job> {
+    queue::start_run(connection, workspace_id, request_id, &RemindFeedback { dry_run }, dry_run).await
+}
+
+/// How many requests are open.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn open(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM feedback WHERE workspace_id = $1 AND status = 'requested'")
+        .bind(workspace_id)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Does one step of a run, as the job `actor.id`: the next page of open requests, oldest first. The
+/// caller's transaction fences it. Returns how many mails are in the outbox by it.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn step(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    post: &Post<'_>,
+    reminded: &mut Reminded,
+    now: Time,
+) -> Result<i64> {
+    db::plan_afresh(connection).await?;
+    let until = *reminded.began_at.get_or_insert(now);
+    let page = page(connection, actor.workspace_id, reminded.after, until).await?;
+    let Some(last) = page.last() else {
+        reminded.done = true;
+        return Ok(0);
+    };
+    reminded.after = Some((last.created_at, last.id));
+    let settings = settings::get(connection, actor.workspace_id).await?;
+    let wait = TimeDelta::days(settings.feedback_reminder_after_days.into());
+    let mut due = Vec::new();
+    for request in page {
+        let verdict = request.verdict(wait, now);
+        match verdict.would {
+            Would::Remind | Would::Expire if !reminded.dry_run => due.push(request),
+            _ => reminded.count(&request, verdict),
+        }
+    }
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let before = reminded.reminded;
+    let writer = Writer::new(connection, actor.workspace_id, post, &settings).await?;
+    act(connection, actor, (&writer, wait, now), &due, reminded).await?;
+    Ok(reminded.reminded - before)
+}
+
+/// The next open requests, in the order of feedback_status_idx.
+async fn page(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    after: Option<(Time, Uuid)>,
+    until: Time,
+) -> Result<Vec<Open>> {
+    let (created_at, id) = after.unwrap_or((Time::UNIX_EPOCH, Uuid::nil()));
+    let mut requests: Vec<Open> = sqlx::query_as(
+        "SELECT feedback.id, feedback.customer_id, feedback.created_at, requested_at, reminders, last_reminder_at, email,
+             customers.status = 'blocked' AS blocked, EXISTS (
+                 SELECT FROM suppressions
+                 WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
+             ) AS suppressed
+         FROM feedback
+         JOIN customers ON customers.workspace_id = feedback.workspace_id AND customers.id = feedback.customer_id
+         WHERE feedback.workspace_id = $1 AND feedback.status = 'requested'
+             AND (feedback.created_at, feedback.id) > ($2, $3) AND feedback.created_at <= $4
+         ORDER BY feedback.created_at, feedback.id LIMIT $5",
+    )
+    .bind(workspace_id)
+    .bind(created_at)
+    .bind(id)
+    .bind(until)
+    .bind(PAGE)
+    .fetch_all(&mut *connection)
+    .await?;
+    let ids: Vec<Uuid> = requests.iter().map(|request| request.id).collect();
+    let mailed = mailed(connection, workspace_id, &ids).await?;
+    requests.iter_mut().for_each(|request| request.mailed = mailed.contains(&request.id));
+    Ok(requests)
+}
+
+/// Reminds of what is due, and ends the waiting for what is over. All of it is locked and looked at once
+/// more, so that what changed since it was found counts, and nothing changes before the end.
+async fn act(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    (writer, wait, now): (&Writer<'_>, TimeDelta, Time),
+    due: &[Open],
+    reminded: &mut Reminded,
+) -> Result<()> {
+    let workspace_id = actor.workspace_id;
+    let customers: Vec<Uuid> = due.iter().map(|request| request.customer_id).collect();
+    let ids: Vec<Uuid> = due.iter().map(|request| request.id).collect();
+    let recipients: HashMap<Uuid, Recipient> = recipients(connection, workspace_id, &customers)
+        .await?
+        .into_iter()
+        .map(|recipient| (recipient.id, recipient))
+        .collect();
+    let (mut due, mut changed) = (Vec::new(), Vec::new());
+    let requests = records::lock::<Feedback>(connection, workspace_id, &ids).await?;
+    let mailed = mailed(connection, workspace_id, &ids).await?;
+    for feedback in requests {
+        let Some(recipient) = recipients.get(&feedback.customer_id) else { continue };
+        if feedback.status != FeedbackStatus::Requested {
+            continue;
+        }
+        let request = Open::of(&feedback, recipient, mailed.contains(&feedback.id));
+        let verdict = request.verdict(wait, now);
+        match verdict.would {
+            Would::Remind => due.push((request, verdict, feedback, recipient)),
+            Would::Expire => {
+                reminded.count(&request, verdict);
+                let after = Feedback { status: FeedbackStatus::Expired, expired_at: Some(now), ..feedback.clone() };
+                changed.push((feedback, after));
+            }
+            Would::Wait | Would::Skip => reminded.count(&request, verdict),
+        }
+    }
+    let reminders: Vec<_> =
+        due.iter().map(|(_, _, feedback, recipient)| (feedback.id, *recipient, Some(feedback.reminders + 1))).collect();
+    let emails = writer.write(&reminders).await?;
+    let mut letters = Vec::with_capacity(due.len());
+    for ((request, verdict, feedback, _), email) in due.into_iter().zip(emails) {
+        match email {
+            Some(email) => letters.push((request, feedback, email)),
+            None => {
+                let (would, reason) = (Would::Skip, Some(Reason::Template));
+                reminded.count(&request, Verdict { would, reason, ..verdict });
+            }
+        }
+    }
+    changed.extend(remind(connection, workspace_id, (writer, wait, now), letters, reminded).await?);
+    for (before, after) in &mut changed {
+        records::mark_changed(before, after, now);
+    }
+    records::update_all(connection, actor, &changed).await
+}
+
+/// Puts reminders into the outbox, and gives what they change.
+async fn remind(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    (writer, wait, now): (&Writer<'_>, TimeDelta, Time),
+    letters: Vec<(Open, Feedback, NewEmail)>,
+    reminded: &mut Reminded,
+) -> Result<Vec<(Feedback, Feedback)>> {
+    let emails: Vec<NewEmail> = letters.iter().map(|(.., email)| email.clone()).collect();
+    let queued = mail::queue(connection, workspace_id, &writer.sender, &emails).await?;
+    if queued.len() != letters.len() {
+        return Err(Error::internal("the outbox did not answer for each mail"));
+    }
+    let mut changed = Vec::with_capacity(letters.len());
+    for ((request, before, _), queued) in letters.into_iter().zip(queued) {
+        let verdict = request.verdict(wait, now);
+        // The reader unsubscribed a moment ago.
+        if queued == Queued::Suppressed {
+            let (would, reason) = (Would::Skip, Some(Reason::Suppressed));
+            reminded.count(&request, Verdict { would, reason, ..verdict });
+            continue;
+        }
+        reminded.count(&request, verdict);
+        let reminders = before.reminders + 1;
+        changed.push((before.clone(), Feedback { reminders, last_reminder_at: Some(now), ..before }));
+    }
+    Ok(changed)
+}
+
+impl Open {
+    fn of(feedback: &Feedback, recipient: &Recipient, mailed: bool) -> Self {
+        Self {
+            id: feedback.id,
+            customer_id: feedback.customer_id,
+            created_at: feedback.created_at,
+            requested_at: feedback.requested_at,
+            reminders: feedback.reminders,
+            last_reminder_at: feedback.last_reminder_at,
+            email: recipient.email.clone(),
+            blocked: recipient.blocked,
+            suppressed: recipient.suppressed,
+            mailed,
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The mails of feedback: who gets them, and what they say.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{Feedback, FeedbackStatus};
+use crate::accounts::settings::{self, Settings};
+use crate::error::{Error, Result};
+use crate::mail::templates::Renderer;
+use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::platform::db;
+use crate::platform::signed_links::Signer;
+use crate::records::history::Actor;
+use crate::records::{self, RecordType};
+use crate::string_enum;
+use crate::values::{Company, Email, Name};
+use crate::workflows::nurture::Post;
+
+/// How often a customer is reminded.
+pub const MAX_REMINDERS: i16 = 2;
+
+/// The purpose of the links to a customer's page, whose tokens carry the feedback's id.
+pub const LINK: &str = "feedback";
+
+/// Where a customer answers.
+pub fn url(public_url: &str, signer: &Signer, workspace_id: Uuid, id: Uuid) -> String {
+    format!("{public_url}/feedback/{}", signer.sign(LINK, workspace_id, id))
+}
+
+/// The key of the request's event, or of the reminder of that number.
+fn event_key(id: Uuid, reminder: Option<i16>) -> String {
+    match reminder {
+        None => format!("feedback:{id}:request"),
+        Some(number) => format!("feedback:{id}:reminder:{number}"),
+    }
+}
+
+/// The keys of all that is mailed for feedback.
+pub(super) fn event_keys(id: Uuid) -> Vec<String> {
+    std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
+}
+
+/// Gives up the mail of a request that was cancelled or suppressed before it left: its key is free for the
+/// mail of the next asking. So at most one mail of a request ever leaves.
+///
+/// # Errors
+/// [`Error::Conflict`] if its mail has left, or will.
+pub(super) async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    let key = event_key(id, None);
+    sqlx::query(
+        "UPDATE emails SET event_key = event_key || ':' || id
+         WHERE workspace_id = $1 AND event_key = $2 AND state IN ('cancelled', 'suppressed')",
+    )
+    .bind(workspace_id)
+    .bind(&key)
+    .execute(&mut *connection)
+    .await?;
+    let stands: Option<i32> = sqlx::query_scalar("SELECT 1 FROM emails WHERE workspace_id = $1 AND event_key = $2")
+        .bind(workspace_id)
+        .bind(&key)
+        .fetch_optional(connection)
+        .await?;
+    if stands.is_some() { Err(Error::open_request(Some(id))) } else { Ok(()) }
+}
+
+/// Those of the requests whose own mail has left, or will.
+pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    let keys: HashMap<String, Uuid> = ids.iter().map(|id| (event_key(*id, None), *id)).collect();
+    let found: Vec<String> = sqlx::query_scalar(
+        "SELECT event_key FROM emails
+         WHERE workspace_id = $1 AND event_key = ANY ($2) AND state NOT IN ('cancelled', 'suppressed')",
+    )
+    .bind(workspace_id)
+    .bind(keys.keys().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(found.iter().filter_map(|key| keys.get(key).copied()).collect())
+}
+
+/// A customer who is written to.
+#[derive(Debug, Clone, FromRow)]
+pub(super) struct Recipient {
+    pub id: Uuid,
+    name: Name,
+    pub email: Email,
+    company: Option<Company>,
+    pub blocked: bool,
+    pub suppressed: bool,
+}
+
+/// The customers with these ids. They stay as they are until the transaction ends, so that whoever
+/// blocks one, or changes an address, finds the mails to it.
+pub(super) async fn recipients(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    customers: &[Uuid],
+) -> Result<Vec<Recipient>> {
+    Ok(sqlx::query_as(
+        "SELECT id, name, email, company, status = 'blocked' AS blocked, EXISTS (
+             SELECT FROM suppressions
+             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
+         ) AS suppressed
+         FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers",
+    )
+    .bind(workspace_id)
+    .bind(customers)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Fills in the templates of one workspace.
+pub(super) struct Writer<'a> {
+    workspace_id: Uuid,
+    post: &'a Post<'a>,
+    renderer: Arc<Renderer>,
+    pub sender: Sender,
+}
+
+impl<'a> Writer<'a> {
+    pub async fn new(
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        post: &'a Post<'a>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let sender = mail::sender(connection, workspace_id, settings, post.mail).await?;
+        Ok(Self { workspace_id, post, renderer: Renderer::read(settings).await?, sender })
+    }
+
+    /// For each feedback its request, or the reminder of that number; `None` if its template cannot be
+    /// filled in.
+    pub async fn write(&self, feedback: &[(Uuid, &Recipient, Option<i16>)]) -> Result<Vec<Option<NewEmail>>> {
+        let drafts: Vec<Draft> = feedback.iter().map(|(id, recipient, _)| self.draft(*id, recipient)).collect();
+        let contexts = feedback.iter().zip(&drafts);
+        let contexts =
+            contexts.map(|((.., reminder), draft)| (event(*reminder).as_str().to_owned(), draft.context.clone()));
+        let contents = self.renderer.render_all(contexts.collect()).await?;
+        let emails = feedback.iter().zip(drafts).zip(contents);
+        Ok(emails
+            .map(|(((feedback_id, recipient, reminder), draft), content)| {
+                let event = event(*reminder);
+                let content = content.inspect_err(|error| {
+                    tracing::warn!(%error, %feedback_id, template = event.as_str(), "a template cannot be filled in");
+                });
+                Some(NewEmail {
+                    id: draft.id,
+                    event,
+                    event_key: event_key(*feedback_id, *reminder),
+                    subject: Some((RecordType::Customer, recipient.id)),
+                    to_name: Some(recipient.name.as_ref().to_owned()),
+                    to_email: recipient.email.clone(),
+                    content: content.ok()?,
+                    unsubscribe: Some(draft.unsubscribe),
+                })
+            })
+            .collect())
+    }
+
+    fn draft(&self, feedback_id: Uuid, recipient: &Recipient) -> Draft {
+        let Post { public_url, signer, .. } = self.post;
+        let id = Uuid::now_v7();
+        let unsubscribe = format!("{public_url}/unsubscribe/{}", signer.sign("unsubscribe", self.workspace_id, id));
+        let context = json!({
+            "customer": {
+                "name": recipient.name,
+                "first_name": recipient.name.first(),
+                "email": recipient.email,
+                "company": recipient.company,
+            },
+            "sender": { "name": self.sender.name },
+            "url": url(public_url, signer, self.workspace_id, feedback_id),
+            "unsubscribe_url": unsubscribe,
+        });
+        Draft { id, unsubscribe, context }
+    }
+}
+
+/// An email whose template is still to be filled in.
+struct Draft {
+    id: Uuid,
+    unsubscribe: String,
+    context: Value,
+}
+
+fn event(reminder: Option<i16>) -> Event {
+    if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder }
+}
+
+string_enum! {
+    /// Why a request was not mailed.
+    Unsent {
+        /// The customer was blocked since.
+        Blocked = "blocked",
+        /// The customer's address takes no mails of this workspace.
+        Suppressed = "suppressed",
+        /// It was answered, or has expired, since.
+        Closed = "closed",
+        /// The customer was deleted since.
+        Deleted = "deleted",
+        /// The template cannot be filled in for the customer.
+        Template = "template",
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// How many mails were put into the outbox for it: one or none.
+    sent: u8,
+    /// Why there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<Unsent>,
+}
+
+impl Sent {
+    /// Whether there is a mail to be sent.
+    pub fn is_sent(self) -> bool {
+        self.sent > 0
+    }
+}
+
+impl From<Option<Unsent>> for Sent {
+    fn from(skipped: Option<Unsent>) -> Self {
+        Self { sent: u8::from(skipped.is_none()), skipped }
+    }
+}
+
+/// Puts the mail of a request into the outbox. Needs a transaction, which the caller fences.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn send_request(connection: &mut PgConnection, actor: &Actor, post: &Post<'_>, id: Uuid) -> Result<Sent> {
+    Ok(try_request(connection, actor, post, id).await?.into())
+}
+
+async fn try_request(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    post: &Post<'_>,
+    id: Uuid,
+) -> Result<Option<Unsent>> {
+    let workspace_id = actor.workspace_id;
+    let customer: Option<Uuid> =
+        sqlx::query_scalar("SELECT customer_id FROM feedback WHERE workspace_id = $1 AND id = $2")
+            .bind(workspace_id)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let recipient = match customer {
+        Some(customer) => recipients(connection, workspace_id, &[customer]).await?.pop(),
+        None => None,
+    };
+    let feedback = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop();
+    let (Some(recipient), Some(before)) = (recipient, feedback) else { return Ok(Some(Unsent::Deleted)) };
+    let unsent = match () {
+        () if before.status != FeedbackStatus::Requested => Some(Unsent::Closed),
+        () if recipient.blocked => Some(Unsent::Blocked),
+        () if recipient.suppressed => Some(Unsent::Suppressed),
+        () => None,
+    };
+    if unsent.is_some() {
+        return Ok(unsent);
+    }
+    let settings = settings::get(connection, workspace_id).await?;
+    let writer = Writer::new(connection, workspace_id, post, &settings).await?;
+    let Some(email) = writer.write(&[(id, &recipient, None)]).await?.pop().flatten() else {
+        return Ok(Some(Unsent::Template));
+    };
+    match mail::queue(connection, workspace_id, &writer.sender, &[email]).await?[..] {
+        [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
+        [Queued::Before] => return Ok(None),
+        [Queued::New] => {}
+        _ => return Err(Error::internal("the outbox did not answer for the mail")),
+    }
+    let now = db::now();
+    let mut after = Feedback { requested_at: now, ..before.clone() };
+    records::mark_changed(&before, &mut after, now);
+    records::update_all(connection, actor, &[(before, after)]).await?;
+    Ok(None)
+}

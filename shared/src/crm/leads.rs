@@ -1,0 +1,224 @@
+//! Leads: people who may become customers.
+
+mod convert;
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::crm::customers::Customer;
+use crate::crm::interactions::LeadInteraction;
+use crate::error::Result;
+use crate::imports::aliases::LEAD_COLUMNS;
+use crate::mail::{Cancel, Event};
+use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::records::history::{Actor, Deletion};
+use crate::records::link;
+use crate::records::{Record, RecordType};
+use crate::values::json_body::Object;
+use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time};
+use crate::{importable, record, string_enum};
+
+pub use convert::{Conversion, convert};
+
+string_enum! {
+    /// Where a lead came from.
+    LeadSource {
+        /// A marketing campaign or advertisement.
+        Campaign = "campaign",
+        /// The company's own web site.
+        Website = "website",
+        /// Somebody recommended us.
+        Referral = "referral",
+        /// They came, or were approached, directly.
+        Direct = "direct",
+        /// A social network.
+        Social = "social",
+        /// A mailing.
+        Email = "email",
+        /// Anything else, and the default.
+        Other = "other",
+    }
+}
+
+string_enum! {
+    /// How far a lead is.
+    LeadStatus {
+        /// Nobody has talked to them yet.
+        New = "new",
+        /// Somebody has.
+        Contacted = "contacted",
+        /// They fit.
+        Qualified = "qualified",
+        /// They have an offer.
+        Proposal = "proposal",
+        /// The offer is being talked about.
+        Negotiation = "negotiation",
+        /// They became a customer.
+        Converted = "converted",
+        /// They will not become one.
+        Lost = "lost",
+        /// They bought.
+        Won = "won",
+    }
+}
+
+record! {
+    /// A lead as callers see it.
+    Lead, LeadChanges in "leads" {
+        /// The person's name.
+        required name: Name,
+        /// Unique among the workspace's leads.
+        required email: Email,
+        /// How to call them.
+        optional phone: Option<Phone>,
+        /// Where they work.
+        optional company: Option<Company>,
+        /// Where they came from.
+        defaulted source: LeadSource = LeadSource::Other,
+        /// How far they are.
+        defaulted status: LeadStatus = LeadStatus::New,
+        /// How promising they are, from 0 to 100.
+        defaulted score: Score = Score::default(),
+        /// Free text.
+        optional notes: Option<Notes>,
+        /// A campaign in another system of the caller's.
+        optional campaign_id: Option<Uuid>,
+        /// The user who looks after them.
+        optional assigned_to: Option<Uuid>,
+        /// The customer they became.
+        fixed customer_id: Option<Uuid>,
+        /// When somebody last talked or wrote to them.
+        optional last_contact: Option<Time>,
+        /// The caller's own fields.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
+        /// When they first were `contacted`.
+        fixed contacted_at: Option<Time>,
+        /// When they first were `qualified`.
+        fixed qualified_at: Option<Time>,
+        /// When they first had a `proposal`.
+        fixed proposal_at: Option<Time>,
+        /// When they first were in `negotiation`.
+        fixed negotiation_at: Option<Time>,
+        /// When they first were `converted`.
+        fixed converted_at: Option<Time>,
+        /// When they first were `won`.
+        fixed won_at: Option<Time>,
+        /// When they first were `lost`.
+        fixed lost_at: Option<Time>,
+    }
+}
+
+importable!(Lead, LEAD_COLUMNS, Customer, customer_id);
+
+impl Lead {
+    /// When they first reached the stage in which they are; a new one has reached none.
+    fn reached_mut(&mut self) -> Option<&mut Option<Time>> {
+        Some(match self.status {
+            LeadStatus::New => return None,
+            LeadStatus::Contacted => &mut self.contacted_at,
+            LeadStatus::Qualified => &mut self.qualified_at,
+            LeadStatus::Proposal => &mut self.proposal_at,
+            LeadStatus::Negotiation => &mut self.negotiation_at,
+            LeadStatus::Converted => &mut self.converted_at,
+            LeadStatus::Won => &mut self.won_at,
+            LeadStatus::Lost => &mut self.lost_at,
+        })
+    }
+}
+
+impl Record for Lead {
+    const TYPE: RecordType = RecordType::Lead;
+    const PERSON: bool = true;
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
+        &[("email", "lower(email COLLATE \"C\")", "text")];
+    const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
+    const LIST: Spec = Spec {
+        table: "leads",
+        filters: &[
+            Filter { name: "status", kind: FilterKind::Word(LeadStatus::WORDS) },
+            Filter { name: "source", kind: FilterKind::Word(LeadSource::WORDS) },
+            Filter { name: "email", kind: FilterKind::Email },
+            Filter { name: "name", kind: FilterKind::Text },
+            Filter { name: "phone", kind: FilterKind::Text },
+            Filter { name: "company", kind: FilterKind::Text },
+            Filter { name: "score", kind: FilterKind::Number },
+            Filter { name: "campaign_id", kind: FilterKind::Id },
+            Filter { name: "assigned_to", kind: FilterKind::Id },
+            Filter { name: "customer_id", kind: FilterKind::Id },
+            Filter { name: "last_contact", kind: FilterKind::Time },
+            Filter { name: "created_at", kind: FilterKind::Time },
+            Filter { name: "updated_at", kind: FilterKind::Time },
+        ],
+        orders: &[
+            Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
+            Order { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
+        ],
+        indexed: &["email"],
+        searchable: true,
+        branches: Some(("status", LeadStatus::WORDS)),
+    };
+
+    fn example() -> Value {
+        json!({
+            "name": "John Doe",
+            "email": "john@example.com",
+            "phone": "+1234567890",
+            "company": "Acme Corp",
+            "source": "website",
+            "status": "new",
+            "score": 75,
+            "notes": "Interested in premium plan"
+        })
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
+        [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn keys(&self) -> Vec<Option<String>> {
+        vec![Some(self.email.key())]
+    }
+
+    /// A stage is reached when the status becomes it; the first time counts.
+    fn settle(&mut self, before: Option<&Self>) {
+        let now = self.updated_at;
+        if before.is_none_or(|before| before.status != self.status)
+            && let Some(reached) = self.reached_mut()
+        {
+            reached.get_or_insert(now);
+        }
+    }
+
+    /// One that is won, lost or converted has left the sequence.
+    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
+        let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
+        if self.email.key() != before.email.key() {
+            return Some(Cancel::All);
+        }
+        (is_over && self.status != before.status).then_some(Cancel::Of(Event::Nurture))
+    }
+
+    fn may_stop_mail(body: &Object) -> bool {
+        body.names("email") || body.names("status")
+    }
+
+    /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
+    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        deletion.take_along::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
+        link::cut::<Customer>(connection, actor, self.customer_id).await
+    }
+
+    async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+        // One that was deleted before stages were kept has reached the one it was in.
+        self.settle(None);
+        link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
+        Ok(())
+    }
+
+    async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        deletion.bring_back::<LeadInteraction>(connection, actor).await?;
+        link::tie::<Customer>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    }
+}

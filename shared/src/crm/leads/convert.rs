@@ -1,0 +1,118 @@
+//! Conversion: a lead becomes a customer.
+
+use serde::Serialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Lead, LeadStatus};
+use crate::crm::customers::{Customer, CustomerChanges};
+use crate::error::{Error, Reason, Result};
+use crate::imports;
+use crate::platform::db;
+use crate::records::history::Actor;
+use crate::records::{self, Fields};
+use crate::values::json_body::Object;
+use crate::values::patch::Patch;
+
+/// A converted lead and its customer.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Conversion {
+    /// The customer that was made or linked.
+    pub customer: Customer,
+    /// The lead.
+    pub lead: Lead,
+    /// Whether the customer was made.
+    #[serde(skip)]
+    pub made: bool,
+}
+
+/// Makes a customer of a lead, or links the customer who has its email. Fields of the customer that
+/// the body names win over the lead's. Needs a transaction, in which the lead is locked: of two
+/// conversions at the same moment, one finds the lead converted.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] if the lead has a customer, or its email's customer has
+/// another lead; [`Error::Invalid`] with every fault of the body; [`Error::Repeat`] if a customer of
+/// that email was made meanwhile.
+pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid, body: Object) -> Result<Conversion> {
+    let workspace_id = actor.workspace_id;
+    let before: Lead =
+        records::lock(connection, workspace_id, &[lead_id]).await?.into_iter().next().ok_or(Error::NotFound)?;
+    if let Some(customer_id) = before.customer_id {
+        let message = "the lead has a customer already";
+        return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
+    }
+    let drafted = draft(&before, body.clone())?;
+    let standing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
+    let made = standing.is_none();
+    let customer = match standing {
+        Some(standing) => link(connection, actor, standing, lead_id, body).await?,
+        None => {
+            records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
+                |error| match error {
+                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
+                    other => other,
+                },
+            )?;
+            drafted
+        }
+    };
+    let mut lead = before.clone();
+    lead.status = LeadStatus::Converted;
+    lead.customer_id = Some(customer.id);
+    records::mark_changed(&before, &mut lead, db::now());
+    records::update_all(connection, actor, &[(before, lead.clone())]).await?;
+    Ok(Conversion { customer, lead, made })
+}
+
+/// The customer that a lead would be.
+fn draft(lead: &Lead, body: Object) -> Result<Customer> {
+    let patch = |text: &Option<_>| text.clone().map_or(Patch::Keep, Patch::Set);
+    let changes = CustomerChanges {
+        name: Some(lead.name.clone()),
+        email: Some(lead.email.clone()),
+        phone: lead.phone.clone().map_or(Patch::Keep, Patch::Set),
+        company: patch(&lead.company),
+        notes: lead.notes.clone().map_or(Patch::Keep, Patch::Set),
+        assigned_to: lead.assigned_to.map_or(Patch::Keep, Patch::Set),
+        custom_fields: Patch::Set(lead.custom_fields.clone()),
+        lead_id: Patch::Set(lead.id),
+        ..CustomerChanges::default()
+    };
+    let mut customer = Customer::new(Uuid::now_v7(), db::now(), changes)
+        .ok_or_else(|| Error::internal("a lead has no name or no email"))?;
+    let overrides = Customer::read(body, Some(&customer))?;
+    customer.apply(overrides);
+    keeps_its_lead(&customer, lead.id)?;
+    Ok(customer)
+}
+
+/// Links a customer that exists, with the overrides of the body.
+async fn link(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    before: Customer,
+    lead_id: Uuid,
+    body: Object,
+) -> Result<Customer> {
+    if before.lead_id.is_some() {
+        let message = "the customer with this email belongs to another lead";
+        return Err(Error::conflict_with(before.id, Reason::Taken, "email", message));
+    }
+    let mut customer = before.clone();
+    customer.lead_id = Some(lead_id);
+    let overrides = Customer::read(body, Some(&customer))?;
+    customer.apply(overrides);
+    keeps_its_lead(&customer, lead_id)?;
+    records::mark_changed(&before, &mut customer, db::now());
+    records::update_all(connection, actor, &[(before, customer.clone())]).await?;
+    Ok(customer)
+}
+
+fn keeps_its_lead(customer: &Customer, lead_id: Uuid) -> Result<()> {
+    match customer.lead_id == Some(lead_id) {
+        true => Ok(()),
+        false => Err(Error::invalid("lead_id", "invalid", "must be the lead that is converted")),
+    }
+}

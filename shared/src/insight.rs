@@ -1,0 +1,10 @@
+//! Figures computed from the records. The only room that reads many nouns.
+
+pub mod feedback;
+pub mod health;
+pub mod period;
+pub mod ratio;
+pub mod reports;
+pub mod scoring;
+pub mod segments;
+pub mod themes;

@@ -1,0 +1,131 @@
+//! Health: how a customer is, from 0 to 100, with the parts it is made of and the facts behind them.
+//!
+//! Everything follows from the [`Facts`] of a customer as of a day, by [`Health::of`] alone: for the
+//! customer who is asked about, for all in the nightly snapshot, and for whoever something changed of.
+//! The formulas, with their reasons and an example, are in `docs/insight.md`.
+
+mod history;
+mod parts;
+mod snapshot;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::insight::scoring::Facts;
+use crate::string_enum;
+
+pub(crate) use history::last_of_each;
+pub use history::{CustomerHealth, Snapshot, Trend, get};
+pub use parts::{Part, PartName};
+pub use snapshot::{SnapshotHealth, Walk, prune, snapshot_step, standing_walk, start};
+
+string_enum! {
+    /// What a score means.
+    Band {
+        /// From 70 on.
+        Healthy = "healthy",
+        /// From 40 to 69.
+        Watch = "watch",
+        /// Below 40.
+        AtRisk = "at_risk",
+    }
+}
+
+impl Band {
+    /// The band of a score.
+    pub fn of(score: i16) -> Self {
+        match score {
+            70.. => Self::Healthy,
+            40..70 => Self::Watch,
+            _ => Self::AtRisk,
+        }
+    }
+}
+
+/// How a customer is, as of a day.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Health {
+    /// From 0 to 100: the points of the parts of which something is known, of their maxima; `null` if
+    /// nothing is known.
+    pub score: Option<i16>,
+    /// What it means.
+    pub band: Option<Band>,
+    /// How much is known: the maxima of the known parts, of all.
+    pub coverage: f64,
+    /// What it is made of. A part of which nothing is known has no points, and does not count.
+    pub parts: Vec<Part>,
+}
+
+impl Health {
+    /// The health that follows from the facts.
+    pub fn of(facts: &Facts) -> Self {
+        let parts = Part::all(facts);
+        let known = || parts.iter().filter_map(|part| part.hundredths().map(|points| (points, part.maximum)));
+        let maximum: i64 = known().map(|(_, maximum)| maximum).sum();
+        // Points in hundredths over whole maxima are the percentage; a half counts up.
+        let points: i64 = known().map(|(points, _)| points).sum();
+        let score = (maximum > 0).then(|| (2 * points + maximum) / (2 * maximum));
+        let score = score.and_then(|score| i16::try_from(score).ok());
+        #[expect(clippy::cast_precision_loss, reason = "it is at most 100")]
+        let coverage = maximum as f64 / 100.0;
+        Self { score, band: score.map(Band::of), coverage, parts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_begin_where_the_definition_says() {
+        let bands = [0, 39, 40, 69, 70, 100].map(Band::of);
+        assert_eq!(bands, [Band::AtRisk, Band::AtRisk, Band::Watch, Band::Watch, Band::Healthy, Band::Healthy]);
+    }
+
+    #[test]
+    fn of_a_customer_of_whom_nothing_is_known_there_is_no_score() {
+        let health = Health::of(&Facts::default());
+        assert_eq!((health.score, health.band, health.coverage), (None, None, 0.0));
+        assert!(health.parts.iter().all(|part| part.points.is_none()));
+        assert_eq!(health.parts.iter().map(|part| part.maximum).sum::<i64>(), 100);
+    }
+
+    /// The example of `docs/insight.md`.
+    #[test]
+    fn the_worked_example() {
+        let facts = Facts {
+            last_order_age: Some(45),
+            order_ages: vec![45, 75, 105, 135],
+            quantity: 9,
+            met_ages: vec![0, 30, 60],
+            support_ages: vec![30],
+            actions: 2,
+            action_ages: vec![10],
+            action_met_ages: vec![60],
+            ratings: vec![5, 4, 3],
+            ..Facts::default()
+        };
+        let health = Health::of(&facts);
+        let points: Vec<(&str, Option<f64>)> =
+            health.parts.iter().map(|part| (part.name.as_str(), part.points)).collect();
+        assert_eq!(
+            points,
+            [
+                ("order_recency", Some(22.5)),
+                ("order_trend", Some(15.0)),
+                ("engagement", Some(14.05)),
+                ("feedback", Some(15.0)),
+                ("support_load", Some(8.0)),
+                ("next_actions", Some(5.0)),
+            ]
+        );
+        assert_eq!((health.score, health.band, health.coverage), (Some(80), Some(Band::Healthy), 1.0));
+    }
+
+    #[test]
+    fn parts_without_data_are_left_out_and_the_rest_is_scaled() {
+        let facts = Facts { ratings: vec![4], ..Facts::default() };
+        let health = Health::of(&facts);
+        assert_eq!((health.score, health.coverage), (Some(75), 0.2));
+    }
+}

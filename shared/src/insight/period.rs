@@ -1,0 +1,309 @@
+//! Periods of time, cut into days, weeks or months of a time zone: what every report is about.
+
+use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::error::{Error, Result};
+use crate::query::parameters::Parameters;
+use crate::string_enum;
+use crate::values::{Fault, Time};
+
+/// How long a period is whose beginning nobody asked for.
+pub const DEFAULT_DAYS: i64 = 90;
+/// The most intervals into which a period is cut.
+pub const MAX_BUCKETS: usize = 1_000;
+/// The names of the parameters.
+pub const PARAMETERS: [&str; 4] = ["from", "to", "interval", "tz"];
+
+string_enum! {
+    /// Into what a period is cut.
+    Interval {
+        /// Calendar days, and the default.
+        Day = "day",
+        /// Weeks that begin on Monday, as ISO 8601 has them.
+        Week = "week",
+        /// Calendar months.
+        Month = "month",
+    }
+}
+
+/// A period, half-open: from `from` to just before `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Period {
+    /// Its beginning.
+    pub from: DateTime<Utc>,
+    /// Its end, which is no part of it.
+    pub to: DateTime<Utc>,
+    /// Into what it is cut.
+    pub interval: Interval,
+    /// The time zone whose days, weeks and months these are, by its IANA name.
+    #[serde(serialize_with = "name")]
+    #[schema(value_type = String)]
+    pub tz: Tz,
+    /// See [`Period::key`].
+    #[serde(skip)]
+    key: String,
+}
+
+/// The parameters of a period.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    from: Option<Time>,
+    to: Option<Time>,
+    interval: Interval,
+    tz: Tz,
+}
+
+impl Asked {
+    /// Takes [`PARAMETERS`].
+    pub fn read(parameters: &mut Parameters<'_>) -> Self {
+        Self {
+            from: parameters.take("from"),
+            to: parameters.take("to"),
+            interval: parameters.take("interval").unwrap_or(Interval::Day),
+            tz: parameters.take_as("tz", zone).unwrap_or(Tz::UTC),
+        }
+    }
+}
+
+fn name<S: Serializer>(tz: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(tz.name())
+}
+
+impl Period {
+    /// Reads `from`, `to`, `interval` and `tz`. Without them it is the last 90 days, in days of UTC.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault, also for a parameter that is none of these.
+    pub fn parse(parameters: &[(String, String)], now: Time) -> Result<Self> {
+        let mut parameters = Parameters::new(parameters);
+        let asked = Asked::read(&mut parameters);
+        parameters.finish()?;
+        Self::new(asked, now)
+    }
+
+    /// The period that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it ends before it begins, or has too many intervals.
+    pub fn new(Asked { from, to, interval, tz }: Asked, now: Time) -> Result<Self> {
+        let key = format!("{from:?} {to:?} {} {}", interval.as_str(), tz.name());
+        let to = to.unwrap_or(now);
+        let from = from.unwrap_or(to - Duration::days(DEFAULT_DAYS)).max(earliest());
+        if from > to {
+            return Err(Error::invalid(
+                "from",
+                "out_of_range",
+                "must not be after to, which is now unless it is given",
+            ));
+        }
+        let period = Self { from, to, interval, tz, key };
+        if period.starts().nth(MAX_BUCKETS).is_some() {
+            let message = format!("cuts the period into more than {MAX_BUCKETS}: choose a longer one, or less time");
+            return Err(Error::invalid("interval", "out_of_range", message));
+        }
+        Ok(period)
+    }
+
+    /// What was asked for, the same for all who ask the same: by this, and not by the times that follow
+    /// from when they ask, they share an answer.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The period of the same length just before this one. Nothing is before the year 1.
+    pub fn before(&self) -> Self {
+        let from = (self.from - (self.to - self.from)).max(earliest());
+        Self { from, to: self.from, ..self.clone() }
+    }
+
+    /// Where each day, week or month begins that has a part in the period, by the calendar of its time
+    /// zone. The first may begin before the period does.
+    pub fn buckets(&self) -> Vec<Time> {
+        self.starts().collect()
+    }
+
+    /// The same period in calendar months.
+    pub fn in_months(&self) -> Self {
+        Self { interval: Interval::Month, ..self.clone() }
+    }
+
+    /// How many days it is long.
+    pub fn days(&self) -> f64 {
+        (self.to - self.from).as_seconds_f64() / 86_400.0
+    }
+
+    fn starts(&self) -> impl Iterator<Item = Time> {
+        let first = self.interval.first_date(self.from.with_timezone(&self.tz).date_naive());
+        let dates = std::iter::successors(Some(first), |date| self.interval.next_date(*date));
+        let mut last = None;
+        // A time zone that has left out a day has two dates that begin at once.
+        dates
+            .map(|date| start_of(date, self.tz))
+            .take_while(|start| *start < self.to)
+            .filter(move |start| last.replace(*start) != Some(*start))
+    }
+}
+
+impl Interval {
+    /// The first date of the interval in which a date is.
+    fn first_date(self, date: NaiveDate) -> NaiveDate {
+        match self {
+            Self::Day => Some(date),
+            Self::Week => date.checked_sub_days(Days::new(date.weekday().num_days_from_monday().into())),
+            Self::Month => date.with_day(1),
+        }
+        .unwrap_or(date)
+    }
+
+    /// The first date of the interval after the one that begins with a date.
+    fn next_date(self, date: NaiveDate) -> Option<NaiveDate> {
+        match self {
+            Self::Day => date.succ_opt(),
+            Self::Week => date.checked_add_days(Days::new(7)),
+            Self::Month => date.checked_add_months(Months::new(1)),
+        }
+    }
+}
+
+/// A time zone by its IANA name.
+fn zone(text: &str) -> Result<Tz, Fault> {
+    text.parse().map_err(|_| Fault::new("invalid", "must be a time zone such as Europe/Berlin"))
+}
+
+/// The first time that callers can name.
+fn earliest() -> Time {
+    NaiveDate::from_ymd_opt(1, 1, 1).and_then(|date| date.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
+}
+
+/// The first instant of a date in a time zone. Where the clock leaves out its midnight, that is the
+/// first one after; where it strikes twice, the first of both.
+pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
+    let midnight = date.and_time(chrono::NaiveTime::MIN);
+    match tz.from_local_datetime(&midnight).earliest() {
+        Some(start) => start.to_utc(),
+        None => after_gap(midnight, tz),
+    }
+}
+
+/// The instant at which the clock passes over a local time that it leaves out.
+fn after_gap(local: NaiveDateTime, tz: Tz) -> Time {
+    // No offset is a day, so these are on either side of it.
+    let (mut before, mut after) = (local.and_utc() - Duration::days(2), local.and_utc() + Duration::days(2));
+    while after - before > Duration::seconds(1) {
+        let middle = before + Duration::seconds((after - before).num_seconds() / 2);
+        match tz.from_utc_datetime(&middle.naive_utc()).naive_local() < local {
+            true => before = middle,
+            false => after = middle,
+        }
+    }
+    DateTime::<Utc>::from_timestamp(after.timestamp(), 0).unwrap_or(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Field;
+
+    fn time(text: &str) -> Time {
+        Time::from_text(text).unwrap()
+    }
+
+    fn parse(parameters: &[(&str, &str)]) -> Result<Period> {
+        let parameters: Vec<(String, String)> =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Period::parse(&parameters, time("2026-11-25T13:00:00Z"))
+    }
+
+    fn starts(parameters: &[(&str, &str)]) -> Vec<String> {
+        let buckets = parse(parameters).unwrap().buckets();
+        buckets.into_iter().map(|start| start.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).collect()
+    }
+
+    fn faults(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
+        match parse(parameters) {
+            Err(Error::Invalid(errors)) => {
+                errors.into_iter().map(|error| (error.field, error.code.into_owned())).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_parameters_it_is_the_last_90_days() {
+        let period = parse(&[]).unwrap();
+        assert_eq!((period.from, period.to), (time("2026-08-27T13:00:00Z"), time("2026-11-25T13:00:00Z")));
+        assert_eq!((period.interval, period.tz, period.buckets().len()), (Interval::Day, Tz::UTC, 91));
+        assert_eq!(
+            serde_json::to_value(&period).unwrap(),
+            serde_json::json!({ "from": "2026-08-27T13:00:00Z", "to": "2026-11-25T13:00:00Z", "interval": "day", "tz": "UTC" })
+        );
+    }
+
+    #[test]
+    fn the_period_before_is_as_long_and_ends_where_it_begins() {
+        let before = parse(&[("from", "2026-01-10"), ("to", "2026-01-20")]).unwrap().before();
+        assert_eq!((before.from, before.to), (time("2025-12-31"), time("2026-01-10")));
+        let before = parse(&[("from", "0001-01-02"), ("to", "9999-12-31"), ("interval", "month")]);
+        assert!(before.is_err(), "that many months are refused");
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let wrong = [("from", "soon"), ("tz", "Mars"), ("intervall", "day"), ("interval", "year"), ("interval", "day")];
+        let told = faults(&wrong);
+        let told: Vec<(&str, &str)> = told.iter().map(|(field, code)| (field.as_str(), code.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("from", "invalid"),
+                ("tz", "invalid"),
+                ("intervall", "unknown"),
+                ("interval", "invalid"),
+                ("interval", "duplicate")
+            ]
+        );
+        assert_eq!(faults(&[("from", "2026-11-26")])[0].0, "from");
+        assert_eq!(faults(&[("from", "2020-01-01")])[0].0, "interval");
+        assert_eq!(parse(&[("from", "2020-01-01"), ("interval", "week")]).unwrap().buckets().len(), 361);
+        // An empty period is one, with nothing in it.
+        assert_eq!(parse(&[("from", "2026-01-01"), ("to", "2026-01-01")]).unwrap().buckets().len(), 0);
+    }
+
+    #[test]
+    fn days_are_23_and_25_hours_long_when_the_clock_is_changed() {
+        let berlin = ("tz", "Europe/Berlin");
+        assert_eq!(
+            starts(&[berlin, ("from", "2026-03-28T12:00:00Z"), ("to", "2026-03-30T12:00:00Z")]),
+            ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"]
+        );
+        assert_eq!(
+            starts(&[berlin, ("from", "2026-10-25T00:00:00Z"), ("to", "2026-10-26T00:00:00Z")]),
+            ["2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_day_without_midnight_begins_with_its_first_instant() {
+        // Lebanon puts the clock forward at midnight.
+        let beirut = [("tz", "Asia/Beirut"), ("from", "2025-03-29T12:00:00Z"), ("to", "2025-03-30T12:00:00Z")];
+        assert_eq!(starts(&beirut), ["2025-03-28T22:00:00Z", "2025-03-29T22:00:00Z"]);
+        // Samoa had no 30 December in 2011.
+        let apia = [("tz", "Pacific/Apia"), ("from", "2011-12-29T12:00:00Z"), ("to", "2011-12-31T12:00:00Z")];
+        assert_eq!(starts(&apia), ["2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"]);
+    }
+
+    #[test]
+    fn weeks_begin_on_monday_and_months_on_their_first() {
+        assert_eq!(
+            starts(&[("interval", "week"), ("from", "2026-11-22"), ("to", "2026-11-24")]),
+            ["2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"]
+        );
+        assert_eq!(
+            starts(&[("interval", "month"), ("from", "2026-01-31"), ("to", "2026-03-02")]),
+            ["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"]
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Writing scores, and the segments that follow from them and from the cuts.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Day, Facts};
+use crate::error::Result;
+use crate::insight::health::{Band, Health};
+use crate::insight::segments::{Cuts, Segment};
+
+// The scores and the segment of a row with `last_order_at`, `orders` and `quantity`, by the cuts $2, $3
+// and $4 and the grid $5: each is 1 and one more for each cut that is reached.
+macro_rules! recency {
+    () => {
+        "CASE WHEN orders > 0 THEN (width_bucket(last_order_at, $2::timestamptz[]) + 1)::smallint END"
+    };
+}
+macro_rules! frequency {
+    () => {
+        "CASE WHEN orders > 0 THEN (width_bucket(orders, $3::bigint[]) + 1)::smallint END"
+    };
+}
+macro_rules! monetary {
+    () => {
+        "CASE WHEN orders > 0 THEN (width_bucket(quantity, $4::bigint[]) + 1)::smallint END"
+    };
+}
+macro_rules! segment {
+    () => {
+        "CASE WHEN orders > 0 THEN ($5::text[])[width_bucket(last_order_at, $2::timestamptz[]) * 5
+             + (width_bucket(orders, $3::bigint[]) + width_bucket(quantity, $4::bigint[]) + 3) / 2] ELSE 'prospects' END"
+    };
+}
+
+/// The statement of [`write`]. A customer who is deleted meanwhile gets no row: its own is gone with it,
+/// and for a new one the customer is locked.
+const WRITE: &str = concat!(
+    "WITH given AS MATERIALIZED (
+         SELECT *, ",
+    recency!(),
+    " AS recency, ",
+    frequency!(),
+    " AS frequency, ",
+    monetary!(),
+    " AS monetary, ",
+    segment!(),
+    " AS segment
+         FROM unnest($6::uuid[], $7::timestamptz[], $8::bigint[], $9::bigint[], $10::smallint[], $11::text[])
+             AS given (id, last_order_at, orders, quantity, health, band)
+     ), known AS (
+         UPDATE customer_scores AS scores
+         SET last_order_at = given.last_order_at, orders = given.orders, quantity = given.quantity,
+             recency = given.recency, frequency = given.frequency, monetary = given.monetary, segment = given.segment,
+             health = given.health, band = given.band, date = $12
+         FROM given WHERE scores.workspace_id = $1 AND scores.customer_id = given.id
+         RETURNING scores.customer_id
+     )
+     INSERT INTO customer_scores (workspace_id, customer_id, created_at, last_order_at, orders, quantity,
+         recency, frequency, monetary, segment, health, band, date)
+     SELECT $1, customers.id, customers.created_at, last_order_at, orders, quantity,
+         recency, frequency, monetary, segment, health, band, $12
+     FROM given JOIN customers ON customers.workspace_id = $1 AND customers.id = given.id
+     WHERE given.id NOT IN (SELECT customer_id FROM known)
+     ORDER BY customers.id FOR KEY SHARE OF customers"
+);
+
+/// Writes the scores of customers.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    cuts: &Cuts,
+    scored: &[(Facts, Health)],
+    day: Day,
+) -> Result<()> {
+    if scored.is_empty() {
+        return Ok(());
+    }
+    let facts = || scored.iter().map(|(facts, _)| facts);
+    let health = || scored.iter().map(|(_, health)| health);
+    let orders = facts().map(|facts| i64::try_from(facts.order_ages.len()).unwrap_or(i64::MAX));
+    with_cuts(sqlx::query(WRITE), workspace_id, cuts)
+        .bind(facts().map(|facts| facts.id).collect::<Vec<_>>())
+        .bind(facts().map(Facts::last_order_at).collect::<Vec<_>>())
+        .bind(orders.collect::<Vec<_>>())
+        .bind(facts().map(|facts| facts.quantity).collect::<Vec<_>>())
+        .bind(health().map(|health| health.score).collect::<Vec<_>>())
+        .bind(health().map(|health| health.band.map(Band::as_str)).collect::<Vec<_>>())
+        .bind(day.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn with_cuts<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Cuts) -> Query<'q> {
+    query
+        .bind(workspace_id)
+        .bind(&cuts.recency_cuts)
+        .bind(&cuts.frequency_cuts)
+        .bind(&cuts.monetary_cuts)
+        .bind(Segment::grid())
+}
+
+const RECUT: &str = concat!(
+    "UPDATE customer_scores SET recency = ",
+    recency!(),
+    ", frequency = ",
+    frequency!(),
+    ", monetary = ",
+    monetary!(),
+    ", segment = ",
+    segment!(),
+    " WHERE workspace_id = $1 AND orders > 0 AND customer_id > $6 AND customer_id <= $7
+         AND (recency, frequency, monetary, segment) IS DISTINCT FROM (",
+    recency!(),
+    ", ",
+    frequency!(),
+    ", ",
+    monetary!(),
+    ", ",
+    segment!(),
+    ")"
+);
+
+/// Puts the customers behind `after`, up to `last`, into the segments that follow from the cuts.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub(crate) async fn recut(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    cuts: &Cuts,
+    (after, last): (Uuid, Uuid),
+) -> Result<()> {
+    with_cuts(sqlx::query(RECUT), workspace_id, cuts).bind(after).bind(last).execute(connection).await?;
+    Ok(())
+}
+
+/// Makes the cuts anew, and says from whom on segments are to follow them.
+pub(super) async fn save_cuts(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    cuts: &Cuts,
+    cut_after: Option<Uuid>,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO score_states (workspace_id, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after)
+         VALUES ($1, $2, $3, $4, $5, now(), false, $6)
+         ON CONFLICT (workspace_id) DO UPDATE SET buyers = $2, recency_cuts = $3, frequency_cuts = $4, monetary_cuts = $5,
+             cut_at = now(), moved = false, cut_after = $6",
+    )
+    .bind(workspace_id)
+    .bind(cuts.buyers)
+    .bind(&cuts.recency_cuts)
+    .bind(&cuts.frequency_cuts)
+    .bind(&cuts.monetary_cuts)
+    .bind(cut_after)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes the cuts of all scores as they are now; the segments follow page by page.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub(crate) async fn start_cuts(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<Cuts> {
+    let cuts = Cuts::of(connection, workspace_id, day.0).await?;
+    save_cuts(connection, workspace_id, &cuts, Some(Uuid::nil())).await?;
+    Ok(cuts)
+}
+
+/// Keeps the scores of the customers behind `after`, up to `last`, as those of the day.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub(crate) async fn snapshot_page(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    (after, last): (Uuid, Uuid),
+    day: Day,
+) -> Result<u64> {
+    let kept = sqlx::query(
+        "INSERT INTO health_snapshots (workspace_id, customer_id, date, health, band, segment)
+         SELECT workspace_id, customer_id, $4, health, band, segment FROM customer_scores
+         WHERE workspace_id = $1 AND customer_id > $2 AND customer_id <= $3
+         ON CONFLICT (workspace_id, customer_id, date)
+             DO UPDATE SET (health, band, segment) = (excluded.health, excluded.band, excluded.segment)",
+    )
+    .bind(workspace_id)
+    .bind(after)
+    .bind(last)
+    .bind(day.0)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE customer_scores SET former_segment = segment
+         WHERE workspace_id = $1 AND customer_id > $2 AND customer_id <= $3 AND former_segment IS DISTINCT FROM segment",
+    )
+    .bind(workspace_id)
+    .bind(after)
+    .bind(last)
+    .execute(connection)
+    .await?;
+    Ok(kept.rows_affected())
+}

@@ -1,0 +1,298 @@
+//! How many customers are in each segment, and who moved.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Cuts, Segment};
+use crate::crm::customers::{CustomerStatus, CustomerType};
+use crate::error::Result;
+use crate::insight::health::{self, Band};
+use crate::insight::period::Period;
+use crate::insight::ratio::Rate;
+use crate::insight::reports::Report;
+use crate::insight::scoring::{self, Day, State};
+use crate::values::Time;
+
+/// The customers by segment.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct SegmentFigures {
+    /// The moment up to which all changes are in; `null` until all customers were scored once.
+    pub as_of: Option<DateTime<Utc>>,
+    /// Whether all customers are scored as of today. If not, a job is at it.
+    pub complete: bool,
+    /// All customers.
+    pub customers: i64,
+    /// The customers with orders in the last 24 months that were not cancelled.
+    pub buyers: i64,
+    /// From which values on customers score 2, 3, 4 and 5.
+    pub cuts: CutFigures,
+    /// The segments; each customer is in exactly one.
+    pub groups: Vec<Group>,
+    /// Customers by what they are.
+    #[schema(value_type = BTreeMap<String, i64>)]
+    pub by_type: BTreeMap<&'static str, i64>,
+    /// Customers by how things stand with them.
+    #[schema(value_type = BTreeMap<String, i64>)]
+    pub by_status: BTreeMap<&'static str, i64>,
+    /// Customers by their health; `unknown` are those of whom nothing is known.
+    pub by_health: Vec<BandGroup>,
+    /// Who changed the segment since the last snapshot.
+    pub changes: Changes,
+    /// The segments as they were in the period, on the last day of each interval that has a snapshot.
+    pub history: Vec<Past>,
+}
+
+/// From which values on customers score 2, 3, 4 and 5.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SegmentCuts)]
+pub struct CutFigures {
+    /// Whether they come from the ranks of all customers with orders; they are fixed limits below 500
+    /// of these.
+    pub ranked: bool,
+    /// Of the time of the last order.
+    pub recency: Vec<DateTime<Utc>>,
+    /// Of the number of orders.
+    pub frequency: Vec<i64>,
+    /// Of the quantity that was ordered.
+    pub monetary: Vec<i64>,
+}
+
+/// A segment and its customers.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = SegmentGroup)]
+pub struct Group {
+    /// The segment.
+    pub segment: Segment,
+    /// By which scores customers are in it: recency, and value, which is the mean of frequency and
+    /// monetary, a half counting up.
+    pub definition: String,
+    /// How many customers are in it.
+    pub count: i64,
+    /// Of all customers.
+    pub share: Rate,
+    /// The request that lists them.
+    pub query: String,
+}
+
+/// The customers of a band of health.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = HealthGroup)]
+pub struct BandGroup {
+    /// The band; `null` if nothing is known of them.
+    pub band: Option<Band>,
+    /// How many customers are in it.
+    pub count: i64,
+    /// Of all customers.
+    pub share: Rate,
+    /// The request that lists them; `null` if there is none.
+    pub query: Option<String>,
+}
+
+/// Changes of segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SegmentChanges)]
+pub struct Changes {
+    /// The day of the last snapshot; `null` if there is none.
+    pub since: Option<NaiveDate>,
+    /// From where to where, most customers first.
+    pub moves: Vec<Move>,
+}
+
+/// Customers who changed from one segment to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, FromRow)]
+#[schema(as = SegmentMove)]
+pub struct Move {
+    /// Their segment in the snapshot; `null` for those who were not there yet.
+    pub from: Option<Segment>,
+    /// Their segment now.
+    pub to: Segment,
+    /// How many they are.
+    pub count: i64,
+}
+
+/// The segments as they were on a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PastSegments)]
+pub struct Past {
+    /// The day, of UTC.
+    pub date: NaiveDate,
+    /// How many customers were in each segment.
+    #[schema(value_type = BTreeMap<String, i64>)]
+    pub groups: BTreeMap<&'static str, i64>,
+}
+
+/// The report of [`SegmentFigures`].
+#[derive(Debug)]
+pub struct SegmentReport {
+    /// The period of the history.
+    pub period: Period,
+}
+
+impl Report for SegmentReport {
+    const NAME: &'static str = "customers/segments";
+    type Figures = SegmentFigures;
+
+    fn key(&self) -> String {
+        self.period.key().to_owned()
+    }
+
+    async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<SegmentFigures> {
+        report(connection, workspace_id, as_of, &self.period).await
+    }
+}
+
+/// Counts the customers of a workspace by segment, as the scores have them.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn report(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    as_of: Time,
+    period: &Period,
+) -> Result<SegmentFigures> {
+    let day = Day(as_of.date_naive());
+    let state = State::read(connection, workspace_id).await?;
+    let (by_type, by_status, customers) = people(connection, workspace_id).await?;
+    let (segments, bands) = scored(connection, workspace_id).await?;
+    let cuts = state.as_ref().map_or_else(|| Cuts::fixed(0, day.0), |state| state.cuts.clone());
+    let figures = SegmentFigures {
+        as_of: up_to(connection, workspace_id, state.as_ref(), as_of).await?,
+        complete: state.as_ref().is_some_and(|state| state.date == Some(day.0)),
+        customers,
+        buyers: cuts.buyers,
+        groups: groups(customers, &segments),
+        by_health: band_groups(customers, &bands),
+        by_type,
+        by_status,
+        changes: changes(connection, workspace_id, state.as_ref()).await?,
+        history: past(connection, workspace_id, period).await?,
+        cuts: CutFigures {
+            ranked: cuts.are_ranks(),
+            recency: cuts.recency_cuts,
+            frequency: cuts.frequency_cuts,
+            monetary: cuts.monetary_cuts,
+        },
+    };
+    Ok(figures)
+}
+
+/// Up to when all changes are in the scores: now, if nothing is marked.
+async fn up_to(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    state: Option<&State>,
+    as_of: Time,
+) -> Result<Option<Time>> {
+    let Some(state) = state.filter(|state| state.date.is_some()) else { return Ok(None) };
+    let is_marked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM customer_marks WHERE workspace_id = $1)")
+        .bind(workspace_id)
+        .fetch_one(connection)
+        .await?;
+    Ok(if is_marked { state.refreshed_at } else { Some(as_of) })
+}
+
+type Counts = BTreeMap<&'static str, i64>;
+
+/// How many customers there are, by type, by status and in all.
+async fn people(connection: &mut PgConnection, workspace_id: Uuid) -> Result<(Counts, Counts, i64)> {
+    let counted: Vec<(CustomerType, CustomerStatus, i64)> =
+        sqlx::query_as("SELECT type, status, count(*) FROM customers WHERE workspace_id = $1 GROUP BY type, status")
+            .bind(workspace_id)
+            .fetch_all(connection)
+            .await?;
+    let mut by_type: Counts = CustomerType::WORDS.iter().map(|word| (*word, 0)).collect();
+    let mut by_status: Counts = CustomerStatus::WORDS.iter().map(|word| (*word, 0)).collect();
+    for (kind, status, count) in &counted {
+        *by_type.entry(kind.as_str()).or_default() += count;
+        *by_status.entry(status.as_str()).or_default() += count;
+    }
+    Ok((by_type, by_status, counted.iter().map(|(.., count)| count).sum()))
+}
+
+/// How many customers with scores are in each segment, and in each band.
+async fn scored(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+) -> Result<(HashMap<Segment, i64>, HashMap<Band, i64>)> {
+    let (mut segments, mut bands) = (HashMap::new(), HashMap::new());
+    for counted in scoring::counts(connection, workspace_id).await? {
+        *segments.entry(counted.segment).or_default() += counted.customers;
+        if let Some(band) = counted.band {
+            *bands.entry(band).or_default() += counted.customers;
+        }
+    }
+    Ok((segments, bands))
+}
+
+/// The groups; whoever is in none of the others is a prospect, also who has no scores yet.
+fn groups(customers: i64, segments: &HashMap<Segment, i64>) -> Vec<Group> {
+    let with_orders: i64 =
+        segments.iter().filter(|(segment, _)| **segment != Segment::Prospects).map(|(_, count)| count).sum();
+    let count = |segment: Segment| match segment {
+        Segment::Prospects => customers - with_orders,
+        other => segments.get(&other).copied().unwrap_or_default(),
+    };
+    let group = |&segment: &Segment| Group {
+        segment,
+        definition: segment.definition(),
+        count: count(segment),
+        share: Rate::new(count(segment), customers),
+        query: format!("/dev/crm/customers?segment={}", segment.as_str()),
+    };
+    Segment::ALL.iter().map(group).collect()
+}
+
+fn band_groups(customers: i64, bands: &HashMap<Band, i64>) -> Vec<BandGroup> {
+    let known: i64 = bands.values().sum();
+    let group = |band: Option<Band>, count| BandGroup {
+        band,
+        count,
+        share: Rate::new(count, customers),
+        query: band.map(|band| format!("/dev/crm/customers?health={}", band.as_str())),
+    };
+    let of_band = |&band: &Band| group(Some(band), bands.get(&band).copied().unwrap_or_default());
+    Band::ALL.iter().map(of_band).chain([group(None, customers - known)]).collect()
+}
+
+async fn changes(connection: &mut PgConnection, workspace_id: Uuid, state: Option<&State>) -> Result<Changes> {
+    let Some(since) = state.and_then(|state| state.snapshot_date) else {
+        return Ok(Changes { since: None, moves: Vec::new() });
+    };
+    let moves = sqlx::query_as(
+        "SELECT former_segment AS \"from\", segment AS \"to\", count(*) FROM customer_scores
+         WHERE workspace_id = $1 AND former_segment IS DISTINCT FROM segment
+         GROUP BY former_segment, segment ORDER BY count(*) DESC, former_segment, segment",
+    )
+    .bind(workspace_id)
+    .fetch_all(connection)
+    .await?;
+    Ok(Changes { since: Some(since), moves })
+}
+
+async fn past(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Vec<Past>> {
+    let rows: Vec<(NaiveDate, Segment, i64)> = sqlx::query_as(
+        "SELECT date, segment, customers FROM segment_snapshots
+         WHERE workspace_id = $1 AND date BETWEEN $2 AND $3 ORDER BY date",
+    )
+    .bind(workspace_id)
+    .bind(period.from.date_naive())
+    .bind(period.to.date_naive())
+    .fetch_all(connection)
+    .await?;
+    let mut days: Vec<Past> = Vec::new();
+    for (date, segment, count) in rows {
+        if days.last().is_none_or(|day| day.date != date) {
+            days.push(Past { date, groups: Segment::WORDS.iter().map(|word| (*word, 0)).collect() });
+        }
+        if let Some(day) = days.last_mut() {
+            day.groups.insert(segment.as_str(), count);
+        }
+    }
+    Ok(health::last_of_each(period, days, |day| day.date))
+}

@@ -1,0 +1,131 @@
+//! Themes: what people talk about, found in the comments of their answers.
+//!
+//! The worker reads each answer once ([`read`]): the language, the phrases of one to three words that
+//! may be a theme, and how each sounds where it stands. Which phrases are themes is decided over all
+//! comments ([`choose`](mod@choose)), nightly and when much is new; which themes a comment belongs to
+//! then follows from its phrases. The counts of each day move with every reading, so a report adds up
+//! days and never looks at the comments again but for those it quotes.
+
+mod assign;
+mod choose;
+mod corpus;
+mod days;
+mod english;
+mod find;
+mod language;
+mod mood;
+mod phrase;
+mod quote;
+mod read;
+mod report;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::queue::{self, Job, NewJob, Payload};
+
+pub use choose::{Found, choose};
+pub use corpus::{Corpus, Counter};
+pub use find::{Finding, Stage, Summary, find, is_due, keep, list_found};
+pub use language::Language;
+pub use phrase::Phrase;
+pub use read::{Reading, read, usual};
+pub use report::{LIMIT, MAX_LIMIT, Quote, Theme, Themes, ThemesReport};
+pub use store::{assign_step, is_unread, note_outdated, read_step};
+
+/// How long a job waits for more answers to read with the first one.
+const GATHER: Duration = Duration::from_secs(2);
+
+/// The job that reads answers and finds themes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FindThemes {
+    /// Only tells which themes would be found.
+    pub dry_run: bool,
+}
+
+impl Payload for FindThemes {
+    const KIND: &'static str = "find_themes";
+    const QUEUE: &'static str = "workflows";
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
+/// Has the themes of a workspace found anew. One job at a time does it; a dry run is one by itself.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn start(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    request_id: Option<&str>,
+    dry_run: bool,
+) -> Result<Job> {
+    if !dry_run {
+        note_outdated(connection, workspace_id).await?;
+        sqlx::query(
+            "INSERT INTO theme_states (workspace_id, wanted) VALUES ($1, true)
+             ON CONFLICT ON CONSTRAINT theme_states_pkey DO UPDATE SET wanted = true",
+        )
+        .bind(workspace_id)
+        .execute(&mut *connection)
+        .await?;
+    }
+    enqueue(connection, workspace_id, request_id, (dry_run, Duration::ZERO)).await
+}
+
+/// Has the worker read what was answered, in the transaction of an answer. The note that it is to be
+/// read is there by itself; this makes it soon.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn answered(connection: &mut PgConnection, workspace_id: Uuid, request_id: Option<&str>) -> Result<Job> {
+    enqueue(connection, workspace_id, request_id, (false, GATHER)).await
+}
+
+/// Has the worker read what waits in any workspace to be read: answers that went with their customer,
+/// came back with it, or came by another way than [`answered`]. Returns how many workspaces there were.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn wake(connection: &mut PgConnection) -> Result<usize> {
+    let workspaces: Vec<Uuid> = sqlx::query_scalar(
+        "WITH RECURSIVE unread (workspace_id) AS (
+             (SELECT workspace_id FROM feedback_unread ORDER BY workspace_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT workspace_id FROM feedback_unread WHERE workspace_id > unread.workspace_id
+                     ORDER BY workspace_id LIMIT 1)
+             FROM unread WHERE workspace_id IS NOT NULL
+         )
+         SELECT workspace_id FROM unread WHERE workspace_id IS NOT NULL",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for workspace_id in &workspaces {
+        enqueue(connection, *workspace_id, None, (false, Duration::ZERO)).await?;
+    }
+    Ok(workspaces.len())
+}
+
+async fn enqueue(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    request_id: Option<&str>,
+    (dry_run, delay): (bool, Duration),
+) -> Result<Job> {
+    let key = if dry_run { "find_themes:dry" } else { "find_themes" };
+    let mut job = NewJob::new(workspace_id, &FindThemes { dry_run })?.dedupe_key(key).delay(delay);
+    if let Some(request_id) = request_id {
+        job = job.request_id(request_id);
+    }
+    queue::enqueue(connection, job).await
+}

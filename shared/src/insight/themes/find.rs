@@ -1,0 +1,235 @@
+//! Finding the themes of a workspace anew.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::choose::{Found, choose};
+use super::corpus::{Corpus, Counter};
+use super::language::Language;
+use super::store::{self, Kept};
+use crate::error::{Error, Result};
+use crate::platform::db;
+use crate::queue::{Job, JobStatus};
+
+/// Themes are found anew when this share of the comments is new, and at least so many.
+const GROWN: f64 = 0.05;
+const GROWN_BY: i64 = 10;
+
+/// Themes that were found among so many comments.
+#[derive(Debug)]
+pub struct Finding {
+    /// The themes, the most telling first.
+    pub themes: Vec<Found>,
+    /// How many comments there were.
+    pub comments: i64,
+}
+
+/// How themes were found, for the result of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// Answers that were new, changed or gone.
+    pub read: i64,
+    /// Whether the themes were found anew.
+    pub found: bool,
+    /// Themes that are listed now, or would be.
+    pub themes: usize,
+    /// Comments among which they were found.
+    pub comments: i64,
+    /// Where the finding goes on, once it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+}
+
+/// How far finding themes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// They are to be found.
+    Find,
+    /// They are found, and looked for in the answers after this one.
+    Assign(Uuid),
+    /// They are to be listed.
+    List,
+}
+
+impl Summary {
+    /// How far the job of a run is, by its result.
+    pub fn standing(job: &Job) -> Self {
+        match (&job.result, job.status) {
+            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+/// Whether the themes are to be found anew: somebody asked for it, or much was said since.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn is_due(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
+    let state: Option<(bool, i64)> =
+        sqlx::query_as("SELECT wanted, comments FROM theme_states WHERE workspace_id = $1")
+            .bind(workspace_id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let (wanted, then) = state.unwrap_or_default();
+    let now = comments(connection, workspace_id).await?;
+    #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
+    let grown = (now - then).abs() as f64 >= GROWN * then as f64;
+    Ok(wanted || (grown && (now - then).abs() >= GROWN_BY))
+}
+
+async fn comments(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
+    let sql = "SELECT coalesce(sum(comments), 0)::bigint FROM theme_days WHERE workspace_id = $1 AND theme_id = $2";
+    Ok(sqlx::query_scalar(sql).bind(workspace_id).bind(Uuid::nil()).fetch_one(connection).await?)
+}
+
+/// Finds the themes in what was read, page by page, twice: to count the phrases, and to look at those
+/// that are said often enough. So memory grows with these and not with the comments.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn find(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Finding> {
+    let mut counter = Counter::default();
+    let mut after = Uuid::nil();
+    loop {
+        let page = store::page(connection, workspace_id, after).await?;
+        let Some(last) = page.last() else { break };
+        after = last.feedback_id;
+        page.iter().filter(|reading| reading.commented).for_each(|reading| counter.add(&reading.phrases));
+    }
+    let comments = i64::try_from(counter.comments()).unwrap_or(i64::MAX);
+    let mut corpus = Corpus::new(counter);
+    after = Uuid::nil();
+    loop {
+        let page = store::page(connection, workspace_id, after).await?;
+        let Some(last) = page.last() else { break };
+        after = last.feedback_id;
+        let commented = page.iter().filter(|reading| reading.commented);
+        commented.for_each(|reading| corpus.add(u8::try_from(reading.rating).unwrap_or(0), &reading.phrases));
+    }
+    let language = store::usual(connection, workspace_id).await?.unwrap_or(Language::En);
+    let categories = store::categories(connection, workspace_id).await?;
+    let silent: Vec<Vec<String>> = categories.iter().map(|name| language.stems(name)).collect();
+    let themes = tokio::task::spawn_blocking(move || choose(&corpus, &silent)).await.map_err(Error::of_task)?;
+    Ok(Finding { themes, comments })
+}
+
+/// Keeps the themes that were found beside those that are listed. One that was known before keeps its
+/// id, also when another of its phrases has become the most usual one.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn keep(connection: &mut PgConnection, workspace_id: Uuid, themes: &[Found]) -> Result<()> {
+    let known = store::kept(connection, workspace_id).await?;
+    let ids = ids(themes, &known);
+    sqlx::query("UPDATE themes SET found = false WHERE workspace_id = $1 AND found")
+        .bind(workspace_id)
+        .execute(&mut *connection)
+        .await?;
+    for (theme, id) in themes.iter().zip(ids) {
+        sqlx::query(
+            "INSERT INTO themes (workspace_id, id, key, keys, label, found, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, true, $6, $6)
+             ON CONFLICT ON CONSTRAINT themes_pkey DO UPDATE SET
+                 key = excluded.key, keys = excluded.keys, label = excluded.label, found = true, updated_at = excluded.updated_at",
+        )
+        .bind(workspace_id)
+        .bind(id)
+        .bind(&theme.key)
+        .bind(&theme.keys)
+        .bind(&theme.label)
+        .bind(db::now())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The id of each theme: that of the known theme with its key, else of a known one whose key it has
+/// taken in, else one made from its key.
+fn ids(themes: &[Found], known: &[Kept]) -> Vec<Uuid> {
+    let mut free: HashMap<&str, Uuid> = known.iter().map(|theme| (theme.key.as_str(), theme.id)).collect();
+    let same: Vec<Option<Uuid>> = themes.iter().map(|theme| free.remove(theme.key.as_str())).collect();
+    let mut taken: Vec<Uuid> = same.iter().flatten().copied().collect();
+    let mut ids = Vec::with_capacity(themes.len());
+    for (theme, same) in themes.iter().zip(same) {
+        let id = same
+            .or_else(|| theme.keys.iter().find_map(|key| free.remove(key.as_str())))
+            .or_else(|| {
+                Some(id_of(&theme.key)).filter(|id| !taken.contains(id) && known.iter().all(|theme| theme.id != *id))
+            })
+            .unwrap_or_else(|| id_of(&format!("{} ", theme.key)));
+        taken.push(id);
+        ids.push(id);
+    }
+    ids
+}
+
+/// The id of a new theme, the same wherever its phrase is found.
+fn id_of(key: &str) -> Uuid {
+    let digest = Sha256::digest(format!("theme:{key}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Lists the themes that were found, now that all answers have been looked through for them, and
+/// forgets the others. `comments` is how many they were found among.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn list_found(connection: &mut PgConnection, workspace_id: Uuid, comments: i64) -> Result<()> {
+    for sql in [
+        "DELETE FROM themes WHERE workspace_id = $1 AND NOT found",
+        "UPDATE themes SET listed = true WHERE workspace_id = $1 AND NOT listed",
+        "DELETE FROM theme_days AS counts WHERE workspace_id = $1 AND theme_id <> '00000000-0000-0000-0000-000000000000'
+             AND (answers <= 0 OR NOT EXISTS (
+                 SELECT FROM themes WHERE themes.workspace_id = counts.workspace_id AND themes.id = counts.theme_id
+             ))",
+    ] {
+        sqlx::query(sql).bind(workspace_id).execute(&mut *connection).await?;
+    }
+    sqlx::query(
+        "INSERT INTO theme_states (workspace_id, found_at, comments) VALUES ($1, $2, $3)
+         ON CONFLICT ON CONSTRAINT theme_states_pkey DO UPDATE SET
+             found_at = excluded.found_at, comments = excluded.comments, wanted = false",
+    )
+    .bind(workspace_id)
+    .bind(db::now())
+    .bind(comments)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(key: &str, keys: &[&str]) -> Found {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        Found { key: key.into(), label: key.into(), keys, count: 2, score: 1.0 }
+    }
+
+    #[test]
+    fn a_theme_keeps_its_id_when_another_phrase_becomes_its_name() {
+        let sound = id_of("sound");
+        let known =
+            [Kept { id: sound, key: "sound".into(), keys: vec!["sound".into()], label: "sound".into(), found: true }];
+        let themes = [found("price", &["price"]), found("sound qualiti", &["sound qualiti", "sound"])];
+        assert_eq!(ids(&themes, &known), [id_of("price"), sound]);
+        // And when the two part again, each has one of its own.
+        let known =
+            [Kept { id: sound, key: "sound qualiti".into(), keys: Vec::new(), label: String::new(), found: true }];
+        let parted = ids(&[found("sound", &["sound"]), found("sound qualiti", &["sound qualiti"])], &known);
+        assert_eq!(parted[1], sound);
+        assert_ne!(parted[0], sound);
+    }
+}

@@ -1,0 +1,177 @@
+//! Suppressions: the addresses to which a workspace sends nothing, and why.
+//!
+//! A suppression belongs to the address, whoever has it: it stays when a record is changed or deleted.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{ObjectBuilder, RefOr};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::platform::db;
+use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::values::Email;
+use crate::values::etag::Condition;
+use crate::values::json_body::Object;
+use crate::values::json_schema::{self, Shape};
+use crate::{mail, string_enum};
+
+string_enum! {
+    /// Why nothing is sent to an address.
+    Reason {
+        /// Its owner said so.
+        Unsubscribed = "unsubscribed",
+        /// Its server said that it is none.
+        Bounced = "bounced",
+        /// A caller added it.
+        Manual = "manual",
+    }
+}
+
+/// An address to which a workspace sends nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, FromRow, ToSchema)]
+#[schema(examples(json!({
+    "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44", "email": "jane@example.com", "reason": "manual", "email_id": null,
+    "created_at": "2026-01-15T10:00:00Z"
+})))]
+pub struct Suppression {
+    /// Made by the program, in the order of time.
+    pub id: Uuid,
+    /// The address; its case does not matter.
+    #[schema(schema_with = Email::shape)]
+    pub email: Email,
+    /// Why.
+    pub reason: Reason,
+    /// The mail by which it came to that.
+    pub email_id: Option<Uuid>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The columns of [`Suppression`].
+pub const COLUMNS: &str = "id, email, reason, email_id, created_at";
+
+/// How suppressions are listed.
+pub const LIST: Spec = Spec {
+    table: "suppressions",
+    filters: &[
+        Filter { name: "email", kind: FilterKind::Email },
+        Filter { name: "reason", kind: FilterKind::Word(Reason::WORDS) },
+        Filter { name: "created_at", kind: FilterKind::Time },
+    ],
+    orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &["email"],
+    searchable: false,
+    branches: None,
+};
+
+/// The body that adds one, for the API's document.
+pub fn create_schema() -> RefOr<Schema> {
+    let body = ObjectBuilder::new().description(Some("What a caller says about a new one."));
+    json_schema::closed(
+        body.property("email", Email::shape()).required("email").examples([json!({ "email": "jane@example.com" })]),
+    )
+}
+
+/// One suppression.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound).
+pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Suppression> {
+    let sql = format!("SELECT {COLUMNS} FROM suppressions WHERE workspace_id = $1 AND id = $2");
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(id).fetch_one(connection).await?)
+}
+
+/// Adds an address from the body of a request. What waits to be sent to it is not sent.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body;
+/// [`Error::Conflict`](crate::Error::Conflict) for an address that is there already.
+pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
+    let email: Option<Email> = body.required("email");
+    for field in ["id", "reason", "email_id", "created_at"] {
+        body.read_only(field, None::<&Uuid>);
+    }
+    body.finish()?;
+    let suppression = Suppression {
+        id: Uuid::now_v7(),
+        email: email.ok_or_else(|| crate::Error::internal("a body was taken without an email"))?,
+        reason: Reason::Manual,
+        email_id: None,
+        created_at: db::now(),
+    };
+    insert(connection, workspace_id, &suppression, "").await?;
+    Ok(suppression)
+}
+
+/// Adds an address, if it is not there already; tells whether it was not. What waits to be sent to it is
+/// not sent.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn add(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    email: &Email,
+    reason: Reason,
+    email_id: Option<Uuid>,
+) -> Result<bool> {
+    let new = Suppression { id: Uuid::now_v7(), email: email.clone(), reason, email_id, created_at: db::now() };
+    insert(connection, workspace_id, &new, "ON CONFLICT (workspace_id, lower(email COLLATE \"C\")) DO NOTHING").await
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    new: &Suppression,
+    on_conflict: &str,
+) -> Result<bool> {
+    let sql =
+        format!("INSERT INTO suppressions (workspace_id, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6) {on_conflict}");
+    let written = sqlx::query(AssertSqlSafe(sql))
+        .bind(workspace_id)
+        .bind(new.id)
+        .bind(&new.email)
+        .bind(new.reason)
+        .bind(new.email_id)
+        .bind(new.created_at)
+        .execute(&mut *connection)
+        .await?;
+    // Also for an address that was there: a mail may have been written while it was being added.
+    mail::suppress(connection, workspace_id, &new.email.key()).await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Takes an address off the list. What was not sent because of it stays unsent. Needs a transaction.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound); [`Error::Changed`](crate::Error::Changed) if the
+/// condition does not hold.
+pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
+    let sql = format!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING {COLUMNS}");
+    let deleted: Suppression =
+        sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(id).fetch_one(connection).await?;
+    condition.check(&deleted)
+}
+
+/// Which of the addresses, given as [`Email::key`] makes them, are suppressed.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn among(connection: &mut PgConnection, workspace_id: Uuid, emails: &[String]) -> Result<HashSet<String>> {
+    let found: Vec<String> = sqlx::query_scalar(
+        "SELECT lower(email COLLATE \"C\") FROM suppressions
+         WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = ANY ($2)",
+    )
+    .bind(workspace_id)
+    .bind(emails)
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().collect())
+}

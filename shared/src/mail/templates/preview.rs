@@ -1,0 +1,231 @@
+//! What a mail would look like, without sending it.
+
+use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
+use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, Schema};
+use utoipa::openapi::{ObjectBuilder, RefOr};
+use uuid::Uuid;
+
+use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, aside, check, check_part, samples};
+use crate::accounts::settings::{self, Settings};
+use crate::crm::customers::Customer;
+use crate::crm::leads::Lead;
+use crate::error::{Error, FieldError, FieldErrors, Result};
+use crate::mail::{self, Event};
+use crate::platform::config;
+use crate::records::{self, Place};
+use crate::values::json_body::Object;
+use crate::values::json_schema::{Shape, closed};
+use crate::values::patch::Patch;
+use crate::values::{Email, Name};
+
+/// What a preview must know of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Server<'a> {
+    /// Where links begin.
+    pub public_url: &'a str,
+    /// Who mails come from unless a workspace says otherwise.
+    pub mail: &'a config::Mail,
+}
+
+/// What the body of a request asks for.
+struct Request {
+    event: Event,
+    template: Template,
+    lead_id: Option<Uuid>,
+    customer_id: Option<Uuid>,
+    sample: Map<String, Value>,
+}
+
+/// The name by which the template is known while it is looked at.
+const NAME: &str = "preview";
+
+/// The mail that the body of a request describes.
+///
+/// # Errors
+/// [`Error::Invalid`] with every fault of the body, the template's among them; [`Error::NotFound`] for a
+/// lead or a customer that does not exist.
+pub async fn preview(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    server: Server<'_>,
+    body: Object,
+) -> Result<Rendered> {
+    let settings = settings::get(connection, workspace_id).await?;
+    let (settings, request) = aside(move || {
+        let request = read(body, &settings);
+        (settings, request)
+    })
+    .await?;
+    let Request { event, template, lead_id, customer_id, sample } = request?;
+    let mut context = samples::full(event);
+    if let Some(id) = lead_id {
+        let lead: Lead = records::get(connection, workspace_id, Place { parent: None, id }).await?;
+        context["lead"] = person(&lead.name, &lead.email, lead.company.as_ref().map(AsRef::as_ref));
+    }
+    if let Some(id) = customer_id {
+        let customer: Customer = records::get(connection, workspace_id, Place { parent: None, id }).await?;
+        context["customer"] = person(&customer.name, &customer.email, customer.company.as_ref().map(AsRef::as_ref));
+    }
+    if context.get("sender").is_some() {
+        let sender = mail::sender(connection, workspace_id, &settings, server.mail).await?;
+        context["sender"] = json!({ "name": sender.name });
+    }
+    for (name, page) in [("url", "feedback"), ("unsubscribe_url", "unsubscribe")] {
+        if context.get(name).is_some() {
+            context[name] = json!(format!("{}/{page}/preview", server.public_url));
+        }
+    }
+    merge(&mut context, sample)?;
+    let rendered = aside(move || {
+        let mut renderer = Renderer::none();
+        renderer.add(NAME, event, &template.subject, &template.body);
+        renderer.render(NAME, &context)
+    });
+    // The template has passed its check: if it fails, it is over what it was given here.
+    rendered.await?.map_err(|error| Error::invalid("template", check::CODE, error.to_string()))
+}
+
+fn person(name: &Name, email: &Email, company: Option<&str>) -> Value {
+    json!({ "name": name, "first_name": name.first(), "email": email, "company": company })
+}
+
+fn read(mut body: Object, settings: &Settings) -> Result<Request> {
+    let lead_id: Option<Uuid> = body.present("lead_id");
+    let customer_id: Option<Uuid> = body.present("customer_id");
+    let event: Option<Event> = body.present("event");
+    let named = body.text("template").map(|name| stored(settings, name));
+    let found = match named {
+        Some(found) => {
+            let _: Patch<String> = body.take("template");
+            if found.is_none() {
+                let message = format!("must be a template, a step's id, or one of: {}", names(settings).join(" "));
+                body.refuse(FieldError::new("template", "invalid", message));
+            }
+            if event.is_some() {
+                body.refuse(FieldError::new("event", "invalid", "goes with a subject and a body only"));
+            }
+            found
+        }
+        None => written(
+            &mut body,
+            event.unwrap_or(if customer_id.is_some() { Event::FeedbackRequest } else { Event::Nurture }),
+        ),
+    };
+    let sample = match body.take_map("sample") {
+        Patch::Set(sample) => sample,
+        Patch::Keep | Patch::Clear => Map::new(),
+    };
+    for (field, id, variable) in [("lead_id", lead_id, "lead"), ("customer_id", customer_id, "customer")] {
+        if let (Some((event, _)), Some(_)) = (&found, id)
+            && samples::full(*event).get(variable).is_none()
+        {
+            body.refuse(FieldError::new(
+                field,
+                "invalid",
+                format!("{} mails are not about a {variable}", event.as_str()),
+            ));
+        }
+    }
+    body.finish()?;
+    let (event, template) = found.ok_or_else(|| Error::invalid("template", "required", "is required"))?;
+    Ok(Request { event, template, lead_id, customer_id, sample })
+}
+
+/// The templates that have names.
+fn names(settings: &Settings) -> Vec<&'static str> {
+    Event::ALL.iter().filter(|event| settings.templates.get(**event).is_some()).map(|event| event.as_str()).collect()
+}
+
+/// A template of the settings, by its name or its step's id.
+fn stored(settings: &Settings, name: &str) -> Option<(Event, Template)> {
+    if let Some(step) = settings.nurture_sequence.iter().find(|step| step.id.to_string() == name) {
+        let template = Template { subject: step.subject.clone(), body: step.body.clone() };
+        return Some((Event::Nurture, template));
+    }
+    let event = Event::from_word(name)?;
+    Some((event, settings.templates.get(event)?.clone()))
+}
+
+/// A template that the body brings along.
+fn written(body: &mut Object, event: Event) -> Option<(Event, Template)> {
+    let mut object = match body.open("template") {
+        Patch::Set(object) => object,
+        Patch::Keep | Patch::Clear => return None,
+    };
+    let subject: Option<Subject> = object.required("subject");
+    let text: Option<Body> = object.required("body");
+    let (subject, text) = (subject.as_ref().map(AsRef::as_ref), text.as_ref().map(AsRef::as_ref));
+    for (part, source) in [(SUBJECT, subject), (BODY, text)] {
+        let fault = source.and_then(|source| check_part(event, part, source));
+        fault.into_iter().for_each(|fault| object.refuse(fault.of(part)));
+    }
+    body.close("template", object);
+    Some((event, Template { subject: subject?.to_owned(), body: text?.to_owned() }))
+}
+
+/// Puts a caller's values in place of the example's. There is nothing to put where the example has
+/// nothing, since no mail will have it.
+fn merge(context: &mut Value, sample: Map<String, Value>) -> Result<()> {
+    let mut errors = FieldErrors::default();
+    for (name, value) in sample {
+        put(context, &name, "sample", value, &mut errors);
+    }
+    errors.check()
+}
+
+fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut FieldErrors) {
+    let place = format!("{place}.{name}");
+    match (context.get_mut(name), value) {
+        (None, _) => errors.push(FieldError::new(place, "unknown", "is not a variable of this mail")),
+        (Some(inner @ Value::Object(_)), Value::Object(fields)) => {
+            fields.into_iter().for_each(|(name, value)| put(inner, &name, &place, value, errors));
+        }
+        (Some(Value::Array(items)), Value::Array(given)) => put_all(items, &place, given, errors),
+        (Some(Value::Object(_) | Value::Array(_)), _) | (_, Value::Object(_) | Value::Array(_)) => {
+            errors.push(FieldError::new(place, "invalid", "must be of the kind that this mail has"));
+        }
+        (Some(present), value) => *present = value,
+    }
+}
+
+/// As many items as were given, each over the example's first.
+fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut FieldErrors) {
+    let Some(first) = items.first().cloned() else { return };
+    if given.len() > super::MAX_ITEMS {
+        let message = format!("must have at most {} items", super::MAX_ITEMS);
+        return errors.push(FieldError::new(place, "out_of_range", message));
+    }
+    items.clear();
+    for (at, value) in given.into_iter().enumerate() {
+        let (mut item, place) = (first.clone(), format!("{place}.{at}"));
+        match value {
+            Value::Object(fields) => {
+                fields.into_iter().for_each(|(name, value)| put(&mut item, &name, &place, value, errors));
+            }
+            _ => errors.push(FieldError::new(place, "invalid", "must be a JSON object")),
+        }
+        items.push(item);
+    }
+}
+
+/// The body of a request, for the API's document.
+pub fn preview_schema() -> RefOr<Schema> {
+    let named = ObjectBuilder::from(String::shape())
+        .description(Some("`followups`, `feedback_request`, `feedback_reminder`, or the id of a step."));
+    let written = ObjectBuilder::new().property("subject", Subject::shape()).property("body", Body::shape());
+    let template = OneOfBuilder::new().item(named).item(closed(written.required("subject").required("body")));
+    let event =
+        ObjectBuilder::from(Event::shape()).description(Some("For a subject and a body: whose variables they have."));
+    let sample = ObjectBuilder::new()
+        .description(Some("Values in place of the example's, such as `{\"lead\": {\"company\": null}}`."))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)));
+    let object = ObjectBuilder::new().description(Some("Which mail to look at, and to whom it would go."));
+    let object = object.property("template", template.description(Some("What the mail says."))).required("template");
+    let object = object.property("event", event).property("sample", sample);
+    let object = object.property("lead_id", Uuid::shape()).property("customer_id", Uuid::shape());
+    closed(object.examples([json!({
+        "template": { "subject": "Hello {{ lead.first_name }}", "body": "How is {{ lead.company or 'business' }}?" },
+        "sample": { "lead": { "company": null } },
+    })]))
+}

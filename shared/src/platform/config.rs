@@ -1,0 +1,491 @@
+//! The settings of all programs, in layers: built in, a file, the environment.
+//!
+//! `config/default.toml` has every setting with its meaning. What it does not have does not exist:
+//! each further layer is checked against it, so a typo stops the start instead of being ignored.
+
+mod layers;
+mod mail;
+mod network;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use config::{File, FileFormat};
+use serde::Deserialize;
+
+use crate::queue;
+use layers::Layer;
+
+pub use mail::{Mail, Tls};
+pub use network::{Address, Network};
+
+const BUILT_IN: &str = include_str!("../../../config/default.toml");
+/// What variables of ours start with.
+const PREFIX: &str = "CRM_";
+/// Names the file of the second layer; not a setting itself.
+const FILE_VARIABLE: &str = "CRM_CONFIG";
+/// The variable by which every platform hands over a database.
+const DATABASE_URL: &str = "DATABASE_URL";
+const API_ADMIN_PORT: u16 = 9463;
+const WORKER_ADMIN_PORT: u16 = 9464;
+
+/// Every setting.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where people reach the API; links start with it. Never ends with a slash.
+    pub public_url: String,
+    /// The database.
+    pub database: Database,
+    /// The API's server.
+    pub api: Api,
+    /// What operators ask.
+    pub admin: Admin,
+    /// Imports.
+    pub imports: Imports,
+    /// The ledger of jobs.
+    pub jobs: Jobs,
+    /// Mails and the server that takes them.
+    pub mail: Mail,
+    /// The worker's process.
+    pub worker: Worker,
+    /// Logs.
+    pub log: Log,
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `postgres://user:password@host:5432/name`
+    pub url: Secret,
+    /// Connections of one process at most.
+    pub max_connections: u32,
+    /// How long to wait for a free connection.
+    pub acquire_timeout_s: u64,
+    /// Whether a pooler stands between, so that nothing can be cancelled.
+    pub pooler: bool,
+}
+
+/// The API's server and its limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// The address to serve on.
+    pub listen: SocketAddr,
+    /// For how long a port that is taken is retried.
+    pub bind_timeout_s: u64,
+    /// Open connections at most.
+    pub max_connections: usize,
+    /// Open connections from one address at most; 0 is a quarter of the others.
+    pub max_connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// How long the head of a request may take.
+    pub header_timeout_s: u64,
+    /// How long a request that is no upload or stream may take.
+    pub request_timeout_s: u64,
+    /// For how long nothing of a body may arrive.
+    pub upload_idle_timeout_s: u64,
+    /// The slowest rate at which a body may arrive; 0 is any.
+    pub min_body_bytes_per_s: u32,
+    /// The seconds over which that rate is averaged.
+    pub body_window_s: u64,
+    /// For how long a client may take nothing of its response.
+    pub write_timeout_s: u64,
+    /// The largest body of a request that is not an upload.
+    pub max_body_bytes: usize,
+    /// The largest body of a batch.
+    pub max_batch_bytes: usize,
+    /// Requests a minute that each key has; 0 is no limit.
+    pub rate_limit_per_minute: u32,
+    /// How long requests under way get to end when the process is told to stop.
+    pub shutdown_s: u64,
+}
+
+/// Where operators ask for metrics and readiness.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// The address; by default one for each program.
+    pub listen: Address,
+}
+
+/// Limits of imports.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imports {
+    /// The largest file.
+    pub max_bytes: u64,
+}
+
+/// The ledger of jobs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// Days for which ended jobs are kept.
+    pub keep_days: u32,
+}
+
+/// The worker's process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// Where operators ask, for workers alone.
+    pub listen: Address,
+    /// The queues to work on; empty means all.
+    pub queues: Vec<String>,
+    /// Jobs of each queue at once.
+    pub concurrency: usize,
+    /// Whether nightly runs are begun by this process.
+    pub schedule: bool,
+    /// How long jobs at work get to hand back when the process is told to stop.
+    pub shutdown_s: u64,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level, or a filter as `tracing` reads it.
+    pub level: String,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = &'static str;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        match word.as_str() {
+            "auto" => Ok(Self::Auto),
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("it must be auto, json or text"),
+        }
+    }
+}
+
+/// A setting that never shows in logs: it reads as a string, but `Debug` hides it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why the settings cannot be used: one sentence, with the setting's name and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+impl Settings {
+    /// Reads the settings from the file, if one is named here or by `CRM_CONFIG`, and from the
+    /// environment of the process.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a setting that is unknown, wrong or missing, and for an unreadable file.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        // A variable that is not Unicode is none of ours; if it should be, its setting is missing.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::from_layers(file, environment)
+    }
+
+    /// Reads the settings from the file, if one is named, and from the given environment.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn from_layers(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let built_in = Layer::of(File::from_str(BUILT_IN, FileFormat::Toml), "the built-in settings")?;
+        let mut settings = built_in.clone();
+        let file = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
+        if let Some(path) = file {
+            let from = path.display().to_string();
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| SettingsError(format!("the settings file {from} cannot be read: {error}")))?;
+            settings.put_over(Layer::of(File::from_str(&text, FileFormat::Toml), &from)?)?;
+        }
+        settings.put_over(Layer::of_environment(&environment, &built_in)?)?;
+        settings.read()
+    }
+
+    /// Where `crm-api` answers its operators.
+    #[must_use]
+    pub fn api_admin(&self) -> SocketAddr {
+        self.admin.listen.get().unwrap_or((Ipv4Addr::LOCALHOST, API_ADMIN_PORT).into())
+    }
+
+    /// Where `crm-worker` answers its operators.
+    #[must_use]
+    pub fn worker_admin(&self) -> SocketAddr {
+        let set = self.worker.listen.get().or(self.admin.listen.get());
+        set.unwrap_or((Ipv4Addr::LOCALHOST, WORKER_ADMIN_PORT).into())
+    }
+
+    /// What types cannot say.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
+        let web = self.public_url.strip_prefix("http://").or(self.public_url.strip_prefix("https://"));
+        must(web.is_some_and(|rest| !rest.is_empty()), "public_url", "it must start with http:// or https://")?;
+        must(!self.database.url.is_empty(), "database.url", "it is not set; set DATABASE_URL")?;
+        let postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.database.url.starts_with(scheme));
+        must(postgres, "database.url", "it must start with postgres://")?;
+        let at_least_one = [
+            ("database.max_connections", u64::from(self.database.max_connections)),
+            ("database.acquire_timeout_s", self.database.acquire_timeout_s),
+            ("api.bind_timeout_s", self.api.bind_timeout_s),
+            ("api.max_connections", self.api.max_connections as u64),
+            ("api.body_window_s", self.api.body_window_s),
+            ("api.write_timeout_s", self.api.write_timeout_s),
+            ("api.header_timeout_s", self.api.header_timeout_s),
+            ("api.request_timeout_s", self.api.request_timeout_s),
+            ("api.upload_idle_timeout_s", self.api.upload_idle_timeout_s),
+            ("api.max_body_bytes", self.api.max_body_bytes as u64),
+            ("api.max_batch_bytes", self.api.max_batch_bytes as u64),
+            ("imports.max_bytes", self.imports.max_bytes),
+            ("jobs.keep_days", u64::from(self.jobs.keep_days)),
+            ("mail.connections", self.mail.connections as u64),
+            ("mail.give_up_after_hours", u64::from(self.mail.give_up_after_hours)),
+            ("worker.concurrency", self.worker.concurrency as u64),
+        ];
+        for (key, number) in at_least_one {
+            must(number >= 1, key, "it must be at least 1")?;
+        }
+        self.mail.check()?;
+        match self.worker.queues.iter().find(|queue| !queue::QUEUES.contains(&queue.as_str())) {
+            None => Ok(()),
+            Some(queue) => {
+                Err(("worker.queues", format!("there is no queue {queue:?}, only {}", queue::QUEUES.join(", "))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: (&str, &str) = ("DATABASE_URL", "postgres://crm:hidden@localhost/crm");
+
+    fn load(file: Option<&str>, environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let path = file.map(write);
+        let settings = Settings::from_layers(path.as_deref(), environment).map_err(|error| error.to_string());
+        if let Some(path) = path {
+            std::fs::remove_file(path).unwrap();
+        }
+        settings
+    }
+
+    fn write(text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("crm-{}.toml", uuid::Uuid::now_v7()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_built_in_settings_need_nothing_but_a_database() {
+        let settings = load(None, &[URL]).unwrap();
+        assert_eq!(settings.public_url, "http://localhost:3000");
+        assert_eq!(settings.imports.max_bytes, 10 * 1024 * 1024 * 1024);
+        assert_eq!(&*settings.database.url, URL.1);
+        assert_eq!(
+            load(None, &[]).unwrap_err(),
+            "the setting database.url from the built-in settings is wrong: it is not set; set DATABASE_URL"
+        );
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_built_in() {
+        let file = "public_url = 'https://crm.example/'\n[worker]\nqueues = ['imports']\nconcurrency = 2\n";
+        let settings = load(Some(file), &[URL, ("CRM_WORKER__CONCURRENCY", "8"), ("PATH", "/bin")]).unwrap();
+        assert_eq!(settings.public_url, "https://crm.example");
+        assert_eq!(settings.worker.queues, ["imports"]);
+        assert_eq!(settings.worker.concurrency, 8);
+        assert_eq!(settings.worker.shutdown_s, 25);
+    }
+
+    #[test]
+    fn the_file_may_be_named_by_a_variable() {
+        let path = write("[jobs]\nkeep_days = 7\n");
+        let settings = load(None, &[URL, ("CRM_CONFIG", path.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(settings.jobs.keep_days, 7);
+        let missing = load(None, &[URL, ("CRM_CONFIG", "/nowhere/crm.toml")]).unwrap_err();
+        assert!(missing.starts_with("the settings file /nowhere/crm.toml cannot be read: "), "{missing}");
+    }
+
+    #[test]
+    fn our_own_variable_wins_over_the_common_one_and_a_list_has_commas() {
+        let environment =
+            [("CRM_DATABASE__URL", "postgres://ours/crm"), URL, ("CRM_WORKER__QUEUES", "imports, imports")];
+        let settings = load(None, &environment).unwrap();
+        assert_eq!(&*settings.database.url, "postgres://ours/crm");
+        assert_eq!(settings.worker.queues, ["imports", "imports"]);
+        assert!(load(None, &[URL, ("CRM_WORKER__QUEUES", "")]).unwrap().worker.queues.is_empty());
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_never_shown() {
+        let path = write("postgres://crm:hidden@localhost/crm\n");
+        let settings = load(None, &[("DATABASE_URL_FILE", path.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(&*settings.database.url, URL.1);
+        assert!(!format!("{settings:?}").contains("hidden"));
+        let missing = load(None, &[("CRM_DATABASE__URL_FILE", "/nowhere")]).unwrap_err();
+        assert!(
+            missing.starts_with("the file /nowhere that CRM_DATABASE__URL_FILE names cannot be read: "),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn a_password_leaves_the_machine_only_encrypted() {
+        let mail = |host, tls| {
+            let mail = [("CRM_MAIL__HOST", host), ("CRM_MAIL__TLS", tls), ("CRM_MAIL__USER", "crm")];
+            load(None, &[URL, mail[0], mail[1], mail[2]])
+        };
+        assert!(mail("smtp.example", "none").unwrap_err().contains("mail.tls"));
+        assert_eq!(mail("smtp.example", "starttls").unwrap().mail.port(), 587);
+        assert_eq!(mail("127.0.0.1", "none").unwrap().mail.port(), 25);
+    }
+
+    #[test]
+    fn each_program_answers_its_operators_at_a_port_of_its_own() {
+        let ports = |environment: &[(&str, &str)]| {
+            let settings = load(None, &[&[URL], environment].concat()).unwrap();
+            (settings.api_admin().to_string(), settings.worker_admin().to_string())
+        };
+        let both = |api: &str, worker: &str| (api.to_owned(), worker.to_owned());
+        let (admin, worker) = (("CRM_ADMIN__LISTEN", "10.0.0.1:1"), ("CRM_WORKER__LISTEN", "[::1]:2"));
+        assert_eq!(ports(&[]), both("127.0.0.1:9463", "127.0.0.1:9464"));
+        assert_eq!(ports(&[admin]), both("10.0.0.1:1", "10.0.0.1:1"));
+        assert_eq!(ports(&[worker]), both("127.0.0.1:9463", "[::1]:2"));
+        assert_eq!(ports(&[admin, worker]), both("10.0.0.1:1", "[::1]:2"));
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses_and_networks() {
+        let proxies = |text| load(None, &[URL, ("CRM_API__TRUSTED_PROXIES", text)]).map(|it| it.api.trusted_proxies);
+        let trusted = proxies("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+        let trusts = |address: &str| trusted.iter().any(|network| network.contains(address.parse().unwrap()));
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7", "2001:db8::1"] {
+            assert!(trusts(address), "{address}");
+        }
+        for address in ["11.0.0.1", "192.0.2.8", "::1"] {
+            assert!(!trusts(address), "{address}");
+        }
+        assert!(proxies("").unwrap().is_empty());
+        assert_eq!(
+            proxies("10.0.0.0/33").unwrap_err(),
+            "the setting api.trusted_proxies from the environment variable CRM_API__TRUSTED_PROXIES is wrong: \
+             it must be addresses or networks such as 10.0.0.0/8"
+        );
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_its_place() {
+        let unknown = |file, variable| load(file, &[URL, variable]).unwrap_err();
+        assert_eq!(
+            unknown(None, ("CRM_API__LISTNE", "x")),
+            "there is no setting api.listne, which the environment variable CRM_API__LISTNE names"
+        );
+        let in_file = unknown(Some("[api]\nport = 3\n"), ("HOME", "/"));
+        assert!(
+            in_file.starts_with("there is no setting api.port, which /") && in_file.ends_with(".toml names"),
+            "{in_file}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_place_and_reason() {
+        let wrong = |name, value| load(None, &[URL, (name, value)]).unwrap_err();
+        for (name, value, sentence) in [
+            (
+                "CRM_API__LISTEN",
+                "here",
+                "the setting api.listen from the environment variable CRM_API__LISTEN is wrong: invalid socket address syntax",
+            ),
+            (
+                "CRM_ADMIN__LISTEN",
+                "9463",
+                "the setting admin.listen from the environment variable CRM_ADMIN__LISTEN is wrong: it must be an address and a port such as 127.0.0.1:9463",
+            ),
+            (
+                "CRM_API__WRITE_TIMEOUT_S",
+                "0",
+                "the setting api.write_timeout_s from the environment variable CRM_API__WRITE_TIMEOUT_S is wrong: it must be at least 1",
+            ),
+            (
+                "CRM_WORKER__CONCURRENCY",
+                "many",
+                "the setting worker.concurrency from the environment variable CRM_WORKER__CONCURRENCY is wrong: it must be an integer, not string \"many\"",
+            ),
+            (
+                "CRM_WORKER__CONCURRENCY",
+                "0",
+                "the setting worker.concurrency from the environment variable CRM_WORKER__CONCURRENCY is wrong: it must be at least 1",
+            ),
+            (
+                "CRM_PUBLIC_URL",
+                "crm.example",
+                "the setting public_url from the environment variable CRM_PUBLIC_URL is wrong: it must start with http:// or https://",
+            ),
+            (
+                "CRM_LOG__FORMAT",
+                "xml",
+                "the setting log.format from the environment variable CRM_LOG__FORMAT is wrong: it must be auto, json or text",
+            ),
+            (
+                "CRM_MAIL__TLS",
+                "ssl",
+                "the setting mail.tls from the environment variable CRM_MAIL__TLS is wrong: it must be none, starttls or tls",
+            ),
+            (
+                "CRM_MAIL__FROM_EMAIL",
+                "crm",
+                "the setting mail.from_email from the environment variable CRM_MAIL__FROM_EMAIL is wrong: it must be an email address such as name@example.com",
+            ),
+            (
+                "CRM_WORKER__QUEUES",
+                "mails",
+                "the setting worker.queues from the environment variable CRM_WORKER__QUEUES is wrong: there is no queue \"mails\", only imports, mail, workflows",
+            ),
+        ] {
+            assert_eq!(wrong(name, value), sentence);
+        }
+        let torn = load(Some("[database]\nurl = 'postgres://crm:hidden@localhost\n"), &[]).unwrap_err();
+        assert!(torn.contains("cannot be read: TOML parse error at line 2") && !torn.contains("hidden"), "{torn}");
+    }
+}

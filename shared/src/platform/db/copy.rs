@@ -1,0 +1,161 @@
+//! Rows for PostgreSQL's `COPY … FROM STDIN` in its text format.
+
+use std::fmt::{Display, Write};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::PgConnection;
+use sqlx::postgres::PgCopyIn;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// A row of cells being written: for COPY, or as CSV.
+pub trait Cells {
+    /// A value whose text needs no escaping.
+    fn value(&mut self, value: impl Display);
+    /// Any text.
+    fn text(&mut self, text: &str);
+    /// The text of a JSON object.
+    fn json(&mut self, json: &str);
+    /// Nothing.
+    fn empty(&mut self);
+
+    /// A value whose text needs no escaping, or nothing.
+    fn optional(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.value(value),
+            None => self.empty(),
+        }
+    }
+
+    /// Any text, or nothing.
+    fn optional_text(&mut self, text: Option<&impl AsRef<str>>) {
+        match text {
+            Some(text) => self.text(text.as_ref()),
+            None => self.empty(),
+        }
+    }
+
+    /// A point in time, in microseconds.
+    fn time(&mut self, time: DateTime<Utc>) {
+        self.value(time.to_rfc3339_opts(SecondsFormat::Micros, true));
+    }
+}
+
+/// A kind of value that is one cell.
+pub trait Cell {
+    /// Writes the cell.
+    fn write(&self, cells: &mut impl Cells);
+}
+
+impl<T: Cell> Cell for Option<T> {
+    fn write(&self, cells: &mut impl Cells) {
+        match self {
+            Some(value) => value.write(cells),
+            None => cells.empty(),
+        }
+    }
+}
+
+impl Cell for Uuid {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.value(self);
+    }
+}
+
+impl Cell for DateTime<Utc> {
+    fn write(&self, cells: &mut impl Cells) {
+        cells.time(*self);
+    }
+}
+
+/// Rows on their way into a table, value by value.
+///
+/// They leave in pieces while further ones are being written, so that the database works at the
+/// same time.
+pub struct CopyRows<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    buffer: String,
+    at_start: bool,
+}
+
+impl<'c> CopyRows<'c> {
+    const PIECE: usize = 64 * 1024;
+
+    /// Begins a COPY. The connection must be that of a [`Step`](crate::platform::db::Step), which cleans or closes
+    /// it if this is dropped before its end.
+    ///
+    /// # Errors
+    /// As the statement's.
+    pub async fn begin(connection: &'c mut PgConnection, statement: &str) -> Result<Self> {
+        let copy = connection.copy_in_raw(statement).await?;
+        Ok(Self { copy, buffer: String::with_capacity(Self::PIECE * 2), at_start: true })
+    }
+
+    /// Ends the row.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database went away.
+    pub async fn end(&mut self) -> Result<()> {
+        self.buffer.push('\n');
+        self.at_start = true;
+        if self.buffer.len() >= Self::PIECE {
+            self.copy.send(self.buffer.as_bytes()).await?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the COPY.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`](crate::Error::Conflict) if a unique key is taken.
+    pub async fn finish(mut self) -> Result<()> {
+        self.copy.send(self.buffer.as_bytes()).await?;
+        self.copy.finish().await?;
+        Ok(())
+    }
+
+    fn separate(&mut self) {
+        if !self.at_start {
+            self.buffer.push('\t');
+        }
+        self.at_start = false;
+    }
+
+    fn escape(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(at) = rest.find(['\\', '\t', '\n', '\r']) {
+            self.buffer.push_str(&rest[..at]);
+            self.buffer.push_str(match rest.as_bytes()[at] {
+                b'\\' => "\\\\",
+                b'\t' => "\\t",
+                b'\n' => "\\n",
+                _ => "\\r",
+            });
+            rest = &rest[at + 1..];
+        }
+        self.buffer.push_str(rest);
+    }
+}
+
+impl Cells for CopyRows<'_> {
+    fn value(&mut self, value: impl Display) {
+        self.separate();
+        let _ = write!(self.buffer, "{value}");
+    }
+
+    fn text(&mut self, text: &str) {
+        self.separate();
+        self.escape(text);
+    }
+
+    fn json(&mut self, json: &str) {
+        self.text(json);
+    }
+
+    fn empty(&mut self) {
+        self.separate();
+        self.buffer.push_str("\\N");
+    }
+}

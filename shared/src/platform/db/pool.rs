@@ -1,0 +1,301 @@
+//! Connections that are used again.
+//!
+//! sqlx's own pool asks the server whether a connection is alive each time it is given back: a second
+//! round trip for every small read. Here that is asked only of a connection that was not used for a
+//! while, or when any connection had trouble since.
+//!
+//! A connection is given back when no answer is under way on it. One whose user left in the middle of a
+//! statement is [cleaned](super::clean) first.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
+use tokio::runtime::Handle;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::cancel::{Backend, Canceller};
+use super::clean::{self, Answers};
+use super::share::{self, Shares};
+use super::work::{Committing, Work};
+use crate::error::{Error, Result};
+use crate::platform::config::Database;
+use crate::platform::finishing::{Background, Finishing};
+
+/// A connection that was not used for this long may have died with its server or on the way.
+const IDLE: Duration = Duration::from_secs(1);
+/// A connection is replaced when it is as old as this: what it keeps in memory only grows.
+const OLD: Duration = Duration::from_secs(30 * 60);
+
+/// How often any connection of this process was in trouble.
+static TROUBLES: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that a connection was in trouble, so that all are looked at before they are used again.
+pub(crate) fn trouble() {
+    TROUBLES.fetch_add(1, Relaxed);
+}
+
+/// Some connections to the database. Cloning it gives another handle on the same ones.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    connections: managed::Pool<Connector>,
+    /// One permit for each connection. Callers wait here and not in `connections`, so that one who leaves
+    /// while waiting costs nothing, and the connection of one who leaves while connecting is kept.
+    turns: Arc<Semaphore>,
+    shares: Arc<Shares>,
+    patience: Duration,
+    options: Arc<PgConnectOptions>,
+    /// Connections that are being made or cleaned.
+    background: Arc<Background>,
+}
+
+impl Pool {
+    /// A pool that connects when its first connection is asked for.
+    pub(super) fn new(options: PgConnectOptions, settings: &Database) -> Result<Self> {
+        let options = Arc::new(options);
+        let canceller = Arc::new(Canceller::new((*options).clone()));
+        let connector = Connector { options: options.clone(), canceller, pooler: settings.pooler };
+        let patience = Duration::from_secs(settings.acquire_timeout_s);
+        let connections = managed::Pool::builder(connector)
+            .max_size(settings.max_connections as usize)
+            .create_timeout(Some(patience))
+            .recycle_timeout(Some(patience))
+            // The one that was used last is the least likely to have died.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let size = settings.max_connections as usize;
+        let (turns, shares) = (Arc::new(Semaphore::new(size)), Arc::new(Shares::new(size)));
+        Ok(Self { connections, turns, shares, patience, options, background: Arc::default() })
+    }
+
+    /// A connection, which is given back when it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database is unavailable, all connections are in use for too long, or
+    /// the time of the work that asks is over.
+    pub async fn acquire(&self) -> Result<PoolConnection> {
+        let turn = match timeout(self.patience, self.turn()).await {
+            Ok(turn) => turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?,
+            Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+        };
+        let lent = Finishing::new(lend(self.connections.clone(), turn), &self.background).await?;
+        let work = Work::current();
+        if work.as_ref().is_some_and(|work| !work.enter(&lent.object.backend)) {
+            return Err(out_of_time());
+        }
+        let background = self.background.clone();
+        Ok(PoolConnection { lent: Some(lent), transaction: Transaction::None, work, background })
+    }
+
+    /// Waits for a turn: first within the workspace's share, so that no more than that wait with all others.
+    async fn turn(&self) -> Result<Turn, AcquireError> {
+        let share = match share::current() {
+            Some(share) => Some(share.acquire_owned().await?),
+            None => None,
+        };
+        Ok(Turn { _turn: self.turns.clone().acquire_owned().await?, _share: share })
+    }
+
+    /// The connections that each workspace may use.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// How its connections are made, for one that is kept apart.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Hands out no connection any more, closes those that are not in use, and waits for those that are
+    /// being cleaned.
+    pub async fn close(&self) {
+        self.turns.close();
+        self.background.tasks.close();
+        self.background.tasks.wait().await;
+        self.connections.close();
+    }
+}
+
+/// The right to use a connection.
+#[derive(Debug)]
+struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+fn out_of_time() -> Error {
+    let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the time for this work is over");
+    Error::Unavailable(sqlx::Error::Io(error))
+}
+
+/// Connects, or finds a connection that can be used again.
+async fn lend(connections: managed::Pool<Connector>, turn: Turn) -> Result<Lent> {
+    match connections.get().await {
+        Ok(object) => Ok(Lent { object, _turn: turn }),
+        Err(PoolError::Backend(error)) => Err(error),
+        Err(PoolError::Timeout(_)) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+        Err(PoolError::Closed) => Err(Error::Unavailable(sqlx::Error::PoolClosed)),
+        Err(error) => Err(Error::internal(error.to_string())),
+    }
+}
+
+/// A connection that is out of its pool. Dropped, it is given back as it is.
+#[derive(Debug)]
+pub(super) struct Lent {
+    // It is back before the next one has its turn.
+    object: Object<Connector>,
+    _turn: Turn,
+}
+
+impl Lent {
+    /// Closes it instead of giving it back.
+    pub(super) fn close(self) {
+        let Self { object, _turn } = self;
+        drop(Object::take(object));
+    }
+
+    /// The connection, and the server's side of it.
+    pub(super) fn parts(&mut self) -> (&mut PgConnection, &Backend) {
+        let Tested { connection, backend, .. } = &mut *self.object;
+        (connection, backend)
+    }
+}
+
+/// Whether a transaction is open on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transaction {
+    /// None; each statement is one by itself.
+    None,
+    /// It was begun, and is to be rolled back unless it is committed.
+    Open,
+    /// It is being committed, or it is not known whether it was.
+    Committing,
+}
+
+/// A connection of a [`Pool`].
+#[derive(Debug)]
+pub struct PoolConnection {
+    lent: Option<Lent>,
+    transaction: Transaction,
+    work: Option<Arc<Work>>,
+    background: Arc<Background>,
+}
+
+impl PoolConnection {
+    /// Notes that a transaction begins or has ended.
+    pub(super) fn set_transaction(&mut self, transaction: Transaction) {
+        self.transaction = transaction;
+    }
+
+    /// Notes that the transaction is being committed, for as long as the returned value is held.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the time of the work is over.
+    pub(super) fn begin_commit(&mut self) -> Result<Option<Committing>> {
+        let committing = match self.work.clone() {
+            Some(work) => Some(work.commit().ok_or_else(out_of_time)?),
+            None => None,
+        };
+        self.transaction = Transaction::Committing;
+        Ok(committing)
+    }
+
+    /// Gives the connection back when it is clean, now if it is so already.
+    fn give_back(&mut self, mut lent: Lent) {
+        let (connection, backend) = lent.parts();
+        let is_quiet = self.transaction == Transaction::None && !backend.is_being_cancelled();
+        match (clean::answers(connection), Handle::try_current()) {
+            (Answers::Read, _) if is_quiet => drop(lent),
+            (Answers::Read | Answers::UnderWay, Ok(runtime)) => {
+                let cleaning = clean::clean(lent, self.transaction);
+                match &self.work {
+                    Some(work) => {
+                        let cleaning = work.cleaning.track_future(cleaning);
+                        self.background.tasks.spawn_on(cleaning, &runtime)
+                    }
+                    None => self.background.tasks.spawn_on(cleaning, &runtime),
+                };
+            }
+            _ => lent.close(),
+        }
+    }
+}
+
+impl Drop for PoolConnection {
+    fn drop(&mut self) {
+        let Some(lent) = self.lent.take() else { return };
+        if let Some(work) = &self.work {
+            work.leave(&lent.object.backend);
+        }
+        self.give_back(lent);
+    }
+}
+
+impl Deref for PoolConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.lent {
+            Some(lent) => &lent.object.connection,
+            None => unreachable!("a connection is used after it was given back"),
+        }
+    }
+}
+
+impl DerefMut for PoolConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.lent {
+            Some(lent) => &mut lent.object.connection,
+            None => unreachable!("a connection is used after it was given back"),
+        }
+    }
+}
+
+/// Makes connections, and looks whether they can be used again.
+#[derive(Debug)]
+pub(super) struct Connector {
+    options: Arc<PgConnectOptions>,
+    canceller: Arc<Canceller>,
+    pooler: bool,
+}
+
+/// A connection with the number of troubles there had been when it was last known to be alive.
+#[derive(Debug)]
+pub(super) struct Tested {
+    connection: PgConnection,
+    backend: Arc<Backend>,
+    troubles: u64,
+}
+
+impl managed::Manager for Connector {
+    type Type = Tested;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Tested> {
+        let troubles = TROUBLES.load(Relaxed);
+        let mut connection = PgConnection::connect_with(&self.options).await.map_err(Error::while_connecting)?;
+        let backend =
+            Backend::of(&mut connection, &self.canceller, self.pooler).await.map_err(Error::while_connecting)?;
+        Ok(Tested { connection, backend, troubles })
+    }
+
+    async fn recycle(&self, tested: &mut Tested, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.age() > OLD {
+            return Err(RecycleError::message("is old"));
+        }
+        let troubles = TROUBLES.load(Relaxed);
+        if metrics.last_used() > IDLE || tested.troubles != troubles {
+            tested.connection.ping().await.map_err(|error| RecycleError::Backend(error.into()))?;
+            tested.troubles = troubles;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,509 @@
+//! The ledger of long work: enqueue, claim, renew, finish, rescue, cancel, retry, prune.
+//!
+//! A job is a row. Whoever needs work done enqueues it in the transaction of what it refers to, so
+//! an accepted request and its job are one fact. A worker claims due jobs in batches, holds each
+//! under a lease that it renews, and writes under the number of its attempt. That number only ever
+//! rises, with each claim, cancellation and rescue, and is the fence: a write of an attempt that is
+//! no longer the present one meets no row and is thrown away.
+//!
+//! All times are the database's, so the clocks of workers do not matter.
+
+mod claim;
+mod lease;
+pub(crate) mod marks;
+pub mod notify;
+pub(crate) mod rescue;
+mod retry;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
+use uuid::Uuid;
+
+use crate::error::{Error, Reason, Result};
+use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::string_enum;
+
+pub use claim::*;
+pub use lease::*;
+pub use marks::{Marks, Position, Ranges, SWEEP_EVERY, Sweep};
+pub use rescue::{LOOK, Looked, RESCUE, Rescued, rescue};
+pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
+
+/// Every kind of job that callers can meet, with the queue it waits in.
+pub const KINDS: &[(&str, &str)] = &[
+    ("import_leads", "imports"),
+    ("import_customers", "imports"),
+    ("undo_import", "imports"),
+    ("nurture_leads", "workflows"),
+    ("process_followups", "workflows"),
+    ("nightly", "workflows"),
+    ("clean_up", "workflows"),
+    ("request_feedback", "workflows"),
+    ("remind_feedback", "workflows"),
+    ("snapshot_health", "workflows"),
+    ("find_themes", "workflows"),
+];
+/// The queue in which jobs of a kind wait.
+pub fn queue_of(kind: &str) -> Option<&'static str> {
+    KINDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue)
+}
+
+const KIND_NAMES: [&str; KINDS.len()] = {
+    let mut names = [""; KINDS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = KINDS[i].0;
+        i += 1;
+    }
+    names
+};
+/// Every queue. In [`mail`](crate::mail::QUEUE) wait no jobs but mails.
+pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
+
+string_enum! {
+    /// Where a job stands.
+    JobStatus {
+        /// Waiting for its time or for a worker.
+        Queued = "queued",
+        /// Held by a worker.
+        Running = "running",
+        /// Done.
+        Succeeded = "succeeded",
+        /// Given up, readable and retryable.
+        Failed = "failed",
+        /// Ended by a caller; what its steps had committed stays.
+        Cancelled = "cancelled",
+    }
+}
+
+impl JobStatus {
+    /// Whether the job has ended.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What a kind of job is told to do. Each lives in the file of its noun.
+pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The kind's name, in the `jobs` table and for callers.
+    const KIND: &'static str;
+    /// The queue its jobs wait in.
+    const QUEUE: &'static str;
+
+    /// Whether it only shows what it would do. Somebody waits for that, so it is not retried for long.
+    fn is_dry_run(&self) -> bool {
+        false
+    }
+}
+
+/// A job's status to callers: one that gave its slot up to another workspace is still running.
+const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
+
+/// The list of jobs. Ids are made in the order of time, so they stand for it.
+pub const LIST: Spec = Spec {
+    table: "jobs",
+    filters: &[
+        Filter { name: "kind", kind: FilterKind::Word(&KIND_NAMES) },
+        Filter { name: "status", kind: FilterKind::Computed(STATUS, JobStatus::WORDS) },
+    ],
+    orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &[],
+    searchable: false,
+    branches: None,
+};
+
+/// The columns of [`Job`], for the statement of a list.
+pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, yielded, retries, run_at, \
+    created_at, started_at, finished_at, subject_type, subject_id";
+
+/// A job as callers see it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Job {
+    /// Made by the program, in the order of time.
+    pub id: Uuid,
+    /// What is to be done.
+    #[schema(schema_with = kinds)]
+    pub kind: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// How far it is.
+    pub progress: Progress,
+    /// What it did: complete when it succeeded, what was done so far before.
+    pub result: Option<Value>,
+    /// Why it failed, or why its last attempt did, until it gets beyond the place of that error.
+    pub error: Option<String>,
+    /// When a job that waits after an error is tried again.
+    pub retry_at: Option<DateTime<Utc>>,
+    /// The number of the present or last attempt: one more after each failure and each death of a
+    /// worker, 0 before the first.
+    pub attempt: i32,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When a worker first began it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What it is about.
+    pub subject: Option<Subject>,
+}
+
+fn kinds() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KIND_NAMES)).build()
+}
+
+/// How far a job is, in units of its kind (an import: rows).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Progress {
+    /// Units done.
+    pub done: i64,
+    /// Units in all, if known.
+    pub total: Option<i64>,
+}
+
+/// The record a job is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Subject {
+    /// The kind of record, in the singular: `feedback`, `lead`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its id.
+    pub id: Uuid,
+}
+
+impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
+    fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+        use sqlx::Row;
+        let subject_type: Option<String> = row.try_get("subject_type")?;
+        let subject_id: Option<Uuid> = row.try_get("subject_id")?;
+        let (run_at, error): (DateTime<Utc>, Option<String>) = (row.try_get("run_at")?, row.try_get("error")?);
+        let started_at: Option<DateTime<Utc>> = row.try_get("started_at")?;
+        let status = match row.try_get("status")? {
+            JobStatus::Queued if row.try_get("yielded")? => JobStatus::Running,
+            status => status,
+        };
+        Ok(Self {
+            id: row.try_get("id")?,
+            kind: row.try_get("kind")?,
+            status,
+            progress: Progress { done: row.try_get("progress_done")?, total: row.try_get("progress_total")? },
+            result: row.try_get("result")?,
+            retry_at: (status == JobStatus::Queued && error.is_some()).then_some(run_at),
+            error,
+            attempt: if started_at.is_some() { row.try_get::<i32, _>("retries")? + 1 } else { 0 },
+            created_at: row.try_get("created_at")?,
+            started_at,
+            finished_at: row.try_get("finished_at")?,
+            subject: subject_type.zip(subject_id).map(|(kind, id)| Subject { kind, id }),
+        })
+    }
+}
+
+/// A job that is about to be enqueued.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    id: Uuid,
+    workspace_id: Uuid,
+    kind: &'static str,
+    queue: &'static str,
+    payload: Value,
+    dedupe_key: Option<String>,
+    subject: Option<Subject>,
+    total: Option<i64>,
+    delay: Duration,
+    request_id: Option<String>,
+}
+
+impl NewJob {
+    /// A job of the payload's kind, due at once.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the payload cannot be written as JSON.
+    pub fn new<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
+        Ok(Self {
+            id: Uuid::now_v7(),
+            workspace_id,
+            kind: P::KIND,
+            queue: P::QUEUE,
+            payload: serde_json::to_value(payload)?,
+            dedupe_key: None,
+            subject: None,
+            total: None,
+            delay: Duration::ZERO,
+            request_id: None,
+        })
+    }
+
+    /// With an id that the caller has made, since what the job refers to carries it.
+    pub fn id(self, id: Uuid) -> Self {
+        Self { id, ..self }
+    }
+
+    /// At most one unfinished job of the workspace has this key.
+    pub fn dedupe_key(self, key: impl Into<String>) -> Self {
+        Self { dedupe_key: Some(key.into()), ..self }
+    }
+
+    /// The record it is about.
+    pub fn subject(self, kind: impl Into<String>, id: Uuid) -> Self {
+        Self { subject: Some(Subject { kind: kind.into(), id }), ..self }
+    }
+
+    /// How many units of work it has.
+    pub fn total(self, total: i64) -> Self {
+        Self { total: Some(total), ..self }
+    }
+
+    /// Due only after a while.
+    pub fn delay(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// The request that caused it, for the logs of the worker.
+    pub fn request_id(self, request_id: impl Into<String>) -> Self {
+        Self { request_id: Some(request_id.into()), ..self }
+    }
+}
+
+/// Stores a job, in the caller's transaction, and returns it.
+///
+/// If an unfinished job of the workspace has the same dedupe key, that one is returned instead.
+/// After the commit the caller rings the [`Doorbell`](crate::queue::notify::Doorbell) of the queue.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> {
+    loop {
+        let inserted = sqlx::query_as(
+            "INSERT INTO jobs (id, workspace_id, queue, kind, payload, dedupe_key, subject_type, subject_id,
+                 progress_total, run_at, request_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10), $11)
+             ON CONFLICT (workspace_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL DO NOTHING
+             RETURNING *",
+        )
+        .bind(job.id)
+        .bind(job.workspace_id)
+        .bind(job.queue)
+        .bind(job.kind)
+        .bind(&job.payload)
+        .bind(&job.dedupe_key)
+        .bind(job.subject.as_ref().map(|subject| &subject.kind))
+        .bind(job.subject.as_ref().map(|subject| subject.id))
+        .bind(job.total)
+        .bind(job.delay.as_secs_f64())
+        .bind(&job.request_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(inserted) = inserted {
+            return Ok(inserted);
+        }
+        let standing =
+            sqlx::query_as("SELECT * FROM jobs WHERE workspace_id = $1 AND dedupe_key = $2 AND finished_at IS NULL")
+                .bind(job.workspace_id)
+                .bind(&job.dedupe_key)
+                .fetch_optional(&mut *connection)
+                .await?;
+        // None: the standing job ended between the two statements, and the key is free now.
+        if let Some(standing) = standing {
+            return Ok(standing);
+        }
+    }
+}
+
+/// Stores the job of a run over a whole workspace, of which one is under way at a time, beside a dry
+/// run: asked again while one is, it gives that one.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn start_run<P: Payload>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    request_id: Option<&str>,
+    payload: &P,
+    dry_run: bool,
+) -> Result<Job> {
+    let key = if dry_run { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
+    let job = NewJob { request_id: request_id.map(str::to_owned), ..NewJob::new(workspace_id, payload)? };
+    enqueue(connection, job.dedupe_key(key)).await
+}
+
+/// Stores many jobs of one kind without dedupe keys, as fast as the database takes them, and
+/// returns their ids in the order of the payloads.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn enqueue_all<P: Payload>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    payloads: &[P],
+) -> Result<Vec<Uuid>> {
+    let ids: Vec<Uuid> = payloads.iter().map(|_| Uuid::now_v7()).collect();
+    let payloads: Vec<Json<&P>> = payloads.iter().map(Json).collect();
+    sqlx::query(
+        "INSERT INTO jobs (id, workspace_id, queue, kind, payload)
+         SELECT id, $1, $2, $3, payload FROM unnest($4::uuid[], $5::jsonb[]) AS new (id, payload)",
+    )
+    .bind(workspace_id)
+    .bind(P::QUEUE)
+    .bind(P::KIND)
+    .bind(&ids)
+    .bind(payloads)
+    .execute(connection)
+    .await?;
+    Ok(ids)
+}
+
+/// One job of a workspace.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
+    Ok(sqlx::query_as("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2")
+        .bind(id)
+        .bind(workspace_id)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Ends a job that has not ended yet; one that has is returned as it is. A worker that has it loses
+/// its lease and stops at its next step, whose transaction is thrown away.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
+    let cancelled = sqlx::query_as(
+        "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now()
+         WHERE id = $1 AND workspace_id = $2 AND finished_at IS NULL RETURNING *",
+    )
+    .bind(id)
+    .bind(workspace_id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    match cancelled {
+        Some(job) => Ok(job),
+        None => get(connection, workspace_id, id).await,
+    }
+}
+
+/// Queues a failed or cancelled job again; it goes on where its last committed step ended. One that waits
+/// for a retry is retried at once. Any other that has not ended is returned as it is, so a caller who lost
+/// the answer can ask again.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job does the
+/// same work by now.
+pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
+    let queued = sqlx::query_as(
+        "UPDATE jobs SET retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
+             status = 'queued', yielded = false, failures = 0, crashes = 0, retry_state = NULL, error = NULL,
+             finished_at = NULL, run_at = now(), unreadable_since = NULL, unreadable_at = NULL
+         WHERE id = $1 AND workspace_id = $2 AND NOT (status = 'queued' AND yielded)
+             AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))
+         RETURNING *",
+    )
+    .bind(id)
+    .bind(workspace_id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let job: Job = match queued {
+        Some(job) => job,
+        None => get(connection, workspace_id, id).await?,
+    };
+    if job.status == JobStatus::Succeeded {
+        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and is not run again"));
+    }
+    Ok(job)
+}
+
+/// Deletes up to `limit` jobs that ended at least `keep` ago, oldest first, with all that hangs on
+/// them, and returns how many there were.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn prune(connection: &mut PgConnection, keep: Duration, limit: i64) -> Result<u64> {
+    // Ids rise with time, so the primary key leads to the old jobs without an index of its own.
+    let made_before = Utc::now() - chrono::Duration::from_std(keep).unwrap_or(chrono::Duration::MAX);
+    let seconds = u64::try_from(made_before.timestamp()).unwrap_or(0);
+    let first_kept = Uuid::new_v7(uuid::Timestamp::from_unix_time(seconds, 0, 0, 0));
+    let pruned = sqlx::query(
+        "DELETE FROM jobs WHERE id = ANY (ARRAY(
+             SELECT id FROM jobs WHERE id < $1 AND finished_at < now() - make_interval(secs => $2)
+             ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+         ))",
+    )
+    .bind(first_kept)
+    .bind(keep.as_secs_f64())
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(pruned.rows_affected())
+}
+
+/// How much waits in a queue and how much is held, for operators.
+#[derive(Debug, Clone, FromRow)]
+pub struct Depth {
+    /// The queue.
+    pub queue: String,
+    /// Jobs that wait for a worker or for their time.
+    pub queued: i64,
+    /// Jobs held by workers.
+    pub running: i64,
+    /// For how many seconds the longest waiting due job has been due.
+    pub oldest_due_s: f64,
+}
+
+/// Counts what is unfinished, queue by queue, also in those where nothing is.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
+    let mut depths: Vec<Depth> = sqlx::query_as(
+        "SELECT queue, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'running') AS running,
+             coalesce(greatest(extract(epoch FROM now() - min(run_at) FILTER (WHERE status = 'queued')), 0), 0)::float8 AS oldest_due_s
+         FROM (SELECT queue, status, run_at FROM jobs WHERE status = 'queued' AND crashes = 0
+               UNION ALL
+               SELECT queue, status, run_at FROM jobs WHERE status = 'queued' AND crashes > 0
+               UNION ALL
+               SELECT queue, status, run_at FROM jobs WHERE lease_until IS NOT NULL) AS unfinished
+         GROUP BY queue",
+    )
+    .fetch_all(connection)
+    .await?;
+    for queue in QUEUES {
+        if !depths.iter().any(|depth| depth.queue == *queue) {
+            depths.push(Depth { queue: (*queue).to_owned(), queued: 0, running: 0, oldest_due_s: 0.0 });
+        }
+    }
+    Ok(depths)
+}
+
+/// Jobs that wait for a retry after the same error.
+#[derive(Debug, Clone, FromRow)]
+pub struct Waiting {
+    /// What they do.
+    pub kind: String,
+    /// The error, as callers read it.
+    pub error: String,
+    /// How many there are.
+    pub jobs: i64,
+}
+
+/// The jobs of all workspaces that wait for a retry, by their kind and error.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
+    Ok(sqlx::query_as(
+        "SELECT kind, error, count(*) AS jobs FROM jobs WHERE status = 'queued' AND error IS NOT NULL
+         GROUP BY kind, error ORDER BY jobs DESC, kind, error",
+    )
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,285 @@
+//! Guards: an apostrophe before what a spreadsheet would run as a formula.
+//!
+//! A spreadsheet may read a file with another separator than ours, and then every line break and every
+//! separator within a cell starts a cell of its own. So the segments of a cell are guarded, not only its
+//! start. A guard changes neither where segments start nor which of them are formulas, which is why
+//! taking the guards off gives any text back.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr3};
+
+/// Writes a guard before each formula of a cell.
+pub(super) fn guard(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
+    // An apostrophe that stands there already must not pass for a guard.
+    let needs_guard = |segment: &Segment<'_>| segment.apostrophes > 0 || !segment.is_number();
+    with_guards(text, needs_guard)
+}
+
+/// Writes the guards that a cell of somebody's file lacks.
+pub(super) fn guard_file_cell(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
+    with_guards(text, |segment| segment.apostrophes == 0 && !segment.is_number())
+}
+
+/// Takes the guards of a cell off.
+pub fn unguard(text: &str) -> Cow<'_, str> {
+    if memchr(b'\'', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let guards = segments(text).filter(|segment| segment.apostrophes > 0 && segment.is_formula());
+    let mut bare = String::new();
+    let mut kept = 0;
+    for Segment { at, .. } in guards {
+        bare.push_str(&text[kept..at]);
+        kept = at + 1;
+    }
+    if kept == 0 {
+        return Cow::Borrowed(text);
+    }
+    bare.push_str(&text[kept..]);
+    Cow::Owned(bare)
+}
+
+fn with_guards(text: &str, needs_guard: impl Fn(&Segment<'_>) -> bool) -> Cow<'_, str> {
+    let formulas = segments(text).filter(|segment| segment.is_formula() && needs_guard(segment));
+    let mut guarded = String::new();
+    let mut copied = 0;
+    for Segment { at, .. } in formulas {
+        guarded.push_str(&text[copied..at]);
+        guarded.push('\'');
+        copied = at;
+    }
+    if guarded.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    guarded.push_str(&text[copied..]);
+    Cow::Owned(guarded)
+}
+
+/// Whether a look at the bytes shows that nothing is to be guarded: most cells of an export end here.
+fn is_plain(text: &str) -> bool {
+    let starts_plain = match text.as_bytes().first().copied() {
+        None => return true,
+        Some(first) => !matches!(first, b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\'' | FULL_WIDTH),
+    };
+    // Without a branch for each byte, so that many are compared at once.
+    starts_plain && !text.bytes().fold(false, |found, byte| found | is_separator(byte))
+}
+
+/// The first byte of the full-width forms.
+const FULL_WIDTH: u8 = 0xef;
+
+/// What starts a segment: line breaks, and the usual separators but for the comma, which is the file's.
+fn is_separator(byte: u8) -> bool {
+    (byte == b'\n') | (byte == b'\r') | (byte == b'\t') | (byte == b';') | (byte == b'|')
+}
+
+/// A place in a cell where a spreadsheet may begin a cell.
+struct Segment<'t> {
+    at: usize,
+    /// How many apostrophes it begins with.
+    apostrophes: usize,
+    /// What the separator before it is; `None` at the start of the cell.
+    separator: Option<u8>,
+    /// The text from behind its apostrophes to the end of the cell.
+    rest: &'t str,
+}
+
+fn segments(text: &str) -> impl Iterator<Item = Segment<'_>> {
+    let starts = text.bytes().enumerate().filter(|(_, byte)| is_separator(*byte)).map(|(i, byte)| (i + 1, Some(byte)));
+    std::iter::once((0, None)).chain(starts).map(|(at, separator)| {
+        let rest = text[at..].trim_start_matches('\'');
+        Segment { at, apostrophes: text.len() - at - rest.len(), separator, rest }
+    })
+}
+
+impl Segment<'_> {
+    /// Whether a spreadsheet would run it.
+    fn is_formula(&self) -> bool {
+        // A quote is doubled in the file, where two of them are an empty start of the cell.
+        let bare = if self.separator.is_some() { self.rest.trim_start_matches('"') } else { self.rest };
+        match bare.chars().next() {
+            Some('=' | '@' | '＝' | '＠') => true,
+            Some('\t' | '\r') => self.separator.is_none(),
+            Some('+' | '-' | '＋' | '－') => {
+                // Lists begin like this, too; a formula that does harm calls or refers to something.
+                self.separator.is_none() || memchr3(b'(', b'!', b'|', self.text().as_bytes()).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Its text, for a spreadsheet that takes the separator before it for its own.
+    fn text(&self) -> &str {
+        let end = match self.separator {
+            None => None,
+            Some(separator) => memchr3(separator, b'\n', b'\r', self.rest.as_bytes()),
+        };
+        &self.rest[..end.unwrap_or(self.rest.len())]
+    }
+
+    /// Whether it is a number or a phone number, with its extension.
+    fn is_number(&self) -> bool {
+        let Some(unsigned) = self.text().strip_prefix(['+', '-', '＋', '－']) else { return false };
+        let end = unsigned.find(|c: char| c.is_alphabetic() || c == '#').unwrap_or(unsigned.len());
+        let (number, rest) = unsigned.split_at(end);
+        let number = number.trim_end_matches([';', ',', ' ']);
+        let has_digits = number.bytes().any(|byte| byte.is_ascii_digit());
+        let is_number = has_digits && number.chars().all(|c| c.is_ascii_digit() || " \u{a0}.,()/-%".contains(c));
+        let is_dash = number.bytes().all(|byte| byte == b'-') && rest.is_empty();
+        is_dash || (is_number && is_extension(rest))
+    }
+}
+
+/// Whether what follows the digits is an extension or an exponent, or nothing.
+fn is_extension(text: &str) -> bool {
+    const WORDS: [&str; 6] = ["extension", "extn", "ext", "x", "#", "e"];
+    if text.is_empty() {
+        return true;
+    }
+    let text = text.to_ascii_lowercase();
+    let digits = WORDS
+        .iter()
+        .find_map(|word| text.strip_prefix(word))
+        .map(|rest| rest.trim_start_matches(|c| ".:= +-".contains(c)));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.trim_end().bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::platform::db::copy::Cells;
+    use crate::records::csv::CsvRows;
+
+    #[test]
+    fn formulas_are_guarded_and_numbers_are_not() {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("@cmd", "'@cmd"),
+            ("＝1+1", "'＝1+1"),
+            ("＠cmd", "'＠cmd"),
+            ("\tx", "'\tx"),
+            ("\r=1", "'\r'=1"),
+            ("-2+3*cmd|' /C calc'!A0", "'-2+3*cmd|' /C calc'!A0"),
+            ("+A1", "'+A1"),
+            ("'=1", "''=1"),
+            ("''@x", "'''@x"),
+            ("'+1 415", "''+1 415"),
+            ("a\n=1", "a\n'=1"),
+            ("a;@x;'=y", "a;'@x;''=y"),
+            ("a|\"=1", "a|'\"=1"),
+            ("a,=1", "a,=1"),
+            ("a\t+cmd|' /C calc'!A0", "a\t'+cmd|' /C calc'!A0"),
+            ("a;+SUM(1,2)", "a;'+SUM(1,2)"),
+            ("a;-x!A1", "a;'-x!A1"),
+            ("Buy:\n- milk\n- eggs (six)", "Buy:\n- milk\n'- eggs (six)"),
+            ("Call\n+1 (415) 555-0103", "Call\n+1 (415) 555-0103"),
+            ("+1 (555) 010-9999", "+1 (555) 010-9999"),
+            ("+1 415 555 0103 ext. 9", "+1 415 555 0103 ext. 9"),
+            ("+1 415 555 0103 x9", "+1 415 555 0103 x9"),
+            ("+14155550103;ext=9", "+14155550103;ext=9"),
+            ("+49 (0)30/1234-0 #12", "+49 (0)30/1234-0 #12"),
+            ("+1 ext. =9+x", "'+1 ext. =9+x"),
+            ("+1 ext", "'+1 ext"),
+            ("-12.5", "-12.5"),
+            ("-1,234.56", "-1,234.56"),
+            ("-1.5E-7", "-1.5E-7"),
+            ("-5 %", "-5 %"),
+            ("-", "-"),
+            ("O'Neil", "O'Neil"),
+            ("'t Hooft", "'t Hooft"),
+            ("", ""),
+        ] {
+            assert_eq!(guard(text), cell);
+            assert_eq!(unguard(cell), text);
+        }
+    }
+
+    #[test]
+    fn a_cell_of_a_file_keeps_the_guards_it_has() {
+        for (text, cell) in [("=1", "'=1"), ("'=1", "'=1"), ("a;'@x;=y", "a;'@x;'=y"), ("'+1", "'+1")] {
+            assert_eq!(guard_file_cell(text), cell);
+            assert_eq!(unguard(cell), unguard(text));
+        }
+    }
+
+    #[test]
+    fn guards_take_time_in_proportion_to_the_text() {
+        for word in [";+", ";'=", "\n-", "|\"", ";''", "\t+(", "\r=;@"] {
+            let text = word.repeat(1 << 19);
+            assert_eq!(unguard(&guard(&text)), text);
+        }
+    }
+
+    fn exported(rows: &[[&str; 2]]) -> Vec<u8> {
+        let mut csv = CsvRows::with_capacity(0);
+        for row in rows {
+            csv.row(row.iter().copied());
+        }
+        csv.into_bytes().unwrap()
+    }
+
+    /// Whether a spreadsheet would do harm with the cell.
+    fn is_dangerous(cell: &str) -> bool {
+        // A number is followed by the next cell here, as the comma is no separator.
+        let own = cell.split([',', '"']).next().unwrap_or_default();
+        let does_harm = own.contains('!') || (own.contains('(') && own.contains(['a', '=', '@']));
+        cell.starts_with(['=', '@', '＝', '＠']) || (cell.starts_with(['+', '-', '＋', '－']) && does_harm)
+    }
+
+    const HOSTILE: &str = "['=+@＝－\\-0-9a(!,;|\" \t\r\n]{0,12}";
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back(text in HOSTILE) {
+            let guarded = guard(&text).into_owned();
+            prop_assert_eq!(unguard(&guarded), text.as_str());
+            let cell = guard_file_cell(&text).into_owned();
+            prop_assert_eq!(unguard(&cell), unguard(&text));
+        }
+
+        #[test]
+        fn any_characters_come_back(text in "\\PC{0,20}") {
+            let guarded = guard(&text).into_owned();
+            prop_assert_eq!(unguard(&guarded), text);
+        }
+
+        #[test]
+        fn no_cell_is_a_formula_under_any_separator(first in HOSTILE, second in HOSTILE, after in HOSTILE) {
+            let rows = [[first.as_str(), &second], [&after, "x"]];
+            let file = exported(&rows);
+            // A row that begins with a number begins with it under any separator.
+            let starts_plain = rows.iter().all(|row| !row[0].starts_with(['+', '-', '＋', '－']) || guard(row[0]) != row[0]);
+            for separator in *b",;|\t" {
+                let mut reader = csv::ReaderBuilder::new();
+                let reader = reader.has_headers(false).flexible(true).delimiter(separator);
+                for record in reader.from_reader(file.as_slice()).records() {
+                    for cell in &record.unwrap() {
+                        prop_assert!(!is_dangerous(cell) || (!starts_plain && cell.starts_with(['+', '-', '＋', '－'])),
+                            "{cell:?} under {:?} in {:?}", char::from(separator), String::from_utf8_lossy(&file));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn json_stays_what_it_is(key in HOSTILE, value in HOSTILE) {
+            let map = serde_json::Map::from_iter([(key, serde_json::Value::from(value))]);
+            let mut csv = CsvRows::with_capacity(0);
+            csv.json(&serde_json::to_string(&map).unwrap());
+            csv.end();
+            let file = csv.into_bytes().unwrap();
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file.as_slice());
+            let cell = reader.records().next().unwrap().unwrap()[0].to_owned();
+            prop_assert_eq!(serde_json::from_str::<serde_json::Map<_, _>>(&unguard(&cell)).unwrap(), map);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The nightly run of a workspace: the runs it begins, and how they ended.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::crm::feedback;
+use crate::error::Result;
+use crate::insight::health;
+use crate::insight::themes;
+use crate::queue::{self, Job, JobStatus, Payload};
+use crate::workflows::followups;
+use crate::workflows::nurture;
+
+/// The nightly run of a workspace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Nightly {
+    /// The local date it is for.
+    pub date: NaiveDate,
+}
+
+impl Payload for Nightly {
+    const KIND: &'static str = "nightly";
+    const QUEUE: &'static str = "workflows";
+}
+
+/// The job that deletes rows of a workspace that nothing needs any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CleanUp {}
+
+impl Payload for CleanUp {
+    const KIND: &'static str = "clean_up";
+    const QUEUE: &'static str = "workflows";
+}
+
+/// What was cleaned up so far; the job's result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// Rows deleted.
+    pub deleted: u64,
+}
+
+/// The kinds of the runs of a night, in the order in which they begin.
+const PARTS: [&str; 6] = [
+    nurture::NurtureLeads::KIND,
+    followups::ProcessFollowups::KIND,
+    feedback::RemindFeedback::KIND,
+    health::SnapshotHealth::KIND,
+    themes::FindThemes::KIND,
+    CleanUp::KIND,
+];
+
+/// What became of a night so far; the job's result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Night {
+    /// The local date it is for.
+    pub date: NaiveDate,
+    /// The runs it began, in their order.
+    pub runs: Vec<Run>,
+    /// Rows that nothing needs any more, deleted.
+    pub cleaned: u64,
+    /// Whether all of it has ended, well or not. A night that is tried again begins anew what failed.
+    pub ended: bool,
+}
+
+/// A run that a night began, or found under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow)]
+pub struct Run {
+    /// Its job.
+    pub job_id: Uuid,
+    /// What it does.
+    pub kind: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// What it did.
+    pub result: Option<Value>,
+    /// Why it failed, or why it waits for a retry.
+    pub error: Option<String>,
+    /// When it is tried again, if it waits after an error.
+    #[serde(default)]
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl From<Job> for Run {
+    fn from(job: Job) -> Self {
+        let Job { id, kind, status, result, error, retry_at, .. } = job;
+        Self { job_id: id, kind, status, result, error, retry_at }
+    }
+}
+
+impl Night {
+    /// The night that a job stands for, as far as it has come.
+    pub fn of(job: &Job, date: NaiveDate) -> Self {
+        let standing = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
+        let mut night = standing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false });
+        if night.ended {
+            // It is tried again.
+            night.runs.retain(|run| run.status == JobStatus::Succeeded);
+            night.ended = false;
+        }
+        night
+    }
+
+    /// How many runs have ended.
+    pub fn done(&self) -> usize {
+        self.runs.iter().filter(|run| run.status.is_finished()).count()
+    }
+
+    /// How many runs it has.
+    pub fn total(&self) -> usize {
+        self.runs.len().max(PARTS.len())
+    }
+
+    /// The kinds of runs that did not succeed.
+    pub fn failed(&self) -> Vec<&str> {
+        let failed = |run: &&Run| run.status.is_finished() && run.status != JobStatus::Succeeded;
+        self.runs.iter().filter(failed).map(|run| run.kind.as_str()).collect()
+    }
+
+    /// The kinds of runs that it has not begun yet.
+    pub fn missing(&self) -> Vec<&'static str> {
+        PARTS.into_iter().filter(|kind| !self.runs.iter().any(|run| run.kind == *kind)).collect()
+    }
+
+    /// Begins a run. One that is under way already is taken as it is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    pub async fn begin(
+        &mut self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        request_id: Option<&str>,
+        kind: &str,
+    ) -> Result<()> {
+        let job = match kind {
+            nurture::NurtureLeads::KIND => nurture::start(connection, workspace_id, request_id, false).await?,
+            followups::ProcessFollowups::KIND => followups::start(connection, workspace_id, request_id, false).await?,
+            feedback::RemindFeedback::KIND => {
+                feedback::start_reminders(connection, workspace_id, request_id, false).await?
+            }
+            health::SnapshotHealth::KIND => health::start(connection, workspace_id, request_id, false).await?,
+            themes::FindThemes::KIND => themes::start(connection, workspace_id, request_id, false).await?,
+            _ => queue::start_run(connection, workspace_id, request_id, &CleanUp {}, false).await?,
+        };
+        self.runs.push(job.into());
+        let place = |run: &Run| PARTS.iter().position(|kind| *kind == run.kind);
+        self.runs.sort_by_key(place);
+        Ok(())
+    }
+
+    /// Looks how the runs stand now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    pub async fn look(&mut self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
+        let ids: Vec<Uuid> = self.runs.iter().map(|run| run.job_id).collect();
+        let standing: Vec<Run> = sqlx::query_as(
+            "SELECT id AS job_id, kind, CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END AS status,
+                 result, error, CASE WHEN status = 'queued' AND NOT yielded AND error IS NOT NULL THEN run_at END AS retry_at
+             FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)",
+        )
+        .bind(workspace_id)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
+        for run in &mut self.runs {
+            if let Some(now) = standing.iter().find(|now| now.job_id == run.job_id) {
+                run.clone_from(now);
+            }
+        }
+        let cleaned = self.runs.iter().find(|run| run.kind == CleanUp::KIND).and_then(|run| run.result.clone());
+        if let Some(Cleaned { deleted }) = cleaned.and_then(|result| serde_json::from_value(result).ok()) {
+            self.cleaned = deleted;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes up to `limit` rows of a workspace that nothing needs any more: the steps of leads that
+/// are gone and cannot be restored, and slots of former years. Returns how many there were.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+pub async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<u64> {
+    let steps = sqlx::query(
+        "DELETE FROM nurture_steps WHERE ctid = ANY (ARRAY(
+             SELECT taken.ctid FROM nurture_steps AS taken
+             WHERE workspace_id = $1
+                 AND NOT EXISTS (SELECT FROM leads WHERE leads.workspace_id = $1 AND leads.id = taken.lead_id)
+                 AND NOT EXISTS (SELECT FROM history WHERE history.workspace_id = $1 AND history.record_id = taken.lead_id)
+             LIMIT $2
+         ))",
+    )
+    .bind(workspace_id)
+    .bind(limit)
+    .execute(&mut *connection)
+    .await?;
+    let slots = sqlx::query("DELETE FROM slots WHERE workspace_id = $1 AND date < current_date - 400")
+        .bind(workspace_id)
+        .execute(connection)
+        .await?;
+    Ok(steps.rows_affected() + slots.rows_affected())
+}

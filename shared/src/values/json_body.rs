@@ -1,0 +1,169 @@
+//! JSON bodies, read field by field.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::error::{Error, FieldError, FieldErrors, Result};
+use crate::values::patch::Patch;
+use crate::values::{Field, is_blank};
+
+/// A JSON object that is being read field by field, gathering every fault.
+#[derive(Debug, Clone)]
+pub struct Object {
+    fields: Map<String, Value>,
+    errors: FieldErrors,
+}
+
+impl Object {
+    /// Starts reading an object.
+    pub fn new(fields: Map<String, Value>) -> Self {
+        Self { fields, errors: FieldErrors::default() }
+    }
+
+    /// Whether the object has a field of this name.
+    pub fn names(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// The text of a field, if it is one.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(Value::as_str)
+    }
+
+    /// Takes the id out of the object, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is none.
+    pub fn id(&mut self) -> Result<Option<Uuid>> {
+        match self.fields.shift_remove("id").map(Uuid::from_json).transpose() {
+            Ok(id) => Ok(id),
+            Err(fault) => Err(Error::Invalid(vec![fault.of("id")])),
+        }
+    }
+
+    /// A field that must be there and cannot be `null`.
+    pub fn required<T: Field>(&mut self, name: &str) -> Option<T> {
+        let faults = self.errors.len();
+        match self.take(name) {
+            Patch::Set(value) => Some(value),
+            Patch::Clear | Patch::Keep => {
+                // A value that was refused has said so already.
+                if self.errors.len() == faults {
+                    self.errors.push(FieldError::new(name, "required", "is required"));
+                }
+                None
+            }
+        }
+    }
+
+    /// A field that may be absent but cannot be emptied.
+    pub fn present<T: Field>(&mut self, name: &str) -> Option<T> {
+        self.fields.contains_key(name).then(|| self.required(name)).flatten()
+    }
+
+    /// A field that may be absent, and emptied by `null`, a string also by an empty one.
+    pub fn take<T: Field>(&mut self, name: &str) -> Patch<T> {
+        match self.fields.shift_remove(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => Patch::Clear,
+            Some(Value::String(text)) if T::IS_STRING && is_blank(&text) => Patch::Clear,
+            Some(value) => match T::from_json(value) {
+                Ok(value) => Patch::Set(value),
+                Err(fault) => {
+                    self.errors.push(fault.of(name));
+                    Patch::Keep
+                }
+            },
+        }
+    }
+
+    /// A field that is an object, to be read in turn and given back to [`Object::close`].
+    pub fn open(&mut self, name: &str) -> Patch<Self> {
+        match self.fields.shift_remove(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => Patch::Clear,
+            Some(Value::Object(fields)) => Patch::Set(Self::new(fields)),
+            Some(_) => {
+                self.refuse(FieldError::new(name, "invalid", "must be a JSON object"));
+                Patch::Keep
+            }
+        }
+    }
+
+    /// A field that is an object of any fields.
+    pub fn take_map(&mut self, name: &str) -> Patch<Map<String, Value>> {
+        self.open(name).map(|object| object.fields)
+    }
+
+    /// Ends the reading of an object that stands at `place`, and takes its faults over.
+    pub fn close(&mut self, place: &str, object: Self) {
+        self.errors.absorb(place, object.into_errors());
+    }
+
+    /// A field that is a list of objects, each to be read in turn and given back to [`Object::close`]
+    /// with its place, such as `items.0`. An item that is no object is refused, and left out.
+    pub fn open_all(&mut self, name: &str, max: usize) -> Patch<Vec<(String, Self)>> {
+        let items = match self.fields.shift_remove(name) {
+            None => return Patch::Keep,
+            Some(Value::Null) => return Patch::Clear,
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.refuse(FieldError::new(name, "invalid", "must be an array of objects"));
+                return Patch::Keep;
+            }
+        };
+        if items.len() > max {
+            self.refuse(FieldError::new(name, "out_of_range", format!("must have at most {max} items")));
+            return Patch::Keep;
+        }
+        let mut objects = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            let place = format!("{name}.{place}");
+            match item {
+                Value::Object(fields) => objects.push((place, Self::new(fields))),
+                _ => self.refuse(FieldError::new(place, "invalid", "must be a JSON object")),
+            }
+        }
+        Patch::Set(objects)
+    }
+
+    /// Adds a fault of a field that was read.
+    pub fn refuse(&mut self, error: FieldError) {
+        self.errors.push(error);
+    }
+
+    /// Leaves out a field that has its present value: what was taken once may be sent back, even if it would
+    /// not be taken from this caller.
+    pub fn drop_unchanged(&mut self, name: &str, present: &impl Serialize) {
+        if let Some(value) = self.fields.get(name)
+            && serde_json::to_value(present).is_ok_and(|present| present == *value)
+        {
+            self.fields.shift_remove(name);
+        }
+    }
+
+    /// A field that only the server sets: an update may send it back unchanged.
+    pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
+        if let Some(value) = self.fields.shift_remove(name)
+            && present.and_then(|present| serde_json::to_value(present).ok()).as_ref() != Some(&value)
+        {
+            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
+        }
+    }
+
+    /// Ends the reading: fields that nobody asked for are faults, too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault.
+    pub fn finish(self) -> Result<()> {
+        self.into_errors().check()
+    }
+
+    fn into_errors(mut self) -> FieldErrors {
+        for name in self.fields.keys() {
+            self.errors.push_with(|| FieldError::new(name, "unknown", "is not a known field"));
+        }
+        self.errors
+    }
+}

@@ -1,0 +1,286 @@
+//! What fields and records look like from outside: JSON Schema, for the API's document.
+//!
+//! A [`Field`](crate::values::Field) says here what it takes, so that what is written about it is
+//! what it does. A record says of each of its fields how callers may write it; what they send to
+//! make one or to change one, and what they get, all follow from that.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
+use uuid::Uuid;
+
+use crate::records::Record;
+use crate::values::json_body::Object as Body;
+use crate::values::{CustomFields, Email, Field, Line, Money, Name, Quantity, Rating, Score, Text, Time};
+
+/// Text on one line, of which something is left when it is trimmed.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// The same on any number of lines, with tabs.
+const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
+/// Names: a line without what misleads a reader, and with something that can be seen.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*[^\s\u0000-\u001f\u007f-\u00a0\u00ad\u0300-\u036f\u0600-\u0605\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff][^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*$";
+
+/// A type of a field, as JSON Schema.
+pub trait Shape {
+    /// What a JSON body may hold for such a field.
+    fn shape() -> Object;
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn known(format: KnownFormat) -> Option<SchemaFormat> {
+    Some(SchemaFormat::KnownFormat(format))
+}
+
+impl<const MAX: usize> Shape for Line<MAX> {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(MAX)).pattern(Some(LINE)).build()
+    }
+}
+
+impl Shape for Name {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(Self::MAX)).pattern(Some(NAME)).build()
+    }
+}
+
+impl<const MAX: usize> Shape for Text<MAX> {
+    fn shape() -> Object {
+        string().min_length(Some(1)).max_length(Some(MAX)).pattern(Some(LINES)).build()
+    }
+}
+
+impl Shape for Email {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::Email)).max_length(Some(254)).build()
+    }
+}
+
+impl Shape for Score {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0)).maximum(Some(100.0)).build()
+    }
+}
+
+impl Shape for Money {
+    fn shape() -> Object {
+        let amount = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0));
+        amount.exclusive_maximum(Some(1e11)).multiple_of(Some(0.0001)).build()
+    }
+}
+
+impl Shape for Quantity {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::from(i32::MAX))).build()
+    }
+}
+
+impl Shape for Rating {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(5)).build()
+    }
+}
+
+impl Shape for i16 {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
+    }
+}
+
+impl Shape for f64 {
+    fn shape() -> Object {
+        Object::with_type(Type::Number)
+    }
+}
+
+impl Shape for bool {
+    fn shape() -> Object {
+        Object::with_type(Type::Boolean)
+    }
+}
+
+impl Shape for String {
+    fn shape() -> Object {
+        string().min_length(Some(1)).pattern(Some(LINE)).build()
+    }
+}
+
+impl Shape for Uuid {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::Uuid)).build()
+    }
+}
+
+impl Shape for DateTime<Utc> {
+    fn shape() -> Object {
+        string().format(known(KnownFormat::DateTime)).build()
+    }
+}
+
+impl Shape for CustomFields {
+    fn shape() -> Object {
+        ObjectBuilder::new()
+            .description(Some("At most 100 keys, 16 KiB as JSON, and five levels."))
+            .max_properties(Some(Self::API_LIMITS.0))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .build()
+    }
+}
+
+impl<T: Shape> Shape for Option<T> {
+    fn shape() -> Object {
+        nullable(T::shape())
+    }
+}
+
+/// The same, or `null`.
+pub fn nullable(mut shape: Object) -> Object {
+    if let SchemaType::Type(of) = shape.schema_type {
+        shape.schema_type = SchemaType::Array(vec![of, Type::Null]);
+    }
+    if let Some(words) = &mut shape.enum_values {
+        words.push(Value::Null);
+    }
+    shape
+}
+
+/// How callers may write a field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// It must be there when the record is made, and cannot be emptied.
+    Required,
+    /// It may be absent, and emptied by `null`.
+    Optional,
+    /// It has this value unless a caller gives it one; `null` gives it this value again.
+    Defaulted(Value),
+    /// Only the program sets it.
+    Fixed,
+}
+
+/// A field of a record.
+pub struct Property {
+    /// Its name in JSON.
+    pub name: &'static str,
+    /// What it means, for people.
+    pub about: &'static str,
+    /// How callers may write it.
+    pub mode: Mode,
+    /// What it looks like.
+    pub shape: Object,
+}
+
+impl Property {
+    /// A field of the type `T`; of an optional one, `T` is the `Option`.
+    pub fn new<T: Shape>(name: &'static str, about: &'static str, mode: Mode) -> Self {
+        Self { name, about: about.trim(), mode, shape: T::shape() }
+    }
+}
+
+const EXAMPLE_ID: &str = "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44";
+const EXAMPLE_TIME: &str = "2026-01-15T10:00:00Z";
+
+/// A record as it is answered. All of its fields are there, `null` when unset.
+pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some(about.trim())).examples(example::<R>());
+    let properties = R::properties().into_iter();
+    let object = properties
+        .fold(object, |object, property| object.property(property.name, property.answered()).required(property.name));
+    object.into()
+}
+
+/// The record that the example of a body makes: `None` if it makes none.
+fn example<R: Record>() -> Option<Value> {
+    let Value::Object(body) = R::example() else { return None };
+    let mut changes = R::read(Body::new(body), None).ok()?;
+    if let Some(parent) = R::PARENT {
+        R::set(&mut changes, parent.column, EXAMPLE_ID).ok()?;
+    }
+    let mut record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
+    record.settle(None);
+    serde_json::to_value(record).ok()
+}
+
+/// The body that makes a record.
+pub fn create<R: Record>() -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some("What a caller says about a new one.")).examples([R::example()]);
+    let object = writable::<R>().fold(object, |object, property| {
+        let object = object.property(property.name, property.written(property.default()));
+        if property.mode == Mode::Required { object.required(property.name) } else { object }
+    });
+    closed(object)
+}
+
+/// The body that changes one: only the fields that it names.
+pub fn update<R: Record>() -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some("The fields to change; the others stay."));
+    let object =
+        writable::<R>().fold(object, |object, property| object.property(property.name, property.written(None)));
+    closed(object)
+}
+
+fn writable<R: Record>() -> impl Iterator<Item = Property> {
+    R::properties().into_iter().filter(|property| property.mode != Mode::Fixed)
+}
+
+/// An object without any further fields.
+pub fn closed(object: ObjectBuilder) -> RefOr<Schema> {
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).into()
+}
+
+impl Property {
+    /// What it means, followed by what its type says of itself.
+    fn described(&self) -> Object {
+        let mut shape = self.shape.clone();
+        shape.description = Some(match shape.description {
+            Some(of_type) => format!("{}\n\n{of_type}", self.about),
+            None => self.about.to_owned(),
+        });
+        shape
+    }
+
+    /// As it is answered.
+    pub(crate) fn answered(&self) -> Object {
+        let mut shape = self.described();
+        shape.read_only = (self.mode == Mode::Fixed).then_some(true);
+        // What an import has stored may have more, and who reads it need not check it.
+        (shape.max_properties, shape.pattern) = (None, None);
+        shape
+    }
+
+    /// As callers write it. All but what is required can be emptied, a string also by an empty one.
+    pub(crate) fn written(&self, default: Option<Value>) -> Schema {
+        let mut shape = self.described();
+        shape.default = default;
+        match self.mode {
+            Mode::Required => shape.into(),
+            Mode::Defaulted(_) => or_empty(nullable(shape)),
+            Mode::Optional | Mode::Fixed => or_empty(shape),
+        }
+    }
+
+    /// What it is if a caller does not say; a time that it has by itself is another each time.
+    fn default(&self) -> Option<Value> {
+        match &self.mode {
+            Mode::Defaulted(default) if self.shape.format.is_none() => Some(default.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// The same, or an empty string if it is a string.
+fn or_empty(mut shape: Object) -> Schema {
+    if let Some(words) = &mut shape.enum_values {
+        words.push("".into());
+    } else if let Some(pattern) = shape.pattern {
+        shape.min_length = None;
+        shape.pattern = Some(format!("^(|{})$", pattern.trim_matches(['^', '$'])));
+    } else if shape.format.is_some() {
+        let (about, empty) = (shape.description.take(), string().max_length(Some(0)));
+        return AnyOfBuilder::new().item(shape).item(empty).description(about).build().into();
+    }
+    shape.into()
+}

@@ -1,0 +1,103 @@
+//! The words of a record by which `q=` finds it.
+
+use uuid::Uuid;
+
+use crate::values::Fault;
+
+/// The words of the given texts as a `tsvector` in its text form.
+///
+/// A word is a run of letters and digits, in lower case. Each stands behind four characters made of
+/// the workspace's id, so that one index of words serves all workspaces and searches stay in theirs.
+pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) -> String {
+    let scope = scope(workspace_id);
+    let mut vector = String::new();
+    for text in texts {
+        for word in split(text) {
+            vector.push_str(&scope);
+            vector.extend(lower(word));
+            vector.push(' ');
+        }
+    }
+    vector
+}
+
+/// The most words of a query, and the most characters of each.
+const MAX_WORDS: usize = 20;
+const MAX_LENGTH: usize = 100;
+
+/// A `tsquery` in its text form, which finds the records in which every word of `text` begins a
+/// word.
+///
+/// # Errors
+/// A [`Fault`] for a text without a word, or with too many or too long ones.
+pub fn query(workspace_id: Uuid, text: &str) -> Result<String, Fault> {
+    let mut words: Vec<String> = Vec::new();
+    for word in split(text) {
+        if words.len() == MAX_WORDS {
+            return Err(Fault::new("too_long", format!("must have at most {MAX_WORDS} words")));
+        }
+        if word.chars().nth(MAX_LENGTH).is_some() {
+            return Err(Fault::new("too_long", format!("must have words of at most {MAX_LENGTH} characters")));
+        }
+        words.push(lower(word).collect());
+    }
+    if words.is_empty() {
+        return Err(Fault::new("invalid", "must have at least one letter or digit"));
+    }
+    // A word that begins another one says nothing more, and would have all its matches read.
+    words.sort_unstable();
+    words.dedup_by(|next, word| {
+        let is_longer = next.starts_with(word.as_str());
+        if is_longer {
+            std::mem::swap(next, word);
+        }
+        is_longer
+    });
+    let scope = scope(workspace_id);
+    Ok(words.iter().map(|word| format!("{scope}{word}:*")).collect::<Vec<_>>().join(" & "))
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+fn lower(word: &str) -> impl Iterator<Item = char> {
+    // A tsvector takes words of up to 2,046 bytes; nobody searches by the tail of a longer one.
+    const MAX: usize = 255;
+    word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).take(MAX)
+}
+
+/// The last digits of an id are its most random ones.
+fn scope(workspace_id: Uuid) -> String {
+    let mut id = workspace_id.simple().to_string();
+    id.split_off(id.len() - 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_runs_of_letters_and_digits_in_lower_case() {
+        let workspace = Uuid::from_u128(0xabcd);
+        assert_eq!(
+            vector(workspace, ["Ann O'Neil", "ann@Example.com"]),
+            "abcdann abcdo abcdneil abcdann abcdexample abcdcom "
+        );
+    }
+
+    #[test]
+    fn a_query_has_few_words_each_of_which_says_something() {
+        let query = |text: &str| query(Uuid::from_u128(0xabcd), text).map_err(|fault| fault.code);
+        assert_eq!(query("exa, Ann"), Ok("abcdann:* & abcdexa:*".into()));
+        assert_eq!(query("a ann an b annex a"), Ok("abcdannex:* & abcdb:*".into()));
+        for none in ["", " -- ", "\u{301}"] {
+            assert_eq!(query(none), Err("invalid"), "{none}");
+        }
+        let words = |count: usize| (0..count).map(|n| format!("w{n:02}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(query(&words(20)).unwrap().matches('&').count(), 19);
+        assert_eq!(query(&words(21)), Err("too_long"));
+        assert!(query(&"\u{fc}".repeat(100)).is_ok());
+        assert_eq!(query(&"\u{fc}".repeat(101)), Err("too_long"));
+    }
+}

@@ -1,0 +1,379 @@
+//! Writing the digests, and marking what they tell of.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{FollowedUp, PAGE, Reason};
+use crate::accounts::settings::Settings;
+use crate::crm::interactions::{CustomerInteraction, Interaction, LeadInteraction};
+use crate::error::{Error, Result};
+use crate::mail::suppressions;
+use crate::mail::templates::Renderer;
+use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::platform::config;
+use crate::records::history::Actor;
+use crate::records::{self, RecordType};
+use crate::values::{Email, Name, Time};
+
+/// The most interactions that a digest lists; it counts the others.
+const MAX_LISTED: usize = 100;
+
+/// Where the writing goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Behind this one of what was gathered.
+    after: Option<Found>,
+    /// What became of its recipient, who may have more.
+    fate: Option<Fate>,
+}
+
+/// What becomes of a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Fate {
+    /// Their digest was written then.
+    Told(Time),
+    /// They get none.
+    Skipped(Reason),
+}
+
+/// An interaction that was gathered.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, Deserialize)]
+struct Found {
+    recipient: String,
+    next_action_date: Time,
+    interaction_id: Uuid,
+    interaction_type: RecordType,
+}
+
+/// One step of the writing.
+pub(super) struct Writing<'a> {
+    pub actor: &'a Actor,
+    pub settings: &'a Settings,
+    pub mail: &'a config::Mail,
+    /// When the run began: what was due then is told.
+    pub began: Time,
+    pub now: Time,
+}
+
+/// What a page has for one recipient.
+struct Group {
+    recipient: String,
+    due: Vec<Due>,
+    /// Behind this page there is more for them.
+    more: i64,
+}
+
+/// An interaction that is still due, and locked.
+enum Due {
+    Lead(LeadInteraction),
+    Customer(CustomerInteraction),
+}
+
+/// Whom a lead's or a customer's interactions are with.
+#[derive(FromRow)]
+struct Person {
+    id: Uuid,
+    name: Name,
+    email: Email,
+}
+
+impl Writing<'_> {
+    /// Does the next page of what was gathered; `None` if there was nothing left.
+    pub async fn page(
+        &self,
+        connection: &mut PgConnection,
+        cursor: Cursor,
+        run: &mut FollowedUp,
+    ) -> Result<Option<Cursor>> {
+        let found = self.found(connection, cursor.after.as_ref()).await?;
+        let Some(last) = found.last().cloned() else { return Ok(None) };
+        let mut fates = HashMap::new();
+        if let Cursor { after: Some(after), fate: Some(fate) } = cursor {
+            fates.insert(after.recipient, fate);
+        }
+        let groups = self.groups(connection, found, run).await?;
+        let new: Vec<&Group> =
+            groups.iter().filter(|group| !group.due.is_empty() && !fates.contains_key(&group.recipient)).collect();
+        let decided = self.tell(connection, &new, run).await?;
+        fates.extend(decided);
+        let fate = fates.get(&last.recipient).copied();
+        self.mark(connection, groups, &fates, run).await?;
+        Ok(Some(Cursor { after: Some(last), fate }))
+    }
+
+    async fn found(&self, connection: &mut PgConnection, after: Option<&Found>) -> Result<Vec<Found>> {
+        Ok(sqlx::query_as(
+            "SELECT recipient, next_action_date, interaction_id, interaction_type FROM followups
+             WHERE job_id = $1 AND ($2::text IS NULL OR (recipient, next_action_date, interaction_id) > ($2, $3, $4))
+             ORDER BY recipient, next_action_date, interaction_id LIMIT $5",
+        )
+        .bind(self.actor.id)
+        .bind(after.map(|after| &after.recipient))
+        .bind(after.map(|after| after.next_action_date))
+        .bind(after.map(|after| after.interaction_id))
+        .bind(PAGE)
+        .fetch_all(connection)
+        .await?)
+    }
+
+    /// Locks what was gathered, and sorts what is still due by its recipients.
+    async fn groups(
+        &self,
+        connection: &mut PgConnection,
+        found: Vec<Found>,
+        run: &mut FollowedUp,
+    ) -> Result<Vec<Group>> {
+        let more = match found.last() {
+            Some(last) if found.len() as i64 == PAGE => self.count_behind(connection, last).await?,
+            _ => 0,
+        };
+        let mut leads = self.lock::<LeadInteraction>(connection, &found).await?;
+        let mut customers = self.lock::<CustomerInteraction>(connection, &found).await?;
+        let mut groups: Vec<Group> = Vec::new();
+        for Found { recipient, interaction_id: id, interaction_type, .. } in found {
+            if groups.last().is_none_or(|group| group.recipient != recipient) {
+                groups.push(Group { recipient, due: Vec::new(), more: 0 });
+            }
+            // Taken out, since one whose date has changed meanwhile may have been found twice.
+            let due = match interaction_type {
+                RecordType::LeadInteraction => leads.remove(&id).map(Due::Lead),
+                _ => customers.remove(&id).map(Due::Customer),
+            };
+            match (due, groups.last_mut()) {
+                (Some(due), Some(group)) => group.due.push(due),
+                _ => run.skipped.add(Reason::Changed, 1),
+            }
+        }
+        if let Some(group) = groups.last_mut() {
+            group.more = more;
+        }
+        Ok(groups)
+    }
+
+    async fn count_behind(&self, connection: &mut PgConnection, last: &Found) -> Result<i64> {
+        Ok(sqlx::query_scalar(
+            "SELECT count(*) FROM followups
+             WHERE job_id = $1 AND recipient = $2 AND (next_action_date, interaction_id) > ($3, $4)",
+        )
+        .bind(self.actor.id)
+        .bind(&last.recipient)
+        .bind(last.next_action_date)
+        .bind(last.interaction_id)
+        .fetch_one(connection)
+        .await?)
+    }
+
+    /// The interactions of a kind that are still due.
+    async fn lock<I: Interaction>(&self, connection: &mut PgConnection, found: &[Found]) -> Result<HashMap<Uuid, I>> {
+        let of_kind = found.iter().filter(|found| found.interaction_type == I::TYPE);
+        let ids: Vec<Uuid> = of_kind.map(|found| found.interaction_id).collect();
+        let locked: Vec<I> = records::lock(connection, self.actor.workspace_id, &ids).await?;
+        Ok(locked.into_iter().filter(|due| due.is_due(self.began)).map(|due| (due.id(), due)).collect())
+    }
+
+    /// Decides for recipients who are met for the first time, and puts their digests into the outbox.
+    async fn tell(
+        &self,
+        connection: &mut PgConnection,
+        groups: &[&Group],
+        run: &mut FollowedUp,
+    ) -> Result<HashMap<String, Fate>> {
+        let sender = mail::sender(connection, self.actor.workspace_id, self.settings, self.mail).await?;
+        let renderer = Renderer::read(self.settings).await?;
+        let users = self.users(connection, groups).await?;
+        let people = self.people(connection, groups).await?;
+        let (mut fates, mut digests) = (HashMap::new(), Vec::new());
+        for group in groups {
+            let (user, email) = match (users.get(&group.recipient), &self.settings.notification_email) {
+                (Some(user), _) => (Some(user), &user.email),
+                (None, Some(email)) if email.key() == group.recipient => (None, email),
+                // They were a user when this was gathered, and are none any more.
+                _ => {
+                    fates.insert(group.recipient.clone(), Fate::Skipped(Reason::NoRecipient));
+                    run.list(None, group.count(), Some(Reason::NoRecipient));
+                    continue;
+                }
+            };
+            let context = json!({
+                "user": { "name": user.map_or(email.as_ref(), |user| user.name.as_ref()) },
+                "items": self.items(group, &people),
+                "count": group.count(),
+            });
+            match renderer.render_one(Event::Followups.as_str(), context).await? {
+                Ok(content) => {
+                    let digest = NewEmail {
+                        id: Uuid::now_v7(),
+                        event: Event::Followups,
+                        event_key: format!("followups:{}:{}", self.actor.id, group.recipient),
+                        subject: user.map(|user| (RecordType::User, user.id)),
+                        to_name: user.map(|user| user.name.as_ref().to_owned()),
+                        to_email: email.clone(),
+                        content,
+                        unsubscribe: None,
+                    };
+                    digests.push((*group, digest));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the digest of follow-ups cannot be filled in");
+                    fates.insert(group.recipient.clone(), Fate::Skipped(Reason::Template));
+                    run.list(Some(email), group.count(), Some(Reason::Template));
+                }
+            }
+        }
+        for ((group, digest), taken) in digests.iter().zip(self.post(connection, &sender, &digests, run.dry_run).await?)
+        {
+            let reason = (!taken).then_some(Reason::Suppressed);
+            run.sent += i64::from(taken);
+            run.list(Some(&digest.to_email), group.count(), reason);
+            fates.insert(group.recipient.clone(), reason.map_or(Fate::Told(self.now), Fate::Skipped));
+        }
+        Ok(fates)
+    }
+
+    fn items(&self, group: &Group, people: &HashMap<Uuid, Person>) -> Vec<Value> {
+        let zone = self.settings.time_zone.get();
+        let item = |due: &Due| match due {
+            Due::Lead(interaction) => item(interaction, people, zone),
+            Due::Customer(interaction) => item(interaction, people, zone),
+        };
+        group.due.iter().take(MAX_LISTED).map(item).collect()
+    }
+
+    /// Puts digests into the outbox; tells of each whether its address takes it.
+    async fn post(
+        &self,
+        connection: &mut PgConnection,
+        sender: &Sender,
+        digests: &[(&Group, NewEmail)],
+        dry_run: bool,
+    ) -> Result<Vec<bool>> {
+        let workspace_id = self.actor.workspace_id;
+        if dry_run {
+            let keys: Vec<String> = digests.iter().map(|(group, _)| group.recipient.clone()).collect();
+            let suppressed = suppressions::among(connection, workspace_id, &keys).await?;
+            return Ok(keys.iter().map(|key| !suppressed.contains(key)).collect());
+        }
+        let emails: Vec<NewEmail> = digests.iter().map(|(_, digest)| digest.clone()).collect();
+        let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
+        if queued.len() != emails.len() {
+            return Err(Error::internal("the outbox did not answer for each mail"));
+        }
+        Ok(queued.iter().map(|queued| *queued != Queued::Suppressed).collect())
+    }
+
+    /// The users among the recipients, by their addresses.
+    async fn users(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<String, Person>> {
+        let keys: Vec<&str> = groups.iter().map(|group| group.recipient.as_str()).collect();
+        let users: Vec<Person> = sqlx::query_as(
+            "SELECT id, name, email FROM users WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = ANY ($2)",
+        )
+        .bind(self.actor.workspace_id)
+        .bind(keys)
+        .fetch_all(connection)
+        .await?;
+        Ok(users.into_iter().map(|user| (user.email.key(), user)).collect())
+    }
+
+    /// The leads and customers whose interactions are listed.
+    async fn people(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<Uuid, Person>> {
+        let (mut leads, mut customers) = (HashSet::new(), HashSet::new());
+        for due in groups.iter().flat_map(|group| group.due.iter().take(MAX_LISTED)) {
+            match due {
+                Due::Lead(interaction) => leads.insert(interaction.lead_id),
+                Due::Customer(interaction) => customers.insert(interaction.customer_id),
+            };
+        }
+        let mut people = HashMap::new();
+        for (table, ids) in [("leads", leads), ("customers", customers)] {
+            let sql = format!("SELECT id, name, email FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)");
+            let found: Vec<Person> = sqlx::query_as(AssertSqlSafe(sql))
+                .bind(self.actor.workspace_id)
+                .bind(ids.into_iter().collect::<Vec<_>>())
+                .fetch_all(&mut *connection)
+                .await?;
+            people.extend(found.into_iter().map(|person| (person.id, person)));
+        }
+        Ok(people)
+    }
+
+    /// Marks what was told as followed up, and counts all of it.
+    async fn mark(
+        &self,
+        connection: &mut PgConnection,
+        groups: Vec<Group>,
+        fates: &HashMap<String, Fate>,
+        run: &mut FollowedUp,
+    ) -> Result<()> {
+        let (mut leads, mut customers) = (Vec::new(), Vec::new());
+        for Group { recipient, due, .. } in groups {
+            let told = match fates.get(&recipient) {
+                Some(Fate::Told(at)) => *at,
+                Some(Fate::Skipped(reason)) => {
+                    run.skipped.add(*reason, due.len() as i64);
+                    continue;
+                }
+                None => continue,
+            };
+            for due in due {
+                // What was changed after the digest was written is told in the next one.
+                if due.updated_at() > told && told < self.now {
+                    run.skipped.add(Reason::Changed, 1);
+                    continue;
+                }
+                run.followed_up += 1;
+                match due {
+                    Due::Lead(interaction) => leads.push(followed_up(interaction, self.now)),
+                    Due::Customer(interaction) => customers.push(followed_up(interaction, self.now)),
+                }
+            }
+        }
+        if run.dry_run {
+            return Ok(());
+        }
+        records::update_all(connection, self.actor, &leads).await?;
+        records::update_all(connection, self.actor, &customers).await
+    }
+}
+
+fn followed_up<I: Interaction>(before: I, now: Time) -> (I, I) {
+    let mut after = before.clone();
+    after.follow_up(now);
+    records::mark_changed(&before, &mut after, now);
+    (before, after)
+}
+
+impl Group {
+    /// How many interactions the recipient has in all.
+    fn count(&self) -> i64 {
+        self.due.len() as i64 + self.more
+    }
+}
+
+impl Due {
+    fn updated_at(&self) -> Time {
+        match self {
+            Self::Lead(interaction) => interaction.updated_at,
+            Self::Customer(interaction) => interaction.updated_at,
+        }
+    }
+}
+
+/// An interaction as a digest lists it, with its date as the workspace's calendar has it.
+fn item<I: Interaction>(interaction: &I, people: &HashMap<Uuid, Person>, zone: Tz) -> Value {
+    let person = people.get(&interaction.parent_id());
+    let (next_action, date) = interaction.next();
+    json!({
+        "name": person.map(|person| &person.name),
+        "email": person.map(|person| &person.email),
+        "kind": I::WITH,
+        "next_action": next_action,
+        "next_action_date": date.map(|date| date.with_timezone(&zone).date_naive()),
+        "subject": interaction.subject(),
+    })
+}

@@ -1,0 +1,89 @@
+//! Gathering what is due, with whom it is told to.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{FollowedUp, PAGE, Reason};
+use crate::accounts::settings::Settings;
+use crate::crm::interactions::Interaction;
+use crate::error::{Error, Result};
+use crate::records::history::Actor;
+use crate::values::{Email, Time};
+
+/// An interaction's place in the order in which they are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    date: Time,
+    id: Uuid,
+}
+
+/// What is gathered: the interactions whose next action was due by then.
+pub(super) struct Gathering<'a> {
+    pub actor: &'a Actor,
+    pub settings: &'a Settings,
+    pub by: Time,
+}
+
+/// A page of what was gathered.
+#[derive(FromRow)]
+struct Page {
+    found: i64,
+    without_recipient: i64,
+    last_date: Option<Time>,
+    last_id: Option<Uuid>,
+}
+
+impl Gathering<'_> {
+    /// Gathers the next page; returns its end, or `None` if there was nothing behind `after`.
+    pub async fn page<I: Interaction>(
+        &self,
+        connection: &mut PgConnection,
+        after: Option<Place>,
+        run: &mut FollowedUp,
+    ) -> Result<Option<Place>> {
+        let parent = I::PARENT.ok_or_else(|| Error::internal("an interaction has no parent"))?;
+        let (table, column, parents, kind) = (I::TABLE, parent.column, parent.table, I::TYPE.as_str());
+        // The owner is a user of the workspace, or nobody that is known here.
+        let sql = format!(
+            "WITH due AS (
+                 SELECT id, {column} AS parent_id, next_action_date FROM {table}
+                 WHERE workspace_id = $1 AND next_action_date IS NOT NULL AND followed_up_at IS NULL
+                     AND next_action_date <= $2
+                     AND ($3::timestamptz IS NULL OR (next_action_date, id) > ($3, $4))
+                 ORDER BY next_action_date, id LIMIT $5
+             ), told AS (
+                 SELECT due.id, due.next_action_date, coalesce(lower(users.email COLLATE \"C\"), $6) AS recipient
+                 FROM due
+                 JOIN {parents} AS parent ON parent.workspace_id = $1 AND parent.id = due.parent_id
+                 LEFT JOIN users ON users.workspace_id = $1 AND users.id = parent.assigned_to
+             ), gathered AS (
+                 INSERT INTO followups (job_id, recipient, next_action_date, interaction_id, interaction_type)
+                 SELECT $7, recipient, next_action_date, id, '{kind}' FROM told WHERE recipient IS NOT NULL
+             )
+             SELECT count(*) AS found, count(*) FILTER (WHERE recipient IS NULL) AS without_recipient,
+                 (SELECT next_action_date FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_date,
+                 (SELECT id FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_id
+             FROM told"
+        );
+        let page: Page = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(self.actor.workspace_id)
+            .bind(self.by)
+            .bind(after.map(|after| after.date))
+            .bind(after.map(|after| after.id))
+            .bind(PAGE)
+            .bind(self.settings.notification_email.as_ref().map(Email::key))
+            .bind(self.actor.id)
+            .fetch_one(connection)
+            .await?;
+        run.interactions += page.found;
+        run.skipped.add(Reason::NoRecipient, page.without_recipient);
+        Ok(page.last_date.zip(page.last_id).map(|(date, id)| Place { date, id }))
+    }
+}
+
+/// Drops what a run has gathered.
+pub(super) async fn forget(connection: &mut PgConnection, job_id: Uuid) -> Result<()> {
+    sqlx::query("DELETE FROM followups WHERE job_id = $1").bind(job_id).execute(connection).await?;
+    Ok(())
+}
