@@ -18,7 +18,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use crate::{AppState, openapi, serve};
+use crate::http::server;
+use crate::{AppState, openapi};
 
 /// The CRM's HTTP API and its administration.
 #[derive(Debug, Parser)]
@@ -150,7 +151,7 @@ async fn run_server(settings: Settings) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    serve::serve(AppState::new(settings).map_err(sentence)?, listener, admin, told_to_stop).await
+    server::serve(AppState::new(settings).map_err(sentence)?, listener, admin, told_to_stop).await
 }
 
 async fn connect(settings: &Settings) -> Result<PgConnection> {

@@ -1,30 +1,17 @@
 //! The HTTP API: it reads and writes rows, and turns long work into jobs.
 //!
-//! A request passes, from the outside in: routing, [`observe`] (request id, log, metrics, panics),
-//! [`auth`] (everything under `/dev/crm`), [`mod@limits`] of its key, [`conditional`], the limits of
+//! A request passes, from the outside in: routing, [`http::observe`] (request id, log, metrics, panics),
+//! [`http::auth`] (everything under `/dev/crm`), [`http::rate_limit`] of its key, [`http::conditional`], the limits of
 //! its kind of route, and its handler, which takes its input through [`extract`] and answers through
 //! [`respond`].
 
-pub(crate) mod admin;
-pub(crate) mod arrival;
-pub mod auth;
 pub mod cli;
-mod clock;
-pub mod conditional;
 pub mod extract;
-pub mod headers;
-pub mod limits;
-pub mod lists;
-pub mod observe;
+pub mod http;
 pub mod openapi;
-pub mod operations;
 pub mod pages;
-pub mod peer;
 pub mod respond;
 pub mod routes;
-pub mod serve;
-pub mod streams;
-pub mod write;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -40,7 +27,7 @@ use shared::queue::notify::Doorbell;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use conditional::Known;
+use http::conditional::Known;
 use respond::Result;
 
 /// What handlers share. Cloning it gives another handle on the same things: every layer that a
@@ -60,9 +47,9 @@ pub struct Shared {
     /// Wakes workers after a commit.
     pub doorbell: Doorbell,
     /// The API keys that were seen lately.
-    pub keys: auth::Keys,
+    pub keys: http::auth::Keys,
     /// The requests that keys have left.
-    pub limits: limits::Limits,
+    pub limits: http::rate_limit::Limits,
     signer: OnceCell<Signer>,
     /// Cancelled when the process is told to stop: answers without an end of their own end then.
     pub stopping: CancellationToken,
@@ -83,10 +70,10 @@ impl AppState {
         Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
             doorbell: Doorbell::new(pool.clone()),
-            limits: limits::Limits::new(settings.api.rate_limit_per_minute),
+            limits: http::rate_limit::Limits::new(settings.api.rate_limit_per_minute),
             pool,
             settings,
-            keys: auth::Keys::default(),
+            keys: http::auth::Keys::default(),
             signer: OnceCell::new(),
             stopping: CancellationToken::new(),
             cut_off: CancellationToken::new(),
@@ -127,7 +114,7 @@ const CRM: &str = "/dev/crm";
 pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
-        .merge(operations::routes(&routes::open()))
+        .merge(openapi::operations::routes(&routes::open()))
         .merge(routes::for_people(&state))
         .merge(openapi::docs())
         .fallback(respond::not_found)
@@ -138,17 +125,17 @@ pub fn router(state: AppState) -> Router {
 /// What holds for every request. It is one layer, since each costs every request a copy of those
 /// inside of it.
 async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    observe::observe(request, |request| async { admit(state, request, next).await.into_response() }).await
+    http::observe::observe(request, |request| async { admit(state, request, next).await.into_response() }).await
 }
 
 /// Lets a request in that has a key, if it needs one, and requests left.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
-    let opened = auth::require_key(&state, &mut request).await?;
-    lists::check_url(request.uri())?;
+    let opened = http::auth::require_key(&state, &mut request).await?;
+    respond::lists::check_url(request.uri())?;
     let cut = request.extensions().get().cloned();
-    let request = request.map(|body| arrival::in_time(body, &state.settings.api));
+    let request = request.map(|body| http::arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);
-    let checked = headers::check(request.headers());
+    let checked = http::headers::check(request.headers());
     let answer = async {
         match checked {
             Ok(()) => known.spare(next.run(request).await),

@@ -1,6 +1,7 @@
 //! The API's document, OpenAPI 3.1, made from the operations that are served.
 
 pub(crate) mod headers;
+pub mod operations;
 pub(crate) mod parameters;
 pub(crate) mod problems;
 pub(crate) mod schemas;
@@ -22,7 +23,7 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM, routes};
 

@@ -1,5 +1,8 @@
 //! Answers: the one place where errors become responses.
 
+pub mod lists;
+pub mod streams;
+pub mod write;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use shared::platform::telemetry::LogLimit;
 use shared::queue::{self, Job};
 use shared::values::etag;
 
-use crate::arrival::Stalled;
+use crate::http::arrival::Stalled;
 use crate::pages::Page;
 
 /// What handlers return.

@@ -7,7 +7,7 @@ use serde_json::json;
 use shared::Error;
 use shared::queue::{self, Payload, Progress};
 use tokio::time::sleep;
-use worker::task::{Done, Running, Stop, Task, Tasks};
+use worker::queue::job::{Done, Running, Stop, Task, Tasks};
 
 /// What a job is told to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -119,5 +119,5 @@ async fn walk(job: &mut Running, steps: i64, each: Duration) -> Result<Done, Sto
 /// A registry with this kind beside those of the product.
 #[must_use]
 pub fn tasks() -> Tasks {
-    worker::tasks::all().with::<Chore>()
+    worker::jobs::all().with::<Chore>()
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 pub const ANY_PORT: [(&str, &str); 3] =
     [("CRM_API__LISTEN", "127.0.0.1:0"), ("CRM_ADMIN__LISTEN", "127.0.0.1:0"), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
 /// The level of a quiet log that still says where a program serves.
-pub const QUIET: &str = "warn,api::serve=info,api::admin=info,worker::health=info";
+pub const QUIET: &str = "warn,api::http::server=info,api::http::admin=info,worker::http=info";
 /// Generous, since many programs may start at once on few cores.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -102,9 +102,9 @@ mod tests {
     fn addresses_are_found_in_both_forms_of_a_log() {
         let address: SocketAddr = "127.0.0.1:4711".parse().unwrap();
         for (line, port) in [
-            ("2026-01-01T00:00:00Z  INFO api::serve: serving address=127.0.0.1:4711", Port::Public),
+            ("2026-01-01T00:00:00Z  INFO api::http::server: serving address=127.0.0.1:4711", Port::Public),
             (r#"{"level":"INFO","message":"serving","address":"127.0.0.1:4711"}"#, Port::Public),
-            ("INFO worker::health: serving metrics and readiness address=127.0.0.1:4711", Port::Admin),
+            ("INFO worker::http: serving metrics and readiness address=127.0.0.1:4711", Port::Admin),
         ] {
             assert_eq!(address_in(line), Some((port, address)), "{line}");
         }

@@ -13,7 +13,7 @@ use shared::queue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks;
+use crate::jobs;
 
 /// Works through the jobs of the CRM. Start as many as you like, on any machine.
 #[derive(Debug, Parser)]
@@ -51,7 +51,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let _logging = telemetry::start(&settings.log)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(wait_for_signals(shutdown.clone())?);
-    crate::run(settings, tasks::all(), shutdown).await?;
+    crate::run(settings, jobs::all(), shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,32 +1,19 @@
 //! The worker: claims jobs from the ledger in PostgreSQL and runs them under apalis.
 //!
-//! The way of a job: [`claim`] takes it from the ledger into a buffer, [`backend`] hands it to
-//! apalis, [`run`](mod@run) runs its handler, [`acks`] writes how it ended. Meanwhile [`leases`] keeps it, and
-//! [`upkeep`] looks for jobs whose process died; those come back by way of [`alone`].
+//! The way of a job: [`queue::claim`] takes it from the ledger into a buffer, [`queue::buffer`] hands it to
+//! apalis, [`queue::run`](mod@queue::run) runs its handler, [`queue::acknowledge`] writes how it ended. Meanwhile [`queue::leases`] keeps it, and
+//! [`maintenance`] looks for jobs whose process died; those come back by way of [`queue::quarantine`].
 //!
-//! Mails are no jobs: [`mail`](mod@mail) takes them from the outbox to the server, over [`smtp`].
+//! Mails are no jobs: [`mail`](mod@mail) takes them from the outbox to the server, over [`mail::smtp`].
 
-mod acks;
-mod alone;
-mod answers;
-mod backend;
-mod claim;
 pub mod cli;
-mod fairness;
-mod health;
-mod import;
-mod leases;
+mod context;
+mod http;
+pub mod jobs;
 mod mail;
+mod maintenance;
 mod metrics;
-mod process;
-mod run;
-mod schedule;
-mod scores;
-mod services;
-mod smtp;
-pub mod task;
-pub mod tasks;
-mod upkeep;
+pub mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,12 +28,12 @@ use shared::platform::telemetry::LogLimit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::acks::Acks;
-use crate::backend::{Buffer, Ledger};
+use crate::context::Process;
 use crate::mail::Delivery;
-use crate::process::Process;
-use crate::run::RunJob;
-use crate::task::Tasks;
+use crate::queue::acknowledge::Acks;
+use crate::queue::buffer::{Buffer, Ledger};
+use crate::queue::job::Tasks;
+use crate::queue::run::RunJob;
 
 /// Of the time to stop in, what is kept for writing the last outcomes.
 const TIME_TO_WRITE: Duration = Duration::from_secs(3);
@@ -62,10 +49,10 @@ pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) 
     run_with(settings, tasks, admin, shutdown).await
 }
 
-/// As [`run`], with a port for operators that may be bound already.
+/// As [`queue::run`], with a port for operators that may be bound already.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`queue::run`].
 pub async fn run_with(
     settings: Settings,
     tasks: Tasks,
@@ -86,25 +73,25 @@ pub async fn run_with(
     );
 
     let mut upkeep = JoinSet::new();
-    upkeep.spawn(health::serve(process.clone(), admin));
+    upkeep.spawn(http::serve(process.clone(), admin));
     if !wait_for_schema(&process, &shutdown).await {
         return Ok(());
     }
-    upkeep::measure_clock(&process).await;
-    upkeep.spawn(upkeep::watch_clock(process.clone()));
-    upkeep.spawn(leases::keep(process.clone()));
-    upkeep.spawn(upkeep::rescue(process.clone()));
-    upkeep.spawn(upkeep::sweep(process.clone()));
-    upkeep.spawn(upkeep::hear(process.clone()));
+    maintenance::measure_clock(&process).await;
+    upkeep.spawn(maintenance::watch_clock(process.clone()));
+    upkeep.spawn(queue::leases::keep(process.clone()));
+    upkeep.spawn(maintenance::rescue(process.clone()));
+    upkeep.spawn(maintenance::sweep(process.clone()));
+    upkeep.spawn(maintenance::hear(process.clone()));
     if settings.worker.schedule {
-        upkeep.spawn(schedule::keep(process.clone()));
+        upkeep.spawn(maintenance::schedule::keep(process.clone()));
     }
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
-    upkeep.spawn(upkeep::prune(process.clone(), keep));
-    upkeep.spawn(scores::tend(process.clone()));
-    upkeep.spawn(answers::tend(process.clone()));
+    upkeep.spawn(maintenance::prune(process.clone(), keep));
+    upkeep.spawn(maintenance::scores::tend(process.clone()));
+    upkeep.spawn(maintenance::themes::tend(process.clone()));
     let ended = CancellationToken::new();
-    let acks = tokio::spawn(acks::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
+    let acks = tokio::spawn(queue::acknowledge::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 
     let mails = delivery.map(|delivery| tokio::spawn(mail::run(process.clone(), delivery)));
     let mut jobs = tokio::spawn(run_jobs(process.clone(), settings.worker.concurrency));
@@ -189,8 +176,8 @@ async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<(
     let mut claimers = JoinSet::new();
     let mut monitor = Monitor::new().should_restart(|_, _| true);
     for queue in &process.queues {
-        claimers.spawn(claim::run(process.clone(), queue.clone()));
-        claimers.spawn(fairness::keep(process.clone(), queue.clone()));
+        claimers.spawn(queue::claim::run(process.clone(), queue.clone()));
+        claimers.spawn(queue::fairness::keep(process.clone(), queue.clone()));
         let (name, buffer, service) = (queue.name, queue.buffer.clone(), RunJob(process.clone()));
         monitor = monitor.register(move |_| {
             let worker = WorkerBuilder::new(name).backend(Ledger(buffer.clone()));
@@ -198,7 +185,7 @@ async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<(
         });
     }
     let (suspects, service) = (Arc::<Buffer>::default(), RunJob(process.clone()));
-    claimers.spawn(alone::run_suspects(process.clone(), suspects.clone()));
+    claimers.spawn(queue::quarantine::run_suspects(process.clone(), suspects.clone()));
     // No limit here: a suspect is alone at first, and then gets on beside the next one.
     monitor = monitor
         .register(move |_| WorkerBuilder::new("suspects").backend(Ledger(suspects.clone())).build(service.clone()));

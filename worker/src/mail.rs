@@ -9,6 +9,7 @@ mod circuit;
 mod files;
 mod held;
 mod metrics;
+pub(crate) mod smtp;
 mod waiting;
 
 use std::path::PathBuf;
@@ -27,11 +28,11 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::claim::POLL_EVERY;
-use crate::leases::lock;
-use crate::process::{Process, jittered};
-use crate::smtp::{Line, Refusal, Trust};
-use crate::upkeep::until_next_sweep;
+use crate::context::{Process, jittered};
+use crate::mail::smtp::{Line, Refusal, Trust};
+use crate::maintenance::until_next_sweep;
+use crate::queue::claim::POLL_EVERY;
+use crate::queue::leases::lock;
 
 use carry::End;
 use circuit::Circuit;

@@ -11,9 +11,9 @@ use shared::mail;
 use shared::platform::db::CLOCK;
 use shared::queue::{Depth, Outcome, Waiting};
 
-use crate::health::Depths;
+use crate::context::Process;
+use crate::http::Depths;
 use crate::mail::Delivery;
-use crate::process::Process;
 
 /// Upper bounds of the classes of handler times, in seconds.
 const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];

@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
 use super::{headers, schemas};
-use crate::operations::HTML;
+use crate::openapi::operations::HTML;
 use crate::respond::Problem;
 
 /// The schema of every error's body.

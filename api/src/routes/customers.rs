@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use super::{records, reports};
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::{Path, Query, Under};
+use crate::http::auth::Caller;
+use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
-use crate::operations::{Operation, tagged};
 use crate::respond::{Reply, Result};
 
 const INTERACTIONS: &str = "/customers/{customerId}/interactions";

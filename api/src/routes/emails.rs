@@ -6,12 +6,13 @@ use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::mail::{self, Email, WholeEmail};
 
-use crate::auth::Caller;
+use crate::AppState;
 use crate::extract::{NoBody, NoQuery, Path, Query};
-use crate::operations::{Operation, tagged};
+use crate::http::auth::Caller;
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::lists;
+use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
-use crate::write::Write;
-use crate::{AppState, lists};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let emails = [

@@ -1,6 +1,6 @@
 //! For load balancers: whether the process is alive, and whether it can serve.
 //!
-//! The reasons are for operators, on the [admin](crate::admin) port.
+//! The reasons are for operators, on the [admin](crate::http::admin) port.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::AppState;
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
 use crate::respond::{Problem, Result};
 
 /// A probe wants its answer soon, also while the database is unavailable.

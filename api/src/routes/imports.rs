@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::{Multipart, Query};
+use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::{one_of, query};
-use crate::operations::{Operation, tagged};
+use crate::respond::write::{Write, is_replayed};
 use crate::respond::{Problem, Reply, Result};
-use crate::write::{Write, is_replayed};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let leads = Operation::post("/leads/import", import_leads).named("importLeads", "Import leads from a CSV file");

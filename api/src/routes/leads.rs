@@ -10,9 +10,9 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::records;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path};
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
-use crate::write::Write;
 
 const INTERACTIONS: &str = "/leads/{leadId}/interactions";
 const INTERACTION: &str = "/leads/{leadId}/interactions/{interactionId}";

@@ -32,7 +32,7 @@ use axum::routing::future::RouteFuture;
 use shared::platform::db::{self, Finished};
 use tower::util::MapFutureLayer;
 
-use crate::operations::{Operation, routes};
+use crate::openapi::operations::{Operation, routes};
 use crate::respond::Problem;
 use crate::{AppState, openapi, pages};
 

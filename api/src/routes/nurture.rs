@@ -3,9 +3,9 @@
 use shared::workflows::nurture;
 
 use crate::extract::{DryRun, NoBody};
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
-use crate::write::Write;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let nurture = Operation::post("/leads/nurture/start", start)

@@ -3,7 +3,7 @@
 use shared::crm::orders::Order;
 
 use super::records;
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let orders = [

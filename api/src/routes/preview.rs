@@ -4,9 +4,9 @@ use shared::mail::templates::{self, Rendered, Server};
 
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
-use crate::write::Write;
 use axum::extract::State;
 
 pub(crate) fn operations() -> Vec<Operation> {

@@ -8,11 +8,12 @@ use serde::Serialize;
 use shared::records::history;
 use shared::records::{self, Answer, Record};
 
-use crate::auth::Caller;
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
+use crate::http::auth::Caller;
+use crate::respond::lists;
+use crate::respond::write::Write;
 use crate::respond::{Problem, Reply, Result};
-use crate::write::Write;
-use crate::{AppState, CRM, lists};
+use crate::{AppState, CRM};
 
 pub(super) async fn list<R: Record>(
     State(state): State<AppState>,

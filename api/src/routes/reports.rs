@@ -11,9 +11,9 @@ use shared::platform::db;
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::Query;
-use crate::operations::{Operation, tagged};
+use crate::http::auth::Caller;
+use crate::openapi::operations::{Operation, tagged};
 use crate::respond::Result;
 
 pub(crate) fn operations() -> Vec<Operation> {

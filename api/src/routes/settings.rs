@@ -5,11 +5,11 @@ use axum::response::IntoResponse;
 use shared::accounts::settings::{self, Settings};
 
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::{JsonObject, NoQuery};
-use crate::operations::{Operation, tagged};
+use crate::http::auth::Caller;
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
-use crate::write::Write;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let settings = [

@@ -6,10 +6,10 @@ use shared::platform::db;
 
 use super::reports::answer;
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::Query;
+use crate::http::auth::Caller;
+use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
-use crate::operations::{Operation, tagged};
 use crate::respond::Result;
 
 pub(crate) fn operations() -> Vec<Operation> {

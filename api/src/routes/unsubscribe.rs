@@ -16,8 +16,8 @@ use sqlx::PgConnection;
 use utoipa::openapi::ObjectBuilder;
 use uuid::Uuid;
 
+use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
-use crate::operations::{Operation, tagged};
 use crate::respond::Result;
 use crate::{AppState, pages};
 

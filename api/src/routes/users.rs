@@ -3,7 +3,7 @@
 use shared::accounts::users::User;
 
 use super::records;
-use crate::operations::{Operation, tagged};
+use crate::openapi::operations::{Operation, tagged};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let users = [

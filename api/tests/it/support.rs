@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use api::{AppState, serve};
+use api::AppState;
+use api::http::server;
 use chrono::{DateTime, Utc};
 use dev::testing::Database;
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -139,7 +140,7 @@ pub async fn serve(settings: Settings) -> Served {
     let (stop, stopped) = oneshot::channel::<()>();
     let told_to_stop = async move { drop(stopped.await) };
     let state = AppState::new(settings).unwrap();
-    let served = tokio::spawn(serve::serve(state, listener, AdminPort::Bound(admin), told_to_stop));
+    let served = tokio::spawn(server::serve(state, listener, AdminPort::Bound(admin), told_to_stop));
     Served { address, admin: admin_address, stop, served }
 }
 

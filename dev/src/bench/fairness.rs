@@ -12,7 +12,7 @@ use shared::queue::{self, NewJob, Payload};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::task::Tasks;
+use worker::queue::job::Tasks;
 
 use super::figures::{Bound, Figures, quantile};
 use super::lead_step::{LeadStep, WORKSPACE};

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::task::{Done, Running, Stop, Task, Tasks};
+use worker::queue::job::{Done, Running, Stop, Task, Tasks};
 
 /// Whose jobs they are.
 pub const WORKSPACE: Uuid = Uuid::from_u128(1);

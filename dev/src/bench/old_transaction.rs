@@ -10,7 +10,7 @@ use shared::queue::{self, Marks, Ranges};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use worker::task::Tasks;
+use worker::queue::job::Tasks;
 
 use super::figures::{Bound, Figures, median};
 use super::lead_step::{LeadStep, WORKSPACE};

@@ -13,9 +13,9 @@ use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
 use uuid::Uuid;
 
 use super::{Delivery, IDLE, Way, files};
-use crate::leases::lock;
-use crate::process::{Process, jittered};
-use crate::smtp::{Line, Message, Refusal, Trust, Verdict};
+use crate::context::{Process, jittered};
+use crate::mail::smtp::{Line, Message, Refusal, Trust, Verdict};
+use crate::queue::leases::lock;
 
 /// A connection that was not used for this long may be gone without a word.
 const STALE: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::leases::lock;
-use crate::smtp::Refusal;
+use crate::mail::smtp::Refusal;
+use crate::queue::leases::lock;
 
 /// The longest pause between two attempts to reach the server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::fs;
 use uuid::Uuid;
 
-use crate::smtp::Message;
+use crate::mail::smtp::Message;
 
 /// Writes a mail into a directory, whole or not at all. The name is that of the mail, so that it is
 /// there once, however often it is written.

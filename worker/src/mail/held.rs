@@ -8,8 +8,8 @@ use shared::mail::{self, LEASE, Lease, RENEW_EVERY};
 use tokio::time::MissedTickBehavior;
 
 use super::Delivery;
-use crate::leases::lock;
-use crate::process::Process;
+use crate::context::Process;
+use crate::queue::leases::lock;
 
 /// The leases that this process holds.
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl Held {
         }
     }
 
-    /// Whether what is held here is renewed in time, as [`crate::leases::Leases::are_kept`].
+    /// Whether what is held here is renewed in time, as [`crate::queue::leases::Leases::are_kept`].
     pub fn are_kept(&self) -> bool {
         lock(&self.leases).is_empty() || lock(&self.renewed).is_some_and(|renewed| renewed.elapsed() < 2 * RENEW_EVERY)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shared::mail::Leased;
 use tokio::sync::Notify;
 
-use crate::leases::lock;
+use crate::queue::leases::lock;
 
 /// For how long mails may wait here, as far as it can be foreseen: another workspace's mail gets its
 /// turn behind them.

@@ -25,10 +25,10 @@ use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Schema};
 use uuid::Uuid;
 
 use crate::extract::Form;
-use crate::observe::RequestId;
-use crate::operations::{Operation, tagged};
+use crate::http::observe::RequestId;
+use crate::openapi::operations::{Operation, tagged};
+use crate::respond::write::Write;
 use crate::respond::{Problem, Reply, Result};
-use crate::write::Write;
 use crate::{AppState, pages};
 
 /// What the ratings are called.

@@ -15,10 +15,10 @@ use utoipa::openapi::ResponseBuilder;
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::{NoQuery, Path};
+use crate::http::auth::Caller;
+use crate::openapi::operations::Operation;
 use crate::openapi::{headers, schemas};
-use crate::operations::Operation;
 use crate::respond::Result;
 
 /// How many rows are read at once, and how many bytes. Between two pages no connection is held.

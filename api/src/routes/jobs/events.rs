@@ -16,11 +16,11 @@ use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Type};
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::auth::Caller;
 use crate::extract::{NoQuery, Path};
+use crate::http::auth::Caller;
+use crate::openapi::operations::Operation;
 use crate::openapi::parameters::one_of;
 use crate::openapi::schemas;
-use crate::operations::Operation;
 use crate::respond::Result;
 
 /// How often the job is looked at. Between two looks no connection is held.

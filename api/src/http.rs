@@ -1,0 +1,12 @@
+//! What every request passes: connections, logs and metrics, keys, rate limits, conditional requests.
+
+pub(crate) mod admin;
+pub(crate) mod arrival;
+pub mod auth;
+pub(crate) mod clock;
+pub mod conditional;
+pub mod headers;
+pub mod observe;
+pub mod peer;
+pub mod rate_limit;
+pub mod server;

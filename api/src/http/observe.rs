@@ -1,0 +1,177 @@
+//! Around every request: its id, its line in the log, its count in the metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use shared::accounts::workspaces::Opened;
+use shared::error::FieldError;
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+use crate::http::peer::Client;
+use crate::respond::{self, Problem};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers of a request at most.
+const MAX_HEADERS: usize = 90;
+/// Heads beyond this are answered with 431; they would only fill the memory.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const DURATION: &str = "crm_http_request_duration_seconds";
+
+/// The id of a request, in its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct RequestId(pub String);
+
+/// Gives a request its id, and answers for it whatever happens inside.
+pub async fn observe<Answer: Future<Output = Response>>(
+    mut request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
+    let begun = Instant::now();
+    let id = request_id(request.headers());
+    let method = known(request.method());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    // Of the highest level, so that no filter of the log takes the id away from an error.
+    let span = tracing::error_span!("request", request_id = id);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let client = request.extensions().get().copied();
+    let answer = async {
+        if let Some(problem) = fault_of_head(&request) {
+            return problem.into_response();
+        }
+        let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
+        answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
+    };
+    let unanswered = Unanswered { method, route, span: &span };
+    let answer = answer.instrument(span.clone()).await;
+    std::mem::forget(unanswered);
+    let _in_span = span.enter();
+    let mut answer = respond::finish(answer, &id);
+    record(method, route, client, &answer, begun.elapsed());
+    if let Ok(id) = HeaderValue::try_from(id) {
+        answer.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    answer
+}
+
+/// What is wrong with the head of a request, whatever it is for. The bounds lie below those of the parser,
+/// whose answers say less.
+fn fault_of_head(request: &Request) -> Option<Problem> {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes + request.uri().path().len() > MAX_HEAD_BYTES {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Some(Problem::new(status, "Request headers too large"));
+    }
+    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) {
+        return Some(Problem::invalid(vec![FieldError::new("Host", "required", "must be given")]));
+    }
+    None
+}
+
+/// A request that has no answer yet. Its caller left if this is dropped.
+struct Unanswered<'a> {
+    method: &'static str,
+    route: &'a str,
+    span: &'a Span,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let _in_span = self.span.enter();
+        tracing::debug!(method = self.method, route = self.route, "the caller left before the answer");
+        metrics::counter!("crm_http_abandoned_total", "method" => self.method, "route" => self.route.to_owned())
+            .increment(1);
+    }
+}
+
+/// The caller's id if it is a sane one: it goes into logs and headers as it is.
+fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Methods can be any word; a label of a metric must not.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
+}
+
+/// The line in the log names the route, not the path or the query: those may hold personal data.
+fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Response, took: Duration) {
+    let status = answer.status().as_u16();
+    let ms = took.as_millis() as u64;
+    let opened = answer.extensions().get::<Opened>();
+    let workspace_id = opened.map(|opened| tracing::field::display(opened.workspace_id));
+    let key_id = opened.map(|opened| tracing::field::display(opened.key_id));
+    let client = client.map(|Client(address)| tracing::field::display(address));
+    if route.starts_with("/dev/crm") || status >= 400 {
+        tracing::info!(method, route, status, ms, workspace_id, key_id, client, "answered");
+    } else {
+        tracing::debug!(method, route, status, ms, client, "answered");
+    }
+    metrics::counter!("crm_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string())
+        .increment(1);
+    metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned()).record(took);
+}
+
+/// The metrics of the process, started on first use: there can be only one recorder in a process.
+///
+/// # Errors
+/// Only if something else in the process records metrics already.
+pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(handle) = METRICS.get() {
+        return Ok(handle);
+    }
+    // One thread starts it, and those that come meanwhile wait.
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = METRICS.get() {
+        return Ok(handle);
+    }
+    let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &buckets)?;
+    let handle = builder.install_recorder()?;
+    Ok(METRICS.get_or_init(|| handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::{Next, from_fn};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn panics() {
+        panic!("a defect");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_like_any_defect() {
+        let app = Router::new()
+            .route("/", get(panics))
+            .layer(from_fn(|request, next: Next| observe(request, |request| next.run(request))));
+        let request =
+            Request::builder().header("host", "test").header("x-request-id", "abc").body(Body::empty()).unwrap();
+        let answer = app.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["x-request-id"], "abc");
+        let body = to_bytes(answer.into_body(), 1000).await.unwrap();
+        assert_eq!(body, r#"{"message":"Internal server error","request_id":"abc"}"#);
+    }
+}

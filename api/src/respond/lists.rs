@@ -1,0 +1,201 @@
+//! How every list is answered: a page with its `Link`, or all of it, streamed.
+
+use axum::Json;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
+use axum::http::{HeaderName, HeaderValue, Uri};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use shared::error::FieldError;
+use shared::platform::signed_links::Signer;
+use shared::query::parameters::{Parameters, whole};
+use shared::query::{self, IdCursors, List, MAX_LIMIT, Spec};
+use shared::records::{Parent, Record};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::extract::Query;
+use crate::respond::streams::{self, Csv, JsonArray, Limited, Records, Source};
+use crate::respond::{Problem, Result};
+use crate::{AppState, CRM};
+
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+
+/// Answers a list of records as its query string asks.
+pub async fn answer<T>(
+    state: &AppState,
+    workspace_id: Uuid,
+    (spec, columns): (&'static Spec, &'static str),
+    parent: Option<(Parent, Uuid)>,
+    uri: &Uri,
+    Query(parameters): Query,
+) -> Result
+where
+    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + Unpin + 'static,
+{
+    let signer = state.signer().await?;
+    let parent = parent.map(|(parent, id)| (parent.column, id));
+    let list = List::resume(spec, workspace_id, parent, &parameters, signer)?;
+    let total = match list.count {
+        true => Some(query::count(&mut *state.connection().await?, &list, workspace_id).await?),
+        false => None,
+    };
+    let mut response = match list.limit {
+        Some(limit) => {
+            let source = Source::new(state, workspace_id, columns, list.clone());
+            page::<T>(source, signer, (&list, limit), uri).await?
+        }
+        None => {
+            let body = streams::all::<T>(Source::new(state, workspace_id, columns, list), JsonArray::default()).await?;
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
+    };
+    if let Some(total) = total {
+        response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(total));
+    }
+    Ok(response)
+}
+
+/// How a kind of record is listed.
+pub fn of<R: Record>() -> (&'static Spec, &'static str) {
+    (const { &R::LIST }, R::statements().columns)
+}
+
+/// Answers with all records that the query string's filters leave, as a CSV file.
+pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
+    let (spec, columns) = of::<R>();
+    let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
+    let errors: Vec<FieldError> =
+        paged.map(|(name, _)| FieldError::new(name, "unknown", "is not a parameter of an export")).collect();
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let list = List::parse(spec, workspace_id, &parameters)?;
+    let body = streams::all::<R>(Source::new(state, workspace_id, columns, list), Csv).await?;
+    let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
+        .into_response())
+}
+
+async fn page<T>(source: Source, signer: &Signer, (list, limit): (&List, u32), uri: &Uri) -> Result
+where
+    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
+{
+    let Limited { records, next } = streams::limited::<T>(source, limit).await?;
+    let mut response = match records {
+        Records::Whole(records) => Json(records).into_response(),
+        Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+    };
+    if let Some(place) = next {
+        response.headers_mut().insert(LINK, link(uri, &list.cursor(signer, &place))?);
+    }
+    Ok(response)
+}
+
+/// A page of a list that has no order but that of its ids, newest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// How many entries.
+    pub limit: u32,
+    /// The id before which it begins.
+    pub before: Option<Uuid>,
+    cursors: IdCursors,
+    signer: Signer,
+}
+
+impl Page {
+    const DEFAULT: u32 = 100;
+
+    /// Reads `limit` and `cursor` of the list at this path.
+    ///
+    /// # Errors
+    /// 400 for anything else, and for values that are none.
+    pub async fn parse(state: &AppState, workspace_id: Uuid, uri: &Uri, Query(parameters): &Query) -> Result<Self> {
+        let signer = state.signer().await?.clone();
+        let cursors = IdCursors::new(workspace_id, uri.path());
+        let mut given = Parameters::new(parameters);
+        let limit = given.take_as("limit", |text| whole(text, 1..=MAX_LIMIT));
+        let before = given.take_as("cursor", |text| cursors.open(&signer, text));
+        given.finish()?;
+        Ok(Self { limit: limit.unwrap_or(Self::DEFAULT), before, cursors, signer })
+    }
+
+    /// Adds the `Link` to the next page, if there is one.
+    ///
+    /// # Errors
+    /// 500 if the link is no header.
+    pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
+        if let Some(id) = next_id {
+            response.headers_mut().insert(LINK, link(uri, &self.cursors.seal(&self.signer, id))?);
+        }
+        Ok(())
+    }
+}
+
+/// The longest URL, and what of it is left for the cursor that a `Link` adds.
+const MAX_URL: usize = 16 * 1024;
+const MAX_CURSOR: usize = 512;
+
+/// Refuses a URL that is too long, or would be in a `Link`.
+///
+/// # Errors
+/// 414.
+pub fn check_url(uri: &Uri) -> Result<()> {
+    let length = uri.path_and_query().map_or(0, |path_and_query| path_and_query.as_str().len());
+    if length <= MAX_URL - MAX_CURSOR {
+        return Ok(());
+    }
+    let without_cursor = uri.path().len() + 1 + without_cursor(uri).len();
+    if length > MAX_URL || without_cursor > MAX_URL - MAX_CURSOR { Err(Problem::url_too_long()) } else { Ok(()) }
+}
+
+/// The same list after a cursor, as a reference that holds behind any proxy, with the query as it came. The
+/// path of the request is known without the prefix its route is nested under.
+fn link(uri: &Uri, cursor: &str) -> Result<HeaderValue> {
+    let query = without_cursor(uri);
+    let separator = if query.is_empty() { "" } else { "&" };
+    let link = format!("<{CRM}{}?{query}{separator}cursor={cursor}>; rel=\"next\"", uri.path());
+    HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// The query without the pair that names a cursor.
+fn without_cursor(uri: &Uri) -> String {
+    let is_cursor = |pair: &&str| {
+        let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+        percent_decode_str(name).eq(*b"cursor")
+    };
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.filter(|pair| !pair.is_empty() && !is_cursor(pair)).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_repeats_the_query_as_it_came() {
+        for (query, expected) in [
+            ("", "cursor=new"),
+            ("?limit=1", "limit=1&cursor=new"),
+            ("?q=a+b%20c&cursor=old&limit=2", "q=a+b%20c&limit=2&cursor=new"),
+            ("?%63ursor=old&&company=a%2Cb", "company=a%2Cb&cursor=new"),
+            ("?cursors=1&cursor", "cursors=1&cursor=new"),
+        ] {
+            let uri: Uri = format!("/leads{query}").parse().unwrap();
+            assert_eq!(link(&uri, "new").unwrap(), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
+        }
+    }
+
+    #[test]
+    fn a_url_has_room_for_a_cursor() {
+        let check = |q: usize, cursor: usize| {
+            let cursor = if cursor == 0 { String::new() } else { format!("&cursor={}", "c".repeat(cursor)) };
+            check_url(&format!("/l?q={}{cursor}", "q".repeat(q)).parse().unwrap()).is_ok()
+        };
+        let most = MAX_URL - MAX_CURSOR - "/l?q=".len();
+        let left = MAX_CURSOR - "&cursor=".len();
+        assert!(check(most, 0) && check(most, left) && check(10, MAX_URL - 100));
+        assert!(!check(most + 1, 0) && !check(most + 1, 1) && !check(most, left + 1) && !check(10, MAX_URL));
+    }
+}

@@ -1,0 +1,57 @@
+//! The walk over an uploaded file that all kinds of records share.
+
+use std::sync::Arc;
+
+use shared::imports::rows::Rows;
+use shared::imports::{self, Importable, Plan, Trust};
+use shared::platform::db::Pool;
+use shared::records::Fields;
+use shared::{Error, Result};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use crate::queue::job::{Done, Running, Stop};
+
+/// A chunk of the file that was read, with its number; `None` behind the last.
+type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Changes>)>>>;
+
+/// Brings the chunks of a file in, one step each. Which chunks are left is the cursor; the next one
+/// is read while the present one is written.
+pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
+    let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
+    let plan = Arc::new(import.plan.clone());
+    let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
+    let actor = job.actor();
+    let mut trust = Trust::New;
+    while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
+        next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
+        let counts = import.counts;
+        let mut step = job.begin().await?;
+        match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), trust).await {
+            Ok(next_trust) => {
+                step.commit(import.progress(), &import.result()?).await?;
+                trust = next_trust;
+            }
+            // The chunk has an email that is taken: once more, and carefully.
+            Err(Error::Repeat(_)) if trust == Trust::New => {
+                trust = Trust::None;
+                import.counts = counts;
+                next = read_ahead::<R>(job.pool(), &plan, import_id, seq);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    imports::forget_seen(&mut *job.connection().await?, &import).await?;
+    Ok(Done::With(import.result()?))
+}
+
+fn read_ahead<R: Importable>(pool: &Pool, plan: &Arc<Plan>, import_id: Uuid, seq: i64) -> ReadAhead<R> {
+    let (pool, plan) = (pool.clone(), plan.clone());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, import_id, seq).await? else {
+            return Ok(None);
+        };
+        let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&plan, &chunk)).await;
+        Ok(Some((seq, rows.map_err(Error::of_task)??)))
+    }))
+}

@@ -1,0 +1,40 @@
+//! Every kind of job, one file each.
+
+pub(crate) mod import;
+use shared::crm::feedback::{RemindFeedback, RequestFeedback};
+use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
+use shared::insight::health::SnapshotHealth;
+use shared::insight::themes::FindThemes;
+use shared::schedule::nightly::{CleanUp, Nightly};
+use shared::workflows::followups::ProcessFollowups;
+use shared::workflows::nurture::NurtureLeads;
+
+use crate::queue::job::Tasks;
+
+mod clean_up;
+mod find_themes;
+mod import_customers;
+mod import_leads;
+mod nightly;
+mod nurture_leads;
+mod process_followups;
+mod remind_feedback;
+mod request_feedback;
+mod snapshot_health;
+mod undo_import;
+
+/// All kinds.
+pub fn all() -> Tasks {
+    Tasks::new()
+        .with::<ImportLeads>()
+        .with::<ImportCustomers>()
+        .with::<UndoImport>()
+        .with::<NurtureLeads>()
+        .with::<ProcessFollowups>()
+        .with::<Nightly>()
+        .with::<CleanUp>()
+        .with::<RequestFeedback>()
+        .with::<RemindFeedback>()
+        .with::<SnapshotHealth>()
+        .with::<FindThemes>()
+}

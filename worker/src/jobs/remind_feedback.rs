@@ -1,0 +1,38 @@
+//! Reminds the customers of a workspace of requests for feedback, page by page.
+
+use shared::crm::feedback::{self, RemindFeedback, Reminded};
+use shared::mail;
+use shared::platform::signed_links::Signer;
+use shared::queue;
+use shared::schedule::scheduled_runs;
+use shared::workflows::nurture::Post;
+
+use crate::queue::job::{Done, Running, Stop, Task};
+
+impl Task for RemindFeedback {
+    /// What was done so far, and where to go on, stands in the job's result.
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        let mut connection = job.connection().await?;
+        let standing = queue::get(&mut connection, job.workspace_id(), job.id()).await?;
+        let total = match standing.progress.total {
+            Some(total) => total,
+            None => feedback::open(&mut connection, job.workspace_id()).await?,
+        };
+        let signer = Signer::load(&mut connection).await?;
+        drop(connection);
+        let (actor, settings, doorbell) = (job.actor(), job.settings().clone(), job.doorbell().clone());
+        let post = Post { public_url: &settings.public_url, mail: &settings.mail, signer };
+        let mut reminded = Reminded::standing(&standing, self.dry_run);
+        while !reminded.done {
+            let mut step = job.begin().await?;
+            let now = scheduled_runs::now(&mut step).await?;
+            let sent = feedback::step(&mut step, &actor, &post, &mut reminded, now).await?;
+            let result = serde_json::to_value(&reminded).map_err(shared::Error::from)?;
+            step.commit(reminded.progress(total), &result).await?;
+            if sent > 0 {
+                doorbell.ring(mail::QUEUE);
+            }
+        }
+        Ok(Done::With(serde_json::to_value(reminded.finished()).map_err(shared::Error::from)?))
+    }
+}

@@ -1,0 +1,226 @@
+//! The upkeep that every worker process does for all: rescuing, sweeping, pruning, and hearing the bell.
+
+pub(crate) mod schedule;
+pub(crate) mod scores;
+pub(crate) mod services;
+pub(crate) mod themes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use shared::accounts::idempotency;
+use shared::insight::health;
+use shared::insight::reports;
+use shared::mail::{self, EmailState};
+use shared::platform::db::CLOCK;
+use shared::queue::notify::Listener;
+use shared::queue::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued, SWEEP_EVERY};
+use shared::records::history;
+use shared::{Result, imports};
+use sqlx::PgConnection;
+
+use crate::context::{Process, jittered};
+
+/// How often the clock is compared with the database's.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Rows deleted by one statement; few, so that nothing waits for it.
+const PRUNE_BATCH: i64 = 500;
+
+/// Compares the clock of this machine with the database's as often as it takes to know.
+pub(crate) async fn measure_clock(process: &Process) {
+    for _ in 0..3 {
+        if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
+            tracing::debug!(%error, "the clock cannot be compared with the database's");
+        }
+    }
+}
+
+/// Compares them again now and then, for ever.
+pub(crate) async fn watch_clock(process: Arc<Process>) {
+    loop {
+        tokio::time::sleep(jittered(MEASURE_EVERY)).await;
+        if !CLOCK.is_known() {
+            // Nothing is claimed before.
+            measure_clock(&process).await;
+        } else if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
+            tracing::debug!(%error, "the clock cannot be compared with the database's");
+        }
+    }
+}
+
+/// Looks for leases that ran out, for ever.
+pub(crate) async fn rescue(process: Arc<Process>) {
+    let (mut jobs_looked, mut mails_looked) = (queue::Looked::default(), queue::Looked::default());
+    loop {
+        if may_judge(&process) {
+            let rescued = process.upkeep(async |connection| queue::rescue(connection, &mut jobs_looked).await).await;
+            let rescued_mails =
+                process.upkeep(async |connection| mail::rescue(connection, &mut mails_looked).await).await;
+            tell_rescued(&process, rescued.as_deref().unwrap_or_default());
+            tell_rescued_mails(&process, rescued_mails.as_deref().unwrap_or_default());
+            let both = rescued.and(rescued_mails);
+            if let Some(pause) = process.services.rescue.note(&both) {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        tokio::time::sleep(jittered(RESCUE_EVERY)).await;
+    }
+}
+
+/// Nobody is taken for dead by a process that could itself not reach the database of late: others
+/// may have been cut off as well, and get the time to renew first.
+fn may_judge(process: &Process) -> bool {
+    let keeps_mails = process.delivery.as_ref().is_none_or(|delivery| delivery.held.are_kept());
+    process.leases.are_kept() && keeps_mails && process.pulse.since_miss().is_none_or(|since| since > LEASE)
+}
+
+fn tell_rescued(process: &Process, rescued: &[Rescued]) {
+    for job in rescued {
+        if let Some(kind) = process.tasks.get(&job.kind) {
+            kind.metrics.rescued.fetch_add(1, Relaxed);
+        }
+        if job.status == JobStatus::Failed {
+            tracing::warn!(job = %job.id, kind = job.kind, "the job is given up: its worker died too often while it ran");
+        } else {
+            tracing::warn!(job = %job.id, kind = job.kind, "the worker of the job died; it is queued again");
+        }
+    }
+    if !rescued.is_empty() {
+        process.gate.rescued.notify_one();
+    }
+}
+
+fn tell_rescued_mails(process: &Process, rescued: &[mail::Rescued]) {
+    for mail in rescued.iter().filter(|mail| mail.state == EmailState::Unknown) {
+        tracing::warn!(mail = %mail.id, "the worker of the mail died; whether it was sent is not known");
+    }
+    if let Some(delivery) = &process.delivery {
+        let unknown = rescued.iter().filter(|mail| mail.state == EmailState::Unknown).count();
+        delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
+        delivery.bell.notify_one();
+    }
+}
+
+/// A sweep reads all dead entries of an index once. While an old transaction is open there may be very
+/// many, so that it takes this share of the time at most.
+const SWEEP_SHARE: u32 = 5;
+
+/// How long to wait after a sweep that took so long.
+pub(crate) fn until_next_sweep(took: Duration) -> Duration {
+    jittered((took * SWEEP_SHARE).max(SWEEP_EVERY))
+}
+
+/// Looks for jobs that became visible before the marks of claims, until the process stops.
+pub(crate) async fn sweep(process: Arc<Process>) {
+    let mut pause = jittered(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = process.stopping.cancelled() => return,
+            () = tokio::time::sleep(pause) => (),
+        }
+        let began = Instant::now();
+        for queue in &process.queues {
+            let marks = queue.marks();
+            match process.upkeep(async |connection| queue::sweep(connection, queue.name).await).await {
+                Ok(sweep) => queue.swept(&marks, &sweep),
+                Err(error) => tracing::debug!(%error, queue = queue.name, "jobs before the marks cannot be looked for"),
+            }
+        }
+        pause = until_next_sweep(began.elapsed());
+    }
+}
+
+/// What is kept for a time only.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// Jobs that ended.
+    Jobs(Duration),
+    /// Uploads that broke off.
+    Uploads,
+    /// Answers for idempotency keys.
+    Answers,
+    /// Deleted records, which can be restored for a while.
+    Deletions,
+    /// Answers of reports.
+    Reports,
+    /// When mails may leave, where there is a limit.
+    Pace,
+    /// How customers were, day by day.
+    Snapshots,
+}
+
+impl Kept {
+    /// Deletes a batch, and returns how many there were.
+    async fn prune(self, connection: &mut PgConnection) -> Result<u64> {
+        match self {
+            Self::Jobs(keep) => queue::prune(connection, keep, PRUNE_BATCH).await,
+            Self::Uploads => imports::sweep(connection).await,
+            Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
+            Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
+            Self::Reports => reports::prune(connection).await,
+            Self::Pace => mail::prune_pace(connection, PRUNE_BATCH).await,
+            Self::Snapshots => health::prune(connection, PRUNE_BATCH).await,
+        }
+    }
+}
+
+/// Deletes what was kept for long enough, for ever.
+pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
+    loop {
+        tokio::time::sleep(jittered(PRUNE_EVERY)).await;
+        let kept = [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports];
+        let mut all = Ok(());
+        for what in kept.into_iter().chain([Kept::Pace, Kept::Snapshots]) {
+            let pruned = prune_all(&process, what).await;
+            match &pruned {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),
+                Err(error) => tracing::debug!(?what, %error, "what was kept for long enough cannot be deleted now"),
+            }
+            all = all.and(pruned.map(drop));
+        }
+        process.services.pruning.note(&all);
+    }
+}
+
+async fn prune_all(process: &Process, what: Kept) -> Result<u64> {
+    let mut pruned = 0;
+    loop {
+        match process.upkeep(async |connection| what.prune(connection).await).await? {
+            0 => return Ok(pruned),
+            count => pruned += count,
+        }
+        // Others get on.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Wakes the queues of this process when somebody rings for them, for ever. While nobody can be
+/// heard, polling goes on.
+pub(crate) async fn hear(process: Arc<Process>) {
+    loop {
+        if let Some(pause) = process.services.notifications.note(&listen(&process).await) {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn listen(process: &Process) -> Result<()> {
+    let mut listener = Listener::new(&process.upkeep).await?;
+    process.services.notifications.succeeded();
+    loop {
+        // None: rings may have been missed.
+        let rung = listener.next().await?;
+        for queue in &process.queues {
+            if rung.as_deref().is_none_or(|rung| rung == queue.name) {
+                queue.bell.notify_one();
+            }
+        }
+        if let Some(delivery) = &process.delivery
+            && rung.as_deref().is_none_or(|rung| rung == mail::QUEUE)
+        {
+            delivery.bell.notify_one();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! apalis' view of the ledger: a buffer of jobs that were claimed already.
+//!
+//! Claiming, leases and acknowledgements have tasks of their own, since apalis polls a backend only
+//! while it wants work, and ends a worker whose backend reports an error. So nothing can fail here.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use apalis::prelude::{Backend, WorkerContext};
+use apalis_core::backend::BackendConfig;
+use apalis_core::backend::finalize::Ephemeral;
+use futures_util::task::AtomicWaker;
+use tower::layer::util::Identity;
+use uuid::Uuid;
+
+use crate::queue::claim::Held;
+use crate::queue::leases::lock;
+
+type Task = apalis::prelude::Task<Held>;
+
+/// Claimed jobs that wait for apalis to take them.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    jobs: Mutex<VecDeque<Held>>,
+    taker: AtomicWaker,
+}
+
+impl Buffer {
+    pub fn push(&self, jobs: impl IntoIterator<Item = Held>) {
+        lock(&self.jobs).extend(jobs);
+        self.taker.wake();
+    }
+
+    /// Takes back everything that still waits.
+    pub fn take_all(&self) -> VecDeque<Held> {
+        std::mem::take(&mut *lock(&self.jobs))
+    }
+
+    fn poll_pop(&self, context: &Context<'_>) -> Poll<Held> {
+        if let Some(job) = lock(&self.jobs).pop_front() {
+            return Poll::Ready(job);
+        }
+        self.taker.register(context.waker());
+        // One may have come before the waker was there.
+        lock(&self.jobs).pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// A buffer as apalis sees it.
+pub(crate) struct Ledger(pub Arc<Buffer>);
+
+impl Backend for Ledger {
+    type Task = Task;
+    type Error = Infallible;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task, Infallible>>> {
+        self.0.poll_pop(context).map(|job| Some(Ok(Task::new(job))))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BackendConfig for Ledger {
+    type Args = Held;
+    type Id = Uuid;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = Identity;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
+        Identity::new()
+    }
+}

@@ -1,0 +1,243 @@
+//! One job's life in this process, from the buffer to its outcome.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use shared::Error;
+use shared::error::ErrorClass;
+use shared::queue::{Next, Outcome};
+use sqlx::types::Json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tower::Service;
+use tracing::Instrument;
+
+use crate::context::Process;
+use crate::queue::claim::{self, Held};
+use crate::queue::fairness::{Slots, Turn};
+use crate::queue::job::{Done, Handler, Running, Stop};
+
+/// A kind that this version does not know may be known to a newer one that is being rolled out.
+pub(crate) const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(30);
+/// A handler that lost its lease gets this long to end by itself before it is dropped.
+const GRACE: Duration = Duration::from_secs(1);
+/// Interruptions by the database between two steps that are no failure of the job.
+const MAX_INTERRUPTIONS: u32 = 10;
+/// A job that took this long is worth a line in the log.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Runs jobs for apalis.
+#[derive(Clone)]
+pub(crate) struct RunJob(pub Arc<Process>);
+
+impl Service<apalis::prelude::Task<Held>> for RunJob {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: apalis::prelude::Task<Held>) -> Self::Future {
+        Box::pin(run(self.0.clone(), task.args).map(Ok))
+    }
+}
+
+/// Runs a job and leaves its outcome to be written.
+async fn run(process: Arc<Process>, held: Held) {
+    let Held { claimed, hold, slot, pass } = held;
+    let lease = claimed.lease();
+    // Of the highest level, so that no filter of the log takes the job away from a warning.
+    let span = tracing::error_span!(
+        "job",
+        id = %claimed.id,
+        kind = claimed.kind,
+        attempt = claimed.attempt,
+        workspace = %claimed.workspace_id,
+        request_id = claimed.request_id,
+    );
+    let Some(kind) = process.tasks.get(&claimed.kind) else {
+        span.in_scope(|| tracing::warn!("this version does not know the kind of job"));
+        drop(hold);
+        return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+    };
+    let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
+    let job = Running {
+        retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
+        claimed,
+        process: process.clone(),
+        lost: hold.lost.clone(),
+        pass,
+        turn: turn.clone(),
+        since: Instant::now(),
+        is_dry_run: false,
+        interruptions: 0,
+        recorded: None,
+    };
+
+    kind.metrics.started.fetch_add(1, Relaxed);
+    let began = Instant::now();
+    let outcome =
+        supervise(&process, &hold.lost, (slot.others(), turn), handle(job, kind.handler).instrument(span.clone()))
+            .await;
+    let time = began.elapsed();
+    slot.took(time);
+    kind.metrics.ended(outcome.as_ref(), time);
+    if outcome == Some(Outcome::Yielded) {
+        span.in_scope(|| tracing::debug!("the job gave its slot up"));
+        claim::note_yield(&process, &slot, kind.queue, workspace_id, position);
+    } else if time >= LONG {
+        span.in_scope(|| {
+            tracing::info!(seconds = time.as_secs_f64(), "the job's attempt ended: {}", word(outcome.as_ref()))
+        });
+    }
+
+    // First the lease leaves the table, then its outcome is sent: what is renewed is still at work.
+    drop(hold);
+    if let Some(outcome) = outcome {
+        process.acks.send(lease, outcome).await;
+    }
+}
+
+fn word(outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Succeeded(_)) => "succeeded",
+        Some(Outcome::Failed(_)) => "failed",
+        Some(Outcome::Retry { .. }) => "to be retried",
+        Some(Outcome::Snooze(_)) => "put off or handed back",
+        Some(Outcome::Yielded) => "gave its slot up",
+        None => "cancelled or taken over",
+    }
+}
+
+/// Sees a handler through to its outcome, or drops it when its time is over. `None`: nothing is to
+/// be written, since the job is not ours any more.
+async fn supervise(
+    process: &Process,
+    lost: &CancellationToken,
+    (slots, turn): (&Slots, Arc<Turn>),
+    handling: impl Future<Output = Option<Outcome>> + Send + 'static,
+) -> Option<Outcome> {
+    let mut handling = Box::pin(handling);
+    // Many short jobs are done before they wait for anything; the others get a task of their own.
+    if let Poll::Ready(outcome) = futures_util::poll!(handling.as_mut()) {
+        return outcome;
+    }
+    let _seat = slots.take(turn);
+    let handling = AbortOnDropHandle::new(tokio::spawn(handling));
+    tokio::select! {
+        outcome = handling => outcome.ok().flatten().filter(|_| !lost.is_cancelled()),
+        () = async { lost.cancelled().await; tokio::time::sleep(GRACE).await } => None,
+        () = process.aborting.cancelled() => Some(Outcome::Snooze(Duration::ZERO)),
+    }
+}
+
+/// Runs the handler until it has an outcome, again and again if the database interrupts it.
+async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
+    loop {
+        let stop = match attempt(&mut job, handler).await {
+            Ok(Done::AsRecorded) => return Some(Outcome::Succeeded(None)),
+            Ok(Done::With(result)) => return Some(Outcome::Succeeded(Some(result))),
+            Err(stop) => stop,
+        };
+        match stop.error() {
+            Some(error) if is_interruption(error) && job.interruptions < MAX_INTERRUPTIONS => {
+                tracing::debug!(%error, "the handler was interrupted and is run again");
+                job.interruptions += 1;
+                let is_cut_off = error.class() == ErrorClass::Connection;
+                if is_cut_off && !can_go_on(&job).await {
+                    return verdict(&mut job, stop);
+                }
+            }
+            _ => return verdict(&mut job, stop),
+        }
+    }
+}
+
+/// Waits for the database. False: it answers others, so the job waits without its slot.
+async fn can_go_on(job: &Running) -> bool {
+    tokio::select! {
+        is_back = job.process.wait_for_connection() => is_back,
+        () = job.stopping() => true,
+    }
+}
+
+async fn attempt(job: &mut Running, handler: Handler) -> Result<Done, Stop> {
+    job.yield_now().await?;
+    AssertUnwindSafe(handler(job)).catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!("the job's handler panicked: {}", text_of(&*panic));
+        Err(Stop::Defect("a defect of the program (its handler panicked)".into()))
+    })
+}
+
+/// Whether the handler is best run again at once: the connection was lost, the transaction was ended, or a row
+/// slipped in between.
+fn is_interruption(error: &Error) -> bool {
+    matches!(error, Error::Repeat(_) | Error::Conflict(_)) || error.class() == ErrorClass::Connection
+}
+
+/// What becomes of a job whose handler stopped. `None`: it is not ours any more.
+fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
+    if let Some(error) = stop.error() {
+        if matches!(error, Error::Superseded) {
+            return None;
+        }
+        log(job, error);
+    }
+    let (class, error, wanted) = match stop {
+        Stop::Yield => return Some(Outcome::Yielded),
+        Stop::HandBack => return Some(Outcome::Snooze(Duration::ZERO)),
+        Stop::Snooze(delay) => return Some(Outcome::Snooze(delay)),
+        Stop::Fail(error) => return Some(Outcome::Failed(error)),
+        Stop::Retry { error, delay } => (ErrorClass::Ordinary, error, delay),
+        Stop::Defect(error) => (ErrorClass::Defect, error, None),
+        Stop::Error(error) => (error.class(), text_for_callers(&error), None),
+        Stop::ErrorOf { part, error } => (error.class(), format!("{part}: {}", text_for_callers(&error)), None),
+    };
+    let now = job.now();
+    match job.retry_state.add(class, now, job.is_dry_run, rand::random()) {
+        Next::Retry(delay) => Some(Outcome::Retry {
+            error,
+            delay: wanted.unwrap_or(delay),
+            counts: !class.is_condition(),
+            state: job.retry_state.clone(),
+        }),
+        Next::Fail(None) => Some(Outcome::Failed(error)),
+        Next::Fail(Some(why)) => Some(Outcome::Failed(format!("{why}: {error}"))),
+    }
+}
+
+/// While the database is short of something, many jobs meet the error, again and again.
+fn log(job: &Running, error: &Error) {
+    if !error.class().is_condition() {
+        tracing::warn!(%error, failures = job.claimed.failures + 1, "the job met an error");
+    } else if let Some(left_out) = job.process.waits.allows() {
+        tracing::warn!(%error, waits = job.retry_state.waits + 1, left_out, "the job waits for the database");
+    }
+}
+
+/// The text of an error as callers may read it.
+fn text_for_callers(error: &Error) -> String {
+    match error {
+        Error::NotFound => "a record it needs was not found".into(),
+        Error::Missing(_) | Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => {
+            error.to_string()
+        }
+        Error::Unavailable(_) | Error::Repeat(_) => error.condition().unwrap_or("the database could not do it".into()),
+        Error::Internal(_) => error.condition().unwrap_or("an internal error; the worker's log has it".into()),
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
