@@ -6,6 +6,7 @@ mod field_errors;
 mod reason;
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 use tokio::task::JoinError;
@@ -18,6 +19,15 @@ pub use field_errors::FieldErrors;
 
 /// Shorthand for results of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How often the database could not be used.
+static TROUBLES: AtomicU64 = AtomicU64::new(0);
+
+/// How often the database could not be used, by anything in this process: when this has risen, no connection
+/// is trusted before it was looked at.
+pub(crate) fn troubles() -> u64 {
+    TROUBLES.load(Relaxed)
+}
 
 /// Everything that can go wrong below the API and the worker.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +182,7 @@ impl Error {
 
     /// The database is away for one, so it may be for all.
     fn unavailable(error: sqlx::Error) -> Self {
-        crate::platform::db::trouble();
+        TROUBLES.fetch_add(1, Relaxed);
         Self::Unavailable(error)
     }
 

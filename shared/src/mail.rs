@@ -28,7 +28,6 @@ pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use lease::*;
 pub use pace::{Turn, is_limited, lease_in_turn, prune_pace};
-pub use senders::sender;
 
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";

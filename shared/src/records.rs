@@ -11,6 +11,7 @@ mod define;
 pub mod history;
 pub mod link;
 mod restore;
+pub mod schema;
 mod statements;
 
 use serde::Serialize;
@@ -22,16 +23,15 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::mail::Cancel;
 use crate::platform::db;
-use crate::platform::db::copy::Cells;
 use crate::query::Spec;
+use crate::string_enum;
+use crate::values::cell::Cells;
 use crate::values::etag::Condition;
 use crate::values::json_body::Object;
 use crate::values::json_schema::Property;
 use crate::values::search;
 use crate::values::{Fault, Time};
-use crate::{mail, string_enum};
 use history::{Action, Actor, Deletion, Entry};
 
 pub use batch::{Answer, MAX_BATCH, batch};
@@ -117,8 +117,10 @@ pub trait Record: Fields {
     const LIST: Spec;
     /// The record through which alone this one is reached.
     const PARENT: Option<Parent> = None;
-    /// Whether its table has `words` and `import_job_id`.
-    const PERSON: bool = false;
+    /// Whether it is found by `q`: its table has `words`.
+    const SEARCHABLE: bool = false;
+    /// Whether imports write it: its table has `import_job_id`.
+    const IMPORTED: bool = false;
     /// What is unique in a workspace: the fields, the indexed expressions, and their types, in the order of
     /// [`Record::keys`].
     const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[];
@@ -156,13 +158,17 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// What a change cancels of the mails that wait to be sent to it.
-    fn stops_mail(&self, _before: &Self) -> Option<Cancel> {
-        None
+    /// What else follows from changes of such records, each as it was and as it is now.
+    fn after_changes(
+        _connection: &mut PgConnection,
+        _actor: &Actor,
+        _changes: &[(Self, Self)],
+    ) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
     }
 
-    /// Whether the body of an update may do that, which then needs a transaction.
-    fn may_stop_mail(_body: &Object) -> bool {
+    /// Whether something may follow from an update with this body, which then needs a transaction.
+    fn has_consequences(_body: &Object) -> bool {
         false
     }
 
@@ -231,7 +237,7 @@ pub fn is_alone<R: Record>(body: &Object) -> bool {
 
 /// As [`is_alone`], for the body of an update.
 pub fn changes_alone<R: Record>(body: &Object) -> bool {
-    is_alone::<R>(body) && !R::may_stop_mail(body)
+    is_alone::<R>(body) && !R::has_consequences(body)
 }
 
 /// One record.
@@ -258,7 +264,7 @@ pub async fn create<R: Record>(
     let record: R = draft(parent, body)?;
     let words = words_of(&record, actor.workspace_id);
     let query = record.bind(sqlx::query(R::statements().insert).bind(actor.workspace_id));
-    let query = if R::PERSON { query.bind(words) } else { query };
+    let query = if R::SEARCHABLE { query.bind(words) } else { query };
     query.execute(&mut *connection).await?;
     record.after_write(connection, actor, None).await?;
     Ok(record)
@@ -310,9 +316,9 @@ pub async fn update<R: Record>(
         mark_changed(&present, &mut record, db::now());
         if write(connection, actor, &present, &record, &version).await? {
             record.after_write(connection, actor, Some(&present)).await?;
-            if let Some(cancel) = record.stops_mail(&present) {
-                mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id()), cancel).await?;
-            }
+            let changes = [(present, record)];
+            R::after_changes(connection, actor, &changes).await?;
+            let [(_, record)] = changes;
             return Ok(record);
         }
     }
@@ -355,7 +361,7 @@ async fn write<R: Record>(
         .bind(db::now());
     let words = words_of(after, actor.workspace_id);
     let query = after.bind(query);
-    let query = if R::PERSON { query.bind(words) } else { query };
+    let query = if R::SEARCHABLE { query.bind(words) } else { query };
     Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
@@ -403,9 +409,6 @@ pub async fn delete<R: Record>(
     condition.check(&record)?;
     let deletion = Deletion::default();
     record.before_delete(connection, actor, &deletion).await?;
-    if R::PERSON {
-        mail::cancel_to(connection, actor.workspace_id, (R::TYPE, record.id()), Cancel::All).await?;
-    }
     sqlx::query(R::statements().delete).bind(actor.workspace_id).bind(place.id).execute(&mut *connection).await?;
     let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };
     history::keep(connection, actor, vec![entry]).await

@@ -4,6 +4,7 @@
 //! value the other takes. A type parses from text and from JSON and knows nothing of where it
 //! stands; [`Object`](crate::values::json_body::Object) adds the names and gathers all faults of a body.
 
+pub mod cell;
 mod custom_fields;
 pub mod etag;
 pub mod json;
@@ -24,7 +25,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::FieldError;
-use crate::platform::db::copy::{Cell, Cells};
+use crate::values::cell::{Cell, Cells};
 
 pub use custom_fields::{CustomFields, depth};
 pub use names::{Name, is_blank, trim};
@@ -180,6 +181,12 @@ impl Field for Email {
 pub fn ascii_domain(domain: &str) -> String {
     let domain = domain.strip_suffix('.').unwrap_or(domain);
     idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase())
+}
+
+/// A domain of email addresses in the form of [`ascii_domain`]; `None` if it is none.
+pub fn domain(text: &str) -> Option<String> {
+    let domain = ascii_domain(text.trim());
+    Email::from_text(&format!("a@{domain}")).is_ok().then_some(domain)
 }
 
 fn is_dotted(text: &str, allowed: impl Fn(char) -> bool) -> bool {

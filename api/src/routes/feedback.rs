@@ -4,9 +4,15 @@ mod page;
 
 use shared::crm::feedback::{self, Answer, Feedback};
 use shared::error::Reason;
+use shared::insight::themes;
+use shared::records::history::Actor;
+use shared::records::schema;
 use shared::values::Rating;
-use shared::values::json_schema::{self, Shape};
+use shared::values::json_schema::Shape;
+use shared::workflows::{feedback_reminders, feedback_requests};
+use sqlx::PgConnection;
 use utoipa::openapi::{RefOr, Schema};
+use uuid::Uuid;
 
 use super::records;
 use crate::extract::{DryRun, JsonObject, NoBody, NoQuery, Path};
@@ -58,7 +64,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 /// What can be said of feedback, by whom it is answered.
 fn answer_schema() -> RefOr<Schema> {
-    let mut answer = json_schema::update::<Feedback>();
+    let mut answer = schema::update::<Feedback>();
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
         answer.properties.shift_remove("customer_id");
         let mut rating = Rating::shape();
@@ -73,7 +79,7 @@ fn answer_schema() -> RefOr<Schema> {
 async fn request(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&feedback::request(connection, actor, id).await?) })
+            Box::pin(async move { Reply::accepted(&feedback_requests::request(connection, actor, id).await?) })
         })
         .await
 }
@@ -83,7 +89,9 @@ async fn remind(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
         .run(&[], move |connection, actor| {
             Box::pin(async move {
                 let request_id = actor.request_id.as_deref();
-                Reply::accepted(&feedback::start_reminders(connection, actor.workspace_id, request_id, dry_run).await?)
+                Reply::accepted(
+                    &feedback_reminders::start_reminders(connection, actor.workspace_id, request_id, dry_run).await?,
+                )
             })
         })
         .await
@@ -94,7 +102,21 @@ async fn answer(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, b
     write
         .run(&bytes, move |connection, actor| {
             let answer = answer.clone();
-            Box::pin(async move { Reply::record(&feedback::answer(connection, actor, id, answer).await?) })
+            Box::pin(async move { Reply::record(&take_answer(connection, actor, id, answer).await?) })
         })
         .await
+}
+
+/// Takes an answer, and has its comment read for themes.
+async fn take_answer(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    id: Uuid,
+    answer: Answer,
+) -> shared::Result<Feedback> {
+    let feedback = feedback::answer(connection, actor, id, answer).await?;
+    if feedback.comment.is_some() {
+        themes::answered(connection, actor.workspace_id, actor.request_id.as_deref()).await?;
+    }
+    Ok(feedback)
 }

@@ -5,7 +5,7 @@ use shared::crm::customers::Customer;
 use shared::crm::interactions::LeadInteraction;
 use shared::crm::leads::{self, Conversion, Lead};
 use shared::error::Reason;
-use shared::values::json_schema;
+use shared::records::schema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::records;
@@ -71,7 +71,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 /// What can be said of a customer, but for the lead.
 fn overrides() -> RefOr<Schema> {
-    let mut customer = json_schema::update::<Customer>();
+    let mut customer = schema::update::<Customer>();
     if let RefOr::T(Schema::Object(customer)) = &mut customer {
         customer.properties.shift_remove("lead_id");
         customer.description = Some("Fields of the customer.".to_owned());

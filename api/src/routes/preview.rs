@@ -1,6 +1,7 @@
 //! `/dev/crm/emails/preview`: what a mail would look like.
 
-use shared::mail::templates::{self, Rendered, Server};
+use shared::mail::templates::Rendered;
+use shared::workflows::preview::{self, Server};
 
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};
@@ -17,7 +18,7 @@ pub(crate) fn operations() -> Vec<Operation> {
              with a lead or a customer, or with values of your own. One that cannot be saved is refused alike.",
         )
         .problems([404])
-        .takes("EmailPreview".to_owned(), templates::preview_schema())
+        .takes("EmailPreview".to_owned(), preview::preview_schema())
         .returns::<Rendered>(200, "The mail.");
     tagged("Settings", [preview])
 }
@@ -33,7 +34,7 @@ async fn preview(
             let (state, object) = (state.clone(), object.clone());
             Box::pin(async move {
                 let server = Server { public_url: &state.settings.public_url, mail: &state.settings.mail };
-                Reply::json(&templates::preview(connection, actor.workspace_id, server, object).await?)
+                Reply::json(&preview::preview(connection, actor.workspace_id, server, object).await?)
             })
         })
         .await

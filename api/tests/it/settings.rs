@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::mail::senders;
 use shared::mail::templates::hostile;
-use shared::mail::{self, senders};
 
 use crate::support::{self, Api, faults, id};
 
@@ -250,11 +250,13 @@ async fn a_sender_set_before_gets_the_answers_and_the_operators_address_sends() 
     let settings = support::settings(api.database.url());
     let mut connection = api.connection().await;
     let set = shared::accounts::settings::get(&mut connection, api.workspace_id).await.unwrap();
-    let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
+    let sender =
+        shared::accounts::settings::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
     assert_eq!((sender.email.as_str(), sender.reply_to.as_deref()), ("crm@example.com", Some("boss@bank.example")));
     put(&api, json!({ "reply_to": "team@bank.example" })).await;
     let set = shared::accounts::settings::get(&mut connection, api.workspace_id).await.unwrap();
-    let sender = mail::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
+    let sender =
+        shared::accounts::settings::sender(&mut connection, api.workspace_id, &set, &settings.mail).await.unwrap();
     assert_eq!(sender.reply_to.as_deref(), Some("team@bank.example"));
 }
 

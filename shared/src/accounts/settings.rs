@@ -3,6 +3,7 @@
 mod change;
 mod overrides;
 mod schema;
+mod sender;
 mod values;
 
 use serde::Serialize;
@@ -12,8 +13,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::mail::Event;
 use crate::mail::senders;
-use crate::mail::templates::{self, Templates, shipped_sequence};
+use crate::mail::templates::{self, Template, Templates, shipped_sequence};
 use crate::platform::config;
 use crate::values::etag::Condition;
 use crate::values::json_body::Object;
@@ -21,6 +23,7 @@ use crate::values::{Email, Name};
 
 pub(crate) use overrides::Overrides;
 pub use schema::update_schema;
+pub use sender::sender;
 pub use values::{Days, LocalTime, TimeZone};
 
 /// The settings of a workspace, with the program's defaults where it has set nothing.
@@ -89,6 +92,20 @@ impl Default for Settings {
             feedback_reminder_after_days: 3,
             templates: Templates::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Every template, each under the name by which it is rendered: the id of its step, or its event.
+    pub fn all_templates(&self) -> Vec<(String, Event, Template)> {
+        let steps = self.nurture_sequence.iter().map(|step| {
+            let template = Template { subject: step.subject.clone(), body: step.body.clone() };
+            (step.id.to_string(), Event::Nurture, template)
+        });
+        let others = Event::ALL
+            .iter()
+            .filter_map(|event| Some((event.as_str().to_owned(), *event, self.templates.get(*event)?.clone())));
+        steps.chain(others).collect()
     }
 }
 

@@ -262,21 +262,6 @@ pub async fn touch_keys(connection: &mut PgConnection, used: &[(Uuid, DateTime<U
     Ok(())
 }
 
-/// The secret of that name: 32 random bytes, made on first use and then the same for all processes.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn secret(connection: &mut PgConnection, name: &str) -> Result<Vec<u8>> {
-    let mut value = [0; 32];
-    SysRng.try_fill_bytes(&mut value).map_err(|error| Error::Internal(error.into()))?;
-    sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(name)
-        .bind(value)
-        .execute(&mut *connection)
-        .await?;
-    Ok(sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1").bind(name).fetch_one(connection).await?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! Customers: people and companies who buy.
 
+mod classes;
+
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -10,10 +12,7 @@ use crate::crm::leads::Lead;
 use crate::crm::orders::Order;
 use crate::error::Result;
 use crate::imports::aliases::CUSTOMER_COLUMNS;
-use crate::insight::health::Band;
-use crate::insight::scoring;
-use crate::insight::segments::Segment;
-use crate::mail::Cancel;
+use crate::mail::{self, Cancel};
 use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link;
@@ -21,6 +20,8 @@ use crate::records::{Record, RecordType};
 use crate::values::json_body::Object;
 use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId};
 use crate::{importable, record, string_enum};
+
+pub use classes::{Band, Segment};
 
 string_enum! {
     /// What a customer is.
@@ -84,7 +85,8 @@ importable!(Customer, CUSTOMER_COLUMNS, Lead, lead_id);
 
 impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
-    const PERSON: bool = true;
+    const SEARCHABLE: bool = true;
+    const IMPORTED: bool = true;
     const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
         &[("email", "lower(email COLLATE \"C\")", "text"), ("lead_id", "lead_id", "uuid")];
     const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
@@ -96,8 +98,8 @@ impl Record for Customer {
         filters: &[
             Filter { name: "status", kind: FilterKind::Word(CustomerStatus::WORDS) },
             Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
-            Filter { name: "segment", kind: FilterKind::Beside(&scoring::SEGMENT, Segment::WORDS) },
-            Filter { name: "health", kind: FilterKind::Beside(&scoring::BAND, Band::WORDS) },
+            Filter { name: "segment", kind: FilterKind::Beside(&classes::SEGMENT, Segment::WORDS) },
+            Filter { name: "health", kind: FilterKind::Beside(&classes::BAND, Band::WORDS) },
             Filter { name: "email", kind: FilterKind::Email },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
@@ -149,17 +151,20 @@ impl Record for Customer {
         link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
     }
 
-    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
-        let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
-        (blocked || self.email.key() != before.email.key()).then_some(Cancel::All)
+    async fn after_changes(connection: &mut PgConnection, actor: &Actor, changes: &[(Self, Self)]) -> Result<()> {
+        let cancelled = changes.iter().filter_map(|(before, after)| Some((after.id, after.cancels(before)?)));
+        let cancelled: Vec<_> = cancelled.collect();
+        mail::cancel_to_all(connection, actor.workspace_id, Self::TYPE, &cancelled).await?;
+        Ok(())
     }
 
-    fn may_stop_mail(body: &Object) -> bool {
+    fn has_consequences(body: &Object) -> bool {
         body.names("email") || body.text("status") == Some(CustomerStatus::Blocked.as_str())
     }
 
     /// A customer takes its interactions, orders and feedback along, and leaves its lead.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
         deletion.take_along::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
         deletion.take_along::<Order>(connection, actor, ("customer_id", self.id)).await?;
         deletion.take_along::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
@@ -176,5 +181,13 @@ impl Record for Customer {
         deletion.bring_back::<Order>(connection, actor).await?;
         deletion.bring_back::<Feedback>(connection, actor).await?;
         link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    }
+}
+
+impl Customer {
+    /// What a change cancels of the emails that wait to be sent to it.
+    fn cancels(&self, before: &Self) -> Option<Cancel> {
+        let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
+        (blocked || self.email.key() != before.email.key()).then_some(Cancel::All)
     }
 }

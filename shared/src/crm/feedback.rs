@@ -3,27 +3,18 @@
 //! A request is mailed by a job, and unanswered ones are walked by the run of reminders. Whoever locks
 //! rows of both locks customers before feedback.
 
-mod remind;
-mod send;
-
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason, Result};
-use crate::insight::themes;
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::queue::{self, Job, NewJob, Payload};
 use crate::records::history::Actor;
-use crate::records::{self, Fields, Record, RecordType};
+use crate::records::{self, Record, RecordType};
 use crate::values::json_body::Object;
 use crate::values::{Category, Field, Notes, Rating, Time};
 use crate::{mail, record, string_enum};
-
-pub use remind::{RemindFeedback, Reminded, open, start_reminders, step};
-pub use send::{LINK, MAX_REMINDERS, Sent, send_request, url};
 
 string_enum! {
     /// How far feedback is.
@@ -99,85 +90,20 @@ impl Record for Feedback {
     }
 }
 
-/// The job that mails a request.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RequestFeedback {
-    /// The [`Feedback`].
-    pub feedback_id: Uuid,
+/// How often a customer is reminded.
+pub const MAX_REMINDERS: i16 = 2;
+
+/// The key of the request's event, or of the reminder of that number.
+pub(crate) fn event_key(id: Uuid, reminder: Option<i16>) -> String {
+    match reminder {
+        None => format!("feedback:{id}:request"),
+        Some(number) => format!("feedback:{id}:reminder:{number}"),
+    }
 }
 
-impl Payload for RequestFeedback {
-    const KIND: &'static str = "request_feedback";
-    const QUEUE: &'static str = "workflows";
-}
-
-/// Asks a customer for feedback: makes it, and the job that mails the request. A request that is open and
-/// whose mail never left is taken up again. Needs a transaction.
-///
-/// # Errors
-/// [`Error::NotFound`] without such a customer; [`Error::Conflict`] if the customer was asked and has not
-/// answered yet, is blocked, or takes no mails.
-pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
-    let workspace_id = actor.workspace_id;
-    // Locked, so that whoever blocks the customer comes before this or after it.
-    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(
-        "SELECT status = 'blocked', EXISTS (
-             SELECT FROM suppressions
-             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
-         )
-         FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers",
-    )
-    .bind(workspace_id)
-    .bind(customer_id)
-    .fetch_one(&mut *connection)
-    .await?;
-    if is_blocked {
-        return Err(Error::conflict(Reason::Blocked, "status", "the customer is blocked"));
-    }
-    if is_suppressed {
-        return Err(Error::conflict(Reason::Suppressed, "email", "the customer's address is suppressed"));
-    }
-    let id = match open_request(connection, workspace_id, customer_id).await? {
-        Some(id) => {
-            send::give_up_unsent(connection, workspace_id, id).await?;
-            id
-        }
-        None => make(connection, workspace_id, customer_id).await?,
-    };
-    let job_id = Uuid::now_v7();
-    // One job is under way for a request, so that of two who take it up again one does.
-    let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
-    let mut job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
-    if let Some(request_id) = &actor.request_id {
-        job = job.request_id(request_id);
-    }
-    let job = queue::enqueue(connection, job).await?;
-    if job.id != job_id {
-        return Err(Error::open_request(Some(id)));
-    }
-    Ok(job)
-}
-
-/// The customer's open request, locked.
-async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Option<Uuid>> {
-    Ok(sqlx::query_scalar(
-        "SELECT id FROM feedback WHERE workspace_id = $1 AND customer_id = $2 AND status = 'requested' FOR UPDATE",
-    )
-    .bind(workspace_id)
-    .bind(customer_id)
-    .fetch_optional(connection)
-    .await?)
-}
-
-/// A new request, whose mail is not written yet.
-async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Uuid> {
-    let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
-    let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
-    let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
-    feedback.settle(None);
-    // An open request has the customer's place in feedback_open_key.
-    records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
-    Ok(feedback.id)
+/// The keys of all that is mailed for feedback.
+fn event_keys(id: Uuid) -> Vec<String> {
+    std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
 }
 
 /// What a customer answers.
@@ -254,9 +180,6 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
     records::mark_changed(&before, &mut after, now);
     records::update_all(connection, actor, &[(before, after.clone())]).await?;
     // Nobody is reminded of what they have done.
-    mail::cancel_events(connection, workspace_id, &send::event_keys(id)).await?;
-    if after.comment.is_some() {
-        themes::answered(connection, workspace_id, actor.request_id.as_deref()).await?;
-    }
+    mail::cancel_events(connection, workspace_id, &event_keys(id)).await?;
     Ok(after)
 }

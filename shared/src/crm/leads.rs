@@ -10,7 +10,7 @@ use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::error::Result;
 use crate::imports::aliases::LEAD_COLUMNS;
-use crate::mail::{Cancel, Event};
+use crate::mail::{self, Cancel, Event};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link;
@@ -129,7 +129,8 @@ impl Lead {
 
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
-    const PERSON: bool = true;
+    const SEARCHABLE: bool = true;
+    const IMPORTED: bool = true;
     const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
         &[("email", "lower(email COLLATE \"C\")", "text")];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
@@ -191,21 +192,20 @@ impl Record for Lead {
         }
     }
 
-    /// One that is won, lost or converted has left the sequence.
-    fn stops_mail(&self, before: &Self) -> Option<Cancel> {
-        let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
-        if self.email.key() != before.email.key() {
-            return Some(Cancel::All);
-        }
-        (is_over && self.status != before.status).then_some(Cancel::Of(Event::Nurture))
+    async fn after_changes(connection: &mut PgConnection, actor: &Actor, changes: &[(Self, Self)]) -> Result<()> {
+        let cancelled = changes.iter().filter_map(|(before, after)| Some((after.id, after.cancels(before)?)));
+        let cancelled: Vec<_> = cancelled.collect();
+        mail::cancel_to_all(connection, actor.workspace_id, Self::TYPE, &cancelled).await?;
+        Ok(())
     }
 
-    fn may_stop_mail(body: &Object) -> bool {
+    fn has_consequences(body: &Object) -> bool {
         body.names("email") || body.names("status")
     }
 
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
+        mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
         deletion.take_along::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
         link::cut::<Customer>(connection, actor, self.customer_id).await
     }
@@ -220,5 +220,18 @@ impl Record for Lead {
     async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         deletion.bring_back::<LeadInteraction>(connection, actor).await?;
         link::tie::<Customer>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    }
+}
+
+impl Lead {
+    /// What a change cancels of the emails that wait to be sent to it.
+    ///
+    /// One that is won, lost or converted has left the sequence.
+    fn cancels(&self, before: &Self) -> Option<Cancel> {
+        let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
+        if self.email.key() != before.email.key() {
+            return Some(Cancel::All);
+        }
+        (is_over && self.status != before.status).then_some(Cancel::Of(Event::Nurture))
     }
 }

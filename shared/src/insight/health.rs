@@ -11,25 +11,13 @@ mod snapshot;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::crm::customers::Band;
 use crate::insight::scoring::Facts;
-use crate::string_enum;
 
 pub(crate) use history::last_of_each;
 pub use history::{CustomerHealth, Snapshot, Trend, get};
 pub use parts::{Part, PartName};
 pub use snapshot::{SnapshotHealth, Walk, prune, snapshot_step, standing_walk, start};
-
-string_enum! {
-    /// What a score means.
-    Band {
-        /// From 70 on.
-        Healthy = "healthy",
-        /// From 40 to 69.
-        Watch = "watch",
-        /// Below 40.
-        AtRisk = "at_risk",
-    }
-}
 
 impl Band {
     /// The band of a score.

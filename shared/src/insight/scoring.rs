@@ -16,9 +16,8 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::insight::segments::{Cuts, Segment};
+use crate::insight::segments::Cuts;
 use crate::platform::db;
-use crate::query::Beside;
 use crate::values::Time;
 
 pub use counts::{ScoreCount, counts};
@@ -29,17 +28,6 @@ pub(crate) use write::{recut, snapshot_page, start_cuts};
 
 /// Of how many months orders and ratings count.
 const MONTHS: Months = Months::new(24);
-
-/// The segments and bands of customers, by which they are listed.
-pub const SEGMENT: Beside = Beside {
-    table: "customer_scores",
-    key: "customer_id",
-    time: "created_at",
-    column: "segment",
-    absent: Some(Segment::Prospects.as_str()),
-};
-/// See [`SEGMENT`].
-pub const BAND: Beside = Beside { column: "band", absent: None, ..SEGMENT };
 
 /// A day of UTC, as of which customers are scored: its own events count, later ones do not yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

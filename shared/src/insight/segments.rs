@@ -5,38 +5,10 @@ mod report;
 
 use std::fmt::Write;
 
-use crate::string_enum;
+use crate::crm::customers::Segment;
 
 pub use cuts::Cuts;
 pub use report::{BandGroup, Changes, CutFigures, Group, Move, Past, SegmentFigures, SegmentReport, report};
-
-string_enum! {
-    /// The group of a customer, by what they bought in the last 24 months.
-    Segment {
-        /// They bought lately, often and much.
-        Champions = "champions",
-        /// They buy often or much, and did not long ago.
-        Loyal = "loyal",
-        /// They buy now and then.
-        Active = "active",
-        /// They bought just now, for the first time or little.
-        New = "new",
-        /// They bought little, not long ago.
-        Promising = "promising",
-        /// They bought little, and a while ago.
-        NeedsAttention = "needs_attention",
-        /// They bought a good deal, but long ago.
-        AtRisk = "at_risk",
-        /// They were among the best, very long ago.
-        PreviouslyLoyal = "previously_loyal",
-        /// They bought little, and long ago.
-        AlmostLost = "almost_lost",
-        /// They bought little, and very long ago.
-        Dormant = "dormant",
-        /// They bought nothing.
-        Prospects = "prospects",
-    }
-}
 
 use Segment::{Active, AlmostLost, AtRisk, Champions, Dormant, Loyal, NeedsAttention, New, PreviouslyLoyal, Promising};
 

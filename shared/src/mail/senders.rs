@@ -9,14 +9,10 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Leased, Sender};
-use crate::accounts::settings::Settings;
+use super::Leased;
 use crate::error::{Error, Result};
 use crate::platform::config;
-use crate::values::{Email, Fault, Field, ascii_domain};
-
-/// In `mail.sender_domains`: any domain.
-pub const ANY: &str = "*";
+use crate::values::{Email, Fault, ascii_domain, domain};
 
 /// The domains that one workspace may send from, each as [`ascii_domain`] gives it.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +27,7 @@ impl Domains {
         let from = mail.from_email.rsplit_once('@').map(|(_, domain)| domain);
         let all = mail.sender_domains.iter().map(String::as_str).chain(from);
         Self {
-            is_any: mail.sender_domains.iter().any(|domain| domain == ANY),
+            is_any: mail.sender_domains.iter().any(|domain| domain == config::Mail::ANY_DOMAIN),
             domains: all.map(ascii_domain).collect(),
         }
     }
@@ -63,31 +59,14 @@ impl Domains {
     }
 }
 
-/// Who emails of a workspace come from: the sender it has set if its domain is allowed, else the
-/// operator's address. Answers go to the workspace's own address all the same.
-pub async fn sender(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    settings: &Settings,
-    mail: &config::Mail,
-) -> Result<Sender> {
-    let name = settings.sender_name.as_ref().map_or(mail.from_name.as_str(), AsRef::as_ref);
-    let mut sender = Sender {
-        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-        email: mail.from_email.clone(),
-        reply_to: settings.reply_to.as_ref().map(|email| email.as_ref().to_owned()),
-    };
-    if let Some(email) = &settings.sender_email {
-        sender.email = email.as_ref().to_owned();
-        let domains = Domains::of_workspace(connection, workspace_id, mail).await?;
-        (sender.email, sender.reply_to) = domains.apply(sender.email, sender.reply_to, mail);
-    }
-    Ok(sender)
-}
-
 impl Domains {
     /// The address to send from and the one for answers, where a workspace wants these.
-    fn apply(&self, email: String, reply_to: Option<String>, mail: &config::Mail) -> (String, Option<String>) {
+    pub(crate) fn apply(
+        &self,
+        email: String,
+        reply_to: Option<String>,
+        mail: &config::Mail,
+    ) -> (String, Option<String>) {
         if self.allow(&email) {
             return (email, reply_to);
         }
@@ -178,15 +157,6 @@ pub async fn remove(connection: &mut PgConnection, workspace_id: Uuid, domain: &
     if removed.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(domain) }
 }
 
-fn parse(domain: &str) -> Result<String> {
-    let domain = ascii_domain(domain.trim());
-    match Email::from_text(&format!("a@{domain}")) {
-        Ok(_) => Ok(domain),
-        Err(_) => Err(Error::invalid("domain", "invalid", "must be a domain such as example.com")),
-    }
-}
-
-/// What is wrong with a domain of `mail.sender_domains`.
-pub(crate) fn check_setting(domain: &str) -> Option<String> {
-    (domain != ANY && parse(domain).is_err()).then(|| format!("{domain:?} is neither a domain nor \"*\""))
+fn parse(text: &str) -> Result<String> {
+    domain(text).ok_or_else(|| Error::invalid("domain", "invalid", "must be a domain such as example.com"))
 }

@@ -9,7 +9,6 @@ mod engine;
 mod foreign_links;
 pub mod hostile;
 mod markup;
-mod preview;
 pub mod samples;
 mod syntax;
 #[cfg(test)]
@@ -26,14 +25,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use crate::accounts::settings::Settings;
 use crate::error::{Error, Result};
 use crate::mail::Event;
 use crate::values::{Line, Text};
 
+pub(crate) use check::CODE as TEMPLATE_FAULT;
 pub use check::{BODY, SUBJECT, check, check_part};
 use markup::Marked;
-pub use preview::{Server, preview, preview_schema};
 pub(crate) use threads::aside;
 
 /// The subject of a template.
@@ -138,22 +136,16 @@ pub struct Renderer {
 const PER_TURN: usize = 50;
 
 impl Renderer {
-    /// Reads all templates of the settings. One that cannot be read, since it was saved when templates
-    /// could say more, fails the emails that it is for and no others.
-    pub async fn read(settings: &Settings) -> Result<Arc<Self>> {
-        let settings = settings.clone();
-        aside(move || Arc::new(Self::new(&settings))).await
+    /// Reads templates, each with its name and event. One that cannot be read, since it was saved when
+    /// templates could say more, fails the emails that it is for and no others.
+    pub async fn read(templates: Vec<(String, Event, Template)>) -> Result<Arc<Self>> {
+        aside(move || Arc::new(Self::new(templates))).await
     }
 
-    fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(templates: Vec<(String, Event, Template)>) -> Self {
         let mut renderer = Self::none();
-        for step in &settings.nurture_sequence {
-            renderer.add(&step.id.to_string(), Event::Nurture, &step.subject, &step.body);
-        }
-        for event in Event::ALL {
-            if let Some(Template { subject, body }) = settings.templates.get(*event) {
-                renderer.add(event.as_str(), *event, subject, body);
-            }
+        for (name, event, Template { subject, body }) in templates {
+            renderer.add(&name, event, &subject, &body);
         }
         renderer
     }
@@ -194,7 +186,7 @@ impl Renderer {
         rendered.pop().ok_or_else(|| Error::internal("nothing was filled in"))
     }
 
-    fn render(&self, name: &str, context: &Json) -> Result<Rendered> {
+    pub(crate) fn render(&self, name: &str, context: &Json) -> Result<Rendered> {
         let template =
             self.templates.get(name).ok_or_else(|| Error::internal(format!("there is no template {name}")))?;
         let (event, [subject, body]) =

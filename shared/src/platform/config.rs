@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use config::{File, FileFormat};
 use serde::Deserialize;
 
-use crate::queue;
 use layers::Layer;
 
 pub use mail::{Mail, Tls};
@@ -282,13 +281,7 @@ impl Settings {
         for (key, number) in at_least_one {
             must(number >= 1, key, "it must be at least 1")?;
         }
-        self.mail.check()?;
-        match self.worker.queues.iter().find(|queue| !queue::QUEUES.contains(&queue.as_str())) {
-            None => Ok(()),
-            Some(queue) => {
-                Err(("worker.queues", format!("there is no queue {queue:?}, only {}", queue::QUEUES.join(", "))))
-            }
-        }
+        self.mail.check()
     }
 }
 
@@ -476,11 +469,6 @@ mod tests {
                 "CRM_MAIL__FROM_EMAIL",
                 "crm",
                 "the setting mail.from_email from the environment variable CRM_MAIL__FROM_EMAIL is wrong: it must be an email address such as name@example.com",
-            ),
-            (
-                "CRM_WORKER__QUEUES",
-                "mails",
-                "the setting worker.queues from the environment variable CRM_WORKER__QUEUES is wrong: there is no queue \"mails\", only imports, mail, workflows",
             ),
         ] {
             assert_eq!(wrong(name, value), sentence);

@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::platform::config::Database;
 
 use pool::Transaction;
-pub(crate) use pool::trouble;
 pub use pool::{Pool, PoolConnection};
 pub use share::on_behalf_of;
 pub use time::{CLOCK, Clock, now};

@@ -7,14 +7,15 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use sha2::Sha256;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::accounts::workspaces;
 use crate::error::{Error, Result};
 
-/// The secret's name in [`workspaces::secret`].
+/// The name of the secret.
 const SECRET: &str = "links";
 /// Of HMAC-SHA256, the first 128 bits: nobody guesses them, and links stay short (RFC 2104, 5).
 const TAG: usize = 16;
@@ -32,7 +33,7 @@ impl Signer {
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
     pub async fn load(connection: &mut PgConnection) -> Result<Self> {
-        Self::new(&workspaces::secret(connection, SECRET).await?)
+        Self::new(&secret(connection, SECRET).await?)
     }
 
     pub(crate) fn new(secret: &[u8]) -> Result<Self> {
@@ -75,6 +76,18 @@ impl Signer {
         let Self(keyed) = self;
         keyed.clone().chain_update(first).chain_update(rest).chain_update(purpose)
     }
+}
+
+/// The secret of that name: 32 random bytes, made on first use and then the same for all processes.
+async fn secret(connection: &mut PgConnection, name: &str) -> Result<Vec<u8>> {
+    let mut value = [0; 32];
+    SysRng.try_fill_bytes(&mut value).map_err(|error| Error::Internal(error.into()))?;
+    sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(name)
+        .bind(value)
+        .execute(&mut *connection)
+        .await?;
+    Ok(sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1").bind(name).fetch_one(connection).await?)
 }
 
 impl fmt::Debug for Signer {

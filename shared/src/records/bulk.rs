@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{Difference, Record, words_of};
 use crate::error::{Error, Result};
-use crate::mail;
-use crate::platform::db::copy::{Cells, CopyRows};
+use crate::platform::db::copy::CopyRows;
 use crate::records::history::{self, Action, Actor, Entry};
+use crate::values::cell::Cells;
 
 /// Records that are written faster without COPY.
 const FEW: usize = 100;
@@ -128,17 +128,17 @@ impl Rows {
     fn push<R: Record>(&mut self, record: &R, workspace_id: Uuid, import_job_id: Option<Option<Uuid>>) -> Result<()> {
         self.0.push(if self.0.is_empty() { b'[' } else { b',' });
         serde_json::to_writer(&mut self.0, record)?;
-        if R::PERSON {
-            // Before the brace that closes the record.
-            self.0.pop();
+        // Without the brace that closes the record.
+        self.0.pop();
+        if R::SEARCHABLE {
             self.0.extend_from_slice(b",\"words\":");
             serde_json::to_writer(&mut self.0, &words_of(record, workspace_id))?;
-            if let Some(import_job_id) = import_job_id {
-                self.0.extend_from_slice(b",\"import_job_id\":");
-                serde_json::to_writer(&mut self.0, &import_job_id)?;
-            }
-            self.0.push(b'}');
         }
+        if let Some(import_job_id) = import_job_id.filter(|_| R::IMPORTED) {
+            self.0.extend_from_slice(b",\"import_job_id\":");
+            serde_json::to_writer(&mut self.0, &import_job_id)?;
+        }
+        self.0.push(b'}');
         Ok(())
     }
 
@@ -160,8 +160,10 @@ async fn copy_all<R: Record>(
     for record in records {
         copy.value(workspace_id);
         record.cells(&mut copy);
-        if R::PERSON {
+        if R::SEARCHABLE {
             copy.text(&words_of(record, workspace_id));
+        }
+        if R::IMPORTED {
             copy.optional(import_job_id);
         }
         copy.end().await?;
@@ -186,7 +188,5 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
             history::keep(connection, actor, std::mem::take(&mut entries)).await?;
         }
     }
-    let stopped = changed.iter().filter_map(|(before, after)| Some((after.id(), after.stops_mail(before)?)));
-    mail::cancel_to_all(connection, actor.workspace_id, R::TYPE, &stopped.collect::<Vec<_>>()).await?;
-    Ok(())
+    R::after_changes(connection, actor, changed).await
 }

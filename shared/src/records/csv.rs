@@ -5,8 +5,8 @@ mod guard;
 use std::fmt::{Display, Write};
 
 use crate::error::{Error, Result};
-use crate::platform::db::copy::Cells;
 use crate::records::Fields;
+use crate::values::cell::Cells;
 
 use guard::{guard, guard_file_cell};
 

@@ -131,8 +131,8 @@ macro_rules! record {
                 query.bind(self.id)$(.bind(&self.$field))+.bind(self.created_at).bind(self.updated_at)
             }
 
-            fn cells(&self, cells: &mut impl $crate::platform::db::copy::Cells) {
-                use $crate::platform::db::copy::Cell;
+            fn cells(&self, cells: &mut impl $crate::values::cell::Cells) {
+                use $crate::values::cell::Cell;
                 self.id.write(cells);
                 $(self.$field.write(cells);)+
                 self.created_at.write(cells);
@@ -142,7 +142,7 @@ macro_rules! record {
 
         impl utoipa::PartialSchema for $record {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                $crate::values::json_schema::answer::<Self>(concat!($($about),*))
+                $crate::records::schema::answer::<Self>(concat!($($about),*))
             }
         }
 

@@ -43,11 +43,11 @@ impl Statements {
         let count = R::COLUMNS.len();
         let parameters = |from: usize| {
             let mut all: Vec<String> = (from..from + count).map(|n| format!("${n}")).collect();
-            all.extend(R::PERSON.then(|| format!("${}::tsvector", from + count)));
+            all.extend(R::SEARCHABLE.then(|| format!("${}::tsvector", from + count)));
             all.join(", ")
         };
-        let written = format!("{columns}{}", if R::PERSON { ", words" } else { "" });
-        let copied = format!("{written}{}", if R::PERSON { ", import_job_id" } else { "" });
+        let written = format!("{columns}{}", if R::SEARCHABLE { ", words" } else { "" });
+        let copied = format!("{written}{}", if R::IMPORTED { ", import_job_id" } else { "" });
         let new =
             |columns: &str| columns.split(", ").map(|column| format!("new.{column}")).collect::<Vec<_>>().join(", ");
         let one = match R::PARENT {

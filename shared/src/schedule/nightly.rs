@@ -6,11 +6,11 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::crm::feedback;
 use crate::error::Result;
 use crate::insight::health;
 use crate::insight::themes;
 use crate::queue::{self, Job, JobStatus, Payload};
+use crate::workflows::feedback_reminders;
 use crate::workflows::followups;
 use crate::workflows::nurture;
 
@@ -46,7 +46,7 @@ pub struct Cleaned {
 const PARTS: [&str; 6] = [
     nurture::NurtureLeads::KIND,
     followups::ProcessFollowups::KIND,
-    feedback::RemindFeedback::KIND,
+    feedback_reminders::RemindFeedback::KIND,
     health::SnapshotHealth::KIND,
     themes::FindThemes::KIND,
     CleanUp::KIND,
@@ -138,8 +138,8 @@ impl Night {
         let job = match kind {
             nurture::NurtureLeads::KIND => nurture::start(connection, workspace_id, request_id, false).await?,
             followups::ProcessFollowups::KIND => followups::start(connection, workspace_id, request_id, false).await?,
-            feedback::RemindFeedback::KIND => {
-                feedback::start_reminders(connection, workspace_id, request_id, false).await?
+            feedback_reminders::RemindFeedback::KIND => {
+                feedback_reminders::start_reminders(connection, workspace_id, request_id, false).await?
             }
             health::SnapshotHealth::KIND => health::start(connection, workspace_id, request_id, false).await?,
             themes::FindThemes::KIND => themes::start(connection, workspace_id, request_id, false).await?,

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{Decode, Encode, Postgres};
 
 use super::{Fault, Field};
-use crate::platform::db::copy::{Cell, Cells};
+use crate::values::cell::{Cell, Cells};
 use crate::values::json;
 
 /// The caller's own fields of a record: a JSON object with bounded size.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use super::{Fault, Field, check_text};
-use crate::platform::db::copy::{Cell, Cells};
+use crate::values::cell::{Cell, Cells};
 
 /// The name of a person, a company, a workspace, an API key, …: at most 200 characters on one line.
 ///

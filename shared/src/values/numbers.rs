@@ -7,7 +7,7 @@ use rust_decimal::prelude::{FromPrimitive, ToPrimitive};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::platform::db::copy::{Cell, Cells};
+use crate::values::cell::{Cell, Cells};
 
 use super::{Fault, Field, serialize_number};
 

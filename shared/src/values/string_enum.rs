@@ -34,8 +34,8 @@ macro_rules! string_enum {
             }
         }
 
-        impl $crate::platform::db::copy::Cell for $name {
-            fn write(&self, cells: &mut impl $crate::platform::db::copy::Cells) {
+        impl $crate::values::cell::Cell for $name {
+            fn write(&self, cells: &mut impl $crate::values::cell::Cells) {
                 cells.text(self.as_str());
             }
         }

@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 use shared::Error;
 use shared::accounts::settings;
 use shared::accounts::workspaces;
-use shared::crm::feedback;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection, Step};
 use shared::queue::{self, Job, JobStatus};
 use shared::schedule::scheduled_runs;
+use shared::workflows::feedback_reminders;
 use shared::workflows::followups;
 use shared::workflows::nurture;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Run {
         let job = match self {
             Self::Nightly => nightly(&mut step, workspace_id).await?,
             Self::NurtureLeads => nurture::start(&mut step, workspace_id, None, false).await?,
-            Self::RemindFeedback => feedback::start_reminders(&mut step, workspace_id, None, false).await?,
+            Self::RemindFeedback => feedback_reminders::start_reminders(&mut step, workspace_id, None, false).await?,
             Self::ProcessFollowups => followups::start(&mut step, workspace_id, None, false).await?,
         };
         // No bell is rung: this process may be gone before it sounds, and workers look each second.

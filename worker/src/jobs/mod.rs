@@ -1,11 +1,12 @@
 //! Every kind of job, one file each.
 
 pub(crate) mod import;
-use shared::crm::feedback::{RemindFeedback, RequestFeedback};
 use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
 use shared::insight::health::SnapshotHealth;
 use shared::insight::themes::FindThemes;
 use shared::schedule::nightly::{CleanUp, Nightly};
+use shared::workflows::feedback_reminders::RemindFeedback;
+use shared::workflows::feedback_requests::RequestFeedback;
 use shared::workflows::followups::ProcessFollowups;
 use shared::workflows::nurture::NurtureLeads;
 

@@ -1,10 +1,10 @@
 //! Reminds the customers of a workspace of requests for feedback, page by page.
 
-use shared::crm::feedback::{self, RemindFeedback, Reminded};
 use shared::mail;
 use shared::platform::signed_links::Signer;
 use shared::queue;
 use shared::schedule::scheduled_runs;
+use shared::workflows::feedback_reminders::{self, RemindFeedback, Reminded};
 use shared::workflows::nurture::Post;
 
 use crate::queue::job::{Done, Running, Stop, Task};
@@ -16,7 +16,7 @@ impl Task for RemindFeedback {
         let standing = queue::get(&mut connection, job.workspace_id(), job.id()).await?;
         let total = match standing.progress.total {
             Some(total) => total,
-            None => feedback::open(&mut connection, job.workspace_id()).await?,
+            None => feedback_reminders::open(&mut connection, job.workspace_id()).await?,
         };
         let signer = Signer::load(&mut connection).await?;
         drop(connection);
@@ -26,7 +26,7 @@ impl Task for RemindFeedback {
         while !reminded.done {
             let mut step = job.begin().await?;
             let now = scheduled_runs::now(&mut step).await?;
-            let sent = feedback::step(&mut step, &actor, &post, &mut reminded, now).await?;
+            let sent = feedback_reminders::step(&mut step, &actor, &post, &mut reminded, now).await?;
             let result = serde_json::to_value(&reminded).map_err(shared::Error::from)?;
             step.commit(reminded.progress(total), &result).await?;
             if sent > 0 {

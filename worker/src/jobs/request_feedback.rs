@@ -1,9 +1,9 @@
 //! Mails a customer the request for feedback.
 
-use shared::crm::feedback::{self, RequestFeedback};
 use shared::mail;
 use shared::platform::signed_links::Signer;
 use shared::queue::Progress;
+use shared::workflows::feedback_requests::{self, RequestFeedback};
 use shared::workflows::nurture::Post;
 
 use crate::queue::job::{Done, Running, Stop, Task};
@@ -15,7 +15,7 @@ impl Task for RequestFeedback {
         let (actor, settings, doorbell) = (job.actor(), job.settings().clone(), job.doorbell().clone());
         let post = Post { public_url: &settings.public_url, mail: &settings.mail, signer };
         let mut step = job.begin().await?;
-        let sent = feedback::send_request(&mut step, &actor, &post, self.feedback_id).await?;
+        let sent = feedback_requests::send_request(&mut step, &actor, &post, self.feedback_id).await?;
         let result = serde_json::to_value(sent).map_err(shared::Error::from)?;
         step.commit(Progress { done: 1, total: Some(1) }, &result).await?;
         if sent.is_sent() {

@@ -3,8 +3,9 @@
 use serde_json::json;
 use shared::error::Reason;
 use shared::records::history::Change;
+use shared::records::schema;
 use shared::records::{MAX_BATCH, Record};
-use shared::values::json_schema::{self, Shape};
+use shared::values::json_schema::{Shape, closed};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, ResponseBuilder};
@@ -50,13 +51,13 @@ impl Operation {
 
     /// Its body makes a record.
     pub fn creates<R: Record + ToSchema>(self) -> Self {
-        let described = self.takes(format!("{}Create", R::name()), json_schema::create::<R>());
+        let described = self.takes(format!("{}Create", R::name()), schema::create::<R>());
         described.writes::<R>().returns_record::<R>(201, "Made.")
     }
 
     /// Its body changes a record.
     pub fn updates<R: Record + ToSchema>(self) -> Self {
-        let described = self.takes(format!("{}Update", R::name()), json_schema::update::<R>());
+        let described = self.takes(format!("{}Update", R::name()), schema::update::<R>());
         described.writes::<R>().returns_record::<R>(200, "The whole record, changed.")
     }
 
@@ -80,7 +81,7 @@ impl Operation {
     pub fn writes_many<R: Record + ToSchema>(self) -> Self {
         let create = format!("{}Create", R::name());
         self.takes(format!("{}Batch", R::name()), batch::<R>(&create))
-            .knows([(create, json_schema::create::<R>())])
+            .knows([(create, schema::create::<R>())])
             .answers(200, results(&R::name()))
             .knows(schemas::of::<R>())
     }
@@ -100,7 +101,7 @@ impl Operation {
 
 /// Items to make, and items to change, which are those with an id.
 fn batch<R: Record>(create: &str) -> RefOr<Schema> {
-    let mut change = json_schema::update::<R>();
+    let mut change = schema::update::<R>();
     if let RefOr::T(Schema::Object(change)) = &mut change {
         change.properties.insert("id".to_owned(), Uuid::shape().into());
         change.required.push("id".to_owned());
@@ -109,7 +110,7 @@ fn batch<R: Record>(create: &str) -> RefOr<Schema> {
     let item = AnyOfBuilder::new().item(schemas::reference(create)).item(change);
     let items = ArrayBuilder::new().items(item).min_items(Some(1)).max_items(Some(MAX_BATCH));
     let body = ObjectBuilder::new().property("items", items).required("items");
-    json_schema::closed(body.examples([json!({ "items": [R::example()] })]))
+    closed(body.examples([json!({ "items": [R::example()] })]))
 }
 
 /// What became of each item, in their order.

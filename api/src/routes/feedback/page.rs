@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 use shared::Error;
 use shared::accounts::settings;
 use shared::crm::customers::Customer;
-use shared::crm::feedback::{self, Answer, Feedback, FeedbackStatus};
+use shared::crm::feedback::{Answer, Feedback, FeedbackStatus};
 use shared::error::FieldError;
-use shared::mail;
 use shared::platform::signed_links::Signer;
 use shared::records::history::{Actor, ActorKind};
 use shared::records::{self, Place};
 use shared::values::json_schema::Shape;
 use shared::values::{Category, Notes, Rating};
+use shared::workflows::feedback_requests;
 use sqlx::PgConnection;
 use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Schema};
 use uuid::Uuid;
@@ -76,7 +76,7 @@ struct Asked {
 impl Asked {
     /// What a link is for; `None` for a link that leads nowhere.
     async fn by(state: &AppState, connection: &mut PgConnection, token: &str) -> shared::Result<Option<Self>> {
-        let Some((workspace_id, id)) = Signer::load(connection).await?.verify(feedback::LINK, token) else {
+        let Some((workspace_id, id)) = Signer::load(connection).await?.verify(feedback_requests::LINK, token) else {
             return Ok(None);
         };
         match Self::read(state, connection, workspace_id, id).await {
@@ -96,7 +96,7 @@ impl Asked {
         let place = Place { parent: None, id: feedback.customer_id };
         let customer = records::get(connection, workspace_id, place).await?;
         let settings = settings::get(connection, workspace_id).await?;
-        let sender = mail::sender(connection, workspace_id, &settings, &state.settings.mail).await?;
+        let sender = settings::sender(connection, workspace_id, &settings, &state.settings.mail).await?;
         Ok(Self { workspace_id, feedback, customer, sender: sender.name.unwrap_or(sender.email) })
     }
 
@@ -206,7 +206,7 @@ async fn submit(
         .run(&[], move |connection, actor| {
             let answer = answer.clone();
             Box::pin(async move {
-                feedback::answer(connection, actor, id, answer).await?;
+                super::take_answer(connection, actor, id, answer).await?;
                 Ok(Reply::no_content())
             })
         })

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Band, Health};
+use crate::crm::customers::Segment;
 use crate::error::{Error, Result};
 use crate::insight::period::Period;
 use crate::insight::scoring::{self, Day};
-use crate::insight::segments::Segment;
 
 /// Over how many days the trend is told.
 const TREND_DAYS: u64 = 30;

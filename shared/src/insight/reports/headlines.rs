@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Report;
+use crate::crm::customers::Band;
+use crate::crm::customers::Segment;
 use crate::error::Result;
-use crate::insight::health::Band;
 use crate::insight::period::Period;
 use crate::insight::ratio::{Comparison, Rate};
 use crate::insight::scoring::{self, Day, ScoreCount, State};
-use crate::insight::segments::Segment;
 use crate::insight::themes::ThemesReport;
 use crate::values::Time;
 

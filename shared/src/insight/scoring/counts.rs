@@ -3,9 +3,9 @@
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::crm::customers::Band;
+use crate::crm::customers::Segment;
 use crate::error::Result;
-use crate::insight::health::Band;
-use crate::insight::segments::Segment;
 
 /// The rows of a workspace's counts from which on they are put together.
 const MANY: i64 = 500;

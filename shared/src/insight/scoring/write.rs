@@ -4,9 +4,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Day, Facts};
+use crate::crm::customers::Band;
+use crate::crm::customers::Segment;
 use crate::error::Result;
-use crate::insight::health::{Band, Health};
-use crate::insight::segments::{Cuts, Segment};
+use crate::insight::health::Health;
+use crate::insight::segments::Cuts;
 
 // The scores and the segment of a row with `last_order_at`, `orders` and `quantity`, by the cuts $2, $3
 // and $4 and the grid $5: each is 1 and one more for each cut that is reached.

@@ -9,9 +9,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Cuts, Segment};
+use crate::crm::customers::Band;
 use crate::crm::customers::{CustomerStatus, CustomerType};
 use crate::error::Result;
-use crate::insight::health::{self, Band};
+use crate::insight::health;
 use crate::insight::period::Period;
 use crate::insight::ratio::Rate;
 use crate::insight::reports::Report;

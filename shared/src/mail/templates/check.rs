@@ -9,7 +9,7 @@ use crate::mail::Event;
 use crate::values::Fault;
 
 /// The kind of fault.
-pub(super) const CODE: &str = "template";
+pub(crate) const CODE: &str = "template";
 
 /// The part of a template that is the subject.
 pub const SUBJECT: &str = "subject";

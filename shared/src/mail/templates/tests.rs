@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::accounts::settings::Settings;
 
 fn of(subject: &str, body: &str) -> Template {
     Template { subject: subject.to_owned(), body: body.to_owned() }
 }
 
 fn render(name: Event, template: &Template, context: &serde_json::Value) -> Rendered {
-    let mut renderer = Renderer::new(&Settings::default());
+    let mut renderer = Renderer::new(Settings::default().all_templates());
     renderer.add(name.as_str(), name, &template.subject, &template.body);
     renderer.render(name.as_str(), context).unwrap()
 }
@@ -200,7 +201,7 @@ fn no_template_overflows_the_stack_or_computes_for_long() {
 
 #[test]
 fn a_template_that_was_saved_before_fails_its_own_emails_only() {
-    let mut renderer = Renderer::new(&Settings::default());
+    let mut renderer = Renderer::new(Settings::default().all_templates());
     renderer.add("old", Event::Nurture, "Hello", "{{ ----1 * 2 }}");
     let context = samples::full(Event::Nurture);
     assert!(matches!(renderer.render("old", &context), Err(Error::Internal(_))));

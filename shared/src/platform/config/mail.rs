@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Secret;
-use crate::mail::senders;
-use crate::values::{Email, Field};
+use crate::values::{Email, Field, domain};
 
 /// Who mails come from, and how they leave.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +43,9 @@ pub struct Mail {
 }
 
 impl Mail {
+    /// In `sender_domains`: any domain.
+    pub const ANY_DOMAIN: &str = "*";
+
     /// What types cannot say.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if let Err(fault) = Email::from_text(&self.from_email) {
@@ -52,8 +54,9 @@ impl Mail {
         if self.from_name.chars().any(char::is_control) {
             return Err(("mail.from_name", "it must be on one line".into()));
         }
-        if let Some(fault) = self.sender_domains.iter().find_map(|domain| senders::check_setting(domain)) {
-            return Err(("mail.sender_domains", fault));
+        if let Some(wrong) = self.sender_domains.iter().find(|name| *name != Self::ANY_DOMAIN && domain(name).is_none())
+        {
+            return Err(("mail.sender_domains", format!("{wrong:?} is neither a domain nor \"*\"")));
         }
         if self.tls == Tls::None && !self.user.is_empty() && !is_here(&self.host) {
             let what = "a password is only sent to another machine when the way there is encrypted";

@@ -9,7 +9,6 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -24,7 +23,7 @@ use super::cancel::{Backend, Canceller};
 use super::clean::{self, Answers};
 use super::share::{self, Shares};
 use super::work::{Committing, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, troubles};
 use crate::platform::config::Database;
 use crate::platform::finishing::{Background, Finishing};
 
@@ -32,14 +31,6 @@ use crate::platform::finishing::{Background, Finishing};
 const IDLE: Duration = Duration::from_secs(1);
 /// A connection is replaced when it is as old as this: what it keeps in memory only grows.
 const OLD: Duration = Duration::from_secs(30 * 60);
-
-/// How often any connection of this process was in trouble.
-static TROUBLES: AtomicU64 = AtomicU64::new(0);
-
-/// Notes that a connection was in trouble, so that all are looked at before they are used again.
-pub(crate) fn trouble() {
-    TROUBLES.fetch_add(1, Relaxed);
-}
 
 /// Some connections to the database. Cloning it gives another handle on the same ones.
 #[derive(Clone, Debug)]
@@ -280,7 +271,7 @@ impl managed::Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Tested> {
-        let troubles = TROUBLES.load(Relaxed);
+        let troubles = troubles();
         let mut connection = PgConnection::connect_with(&self.options).await.map_err(Error::while_connecting)?;
         let backend =
             Backend::of(&mut connection, &self.canceller, self.pooler).await.map_err(Error::while_connecting)?;
@@ -291,7 +282,7 @@ impl managed::Manager for Connector {
         if metrics.age() > OLD {
             return Err(RecycleError::message("is old"));
         }
-        let troubles = TROUBLES.load(Relaxed);
+        let troubles = troubles();
         if metrics.last_used() > IDLE || tested.troubles != troubles {
             tested.connection.ping().await.map_err(|error| RecycleError::Backend(error.into()))?;
             tested.troubles = troubles;

@@ -156,8 +156,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::platform::db::copy::Cells;
     use crate::records::csv::CsvRows;
+    use crate::values::cell::Cells;
 
     #[test]
     fn formulas_are_guarded_and_numbers_are_not() {

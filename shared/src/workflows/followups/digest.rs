@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{FollowedUp, PAGE, Reason};
-use crate::accounts::settings::Settings;
+use crate::accounts::settings::{self, Settings};
 use crate::crm::interactions::{CustomerInteraction, Interaction, LeadInteraction};
 use crate::error::{Error, Result};
 use crate::mail::suppressions;
@@ -184,8 +184,8 @@ impl Writing<'_> {
         groups: &[&Group],
         run: &mut FollowedUp,
     ) -> Result<HashMap<String, Fate>> {
-        let sender = mail::sender(connection, self.actor.workspace_id, self.settings, self.mail).await?;
-        let renderer = Renderer::read(self.settings).await?;
+        let sender = settings::sender(connection, self.actor.workspace_id, self.settings, self.mail).await?;
+        let renderer = Renderer::read(self.settings.all_templates()).await?;
         let users = self.users(connection, groups).await?;
         let people = self.people(connection, groups).await?;
         let (mut fates, mut digests) = (HashMap::new(), Vec::new());

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::look::{self, Candidate};
 use super::sequence::{Sequence, Verdict};
 use super::{Nurtured, Post, Reason};
-use crate::accounts::settings::Settings;
+use crate::accounts::settings::{self, Settings};
 use crate::crm::interactions::{LeadInteraction, LeadInteractionType};
 use crate::crm::leads::{Lead, LeadStatus};
 use crate::error::{Error, Result};
@@ -101,8 +101,8 @@ impl<'a> Writer<'a> {
         post: &'a Post<'a>,
         settings: &Settings,
     ) -> Result<Self> {
-        let sender = mail::sender(connection, workspace_id, settings, post.mail).await?;
-        Ok(Self { workspace_id, post, renderer: Renderer::read(settings).await?, sender })
+        let sender = settings::sender(connection, workspace_id, settings, post.mail).await?;
+        Ok(Self { workspace_id, post, renderer: Renderer::read(settings.all_templates()).await?, sender })
     }
 
     fn draft(&self, lead: &Lead) -> Draft {

@@ -1,28 +1,107 @@
-//! The mails of feedback: who gets them, and what they say.
+//! Requests for feedback: who is asked, and what their emails say.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Feedback, FeedbackStatus};
+use super::nurture::Post;
 use crate::accounts::settings::{self, Settings};
-use crate::error::{Error, Result};
+use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, event_key};
+use crate::error::{Error, Reason, Result};
 use crate::mail::templates::Renderer;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::platform::db;
 use crate::platform::signed_links::Signer;
+use crate::queue::{self, Job, NewJob, Payload};
 use crate::records::history::Actor;
-use crate::records::{self, RecordType};
+use crate::records::{self, Fields, Record, RecordType};
 use crate::string_enum;
 use crate::values::{Company, Email, Name};
-use crate::workflows::nurture::Post;
 
-/// How often a customer is reminded.
-pub const MAX_REMINDERS: i16 = 2;
+/// The job that mails a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestFeedback {
+    /// The [`Feedback`].
+    pub feedback_id: Uuid,
+}
+
+impl Payload for RequestFeedback {
+    const KIND: &'static str = "request_feedback";
+    const QUEUE: &'static str = "workflows";
+}
+
+/// Asks a customer for feedback: makes it, and the job that mails the request. A request that is open and
+/// whose mail never left is taken up again. Needs a transaction.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a customer; [`Error::Conflict`] if the customer was asked and has not
+/// answered yet, is blocked, or takes no mails.
+pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
+    let workspace_id = actor.workspace_id;
+    // Locked, so that whoever blocks the customer comes before this or after it.
+    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(
+        "SELECT status = 'blocked', EXISTS (
+             SELECT FROM suppressions
+             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
+         )
+         FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers",
+    )
+    .bind(workspace_id)
+    .bind(customer_id)
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_blocked {
+        return Err(Error::conflict(Reason::Blocked, "status", "the customer is blocked"));
+    }
+    if is_suppressed {
+        return Err(Error::conflict(Reason::Suppressed, "email", "the customer's address is suppressed"));
+    }
+    let id = match open_request(connection, workspace_id, customer_id).await? {
+        Some(id) => {
+            give_up_unsent(connection, workspace_id, id).await?;
+            id
+        }
+        None => make(connection, workspace_id, customer_id).await?,
+    };
+    let job_id = Uuid::now_v7();
+    // One job is under way for a request, so that of two who take it up again one does.
+    let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
+    let mut job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
+    if let Some(request_id) = &actor.request_id {
+        job = job.request_id(request_id);
+    }
+    let job = queue::enqueue(connection, job).await?;
+    if job.id != job_id {
+        return Err(Error::open_request(Some(id)));
+    }
+    Ok(job)
+}
+
+/// The customer's open request, locked.
+async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Option<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT id FROM feedback WHERE workspace_id = $1 AND customer_id = $2 AND status = 'requested' FOR UPDATE",
+    )
+    .bind(workspace_id)
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// A new request, whose mail is not written yet.
+async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Uuid> {
+    let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
+    let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
+    let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
+    feedback.settle(None);
+    // An open request has the customer's place in feedback_open_key.
+    records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
+    Ok(feedback.id)
+}
 
 /// The purpose of the links to a customer's page, whose tokens carry the feedback's id.
 pub const LINK: &str = "feedback";
@@ -32,25 +111,12 @@ pub fn url(public_url: &str, signer: &Signer, workspace_id: Uuid, id: Uuid) -> S
     format!("{public_url}/feedback/{}", signer.sign(LINK, workspace_id, id))
 }
 
-/// The key of the request's event, or of the reminder of that number.
-fn event_key(id: Uuid, reminder: Option<i16>) -> String {
-    match reminder {
-        None => format!("feedback:{id}:request"),
-        Some(number) => format!("feedback:{id}:reminder:{number}"),
-    }
-}
-
-/// The keys of all that is mailed for feedback.
-pub(super) fn event_keys(id: Uuid) -> Vec<String> {
-    std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
-}
-
 /// Gives up the mail of a request that was cancelled or suppressed before it left: its key is free for the
 /// mail of the next asking. So at most one mail of a request ever leaves.
 ///
 /// # Errors
 /// [`Error::Conflict`] if its mail has left, or will.
-pub(super) async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
     let key = event_key(id, None);
     sqlx::query(
         "UPDATE emails SET event_key = event_key || ':' || id
@@ -128,8 +194,8 @@ impl<'a> Writer<'a> {
         post: &'a Post<'a>,
         settings: &Settings,
     ) -> Result<Self> {
-        let sender = mail::sender(connection, workspace_id, settings, post.mail).await?;
-        Ok(Self { workspace_id, post, renderer: Renderer::read(settings).await?, sender })
+        let sender = settings::sender(connection, workspace_id, settings, post.mail).await?;
+        Ok(Self { workspace_id, post, renderer: Renderer::read(settings.all_templates()).await?, sender })
     }
 
     /// For each feedback its request, or the reminder of that number; `None` if its template cannot be

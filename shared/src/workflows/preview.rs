@@ -6,12 +6,14 @@ use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, Schema};
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
-use super::{BODY, Body, Rendered, Renderer, SUBJECT, Subject, Template, aside, check, check_part, samples};
 use crate::accounts::settings::{self, Settings};
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
 use crate::error::{Error, FieldError, FieldErrors, Result};
-use crate::mail::{self, Event};
+use crate::mail::Event;
+use crate::mail::templates::{
+    BODY, Body, MAX_ITEMS, Rendered, Renderer, SUBJECT, Subject, TEMPLATE_FAULT, Template, aside, check_part, samples,
+};
 use crate::platform::config;
 use crate::records::{self, Place};
 use crate::values::json_body::Object;
@@ -68,7 +70,7 @@ pub async fn preview(
         context["customer"] = person(&customer.name, &customer.email, customer.company.as_ref().map(AsRef::as_ref));
     }
     if context.get("sender").is_some() {
-        let sender = mail::sender(connection, workspace_id, &settings, server.mail).await?;
+        let sender = settings::sender(connection, workspace_id, &settings, server.mail).await?;
         context["sender"] = json!({ "name": sender.name });
     }
     for (name, page) in [("url", "feedback"), ("unsubscribe_url", "unsubscribe")] {
@@ -78,12 +80,11 @@ pub async fn preview(
     }
     merge(&mut context, sample)?;
     let rendered = aside(move || {
-        let mut renderer = Renderer::none();
-        renderer.add(NAME, event, &template.subject, &template.body);
+        let renderer = Renderer::new(vec![(NAME.to_owned(), event, template)]);
         renderer.render(NAME, &context)
     });
     // The template has passed its check: if it fails, it is over what it was given here.
-    rendered.await?.map_err(|error| Error::invalid("template", check::CODE, error.to_string()))
+    rendered.await?.map_err(|error| Error::invalid("template", TEMPLATE_FAULT, error.to_string()))
 }
 
 fn person(name: &Name, email: &Email, company: Option<&str>) -> Value {
@@ -192,8 +193,8 @@ fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut 
 /// As many items as were given, each over the example's first.
 fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut FieldErrors) {
     let Some(first) = items.first().cloned() else { return };
-    if given.len() > super::MAX_ITEMS {
-        let message = format!("must have at most {} items", super::MAX_ITEMS);
+    if given.len() > MAX_ITEMS {
+        let message = format!("must have at most {} items", MAX_ITEMS);
         return errors.push(FieldError::new(place, "out_of_range", message));
     }
     items.clear();

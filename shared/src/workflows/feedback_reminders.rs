@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::send::{MAX_REMINDERS, Recipient, Writer, mailed, recipients};
-use super::{Feedback, FeedbackStatus};
+use super::feedback_requests::{Recipient, Writer, mailed, recipients};
+use super::nurture::Post;
 use crate::accounts::settings;
+use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
 use crate::error::{Error, Result};
 use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
 use crate::queue::{self, Job, JobStatus, Payload, Progress};
 use crate::records::history::Actor;
 use crate::values::{Email, Time};
-use crate::workflows::nurture::Post;
 use crate::{records, string_enum};
 
 /// How many requests one step looks at.
