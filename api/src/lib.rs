@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ pub struct Shared {
     /// The settings of the process.
     pub settings: Settings,
     /// Wakes workers after a commit.
-    pub doorbell: Doorbell,
+    pub notifier: Notifier,
     /// The API keys that were seen lately.
     pub keys: http::auth::Keys,
     /// The requests that keys have left.
@@ -69,7 +69,7 @@ impl AppState {
         let streams = (settings.database.max_connections as usize / 4).max(1);
         Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
-            doorbell: Doorbell::new(pool.clone()),
+            notifier: Notifier::new(pool.clone()),
             limits: http::rate_limit::Limits::new(settings.api.rate_limit_per_minute),
             pool,
             settings,

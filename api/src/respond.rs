@@ -205,7 +205,7 @@ pub struct Reply {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
     /// The queue whose workers are to be woken after the commit.
-    pub ring: Option<&'static str>,
+    pub notify: Option<&'static str>,
 }
 
 impl Reply {
@@ -220,7 +220,7 @@ impl Reply {
     /// `200` with JSON that is written already.
     pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status: StatusCode::OK, headers, body, ring: None }
+        Self { status: StatusCode::OK, headers, body, notify: None }
     }
 
     /// `200` with a record and its tag.
@@ -248,12 +248,12 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { ring: queue::queue_of(&job.kind), ..reply })
+        Ok(Self { notify: queue::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), ring: None }
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), notify: None }
     }
 
     /// With another status.
@@ -270,8 +270,8 @@ impl Reply {
     }
 
     /// With a queue whose workers are woken after the commit.
-    pub fn ringing(self, queue: &'static str) -> Self {
-        Self { ring: Some(queue), ..self }
+    pub fn notifying(self, queue: &'static str) -> Self {
+        Self { notify: Some(queue), ..self }
     }
 
     fn header(mut self, name: HeaderName, value: String) -> shared::Result<Self> {
@@ -291,7 +291,7 @@ impl Reply {
     pub fn from_kept(kept: Kept) -> Self {
         let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
         let header = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
-        Self { status, headers: kept.headers.into_iter().filter_map(header).collect(), body: kept.body, ring: None }
+        Self { status, headers: kept.headers.into_iter().filter_map(header).collect(), body: kept.body, notify: None }
     }
 }
 

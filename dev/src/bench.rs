@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use dev::workspace;
 use tokio::process::Command;
 
-mod doorbell;
 mod export;
 mod fairness;
 mod figures;
+mod harness;
 mod hostile_files;
 mod http;
 mod import;
@@ -18,12 +18,12 @@ mod insight;
 mod lead_step;
 mod load;
 mod mail;
+mod notify;
 mod nurture;
 mod old_transaction;
 mod queue;
 mod records;
 mod slots;
-mod stage;
 mod templates;
 mod themes;
 
@@ -52,8 +52,8 @@ enum Bench {
     Nurture(nurture::Arguments),
     /// Reports of a large workspace while others write.
     Insight(insight::Arguments),
-    /// Enqueueing from many clients at once, beside the same without the doorbell.
-    Doorbell(doorbell::Arguments),
+    /// Enqueueing from many clients at once, beside the same without the notifier.
+    Notify(notify::Arguments),
     /// How soon a workspace's job starts behind a million of another workspace.
     Fairness(fairness::Arguments),
     /// How soon a workspace's import starts behind long imports of another that hold every slot.
@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Records(arguments) => return records::run(arguments).await,
         Bench::Nurture(arguments) => return nurture::run(arguments).await,
         Bench::Insight(arguments) => return insight::run(arguments).await,
-        Bench::Doorbell(arguments) => return doorbell::run(arguments).await,
+        Bench::Notify(arguments) => return notify::run(arguments).await,
         Bench::Fairness(arguments) => return fairness::run(arguments).await,
         Bench::Slots(arguments) => return slots::run(arguments).await,
         Bench::OldTransaction(arguments) => return old_transaction::run(arguments).await,

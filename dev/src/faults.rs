@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use dev::chores;
+use dev::test_jobs;
 use shared::platform::config::Settings;
 use shared::platform::telemetry;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,12 @@ mod connections;
 mod database;
 mod files;
 mod full_disk;
+mod harness;
 mod idempotency;
 mod import;
 mod mail;
 mod memory;
 mod sigstop;
-mod stage;
 mod streams;
 mod verify;
 mod watch;
@@ -87,6 +87,6 @@ async fn work() -> Result<ExitCode> {
     let _logging = telemetry::start(&settings.log)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(worker::cli::wait_for_signals(shutdown.clone())?);
-    worker::run(settings, chores::tasks(), shutdown).await?;
+    worker::run(settings, test_jobs::tasks(), shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

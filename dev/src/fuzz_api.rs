@@ -10,7 +10,7 @@ use dev::console::Console;
 use dev::server::Server;
 use dev::serving::{ANY_PORT, Port, QUIET};
 use dev::stack::{Stack, ask};
-use dev::throw_away::ThrowAway;
+use dev::temp_cluster::TempCluster;
 use dev::workspace;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let server = Server::find().await?;
     workspace::build(&["--workspace", "--bins"]).await?;
-    let cluster = ThrowAway::start(&server).await?;
+    let cluster = TempCluster::start(&server).await?;
     let mut stack = Stack::default();
     let outcome = tokio::select! {
         outcome = fuzz(&arguments, &schemathesis, &cluster, &mut stack) => outcome,
@@ -56,7 +56,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     outcome
 }
 
-async fn fuzz(arguments: &Arguments, schemathesis: &Path, cluster: &ThrowAway, stack: &mut Stack) -> Result<ExitCode> {
+async fn fuzz(
+    arguments: &Arguments,
+    schemathesis: &Path,
+    cluster: &TempCluster,
+    stack: &mut Stack,
+) -> Result<ExitCode> {
     let database_url = cluster.database("crm").await?;
     let (api, worker) = (workspace::program("crm-api", None)?, workspace::program("crm-worker", None)?);
     ask(&api, &["migrate"], &database_url).await?;

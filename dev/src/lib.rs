@@ -4,7 +4,6 @@
 //! The program of this package, `cargo dev`, is made of it, and so are the tests and benchmarks of
 //! the other packages.
 
-pub mod chores;
 pub mod client;
 pub mod console;
 pub mod data;
@@ -15,7 +14,8 @@ pub mod server;
 pub mod serving;
 pub mod stack;
 pub mod supervise;
+pub mod temp_cluster;
+pub mod test_jobs;
 pub mod testing;
-pub mod throw_away;
-pub mod user;
+pub mod unprivileged;
 pub mod workspace;

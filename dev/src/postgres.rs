@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::server::Server;
 use crate::supervise::{End, Ending, Supervised};
-use crate::user::{self, User};
+use crate::unprivileged::{self, User};
 
 /// What lies in the directory that a cluster is given.
 const PLACE: &str = "postgres";
@@ -72,7 +72,7 @@ impl Cluster {
         }
         // The process that this names is gone, or we had not got the lock. Its number may be
         // another's by now, and then PostgreSQL would refuse to start.
-        user::remove(&data.join("postmaster.pid")).await?;
+        unprivileged::remove(&data.join("postmaster.pid")).await?;
         let password = fs::read_to_string(place.join("password")).await.context("the cluster's password is gone")?;
         for attempt in 1.. {
             let port = free_port(&place).await?;
@@ -165,8 +165,8 @@ impl Cluster {
 /// If a server is still using them, or they cannot be deleted.
 pub async fn remove(dir: &Path) -> Result<()> {
     let log = lock_log(dir).await?;
-    user::remove_directory(dir, PLACE).await?;
-    user::remove(&dir.join(LOG)).await?;
+    unprivileged::remove_directory(dir, PLACE).await?;
+    unprivileged::remove(&dir.join(LOG)).await?;
     drop(log);
     Ok(())
 }
@@ -207,7 +207,7 @@ async fn initialize(server: &Server, user: User, place: &Path, options: &Options
     let mut reason = String::new();
     // Not every system has the locale C.UTF-8.
     for locale in ["--locale=C.UTF-8", "--no-locale"] {
-        user::remove(&partial).await?;
+        unprivileged::remove(&partial).await?;
         let mut initdb = Command::new(server.program("initdb"));
         prepare(&mut initdb, user);
         initdb.args(["--encoding=UTF8", locale, "--username=postgres", "--auth=scram-sha-256", "--no-instructions"]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use dev::data::DataDir;
-use dev::{postgres, user};
+use dev::{postgres, unprivileged};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -21,7 +21,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let data = DataDir::open(&arguments.data_dir).await?;
     postgres::remove(data.path()).await?;
     for name in ["api-key", "database-url", "mail", "sample-leads.csv", "url", "lock"] {
-        user::remove(&data.path().join(name)).await?;
+        unprivileged::remove(&data.path().join(name)).await?;
     }
     // It goes when nothing else is in it.
     let _ = std::fs::remove_dir(data.path());

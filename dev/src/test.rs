@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use dev::server::Server;
-use dev::throw_away::ThrowAway;
+use dev::temp_cluster::TempCluster;
 use dev::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +30,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     // The tests run these as processes.
     workspace::build(&["--workspace", "--bins"]).await?;
     let cluster = match &server {
-        Some(server) => Some(ThrowAway::start(server).await?),
+        Some(server) => Some(TempCluster::start(server).await?),
         None => None,
     };
     let url = cluster.as_ref().map(|cluster| cluster.url("postgres"));

@@ -38,9 +38,9 @@ use split::Chunk;
 pub use columns::FAULT_COLUMNS;
 pub use emails::with_email;
 pub use options::Options;
-pub use undo::{UndoImport, Undone, finish as finish_undo, standing as standing_undo, undo, undo_step};
+pub use undo::{UndoImport, Undone, finish as finish_undo, resume as resume_undo, undo, undo_step};
 pub use upload::{Upload, Uploaded, sweep};
-pub use write::{Trust, forget_seen, write};
+pub use write::{EmailCheck, forget_seen, write};
 
 /// A kind of record that files can be imported into: a person or a company with an email.
 pub trait Importable: Linked {

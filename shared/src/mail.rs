@@ -8,7 +8,7 @@ pub mod breaks;
 mod content;
 mod emails;
 mod lease;
-mod pace;
+mod rate_limit;
 pub mod senders;
 pub mod suppressions;
 pub mod templates;
@@ -27,7 +27,7 @@ use crate::values;
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use lease::*;
-pub use pace::{Turn, is_limited, lease_in_turn, prune_pace};
+pub use rate_limit::{Turn, is_limited, lease_in_turn, prune_rate_limits};
 
 /// The queue whose bell wakes those who send mails.
 pub const QUEUE: &str = "mail";
@@ -124,7 +124,7 @@ pub enum Cancel {
 const BATCH: usize = 1_000;
 
 /// Puts mails into the outbox, in the caller's transaction, and tells in their order what became of
-/// each. After the commit the caller rings the [`Doorbell`](crate::queue::notify::Doorbell) of [`QUEUE`].
+/// each. After the commit the caller rings the [`Notifier`](crate::queue::notify::Notifier) of [`QUEUE`].
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.

@@ -24,7 +24,7 @@ use filter::{Condition, Value};
 
 pub use cursor::{Access, IdCursors, Place};
 pub use pages::{Part, count, fetch};
-pub use spec::{Beside, Filter, FilterKind, Order, OrderKind, Spec};
+pub use spec::{Filter, FilterKind, Joined, Order, OrderKind, Spec};
 
 /// The most records of one page.
 pub const MAX_LIMIT: u32 = 1000;
@@ -56,7 +56,7 @@ enum Branch {
     /// The records with a value in a column.
     Of(&'static str, String),
     /// The records with a value in a column beside.
-    Beside(&'static Beside, String),
+    Joined(&'static Joined, String),
 }
 
 impl List {
@@ -178,10 +178,10 @@ impl List {
             return vec![Branch::Whole];
         }
         for condition in &self.conditions {
-            if let (Some(beside), Value::Words(words)) = (condition.beside, &condition.value)
-                && !beside.absent.is_some_and(|absent| words.iter().any(|word| word == absent))
+            if let (Some(joined), Value::Words(words)) = (condition.joined, &condition.value)
+                && !joined.absent.is_some_and(|absent| words.iter().any(|word| word == absent))
             {
-                return words.iter().map(|word| Branch::Beside(beside, word.clone())).collect();
+                return words.iter().map(|word| Branch::Joined(joined, word.clone())).collect();
             }
         }
         let Some((column, all)) = self.spec.branches else { return vec![Branch::Whole] };
@@ -197,7 +197,7 @@ impl List {
     fn checks(&self, branches: &[Branch]) -> Vec<&Condition> {
         let (decided, ordered_by) = match branches.first() {
             Some(Branch::Of(column, _)) => (Some(*column), Some(self.order.expression)),
-            Some(Branch::Beside(beside, _)) => (Some(beside.column), None),
+            Some(Branch::Joined(joined, _)) => (Some(joined.column), None),
             Some(Branch::Whole) | None => (None, Some(self.order.expression)),
         };
         let is_decided = |condition: &&Condition| {

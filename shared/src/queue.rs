@@ -275,7 +275,7 @@ impl NewJob {
 /// Stores a job, in the caller's transaction, and returns it.
 ///
 /// If an unfinished job of the workspace has the same dedupe key, that one is returned instead.
-/// After the commit the caller rings the [`Doorbell`](crate::queue::notify::Doorbell) of the queue.
+/// After the commit the caller rings the [`Notifier`](crate::queue::notify::Notifier) of the queue.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
@@ -304,15 +304,15 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
         if let Some(inserted) = inserted {
             return Ok(inserted);
         }
-        let standing =
+        let existing =
             sqlx::query_as("SELECT * FROM jobs WHERE workspace_id = $1 AND dedupe_key = $2 AND finished_at IS NULL")
                 .bind(job.workspace_id)
                 .bind(&job.dedupe_key)
                 .fetch_optional(&mut *connection)
                 .await?;
-        // None: the standing job ended between the two statements, and the key is free now.
-        if let Some(standing) = standing {
-            return Ok(standing);
+        // None: the existing job ended between the two statements, and the key is free now.
+        if let Some(existing) = existing {
+            return Ok(existing);
         }
     }
 }

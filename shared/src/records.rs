@@ -146,7 +146,7 @@ pub trait Record: Fields {
 
     /// Sets the fields that follow from others, when it is made (`before` is `None`) or changed. The
     /// time of that is its `updated_at`.
-    fn settle(&mut self, _before: Option<&Self>) {}
+    fn derive_fields(&mut self, _before: Option<&Self>) {}
 
     /// What else is to be written when it was made (`before` is `None`) or changed.
     fn after_write(
@@ -262,7 +262,7 @@ pub async fn create<R: Record>(
     body: Object,
 ) -> Result<R> {
     let record: R = draft(parent, body)?;
-    let words = words_of(&record, actor.workspace_id);
+    let words = search_vector_of(&record, actor.workspace_id);
     let query = record.bind(sqlx::query(R::statements().insert).bind(actor.workspace_id));
     let query = if R::SEARCHABLE { query.bind(words) } else { query };
     query.execute(&mut *connection).await?;
@@ -278,14 +278,14 @@ pub(crate) fn draft<R: Record>(parent: Option<Uuid>, body: Object) -> Result<R> 
     }
     let record = R::new(Uuid::now_v7(), db::now(), changes);
     let mut record = record.ok_or_else(|| Error::internal("a body was taken without what a record must have"))?;
-    record.settle(None);
+    record.derive_fields(None);
     Ok(record)
 }
 
 /// Says that a record was changed at that time, with all that follows from it.
 pub(crate) fn mark_changed<R: Record>(before: &R, after: &mut R, at: Time) {
     after.touch(at);
-    after.settle(Some(before));
+    after.derive_fields(Some(before));
 }
 
 /// Changes the fields of a record that the body of a request names; without any, or with their
@@ -359,7 +359,7 @@ async fn write<R: Record>(
         .bind(Value::Object(former))
         .bind(Value::Object(latter))
         .bind(db::now());
-    let words = words_of(after, actor.workspace_id);
+    let words = search_vector_of(after, actor.workspace_id);
     let query = after.bind(query);
     let query = if R::SEARCHABLE { query.bind(words) } else { query };
     Ok(query.execute(connection).await?.rows_affected() == 1)
@@ -422,6 +422,6 @@ struct Whole<T> {
     row: Value,
 }
 
-pub(crate) fn words_of<R: Record>(record: &R, workspace_id: Uuid) -> String {
+pub(crate) fn search_vector_of<R: Record>(record: &R, workspace_id: Uuid) -> String {
     search::vector(workspace_id, record.texts())
 }

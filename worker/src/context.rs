@@ -8,7 +8,7 @@ use shared::error::ErrorClass;
 use shared::platform::config::{Database, Settings};
 use shared::platform::db::{self, Pool};
 use shared::platform::telemetry::LogLimit;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::{Error, Result};
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,14 @@ use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
 use crate::queue::job::Tasks;
 use crate::queue::leases::Leases;
-use crate::queue::quarantine::Gate;
+use crate::queue::quarantine::Quarantine;
 
 /// Connections for the upkeep of the ledger: the listener and the renewals hold one each, and a sweep
 /// may take long; claims, acknowledgements and rescues share the others.
 const UPKEEP_CONNECTIONS: u32 = 6;
 
 /// What all parts of one worker process share.
-pub(crate) struct Process {
+pub(crate) struct WorkerContext {
     pub settings: Arc<Settings>,
     pub tasks: Tasks,
     pub queues: Vec<Arc<Queue>>,
@@ -34,11 +34,11 @@ pub(crate) struct Process {
     pub pool: Pool,
     /// For the ledger's upkeep, which must not wait for handlers that hold all connections.
     pub upkeep: Pool,
-    pub doorbell: Doorbell,
+    pub notifier: Notifier,
     pub leases: Arc<Leases>,
     pub acks: Acks,
-    pub gate: Gate,
-    pub pulse: Pulse,
+    pub gate: Quarantine,
+    pub database: DatabaseHealth,
     pub services: Services,
     /// Jobs that wait for the database are many at once, and are logged now and then.
     pub waits: LogLimit,
@@ -52,7 +52,7 @@ pub(crate) struct Process {
     pub aborting: CancellationToken,
 }
 
-impl Process {
+impl WorkerContext {
     pub fn new(
         settings: &Settings,
         tasks: Tasks,
@@ -68,12 +68,12 @@ impl Process {
             tasks,
             queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
             pool: db::pool(&settings.database, "crm-worker")?,
-            doorbell: Doorbell::new(upkeep.clone()),
+            notifier: Notifier::new(upkeep.clone()),
             upkeep,
             leases: Arc::default(),
             acks,
-            gate: Gate::default(),
-            pulse: Pulse::default(),
+            gate: Quarantine::default(),
+            database: DatabaseHealth::default(),
             services: Services::default(),
             waits: LogLimit::each_minute(),
             has_schema: AtomicBool::new(false),
@@ -92,7 +92,7 @@ impl Process {
             Ok(mut connection) => operation(&mut connection).await,
             Err(error) => Err(error),
         };
-        self.pulse.feel(&result);
+        self.database.record(&result);
         result
     }
 
@@ -107,7 +107,7 @@ impl Process {
             {
                 return true;
             }
-            if began.elapsed() > Self::PATIENCE && !self.pulse.is_away() {
+            if began.elapsed() > Self::PATIENCE && !self.database.is_away() {
                 return false;
             }
         }
@@ -125,7 +125,7 @@ impl Process {
 }
 
 /// Whether the database answers, as the upkeep feels it.
-pub(crate) struct Pulse {
+pub(crate) struct DatabaseHealth {
     began: Instant,
     away: AtomicBool,
     /// Lines about that, which may come and go many times a second.
@@ -136,7 +136,7 @@ pub(crate) struct Pulse {
     missed: AtomicU64,
 }
 
-impl Default for Pulse {
+impl Default for DatabaseHealth {
     fn default() -> Self {
         Self {
             began: Instant::now(),
@@ -149,10 +149,10 @@ impl Default for Pulse {
     }
 }
 
-impl Pulse {
+impl DatabaseHealth {
     /// Notes whether the database answered. One that answers that its disk is full can be used for some things;
     /// but leases may not have been renewed meanwhile, so it counts as a miss, too.
-    pub fn feel<T>(&self, result: &Result<T>) {
+    pub fn record<T>(&self, result: &Result<T>) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         if let Err(Error::Unavailable(_)) = result {
             self.missed.store(now, Relaxed);

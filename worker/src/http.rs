@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 use crate::metrics;
 
 /// A worker that had no answer from the database for this long is not ready. It asks every 2 s.
@@ -34,7 +34,7 @@ const MAX_REASONS: usize = 20;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(process: Arc<Process>, port: AdminPort) {
+pub(crate) async fn serve(process: Arc<WorkerContext>, port: AdminPort) {
     let listener = port.listener().await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving metrics and readiness");
@@ -63,14 +63,14 @@ pub(crate) async fn serve(process: Arc<Process>, port: AdminPort) {
     }
 }
 
-async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if process.stopping.is_cancelled() => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        "/readyz" if process.pulse.since_answer().is_none_or(|since| since > READY_WITHIN) => {
+        "/readyz" if process.database.since_answer().is_none_or(|since| since > READY_WITHIN) => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
         }
         "/readyz" if !process.has_schema.load(Relaxed) => {
@@ -102,7 +102,7 @@ async fn answer(process: &Process, counted: &Counted, request: &Request<Incoming
 }
 
 /// What waits after errors, and why: the worker can do other work meanwhile.
-async fn waiting(process: &Process, counted: &Counted) -> Vec<String> {
+async fn waiting(process: &WorkerContext, counted: &Counted) -> Vec<String> {
     let services = process.services.all().into_iter();
     let mut lines: Vec<String> =
         services.filter_map(|service| Some(format!("{} waits: {}", service.name, service.trouble()?))).collect();
@@ -144,7 +144,7 @@ pub(crate) struct Depths {
 }
 
 impl Counted {
-    async fn depths(&self, process: &Process) -> Option<Depths> {
+    async fn depths(&self, process: &WorkerContext) -> Option<Depths> {
         let count = async |connection: &mut PgConnection| {
             let (queues, waiting) = (queue::depths(connection).await?, queue::waiting(connection).await?);
             Ok(Depths { queues, waiting, outbox: mail::depth(connection).await? })
@@ -152,14 +152,14 @@ impl Counted {
         counted(process, &self.depths, count).await
     }
 
-    async fn waiting(&self, process: &Process) -> Option<Vec<Waiting>> {
+    async fn waiting(&self, process: &WorkerContext) -> Option<Vec<Waiting>> {
         counted(process, &self.waiting, async |connection: &mut PgConnection| queue::waiting(connection).await).await
     }
 }
 
 /// None while the database cannot be asked: nothing is known then, which is not that nothing waits.
 async fn counted<T: Clone>(
-    process: &Process,
+    process: &WorkerContext,
     counts: &Counts<T>,
     count: impl AsyncFnOnce(&mut PgConnection) -> shared::Result<T>,
 ) -> Option<T> {

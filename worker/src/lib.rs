@@ -28,7 +28,7 @@ use shared::platform::telemetry::LogLimit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 use crate::mail::Delivery;
 use crate::queue::acknowledge::Acks;
 use crate::queue::buffer::{Buffer, Ledger};
@@ -64,7 +64,7 @@ pub async fn run_with(
     let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|place| queues.remove(place));
     let delivery = delivers.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
     let (acks, unwritten) = Acks::new();
-    let process = Process::new(&settings, tasks, &queues, acks, delivery.clone())?;
+    let process = WorkerContext::new(&settings, tasks, &queues, acks, delivery.clone())?;
     tracing::info!(
         queues = queues.join(","),
         mails = delivery.is_some(),
@@ -82,14 +82,14 @@ pub async fn run_with(
     upkeep.spawn(queue::leases::keep(process.clone()));
     upkeep.spawn(maintenance::rescue(process.clone()));
     upkeep.spawn(maintenance::sweep(process.clone()));
-    upkeep.spawn(maintenance::hear(process.clone()));
+    upkeep.spawn(maintenance::listen(process.clone()));
     if settings.worker.schedule {
         upkeep.spawn(maintenance::schedule::keep(process.clone()));
     }
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
     upkeep.spawn(maintenance::prune(process.clone(), keep));
-    upkeep.spawn(maintenance::scores::tend(process.clone()));
-    upkeep.spawn(maintenance::themes::tend(process.clone()));
+    upkeep.spawn(maintenance::scores::maintain(process.clone()));
+    upkeep.spawn(maintenance::themes::maintain(process.clone()));
     let ended = CancellationToken::new();
     let acks = tokio::spawn(queue::acknowledge::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 
@@ -140,7 +140,7 @@ fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str
 }
 
 /// Waits until the database is there and has the schema of this version. False: told to stop.
-async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> bool {
+async fn wait_for_schema(process: &WorkerContext, shutdown: &CancellationToken) -> bool {
     let (mut told, limit) = (false, LogLimit::each_minute());
     loop {
         let pending = tokio::select! {
@@ -172,7 +172,7 @@ async fn wait_for_schema(process: &Process, shutdown: &CancellationToken) -> boo
 
 /// Claims jobs and has apalis run them, one apalis worker for each queue and one for the jobs that
 /// must run alone, until the process is stopping and everything has ended or was handed back.
-async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<()> {
+async fn run_jobs(process: Arc<WorkerContext>, concurrency: usize) -> anyhow::Result<()> {
     let mut claimers = JoinSet::new();
     let mut monitor = Monitor::new().should_restart(|_, _| true);
     for queue in &process.queues {
@@ -185,7 +185,7 @@ async fn run_jobs(process: Arc<Process>, concurrency: usize) -> anyhow::Result<(
         });
     }
     let (suspects, service) = (Arc::<Buffer>::default(), RunJob(process.clone()));
-    claimers.spawn(queue::quarantine::run_suspects(process.clone(), suspects.clone()));
+    claimers.spawn(queue::quarantine::run_quarantined(process.clone(), suspects.clone()));
     // No limit here: a suspect is alone at first, and then gets on beside the next one.
     monitor = monitor
         .register(move |_| WorkerBuilder::new("suspects").backend(Ledger(suspects.clone())).build(service.clone()));

@@ -4,11 +4,11 @@
 //! one; another renews the leases of what is held here; and one dials while the server is away. What
 //! the outbox promises is in [`shared::mail`].
 
-mod carry;
 mod circuit;
 mod files;
-mod held;
+mod lease_table;
 mod metrics;
+mod sender;
 pub(crate) mod smtp;
 mod waiting;
 
@@ -28,16 +28,16 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::context::{Process, jittered};
-use crate::mail::smtp::{Line, Refusal, Trust};
+use crate::context::{WorkerContext, jittered};
+use crate::mail::smtp::{Refusal, SmtpConnection, Trust};
 use crate::maintenance::until_next_sweep;
 use crate::queue::claim::POLL_EVERY;
 use crate::queue::leases::lock;
 
-use carry::End;
 use circuit::Circuit;
-use held::Held;
+use lease_table::LeaseTable;
 use metrics::Counts;
+use sender::End;
 use waiting::Waiting;
 
 /// How long a connection that has no mails is kept.
@@ -55,12 +55,12 @@ pub(crate) struct Delivery {
     waiting: Waiting,
     /// Where the next lease starts to look.
     marks: Mutex<Marks>,
-    pub held: Held,
+    pub held: LeaseTable,
     lines: AtomicUsize,
     /// Messages in a row, over all workers, that got no answer, as far as is known here.
     breaks: AtomicI32,
     /// A connection that was made to see whether the server is there.
-    spare: Mutex<Option<Line>>,
+    spare: Mutex<Option<SmtpConnection>>,
 }
 
 /// How mails leave.
@@ -94,7 +94,7 @@ impl Delivery {
             counts: Counts::default(),
             waiting: Waiting::new(mail.connections),
             marks: Mutex::default(),
-            held: Held::default(),
+            held: LeaseTable::default(),
             lines: AtomicUsize::new(0),
             breaks: AtomicI32::new(0),
             spare: Mutex::default(),
@@ -137,14 +137,14 @@ impl Delivery {
     /// Runs one operation on the outbox, and notes whether the database answered.
     async fn with<T>(
         &self,
-        process: &Process,
+        process: &WorkerContext,
         operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
         let result = match self.pool.acquire().await {
             Ok(mut connection) => operation(&mut connection).await,
             Err(error) => Err(error),
         };
-        process.pulse.feel(&result);
+        process.database.record(&result);
         result
     }
 
@@ -165,7 +165,7 @@ impl Delivery {
     }
 
     /// Gives mails back about which nothing was said. Should that fail, their leases run out.
-    async fn hand_back(&self, process: &Process, mails: impl IntoIterator<Item = Leased>) {
+    async fn hand_back(&self, process: &WorkerContext, mails: impl IntoIterator<Item = Leased>) {
         let mails: Vec<Leased> = mails.into_iter().collect();
         if mails.is_empty() {
             return;
@@ -181,19 +181,19 @@ impl Delivery {
 }
 
 /// Sends mails until the process stops.
-pub(crate) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
+pub(crate) async fn run(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     if matches!(delivery.way, Way::None) {
         tracing::warn!("mail waits: there is neither a mail server nor a directory in the settings");
         return;
     }
     let mut upkeep = JoinSet::new();
-    upkeep.spawn(held::keep(process.clone(), delivery.clone()));
+    upkeep.spawn(lease_table::keep(process.clone(), delivery.clone()));
     upkeep.spawn(dial(process.clone(), delivery.clone()));
     upkeep.spawn(sweep(process.clone(), delivery.clone()));
     let mut work = JoinSet::new();
     work.spawn(again_after_a_panic(process.clone(), delivery.clone(), lease));
     for _ in 0..delivery.settings.connections {
-        work.spawn(again_after_a_panic(process.clone(), delivery.clone(), carry::run));
+        work.spawn(again_after_a_panic(process.clone(), delivery.clone(), sender::run));
     }
     work.join_all().await;
     // The last ones may have come after the others were handed back.
@@ -203,9 +203,9 @@ pub(crate) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
 /// Does work until it ends, and begins it anew should a defect end it. A mail that it had becomes
 /// unknown when its lease runs out.
 async fn again_after_a_panic<F>(
-    process: Arc<Process>,
+    process: Arc<WorkerContext>,
     delivery: Arc<Delivery>,
-    work: fn(Arc<Process>, Arc<Delivery>) -> F,
+    work: fn(Arc<WorkerContext>, Arc<Delivery>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -215,7 +215,7 @@ async fn again_after_a_panic<F>(
 }
 
 /// Leases due mails for as long as they can be sent, and hands them back when they cannot.
-async fn lease(process: Arc<Process>, delivery: Arc<Delivery>) {
+async fn lease(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     loop {
         if delivery.circuit.is_open() {
             delivery.hand_back(&process, delivery.waiting.take_all()).await;
@@ -257,7 +257,7 @@ async fn opens_again(circuit: &Circuit) {
 }
 
 /// Leases a batch; returns how long to wait for the next look, unless somebody notifies.
-async fn lease_batch(process: &Process, delivery: &Delivery, room: usize) -> Result<Pause> {
+async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Pause> {
     if matches!(delivery.way, Way::Server(_)) {
         let breaks = delivery.with(process, async |connection| breaks::get(connection).await).await?;
         delivery.heed(breaks);
@@ -276,7 +276,7 @@ async fn lease_batch(process: &Process, delivery: &Delivery, room: usize) -> Res
 }
 
 /// Leases up to so many emails, whose senders are those that are allowed now.
-async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Result<Turn> {
+async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Turn> {
     if !CLOCK.is_trusted() {
         return Ok(Turn::default());
     }
@@ -284,7 +284,7 @@ async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Res
     let ranges = lock(&delivery.marks).ranges();
     let mut turn = if mail::is_limited(&delivery.settings) {
         let turn = lease_in_turn(delivery, limit, &ranges).await;
-        process.pulse.feel(&turn);
+        process.database.record(&turn);
         turn?
     } else {
         let mails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
@@ -302,14 +302,14 @@ async fn lease_up_to(process: &Process, delivery: &Delivery, room: usize) -> Res
 }
 
 async fn lease_in_turn(delivery: &Delivery, limit: i64, ranges: &Ranges) -> Result<Turn> {
-    let mut step = db::Step::begin(&delivery.pool).await?;
+    let mut step = db::Transaction::begin(&delivery.pool).await?;
     let turn = mail::lease_in_turn(&mut step, limit, ranges, &delivery.settings).await?;
     step.commit().await?;
     Ok(turn)
 }
 
 /// Leases the one message that is tried, and notes that it is.
-async fn lease_probe(process: &Process, delivery: &Delivery) -> Option<Leased> {
+async fn lease_probe(process: &WorkerContext, delivery: &Delivery) -> Option<Leased> {
     let mut mails = lease_up_to(process, delivery, 1).await.map(|turn| turn.mails).unwrap_or_default();
     let mail = mails.pop()?;
     if let Err(error) = delivery.with(process, async |connection| breaks::begin_probe(connection, &mail).await).await {
@@ -321,7 +321,7 @@ async fn lease_probe(process: &Process, delivery: &Delivery) -> Option<Leased> {
 }
 
 /// Looks for emails that became visible before the marks of leases.
-async fn sweep(process: Arc<Process>, delivery: Arc<Delivery>) {
+async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     let mut pause = jittered(SWEEP_EVERY);
     loop {
         tokio::time::sleep(pause).await;
@@ -350,7 +350,7 @@ enum Pause {
 }
 
 /// While the server is unavailable, tries to reach it, less and less often.
-async fn dial(process: Arc<Process>, delivery: Arc<Delivery>) {
+async fn dial(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     // The wait for a server that says nothing is a pause already.
     let mut last_took = Duration::ZERO;
     loop {
@@ -365,7 +365,7 @@ async fn dial(process: Arc<Process>, delivery: Arc<Delivery>) {
     }
 }
 
-async fn reach(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) {
+async fn reach(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) {
     match delivery.with(process, async |connection| breaks::get(connection).await).await {
         Ok(breaks) if breaks.are_too_many() => {
             delivery.circuit.hold();
@@ -376,7 +376,7 @@ async fn reach(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) 
         // Without the database no mail leaves; that the server is there is known all the same.
         Err(error) => tracing::debug!(%error, "what others know of the mail server cannot be read"),
     }
-    match Line::dial_twice(&delivery.settings, trust).await {
+    match SmtpConnection::dial_twice(&delivery.settings, trust).await {
         Ok(line) => {
             let former = lock(&delivery.spare).replace(line);
             delivery.circuit.close();
@@ -387,11 +387,11 @@ async fn reach(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) 
 }
 
 /// Tries one message, if no other worker does. One answer opens the way for all.
-async fn try_one(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) {
+async fn try_one(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) {
     if !delivery.with(process, async |connection| breaks::take_turn(connection).await).await.unwrap_or(false) {
         return;
     }
-    let end = carry::probe(process, delivery, trust).await;
+    let end = sender::probe(process, delivery, trust).await;
     let noted = delivery.with(process, async |connection| match end {
         Some(End::Answered) => breaks::clear(connection).await,
         Some(End::Broke) => breaks::end_probe(connection, Probe::Broke).await,

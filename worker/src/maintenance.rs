@@ -19,7 +19,7 @@ use shared::records::history;
 use shared::{Result, imports};
 use sqlx::PgConnection;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 
 /// How often the clock is compared with the database's.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_BATCH: i64 = 500;
 
 /// Compares the clock of this machine with the database's as often as it takes to know.
-pub(crate) async fn measure_clock(process: &Process) {
+pub(crate) async fn measure_clock(process: &WorkerContext) {
     for _ in 0..3 {
         if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
             tracing::debug!(%error, "the clock cannot be compared with the database's");
@@ -37,7 +37,7 @@ pub(crate) async fn measure_clock(process: &Process) {
 }
 
 /// Compares them again now and then, for ever.
-pub(crate) async fn watch_clock(process: Arc<Process>) {
+pub(crate) async fn watch_clock(process: Arc<WorkerContext>) {
     loop {
         tokio::time::sleep(jittered(MEASURE_EVERY)).await;
         if !CLOCK.is_known() {
@@ -50,7 +50,7 @@ pub(crate) async fn watch_clock(process: Arc<Process>) {
 }
 
 /// Looks for leases that ran out, for ever.
-pub(crate) async fn rescue(process: Arc<Process>) {
+pub(crate) async fn rescue(process: Arc<WorkerContext>) {
     let (mut jobs_looked, mut mails_looked) = (queue::Looked::default(), queue::Looked::default());
     loop {
         if may_judge(&process) {
@@ -70,12 +70,12 @@ pub(crate) async fn rescue(process: Arc<Process>) {
 
 /// Nobody is taken for dead by a process that could itself not reach the database of late: others
 /// may have been cut off as well, and get the time to renew first.
-fn may_judge(process: &Process) -> bool {
+fn may_judge(process: &WorkerContext) -> bool {
     let keeps_mails = process.delivery.as_ref().is_none_or(|delivery| delivery.held.are_kept());
-    process.leases.are_kept() && keeps_mails && process.pulse.since_miss().is_none_or(|since| since > LEASE)
+    process.leases.are_kept() && keeps_mails && process.database.since_miss().is_none_or(|since| since > LEASE)
 }
 
-fn tell_rescued(process: &Process, rescued: &[Rescued]) {
+fn tell_rescued(process: &WorkerContext, rescued: &[Rescued]) {
     for job in rescued {
         if let Some(kind) = process.tasks.get(&job.kind) {
             kind.metrics.rescued.fetch_add(1, Relaxed);
@@ -91,7 +91,7 @@ fn tell_rescued(process: &Process, rescued: &[Rescued]) {
     }
 }
 
-fn tell_rescued_mails(process: &Process, rescued: &[mail::Rescued]) {
+fn tell_rescued_mails(process: &WorkerContext, rescued: &[mail::Rescued]) {
     for mail in rescued.iter().filter(|mail| mail.state == EmailState::Unknown) {
         tracing::warn!(mail = %mail.id, "the worker of the mail died; whether it was sent is not known");
     }
@@ -112,7 +112,7 @@ pub(crate) fn until_next_sweep(took: Duration) -> Duration {
 }
 
 /// Looks for jobs that became visible before the marks of claims, until the process stops.
-pub(crate) async fn sweep(process: Arc<Process>) {
+pub(crate) async fn sweep(process: Arc<WorkerContext>) {
     let mut pause = jittered(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -145,7 +145,7 @@ enum Kept {
     /// Answers of reports.
     Reports,
     /// When mails may leave, where there is a limit.
-    Pace,
+    RateLimit,
     /// How customers were, day by day.
     Snapshots,
 }
@@ -159,19 +159,19 @@ impl Kept {
             Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
             Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
             Self::Reports => reports::prune(connection).await,
-            Self::Pace => mail::prune_pace(connection, PRUNE_BATCH).await,
+            Self::RateLimit => mail::prune_rate_limits(connection, PRUNE_BATCH).await,
             Self::Snapshots => health::prune(connection, PRUNE_BATCH).await,
         }
     }
 }
 
 /// Deletes what was kept for long enough, for ever.
-pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
+pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
         let kept = [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports];
         let mut all = Ok(());
-        for what in kept.into_iter().chain([Kept::Pace, Kept::Snapshots]) {
+        for what in kept.into_iter().chain([Kept::RateLimit, Kept::Snapshots]) {
             let pruned = prune_all(&process, what).await;
             match &pruned {
                 Ok(0) => {}
@@ -184,7 +184,7 @@ pub(crate) async fn prune(process: Arc<Process>, keep_jobs: Duration) {
     }
 }
 
-async fn prune_all(process: &Process, what: Kept) -> Result<u64> {
+async fn prune_all(process: &WorkerContext, what: Kept) -> Result<u64> {
     let mut pruned = 0;
     loop {
         match process.upkeep(async |connection| what.prune(connection).await).await? {
@@ -196,17 +196,17 @@ async fn prune_all(process: &Process, what: Kept) -> Result<u64> {
     }
 }
 
-/// Wakes the queues of this process when somebody rings for them, for ever. While nobody can be
+/// Wakes the queues of this process when somebody notifies them, for ever. While nobody can be
 /// heard, polling goes on.
-pub(crate) async fn hear(process: Arc<Process>) {
+pub(crate) async fn listen(process: Arc<WorkerContext>) {
     loop {
-        if let Some(pause) = process.services.notifications.note(&listen(&process).await) {
+        if let Some(pause) = process.services.notifications.note(&listen_once(&process).await) {
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-async fn listen(process: &Process) -> Result<()> {
+async fn listen_once(process: &WorkerContext) -> Result<()> {
     let mut listener = Listener::new(&process.upkeep).await?;
     process.services.notifications.succeeded();
     loop {

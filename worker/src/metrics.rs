@@ -11,7 +11,7 @@ use shared::mail;
 use shared::platform::db::CLOCK;
 use shared::queue::{Depth, Outcome, Waiting};
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 use crate::http::Depths;
 use crate::mail::Delivery;
 
@@ -58,7 +58,7 @@ impl KindMetrics {
 
 /// All figures in Prometheus' text format.
 /// Without the depths, what they tell is left out.
-pub(crate) fn render(process: &Process, depths: Option<&Depths>) -> String {
+pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
     let counters: [(&str, Counter, &str); 9] = [
@@ -129,7 +129,7 @@ impl Text {
         self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
     }
 
-    fn services(&mut self, process: &Process) {
+    fn services(&mut self, process: &WorkerContext) {
         self.head(
             "crm_service_waits",
             "gauge",
@@ -141,7 +141,7 @@ impl Text {
         }
     }
 
-    fn waiting(&mut self, process: &Process, waiting: &[Waiting]) {
+    fn waiting(&mut self, process: &WorkerContext, waiting: &[Waiting]) {
         self.head("crm_jobs_waiting", "gauge", "Jobs that wait for a retry after an error, of all processes.");
         let known = process.tasks.iter().map(|(kind, _)| kind);
         // Also of kinds that only another version knows.

@@ -102,7 +102,7 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
         [any(shape())].into_iter().chain(bounded).collect()
     };
     match filter.kind {
-        FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Beside(_, words) => {
+        FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Joined(_, words) => {
             vec![any(one_of(words.iter().copied()).build())]
         }
         FilterKind::Id => vec![any(Uuid::shape())],

@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use shared::accounts::idempotency::{self, Kept, Key, Standing};
+use shared::accounts::idempotency::{self, Existing, Kept, Key};
 use shared::error::FieldError;
-use shared::platform::db::Step;
+use shared::platform::db::Transaction;
 use shared::records::history::{Actor, ActorKind};
 use shared::values::etag::Condition;
 use shared::{Error, Result as Written};
@@ -152,12 +152,12 @@ impl Write {
         let key = self.key.map(|hash| Key { hash, fingerprint: self.request.clone().finalize().into() });
         let mut tries = 1;
         loop {
-            let mut step = Step::begin(&self.state.pool).await?;
+            let mut step = Transaction::begin(&self.state.pool).await?;
             match once(&mut step, &self.actor, key.as_ref(), &effect).await {
                 Ok(Done::Now(reply)) => {
                     step.commit().await?;
-                    if let Some(queue) = reply.ring {
-                        self.state.doorbell.ring(queue);
+                    if let Some(queue) = reply.notify {
+                        self.state.notifier.notify(queue);
                     }
                     return Ok(reply.into_response());
                 }
@@ -196,12 +196,12 @@ async fn once(
 ) -> Written<Done> {
     if let Some(key) = key {
         match idempotency::take(connection, key).await? {
-            Standing::Free => {}
-            Standing::Kept(kept) => return Ok(Done::Before(kept)),
-            Standing::OtherRequest => {
+            Existing::Free => {}
+            Existing::Kept(kept) => return Ok(Done::Before(kept)),
+            Existing::OtherRequest => {
                 return Ok(Done::Refused(Problem::other_request()));
             }
-            Standing::Running => {
+            Existing::Running => {
                 return Ok(Done::Refused(Problem::running()));
             }
         }

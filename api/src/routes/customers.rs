@@ -10,7 +10,7 @@ use shared::insight::health::{self, CustomerHealth, SnapshotHealth};
 use shared::insight::period::Period;
 use shared::insight::scoring::{self, Freshness};
 use shared::insight::segments::{SegmentFigures, SegmentReport};
-use shared::platform::db::{self, Step};
+use shared::platform::db::{self, Transaction};
 use shared::queue::Payload;
 use uuid::Uuid;
 
@@ -103,7 +103,7 @@ async fn export(state: State<AppState>, caller: Caller, query: Query) -> Result 
 
 async fn segments(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
     let period = Period::parse(&parameters, db::now())?;
-    freshen(&state, caller.workspace_id).await?;
+    refresh_if_cheap(&state, caller.workspace_id).await?;
     reports::answer(&state, caller.workspace_id, SegmentReport { period }).await
 }
 
@@ -118,18 +118,18 @@ async fn health(State(state): State<AppState>, caller: Caller, Path(id): Path, Q
 async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
     let named = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
     if (named("segment") || named("health")) && !named("cursor") {
-        freshen(state, workspace_id).await?;
+        refresh_if_cheap(state, workspace_id).await?;
     }
     Ok(())
 }
 
 /// Brings the scores up to date, as far as that is little work.
-pub(super) async fn freshen(state: &AppState, workspace_id: Uuid) -> Result<()> {
-    let mut step = Step::begin(&state.pool).await?;
-    match scoring::freshen(&mut step, workspace_id).await {
+pub(super) async fn refresh_if_cheap(state: &AppState, workspace_id: Uuid) -> Result<()> {
+    let mut step = Transaction::begin(&state.pool).await?;
+    match scoring::refresh_if_cheap(&mut step, workspace_id).await {
         Ok(Freshness::Queued) => {
             step.commit().await?;
-            state.doorbell.ring(SnapshotHealth::QUEUE);
+            state.notifier.notify(SnapshotHealth::QUEUE);
         }
         Ok(Freshness::Fresh | Freshness::Busy) => step.commit().await?,
         // A writer came between. The marks are still there, and the scores are as they were.

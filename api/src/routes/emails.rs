@@ -55,7 +55,7 @@ async fn resend(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
             Box::pin(async move {
-                Ok(Reply::record(&mail::resend(connection, actor.workspace_id, id).await?)?.ringing(mail::QUEUE))
+                Ok(Reply::record(&mail::resend(connection, actor.workspace_id, id).await?)?.notifying(mail::QUEUE))
             })
         })
         .await

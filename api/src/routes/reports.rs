@@ -47,7 +47,7 @@ async fn customers(State(state): State<AppState>, caller: Caller, query: Query) 
 
 async fn dashboard(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
     let period = Period::parse(&query.0, db::now())?;
-    super::customers::freshen(&state, caller.workspace_id).await?;
+    super::customers::refresh_if_cheap(&state, caller.workspace_id).await?;
     answer(&state, caller.workspace_id, DashboardReport { period }).await
 }
 

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 use shared::mail::suppressions::{self, Reason};
 use shared::mail::{self, Addressee};
-use shared::platform::db::Step;
+use shared::platform::db::Transaction;
 use shared::platform::signed_links::Signer;
 use sqlx::PgConnection;
 use utoipa::openapi::ObjectBuilder;
@@ -54,14 +54,14 @@ async fn show(State(state): State<AppState>, Path(token): Path<String>) -> Resul
     let Some((workspace_id, _, Addressee { email, sender })) = addressee(&mut connection, &token).await? else {
         return pages::unknown_link();
     };
-    if suppressions::among(&mut connection, workspace_id, &[email.key()]).await?.contains(&email.key()) {
+    if suppressions::suppressed(&mut connection, workspace_id, &[email.key()]).await?.contains(&email.key()) {
         return done(email.as_ref(), &sender);
     }
     pages::page(StatusCode::OK, "Unsubscribe", "unsubscribe", &json!({ "email": email, "sender": sender }))
 }
 
 async fn unsubscribe(State(state): State<AppState>, Path(token): Path<String>) -> Result {
-    let mut step = Step::begin(&state.pool).await?;
+    let mut step = Transaction::begin(&state.pool).await?;
     let Some((workspace_id, id, Addressee { email, sender })) = addressee(&mut step, &token).await? else {
         step.rollback().await?;
         return pages::unknown_link();

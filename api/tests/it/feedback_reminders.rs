@@ -224,7 +224,7 @@ async fn one_run_is_under_way_at_a_time() {
 async fn many(api: &Api, count: i32) {
     sqlx::query(
         "WITH new AS (
-             INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+             INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
              SELECT $1, gen_random_uuid(), 'Customer ' || n, 'customer' || n || '@example.com', 'individual', 'active', '{}', '',
                  now(), now()
              FROM generate_series(1, $2) AS n RETURNING id

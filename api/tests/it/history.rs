@@ -37,7 +37,7 @@ async fn each_change_says_what_who_when_and_why() {
     let history = api.read(&format!("{path}/history")).await;
     assert_eq!(each(&history, "action"), ["deleted", "updated"]);
     assert_eq!(history[0]["changes"]["email"], json!({ "from": lead["email"], "to": null }));
-    assert!(history[0]["changes"].get("words").is_none());
+    assert!(history[0]["changes"].get("search_vector").is_none());
     let first = api.get(&format!("{path}/history?limit=1")).send().await.unwrap();
     let link = first.headers()["link"].to_str().unwrap().to_owned();
     let next = link.trim_start_matches('<').split('>').next().unwrap();

@@ -381,7 +381,7 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, created_at, updated_at)
+        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
          SELECT '{id}', gen_random_uuid(), 'x', i || '@example.com', 'other',
              CASE WHEN i > 100000 THEN 'new' ELSE (ARRAY['new', 'contacted', 'qualified', 'proposal', 'negotiation', 'converted', 'lost', 'won'])[1 + i % 8] END,
              0, '{{}}', '', t, t

@@ -29,7 +29,7 @@ async fn lead(api: &Api, name: &str) -> String {
 /// Many leads, as an import would leave them.
 async fn many_leads(api: &Api, count: i32) {
     sqlx::query(
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, created_at, updated_at)
+        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
          SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'other', 'new', 0, '{}', '', now(), now()
          FROM generate_series(1, $2) AS n",
     )

@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::figures::{Bound, Figures, median};
+use super::harness::{Api, Harness};
 use super::http::create_lead;
 use super::import;
 use super::load::{Load, find_wrk, wrk};
-use super::stage::{Api, Stage};
 
 /// At least this share of the speed of COPY.
 const SPEED: f64 = 0.60;
@@ -49,15 +49,15 @@ pub struct Arguments {
 /// Streams all leads out, beside COPY, and to slow readers while others work.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { rows, rounds, readers } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "rows": rows, "rounds": rounds, "readers": readers });
+    let settings = json!({ "machine": harness.machine().await?, "rows": rows, "rounds": rounds, "readers": readers });
     let mut figures = Figures::new("export", settings);
-    let api = stage.api().await?;
-    fill(stage, &api, rows).await?;
+    let api = harness.api().await?;
+    fill(harness, &api, rows).await?;
     let lead = create_lead(&api).await?;
     api.program.peak_memory().await?;
 
@@ -69,7 +69,7 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     for round in 1..=rounds {
         let export = seconds(download(&api, "leads/export")).await?;
         let copy = seconds(async {
-            let status = stage.psql(&copy).stdout(Stdio::null()).status().await?;
+            let status = harness.psql(&copy).stdout(Stdio::null()).status().await?;
             ensure!(status.success(), "psql failed");
             Ok(0)
         })
@@ -120,18 +120,18 @@ async fn searched(figures: &mut Figures, api: &Api, (word, about): (&str, f64), 
 }
 
 /// Imports so many leads.
-pub async fn fill(stage: &Stage, api: &Api, rows: usize) -> Result<()> {
-    let file = stage.dir.join("leads.csv");
+pub async fn fill(harness: &Harness, api: &Api, rows: usize) -> Result<()> {
+    let file = harness.dir.join("leads.csv");
     import::write(&file, rows, false)?;
-    let worker = stage.worker()?;
+    let worker = harness.worker()?;
     let job = import::upload(api, &file).await?;
     let unfinished = "SELECT count(*) FROM jobs WHERE id = $1 AND finished_at IS NULL";
-    while sqlx::query_scalar::<_, i64>(unfinished).bind(job).fetch_one(&stage.pool).await? > 0 {
+    while sqlx::query_scalar::<_, i64>(unfinished).bind(job).fetch_one(&harness.pool).await? > 0 {
         sleep(Duration::from_millis(200)).await;
     }
     worker.stop().await?;
     std::fs::remove_file(file)?;
-    sqlx::raw_sql("VACUUM (ANALYZE) leads").execute(&stage.pool).await?;
+    sqlx::raw_sql("VACUUM (ANALYZE) leads").execute(&harness.pool).await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 use shared::platform::db;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::queue::{self, NewJob, Payload};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use worker::queue::job::Tasks;
 
 use super::figures::{Bound, Figures, quantile};
+use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
-use super::stage::Stage;
 
 /// Another workspace's job starts within these milliseconds (p99).
 const STARTS_WITHIN_MS: f64 = 1000.0;
@@ -43,32 +43,32 @@ pub struct Arguments {
 
 /// Drains a long queue of one workspace, and enqueues jobs of another meanwhile.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { jobs, samples, gap_ms, concurrency } = arguments;
     let settings =
-        json!({ "machine": stage.machine().await?, "queued": jobs, "gap_ms": gap_ms, "concurrency": concurrency });
+        json!({ "machine": harness.machine().await?, "queued": jobs, "gap_ms": gap_ms, "concurrency": concurrency });
     let mut figures = Figures::new("fairness", settings);
-    let mut connection = stage.pool.acquire().await?;
+    let mut connection = harness.pool.acquire().await?;
     let payloads: Vec<LeadStep> = (0..jobs).map(|_| LeadStep::new()).collect();
     for chunk in payloads.chunks(CHUNK) {
         queue::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
     }
     sqlx::raw_sql("ANALYZE jobs").execute(&mut *connection).await?;
 
-    let mut settings = stage.settings()?;
+    let mut settings = harness.settings()?;
     settings.worker.concurrency = concurrency;
     let shutdown = CancellationToken::new();
     let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));
-    let doorbell = Doorbell::new(db::pool(&stage.settings()?.database, "bench doorbell")?);
+    let notifier = Notifier::new(db::pool(&harness.settings()?.database, "bench doorbell")?);
     let began = Instant::now();
     let mut others = Vec::new();
     for _ in 0..samples {
         sleep(Duration::from_millis(gap_ms)).await;
         others.push(queue::enqueue(&mut connection, NewJob::new(OTHER, &LeadStep::new())?).await?.id);
-        doorbell.ring(LeadStep::QUEUE);
+        notifier.notify(LeadStep::QUEUE);
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE workspace_id = $1 AND finished_at IS NULL")
         .bind(WORKSPACE)

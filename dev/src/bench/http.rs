@@ -19,8 +19,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::figures::{Bound, Figures, median};
+use super::harness::{Api, Harness};
 use super::load::{find_wrk, wrk};
-use super::stage::{Api, Stage};
 
 /// At least this share of the speed of the bare handler.
 const SPEED: f64 = 0.85;
@@ -49,17 +49,17 @@ pub struct Bare {
 /// Reads one lead again and again: through the API, and through a bare handler for the same row.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { connections, rounds, seconds } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "connections": connections, "pool": POOL,
+    let settings = json!({ "machine": harness.machine().await?, "connections": connections, "pool": POOL,
         "rounds": rounds, "round_s": seconds });
     let mut figures = Figures::new("http", settings);
-    let api = stage.api().await?;
+    let api = harness.api().await?;
     let lead = create_lead(&api).await?;
-    let (bare, address) = stage.this_program(&["bench", "bare-server", &api.workspace.to_string()]).await?;
+    let (bare, address) = harness.this_program(&["bench", "bare-server", &api.workspace.to_string()]).await?;
     let urls = [format!("{}/leads/{lead}", api.url), format!("http://{address}/leads/{lead}")];
     wait_until_answered(&urls[1]).await?;
 

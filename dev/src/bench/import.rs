@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::figures::{Bound, Figures, median};
-use super::stage::{Api, Program, Stage, succeed};
+use super::harness::{Api, Harness, Program, succeed};
 
 /// At least this share of the speed of `\copy`.
 const SPEED: f64 = 0.60;
@@ -44,29 +44,29 @@ pub struct Arguments {
 
 /// Imports files of clean rows through the public endpoint, and copies the leads they became.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let rounds = if arguments.memory { 1 } else { arguments.rounds };
-    let machine = stage.machine().await?;
+    let machine = harness.machine().await?;
     let rows = if arguments.wide { "wide" } else { "plain" };
     let mut figures = Figures::new("import", json!({ "machine": machine, "rounds": rounds, "rows": rows }));
-    let (api, worker) = (stage.api().await?, stage.worker()?);
+    let (api, worker) = (harness.api().await?, harness.worker()?);
     for &rows in &arguments.rows {
-        let file = stage.dir.join("leads.csv");
+        let file = harness.dir.join("leads.csv");
         write(&file, rows, arguments.wide)?;
         let mut speeds = Speeds::default();
         for round in 1..=rounds {
-            stage.prepare("TRUNCATE leads, imports, jobs CASCADE; DROP TABLE IF EXISTS copied").await?;
-            let imported = import(stage, &api, &file, rows).await?;
+            harness.prepare("TRUNCATE leads, imports, jobs CASCADE; DROP TABLE IF EXISTS copied").await?;
+            let imported = import(harness, &api, &file, rows).await?;
             let per_second = |seconds: f64| rows as f64 / seconds;
             speeds.import.push(per_second(imported.seconds));
             speeds.worker.push(per_second(imported.worker_seconds));
             let mut sample = json!({ "rows": rows, "round": round, "import_s": imported.seconds,
                 "upload_s": imported.upload_seconds, "worker_s": imported.worker_seconds });
             if !arguments.memory {
-                let seconds = copy(stage, rows).await?;
+                let seconds = copy(harness, rows).await?;
                 speeds.copy.push(per_second(seconds));
                 sample["copy_s"] = json!(seconds);
             }
@@ -126,14 +126,14 @@ struct JobTimes {
 }
 
 /// Imports a file through the public endpoint.
-async fn import(stage: &Stage, api: &Api, file: &Path, rows: usize) -> Result<Imported> {
+async fn import(harness: &Harness, api: &Api, file: &Path, rows: usize) -> Result<Imported> {
     let (sent, began) = (Utc::now(), Instant::now());
     let id = upload(api, file).await?;
     let upload_seconds = began.elapsed().as_secs_f64();
     let job = loop {
         let job: JobTimes = sqlx::query_as("SELECT status, result, started_at, finished_at FROM jobs WHERE id = $1")
             .bind(id)
-            .fetch_one(&stage.pool)
+            .fetch_one(&harness.pool)
             .await?;
         if job.finished_at.is_some() {
             break job;
@@ -141,7 +141,7 @@ async fn import(stage: &Stage, api: &Api, file: &Path, rows: usize) -> Result<Im
         sleep(std::time::Duration::from_millis(50)).await;
     };
     ensure!(job.status == "succeeded", "the import has {}: {:?}", job.status, job.result);
-    let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&stage.pool).await?;
+    let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&harness.pool).await?;
     ensure!(leads == rows as i64, "{leads} of {rows} rows were imported: {:?}", job.result);
     let (started, finished) = job.started_at.zip(job.finished_at).context("a job that ended has begun")?;
     let between = |from: DateTime<Utc>| (finished - from).as_seconds_f64();
@@ -165,14 +165,14 @@ pub async fn upload_part(api: &Api, key: &str, file: Part) -> Result<Uuid> {
 }
 
 /// Copies the leads that there are, as they are, into a table with the same indexes.
-async fn copy(stage: &Stage, rows: usize) -> Result<f64> {
-    let file = stage.dir.join("copied.tsv").display().to_string();
-    succeed(&mut stage.psql(&format!("\\copy leads TO '{file}'"))).await?;
-    stage.prepare("TRUNCATE leads CASCADE; CREATE TABLE copied (LIKE leads INCLUDING ALL)").await?;
+async fn copy(harness: &Harness, rows: usize) -> Result<f64> {
+    let file = harness.dir.join("copied.tsv").display().to_string();
+    succeed(&mut harness.psql(&format!("\\copy leads TO '{file}'"))).await?;
+    harness.prepare("TRUNCATE leads CASCADE; CREATE TABLE copied (LIKE leads INCLUDING ALL)").await?;
     let began = Instant::now();
-    succeed(&mut stage.psql(&format!("\\copy copied FROM '{file}'"))).await?;
+    succeed(&mut harness.psql(&format!("\\copy copied FROM '{file}'"))).await?;
     let seconds = began.elapsed().as_secs_f64();
-    let copied: i64 = sqlx::query_scalar("SELECT count(*) FROM copied").fetch_one(&stage.pool).await?;
+    let copied: i64 = sqlx::query_scalar("SELECT count(*) FROM copied").fetch_one(&harness.pool).await?;
     ensure!(copied == rows as i64, "{copied} of {rows} rows were copied");
     std::fs::remove_file(file)?;
     Ok(seconds)

@@ -20,7 +20,7 @@ use uuid::Uuid;
 mod data;
 
 use super::figures::{Bound, Figures, quantile};
-use super::stage::{Api, Stage};
+use super::harness::{Api, Harness};
 
 /// What every report must be.
 const P95_MS: f64 = 300.0;
@@ -65,22 +65,22 @@ pub struct Arguments {
 
 /// Asks for all reports of a large workspace while others write.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { thousands, seconds, callers, writes } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "leads": thousands * 1_000, "seconds": seconds,
+    let settings = json!({ "machine": harness.machine().await?, "leads": thousands * 1_000, "seconds": seconds,
         "callers": callers, "writes_per_s": writes });
     let mut figures = Figures::new("insight", settings);
-    let api = stage.api().await?;
+    let api = harness.api().await?;
     let began = Instant::now();
-    data::fill(stage, api.workspace, thousands * 1_000).await?;
+    data::fill(harness, api.workspace, thousands * 1_000).await?;
     eprintln!("the data is there after {:.0} s", began.elapsed().as_secs_f64());
-    let worker = stage.worker()?;
-    data::digest(stage, api.workspace).await?;
+    let worker = harness.worker()?;
+    data::digest(harness, api.workspace).await?;
     eprintln!("it is scored and read after {:.0} s", began.elapsed().as_secs_f64());
-    let caller = Arc::new(Caller::new(stage, &api).await?);
+    let caller = Arc::new(Caller::new(harness, &api).await?);
     let time = Duration::from_secs(seconds);
 
     let alone = write(&caller, writes, time).await?;
@@ -137,9 +137,9 @@ struct Written {
 }
 
 impl Caller {
-    async fn new(stage: &Stage, api: &Api) -> Result<Self> {
+    async fn new(harness: &Harness, api: &Api) -> Result<Self> {
         let customers = sqlx::query_scalar("SELECT id FROM customers TABLESAMPLE SYSTEM (1) LIMIT 10000");
-        let customers: Vec<Uuid> = customers.fetch_all(&stage.pool).await?;
+        let customers: Vec<Uuid> = customers.fetch_all(&harness.pool).await?;
         ensure!(!customers.is_empty(), "there are too few customers");
         let (client, url, key) = (Client::new(), api.url.clone(), api.key.clone());
         Ok(Self { client, url, key, customers, written: AtomicUsize::new(0) })

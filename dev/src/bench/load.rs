@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::stage::succeed;
+use super::harness::succeed;
 
 /// How fast a URL was answered.
 #[derive(Debug)]

@@ -10,14 +10,14 @@ use serde_json::json;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::platform::db;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::values::{Email, Field};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::figures::{Bound, Figures, median, quantile};
-use super::stage::{Program, Stage, succeed};
+use super::harness::{Harness, Program, succeed};
 
 /// Mails a second, unless the database commits too slowly for that.
 const AT_LEAST: f64 = 1_000.0;
@@ -53,21 +53,21 @@ pub struct Arguments {
 
 /// Measures delivery over SMTP to a server that takes everything.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { mails, rounds, connections, queued, samples } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "mails": mails, "rounds": rounds,
+    let settings = json!({ "machine": harness.machine().await?, "mails": mails, "rounds": rounds,
         "connections": connections, "queued": queued, "samples": samples });
     let mut figures = Figures::new("mail", settings);
     let server = MailServer::start().await;
-    succeed(stage.program("pgbench").args(["--initialize", "--quiet", "--scale", "10", stage.url()])).await?;
+    succeed(harness.program("pgbench").args(["--initialize", "--quiet", "--scale", "10", harness.url()])).await?;
 
     let (mut delivered, mut commits) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let per_second = deliver(stage, &server, mails, connections).await?;
-        let tps = pgbench(stage, connections).await?;
+        let per_second = deliver(harness, &server, mails, connections).await?;
+        let tps = pgbench(harness, connections).await?;
         figures.sample(json!({ "round": round, "delivered_per_s": per_second, "pgbench_per_s": tps }));
         delivered.push(per_second);
         commits.push(tps);
@@ -77,15 +77,15 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     figures.alone("mails delivered, states of the outbox included", delivered, "mails/s", Bound::AtLeast(bound));
     figures.ratio("the same", (delivered, commits), "/s", "pgbench, transactions of TPC-B", Bound::None);
 
-    let worker = worker(stage, &server, connections)?;
+    let worker = worker(harness, &server, connections)?;
     for (figure, busy, share, bound) in [
         ("a mail of an idle system is at the server, p50", 0, 0.5, ALONE_MS),
         ("behind very many of another workspace, p99", queued, 0.99, BEHIND_MANY_MS),
     ] {
-        queue(stage, BUSY, busy).await?;
-        let waited = one_by_one(stage, &server, samples).await?;
+        queue(harness, BUSY, busy).await?;
+        let waited = one_by_one(harness, &server, samples).await?;
         let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM emails WHERE state = 'queued'").fetch_one(&stage.pool).await?;
+            sqlx::query_scalar("SELECT count(*) FROM emails WHERE state = 'queued'").fetch_one(&harness.pool).await?;
         ensure!(busy == 0 || left > 0, "the long queue was empty before the last sample");
         figures.sample(json!({ "of": figure, "waited_ms": waited, "left": left }));
         figures.alone(figure, quantile(&waited, share), "ms", Bound::AtMost(bound));
@@ -95,9 +95,9 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-fn worker(stage: &Stage, server: &MailServer, connections: usize) -> Result<Program> {
+fn worker(harness: &Harness, server: &MailServer, connections: usize) -> Result<Program> {
     let (port, connections) = (server.address.port().to_string(), connections.to_string());
-    stage.worker_with(&[
+    harness.worker_with(&[
         ("CRM_MAIL__HOST", "127.0.0.1"),
         ("CRM_MAIL__PORT", &port),
         ("CRM_MAIL__TLS", "none"),
@@ -107,10 +107,10 @@ fn worker(stage: &Stage, server: &MailServer, connections: usize) -> Result<Prog
 }
 
 /// Delivers mails that wait already; returns how many a second, from the first to the last.
-async fn deliver(stage: &Stage, server: &MailServer, mails: usize, connections: usize) -> Result<f64> {
-    queue(stage, BUSY, mails).await?;
+async fn deliver(harness: &Harness, server: &MailServer, mails: usize, connections: usize) -> Result<f64> {
+    queue(harness, BUSY, mails).await?;
     server.forget();
-    let worker = worker(stage, server, connections)?;
+    let worker = worker(harness, server, connections)?;
     let began = Instant::now();
     while server.count() < mails {
         ensure!(began.elapsed() < PATIENCE, "only {} of {mails} mails were delivered", server.count());
@@ -118,7 +118,7 @@ async fn deliver(stage: &Stage, server: &MailServer, mails: usize, connections: 
     }
     worker.stop().await?;
     let unsent: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM emails WHERE state <> 'sent'").fetch_one(&stage.pool).await?;
+        sqlx::query_scalar("SELECT count(*) FROM emails WHERE state <> 'sent'").fetch_one(&harness.pool).await?;
     ensure!(unsent == 0, "{unsent} mails are not marked as sent");
     let taken = server.taken();
     let (first, last) = taken.first().zip(taken.last()).context("no mail was delivered")?;
@@ -127,9 +127,9 @@ async fn deliver(stage: &Stage, server: &MailServer, mails: usize, connections: 
 
 /// Queues mails of the other workspace, each when the one before is there; returns how long each
 /// took from its commit, in milliseconds.
-async fn one_by_one(stage: &Stage, server: &MailServer, samples: usize) -> Result<Vec<f64>> {
-    let doorbell = Doorbell::new(db::pool(&stage.settings()?.database, "bench")?);
-    let mut connection = stage.pool.acquire().await?;
+async fn one_by_one(harness: &Harness, server: &MailServer, samples: usize) -> Result<Vec<f64>> {
+    let notifier = Notifier::new(db::pool(&harness.settings()?.database, "bench")?);
+    let mut connection = harness.pool.acquire().await?;
     let mut waited = Vec::with_capacity(samples);
     for _ in 0..samples {
         server.forget();
@@ -137,7 +137,7 @@ async fn one_by_one(stage: &Stage, server: &MailServer, samples: usize) -> Resul
         let to = mail.to_email.as_ref().to_owned();
         put(&mut connection, OTHER, &[mail]).await?;
         let committed = Instant::now();
-        doorbell.ring(mail::QUEUE);
+        notifier.notify(mail::QUEUE);
         let taken = loop {
             if let Some(taken) = server.taken().into_iter().find(|taken: &Taken| taken.to == to) {
                 break taken.at;
@@ -151,13 +151,13 @@ async fn one_by_one(stage: &Stage, server: &MailServer, samples: usize) -> Resul
     Ok(waited)
 }
 
-async fn queue(stage: &Stage, workspace_id: Uuid, mails: usize) -> Result<()> {
-    let mut connection = stage.pool.acquire().await?;
+async fn queue(harness: &Harness, workspace_id: Uuid, mails: usize) -> Result<()> {
+    let mut connection = harness.pool.acquire().await?;
     for _ in 0..mails.div_ceil(1_000) {
         let batch: Vec<NewEmail> = (0..1_000).map(|_| new_mail()).collect();
         put(&mut connection, workspace_id, &batch).await?;
     }
-    stage.prepare("VACUUM ANALYZE emails").await
+    harness.prepare("VACUUM ANALYZE emails").await
 }
 
 async fn put(connection: &mut PgConnection, workspace_id: Uuid, mails: &[NewEmail]) -> Result<()> {
@@ -183,9 +183,9 @@ fn new_mail() -> NewEmail {
     }
 }
 
-async fn pgbench(stage: &Stage, clients: usize) -> Result<f64> {
+async fn pgbench(harness: &Harness, clients: usize) -> Result<f64> {
     let clients = clients.to_string();
-    let mut command = stage.program("pgbench");
+    let mut command = harness.program("pgbench");
     command.args([
         "--client",
         &clients,
@@ -196,7 +196,7 @@ async fn pgbench(stage: &Stage, clients: usize) -> Result<f64> {
         "--protocol",
         "prepared",
         "--no-vacuum",
-        stage.url(),
+        harness.url(),
     ]);
     let report = succeed(&mut command).await?;
     let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;

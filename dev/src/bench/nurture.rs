@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::export::fill;
 use super::figures::{Bound, Figures, median};
-use super::stage::{Api, Stage};
+use super::harness::{Api, Harness};
 
 /// The run of a hundred thousand leads takes at most so many seconds.
 const SECONDS: f64 = 60.0;
@@ -40,26 +40,26 @@ struct Job {
 
 /// Nurtures leads by one worker: their mails are put into the outbox, with all that goes with them.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { leads, rounds } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "leads": leads, "rounds": rounds });
+    let settings = json!({ "machine": harness.machine().await?, "leads": leads, "rounds": rounds });
     let mut figures = Figures::new("nurture", settings);
-    let api = stage.api().await?;
-    fill(stage, &api, leads).await?;
-    let worker = stage.worker_of("workflows")?;
+    let api = harness.api().await?;
+    fill(harness, &api, leads).await?;
+    let worker = harness.worker_of("workflows")?;
     let (mut sending, mut waiting) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         // As leads that nobody has talked to yet.
-        stage.prepare("TRUNCATE emails, nurture_steps, lead_interactions, history").await?;
-        stage.prepare("UPDATE leads SET status = 'new', last_contact = NULL").await?;
-        stage.prepare("VACUUM (ANALYZE) leads").await?;
-        let sent = nurture(stage, &api).await?;
-        check(stage, &sent, "sent", leads).await?;
-        let waited = nurture(stage, &api).await?;
-        check(stage, &waited, "waiting", leads).await?;
+        harness.prepare("TRUNCATE emails, nurture_steps, lead_interactions, history").await?;
+        harness.prepare("UPDATE leads SET status = 'new', last_contact = NULL").await?;
+        harness.prepare("VACUUM (ANALYZE) leads").await?;
+        let sent = nurture(harness, &api).await?;
+        check(harness, &sent, "sent", leads).await?;
+        let waited = nurture(harness, &api).await?;
+        check(harness, &waited, "waiting", leads).await?;
         let (sent, waited) = (sent.seconds(), waited.seconds());
         figures.sample(json!({ "round": round, "send_s": sent, "wait_s": waited }));
         sending.push(sent);
@@ -85,7 +85,7 @@ impl Job {
     }
 }
 
-async fn nurture(stage: &Stage, api: &Api) -> Result<Job> {
+async fn nurture(harness: &Harness, api: &Api) -> Result<Job> {
     let request = reqwest::Client::new().post(format!("{}/leads/nurture/start", api.url)).bearer_auth(&api.key);
     request.send().await?.error_for_status()?;
     loop {
@@ -94,7 +94,7 @@ async fn nurture(stage: &Stage, api: &Api) -> Result<Job> {
              WHERE kind = 'nurture_leads' AND NOT EXISTS (SELECT FROM jobs WHERE kind = 'nurture_leads' AND finished_at IS NULL)
              ORDER BY id DESC LIMIT 1",
         );
-        if let Some(job) = job.fetch_optional(&stage.pool).await? {
+        if let Some(job) = job.fetch_optional(&harness.pool).await? {
             return Ok(job);
         }
         sleep(Duration::from_millis(50)).await;
@@ -102,13 +102,13 @@ async fn nurture(stage: &Stage, api: &Api) -> Result<Job> {
 }
 
 /// What the run says it did is what is there.
-async fn check(stage: &Stage, job: &Job, count: &str, leads: usize) -> Result<()> {
+async fn check(harness: &Harness, job: &Job, count: &str, leads: usize) -> Result<()> {
     let counted = job.result.as_ref().and_then(|result| result[count].as_u64());
     ensure!(job.status == "succeeded" && counted == Some(leads as u64), "the run ended otherwise: {:?}", job.result);
     let there: Vec<i64> = sqlx::query_scalar(
         "SELECT count(*) FROM emails UNION ALL SELECT count(*) FROM nurture_steps UNION ALL SELECT count(*) FROM lead_interactions",
     )
-    .fetch_all(&stage.pool)
+    .fetch_all(&harness.pool)
     .await?;
     ensure!(there.iter().all(|rows| *rows == leads as i64), "there are {there:?} rows for {leads} leads");
     Ok(())

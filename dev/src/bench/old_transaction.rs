@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use worker::queue::job::Tasks;
 
 use super::figures::{Bound, Figures, median};
+use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
-use super::stage::Stage;
 
 /// A claim takes at most these milliseconds.
 const CLAIM_MS: f64 = 5.0;
@@ -41,22 +41,22 @@ pub struct Arguments {
 
 /// Drains a queue, lets it run for long while an old transaction is open, and drains it again.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { jobs, sample, concurrency } = arguments;
     let settings =
-        json!({ "machine": stage.machine().await?, "jobs": jobs, "sample": sample, "concurrency": concurrency });
+        json!({ "machine": harness.machine().await?, "jobs": jobs, "sample": sample, "concurrency": concurrency });
     let mut figures = Figures::new("old-transaction", settings);
-    let mut connection = PgConnection::connect(stage.url()).await?;
-    drain(stage, &mut connection, sample, concurrency).await?;
-    let before = drain(stage, &mut connection, sample, concurrency).await?;
+    let mut connection = PgConnection::connect(harness.url()).await?;
+    drain(harness, &mut connection, sample, concurrency).await?;
+    let before = drain(harness, &mut connection, sample, concurrency).await?;
 
-    let mut old = PgConnection::connect(stage.url()).await?;
+    let mut old = PgConnection::connect(harness.url()).await?;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM workspaces LIMIT 1").execute(&mut old).await?;
-    drain(stage, &mut connection, jobs, concurrency).await?;
-    let after = drain(stage, &mut connection, sample, concurrency).await?;
+    drain(harness, &mut connection, jobs, concurrency).await?;
+    let after = drain(harness, &mut connection, sample, concurrency).await?;
     let figure = format!("drain of {sample} no-op jobs after {jobs} behind an open transaction");
     figures.ratio(&figure, (after, before), "jobs/s", "without one", Bound::AtLeast(THROUGHPUT));
 
@@ -82,10 +82,10 @@ async fn enqueue(connection: &mut PgConnection, jobs: usize) -> Result<()> {
 }
 
 /// Jobs per second of a worker that starts with all of them waiting.
-async fn drain(stage: &Stage, connection: &mut PgConnection, jobs: usize, concurrency: usize) -> Result<f64> {
+async fn drain(harness: &Harness, connection: &mut PgConnection, jobs: usize, concurrency: usize) -> Result<f64> {
     enqueue(connection, jobs).await?;
     sqlx::raw_sql("ANALYZE jobs").execute(&mut *connection).await?;
-    let mut settings = stage.settings()?;
+    let mut settings = harness.settings()?;
     settings.worker.concurrency = concurrency;
     let shutdown = CancellationToken::new();
     let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));

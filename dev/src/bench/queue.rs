@@ -14,7 +14,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use shared::platform::config::Settings;
 use shared::platform::db;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::queue::{self, LEASE, NewJob, Payload, RESCUE_EVERY};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -91,10 +91,10 @@ async fn connect() -> Result<PgConnection> {
 }
 
 /// The bell of a process that enqueues.
-async fn doorbell() -> Result<Doorbell> {
+async fn notifier() -> Result<Notifier> {
     let pool = db::pool(&settings()?.database, "bench queue")?;
     drop(pool.acquire().await?);
-    Ok(Doorbell::new(pool))
+    Ok(Notifier::new(pool))
 }
 
 async fn setup() -> Result<Value> {
@@ -103,18 +103,18 @@ async fn setup() -> Result<Value> {
 }
 
 /// One job, as whoever accepts a request enqueues it: committed, and then the bell is rung.
-async fn enqueue_one(connection: &mut PgConnection, doorbell: &Doorbell, payload: &LeadStep) -> Result<()> {
+async fn enqueue_one(connection: &mut PgConnection, notifier: &Notifier, payload: &LeadStep) -> Result<()> {
     queue::enqueue(connection, NewJob::new(WORKSPACE, payload)?).await?;
-    doorbell.ring(LeadStep::QUEUE);
+    notifier.notify(LeadStep::QUEUE);
     Ok(())
 }
 
 async fn enqueue(seconds: f64, clients: usize) -> Result<Value> {
-    let doorbell = doorbell().await?;
+    let notifier = notifier().await?;
     let mut connections = Vec::new();
     for _ in 0..clients {
         let mut connection = connect().await?;
-        enqueue_one(&mut connection, &doorbell, &LeadStep::new()).await?;
+        enqueue_one(&mut connection, &notifier, &LeadStep::new()).await?;
         connections.push(connection);
     }
     let began = Instant::now();
@@ -122,7 +122,7 @@ async fn enqueue(seconds: f64, clients: usize) -> Result<Value> {
     let clients = connections.into_iter().map(async |mut connection| {
         let mut count = 0;
         while Instant::now() < end {
-            enqueue_one(&mut connection, &doorbell, &LeadStep::new()).await?;
+            enqueue_one(&mut connection, &notifier, &LeadStep::new()).await?;
             count += 1;
         }
         Ok::<u64, anyhow::Error>(count)
@@ -134,26 +134,26 @@ async fn enqueue(seconds: f64, clients: usize) -> Result<Value> {
 
 async fn bulk(jobs: usize) -> Result<Value> {
     let payloads: Vec<LeadStep> = (0..jobs).map(|_| LeadStep::new()).collect();
-    let doorbell = doorbell().await?;
+    let notifier = notifier().await?;
     let mut connection = connect().await?;
     let began = Instant::now();
     for chunk in payloads.chunks(CHUNK) {
         queue::enqueue_all(&mut connection, WORKSPACE, chunk).await?;
     }
-    doorbell.ring(LeadStep::QUEUE);
+    notifier.notify(LeadStep::QUEUE);
     let seconds = began.elapsed().as_secs_f64();
     connection.close().await?;
     Ok(json!({ "n": jobs, "seconds": seconds, "call": format!("enqueue_all({CHUNK})") }))
 }
 
 async fn latency(jobs: usize, gap_ms: f64, file: &std::path::Path) -> Result<Value> {
-    let doorbell = doorbell().await?;
+    let notifier = notifier().await?;
     let mut connection = connect().await?;
     let mut lines = Vec::new();
     for _ in 0..jobs {
         let payload = LeadStep::new();
         let called = unix_time();
-        enqueue_one(&mut connection, &doorbell, &payload).await?;
+        enqueue_one(&mut connection, &notifier, &payload).await?;
         writeln!(lines, "Q {} {called:.6} {:.6}", payload.lead_id, unix_time())?;
         sleep(Duration::from_secs_f64(gap_ms / 1000.0 * rand::random_range(0.5..1.5))).await;
     }

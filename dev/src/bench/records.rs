@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::export::fill;
 use super::figures::{Bound, Figures, median};
+use super::harness::{Api, Harness, succeed};
 use super::load::{Request, find_wrk, wrk_requests};
-use super::stage::{Api, Stage, succeed};
 
 /// Stands in a word where each record has another number.
 const NUMBER: &str = "number";
@@ -51,30 +51,30 @@ struct Operation {
 /// Creates, updates and lists leads through the API, and by the same statements in pgbench.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { rows, connections, rounds, seconds } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "rows": rows, "connections": connections,
+    let settings = json!({ "machine": harness.machine().await?, "rows": rows, "connections": connections,
         "rounds": rounds, "round_s": seconds });
     let mut figures = Figures::new("records", settings);
-    let api = stage.api().await?;
-    fill(stage, &api, rows).await?;
+    let api = harness.api().await?;
+    fill(harness, &api, rows).await?;
     let choose = format!(
         "CREATE TABLE chosen AS SELECT row_number() OVER () AS number, id FROM (SELECT id FROM leads ORDER BY id LIMIT {CHOSEN}) AS first;
          ALTER TABLE chosen ADD PRIMARY KEY (number)"
     );
-    stage.prepare(&choose).await?;
-    let chosen: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM chosen").fetch_all(&stage.pool).await?;
+    harness.prepare(&choose).await?;
+    let chosen: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM chosen").fetch_all(&harness.pool).await?;
     let time = Duration::from_secs(seconds);
     for operation in operations(&api, &chosen)? {
-        let script = stage.dir.join("script.sql");
+        let script = harness.dir.join("script.sql");
         std::fs::write(&script, &operation.script)?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
-            let load = wrk_requests(&stage.dir, &api.key, connections, time, &operation.request).await?;
-            let per_second = pgbench(stage, &script, connections, time).await?;
+            let load = wrk_requests(&harness.dir, &api.key, connections, time, &operation.request).await?;
+            let per_second = pgbench(harness, &script, connections, time).await?;
             figures.sample(
                 json!({ "of": operation.name, "round": round, "load": load.to_json(), "pgbench_per_s": per_second }),
             );
@@ -186,12 +186,12 @@ fn filled(statement: &str, parameters: impl IntoIterator<Item = String>) -> Stri
     filled
 }
 
-async fn pgbench(stage: &Stage, script: &Path, clients: usize, time: Duration) -> Result<f64> {
+async fn pgbench(harness: &Harness, script: &Path, clients: usize, time: Duration) -> Result<f64> {
     let clients = clients.to_string();
     let seconds = time.as_secs().max(1).to_string();
     let script = script.display().to_string();
-    let mut command: Command = stage.program("pgbench");
-    command.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f", &script, stage.url()]);
+    let mut command: Command = harness.program("pgbench");
+    command.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f", &script, harness.url()]);
     let report = succeed(&mut command).await?;
     ensure!(report.contains("number of failed transactions: 0 "), "pgbench failed: {report}");
     let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::figures::{Bound, Figures, quantile};
+use super::harness::Harness;
 use super::import::{upload, upload_part, write_plain};
-use super::stage::Stage;
 
 /// Another workspace's import starts within these milliseconds, every time.
 const STARTS_WITHIN_MS: f64 = 2000.0;
@@ -34,35 +34,35 @@ pub struct Arguments {
 
 /// Holds all slots of a worker by long imports of one workspace, and imports single rows of another.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { mib, files, samples } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "mib": mib, "files": files, "samples": samples });
+    let settings = json!({ "machine": harness.machine().await?, "mib": mib, "files": files, "samples": samples });
     let mut figures = Figures::new("slots", settings);
-    let api = stage.api().await?;
-    let (_, other) = stage.workspace("other").await?;
+    let api = harness.api().await?;
+    let (_, other) = harness.workspace("other").await?;
     let rows = (mib << 20) / ROW_BYTES;
     let mut long = Vec::new();
     for number in 0..files {
-        let file = stage.dir.join("leads.csv");
+        let file = harness.dir.join("leads.csv");
         write_plain(&file, number * rows..(number + 1) * rows)?;
         long.push(upload(&api, &file).await?);
         std::fs::remove_file(file)?;
     }
     let slots = files.to_string();
-    let worker = stage.worker_with(&[("CRM_WORKER__CONCURRENCY", &slots)])?;
-    wait_until_running(stage, &long).await?;
+    let worker = harness.worker_with(&[("CRM_WORKER__CONCURRENCY", &slots)])?;
+    wait_until_running(harness, &long).await?;
 
     let mut waited = Vec::new();
     for sample in 0..samples {
         let row = Part::text(format!("name,email\nAda,ada{sample}@example.com\n")).file_name("one.csv");
-        waited.push(wait_until_ended(stage, upload_part(&api, &other, row).await?).await?);
+        waited.push(wait_until_ended(harness, upload_part(&api, &other, row).await?).await?);
     }
     let under_way: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND finished_at IS NULL")
         .bind(&long)
-        .fetch_one(&stage.pool)
+        .fetch_one(&harness.pool)
         .await?;
     ensure!(under_way == files as i64, "a long import ended before the last sample: import more or take fewer samples");
     figures.sample(json!({ "waited_ms": waited }));
@@ -75,11 +75,11 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-async fn wait_until_running(stage: &Stage, jobs: &[Uuid]) -> Result<()> {
+async fn wait_until_running(harness: &Harness, jobs: &[Uuid]) -> Result<()> {
     loop {
         let running: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND status = 'running'")
             .bind(jobs)
-            .fetch_one(&stage.pool)
+            .fetch_one(&harness.pool)
             .await?;
         if running == jobs.len() as i64 {
             return Ok(());
@@ -89,14 +89,14 @@ async fn wait_until_running(stage: &Stage, jobs: &[Uuid]) -> Result<()> {
 }
 
 /// Waits for an import of one row; returns after how many milliseconds it started.
-async fn wait_until_ended(stage: &Stage, job: Uuid) -> Result<f64> {
+async fn wait_until_ended(harness: &Harness, job: Uuid) -> Result<f64> {
     loop {
         let ended: Option<(String, f64)> = sqlx::query_as(
             "SELECT status, extract(epoch FROM started_at - created_at)::float8 * 1000 FROM jobs
              WHERE id = $1 AND finished_at IS NOT NULL",
         )
         .bind(job)
-        .fetch_optional(&stage.pool)
+        .fetch_optional(&harness.pool)
         .await?;
         if let Some((status, waited)) = ended {
             ensure!(status == "succeeded", "the import of one row has {status}");

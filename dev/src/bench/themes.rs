@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::figures::{Bound, Figures};
+use super::harness::{Api, Harness};
 use super::load::{find_wrk, wrk};
-use super::stage::{Api, Stage};
 
 /// At most these seconds from scratch for 100,000 comments.
 const FROM_SCRATCH_S: f64 = 30.0;
@@ -38,34 +38,34 @@ pub struct Arguments {
 /// Has the themes of many comments found, asks for them, and adds one comment.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { comments, days } = arguments;
-    let settings = json!({ "machine": stage.machine().await?, "comments": comments, "days": days });
+    let settings = json!({ "machine": harness.machine().await?, "comments": comments, "days": days });
     let mut figures = Figures::new("themes", settings);
-    let api = stage.api().await?;
-    fill(stage, &api, arguments).await?;
+    let api = harness.api().await?;
+    fill(harness, &api, arguments).await?;
 
-    let worker = stage.worker()?;
-    let job = themes::start(&mut *stage.pool.acquire().await?, api.workspace, None, false).await?;
-    let (took, result) = ended(stage, job.id).await?;
+    let worker = harness.worker()?;
+    let job = themes::start(&mut *harness.pool.acquire().await?, api.workspace, None, false).await?;
+    let (took, result) = ended(harness, job.id).await?;
     figures.sample(json!({ "from_scratch_s": took, "result": result }));
     let bound = if comments <= 100_000 { Bound::AtMost(FROM_SCRATCH_S) } else { Bound::None };
     figures.alone("themes of all comments, from scratch", took, "s", bound);
     figures.alone("peak memory of crm-worker meanwhile", worker.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
 
-    let job = themes::start(&mut *stage.pool.acquire().await?, api.workspace, None, false).await?;
-    figures.alone("found again, with nothing new", ended(stage, job.id).await?.0, "s", Bound::None);
-    answer(stage, &api, &[(5, "The battery is great, and so is the sound quality".to_owned(), 0)]).await?;
-    let job = themes::answered(&mut *stage.pool.acquire().await?, api.workspace, None).await?;
-    let (took, result) = ended(stage, job.id).await?;
+    let job = themes::start(&mut *harness.pool.acquire().await?, api.workspace, None, false).await?;
+    figures.alone("found again, with nothing new", ended(harness, job.id).await?.0, "s", Bound::None);
+    answer(harness, &api, &[(5, "The battery is great, and so is the sound quality".to_owned(), 0)]).await?;
+    let job = themes::answered(&mut *harness.pool.acquire().await?, api.workspace, None).await?;
+    let (took, result) = ended(harness, job.id).await?;
     ensure!(result["found"] == false, "one comment more had everything found again");
     figures.alone("one comment more", took * 1000.0, "ms", Bound::None);
     worker.stop().await?;
 
-    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&stage.pool).await?;
+    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&harness.pool).await?;
     let load = wrk(&format!("{}/feedback/themes", api.url), &api.key, 4, Duration::from_secs(10)).await?;
     figures.sample(load.to_json());
     figures.alone("p50 of GET feedback/themes, 4 callers", load.p50_ms, "ms", Bound::None);
@@ -75,14 +75,14 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Waits until a job has ended; how many seconds it took, and its result.
-async fn ended(stage: &Stage, job: Uuid) -> Result<(f64, serde_json::Value)> {
+async fn ended(harness: &Harness, job: Uuid) -> Result<(f64, serde_json::Value)> {
     loop {
         let row: Option<(f64, String, serde_json::Value)> = sqlx::query_as(
             "SELECT extract(epoch FROM finished_at - started_at)::float8, status, coalesce(result::jsonb, '{}') FROM jobs
              WHERE id = $1 AND finished_at IS NOT NULL",
         )
         .bind(job)
-        .fetch_optional(&stage.pool)
+        .fetch_optional(&harness.pool)
         .await?;
         if let Some((took, status, result)) = row {
             ensure!(status == "succeeded", "the job is {status}");
@@ -92,7 +92,7 @@ async fn ended(stage: &Stage, job: Uuid) -> Result<(f64, serde_json::Value)> {
     }
 }
 
-async fn fill(stage: &Stage, api: &Api, arguments: &Arguments) -> Result<()> {
+async fn fill(harness: &Harness, api: &Api, arguments: &Arguments) -> Result<()> {
     let mut random = StdRng::seed_from_u64(1);
     let mut left = arguments.comments;
     while left > 0 {
@@ -103,23 +103,23 @@ async fn fill(stage: &Stage, api: &Api, arguments: &Arguments) -> Result<()> {
                 (rating, comment, random.random_range(0..arguments.days * 86_400))
             })
             .collect();
-        answer(stage, api, &answers).await?;
+        answer(harness, api, &answers).await?;
         left -= count;
     }
-    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&stage.pool).await?;
+    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&harness.pool).await?;
     Ok(())
 }
 
 /// Writes answers of one customer: rating, comment, and how many seconds ago.
-async fn answer(stage: &Stage, api: &Api, answers: &[(i16, String, i32)]) -> Result<()> {
+async fn answer(harness: &Harness, api: &Api, answers: &[(i16, String, i32)]) -> Result<()> {
     let customer = Uuid::nil();
     sqlx::query(
-        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
          VALUES ($1, $2, 'Ada', 'ada@example.com', 'individual', 'active', '{}', '', now(), now()) ON CONFLICT DO NOTHING",
     )
     .bind(api.workspace)
     .bind(customer)
-    .execute(&stage.pool)
+    .execute(&harness.pool)
     .await?;
     sqlx::query(
         "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, comment, category, requested_at, answered_at,
@@ -134,7 +134,7 @@ async fn answer(stage: &Stage, api: &Api, answers: &[(i16, String, i32)]) -> Res
     .bind(answers.iter().map(|(rating, ..)| *rating).collect::<Vec<_>>())
     .bind(answers.iter().map(|(_, comment, _)| comment.clone()).collect::<Vec<_>>())
     .bind(answers.iter().map(|(.., ago)| *ago).collect::<Vec<_>>())
-    .execute(&stage.pool)
+    .execute(&harness.pool)
     .await?;
     Ok(())
 }

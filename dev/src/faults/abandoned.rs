@@ -14,7 +14,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::stage::Stage;
+use super::harness::Harness;
 use attack::{Attack, Manner};
 use tally::{Tally, check_writes};
 
@@ -43,12 +43,12 @@ pub struct Arguments {
 /// its own records; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { requests, clients, api, debug } = arguments;
-    let stage = match &api {
-        Some(program) => Stage::of_api(program.clone()).await?,
-        None => Stage::start(0, !debug).await?,
+    let harness = match &api {
+        Some(program) => Harness::of_api(program.clone()).await?,
+        None => Harness::start(0, !debug).await?,
     };
-    let attack = Attack::prepare(&stage).await?;
-    let other = Other::prepare(&stage).await?;
+    let attack = Attack::prepare(&harness).await?;
+    let other = Other::prepare(&harness).await?;
     let mut broken = Vec::new();
     let mut p99 = Vec::new();
     for manner in [Manner::ReadToTheEnd, Manner::Leave] {
@@ -65,9 +65,9 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
             p99[1], p99[0]
         ));
     }
-    stage.wait_until_quiet().await?;
-    broken.extend(check_writes(&stage, &attack).await?);
-    stage.end(!broken.is_empty()).await?;
+    harness.wait_until_quiet().await?;
+    broken.extend(check_writes(&harness, &attack).await?);
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
@@ -122,10 +122,10 @@ struct Other {
 }
 
 impl Other {
-    async fn prepare(stage: &Stage) -> Result<Self> {
-        let (_, key) = stage.new_workspace("other").await?;
+    async fn prepare(harness: &Harness) -> Result<Self> {
+        let (_, key) = harness.new_workspace("other").await?;
         let mut other =
-            Self { client: Client::new(), url: format!("{}/dev/crm", stage.api_url()), key, customers: Vec::new() };
+            Self { client: Client::new(), url: format!("{}/dev/crm", harness.api_url()), key, customers: Vec::new() };
         for number in 0..CUSTOMERS {
             let body = json!({ "name": format!("Customer {number}"), "email": format!("c{number}@example.com") });
             let request = other.client.post(format!("{}/customers", other.url)).bearer_auth(&other.key).json(&body);

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use reqwest::{Body, Client};
 
+use super::harness::Harness;
 use super::memory;
-use super::stage::Stage;
 
 const MIB: usize = 1024 * 1024;
 /// The most a body may cost, in MiB: so many times its size, and so much beside.
@@ -43,17 +43,17 @@ struct Hostile {
 /// Sends hostile bodies to crm-api, each to a new process; returns those that cost too much.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { debug, api } = arguments;
-    let mut stage = Stage::start(0, !debug).await?;
+    let mut harness = Harness::start(0, !debug).await?;
     let mut broken = Vec::new();
     for hostile in corpus() {
-        stage.replace_api(api.as_deref(), &[]).await?;
-        let pid = stage.api_id()?;
-        send(&stage, LEADS, b"{}".to_vec(), false).await;
+        harness.replace_api(api.as_deref(), &[]).await?;
+        let pid = harness.api_id()?;
+        send(&harness, LEADS, b"{}".to_vec(), false).await;
         let before = memory::resident(pid)?;
         memory::forget_peak(pid)?;
         let Hostile { name, path, body, drips } = hostile;
         let (size, began) = (body.len() as f64 / MIB as f64, Instant::now());
-        let answer = send(&stage, path, body, drips).await;
+        let answer = send(&harness, path, body, drips).await;
         let took = began.elapsed();
         let cost = memory::peak(pid).map_or(f64::INFINITY, |peak| peak - before);
         let bound = match path {
@@ -67,12 +67,12 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
             broken.push(format!("{name} cost {cost:.1} MiB of at most {bound:.1}"));
         }
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
 /// Sends a body; returns the status, or that there was no answer.
-async fn send(stage: &Stage, path: &str, body: Vec<u8>, drips: bool) -> String {
+async fn send(harness: &Harness, path: &str, body: Vec<u8>, drips: bool) -> String {
     let kind = if path == IMPORT { "multipart/form-data; boundary=b" } else { "application/json" };
     let body = match drips {
         false => Body::from(body),
@@ -80,7 +80,7 @@ async fn send(stage: &Stage, path: &str, body: Vec<u8>, drips: bool) -> String {
             body.into_iter().map(|byte| Ok::<_, std::io::Error>(vec![byte])),
         )),
     };
-    let request = Client::new().post(format!("{}/dev/crm/{path}", stage.api_url())).bearer_auth(stage.key());
+    let request = Client::new().post(format!("{}/dev/crm/{path}", harness.api_url())).bearer_auth(harness.key());
     match request.header("content-type", kind).body(body).send().await {
         Ok(answer) => answer.status().as_u16().to_string(),
         Err(_) => "no answer".to_owned(),

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use super::harness::Harness;
 use super::memory;
-use super::stage::Stage;
 
 /// What a connection may cost that has sent a part of a head.
 const KIB_EACH: f64 = 40.0;
@@ -41,18 +41,18 @@ pub struct Arguments {
 /// were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { limit, beyond, debug, api } = arguments;
-    let mut stage = Stage::start(0, !debug).await?;
+    let mut harness = Harness::start(0, !debug).await?;
     let most = limit.to_string();
     let patient = ("CRM_API__HEADER_TIMEOUT_S", "600");
     let ours = [patient, ("CRM_API__MAX_CONNECTIONS", most.as_str())];
-    stage.replace_api(api.as_deref(), if api.is_some() { &ours[..1] } else { &ours }).await?;
+    harness.replace_api(api.as_deref(), if api.is_some() { &ours[..1] } else { &ours }).await?;
     // Only now: programs inherit the limit.
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
-    let pid = stage.api_id()?;
-    check(&stage, "/healthz").await;
+    let pid = harness.api_id()?;
+    check(&harness, "/healthz").await;
     let before = memory::resident(pid)?;
 
-    let address: SocketAddr = stage.api_url().trim_start_matches("http://").parse()?;
+    let address: SocketAddr = harness.api_url().trim_start_matches("http://").parse()?;
     let began = Instant::now();
     let mut open = Vec::new();
     for number in 0..limit + beyond {
@@ -72,8 +72,8 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         "crm-api grew by {grown:.0} MiB, {each:.1} KiB for each of them; this program may open {descriptors} files"
     );
 
-    let (healthz, readyz) = (check(&stage, "/healthz").await, check(&stage, "/readyz").await);
-    let lead = check(&stage, "/dev/crm/leads?limit=1").await;
+    let (healthz, readyz) = (check(&harness, "/healthz").await, check(&harness, "/readyz").await);
+    let lead = check(&harness, "/dev/crm/leads?limit=1").await;
     println!("answers beyond the limit: /healthz {healthz:?}, /readyz {readyz:?}, a list {lead:?}");
     let mut broken = Vec::new();
     if api.is_none() {
@@ -88,13 +88,13 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let ended = Instant::now();
     let mut lead = None;
     while lead != Some(200) && ended.elapsed() < Duration::from_secs(30) {
-        lead = check(&stage, "/dev/crm/leads?limit=1").await;
+        lead = check(&harness, "/dev/crm/leads?limit=1").await;
     }
     println!("a list {:.1} s after they were closed: {lead:?}", ended.elapsed().as_secs_f64());
     if lead != Some(200) {
         broken.push("requests are not answered after the connections were closed".to_owned());
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
@@ -109,8 +109,8 @@ async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
 }
 
 /// The status of an answer over a connection of its own, if there is one in time.
-async fn check(stage: &Stage, path: &str) -> Option<u16> {
-    let request = Client::new().get(format!("{}{path}", stage.api_url())).bearer_auth(stage.key());
+async fn check(harness: &Harness, path: &str) -> Option<u16> {
+    let request = Client::new().get(format!("{}{path}", harness.api_url())).bearer_auth(harness.key());
     let answer = request.timeout(PATIENCE).send().await;
     answer.ok().map(|answer| answer.status().as_u16())
 }

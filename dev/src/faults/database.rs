@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::files;
-use super::stage::Stage;
+use super::harness::Harness;
 use super::verify::verify;
 
 #[derive(Debug, Args)]
@@ -34,34 +34,35 @@ pub struct Arguments {
 
 /// Imports files while the server is away for a time; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let mut stage = Stage::start(arguments.workers.into(), !arguments.debug).await?;
+    let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
     let base = files::base();
-    let mut jobs = vec![(stage.upload(&base).await?, base)];
+    let mut jobs = vec![(harness.upload(&base).await?, base)];
     for number in 1..=arguments.imports {
         let file = files::mixed(number, arguments.rows, arguments.seed);
-        jobs.push((stage.upload(&file).await?, file));
+        jobs.push((harness.upload(&file).await?, file));
     }
     let running: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE status = 'running'").fetch_one(&stage.pool).await?;
+        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE status = 'running'").fetch_one(&harness.pool).await?;
     println!("PostgreSQL is stopped for {} s while {running} imports run", arguments.seconds);
-    stage.stop_database().await?;
+    harness.stop_database().await?;
     sleep(Duration::from_secs(arguments.seconds)).await;
-    stage.start_database().await?;
+    harness.start_database().await?;
     println!("PostgreSQL is back");
     let back = Instant::now();
 
     let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
-    stage.wait_for(&ids, Duration::from_secs(300)).await?;
+    harness.wait_for(&ids, Duration::from_secs(300)).await?;
     println!("all imports have ended {:.0?} later", back.elapsed());
-    let mut broken = verify(&stage.pool, &jobs).await?;
+    let mut broken = verify(&harness.pool, &jobs).await?;
     if running == 0 {
         broken.push("no import was running when the server was stopped: nothing was shown".to_owned());
     }
-    broken.extend(stage.ended().await.into_iter().map(|end| format!("{end}, although only the server was stopped")));
-    let crashes: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE crashes > 0").fetch_one(&stage.pool).await?;
+    broken.extend(harness.ended().await.into_iter().map(|end| format!("{end}, although only the server was stopped")));
+    let crashes: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE crashes > 0").fetch_one(&harness.pool).await?;
     if crashes > 0 {
         broken.push(format!("{crashes} jobs were taken for dead while the server was away"));
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }

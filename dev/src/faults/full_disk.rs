@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use tokio::time::sleep;
 
 use super::files;
-use super::stage::Stage;
+use super::harness::Harness;
 use super::verify::verify;
 
 /// A job waits for a minute at most; then the import still has its rows to write.
@@ -46,19 +46,19 @@ pub struct Arguments {
 /// returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let workers = arguments.workers.into();
-    let mut stage = match &arguments.programs {
-        Some(directory) => Stage::start_programs(workers, directory).await?,
-        None => Stage::start(workers, !arguments.debug).await?,
+    let mut harness = match &arguments.programs {
+        Some(directory) => Harness::start_programs(workers, directory).await?,
+        None => Harness::start(workers, !arguments.debug).await?,
     };
     let base = files::base();
-    let mut jobs = vec![(stage.upload(&base).await?, base)];
-    stage.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
-    break_table(&stage, "leads", "INSERT", "53100").await?;
-    break_table(&stage, "slots", "DELETE", "P0001").await?;
-    stage.begin_night().await?;
+    let mut jobs = vec![(harness.upload(&base).await?, base)];
+    harness.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
+    break_table(&harness, "leads", "INSERT", "53100").await?;
+    break_table(&harness, "scheduled_runs", "DELETE", "P0001").await?;
+    harness.begin_night().await?;
     for number in 1..=arguments.imports {
         let file = files::mixed(number, arguments.rows, arguments.seed);
-        jobs.push((stage.upload(&file).await?, file));
+        jobs.push((harness.upload(&file).await?, file));
     }
     println!("no lead can be stored for {} s, and no slot deleted", arguments.seconds);
     let mut broken = Vec::new();
@@ -68,11 +68,11 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
              SELECT failures, coalesce((retry_state->>'waits')::int, 0) AS waits FROM jobs WHERE kind = 'clean_up'
          ) AS parts",
     )
-    .fetch_one(&stage.pool)
+    .fetch_one(&harness.pool)
     .await
     .unwrap_or(-1);
     let night: i64 = sqlx::query_scalar("SELECT max(attempt)::bigint FROM jobs WHERE kind = 'nightly'")
-        .fetch_one(&stage.pool)
+        .fetch_one(&harness.pool)
         .await?;
     println!("in the first minute the night was attempted {night} times, its clean-up failed {attempts} times");
     if !(0..=MAX_ATTEMPTS).contains(&attempts) {
@@ -86,31 +86,31 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         "SELECT status, error, count(*) FROM jobs WHERE id = ANY ($1) GROUP BY status, error ORDER BY 3 DESC",
     )
     .bind(&ids)
-    .fetch_all(&stage.pool)
+    .fetch_all(&harness.pool)
     .await?;
     for (status, error, count) in states {
         println!("{count} imports are {status}: {}", error.unwrap_or_default());
     }
-    for table in ["leads", "slots"] {
+    for table in ["leads", "scheduled_runs"] {
         let repair = format!("DROP TRIGGER broken ON {table}");
-        sqlx::query(AssertSqlSafe(repair)).execute(&stage.pool).await?;
+        sqlx::query(AssertSqlSafe(repair)).execute(&harness.pool).await?;
     }
     println!("there is space again");
     let again = Instant::now();
-    stage.wait_for(&ids, ENDS_WITHIN).await?;
+    harness.wait_for(&ids, ENDS_WITHIN).await?;
     println!("all imports have ended {:.0?} later", again.elapsed());
-    broken.extend(verify(&stage.pool, &jobs).await?);
-    broken.extend(stage.ended().await.into_iter().map(|end| format!("{end}, although only the disk was full")));
-    stage.end(!broken.is_empty()).await?;
+    broken.extend(verify(&harness.pool, &jobs).await?);
+    broken.extend(harness.ended().await.into_iter().map(|end| format!("{end}, although only the disk was full")));
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
-async fn break_table(stage: &Stage, table: &str, when: &str, code: &str) -> Result<()> {
+async fn break_table(harness: &Harness, table: &str, when: &str, code: &str) -> Result<()> {
     let sql = format!(
         "CREATE FUNCTION broken_{table}() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$;
          CREATE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken_{table}()"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&stage.pool).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&harness.pool).await?;
     Ok(())
 }

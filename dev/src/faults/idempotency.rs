@@ -11,7 +11,7 @@ use reqwest::Client;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::stage::Stage;
+use super::harness::Harness;
 
 /// A request that is not answered well after this long is given up: a promise is broken.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,11 +35,11 @@ pub struct Arguments {
 /// Sends requests with idempotency keys while crm-api is killed; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { requests, kills, clients, debug } = arguments;
-    let mut stage = Stage::start(0, !debug).await?;
+    let mut harness = Harness::start(0, !debug).await?;
     let rivals = Rivals {
         client: Client::new(),
-        url: format!("{}/dev/crm/leads", stage.api_url()),
-        key: stage.key().to_owned(),
+        url: format!("{}/dev/crm/leads", harness.api_url()),
+        key: harness.key().to_owned(),
         next: AtomicUsize::new(0),
         requests,
         replays: AtomicUsize::new(0),
@@ -54,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
                 sleep(Duration::from_millis(5)).await;
             }
             sleep(Duration::from_millis(rand::rng().random_range(0..50))).await;
-            stage.kill_api().await?;
+            harness.kill_api().await?;
             println!("kill {kill} of {kills}, {} of {requests} requests", rivals.next.load(Relaxed));
         }
         anyhow::Ok(())
@@ -65,11 +65,11 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     println!("{requests} requests twice in {:.0?}; {replays} replays, sent again {retries} times", began.elapsed());
 
     let mut broken = differing;
-    let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&stage.pool).await?;
+    let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&harness.pool).await?;
     if leads != requests as i64 {
         broken.push(format!("{requests} requests made {leads} leads"));
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 

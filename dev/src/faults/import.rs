@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::time::sleep;
 
 use super::files;
-use super::stage::Stage;
+use super::harness::Harness;
 use super::verify::verify;
 use super::watch::Watch;
 
@@ -49,36 +49,36 @@ pub struct Arguments {
 /// Imports files while workers are killed; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { kills, imports, rows, seed, .. } = arguments;
-    let mut stage = Stage::start(arguments.workers.into(), !arguments.debug).await?;
+    let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
     let random = &mut StdRng::seed_from_u64(seed);
     let base = files::base();
-    let mut jobs = vec![(stage.upload(&base).await?, base)];
-    stage.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
+    let mut jobs = vec![(harness.upload(&base).await?, base)];
+    harness.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
 
     let began = Instant::now();
-    let watch = Watch::new(stage.pool.clone());
+    let watch = Watch::new(harness.pool.clone());
     for kill in 1..=kills {
         sleep(Duration::from_millis(random.random_range(0..PAUSE_MS))).await;
         // Files come in all the while, so that each kill may meet some at work.
         while jobs.len() <= imports && jobs.len() <= HEAD_START + kill * imports / kills {
             let file = files::mixed(jobs.len(), rows, seed);
-            jobs.push((stage.upload(&file).await?, file));
+            jobs.push((harness.upload(&file).await?, file));
         }
-        wait_for_work(&stage.pool).await?;
+        wait_for_work(&harness.pool).await?;
         sleep(Duration::from_millis(random.random_range(0..AIM_MS))).await;
-        let victim = random.random_range(0..stage.workers.len());
+        let victim = random.random_range(0..harness.workers.len());
         let killed = Instant::now();
-        let claimed = stage.kill_worker(victim).await?;
+        let claimed = harness.kill_worker(victim).await?;
         watch.killed(&claimed, killed).await?;
         println!("kill {kill} of {kills}, {} of {imports} files", jobs.len() - 1);
     }
     let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
-    stage.wait_for(&ids, Duration::from_secs(300)).await?;
+    harness.wait_for(&ids, Duration::from_secs(300)).await?;
     let took = began.elapsed();
 
-    let mut broken = verify(&stage.pool, &jobs).await?;
+    let mut broken = verify(&harness.pool, &jobs).await?;
     broken.extend(report(watch.end().await?, kills, jobs.len() - 1, took));
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 

@@ -14,7 +14,7 @@ use shared::values::{Email, Field};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::stage::Stage;
+use super::harness::Harness;
 
 const WORKSPACE: Uuid = Uuid::from_u128(1);
 /// How long the rest may take when nothing is killed any more.
@@ -57,31 +57,31 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         ("CRM_MAIL__FROM_EMAIL", "hello@acme.example"),
         ("CRM_MAIL__CONNECTIONS", &connections),
     ];
-    let mut stage = Stage::start_with(arguments.workers, !arguments.debug, &environment).await?;
-    let kept = send_and_kill(&mut stage, &arguments).await?;
-    let mut broken = verify(&stage, &server, &arguments).await?;
-    broken.extend(stage.ended().await);
+    let mut harness = Harness::start_with(arguments.workers, !arguments.debug, &environment).await?;
+    let kept = send_and_kill(&mut harness, &arguments).await?;
+    let mut broken = verify(&harness, &server, &arguments).await?;
+    broken.extend(harness.ended().await);
     println!("{kept} mails were put into the outbox, {} connections were made", server.connections());
     if arguments.dropping > 0 {
-        broken.extend(drop_after_the_dot(&mut stage, &server, &arguments).await?);
+        broken.extend(drop_after_the_dot(&mut harness, &server, &arguments).await?);
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
 /// A server that takes each message and ends the connection without an answer: how many are in doubt.
-async fn drop_after_the_dot(stage: &mut Stage, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
+async fn drop_after_the_dot(harness: &mut Harness, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
     server.act(|moment| if moment.stage == Point::Dot { Act::TakeAndDrop } else { Act::Accept });
     if let Some(program) = &arguments.worker {
-        stage.run_workers_of(program).await?;
+        harness.run_workers_of(program).await?;
     }
     let unknown = async |pool| -> Result<i64> {
         Ok(sqlx::query_scalar("SELECT count(*) FROM emails WHERE state = 'unknown'").fetch_one(pool).await?)
     };
-    let before = unknown(&stage.pool).await?;
-    queue(stage, 1_000).await?;
+    let before = unknown(&harness.pool).await?;
+    queue(harness, 1_000).await?;
     sleep(Duration::from_secs(arguments.dropping)).await;
-    let number = unknown(&stage.pool).await? - before;
+    let number = unknown(&harness.pool).await? - before;
     // One for each connection when the third in a row broke, two before that; then after 1, 2, 4 … 60 seconds.
     let connections = i64::try_from(arguments.workers * arguments.connections)?;
     let tries = i64::from(arguments.dropping.clamp(1, 63).ilog2()) + 1;
@@ -94,7 +94,7 @@ async fn drop_after_the_dot(stage: &mut Stage, server: &MailServer, arguments: &
     let began = Instant::now();
     loop {
         let open: i64 = sqlx::query_scalar("SELECT count(*) FROM emails WHERE state IN ('queued', 'sending')")
-            .fetch_one(&stage.pool)
+            .fetch_one(&harness.pool)
             .await?;
         if open == 0 {
             break;
@@ -130,29 +130,29 @@ fn misbehave(moment: &Moment<'_>) -> Act {
 }
 
 /// Puts mails into the outbox bit by bit, kills a worker after each bit, and waits for the rest.
-async fn send_and_kill(stage: &mut Stage, arguments: &Arguments) -> Result<i64> {
+async fn send_and_kill(harness: &mut Harness, arguments: &Arguments) -> Result<i64> {
     let bit = arguments.mails.div_ceil(arguments.kills + 1);
     let mut left = arguments.mails;
     for kill in 0..=arguments.kills {
         let count = bit.min(left);
         left -= count;
-        queue(stage, count).await?;
-        hurry(stage).await?;
+        queue(harness, count).await?;
+        hurry(harness).await?;
         let pause = rand::rng().random_range(20..500);
         sleep(Duration::from_millis(pause)).await;
         if kill < arguments.kills {
-            stage.kill_worker(rand::rng().random_range(0..arguments.workers)).await?;
+            harness.kill_worker(rand::rng().random_range(0..arguments.workers)).await?;
         }
     }
     let began = Instant::now();
     loop {
-        hurry(stage).await?;
+        hurry(harness).await?;
         let open: i64 =
             sqlx::query_scalar("SELECT count(*) FROM emails WHERE state IN ('queued', 'deferred', 'sending')")
-                .fetch_one(&stage.pool)
+                .fetch_one(&harness.pool)
                 .await?;
         if open == 0 {
-            return Ok(sqlx::query_scalar("SELECT count(*) FROM emails").fetch_one(&stage.pool).await?);
+            return Ok(sqlx::query_scalar("SELECT count(*) FROM emails").fetch_one(&harness.pool).await?);
         }
         if began.elapsed() > PATIENCE {
             bail!("{open} mails have not come to an end after {PATIENCE:?}");
@@ -162,17 +162,17 @@ async fn send_and_kill(stage: &mut Stage, arguments: &Arguments) -> Result<i64> 
 }
 
 /// A mail that was put off waits for a minute or longer; here it does not.
-async fn hurry(stage: &Stage) -> Result<()> {
+async fn hurry(harness: &Harness) -> Result<()> {
     sqlx::query("UPDATE emails SET run_at = now() WHERE state = 'deferred' AND lease_until IS NULL AND run_at > now()")
-        .execute(&stage.pool)
+        .execute(&harness.pool)
         .await?;
     Ok(())
 }
 
-async fn queue(stage: &Stage, count: usize) -> Result<()> {
+async fn queue(harness: &Harness, count: usize) -> Result<()> {
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
     let mails: Result<Vec<NewEmail>> = (0..count).map(|_| new_mail()).collect();
-    mail::queue(&mut *stage.pool.acquire().await?, WORKSPACE, &sender, &mails?).await?;
+    mail::queue(&mut *harness.pool.acquire().await?, WORKSPACE, &sender, &mails?).await?;
     Ok(())
 }
 
@@ -197,12 +197,12 @@ fn new_mail() -> Result<NewEmail> {
 }
 
 /// Compares what the outbox says with what the server has.
-async fn verify(stage: &Stage, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
+async fn verify(harness: &Harness, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
     let mut taken = HashMap::<String, usize>::new();
     for mail in server.taken() {
         *taken.entry(mail.header("Message-ID").unwrap_or_default().to_owned()).or_default() += 1;
     }
-    let mails: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, state FROM emails").fetch_all(&stage.pool).await?;
+    let mails: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, state FROM emails").fetch_all(&harness.pool).await?;
     let mut broken = Vec::new();
     let (mut twice, mut lost) = (0, 0);
     let mut states = HashMap::<String, [usize; 2]>::new();

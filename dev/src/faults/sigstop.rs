@@ -8,7 +8,7 @@ use shared::queue::LEASE;
 use tokio::time::sleep;
 
 use super::files;
-use super::stage::Stage;
+use super::harness::Harness;
 use super::verify::verify;
 
 #[derive(Debug, Args)]
@@ -33,38 +33,39 @@ pub struct Arguments {
 /// Imports files while one worker after the other is stopped past its leases and woken again;
 /// returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let mut stage = Stage::start(2, !arguments.debug).await?;
+    let mut harness = Harness::start(2, !arguments.debug).await?;
     let base = files::base();
-    let mut jobs = vec![(stage.upload(&base).await?, base)];
+    let mut jobs = vec![(harness.upload(&base).await?, base)];
     let mut taken_over = 0;
     for stop in 0..arguments.stops {
         let first = jobs.len();
         for number in first..first + arguments.imports {
             let file = files::mixed(number, arguments.rows, arguments.seed);
-            jobs.push((stage.upload(&file).await?, file));
+            jobs.push((harness.upload(&file).await?, file));
         }
-        let victim = stop % stage.workers.len();
-        stage.workers[victim].process.signal("STOP");
+        let victim = stop % harness.workers.len();
+        harness.workers[victim].process.signal("STOP");
         // Its leases run out, its sessions are ended by the server, and the other takes its jobs.
         let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
         sleep(LEASE).await;
-        stage.wait_for(&ids, Duration::from_secs(120)).await?;
-        stage.workers[victim].process.signal("CONT");
+        harness.wait_for(&ids, Duration::from_secs(120)).await?;
+        harness.workers[victim].process.signal("CONT");
         // Time to do damage, if it can.
         sleep(Duration::from_secs(5)).await;
         let late: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND attempt > 1")
             .bind(&ids[first..])
-            .fetch_one(&stage.pool)
+            .fetch_one(&harness.pool)
             .await?;
         println!("stop {} of {}: {late} jobs were taken over", stop + 1, arguments.stops);
         taken_over += late;
     }
-    let mut broken = verify(&stage.pool, &jobs).await?;
+    let mut broken = verify(&harness.pool, &jobs).await?;
     if taken_over == 0 {
         broken.push("no job was taken over: nothing was shown".to_owned());
     }
-    broken
-        .extend(stage.ended().await.into_iter().map(|end| format!("{end}, although it was only stopped for a while")));
-    stage.end(!broken.is_empty()).await?;
+    broken.extend(
+        harness.ended().await.into_iter().map(|end| format!("{end}, although it was only stopped for a while")),
+    );
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::harness::Harness;
 use super::memory;
-use super::stage::Stage;
 
 /// What the program may hold for a reader that takes nothing: a page, the page read ahead of it, and what
 /// is written of both.
@@ -39,21 +39,21 @@ pub struct Arguments {
 /// Opens lists and exports of large records that nobody reads; returns the promises that were broken.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { readers, records, debug, api } = arguments;
-    let mut stage = Stage::start(0, !debug).await?;
-    fill(&stage, records).await?;
+    let mut harness = Harness::start(0, !debug).await?;
+    fill(&harness, records).await?;
     let timeout_s = WRITE_TIMEOUT_S.to_string();
     let settings: &[(&str, &str)] = if api.is_some() { &[] } else { &[("CRM_API__WRITE_TIMEOUT_S", &timeout_s)] };
     let mut broken = Vec::new();
     for path in ["leads", "leads?limit=1000", "leads/export"] {
         // A new process each time: an allocator keeps what it once had.
-        stage.replace_api(api.as_deref(), settings).await?;
-        let pid = stage.api_id()?;
-        read_one(&stage).await?;
+        harness.replace_api(api.as_deref(), settings).await?;
+        let pid = harness.api_id()?;
+        read_one(&harness).await?;
         let before = memory::resident(pid)?;
         memory::forget_peak(pid)?;
         let mut open = Vec::new();
         for _ in 0..readers {
-            open.push(ask(&stage, path).await?);
+            open.push(ask(&harness, path).await?);
         }
         // Until nothing more is read for them.
         sleep(Duration::from_secs(WRITE_TIMEOUT_S / 2)).await;
@@ -74,37 +74,38 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         println!("  all of them were disconnected {:.1} s later", began.elapsed().as_secs_f64());
     }
     if api.is_none() {
-        broken.extend(check_whole(&stage, records).await?);
+        broken.extend(check_whole(&harness, records).await?);
     }
-    stage.end(!broken.is_empty()).await?;
+    harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
-async fn fill(stage: &Stage, records: usize) -> Result<()> {
-    let statement = "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words,
+async fn fill(harness: &Harness, records: usize) -> Result<()> {
+    let statement =
+        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector,
                 created_at, updated_at)
         SELECT workspaces.id, gen_random_uuid(), 'Ann', n || '@example.com', 'other', 'new', 0,
                jsonb_build_object('text', (SELECT string_agg(md5(n || '-' || m), '') FROM generate_series(1, $2) m)),
                '', now() - n * interval '1 second', now()
         FROM workspaces, generate_series(1, $1) n";
-    sqlx::query(statement).bind(records as i64).bind((RECORD / 32) as i64).execute(&stage.pool).await?;
-    sqlx::query("ANALYZE leads").execute(&stage.pool).await?;
+    sqlx::query(statement).bind(records as i64).bind((RECORD / 32) as i64).execute(&harness.pool).await?;
+    sqlx::query("ANALYZE leads").execute(&harness.pool).await?;
     Ok(())
 }
 
 /// So that the process has its connections and what else it makes on first use.
-async fn read_one(stage: &Stage) -> Result<()> {
-    let url = format!("{}/dev/crm/leads?limit=1", stage.api_url());
-    reqwest::Client::new().get(url).bearer_auth(stage.key()).send().await?.error_for_status()?.text().await?;
+async fn read_one(harness: &Harness) -> Result<()> {
+    let url = format!("{}/dev/crm/leads?limit=1", harness.api_url());
+    reqwest::Client::new().get(url).bearer_auth(harness.key()).send().await?.error_for_status()?.text().await?;
     Ok(())
 }
 
 /// A list is whole and valid, though it was read while it was sent.
-async fn check_whole(stage: &Stage, records: usize) -> Result<Vec<String>> {
+async fn check_whole(harness: &Harness, records: usize) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for path in ["leads", "leads?limit=1000"] {
-        let url = format!("{}/dev/crm/{path}", stage.api_url());
-        let answer = reqwest::Client::new().get(url).bearer_auth(stage.key()).send().await?.error_for_status()?;
+        let url = format!("{}/dev/crm/{path}", harness.api_url());
+        let answer = reqwest::Client::new().get(url).bearer_auth(harness.key()).send().await?.error_for_status()?;
         let leads: Vec<serde_json::Value> = serde_json::from_str(&answer.text().await?)?;
         if leads.len() != records.min(1000) && path.contains("limit") || leads.len() != records && path == "leads" {
             broken.push(format!("{path} has {} records", leads.len()));
@@ -114,12 +115,12 @@ async fn check_whole(stage: &Stage, records: usize) -> Result<Vec<String>> {
 }
 
 /// Asks for a list, and takes no more than its status.
-async fn ask(stage: &Stage, path: &str) -> Result<TcpStream> {
-    let address = stage.api_url().trim_start_matches("http://");
+async fn ask(harness: &Harness, path: &str) -> Result<TcpStream> {
+    let address = harness.api_url().trim_start_matches("http://");
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 * 1024)?;
     let mut stream = socket.connect(address.parse()?).await?;
-    let head = format!("GET /dev/crm/{path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\r\n", stage.key());
+    let head = format!("GET /dev/crm/{path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\r\n", harness.key());
     stream.write_all(head.as_bytes()).await?;
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;

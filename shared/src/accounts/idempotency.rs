@@ -39,7 +39,7 @@ pub struct Kept {
 
 /// How things stand with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum Existing {
     /// It is this transaction's.
     Free,
     /// Its request was answered.
@@ -65,11 +65,11 @@ struct Row {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
-pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Standing> {
+pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> {
     let free: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(key.lock()).fetch_one(&mut *connection).await?;
     if !free {
-        return Ok(Standing::Running);
+        return Ok(Existing::Running);
     }
     let row: Option<Row> = sqlx::query_as(
         "SELECT fingerprint, status, headers, body FROM idempotency_keys
@@ -80,9 +80,9 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Standing> 
     .fetch_optional(connection)
     .await?;
     Ok(match row {
-        None => Standing::Free,
-        Some(row) if row.fingerprint != key.fingerprint => Standing::OtherRequest,
-        Some(row) => Standing::Kept(Kept {
+        None => Existing::Free,
+        Some(row) if row.fingerprint != key.fingerprint => Existing::OtherRequest,
+        Some(row) => Existing::Kept(Kept {
             status: u16::try_from(row.status).map_err(Error::internal)?,
             headers: row.headers.0,
             body: row.body,

@@ -56,9 +56,9 @@ pub struct SequenceStep {
     pub id: Uuid,
     /// Days to wait after the step before, or after the lead was made if it is the first one.
     pub delay_days: u16,
-    /// See [`Template::subject`](crate::mail::templates::Template::subject).
+    /// One line in Jinja's syntax, at most 200 characters.
     pub subject: String,
-    /// See [`Template::body`](crate::mail::templates::Template::body).
+    /// Plain text in Jinja's syntax, at most 10,000 characters.
     pub body: String,
 }
 

@@ -98,8 +98,8 @@ impl Record for Customer {
         filters: &[
             Filter { name: "status", kind: FilterKind::Word(CustomerStatus::WORDS) },
             Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
-            Filter { name: "segment", kind: FilterKind::Beside(&classes::SEGMENT, Segment::WORDS) },
-            Filter { name: "health", kind: FilterKind::Beside(&classes::BAND, Band::WORDS) },
+            Filter { name: "segment", kind: FilterKind::Joined(&classes::SEGMENT, Segment::WORDS) },
+            Filter { name: "health", kind: FilterKind::Joined(&classes::BAND, Band::WORDS) },
             Filter { name: "email", kind: FilterKind::Email },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
@@ -165,9 +165,9 @@ impl Record for Customer {
     /// A customer takes its interactions, orders and feedback along, and leaves its lead.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.take_along::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
-        deletion.take_along::<Order>(connection, actor, ("customer_id", self.id)).await?;
-        deletion.take_along::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.cascade_delete::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.cascade_delete::<Order>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.cascade_delete::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
         link::cut::<Lead>(connection, actor, self.lead_id).await
     }
 
@@ -177,9 +177,9 @@ impl Record for Customer {
     }
 
     async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        deletion.bring_back::<CustomerInteraction>(connection, actor).await?;
-        deletion.bring_back::<Order>(connection, actor).await?;
-        deletion.bring_back::<Feedback>(connection, actor).await?;
+        deletion.restore_children::<CustomerInteraction>(connection, actor).await?;
+        deletion.restore_children::<Order>(connection, actor).await?;
+        deletion.restore_children::<Feedback>(connection, actor).await?;
         link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
     }
 }

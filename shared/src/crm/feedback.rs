@@ -74,7 +74,7 @@ impl Record for Feedback {
         branches: Some(("status", FeedbackStatus::WORDS)),
     };
 
-    fn settle(&mut self, before: Option<&Self>) {
+    fn derive_fields(&mut self, before: Option<&Self>) {
         if before.is_none() {
             self.requested_at = self.created_at;
         }

@@ -134,7 +134,7 @@ impl Record for LeadInteraction {
         })
     }
 
-    fn settle(&mut self, before: Option<&Self>) {
+    fn derive_fields(&mut self, before: Option<&Self>) {
         if before.is_some_and(|before| before.next() != self.next()) {
             self.followed_up_at = None;
         }
@@ -195,7 +195,7 @@ impl Record for CustomerInteraction {
         })
     }
 
-    fn settle(&mut self, before: Option<&Self>) {
+    fn derive_fields(&mut self, before: Option<&Self>) {
         if before.is_some_and(|before| before.next() != self.next()) {
             self.followed_up_at = None;
         }

@@ -183,7 +183,7 @@ impl Record for Lead {
     }
 
     /// A stage is reached when the status becomes it; the first time counts.
-    fn settle(&mut self, before: Option<&Self>) {
+    fn derive_fields(&mut self, before: Option<&Self>) {
         let now = self.updated_at;
         if before.is_none_or(|before| before.status != self.status)
             && let Some(reached) = self.reached_mut()
@@ -206,19 +206,19 @@ impl Record for Lead {
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.take_along::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
+        deletion.cascade_delete::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
         link::cut::<Customer>(connection, actor, self.customer_id).await
     }
 
     async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
         // One that was deleted before stages were kept has reached the one it was in.
-        self.settle(None);
+        self.derive_fields(None);
         link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
         Ok(())
     }
 
     async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        deletion.bring_back::<LeadInteraction>(connection, actor).await?;
+        deletion.restore_children::<LeadInteraction>(connection, actor).await?;
         link::tie::<Customer>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
     }
 }

@@ -25,7 +25,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Invalid`] for a file that is empty, has a header that cannot be read, or no column for
     /// a required field, and for a mapping that does not fit it.
-    pub fn settle(head: &[u8], whole: bool, options: &Options, columns: &[Column]) -> Result<(Self, usize)> {
+    pub fn detect(head: &[u8], whole: bool, options: &Options, columns: &[Column]) -> Result<(Self, usize)> {
         let delimiter = options.delimiter.unwrap_or_else(|| detect_delimiter(head));
         let (headers, length) = read_header(head, delimiter, whole)?;
         let targets = match_headers(&headers, columns, options.unmapped, &options.mapping)?;

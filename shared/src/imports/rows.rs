@@ -126,13 +126,13 @@ pub struct SplitFile {
 /// Splits a whole file, in pieces of so many bytes, as an upload does, but for the database.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for what [`Plan::settle`] finds.
+/// [`Error::Invalid`](crate::Error::Invalid) for what [`Plan::detect`] finds.
 pub fn split_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<SplitFile> {
     let mut decoder = Decoder::new(options.encoding);
     let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
     text.extend(decoder.finish());
     let head = &text[..text.len().min(HEAD)];
-    let (mut plan, length) = Plan::settle(head, head.len() == text.len(), options, R::FILE_COLUMNS)?;
+    let (mut plan, length) = Plan::detect(head, head.len() == text.len(), options, R::FILE_COLUMNS)?;
     let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]), plan.max_chunk_records());
     let mut chunks: Vec<Chunk> = text[length..].chunks(piece).flat_map(|piece| splitter.feed(piece)).collect();
     let split = splitter.finish();

@@ -91,7 +91,7 @@ pub async fn undo_step<R: Importable>(
     import_job: Uuid,
     undone: &mut Undone,
 ) -> Result<()> {
-    let step = Step { actor, import_job };
+    let step = Undo { actor, import_job };
     if undone.before_entry.is_none() {
         let after = undone.after_record.unwrap_or(Uuid::nil());
         // The import's are found by walking over all: an index of them would cost every import a tenth
@@ -113,7 +113,7 @@ pub fn finish(undone: Undone) -> Undone {
     Undone { after_record: None, before_entry: None, done: false, ..undone }
 }
 
-struct Step<'a> {
+struct Undo<'a> {
     actor: &'a Actor,
     import_job: Uuid,
 }
@@ -140,7 +140,7 @@ struct Former {
     former: Value,
 }
 
-impl Step<'_> {
+impl Undo<'_> {
     /// Removes the records that the import has made and nobody has touched since.
     async fn remove<R: Importable>(
         &self,
@@ -302,7 +302,7 @@ impl Step<'_> {
 }
 
 /// Whether a job is one whose `done` work can be read from its result.
-pub fn standing(job: &Job) -> Undone {
+pub fn resume(job: &Job) -> Undone {
     match (&job.result, job.status) {
         (Some(result), JobStatus::Running | JobStatus::Queued) => {
             serde_json::from_value(result.clone()).unwrap_or_default()

@@ -128,7 +128,7 @@ impl Upload {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
         };
-        let (plan, length) = Plan::settle(&head, whole, &self.options, self.columns)?;
+        let (plan, length) = Plan::detect(&head, whole, &self.options, self.columns)?;
         sqlx::query("INSERT INTO imports (workspace_id, id, plan) VALUES ($1, $2, $3)")
             .bind(self.workspace_id)
             .bind(self.id)

@@ -19,11 +19,11 @@ use crate::values::{CustomFields, Fault};
 
 /// Whether a chunk's emails are looked up before its rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// They are taken to be new. The unique key finds out, and the step is run again without trust.
-    New,
+pub enum EmailCheck {
+    /// They are taken to be new. The unique key finds out, and the step is run again without check.
+    Skip,
     /// They are looked up.
-    None,
+    Lookup,
 }
 
 /// Writes the rows of a chunk, keeps the refused ones, moves the counts of the import and drops the
@@ -33,20 +33,20 @@ pub enum Trust {
 /// # Errors
 /// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if an email is taken that
 /// was trusted to be new, or another transaction slipped in between: the step must be run again
-/// without trust, and will see the record.
+/// without check, and will see the record.
 pub async fn write<R: Importable>(
     connection: &mut PgConnection,
     actor: &Actor,
     import: &mut Import,
     (seq, rows): (i64, Rows<R::Changes>),
-    trust: Trust,
-) -> Result<Trust> {
+    check: EmailCheck,
+) -> Result<EmailCheck> {
     db::plan_afresh(connection).await?;
     drop_chunk(connection, import.id, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
-    let trust = if import.plan.dry_run { Trust::None } else { trust };
-    let step = Step { actor, import, trust, met: 0 };
+    let check = if import.plan.dry_run { EmailCheck::Lookup } else { check };
+    let step = ChunkWriter { actor, import, check, met: 0 };
     let written = match step.import.plan.on_conflict {
         OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows, &mut refused).await,
         OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
@@ -63,19 +63,19 @@ pub async fn write<R: Importable>(
         .bind(json!(import.counts))
         .execute(connection)
         .await?;
-    Ok(if met == 0 { Trust::New } else { Trust::None })
+    Ok(if met == 0 { EmailCheck::Skip } else { EmailCheck::Lookup })
 }
 
 /// One step on its way.
-struct Step<'a> {
+struct ChunkWriter<'a> {
     actor: &'a Actor,
     import: &'a mut Import,
-    trust: Trust,
+    check: EmailCheck,
     /// How many rows met a record of their email.
     met: usize,
 }
 
-impl Step<'_> {
+impl ChunkWriter<'_> {
     /// New emails become records; the others are skipped or refused.
     async fn insert<R: Importable>(
         mut self,
@@ -84,7 +84,7 @@ impl Step<'_> {
         refused: &mut Vec<Refused>,
     ) -> Result<usize> {
         let mut known = Known::read::<R>(connection, self.import, &rows).await?;
-        if self.trust == Trust::None {
+        if self.check == EmailCheck::Lookup {
             let taken = emails::taken::<R>(connection, self.import.workspace_id, &keys(&rows)).await?;
             self.met = taken.len();
             known.emails.extend(taken);
@@ -117,9 +117,9 @@ impl Step<'_> {
         refused: &mut Vec<Refused>,
     ) -> Result<usize> {
         let mut known = Known::read::<R>(connection, self.import, &rows).await?;
-        let present: Vec<R> = match self.trust {
-            Trust::New => Vec::new(),
-            Trust::None => emails::lock(connection, self.import.workspace_id, &keys(&rows)).await?,
+        let present: Vec<R> = match self.check {
+            EmailCheck::Skip => Vec::new(),
+            EmailCheck::Lookup => emails::lock(connection, self.import.workspace_id, &keys(&rows)).await?,
         };
         self.met = present.len();
         let mut records: Vec<R> = present.clone();
@@ -260,7 +260,7 @@ impl Known {
         self.emails.insert(row.key);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
-        record.settle(None);
+        record.derive_fields(None);
         Some(record)
     }
 }

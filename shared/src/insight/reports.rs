@@ -43,7 +43,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::platform::db::{Pool, Step};
+use crate::platform::db::{Pool, Transaction};
 use crate::values::Time;
 
 pub use activity::{Activity, ActivityType};
@@ -243,7 +243,7 @@ impl<R: Report> Asked<R> {
     /// Walking along an index is taken to cost little more than reading a table from its beginning, as it
     /// does in memory and on a solid state disk: then the orders of a million customers are summed up in the
     /// order of the index, at a quarter of the price of sorting or hashing them.
-    async fn compute(&self, step: &mut Step) -> Result<Box<RawValue>> {
+    async fn compute(&self, step: &mut Transaction) -> Result<Box<RawValue>> {
         sqlx::raw_sql(
             "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ;
              SET LOCAL work_mem = '32MB'; SET LOCAL random_page_cost = 1.1;
@@ -268,7 +268,7 @@ impl<R: Report> Asked<R> {
 ///
 /// A step that fails gives up the lock when its connection is cleaned.
 async fn make<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
-    let mut step = Step::begin(pool).await?;
+    let mut step = Transaction::begin(pool).await?;
     if !asked.claim(&mut step).await? {
         step.rollback().await?;
         return Ok(None);

@@ -2,7 +2,7 @@
 //!
 //! A customer's row follows from their orders, interactions and feedback as of a day (of UTC), and from the
 //! cuts of the workspace. Whatever changes one of these leaves a mark, by a trigger of the database. Readers
-//! [`freshen`] what is marked, if it is little; a worker does so every few seconds, however much it is.
+//! [`refresh_if_cheap`] what is marked, if it is little; a worker does so every few seconds, however much it is.
 //! When the day changes, all are scored anew: at once if they are few, else by the job that takes
 //! the daily snapshot.
 
@@ -16,15 +16,15 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::insight::segments::Cuts;
+use crate::insight::segments::Thresholds;
 use crate::platform::db;
 use crate::values::Time;
 
 pub use counts::{ScoreCount, counts};
 pub use facts::{FACTS, Facts, facts};
-pub use refresh::{Freshness, freshen, marked, refresh, score_page, tend};
+pub use refresh::{Freshness, maintain, marked, refresh, refresh_if_cheap, score_page};
 pub(crate) use refresh::{last_of_page, lock};
-pub(crate) use write::{recut, snapshot_page, start_cuts};
+pub(crate) use write::{reclassify, snapshot_page, start_thresholds};
 
 /// Of how many months orders and ratings count.
 const MONTHS: Months = Months::new(24);
@@ -64,7 +64,7 @@ pub struct State {
     pub refreshed_at: Option<Time>,
     /// The present cuts.
     #[sqlx(flatten)]
-    pub cuts: Cuts,
+    pub cuts: Thresholds,
     /// When they were made.
     pub cut_at: Time,
     /// Whether orders changed since.

@@ -1,14 +1,14 @@
 //! Segments: in which of eleven groups a customer is, by how lately, how often and how much they bought.
 
-mod cuts;
 mod report;
+mod thresholds;
 
 use std::fmt::Write;
 
 use crate::crm::customers::Segment;
 
-pub use cuts::Cuts;
 pub use report::{BandGroup, Changes, CutFigures, Group, Move, Past, SegmentFigures, SegmentReport, report};
+pub use thresholds::Thresholds;
 
 use Segment::{Active, AlmostLost, AtRisk, Champions, Dormant, Loyal, NeedsAttention, New, PreviouslyLoyal, Promising};
 

@@ -7,17 +7,17 @@
 //! days and never looks at the comments again but for those it quotes.
 
 mod assign;
-mod choose;
 mod corpus;
 mod days;
+mod discover;
 mod english;
-mod find;
+mod extract;
 mod language;
 mod mood;
 mod phrase;
 mod quote;
-mod read;
 mod report;
+mod select;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -32,13 +32,13 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::queue::{self, Job, NewJob, Payload};
 
-pub use choose::{Found, choose};
 pub use corpus::{Corpus, Counter};
-pub use find::{Finding, Stage, Summary, find, is_due, keep, list_found};
+pub use discover::{Finding, Stage, Summary, find, is_due, keep, list_found};
+pub use extract::{Reading, read, usual};
 pub use language::Language;
 pub use phrase::Phrase;
-pub use read::{Reading, read, usual};
 pub use report::{LIMIT, MAX_LIMIT, Quote, Theme, Themes, ThemesReport};
+pub use select::{Found, choose};
 pub use store::{assign_step, is_unread, note_outdated, read_step};
 
 /// How long a job waits for more answers to read with the first one.

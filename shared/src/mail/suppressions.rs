@@ -164,7 +164,11 @@ pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid,
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn among(connection: &mut PgConnection, workspace_id: Uuid, emails: &[String]) -> Result<HashSet<String>> {
+pub async fn suppressed(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    emails: &[String],
+) -> Result<HashSet<String>> {
     let found: Vec<String> = sqlx::query_scalar(
         "SELECT lower(email COLLATE \"C\") FROM suppressions
          WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = ANY ($2)",

@@ -17,7 +17,7 @@ use sqlx::{Connection, PgConnection};
 use crate::error::{Error, Result};
 use crate::platform::config::Database;
 
-use pool::Transaction;
+use pool::TransactionState;
 pub use pool::{Pool, PoolConnection};
 pub use share::on_behalf_of;
 pub use time::{CLOCK, Clock, now};
@@ -81,18 +81,18 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64
 /// done in one: sqlx does not count its answers, so only what a step does at its end shows whether they
 /// were read.
 #[derive(Debug)]
-pub struct Step {
+pub struct Transaction {
     connection: PoolConnection,
 }
 
-impl Step {
+impl Transaction {
     /// Begins on a connection of the pool.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
     pub async fn begin(pool: &Pool) -> Result<Self> {
         let mut connection = pool.acquire().await?;
-        connection.set_transaction(Transaction::Open);
+        connection.set_transaction(TransactionState::Open);
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         Ok(Self { connection })
     }
@@ -104,7 +104,7 @@ impl Step {
     pub async fn commit(mut self) -> Result<()> {
         let _under_way = self.connection.begin_commit()?;
         sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
-        self.connection.set_transaction(Transaction::None);
+        self.connection.set_transaction(TransactionState::None);
         Ok(())
     }
 
@@ -114,12 +114,12 @@ impl Step {
     /// [`Error::Unavailable`] when the database is away; then, too, nothing of it stays.
     pub async fn rollback(mut self) -> Result<()> {
         sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await?;
-        self.connection.set_transaction(Transaction::None);
+        self.connection.set_transaction(TransactionState::None);
         Ok(())
     }
 }
 
-impl Deref for Step {
+impl Deref for Transaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -127,7 +127,7 @@ impl Deref for Step {
     }
 }
 
-impl DerefMut for Step {
+impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.connection
     }

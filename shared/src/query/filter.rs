@@ -5,7 +5,7 @@ use sqlx::postgres::PgHasArrayType;
 use sqlx::{Encode, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use super::spec::{Beside, Filter, FilterKind, Spec};
+use super::spec::{Filter, FilterKind, Joined, Spec};
 use crate::query::parameters::{number, once};
 use crate::values::{Fault, Field};
 
@@ -17,7 +17,7 @@ pub(super) struct Condition {
     /// How numbers and times are compared, and text.
     operator: &'static str,
     pub(super) value: Value,
-    pub(super) beside: Option<&'static Beside>,
+    pub(super) joined: Option<&'static Joined>,
 }
 
 /// What the column is compared with: several values only where it must equal one of them.
@@ -42,7 +42,7 @@ impl Condition {
             (Some(_), _) => return Err(Fault::new("unknown", "is not a known parameter")),
         };
         let value = match filter.kind {
-            FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Beside(_, words) => {
+            FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Joined(_, words) => {
                 Value::Words(each(texts, |word| match words.contains(&word) {
                     true => Ok(word.to_owned()),
                     false => Err(Fault::new("invalid", format!("must be one of: {}", words.join(" ")))),
@@ -59,14 +59,14 @@ impl Condition {
             FilterKind::Time if range.is_some() => Value::Times(vec![DateTime::from_text(once(texts)?)?]),
             FilterKind::Time => Value::Times(each(texts, DateTime::from_text)?),
         };
-        let beside = if let FilterKind::Beside(beside, _) = filter.kind { Some(beside) } else { None };
+        let joined = if let FilterKind::Joined(joined, _) = filter.kind { Some(joined) } else { None };
         let column = if let FilterKind::Computed(expression, _) = filter.kind { expression } else { filter.name };
-        Ok(Self { column, operator, value, beside })
+        Ok(Self { column, operator, value, joined })
     }
 
     /// The column, or the one beside, that decides.
     pub(super) fn decides(&self) -> &'static str {
-        self.beside.map_or(self.column, |beside| beside.column)
+        self.joined.map_or(self.column, |joined| joined.column)
     }
 
     /// Whether it cuts a range of an order by this column, which the order's index has.
@@ -81,8 +81,8 @@ impl Condition {
 
     /// Adds it to the conditions of a statement that finds records by it, or counts them.
     pub(super) fn push(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec) {
-        match (&self.value, self.beside) {
-            (Value::Words(words), Some(beside)) => push_beside(sql, spec.table, beside, words),
+        match (&self.value, self.joined) {
+            (Value::Words(words), Some(joined)) => push_joined(sql, spec.table, joined, words),
             _ => self.push_comparison(sql, if self.is_indexed(spec) { Values::Indexed } else { Values::Hashed }),
         }
     }
@@ -90,8 +90,8 @@ impl Condition {
     /// Adds it to the conditions of a statement that checks records one by one, in their order. Nothing in it
     /// may be joined, or the planner gives up the order.
     pub(super) fn push_check(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec) {
-        match (&self.value, self.beside) {
-            (Value::Words(words), Some(beside)) => push_beside_check(sql, spec.table, beside, words),
+        match (&self.value, self.joined) {
+            (Value::Words(words), Some(joined)) => push_beside_check(sql, spec.table, joined, words),
             _ => self.push_comparison(sql, Values::Hashed),
         }
     }
@@ -165,24 +165,24 @@ where
 }
 
 /// The records that have one of the words in a column beside.
-fn push_beside(sql: &mut QueryBuilder<Postgres>, table: &str, beside: &Beside, words: &[String]) {
-    let Beside { table: other, key, column, absent, .. } = beside;
+fn push_joined(sql: &mut QueryBuilder<Postgres>, table: &str, joined: &Joined, words: &[String]) {
+    let Joined { table: other, key, column, absent, .. } = joined;
     // A record without a row is found by there being no row with another word.
     let is_absent_asked = absent.is_some_and(|absent| words.iter().any(|word| word == absent));
     let (exists, comparison) = if is_absent_asked { ("NOT EXISTS", "<> ALL") } else { ("EXISTS", "= ANY") };
     sql.push(format!(
-        "{exists} (SELECT FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
-             AND beside.{key} = {table}.id AND beside.{column} {comparison} ("
+        "{exists} (SELECT FROM {other} AS joined WHERE joined.workspace_id = {table}.workspace_id
+             AND joined.{key} = {table}.id AND joined.{column} {comparison} ("
     ));
     sql.push_bind(words.to_vec()).push("))");
 }
 
-/// As [`push_beside`], looked up for each record.
-fn push_beside_check(sql: &mut QueryBuilder<Postgres>, table: &str, beside: &Beside, words: &[String]) {
-    let Beside { table: other, key, column, absent, .. } = beside;
+/// As [`push_joined`], looked up for each record.
+fn push_beside_check(sql: &mut QueryBuilder<Postgres>, table: &str, joined: &Joined, words: &[String]) {
+    let Joined { table: other, key, column, absent, .. } = joined;
     sql.push(format!(
-        "coalesce((SELECT beside.{column} FROM {other} AS beside WHERE beside.workspace_id = {table}.workspace_id
-             AND beside.{key} = {table}.id), "
+        "coalesce((SELECT joined.{column} FROM {other} AS joined WHERE joined.workspace_id = {table}.workspace_id
+             AND joined.{key} = {table}.id), "
     ));
     sql.push_bind(absent.unwrap_or_default()).push(") = ANY (").push_bind(words.to_vec()).push(")");
 }

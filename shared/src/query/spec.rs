@@ -35,7 +35,7 @@ pub enum FilterKind {
     /// One or more of these words, with commas, that an expression has.
     Computed(&'static str, &'static [&'static str]),
     /// One or more of these words, with commas, that a table beside has for each record.
-    Beside(&'static Beside, &'static [&'static str]),
+    Joined(&'static Joined, &'static [&'static str]),
     /// One or more ids, with commas.
     Id,
     /// One or more email addresses, with commas, without regard to case.
@@ -53,7 +53,7 @@ pub enum FilterKind {
 /// It has an index on (`workspace_id`, the column, the time, the key), so that a list by it in the order
 /// of time reads no more than its page.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Beside {
+pub struct Joined {
     /// The table, with a `workspace_id`.
     pub table: &'static str,
     /// Its column that has the records' ids.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::filter::Condition;
 use super::{Branch, List};
-use crate::query::{Beside, Place};
+use crate::query::{Joined, Place};
 
 /// Matches of which no more than this are few: for a list of them, each is read some seven times.
 pub(super) const FEW: i64 = 5_000;
@@ -111,15 +111,15 @@ impl List {
     fn push_branch(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid, columns: &str, branch: &Branch) {
         let (order, table) = (self.order.expression, self.spec.table);
         match branch {
-            Branch::Beside(beside, value) => {
-                let Beside { table: other, key, time, column, .. } = beside;
+            Branch::Joined(joined, value) => {
+                let Joined { table: other, key, time, column, .. } = joined;
                 // The order is that of the other table's index, and the records are reached one by one.
                 sql.push(format!(
                     "SELECT {columns}, beside_time AS place FROM (SELECT {key} AS beside_key, {time} AS beside_time"
                 ));
                 sql.push(format!(" FROM {other} WHERE workspace_id = ")).push_bind(workspace_id);
                 sql.push(format!(" AND {column} = ")).push_bind(value.clone());
-                sql.push(format!(") AS beside JOIN {table} ON id = beside_key WHERE workspace_id = "));
+                sql.push(format!(") AS joined JOIN {table} ON id = beside_key WHERE workspace_id = "));
                 sql.push_bind(workspace_id);
                 self.push_after(sql, "(beside_time, beside_key)");
             }
@@ -166,7 +166,7 @@ impl List {
 
     fn push_words(&self, sql: &mut QueryBuilder<Postgres>) {
         if let Some(words) = &self.words {
-            sql.push(" AND words @@ ").push_bind(words.clone()).push("::tsquery");
+            sql.push(" AND search_vector @@ ").push_bind(words.clone()).push("::tsquery");
         }
     }
 

@@ -66,7 +66,7 @@ impl Claimed {
 /// The locked rows are reached by their places, which saves looking each up by its key. A row that
 /// moved between the statement's snapshot and its lock is left for the next claim.
 ///
-/// Jobs whose process died are left out: [`claim_suspect`] takes them one by one.
+/// Jobs whose process died are left out: [`claim_quarantined`] takes them one by one.
 pub const CLAIM: &str = concat!(
     "WITH RECURSIVE ",
     heads!("jobs", "queue = $1 AND status = 'queued' AND crashes = 0", "$4", "$5", "$6", "$7"),
@@ -118,8 +118,8 @@ pub async fn claim_in(
     Ok(claimed)
 }
 
-/// The statement of [`claim_suspect`]; its plan is tested.
-pub const CLAIM_SUSPECT: &str = "
+/// The statement of [`claim_quarantined`]; its plan is tested.
+pub const CLAIM_QUARANTINED: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $2),
         started_at = coalesce(started_at, now()), yielded = false
@@ -132,8 +132,8 @@ pub const CLAIM_SUSPECT: &str = "
 
 /// Claims one due job whose process died: the one that did so least often, since the guilty one has
 /// the most deaths.
-pub async fn claim_suspect(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
-    Ok(sqlx::query_as(CLAIM_SUSPECT).bind(queues).bind(LEASE.as_secs_f64()).fetch_optional(connection).await?)
+pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
+    Ok(sqlx::query_as(CLAIM_QUARANTINED).bind(queues).bind(LEASE.as_secs_f64()).fetch_optional(connection).await?)
 }
 
 /// The statement of [`workspaces_waiting`]; its plan is tested.

@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// Rings for queues that have new work. Cloning it gives another handle on the same bell.
 #[derive(Debug, Clone)]
-pub struct Doorbell {
+pub struct Notifier {
     rung: Arc<Rung>,
 }
 
@@ -30,7 +30,7 @@ struct Rung {
     notify: Notify,
 }
 
-impl Doorbell {
+impl Notifier {
     /// A bell that rings through a connection of the pool. Must be called within a Tokio runtime;
     /// its task ends when the last handle is gone.
     pub fn new(pool: Pool) -> Self {
@@ -48,7 +48,7 @@ impl Doorbell {
                 }
                 let queues: Vec<&str> = queues.into_iter().collect();
                 if let Err(error) = notify(&pool, queues).await {
-                    tracing::debug!(%error, "the doorbell did not ring; workers will find the work by polling");
+                    tracing::debug!(%error, "the notifier could not notify; workers will find the work by polling");
                 }
                 // The first ring went out at once; what comes within this time shares the next.
                 tokio::time::sleep(QUIET).await;
@@ -58,7 +58,7 @@ impl Doorbell {
     }
 
     /// Says that a queue has new work. Returns at once. Call it after the commit.
-    pub fn ring(&self, queue: &'static str) {
+    pub fn notify(&self, queue: &'static str) {
         lock(&self.rung.queues).insert(queue);
         self.rung.notify.notify_one();
     }

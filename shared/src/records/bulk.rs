@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Difference, Record, words_of};
+use super::{Difference, Record, search_vector_of};
 use crate::error::{Error, Result};
 use crate::platform::db::copy::CopyRows;
 use crate::records::history::{self, Action, Actor, Entry};
@@ -131,8 +131,8 @@ impl Rows {
         // Without the brace that closes the record.
         self.0.pop();
         if R::SEARCHABLE {
-            self.0.extend_from_slice(b",\"words\":");
-            serde_json::to_writer(&mut self.0, &words_of(record, workspace_id))?;
+            self.0.extend_from_slice(b",\"search_vector\":");
+            serde_json::to_writer(&mut self.0, &search_vector_of(record, workspace_id))?;
         }
         if let Some(import_job_id) = import_job_id.filter(|_| R::IMPORTED) {
             self.0.extend_from_slice(b",\"import_job_id\":");
@@ -161,7 +161,7 @@ async fn copy_all<R: Record>(
         copy.value(workspace_id);
         record.cells(&mut copy);
         if R::SEARCHABLE {
-            copy.text(&words_of(record, workspace_id));
+            copy.text(&search_vector_of(record, workspace_id));
         }
         if R::IMPORTED {
             copy.optional(import_job_id);

@@ -148,7 +148,7 @@ impl Deletion {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is away.
-    pub async fn take_along<R: Record>(
+    pub async fn cascade_delete<R: Record>(
         &self,
         connection: &mut PgConnection,
         actor: &Actor,
@@ -175,7 +175,7 @@ impl Deletion {
     ///
     /// # Errors
     /// [`Error::Conflict`] if one of them exists again.
-    pub async fn bring_back<R: Record>(&self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+    pub async fn restore_children<R: Record>(&self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
         let taken: Vec<(Uuid, Value)> = sqlx::query_as(
             "SELECT record_id, former FROM history WHERE workspace_id = $1 AND cause_id = $2 AND record_type = $3",
         )

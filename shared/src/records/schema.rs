@@ -30,7 +30,7 @@ fn example<R: Record>() -> Option<Value> {
         R::set(&mut changes, parent.column, EXAMPLE_ID).ok()?;
     }
     let mut record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
-    record.settle(None);
+    record.derive_fields(None);
     serde_json::to_value(record).ok()
 }
 

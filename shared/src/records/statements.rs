@@ -46,7 +46,7 @@ impl Statements {
             all.extend(R::SEARCHABLE.then(|| format!("${}::tsvector", from + count)));
             all.join(", ")
         };
-        let written = format!("{columns}{}", if R::SEARCHABLE { ", words" } else { "" });
+        let written = format!("{columns}{}", if R::SEARCHABLE { ", search_vector" } else { "" });
         let copied = format!("{written}{}", if R::IMPORTED { ", import_job_id" } else { "" });
         let new =
             |columns: &str| columns.split(", ").map(|column| format!("new.{column}")).collect::<Vec<_>>().join(", ");

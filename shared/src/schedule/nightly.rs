@@ -93,8 +93,8 @@ impl From<Job> for Run {
 impl Night {
     /// The night that a job stands for, as far as it has come.
     pub fn of(job: &Job, date: NaiveDate) -> Self {
-        let standing = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
-        let mut night = standing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false });
+        let existing = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
+        let mut night = existing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false });
         if night.ended {
             // It is tried again.
             night.runs.retain(|run| run.status == JobStatus::Succeeded);
@@ -157,7 +157,7 @@ impl Night {
     /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
     pub async fn look(&mut self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
         let ids: Vec<Uuid> = self.runs.iter().map(|run| run.job_id).collect();
-        let standing: Vec<Run> = sqlx::query_as(
+        let existing: Vec<Run> = sqlx::query_as(
             "SELECT id AS job_id, kind, CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END AS status,
                  result, error, CASE WHEN status = 'queued' AND NOT yielded AND error IS NOT NULL THEN run_at END AS retry_at
              FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)",
@@ -167,7 +167,7 @@ impl Night {
         .fetch_all(connection)
         .await?;
         for run in &mut self.runs {
-            if let Some(now) = standing.iter().find(|now| now.job_id == run.job_id) {
+            if let Some(now) = existing.iter().find(|now| now.job_id == run.job_id) {
                 run.clone_from(now);
             }
         }
@@ -198,7 +198,7 @@ pub async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid, limit: 
     .bind(limit)
     .execute(&mut *connection)
     .await?;
-    let slots = sqlx::query("DELETE FROM slots WHERE workspace_id = $1 AND date < current_date - 400")
+    let slots = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - 400")
         .bind(workspace_id)
         .execute(connection)
         .await?;

@@ -81,7 +81,7 @@ pub async fn due_workspaces(connection: &mut PgConnection, now: DateTime<Utc>) -
          FROM workspaces
          LEFT JOIN settings ON settings.workspace_id = workspaces.id
          LEFT JOIN LATERAL (
-             SELECT max(date) AS last FROM slots WHERE workspace_id = workspaces.id AND kind = $1
+             SELECT max(date) AS last FROM scheduled_runs WHERE workspace_id = workspaces.id AND kind = $1
          ) AS slots ON true",
     )
     .bind(Nightly::KIND)
@@ -107,7 +107,7 @@ pub async fn begin(connection: &mut PgConnection, workspace_id: Uuid, date: Naiv
     let job_id = Uuid::now_v7();
     // Whoever comes second waits here until the first has committed, and then finds its row.
     let taken = sqlx::query(
-        "INSERT INTO slots (workspace_id, kind, date, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        "INSERT INTO scheduled_runs (workspace_id, kind, date, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )
     .bind(workspace_id)
     .bind(Nightly::KIND)
@@ -119,13 +119,14 @@ pub async fn begin(connection: &mut PgConnection, workspace_id: Uuid, date: Naiv
         let job = NewJob::new(workspace_id, &Nightly { date })?.id(job_id);
         return Ok((queue::enqueue(connection, job).await?, true));
     }
-    let standing = sqlx::query_scalar("SELECT job_id FROM slots WHERE workspace_id = $1 AND kind = $2 AND date = $3")
-        .bind(workspace_id)
-        .bind(Nightly::KIND)
-        .bind(date)
-        .fetch_one(&mut *connection)
-        .await?;
-    Ok((queue::get(connection, workspace_id, standing).await?, false))
+    let existing =
+        sqlx::query_scalar("SELECT job_id FROM scheduled_runs WHERE workspace_id = $1 AND kind = $2 AND date = $3")
+            .bind(workspace_id)
+            .bind(Nightly::KIND)
+            .bind(date)
+            .fetch_one(&mut *connection)
+            .await?;
+    Ok((queue::get(connection, workspace_id, existing).await?, false))
 }
 
 #[cfg(test)]

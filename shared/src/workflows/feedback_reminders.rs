@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::feedback_requests::{Recipient, Writer, mailed, recipients};
-use super::nurture::Post;
+use super::feedback_requests::{Composer, Recipient, mailed, recipients};
+use super::nurture::ActionUrls;
 use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
 use crate::error::{Error, Result};
@@ -127,12 +127,12 @@ pub struct Reminded {
 
 impl Reminded {
     /// How far the job of a run is, by its result.
-    pub fn standing(job: &Job, dry_run: bool) -> Self {
-        let standing = match (&job.result, job.status) {
+    pub fn resume(job: &Job, dry_run: bool) -> Self {
+        let existing = match (&job.result, job.status) {
             (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
             _ => None,
         };
-        standing.unwrap_or(Self { dry_run, preview: dry_run.then(Vec::new), ..Self::default() })
+        existing.unwrap_or(Self { dry_run, preview: dry_run.then(Vec::new), ..Self::default() })
     }
 
     /// How far the run is, of as many requests as were open when it began.
@@ -245,7 +245,7 @@ pub async fn open(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i
 pub async fn step(
     connection: &mut PgConnection,
     actor: &Actor,
-    post: &Post<'_>,
+    urls: &ActionUrls<'_>,
     reminded: &mut Reminded,
     now: Time,
 ) -> Result<i64> {
@@ -271,8 +271,8 @@ pub async fn step(
         return Ok(0);
     }
     let before = reminded.reminded;
-    let writer = Writer::new(connection, actor.workspace_id, post, &settings).await?;
-    act(connection, actor, (&writer, wait, now), &due, reminded).await?;
+    let composer = Composer::new(connection, actor.workspace_id, urls, &settings).await?;
+    act(connection, actor, (&composer, wait, now), &due, reminded).await?;
     Ok(reminded.reminded - before)
 }
 
@@ -314,7 +314,7 @@ async fn page(
 async fn act(
     connection: &mut PgConnection,
     actor: &Actor,
-    (writer, wait, now): (&Writer<'_>, TimeDelta, Time),
+    (composer, wait, now): (&Composer<'_>, TimeDelta, Time),
     due: &[Open],
     reminded: &mut Reminded,
 ) -> Result<()> {
@@ -348,7 +348,7 @@ async fn act(
     }
     let reminders: Vec<_> =
         due.iter().map(|(_, _, feedback, recipient)| (feedback.id, *recipient, Some(feedback.reminders + 1))).collect();
-    let emails = writer.write(&reminders).await?;
+    let emails = composer.write(&reminders).await?;
     let mut letters = Vec::with_capacity(due.len());
     for ((request, verdict, feedback, _), email) in due.into_iter().zip(emails) {
         match email {
@@ -359,7 +359,7 @@ async fn act(
             }
         }
     }
-    changed.extend(remind(connection, workspace_id, (writer, wait, now), letters, reminded).await?);
+    changed.extend(remind(connection, workspace_id, (composer, wait, now), letters, reminded).await?);
     for (before, after) in &mut changed {
         records::mark_changed(before, after, now);
     }
@@ -370,12 +370,12 @@ async fn act(
 async fn remind(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    (writer, wait, now): (&Writer<'_>, TimeDelta, Time),
+    (composer, wait, now): (&Composer<'_>, TimeDelta, Time),
     letters: Vec<(Open, Feedback, NewEmail)>,
     reminded: &mut Reminded,
 ) -> Result<Vec<(Feedback, Feedback)>> {
     let emails: Vec<NewEmail> = letters.iter().map(|(.., email)| email.clone()).collect();
-    let queued = mail::queue(connection, workspace_id, &writer.sender, &emails).await?;
+    let queued = mail::queue(connection, workspace_id, &composer.sender, &emails).await?;
     if queued.len() != letters.len() {
         return Err(Error::internal("the outbox did not answer for each mail"));
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::nurture::Post;
+use super::nurture::ActionUrls;
 use crate::accounts::settings::{self, Settings};
 use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, event_key};
 use crate::error::{Error, Reason, Result};
@@ -97,7 +97,7 @@ async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uu
     let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
     let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
     let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
-    feedback.settle(None);
+    feedback.derive_fields(None);
     // An open request has the customer's place in feedback_open_key.
     records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
     Ok(feedback.id)
@@ -180,22 +180,22 @@ pub(super) async fn recipients(
 }
 
 /// Fills in the templates of one workspace.
-pub(super) struct Writer<'a> {
+pub(super) struct Composer<'a> {
     workspace_id: Uuid,
-    post: &'a Post<'a>,
+    urls: &'a ActionUrls<'a>,
     renderer: Arc<Renderer>,
     pub sender: Sender,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Composer<'a> {
     pub async fn new(
         connection: &mut PgConnection,
         workspace_id: Uuid,
-        post: &'a Post<'a>,
+        urls: &'a ActionUrls<'a>,
         settings: &Settings,
     ) -> Result<Self> {
-        let sender = settings::sender(connection, workspace_id, settings, post.mail).await?;
-        Ok(Self { workspace_id, post, renderer: Renderer::read(settings.all_templates()).await?, sender })
+        let sender = settings::sender(connection, workspace_id, settings, urls.mail).await?;
+        Ok(Self { workspace_id, urls, renderer: Renderer::read(settings.all_templates()).await?, sender })
     }
 
     /// For each feedback its request, or the reminder of that number; `None` if its template cannot be
@@ -228,7 +228,7 @@ impl<'a> Writer<'a> {
     }
 
     fn draft(&self, feedback_id: Uuid, recipient: &Recipient) -> Draft {
-        let Post { public_url, signer, .. } = self.post;
+        let ActionUrls { public_url, signer, .. } = self.urls;
         let id = Uuid::now_v7();
         let unsubscribe = format!("{public_url}/unsubscribe/{}", signer.sign("unsubscribe", self.workspace_id, id));
         let context = json!({
@@ -300,14 +300,19 @@ impl From<Option<Unsent>> for Sent {
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn send_request(connection: &mut PgConnection, actor: &Actor, post: &Post<'_>, id: Uuid) -> Result<Sent> {
-    Ok(try_request(connection, actor, post, id).await?.into())
+pub async fn send_request(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    urls: &ActionUrls<'_>,
+    id: Uuid,
+) -> Result<Sent> {
+    Ok(try_request(connection, actor, urls, id).await?.into())
 }
 
 async fn try_request(
     connection: &mut PgConnection,
     actor: &Actor,
-    post: &Post<'_>,
+    urls: &ActionUrls<'_>,
     id: Uuid,
 ) -> Result<Option<Unsent>> {
     let workspace_id = actor.workspace_id;
@@ -333,11 +338,11 @@ async fn try_request(
         return Ok(unsent);
     }
     let settings = settings::get(connection, workspace_id).await?;
-    let writer = Writer::new(connection, workspace_id, post, &settings).await?;
-    let Some(email) = writer.write(&[(id, &recipient, None)]).await?.pop().flatten() else {
+    let composer = Composer::new(connection, workspace_id, urls, &settings).await?;
+    let Some(email) = composer.write(&[(id, &recipient, None)]).await?.pop().flatten() else {
         return Ok(Some(Unsent::Template));
     };
-    match mail::queue(connection, workspace_id, &writer.sender, &[email]).await?[..] {
+    match mail::queue(connection, workspace_id, &composer.sender, &[email]).await?[..] {
         [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
         [Queued::Before] => return Ok(None),
         [Queued::New] => {}

@@ -152,13 +152,13 @@ enum At {
 
 impl FollowedUp {
     /// How far the job of a run is, by its result.
-    pub fn standing(job: &Job, dry_run: bool) -> Self {
-        let standing = match (&job.result, job.status) {
+    pub fn resume(job: &Job, dry_run: bool) -> Self {
+        let existing = match (&job.result, job.status) {
             (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
             _ => None,
         };
         let preview = dry_run.then(Vec::new);
-        standing.unwrap_or(Self { dry_run, preview, ..Self::default() })
+        existing.unwrap_or(Self { dry_run, preview, ..Self::default() })
     }
 
     /// How far it is, in interactions; their number is known when all are gathered.

@@ -5,7 +5,7 @@
 //! `nurture_steps` says so, and then never gets it again, whatever becomes of the sequence: it goes on
 //! with the step behind the last one that it has had.
 
-mod look;
+mod candidates;
 mod send;
 mod sequence;
 
@@ -24,8 +24,8 @@ use crate::records::history::Actor;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
 
-use look::Candidate;
-pub use look::{AMONG, BETWEEN};
+use candidates::Candidate;
+pub use candidates::{AMONG, BETWEEN};
 use sequence::{Sequence, Verdict};
 
 /// How many leads one step looks at.
@@ -156,13 +156,13 @@ pub struct Nurtured {
 
 impl Nurtured {
     /// How far the job of a run is, by its result.
-    pub fn standing(job: &Job, dry_run: bool) -> Self {
-        let standing = match (&job.result, job.status) {
+    pub fn resume(job: &Job, dry_run: bool) -> Self {
+        let existing = match (&job.result, job.status) {
             (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
             _ => None,
         };
         let preview = dry_run.then(Vec::new);
-        standing.unwrap_or(Self { dry_run, preview, ..Self::default() })
+        existing.unwrap_or(Self { dry_run, preview, ..Self::default() })
     }
 
     /// The result of the run: without what only its steps needed.
@@ -193,7 +193,7 @@ impl Nurtured {
 
 /// What mails need besides the workspace's settings, the same for all steps of a run.
 #[derive(Debug)]
-pub struct Post<'a> {
+pub struct ActionUrls<'a> {
     /// Where people reach the API; links start with it.
     pub public_url: &'a str,
     /// The program's settings of mails.
@@ -235,7 +235,7 @@ pub async fn total(connection: &mut PgConnection, workspace_id: Uuid) -> Result<
 pub async fn step(
     connection: &mut PgConnection,
     actor: &Actor,
-    post: &Post<'_>,
+    urls: &ActionUrls<'_>,
     nurtured: &mut Nurtured,
     now: Time,
 ) -> Result<i64> {
@@ -248,7 +248,7 @@ pub async fn step(
     let settings = settings::get(connection, workspace_id).await?;
     let sequence = Sequence::new(&settings.nurture_sequence);
     let mut due = Vec::new();
-    for candidate in look::between(connection, workspace_id, after, last).await? {
+    for candidate in candidates::page(connection, workspace_id, after, last).await? {
         let verdict = sequence.verdict(&candidate, now);
         match verdict {
             Verdict::Send { .. } if !nurtured.dry_run => due.push(candidate.id),
@@ -257,7 +257,7 @@ pub async fn step(
     }
     nurtured.after = Some(last);
     let sent = nurtured.sent;
-    send::send(connection, actor, (post, &settings), &due, nurtured, now).await?;
+    send::send(connection, actor, (urls, &settings), &due, nurtured, now).await?;
     Ok(if nurtured.dry_run { 0 } else { nurtured.sent - sent })
 }
 

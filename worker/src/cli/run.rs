@@ -10,7 +10,7 @@ use shared::Error;
 use shared::accounts::settings;
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
-use shared::platform::db::{self, Pool, PoolConnection, Step};
+use shared::platform::db::{self, Pool, PoolConnection, Transaction};
 use shared::queue::{self, Job, JobStatus};
 use shared::schedule::scheduled_runs;
 use shared::workflows::feedback_reminders;
@@ -89,7 +89,7 @@ impl Arguments {
 
 impl Run {
     async fn begin(self, pool: &Pool, workspace_id: Uuid) -> shared::Result<Job> {
-        let mut step = Step::begin(pool).await?;
+        let mut step = Transaction::begin(pool).await?;
         let job = match self {
             Self::Nightly => nightly(&mut step, workspace_id).await?,
             Self::NurtureLeads => nurture::start(&mut step, workspace_id, None, false).await?,

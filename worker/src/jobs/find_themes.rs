@@ -5,7 +5,7 @@ use shared::insight::themes::{self, FindThemes, Found, Stage, Summary};
 use shared::queue::{self, Progress};
 use uuid::Uuid;
 
-use crate::queue::job::{Done, Running, Step, Stop, Task};
+use crate::queue::job::{Done, JobStep, Running, Stop, Task};
 
 /// Themes that a dry run tells.
 const TOLD: usize = 100;
@@ -17,8 +17,8 @@ impl Task for FindThemes {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
             return Ok(Done::With(preview(found.comments, &found.themes)));
         }
-        let standing = queue::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
-        let mut summary = Summary::standing(&standing);
+        let existing = queue::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
+        let mut summary = Summary::resume(&existing);
         read(job, workspace_id, &mut summary).await?;
         if summary.stage.is_none() && themes::is_due(&mut *job.connection().await?, workspace_id).await? {
             summary.stage = Some(Stage::Find);
@@ -31,7 +31,7 @@ impl Task for FindThemes {
     }
 }
 
-async fn record(step: Step<'_>, summary: &Summary) -> Result<(), Stop> {
+async fn record(step: JobStep<'_>, summary: &Summary) -> Result<(), Stop> {
     step.commit(Progress { done: summary.read, total: None }, &told(summary)?).await
 }
 

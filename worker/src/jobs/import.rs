@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::imports::rows::Rows;
-use shared::imports::{self, Importable, Plan, Trust};
+use shared::imports::{self, EmailCheck, Importable, Plan};
 use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
@@ -22,19 +22,19 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     let plan = Arc::new(import.plan.clone());
     let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
     let actor = job.actor();
-    let mut trust = Trust::New;
+    let mut check = EmailCheck::Skip;
     while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
         next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
         let counts = import.counts;
         let mut step = job.begin().await?;
-        match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), trust).await {
+        match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), check).await {
             Ok(next_trust) => {
                 step.commit(import.progress(), &import.result()?).await?;
-                trust = next_trust;
+                check = next_trust;
             }
             // The chunk has an email that is taken: once more, and carefully.
-            Err(Error::Repeat(_)) if trust == Trust::New => {
-                trust = Trust::None;
+            Err(Error::Repeat(_)) if check == EmailCheck::Skip => {
+                check = EmailCheck::Lookup;
                 import.counts = counts;
                 next = read_ahead::<R>(job.pool(), &plan, import_id, seq);
             }

@@ -16,13 +16,13 @@ const LATEST: Duration = Duration::from_secs(30);
 impl Task for Nightly {
     /// Each part of the night is a job: one that fails, or waits for a retry, holds back no other.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
-        let mut night = Night::of(&standing, self.date);
+        let existing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+        let mut night = Night::of(&existing, self.date);
         // Nothing more is recorded then: how the other parts get on does not bring this one on, and its errors
         // would not be counted.
         begin(job, &mut night).await?;
         night.look(&mut *job.connection().await?, job.workspace_id()).await?;
-        let waited = (db::now() - standing.created_at).to_std().unwrap_or_default();
+        let waited = (db::now() - existing.created_at).to_std().unwrap_or_default();
         night.ended = night.done() == night.total();
         record(job, &night).await?;
         if !night.ended {
@@ -41,7 +41,7 @@ async fn begin(job: &mut Running, night: &mut Night) -> Result<(), Stop> {
     let mut begun = Ok(());
     for kind in night.missing() {
         match begin_part(job, night, kind).await {
-            Ok(()) => job.doorbell().ring(Nightly::QUEUE),
+            Ok(()) => job.notifier().notify(Nightly::QUEUE),
             Err(Stop::Error(error)) if !matches!(error, Error::Superseded) => {
                 if begun.is_ok() {
                     begun = Err(Stop::of_part(format!("{kind} cannot begin"), error));

@@ -7,9 +7,9 @@ use crate::queue::job::{Done, Running, Stop, Task};
 
 impl Task for SnapshotHealth {
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+        let existing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
         let workspace_id = job.workspace_id();
-        let mut walk = health::standing_walk(&standing, self);
+        let mut walk = health::standing_walk(&existing, self);
         while !walk.is_done() {
             let mut step = job.begin().await?;
             health::snapshot_step(&mut step, workspace_id, &mut walk).await?;

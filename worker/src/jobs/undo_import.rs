@@ -19,8 +19,8 @@ impl Task for UndoImport {
 
 /// What was undone so far, and where to go on, stands in the job's result.
 async fn walk<R: Importable>(job: &mut Running, undo: &UndoImport) -> Result<Done, Stop> {
-    let standing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
-    let mut undone = imports::standing_undo(&standing);
+    let existing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
+    let mut undone = imports::resume_undo(&existing);
     let actor = job.actor();
     while !undone.done {
         let mut step = job.begin().await?;

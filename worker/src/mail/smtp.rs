@@ -49,7 +49,7 @@ const PARTING: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 500;
 
 /// A connection that is ready for mails.
-pub(crate) struct Line {
+pub(crate) struct SmtpConnection {
     smtp: AsyncSmtpConnection,
     handed_over: HandedOver,
     /// A message, and not one of the commands before it, is what was written last.
@@ -90,7 +90,7 @@ pub(crate) enum Verdict {
     Lost(String),
 }
 
-impl Line {
+impl SmtpConnection {
     /// Connects, encrypts as the settings say, and logs in.
     pub async fn dial(settings: &config::Mail, trust: &Trust) -> Result<Self, Refusal> {
         let server = format!("{}:{}", settings.host, settings.port());
@@ -124,7 +124,7 @@ impl Line {
         Ok(line)
     }
 
-    /// As [`Line::dial`]; while the server says nothing, a second connection is tried beside the first. What a
+    /// As [`SmtpConnection::dial`]; while the server says nothing, a second connection is tried beside the first. What a
     /// server accepted while it was stuck, it may never greet.
     pub async fn dial_twice(settings: &config::Mail, trust: &Trust) -> Result<Self, Refusal> {
         let mut first = std::pin::pin!(Self::dial(settings, trust));

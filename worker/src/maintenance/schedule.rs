@@ -9,14 +9,14 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use shared::Result;
 use shared::error::ErrorClass;
-use shared::platform::db::Step;
+use shared::platform::db::Transaction;
 use shared::queue::Payload;
 use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use uuid::Uuid;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 
 /// At the start of every minute: seconds, minutes, hours, days, months, days of the week.
 const EACH_MINUTE: &str = "0 * * * * *";
@@ -24,7 +24,7 @@ const EACH_MINUTE: &str = "0 * * * * *";
 const SPREAD: Duration = Duration::from_secs(2);
 
 /// Looks at once, and then each minute until the process stops.
-pub(crate) async fn keep(process: Arc<Process>) {
+pub(crate) async fn keep(process: Arc<WorkerContext>) {
     look(&process).await;
     if let Err(error) = each_minute(&process).await {
         // Nothing but a defect: the expression is a constant.
@@ -32,7 +32,7 @@ pub(crate) async fn keep(process: Arc<Process>) {
     }
 }
 
-async fn each_minute(process: &Arc<Process>) -> Result<(), JobSchedulerError> {
+async fn each_minute(process: &Arc<WorkerContext>) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
     let ticking = process.clone();
     let tick = Job::new_async(EACH_MINUTE, move |_, _| {
@@ -49,7 +49,7 @@ async fn each_minute(process: &Arc<Process>) -> Result<(), JobSchedulerError> {
 }
 
 /// Begins what is due. While the database is away nothing is: what was missed is made up later.
-async fn look(process: &Process) {
+async fn look(process: &WorkerContext) {
     match begin_due(process).await {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "nightly runs have begun"),
@@ -61,7 +61,7 @@ async fn look(process: &Process) {
     process.services.schedule.succeeded();
 }
 
-async fn begin_due(process: &Process) -> Result<usize> {
+async fn begin_due(process: &WorkerContext) -> Result<usize> {
     let due = process.upkeep(async |connection| {
         let now = scheduled_runs::now(connection).await?;
         scheduled_runs::due_workspaces(connection, now).await
@@ -79,13 +79,13 @@ async fn begin_due(process: &Process) -> Result<usize> {
     first.map(|()| begun)
 }
 
-async fn begin(process: &Process, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
-    let mut step = Step::begin(&process.pool).await?;
+async fn begin(process: &WorkerContext, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
+    let mut step = Transaction::begin(&process.pool).await?;
     let (job, is_new) = scheduled_runs::begin(&mut step, workspace_id, date).await?;
     step.commit().await?;
     if is_new {
         tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");
-        process.doorbell.ring(Nightly::QUEUE);
+        process.notifier.notify(Nightly::QUEUE);
     }
     Ok(is_new)
 }

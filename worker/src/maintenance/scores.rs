@@ -7,17 +7,17 @@ use std::time::Duration;
 use shared::Result;
 use shared::error::ErrorClass;
 use shared::insight::scoring;
-use shared::platform::db::Step;
+use shared::platform::db::Transaction;
 use uuid::Uuid;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 use crate::maintenance::services::Failing;
 
 /// Reports are to be no older than a minute; this leaves nearly all of it for the work itself.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Looks for workspaces in which something is to be scored, for ever.
-pub(crate) async fn tend(process: Arc<Process>) {
+pub(crate) async fn maintain(process: Arc<WorkerContext>) {
     let failing = Failing::default();
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
@@ -28,7 +28,7 @@ pub(crate) async fn tend(process: Arc<Process>) {
 }
 
 /// Scores what waits. Where that fails, others are scored all the same; the first error is returned.
-async fn tend_all(process: &Process, failing: &Failing) -> Result<()> {
+async fn tend_all(process: &WorkerContext, failing: &Failing) -> Result<()> {
     let mut busy = process.upkeep(async |connection| scoring::marked(connection).await).await?;
     busy.retain(|workspace_id| failing.is_due(*workspace_id));
     let mut first = Ok(());
@@ -50,9 +50,9 @@ async fn tend_all(process: &Process, failing: &Failing) -> Result<()> {
     first
 }
 
-async fn tend_one(process: &Process, workspace_id: Uuid) -> Result<bool> {
-    let mut step = Step::begin(&process.pool).await?;
-    let is_more = scoring::tend(&mut step, workspace_id).await?;
+async fn tend_one(process: &WorkerContext, workspace_id: Uuid) -> Result<bool> {
+    let mut step = Transaction::begin(&process.pool).await?;
+    let is_more = scoring::maintain(&mut step, workspace_id).await?;
     step.commit().await?;
     Ok(is_more)
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use shared::insight::themes::{self, FindThemes};
 use shared::queue::Payload;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Has them read, for ever.
-pub(crate) async fn tend(process: Arc<Process>) {
+pub(crate) async fn maintain(process: Arc<WorkerContext>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
         let woken = process.upkeep(async |connection| themes::wake(connection).await).await;
@@ -20,7 +20,7 @@ pub(crate) async fn tend(process: Arc<Process>) {
             tokio::time::sleep(pause).await;
         }
         if woken.is_ok_and(|woken| woken > 0) {
-            process.doorbell.ring(FindThemes::QUEUE);
+            process.notifier.notify(FindThemes::QUEUE);
         }
     }
 }

@@ -11,7 +11,7 @@ use shared::queue::{self, Lease, Outcome};
 use shared::{Error, Result};
 use tokio::sync::mpsc;
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 
 /// Outcomes in one statement at most. As many may wait; then handlers' slots stay taken.
 const BATCH: usize = 2000;
@@ -39,7 +39,7 @@ impl Acks {
 
 /// Writes outcomes until the process has `ended` and none is left.
 pub(crate) async fn write_all(
-    process: Arc<Process>,
+    process: Arc<WorkerContext>,
     Unwritten(mut unwritten): Unwritten,
     ended: impl Future<Output = ()>,
 ) {
@@ -66,7 +66,7 @@ pub(crate) async fn write_all(
 
 /// Writes outcomes, however long the database is away. Doing it twice is harmless: the attempt is
 /// the fence.
-pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
+pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
     loop {
         let error = match finish(process, ended).await {
             Ok(()) => return process.services.outcomes.succeeded(),
@@ -102,6 +102,6 @@ pub(crate) async fn write(process: &Process, ended: &mut [Ended]) {
     }
 }
 
-async fn finish(process: &Process, ended: &[Ended]) -> Result<()> {
+async fn finish(process: &WorkerContext, ended: &[Ended]) -> Result<()> {
     process.upkeep(async |connection| queue::finish(connection, ended).await).await
 }

@@ -15,30 +15,30 @@ use futures_util::task::AtomicWaker;
 use tower::layer::util::Identity;
 use uuid::Uuid;
 
-use crate::queue::claim::Held;
+use crate::queue::claim::ClaimedJob;
 use crate::queue::leases::lock;
 
-type Task = apalis::prelude::Task<Held>;
+type Task = apalis::prelude::Task<ClaimedJob>;
 
 /// Claimed jobs that wait for apalis to take them.
 #[derive(Default)]
 pub(crate) struct Buffer {
-    jobs: Mutex<VecDeque<Held>>,
+    jobs: Mutex<VecDeque<ClaimedJob>>,
     taker: AtomicWaker,
 }
 
 impl Buffer {
-    pub fn push(&self, jobs: impl IntoIterator<Item = Held>) {
+    pub fn push(&self, jobs: impl IntoIterator<Item = ClaimedJob>) {
         lock(&self.jobs).extend(jobs);
         self.taker.wake();
     }
 
     /// Takes back everything that still waits.
-    pub fn take_all(&self) -> VecDeque<Held> {
+    pub fn take_all(&self) -> VecDeque<ClaimedJob> {
         std::mem::take(&mut *lock(&self.jobs))
     }
 
-    fn poll_pop(&self, context: &Context<'_>) -> Poll<Held> {
+    fn poll_pop(&self, context: &Context<'_>) -> Poll<ClaimedJob> {
         if let Some(job) = lock(&self.jobs).pop_front() {
             return Poll::Ready(job);
         }
@@ -69,7 +69,7 @@ impl Backend for Ledger {
 }
 
 impl BackendConfig for Ledger {
-    type Args = Held;
+    type Args = ClaimedJob;
     type Id = Uuid;
     type Kind = Ephemeral;
     type Config = ();

@@ -10,12 +10,12 @@ use shared::queue::{self, Claimed, Lease, Marks, Outcome, Position, Ranges, Swee
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 use crate::queue::acknowledge;
 use crate::queue::buffer::Buffer;
 use crate::queue::fairness::Slots;
 use crate::queue::leases::{Hold, lock};
-use crate::queue::quarantine::Pass;
+use crate::queue::quarantine::RunPermit;
 
 /// How often an idle worker looks for work that no bell was heard for.
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -68,10 +68,10 @@ impl Queue {
     }
 
     /// Takes a claimed job into the tables of this process: its lease and its slot.
-    pub fn hold(&self, process: &Process, claimed: Claimed) -> Held {
+    pub fn hold(&self, process: &WorkerContext, claimed: Claimed) -> ClaimedJob {
         self.window.held.fetch_add(1, Relaxed);
         let (hold, slot) = (process.leases.hold(claimed.lease()), Slot(self.window.clone()));
-        Held { claimed, hold, slot, pass: Pass::None }
+        ClaimedJob { claimed, hold, slot, pass: RunPermit::None }
     }
 }
 
@@ -146,16 +146,16 @@ impl Drop for Slot {
 }
 
 /// A claimed job on its way to its handler.
-pub(crate) struct Held {
+pub(crate) struct ClaimedJob {
     pub claimed: Claimed,
     pub hold: Hold,
     pub slot: Slot,
     /// The right to run, if it is there already.
-    pub pass: Pass,
+    pub pass: RunPermit,
 }
 
 /// Notes that a job gave its slot up: others come before its workspace, and it waits at its old place.
-pub(crate) fn note_yield(process: &Process, slot: &Slot, queue: &str, workspace_id: Uuid, position: Position) {
+pub(crate) fn note_yield(process: &WorkerContext, slot: &Slot, queue: &str, workspace_id: Uuid, position: Position) {
     slot.others().yielded(workspace_id);
     if let Some(queue) = process.queues.iter().find(|known| known.name == queue) {
         lock(&queue.marks).returned(workspace_id, position);
@@ -163,7 +163,7 @@ pub(crate) fn note_yield(process: &Process, slot: &Slot, queue: &str, workspace_
 }
 
 /// Claims jobs of one queue until the process stops, then hands back what still waits.
-pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
+pub(crate) async fn run(process: Arc<WorkerContext>, queue: Arc<Queue>) {
     loop {
         let room = tokio::select! {
             biased;
@@ -190,7 +190,7 @@ pub(crate) async fn run(process: Arc<Process>, queue: Arc<Queue>) {
     hand_back(&process, queue.buffer.take_all()).await;
 }
 
-async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
+async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<usize> {
     if !CLOCK.is_trusted() {
         return Ok(0);
     }
@@ -215,7 +215,7 @@ async fn claim(process: &Process, queue: &Queue, room: usize) -> Result<usize> {
 }
 
 /// Gives jobs that have not begun back to the ledger, as if they had never been claimed.
-pub(crate) async fn hand_back(process: &Process, waiting: impl IntoIterator<Item = Held>) {
+pub(crate) async fn hand_back(process: &WorkerContext, waiting: impl IntoIterator<Item = ClaimedJob>) {
     let leases = waiting.into_iter().map(|held| held.hold.lease);
     let mut ended: Vec<(Lease, Outcome)> = leases.map(|lease| (lease, Outcome::Snooze(Duration::ZERO))).collect();
     if !ended.is_empty() {

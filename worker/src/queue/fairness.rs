@@ -19,7 +19,7 @@ use shared::platform::db::CLOCK;
 use shared::queue;
 use uuid::Uuid;
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 use crate::queue::claim::Queue;
 use crate::queue::leases::lock;
 
@@ -144,7 +144,7 @@ fn choose(turns: &[Arc<Turn>], count: usize) -> Vec<Arc<Turn>> {
 }
 
 /// Has jobs of a queue yield to workspaces that wait, until the process stops.
-pub(crate) async fn keep(process: Arc<Process>, queue: Arc<Queue>) {
+pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
     let concurrency = process.settings.worker.concurrency;
     loop {
         tokio::select! {
@@ -161,7 +161,7 @@ pub(crate) async fn keep(process: Arc<Process>, queue: Arc<Queue>) {
 }
 
 /// How many workspaces that hold no slot here wait for one. Unknown counts as none.
-async fn waiting(process: &Process, queue: &Queue, holders: &[Uuid]) -> usize {
+async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> usize {
     let limit = i64::try_from(process.settings.worker.concurrency).unwrap_or(i64::MAX);
     let ranges = queue.ranges();
     let waiting = process

@@ -2,7 +2,7 @@
 //!
 //! A job's payload lives with its noun in `shared`; how it is run is one file in
 //! [`tasks`](crate::jobs), which implements [`Task`] for that payload. A long job is a walk over
-//! small steps. Each [`Step`] is one transaction that does its rows, moves the job's own cursor and
+//! small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
 //! records the progress, so whatever dies in between, the next attempt goes on after the last step.
 //!
 //! ```ignore
@@ -33,7 +33,7 @@ use serde_json::Value;
 use shared::Error;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::queue::{self, Claimed, Lease, Payload, Progress, RetryState};
 use shared::records::history::{Actor, ActorKind};
 use sqlx::PgConnection;
@@ -41,10 +41,10 @@ use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
-use crate::queue::quarantine::Pass;
+use crate::queue::quarantine::RunPermit;
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
 
 /// A payload that can be run: one kind of job.
@@ -138,9 +138,9 @@ impl From<sqlx::Error> for Stop {
 /// A job at work, in the hands of its handler.
 pub struct Running {
     pub(crate) claimed: Claimed,
-    pub(crate) process: Arc<Process>,
+    pub(crate) process: Arc<WorkerContext>,
     pub(crate) lost: CancellationToken,
-    pub(crate) pass: Pass,
+    pub(crate) pass: RunPermit,
     pub(crate) turn: Arc<Turn>,
     /// When it was claimed, by the clock of this process.
     pub(crate) since: Instant,
@@ -214,8 +214,8 @@ impl Running {
     }
 
     /// The bell to ring after a commit that has enqueued further jobs.
-    pub fn doorbell(&self) -> &Doorbell {
-        &self.process.doorbell
+    pub fn notifier(&self) -> &Notifier {
+        &self.process.notifier
     }
 
     /// Whether the job should end soon: the process was told to stop, or the job was cancelled or
@@ -238,10 +238,10 @@ impl Running {
     ///
     /// # Errors
     /// [`Stop`], to be passed on with `?`.
-    pub async fn begin(&mut self) -> Result<Step<'_>, Stop> {
+    pub async fn begin(&mut self) -> Result<JobStep<'_>, Stop> {
         self.yield_now().await?;
-        let transaction = db::Step::begin(&self.process.pool).await?;
-        Ok(Step { transaction, job: self })
+        let transaction = db::Transaction::begin(&self.process.pool).await?;
+        Ok(JobStep { transaction, job: self })
     }
 
     pub(crate) async fn yield_now(&mut self) -> Result<(), Stop> {
@@ -265,12 +265,12 @@ impl fmt::Debug for Running {
 
 /// One step of a job: a transaction, used as a connection. Dropping it takes everything back.
 #[derive(Debug)]
-pub struct Step<'a> {
-    transaction: db::Step,
+pub struct JobStep<'a> {
+    transaction: db::Transaction,
     job: &'a mut Running,
 }
 
-impl Step<'_> {
+impl JobStep<'_> {
     /// Records how far the job is now and what it did so far, and commits. Recording comes last
     /// because it locks the job's row, for which renewing and cancelling wait.
     ///
@@ -297,7 +297,7 @@ impl Step<'_> {
     }
 }
 
-impl Deref for Step<'_> {
+impl Deref for JobStep<'_> {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -305,7 +305,7 @@ impl Deref for Step<'_> {
     }
 }
 
-impl DerefMut for Step<'_> {
+impl DerefMut for JobStep<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }

@@ -14,7 +14,7 @@ use shared::queue::{self, Lease, RENEW_EVERY};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Process;
+use crate::context::WorkerContext;
 
 /// The leases that this process holds.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Drop for Hold {
 }
 
 /// Renews all leases, for ever.
-pub(crate) async fn keep(process: Arc<Process>) {
+pub(crate) async fn keep(process: Arc<WorkerContext>) {
     let mut connection = None;
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,7 +82,7 @@ pub(crate) async fn keep(process: Arc<Process>) {
         }
         let began = Instant::now();
         let renewed = renew(&process, &mut connection, &leases).await;
-        process.pulse.feel(&renewed);
+        process.database.record(&renewed);
         match renewed {
             Ok(still) => {
                 process.services.leases.succeeded();
@@ -97,7 +97,11 @@ pub(crate) async fn keep(process: Arc<Process>) {
     }
 }
 
-async fn renew(process: &Process, connection: &mut Option<PoolConnection>, leases: &[Lease]) -> Result<Vec<Lease>> {
+async fn renew(
+    process: &WorkerContext,
+    connection: &mut Option<PoolConnection>,
+    leases: &[Lease],
+) -> Result<Vec<Lease>> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(process.upkeep.acquire().await?),

@@ -14,9 +14,9 @@ use shared::platform::db::CLOCK;
 use shared::queue::{self, Outcome};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
-use crate::context::{Process, jittered};
+use crate::context::{WorkerContext, jittered};
 use crate::queue::buffer::Buffer;
-use crate::queue::claim::{self, Held, POLL_EVERY};
+use crate::queue::claim::{self, ClaimedJob, POLL_EVERY};
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
 
 /// For how long a job that commits no step has the process for itself at most.
@@ -27,21 +27,21 @@ const AT_MOST_IN_TURN: Duration = Duration::from_secs(5);
 /// Jobs at work hold it together, or one holds it alone. Who waits to be alone comes before all who
 /// ask later.
 #[derive(Default)]
-pub(crate) struct Gate {
+pub(crate) struct Quarantine {
     lock: Arc<RwLock<()>>,
     /// Rung when this process has rescued jobs.
     pub rescued: Notify,
 }
 
-impl Gate {
+impl Quarantine {
     /// Waits until no job has the process for itself.
-    pub async fn pass(&self) -> Pass {
-        Pass::Together { _guard: self.lock.clone().read_owned().await }
+    pub async fn pass(&self) -> RunPermit {
+        RunPermit::Together { _guard: self.lock.clone().read_owned().await }
     }
 }
 
 /// A job's right to be at work.
-pub(crate) enum Pass {
+pub(crate) enum RunPermit {
     /// None yet, or between two steps.
     None,
     /// Beside others.
@@ -50,9 +50,9 @@ pub(crate) enum Pass {
     Alone { _until: oneshot::Sender<()> },
 }
 
-impl Pass {
+impl RunPermit {
     /// Lets a job that waits to be alone go first. One that is alone stays so.
-    pub async fn renew(&mut self, gate: &Gate) {
+    pub async fn renew(&mut self, gate: &Quarantine) {
         if !matches!(self, Self::Alone { .. }) {
             *self = Self::None;
             *self = gate.pass().await;
@@ -68,7 +68,7 @@ impl Pass {
 }
 
 /// Claims suspects, one after the other, and lets each be alone.
-pub(crate) async fn run_suspects(process: Arc<Process>, buffer: Arc<Buffer>) {
+pub(crate) async fn run_quarantined(process: Arc<WorkerContext>, buffer: Arc<Buffer>) {
     while !process.stopping.is_cancelled() {
         if let Some(suspect) = claim(&process).await {
             run_in_turn(&process, &buffer, suspect).await;
@@ -84,7 +84,7 @@ pub(crate) async fn run_suspects(process: Arc<Process>, buffer: Arc<Buffer>) {
 
 /// Waits until the process is quiet, then starts this suspect and those that come after it, each
 /// when the one before is beyond suspicion.
-async fn run_in_turn(process: &Process, buffer: &Buffer, first: Held) {
+async fn run_in_turn(process: &WorkerContext, buffer: &Buffer, first: ClaimedJob) {
     let _alone = tokio::select! {
         alone = process.gate.lock.write() => alone,
         () = first.hold.lost.cancelled() => return,
@@ -106,11 +106,11 @@ async fn run_in_turn(process: &Process, buffer: &Buffer, first: Held) {
 }
 
 /// Starts a suspect, and returns when it need not be alone any more.
-async fn run_alone(process: &Process, buffer: &Buffer, mut suspect: Held) {
+async fn run_alone(process: &WorkerContext, buffer: &Buffer, mut suspect: ClaimedJob) {
     let claimed = &suspect.claimed;
     tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "a job whose process died runs alone");
     let (until, beyond_suspicion) = oneshot::channel();
-    suspect.pass = Pass::Alone { _until: until };
+    suspect.pass = RunPermit::Alone { _until: until };
     buffer.push([suspect]);
     tokio::select! {
         // The sender is dropped, nothing is ever sent.
@@ -120,12 +120,13 @@ async fn run_alone(process: &Process, buffer: &Buffer, mut suspect: Held) {
     }
 }
 
-async fn claim(process: &Process) -> Option<Held> {
+async fn claim(process: &WorkerContext) -> Option<ClaimedJob> {
     if !CLOCK.is_trusted() {
         return None;
     }
     let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
-    let claimed = process.upkeep(async |connection| queue::claim_suspect(connection, &queues).await).await.ok()??;
+    let claimed =
+        process.upkeep(async |connection| queue::claim_quarantined(connection, &queues).await).await.ok()??;
     let kind = process.tasks.get(&claimed.kind);
     match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
         Some(queue) => Some(queue.hold(process, claimed)),

@@ -20,8 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::context::Process;
-use crate::queue::claim::{self, Held};
+use crate::context::WorkerContext;
+use crate::queue::claim::{self, ClaimedJob};
 use crate::queue::fairness::{Slots, Turn};
 use crate::queue::job::{Done, Handler, Running, Stop};
 
@@ -36,9 +36,9 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// Runs jobs for apalis.
 #[derive(Clone)]
-pub(crate) struct RunJob(pub Arc<Process>);
+pub(crate) struct RunJob(pub Arc<WorkerContext>);
 
-impl Service<apalis::prelude::Task<Held>> for RunJob {
+impl Service<apalis::prelude::Task<ClaimedJob>> for RunJob {
     type Response = ();
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
@@ -47,14 +47,14 @@ impl Service<apalis::prelude::Task<Held>> for RunJob {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: apalis::prelude::Task<Held>) -> Self::Future {
+    fn call(&mut self, task: apalis::prelude::Task<ClaimedJob>) -> Self::Future {
         Box::pin(run(self.0.clone(), task.args).map(Ok))
     }
 }
 
 /// Runs a job and leaves its outcome to be written.
-async fn run(process: Arc<Process>, held: Held) {
-    let Held { claimed, hold, slot, pass } = held;
+async fn run(process: Arc<WorkerContext>, held: ClaimedJob) {
+    let ClaimedJob { claimed, hold, slot, pass } = held;
     let lease = claimed.lease();
     // Of the highest level, so that no filter of the log takes the job away from a warning.
     let span = tracing::error_span!(
@@ -122,7 +122,7 @@ fn word(outcome: Option<&Outcome>) -> &'static str {
 /// Sees a handler through to its outcome, or drops it when its time is over. `None`: nothing is to
 /// be written, since the job is not ours any more.
 async fn supervise(
-    process: &Process,
+    process: &WorkerContext,
     lost: &CancellationToken,
     (slots, turn): (&Slots, Arc<Turn>),
     handling: impl Future<Output = Option<Outcome>> + Send + 'static,

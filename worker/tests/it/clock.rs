@@ -7,7 +7,7 @@ use dev::testing::{Database, Process};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
-use shared::platform::db::{self, Pool, Step};
+use shared::platform::db::{self, Pool, Transaction};
 use shared::schedule::scheduled_runs;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone:
 async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
     let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), now).await.unwrap();
     for (workspace_id, date) in due {
-        let mut step = Step::begin(pool).await.unwrap();
+        let mut step = Transaction::begin(pool).await.unwrap();
         scheduled_runs::begin(&mut step, workspace_id, date).await.unwrap();
         if dies {
             drop(step);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use shared::platform::db::copy::CopyRows;
-use shared::platform::db::{self, Pool, Step};
+use shared::platform::db::{self, Pool, Transaction};
 use shared::queue::JobStatus;
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
@@ -74,7 +74,7 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_used_
     assert_eq!(backend(&mut pool.acquire().await.unwrap()).await, before);
 
     let in_step = async {
-        let mut step = Step::begin(&pool).await.unwrap();
+        let mut step = Transaction::begin(&pool).await.unwrap();
         sqlx::query("CREATE TABLE left_behind ()").execute(&mut *step).await.unwrap();
         wait_for_lock(&mut step).await;
     };
@@ -90,7 +90,7 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_used_
 async fn locks_of_a_session_end_with_the_step_that_took_them() {
     let ledger = Ledger::create().await;
     let pool = pool(&ledger, false);
-    let mut step = Step::begin(&pool).await.unwrap();
+    let mut step = Transaction::begin(&pool).await.unwrap();
     wait_for_lock(&mut step).await;
     drop(step);
     let mut next = pool.acquire().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_copy_that_nobody_ends_leaves_no_answer_to_others() {
     let mut holder = PgConnection::connect(&ledger.url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE reports").execute(&mut holder).await.unwrap();
     let begin = async {
-        let mut step = Step::begin(&pool).await.unwrap();
+        let mut step = Transaction::begin(&pool).await.unwrap();
         drop(CopyRows::begin(&mut step, copy).await);
     };
     leave(&ledger, begin).await;
@@ -119,7 +119,7 @@ async fn a_copy_that_nobody_ends_leaves_no_answer_to_others() {
         assert_eq!(answer, 42);
     }
     // It has begun, and takes rows.
-    let mut step = Step::begin(&pool).await.unwrap();
+    let mut step = Transaction::begin(&pool).await.unwrap();
     drop(CopyRows::begin(&mut step, copy).await.unwrap());
     drop(step);
     let mut next = pool.acquire().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use shared::queue::JobStatus;
 
 use crate::support::{Ledger, PATIENCE, attempts};

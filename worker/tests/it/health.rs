@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use dev::testing::proxy::{Mode, Proxy};
 use reqwest::StatusCode;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use serde_json::json;
 use shared::Error;
 use shared::queue::{self, JobStatus, Lease, MAX_CRASHES, Outcome, Progress, RetryState};
@@ -132,7 +132,7 @@ async fn what_a_late_attempt_writes_is_thrown_away() {
     let late = ledger.claim_one().await.lease();
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let present = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
+    let present = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
     assert!(present.attempt > late.attempt);
 
     let progress = Progress { done: 1, total: None };
@@ -199,7 +199,7 @@ async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
         rescue_all(&ledger).await;
         // It is not claimed among others any more.
         assert!(ledger.claim(10).await.is_empty());
-        queue::claim_suspect(&mut connection, &["chores"]).await.unwrap();
+        queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap();
     }
     let job = ledger.get(id).await;
     assert_eq!(job.status, JobStatus::Failed);
@@ -224,7 +224,7 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 1));
     assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
 
-    let claimed = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let claimed = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
     assert_eq!((claimed.failures, claimed.crashes), (1, 1));
     assert_eq!(claimed.retry_state.as_ref().unwrap().0, state);
     let progress = Progress { done: 1, total: Some(2) };
@@ -252,7 +252,7 @@ async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
         assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
         assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
         rescue_all(&ledger).await;
-        if let Some(suspect) = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap() {
+        if let Some(suspect) = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap() {
             lease = suspect.lease();
         }
     }
@@ -266,13 +266,13 @@ async fn of_several_suspects_the_one_with_the_fewest_deaths_comes_first() {
     ledger.claim(2).await;
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let first = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let first = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
     rescue_all(&ledger).await;
-    let second = queue::claim_suspect(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let second = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
     assert_ne!(first.id, second.id);
     assert!(ids.contains(&second.id));
     assert_eq!(
-        (second.crashes, queue::claim_suspect(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
+        (second.crashes, queue::claim_quarantined(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
         (1, None)
     );
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use shared::mail;
 use shared::queue::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
 use sqlx::{Connection, PgConnection};

@@ -9,7 +9,7 @@ use crate::support::Ledger;
 
 /// 60,000 leads of three workspaces with steps, interactions, mails that came back and suppressions.
 const FILL: [&str; 5] = [
-    "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, created_at, updated_at)
+    "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
      SELECT ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, gen_random_uuid(), 'A', n || '@example.com', 'other',
          (ARRAY['new', 'contacted', 'qualified', 'lost', 'won'])[1 + n % 5], 1, '{}', '', now(), now()
      FROM generate_series(1, 60000) AS n",

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dev::chores::Chore;
 use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
-use dev::{user, workspace};
+use dev::test_jobs::Chore;
+use dev::{unprivileged, workspace};
 use shared::platform::db;
 use shared::queue::JobStatus;
 
@@ -40,7 +40,7 @@ impl Private {
     async fn remove(mut self) {
         self.down().await;
         postgres::remove(&self.dir).await.unwrap();
-        user::remove(&self.dir).await.unwrap();
+        unprivileged::remove(&self.dir).await.unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use shared::queue::{self, JobStatus};
 use uuid::Uuid;
 

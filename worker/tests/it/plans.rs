@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use shared::mail;
-use shared::queue::{CLAIM, CLAIM_SUSPECT, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
+use shared::queue::{CLAIM, CLAIM_QUARANTINED, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
         assert!(plan.indexes().iter().all(|index| index.starts_with("jobs_")), "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
 
-        let plan = explain(&mut connection, "text[], float8", CLAIM_SUSPECT, "'{chores}', 15").await;
+        let plan = explain(&mut connection, "text[], float8", CLAIM_QUARANTINED, "'{chores}', 15").await;
         assert_eq!(plan.indexes(), ["jobs_pkey", "jobs_suspect_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 4, "{mode}: {} rows\n{plan:#?}", plan.rows());
 

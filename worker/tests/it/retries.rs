@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use serde_json::{Value, json};
 use shared::insight::themes::FindThemes;
 use shared::queue::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
@@ -225,7 +225,7 @@ fn runs(job: &Job) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds_back_no_other() {
     let ledger = Ledger::create().await;
-    break_table(&ledger, "slots", "DELETE", "P0001").await;
+    break_table(&ledger, "scheduled_runs", "DELETE", "P0001").await;
     let worker = ledger.worker(4);
     let id = begin_night(&ledger).await;
     let others_are_done = |job: &Job| {
@@ -253,7 +253,7 @@ async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds
 #[tokio::test(flavor = "multi_thread")]
 async fn a_night_whose_part_fails_for_good_names_it_and_a_retry_begins_only_that() {
     let ledger = Ledger::create().await;
-    break_table(&ledger, "slots", "DELETE", "22012").await;
+    break_table(&ledger, "scheduled_runs", "DELETE", "22012").await;
     let worker = ledger.worker(4);
     let id = begin_night(&ledger).await;
     let has_part = |job: &Job| runs(job).len() == 6;

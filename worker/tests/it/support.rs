@@ -4,9 +4,9 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dev::chores::{self, Chore};
 use dev::serving::{ANY_PORT, Port, Serving};
 use dev::supervise::{End, Ending, Supervised};
+use dev::test_jobs::{self, Chore};
 use dev::testing::Database;
 use dev::workspace;
 use serde_json::Value;
@@ -138,7 +138,7 @@ impl Ledger {
         let stop = CancellationToken::new();
         let mut settings = self.settings(&[]);
         settings.worker.concurrency = concurrency;
-        Worker { stop: stop.clone(), task: tokio::spawn(worker::run(settings, chores::tasks(), stop)) }
+        Worker { stop: stop.clone(), task: tokio::spawn(worker::run(settings, test_jobs::tasks(), stop)) }
     }
 
     /// A worker in a process of its own, with settings in the manner of environment variables.

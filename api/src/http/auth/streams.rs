@@ -47,7 +47,7 @@ impl OpenStreams {
         response.map(|body| Body::new(Held { body, number, streams }))
     }
 
-    /// Cuts the connections of those whose key is no longer valid. While the database cannot be asked,
+    /// Thresholds the connections of those whose key is no longer valid. While the database cannot be asked,
     /// nothing is known about keys, and the streams go on.
     pub async fn cut_revoked(&self, pool: &Pool) {
         let keys: Vec<Uuid> = lock(&self.0).streams.values().map(|(key_id, _)| *key_id).collect();

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::data::{BANDS, Data, ORDER_STATUSES};
 use super::oracle::{ordered, orders, rates_of_leads};
-use crate::figures::{at, counted, described, is_in, mean, rate};
 use crate::oracle::data::{Data as Records, Feedback, Interaction, Order};
 use crate::oracle::segments::SEGMENTS;
 use crate::oracle::{health as second_health, segments as second_segments};
+use crate::report_helpers::{at, counted, described, is_in, mean, rate};
 
 fn change(value: Option<f64>, before: Option<f64>) -> Value {
     let change = value.zip(before).map(|(value, before)| value - before);

@@ -11,8 +11,8 @@ use shared::values::Time;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use crate::figures::some;
 use crate::oracle::segments::SEGMENTS;
+use crate::report_helpers::some;
 
 pub const STATUSES: [&str; 8] =
     ["new", "contacted", "qualified", "proposal", "negotiation", "converted", "lost", "won"];

@@ -20,7 +20,7 @@ use shared::platform::db;
 use shared::values::Time;
 use sqlx::{Connection, PgConnection};
 
-use crate::figures::{assert_same, parameters};
+use crate::report_helpers::{assert_same, parameters};
 use crate::support::connect;
 use data::Data;
 
@@ -78,7 +78,7 @@ async fn compare(connection: &mut PgConnection, place: &str, (data, period, now)
     assert_same(place, &customers, &oracle::customers(data, period, now));
 
     let mut step = connection.begin().await.unwrap();
-    assert_eq!(scoring::freshen(&mut step, data.workspace_id).await.unwrap(), Freshness::Fresh, "{place}");
+    assert_eq!(scoring::refresh_if_cheap(&mut step, data.workspace_id).await.unwrap(), Freshness::Fresh, "{place}");
     step.commit().await.unwrap();
     sqlx::query("UPDATE score_states SET snapshot_date = $2 WHERE workspace_id = $1")
         .bind(data.workspace_id)

@@ -8,7 +8,9 @@ use shared::insight::period::Period;
 use shared::values::Time;
 
 use super::data::{Data, SOURCES, STAGES, STATUSES};
-use crate::figures::{at, by_interval, counted, date_of, dates, described, is_in, mean, median, rate, spread, start};
+use crate::report_helpers::{
+    at, by_interval, counted, date_of, dates, described, is_in, mean, median, rate, spread, start,
+};
 
 fn is_won(lead: &Value) -> bool {
     lead["status"] == "converted" || lead["status"] == "won"

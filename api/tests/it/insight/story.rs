@@ -8,7 +8,7 @@ use shared::platform::db;
 
 use super::data::Data;
 use super::figures;
-use crate::figures::time;
+use crate::report_helpers::time;
 use crate::support::{self, Api, faults, id};
 
 pub const DASHBOARD: &str = "/dev/crm/analytics/dashboard";

@@ -7,7 +7,7 @@ use shared::values::Time;
 use sqlx::PgConnection;
 
 use super::data::{Data, Feedback};
-use crate::figures::{assert_same, date_of, dates, described, mean, median, rate, start};
+use crate::report_helpers::{assert_same, date_of, dates, described, mean, median, rate, start};
 
 /// An answer: when it came, its rating and its category.
 type Answer = (Time, i16, Option<String>);

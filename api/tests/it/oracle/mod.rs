@@ -21,7 +21,7 @@ use shared::values::Time;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::figures::{assert_same, parameters};
+use crate::report_helpers::{assert_same, parameters};
 use crate::support::connect;
 use data::Data;
 use snapshots::Snapshots;
@@ -52,12 +52,12 @@ async fn scores_are_those_of_a_second_computation() {
                 for mut data in batch {
                     let today = Day::today().0;
                     let snapshots = Snapshots::random(&data, today);
-                    freshen(connection, data.workspace).await;
+                    refresh_if_cheap(connection, data.workspace).await;
                     snapshots.store(connection, data.workspace).await;
                     compare(connection, &data, &snapshots).await;
                     // And of what was changed since, whatever way.
                     data.change(connection).await;
-                    freshen(connection, data.workspace).await;
+                    refresh_if_cheap(connection, data.workspace).await;
                     compare(connection, &data, &snapshots).await;
                 }
             }
@@ -96,9 +96,9 @@ fn period(data: &Data, now: Time) -> Period {
     Period::parse(&parameters(&mut StdRng::seed_from_u64(data.seed), now), now).unwrap()
 }
 
-async fn freshen(connection: &mut PgConnection, workspace: Uuid) {
+async fn refresh_if_cheap(connection: &mut PgConnection, workspace: Uuid) {
     let mut transaction = connection.begin().await.unwrap();
-    assert_eq!(scoring::freshen(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
+    assert_eq!(scoring::refresh_if_cheap(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
     transaction.commit().await.unwrap();
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::data::{Data, Order};
 use super::health;
 use super::snapshots::Snapshots;
-use crate::figures::rate;
+use crate::report_helpers::rate;
 
 /// In the order in which the report has them.
 pub const SEGMENTS: [&str; 11] = [

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::data::Data;
 use super::health;
 use super::segments::SEGMENTS;
-use crate::figures::{date_of, dates, some};
+use crate::report_helpers::{date_of, dates, some};
 
 /// The health of a customer on a day, and their segment.
 #[derive(Debug, Clone)]

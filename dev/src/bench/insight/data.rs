@@ -8,13 +8,13 @@ use shared::insight::themes;
 use shared::queue::{self, JobStatus};
 use uuid::Uuid;
 
-use super::Stage;
+use super::Harness;
 
 /// Two years of `leads` leads and as many customers, with three times as many orders and interactions, and
 /// half as much feedback. Nothing is checked while it is written, and words are left out: reports do not read
 /// them.
-pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
-    let mut connection = stage.pool.acquire().await?;
+pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> {
+    let mut connection = harness.pool.acquire().await?;
     // Neither foreign keys nor triggers.
     let mut statements = vec!["SET session_replication_role = replica".to_owned()];
     // An id in the order of time, by its number.
@@ -38,7 +38,7 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
     };
     statements.push(format!(
         "INSERT INTO leads (workspace_id, id, name, email, phone, company, source, status, score, assigned_to, notes,
-             custom_fields, words, created_at, updated_at, contacted_at, qualified_at, proposal_at, negotiation_at,
+             custom_fields, search_vector, created_at, updated_at, contacted_at, qualified_at, proposal_at, negotiation_at,
              converted_at, won_at, lost_at)
          SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'lead' || n || '@example.com', '+49 30 ' || n, 'Analytical Engines',
              {}, status, floor(random() * 100), md5((n % 50)::text)::uuid, 'Wants an offer for some seats, and a call.',
@@ -56,7 +56,7 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
     ));
     statements.push(format!(
         "INSERT INTO customers (workspace_id, id, name, email, phone, company, type, status, billing_address,
-             custom_fields, words, created_at, updated_at)
+             custom_fields, search_vector, created_at, updated_at)
          SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'customer' || n || '@example.com', '+49 30 ' || n,
              'Analytical Engines', {}, {}, '12 St James''s Square, London', '{{}}', '', at, at
          FROM {}",
@@ -116,8 +116,8 @@ pub async fn fill(stage: &Stage, workspace: Uuid, leads: i64) -> Result<()> {
 }
 
 /// Has the workers score all customers and find what comments are about, and waits until they have.
-pub async fn digest(stage: &Stage, workspace: Uuid) -> Result<()> {
-    let mut connection = stage.pool.acquire().await?;
+pub async fn digest(harness: &Harness, workspace: Uuid) -> Result<()> {
+    let mut connection = harness.pool.acquire().await?;
     let begun = [
         health::start(&mut connection, workspace, None, false).await?,
         themes::start(&mut connection, workspace, None, false).await?,

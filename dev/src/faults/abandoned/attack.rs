@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::faults::stage::Stage;
+use crate::faults::harness::Harness;
 
 /// How many leads it has, so that lists and searches take a while.
 const LEADS: i32 = 3000;
@@ -41,10 +41,10 @@ pub struct Attack {
 
 impl Attack {
     /// Makes the workspace with what the requests are about.
-    pub async fn prepare(stage: &Stage) -> Result<Self> {
-        let (workspace_id, key) = stage.new_workspace("attacker").await?;
+    pub async fn prepare(harness: &Harness) -> Result<Self> {
+        let (workspace_id, key) = harness.new_workspace("attacker").await?;
         sqlx::query(
-            "INSERT INTO leads (workspace_id, id, name, email, source, status, score, notes, custom_fields, words,
+            "INSERT INTO leads (workspace_id, id, name, email, source, status, score, notes, custom_fields, search_vector,
                  created_at, updated_at)
              SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'direct', 'new', n % 100,
                  repeat('notes ', 50), '{}', '', now() - make_interval(secs => n), now()
@@ -52,11 +52,11 @@ impl Attack {
         )
         .bind(workspace_id)
         .bind(LEADS)
-        .execute(&stage.pool)
+        .execute(&harness.pool)
         .await?;
         let create = async |path: &str, email: &str| {
             let body = json!({ "name": "Taken", "email": email });
-            let url = format!("{}/dev/crm/{path}", stage.api_url());
+            let url = format!("{}/dev/crm/{path}", harness.api_url());
             let request = reqwest::Client::new().post(url).bearer_auth(&key).json(&body);
             let record: Value = request.send().await?.error_for_status()?.json().await?;
             anyhow::Ok(record["id"].as_str().context("a record has no id")?.to_owned())
@@ -64,7 +64,7 @@ impl Attack {
         let updated = create("leads", "updated@example.com").await?;
         create("customers", "taken@example.com").await?;
         Ok(Self {
-            address: stage.api_url().trim_start_matches("http://").to_owned(),
+            address: harness.api_url().trim_start_matches("http://").to_owned(),
             key,
             workspace_id,
             updated,

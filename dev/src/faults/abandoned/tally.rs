@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::attack::Attack;
-use crate::faults::stage::Stage;
+use crate::faults::harness::Harness;
 
 /// How many wrong answers are shown.
 const EXAMPLES: usize = 5;
@@ -76,10 +76,10 @@ impl fmt::Display for Tally {
 ///
 /// # Errors
 /// When the database or the log cannot be read.
-pub async fn check_writes(stage: &Stage, attack: &Attack) -> Result<Vec<String>> {
+pub async fn check_writes(harness: &Harness, attack: &Attack) -> Result<Vec<String>> {
     let mut statuses: BTreeMap<(&str, &str, String), usize> = BTreeMap::new();
     let workspace = format!("workspace_id={}", attack.workspace_id);
-    let log = stage.api_log()?;
+    let log = harness.api_log()?;
     for line in log.lines().filter(|line| line.contains(&workspace)) {
         let value = |name: &str| line.split_once(name)?.1.split([' ', '"']).find(|part| !part.is_empty());
         if let (Some(method), Some(route), Some(status)) = (value("method="), value("route="), value("status=")) {
@@ -94,7 +94,7 @@ pub async fn check_writes(stage: &Stage, attack: &Attack) -> Result<Vec<String>>
     };
     let (leads, lead) = ("/dev/crm/leads", "/dev/crm/leads/{leadId}");
     let count = async |statement: &'static str| -> Result<usize> {
-        let counted: i64 = sqlx::query_scalar(statement).bind(attack.workspace_id).fetch_one(&stage.pool).await?;
+        let counted: i64 = sqlx::query_scalar(statement).bind(attack.workspace_id).fetch_one(&harness.pool).await?;
         Ok(usize::try_from(counted)?)
     };
     let mut broken = Vec::new();

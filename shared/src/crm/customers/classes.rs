@@ -1,7 +1,7 @@
 //! The classes into which customers are put by what is known of them. Scoring computes them and keeps them
 //! in a table of their own; here is what they are called, and how customers are listed by them.
 
-use crate::query::Beside;
+use crate::query::Joined;
 use crate::string_enum;
 
 string_enum! {
@@ -45,7 +45,7 @@ string_enum! {
 }
 
 /// The segments and bands of customers, by which they are listed.
-pub const SEGMENT: Beside = Beside {
+pub const SEGMENT: Joined = Joined {
     table: "customer_scores",
     key: "customer_id",
     time: "created_at",
@@ -53,4 +53,4 @@ pub const SEGMENT: Beside = Beside {
     absent: Some(Segment::Prospects.as_str()),
 };
 /// See [`SEGMENT`].
-pub const BAND: Beside = Beside { column: "band", absent: None, ..SEGMENT };
+pub const BAND: Joined = Joined { column: "band", absent: None, ..SEGMENT };

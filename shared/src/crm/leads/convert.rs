@@ -44,10 +44,10 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
         return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
     }
     let drafted = draft(&before, body.clone())?;
-    let standing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
-    let made = standing.is_none();
-    let customer = match standing {
-        Some(standing) => link(connection, actor, standing, lead_id, body).await?,
+    let existing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
+    let made = existing.is_none();
+    let customer = match existing {
+        Some(existing) => link(connection, actor, existing, lead_id, body).await?,
         None => {
             records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
                 |error| match error {

@@ -175,7 +175,7 @@ async fn score(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Wal
         Some(last) => walk.after = *last,
         None if walk.dry_run => walk.phase = Phase::Done,
         None => {
-            scoring::start_cuts(connection, workspace_id, day).await?;
+            scoring::start_thresholds(connection, workspace_id, day).await?;
             (walk.phase, walk.after) = (Phase::Keep, Uuid::nil());
         }
     }
@@ -186,7 +186,7 @@ async fn keep(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Walk
     let state = State::read(connection, workspace_id).await?.ok_or(Error::NotFound)?;
     let last = scoring::last_of_page(connection, workspace_id, walk.after, KEPT_PAGE).await?;
     let page = (walk.after, last.unwrap_or(Uuid::max()));
-    scoring::recut(connection, workspace_id, &state.cuts, page).await?;
+    scoring::reclassify(connection, workspace_id, &state.cuts, page).await?;
     let kept = scoring::snapshot_page(connection, workspace_id, page, Day(walk.date)).await?;
     walk.kept += i64::try_from(kept).unwrap_or(i64::MAX);
     walk.after = page.1;

@@ -4,11 +4,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::counts::gather;
-use super::write::{recut, save_cuts, start_cuts, write};
+use super::write::{reclassify, save_cuts, start_thresholds, write};
 use super::{Day, Facts, State, facts};
 use crate::error::Result;
 use crate::insight::health::{self, Health};
-use crate::insight::segments::Cuts;
+use crate::insight::segments::Thresholds;
 use crate::platform::db;
 use crate::values::Time;
 
@@ -36,9 +36,9 @@ pub enum Freshness {
     Queued,
 }
 
-/// What [`freshen`] finds.
+/// What [`refresh_if_cheap`] finds.
 #[derive(sqlx::FromRow)]
-struct Standing {
+struct Existing {
     is_of_today: bool,
     is_marked: bool,
     is_large: bool,
@@ -49,9 +49,9 @@ struct Standing {
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn freshen(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
+pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
     let day = Day::today();
-    let Standing { is_of_today, is_marked, is_large } = sqlx::query_as(
+    let Existing { is_of_today, is_marked, is_large } = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND date = $2) AS is_of_today,
              EXISTS (SELECT FROM customer_marks WHERE workspace_id = $1) AS is_marked,
              EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND buyers > $3) AS is_large",
@@ -134,11 +134,11 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
 }
 
 /// The cuts by which customers are scored now: fixed limits are those of the day.
-fn standing_cuts(state: Option<&State>, day: Day) -> Cuts {
+fn standing_cuts(state: Option<&State>, day: Day) -> Thresholds {
     match state {
         Some(state) if state.cuts.are_ranks() => state.cuts.clone(),
-        Some(state) => Cuts::fixed(state.cuts.buyers, day.0),
-        None => Cuts::fixed(0, day.0),
+        Some(state) => Thresholds::fixed(state.cuts.buyers, day.0),
+        None => Thresholds::fixed(0, day.0),
     }
 }
 
@@ -157,7 +157,7 @@ async fn score_all(
     day: Day,
     now: Time,
 ) -> Result<Freshness> {
-    score(connection, workspace_id, all, &Cuts::fixed(0, day.0), day).await?;
+    score(connection, workspace_id, all, &Thresholds::fixed(0, day.0), day).await?;
     cut_all(connection, workspace_id, day).await?;
     sqlx::query("UPDATE score_states SET date = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
@@ -173,7 +173,7 @@ async fn score(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     ids: &[Uuid],
-    cuts: &Cuts,
+    cuts: &Thresholds,
     day: Day,
 ) -> Result<Vec<(Facts, Health)>> {
     if ids.is_empty() {
@@ -226,8 +226,8 @@ async fn settle(connection: &mut PgConnection, workspace_id: Uuid, state: Option
 
 /// Makes the cuts anew, and puts all customers into the segments that follow.
 async fn cut_all(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<()> {
-    let cuts = Cuts::of(connection, workspace_id, day.0).await?;
-    recut(connection, workspace_id, &cuts, (Uuid::nil(), Uuid::max())).await?;
+    let cuts = Thresholds::of(connection, workspace_id, day.0).await?;
+    reclassify(connection, workspace_id, &cuts, (Uuid::nil(), Uuid::max())).await?;
     save_cuts(connection, workspace_id, &cuts, None).await
 }
 
@@ -250,7 +250,7 @@ async fn touch(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> 
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn tend(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
+pub async fn maintain(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
     if !lock(connection, workspace_id, 1).await? {
         return Ok(false);
     }
@@ -259,7 +259,7 @@ pub async fn tend(connection: &mut PgConnection, workspace_id: Uuid) -> Result<b
     let is_cutting = match &state {
         Some(state) if let Some(after) = state.cut_after => recut_page(connection, workspace_id, state, after).await?,
         Some(state) if state.moved && state.cut_at < db::now() - chrono::Duration::seconds(CUT_EVERY_S) => {
-            start_cuts(connection, workspace_id, day).await?;
+            start_thresholds(connection, workspace_id, day).await?;
             true
         }
         _ => false,
@@ -271,7 +271,7 @@ pub async fn tend(connection: &mut PgConnection, workspace_id: Uuid) -> Result<b
 /// Puts the next customers into the segments that follow from the cuts; true if there are more.
 async fn recut_page(connection: &mut PgConnection, workspace_id: Uuid, state: &State, after: Uuid) -> Result<bool> {
     let last = last_of_page(connection, workspace_id, after, RECUT_PAGE).await?;
-    recut(connection, workspace_id, &state.cuts, (after, last.unwrap_or(Uuid::max()))).await?;
+    reclassify(connection, workspace_id, &state.cuts, (after, last.unwrap_or(Uuid::max()))).await?;
     sqlx::query("UPDATE score_states SET cut_after = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
         .bind(last)

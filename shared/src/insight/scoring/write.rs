@@ -8,7 +8,7 @@ use crate::crm::customers::Band;
 use crate::crm::customers::Segment;
 use crate::error::Result;
 use crate::insight::health::Health;
-use crate::insight::segments::Cuts;
+use crate::insight::segments::Thresholds;
 
 // The scores and the segment of a row with `last_order_at`, `orders` and `quantity`, by the cuts $2, $3
 // and $4 and the grid $5: each is 1 and one more for each cut that is reached.
@@ -70,7 +70,7 @@ const WRITE: &str = concat!(
 pub(super) async fn write(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Cuts,
+    cuts: &Thresholds,
     scored: &[(Facts, Health)],
     day: Day,
 ) -> Result<()> {
@@ -80,7 +80,7 @@ pub(super) async fn write(
     let facts = || scored.iter().map(|(facts, _)| facts);
     let health = || scored.iter().map(|(_, health)| health);
     let orders = facts().map(|facts| i64::try_from(facts.order_ages.len()).unwrap_or(i64::MAX));
-    with_cuts(sqlx::query(WRITE), workspace_id, cuts)
+    with_thresholds(sqlx::query(WRITE), workspace_id, cuts)
         .bind(facts().map(|facts| facts.id).collect::<Vec<_>>())
         .bind(facts().map(Facts::last_order_at).collect::<Vec<_>>())
         .bind(orders.collect::<Vec<_>>())
@@ -95,7 +95,7 @@ pub(super) async fn write(
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn with_cuts<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Cuts) -> Query<'q> {
+fn with_thresholds<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Thresholds) -> Query<'q> {
     query
         .bind(workspace_id)
         .bind(&cuts.recency_cuts)
@@ -104,7 +104,7 @@ fn with_cuts<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Cuts) -> Query<
         .bind(Segment::grid())
 }
 
-const RECUT: &str = concat!(
+const RECLASSIFY: &str = concat!(
     "UPDATE customer_scores SET recency = ",
     recency!(),
     ", frequency = ",
@@ -129,13 +129,13 @@ const RECUT: &str = concat!(
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub(crate) async fn recut(
+pub(crate) async fn reclassify(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Cuts,
+    cuts: &Thresholds,
     (after, last): (Uuid, Uuid),
 ) -> Result<()> {
-    with_cuts(sqlx::query(RECUT), workspace_id, cuts).bind(after).bind(last).execute(connection).await?;
+    with_thresholds(sqlx::query(RECLASSIFY), workspace_id, cuts).bind(after).bind(last).execute(connection).await?;
     Ok(())
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn recut(
 pub(super) async fn save_cuts(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Cuts,
+    cuts: &Thresholds,
     cut_after: Option<Uuid>,
 ) -> Result<()> {
     sqlx::query(
@@ -167,8 +167,12 @@ pub(super) async fn save_cuts(
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub(crate) async fn start_cuts(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<Cuts> {
-    let cuts = Cuts::of(connection, workspace_id, day.0).await?;
+pub(crate) async fn start_thresholds(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    day: Day,
+) -> Result<Thresholds> {
+    let cuts = Thresholds::of(connection, workspace_id, day.0).await?;
     save_cuts(connection, workspace_id, &cuts, Some(Uuid::nil())).await?;
     Ok(cuts)
 }

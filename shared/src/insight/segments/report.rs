@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Cuts, Segment};
+use super::{Segment, Thresholds};
 use crate::crm::customers::Band;
 use crate::crm::customers::{CustomerStatus, CustomerType};
 use crate::error::Result;
@@ -161,7 +161,7 @@ pub async fn report(
     let state = State::read(connection, workspace_id).await?;
     let (by_type, by_status, customers) = people(connection, workspace_id).await?;
     let (segments, bands) = scored(connection, workspace_id).await?;
-    let cuts = state.as_ref().map_or_else(|| Cuts::fixed(0, day.0), |state| state.cuts.clone());
+    let cuts = state.as_ref().map_or_else(|| Thresholds::fixed(0, day.0), |state| state.cuts.clone());
     let figures = SegmentFigures {
         as_of: up_to(connection, workspace_id, state.as_ref(), as_of).await?,
         complete: state.as_ref().is_some_and(|state| state.date == Some(day.0)),

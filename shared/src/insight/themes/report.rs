@@ -8,9 +8,9 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::choose::{Ratings, weight};
 use super::language::Language;
 use super::quote;
+use super::select::{Ratings, weight};
 use crate::error::Result;
 use crate::insight::period::{self, Period};
 use crate::insight::ratio::{Comparison, Rate};

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::assign::Assigner;
 use super::days::{Changes, Counted};
+use super::extract::{self, read};
 use super::language::Language;
 use super::phrase::Phrase;
-use super::read;
 use crate::error::{Error, Result};
 
 /// The version of the reader. With another one, everything is read again.
@@ -132,7 +132,7 @@ type Read = (Reading, Language);
 
 /// Reads answers on all processors.
 fn read_all(answers: &[Answer], usual: Option<Language>, assigner: &Assigner) -> Vec<Read> {
-    let usual = usual.unwrap_or_else(|| read::usual(answers.iter().filter_map(|answer| answer.comment.as_deref())));
+    let usual = usual.unwrap_or_else(|| extract::usual(answers.iter().filter_map(|answer| answer.comment.as_deref())));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = answers.len().div_ceil(threads).max(SHARE);
     std::thread::scope(|scope| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::choose::{Ratings, weight};
+use super::select::{Ratings, weight};
 use super::*;
 
 /// The themes of comments with their ratings, as the worker finds them.

@@ -13,7 +13,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::STATEMENT_TIMEOUT;
-use super::pool::{Lent, Transaction};
+use super::pool::{Lent, TransactionState};
 
 /// Most answers are there by then, and a statement that is about to end costs less than cancelling it.
 const SOON: Duration = Duration::from_millis(5);
@@ -34,7 +34,7 @@ pub(super) enum Answers {
 /// Looks without waiting, and without a round trip.
 ///
 /// sqlx counts the answers that it expects. The one exception is COPY, which is done in a
-/// [`Step`](super::Step) only, and a step that does not come to its end is always cleaned.
+/// [`Transaction`](super::Transaction) only, and a step that does not come to its end is always cleaned.
 pub(super) fn answers(connection: &mut PgConnection) -> Answers {
     // A statement that was not sent is not going to be: nobody waits for what it would do.
     if connection.should_flush() {
@@ -52,7 +52,7 @@ pub(super) fn answers(connection: &mut PgConnection) -> Answers {
 }
 
 /// Cleans a connection and gives it back; closes it if that does not succeed.
-pub(super) async fn clean(lent: Lent, transaction: Transaction) {
+pub(super) async fn clean(lent: Lent, transaction: TransactionState) {
     let mut unclean = Unclean(Some(lent));
     let Some(lent) = &mut unclean.0 else { return };
     let failed = match timeout(PATIENCE, settle(lent, transaction)).await {
@@ -75,13 +75,13 @@ impl Drop for Unclean {
 }
 
 /// Reads what is under way, after cancelling it if it takes long, and rolls back what was begun.
-async fn settle(lent: &mut Lent, transaction: Transaction) -> sqlx::Result<()> {
+async fn settle(lent: &mut Lent, transaction: TransactionState) -> sqlx::Result<()> {
     let (connection, backend) = lent.parts();
     let was_cancelled = match timeout(SOON, read_answers(connection)).await {
         Ok(read) => read.map(|()| backend.is_being_cancelled())?,
         Err(_) => {
             // What a COMMIT does is not to be undone, and cancelled it could end before its copies are safe.
-            if transaction != Transaction::Committing {
+            if transaction != TransactionState::Committing {
                 backend.cancel_next().await?;
             }
             read_answers(connection).await?;
@@ -89,10 +89,10 @@ async fn settle(lent: &mut Lent, transaction: Transaction) -> sqlx::Result<()> {
         }
     };
     backend.left_alone().await?;
-    if transaction != Transaction::None {
+    if transaction != TransactionState::None {
         sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
     }
-    if was_cancelled || transaction != Transaction::None {
+    if was_cancelled || transaction != TransactionState::None {
         prove(connection).await?;
     }
     Ok(())

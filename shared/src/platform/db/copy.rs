@@ -21,7 +21,7 @@ pub struct CopyRows<'c> {
 impl<'c> CopyRows<'c> {
     const PIECE: usize = 64 * 1024;
 
-    /// Begins a COPY. The connection must be that of a [`Step`](crate::platform::db::Step), which cleans or closes
+    /// Begins a COPY. The connection must be that of a [`Transaction`](crate::platform::db::Transaction), which cleans or closes
     /// it if this is dropped before its end.
     ///
     /// # Errors

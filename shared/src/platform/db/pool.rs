@@ -83,7 +83,7 @@ impl Pool {
             return Err(out_of_time());
         }
         let background = self.background.clone();
-        Ok(PoolConnection { lent: Some(lent), transaction: Transaction::None, work, background })
+        Ok(PoolConnection { lent: Some(lent), transaction: TransactionState::None, work, background })
     }
 
     /// Waits for a turn: first within the workspace's share, so that no more than that wait with all others.
@@ -162,7 +162,7 @@ impl Lent {
 
 /// Whether a transaction is open on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transaction {
+pub(super) enum TransactionState {
     /// None; each statement is one by itself.
     None,
     /// It was begun, and is to be rolled back unless it is committed.
@@ -175,14 +175,14 @@ pub(super) enum Transaction {
 #[derive(Debug)]
 pub struct PoolConnection {
     lent: Option<Lent>,
-    transaction: Transaction,
+    transaction: TransactionState,
     work: Option<Arc<Work>>,
     background: Arc<Background>,
 }
 
 impl PoolConnection {
     /// Notes that a transaction begins or has ended.
-    pub(super) fn set_transaction(&mut self, transaction: Transaction) {
+    pub(super) fn set_transaction(&mut self, transaction: TransactionState) {
         self.transaction = transaction;
     }
 
@@ -195,14 +195,14 @@ impl PoolConnection {
             Some(work) => Some(work.commit().ok_or_else(out_of_time)?),
             None => None,
         };
-        self.transaction = Transaction::Committing;
+        self.transaction = TransactionState::Committing;
         Ok(committing)
     }
 
     /// Gives the connection back when it is clean, now if it is so already.
     fn give_back(&mut self, mut lent: Lent) {
         let (connection, backend) = lent.parts();
-        let is_quiet = self.transaction == Transaction::None && !backend.is_being_cancelled();
+        let is_quiet = self.transaction == TransactionState::None && !backend.is_being_cancelled();
         match (clean::answers(connection), Handle::try_current()) {
             (Answers::Read, _) if is_quiet => drop(lent),
             (Answers::Read | Answers::UnderWay, Ok(runtime)) => {

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::look::{self, Candidate};
+use super::candidates::{self, Candidate};
 use super::sequence::{Sequence, Verdict};
-use super::{Nurtured, Post, Reason};
+use super::{ActionUrls, Nurtured, Reason};
 use crate::accounts::settings::{self, Settings};
 use crate::crm::interactions::{LeadInteraction, LeadInteractionType};
 use crate::crm::leads::{Lead, LeadStatus};
@@ -21,7 +21,7 @@ use crate::records::{self, RecordType};
 use crate::values::{Field, Notes, Time};
 
 /// A lead whose step is due, with its mail.
-struct Letter {
+struct DraftEmail {
     lead: Lead,
     candidate: Candidate,
     verdict: Verdict,
@@ -34,7 +34,7 @@ struct Letter {
 pub(super) async fn send(
     connection: &mut PgConnection,
     actor: &Actor,
-    (post, settings): (&Post<'_>, &Settings),
+    (urls, settings): (&ActionUrls<'_>, &Settings),
     due: &[Uuid],
     nurtured: &mut Nurtured,
     now: Time,
@@ -45,28 +45,28 @@ pub(super) async fn send(
     let workspace_id = actor.workspace_id;
     let leads: Vec<Lead> = records::lock(connection, workspace_id, due).await?;
     let mut leads: HashMap<Uuid, Lead> = leads.into_iter().map(|lead| (lead.id, lead)).collect();
-    let candidates = look::among(connection, workspace_id, due).await?;
+    let candidates = candidates::by_ids(connection, workspace_id, due).await?;
     let sequence = Sequence::new(&settings.nurture_sequence);
-    let writer = Writer::new(connection, workspace_id, post, settings).await?;
-    let mut drafts = Vec::with_capacity(candidates.len());
+    let composer = Composer::new(connection, workspace_id, urls, settings).await?;
+    let mut unfilled = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let verdict = sequence.verdict(&candidate, now);
         match (verdict, leads.remove(&candidate.id)) {
             (Verdict::Send { step, .. }, Some(lead)) => {
-                let draft = writer.draft(&lead);
-                drafts.push((lead, candidate, verdict, step, draft));
+                let draft = composer.draft(&lead);
+                unfilled.push((lead, candidate, verdict, step, draft));
             }
             _ => nurtured.count(&candidate, &verdict),
         }
     }
-    let contexts = drafts.iter_mut().map(|(.., step, draft)| (step.to_string(), draft.context.take())).collect();
-    let contents = writer.renderer.render_all(contexts).await?;
-    let mut letters = Vec::with_capacity(drafts.len());
-    for ((lead, candidate, verdict, step_id, draft), content) in drafts.into_iter().zip(contents) {
+    let contexts = unfilled.iter_mut().map(|(.., step, draft)| (step.to_string(), draft.context.take())).collect();
+    let contents = composer.renderer.render_all(contexts).await?;
+    let mut drafts = Vec::with_capacity(unfilled.len());
+    for ((lead, candidate, verdict, step_id, draft), content) in unfilled.into_iter().zip(contents) {
         match content {
             Ok(content) => {
                 let email = draft.email(&lead, step_id, content);
-                letters.push(Letter { lead, candidate, verdict, step_id, email });
+                drafts.push(DraftEmail { lead, candidate, verdict, step_id, email });
             }
             Err(error) => {
                 tracing::warn!(%error, lead_id = %lead.id, %step_id, "a step of the sequence cannot be filled in");
@@ -74,15 +74,15 @@ pub(super) async fn send(
             }
         }
     }
-    let letters = take_steps(connection, workspace_id, letters, nurtured, now).await?;
-    let letters = post_letters(connection, workspace_id, &writer.sender, letters, nurtured).await?;
-    leave_traces(connection, actor, letters, now).await
+    let drafts = take_steps(connection, workspace_id, drafts, nurtured, now).await?;
+    let drafts = enqueue_emails(connection, workspace_id, &composer.sender, drafts, nurtured).await?;
+    record_interactions(connection, actor, drafts, now).await
 }
 
 /// Fills in the steps of one workspace.
-struct Writer<'a> {
+struct Composer<'a> {
     workspace_id: Uuid,
-    post: &'a Post<'a>,
+    urls: &'a ActionUrls<'a>,
     renderer: Arc<Renderer>,
     sender: Sender,
 }
@@ -94,21 +94,21 @@ struct Draft {
     context: Value,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Composer<'a> {
     async fn new(
         connection: &mut PgConnection,
         workspace_id: Uuid,
-        post: &'a Post<'a>,
+        urls: &'a ActionUrls<'a>,
         settings: &Settings,
     ) -> Result<Self> {
-        let sender = settings::sender(connection, workspace_id, settings, post.mail).await?;
-        Ok(Self { workspace_id, post, renderer: Renderer::read(settings.all_templates()).await?, sender })
+        let sender = settings::sender(connection, workspace_id, settings, urls.mail).await?;
+        Ok(Self { workspace_id, urls, renderer: Renderer::read(settings.all_templates()).await?, sender })
     }
 
     fn draft(&self, lead: &Lead) -> Draft {
         let id = Uuid::now_v7();
-        let token = self.post.signer.sign("unsubscribe", self.workspace_id, id);
-        let unsubscribe = format!("{}/unsubscribe/{token}", self.post.public_url);
+        let token = self.urls.signer.sign("unsubscribe", self.workspace_id, id);
+        let unsubscribe = format!("{}/unsubscribe/{token}", self.urls.public_url);
         let context = json!({
             "lead": {
                 "name": lead.name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company
@@ -140,11 +140,11 @@ impl Draft {
 async fn take_steps(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    letters: Vec<Letter>,
+    drafts: Vec<DraftEmail>,
     nurtured: &mut Nurtured,
     now: Time,
-) -> Result<Vec<Letter>> {
-    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = letters.iter().map(|letter| (letter.lead.id, letter.step_id)).unzip();
+) -> Result<Vec<DraftEmail>> {
+    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = drafts.iter().map(|draft| (draft.lead.id, draft.step_id)).unzip();
     let taken: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
          SELECT $1, lead_id, step_id, $2 FROM unnest($3::uuid[], $4::uuid[]) AS new (lead_id, step_id)
@@ -157,39 +157,39 @@ async fn take_steps(
     .fetch_all(connection)
     .await?;
     let taken: HashSet<Uuid> = taken.into_iter().collect();
-    let (mine, had): (Vec<Letter>, Vec<Letter>) =
-        letters.into_iter().partition(|letter| taken.contains(&letter.lead.id));
-    had.iter().for_each(|letter| nurtured.count(&letter.candidate, &waits(letter, now)));
+    let (mine, had): (Vec<DraftEmail>, Vec<DraftEmail>) =
+        drafts.into_iter().partition(|draft| taken.contains(&draft.lead.id));
+    had.iter().for_each(|draft| nurtured.count(&draft.candidate, &waits(draft, now)));
     Ok(mine)
 }
 
-/// Puts the mails into the outbox; returns the letters whose mail is there now.
-async fn post_letters(
+/// Puts the mails into the outbox; returns the drafts whose mail is there now.
+async fn enqueue_emails(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     sender: &Sender,
-    letters: Vec<Letter>,
+    drafts: Vec<DraftEmail>,
     nurtured: &mut Nurtured,
-) -> Result<Vec<Letter>> {
-    let emails: Vec<NewEmail> = letters.iter().map(|letter| letter.email.clone()).collect();
+) -> Result<Vec<DraftEmail>> {
+    let emails: Vec<NewEmail> = drafts.iter().map(|draft| draft.email.clone()).collect();
     let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
-    if queued.len() != letters.len() {
+    if queued.len() != drafts.len() {
         return Err(Error::internal("the outbox did not answer for each mail"));
     }
-    let (mut posted, mut suppressed) = (Vec::with_capacity(letters.len()), Vec::new());
-    for (letter, queued) in letters.into_iter().zip(queued) {
+    let (mut posted, mut suppressed) = (Vec::with_capacity(drafts.len()), Vec::new());
+    for (draft, queued) in drafts.into_iter().zip(queued) {
         match queued {
             Queued::New => {
-                nurtured.count(&letter.candidate, &letter.verdict);
-                posted.push(letter);
+                nurtured.count(&draft.candidate, &draft.verdict);
+                posted.push(draft);
             }
             // The reader unsubscribed a moment ago.
             Queued::Suppressed => {
                 let reason = Reason::Suppressed;
-                nurtured.count(&letter.candidate, &Verdict::Skip { step: Some(letter.step_id), reason });
-                suppressed.push(letter);
+                nurtured.count(&draft.candidate, &Verdict::Skip { step: Some(draft.step_id), reason });
+                suppressed.push(draft);
             }
-            Queued::Before => nurtured.count(&letter.candidate, &waits(&letter, letter.lead.updated_at)),
+            Queued::Before => nurtured.count(&draft.candidate, &waits(&draft, draft.lead.updated_at)),
         }
     }
     give_back(connection, workspace_id, &suppressed).await?;
@@ -197,16 +197,16 @@ async fn post_letters(
 }
 
 /// A lead whose step was sent before waits for the next one.
-fn waits(letter: &Letter, at: Time) -> Verdict {
-    Verdict::Wait { step: letter.step_id, at }
+fn waits(draft: &DraftEmail, at: Time) -> Verdict {
+    Verdict::Wait { step: draft.step_id, at }
 }
 
 /// Takes back that the leads have their steps.
-async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, letters: &[Letter]) -> Result<()> {
-    if letters.is_empty() {
+async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[DraftEmail]) -> Result<()> {
+    if drafts.is_empty() {
         return Ok(());
     }
-    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = letters.iter().map(|letter| (letter.lead.id, letter.step_id)).unzip();
+    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = drafts.iter().map(|draft| (draft.lead.id, draft.step_id)).unzip();
     sqlx::query(
         "DELETE FROM nurture_steps USING unnest($2::uuid[], $3::uuid[]) AS back (lead_id, step_id)
          WHERE workspace_id = $1 AND nurture_steps.lead_id = back.lead_id AND nurture_steps.step_id = back.step_id",
@@ -221,10 +221,15 @@ async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, letters: &
 
 /// What the mails leave on their leads: an interaction, when they were last written to, and that
 /// they are not new any more.
-async fn leave_traces(connection: &mut PgConnection, actor: &Actor, letters: Vec<Letter>, now: Time) -> Result<()> {
-    let interactions: Vec<LeadInteraction> = letters.iter().map(|letter| interaction(letter, now)).collect();
+async fn record_interactions(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    drafts: Vec<DraftEmail>,
+    now: Time,
+) -> Result<()> {
+    let interactions: Vec<LeadInteraction> = drafts.iter().map(|draft| interaction(draft, now)).collect();
     records::insert_all(connection, actor.workspace_id, None, &interactions).await?;
-    let contacted = |Letter { lead: before, .. }| {
+    let contacted = |DraftEmail { lead: before, .. }| {
         let mut after = Lead { last_contact: Some(now), ..before.clone() };
         if after.status == LeadStatus::New {
             after.status = LeadStatus::Contacted;
@@ -232,20 +237,20 @@ async fn leave_traces(connection: &mut PgConnection, actor: &Actor, letters: Vec
         records::mark_changed(&before, &mut after, now);
         (before, after)
     };
-    let changed: Vec<(Lead, Lead)> = letters.into_iter().map(contacted).collect();
+    let changed: Vec<(Lead, Lead)> = drafts.into_iter().map(contacted).collect();
     records::update_all(connection, actor, &changed).await
 }
 
-fn interaction(letter: &Letter, now: Time) -> LeadInteraction {
+fn interaction(draft: &DraftEmail, now: Time) -> LeadInteraction {
     LeadInteraction {
         id: Uuid::now_v7(),
-        lead_id: letter.lead.id,
+        lead_id: draft.lead.id,
         kind: LeadInteractionType::Email,
-        notes: Notes::from_text(letter.email.content.subject.trim()).ok(),
+        notes: Notes::from_text(draft.email.content.subject.trim()).ok(),
         next_action: None,
         next_action_date: None,
         followed_up_at: None,
-        email_id: Some(letter.email.id),
+        email_id: Some(draft.email.id),
         created_at: now,
         updated_at: now,
     }

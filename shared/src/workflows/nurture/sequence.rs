@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::look::Candidate;
+use super::candidates::Candidate;
 use super::{Preview, Reason, Would};
 use crate::accounts::settings::SequenceStep;
 use crate::values::Time;

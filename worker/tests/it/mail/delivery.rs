@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use dev::testing::smtp::Options;
 use shared::mail::{self, NewEmail};
 use shared::platform::config::Settings;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use uuid::Uuid;
 
 use super::Post;
@@ -100,12 +100,12 @@ async fn a_bell_brings_a_mail_to_the_server_at_once() {
     post.queue_to(&["first@example.com"]).await;
     post.until("first@example.com", "sent").await;
     let settings = Settings::from_layers(None, post.variables(&[])).unwrap();
-    let doorbell = Doorbell::new(shared::platform::db::pool(&settings.database, "test").unwrap());
+    let notifier = Notifier::new(shared::platform::db::pool(&settings.database, "test").unwrap());
     let mut waits = Vec::new();
     for n in 0..20 {
         let rung = Instant::now();
         post.queue_to(&[&format!("a{n}@example.com")]).await;
-        doorbell.ring(mail::QUEUE);
+        notifier.notify(mail::QUEUE);
         while post.server.count() < n + 2 {
             assert!(rung.elapsed() < PATIENCE);
             tokio::time::sleep(Duration::from_millis(1)).await;

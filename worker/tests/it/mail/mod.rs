@@ -78,7 +78,7 @@ impl Post {
         *self.admin.lock().unwrap() = listener.local_addr().unwrap().to_string();
         let admin = AdminPort::Bound(TcpListener::from_std(listener).unwrap());
         let stop = CancellationToken::new();
-        let working = worker::run_with(settings, dev::chores::tasks(), admin, stop.clone());
+        let working = worker::run_with(settings, dev::test_jobs::tasks(), admin, stop.clone());
         Sending { stop, worker: tokio::spawn(working) }
     }
 

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::choose::{Found, choose};
 use super::corpus::{Corpus, Counter};
 use super::language::Language;
+use super::select::{Found, choose};
 use super::store::{self, Kept};
 use crate::error::{Error, Result};
 use crate::platform::db;
@@ -59,7 +59,7 @@ pub enum Stage {
 
 impl Summary {
     /// How far the job of a run is, by its result.
-    pub fn standing(job: &Job) -> Self {
+    pub fn resume(job: &Job) -> Self {
         match (&job.result, job.status) {
             (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
             _ => None,

@@ -1,4 +1,4 @@
-//! `cargo dev bench doorbell`
+//! `cargo dev bench notify`
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use clap::Args;
 use futures_util::future::try_join_all;
 use serde_json::json;
 use shared::platform::db;
-use shared::queue::notify::{Doorbell, Listener};
+use shared::queue::notify::{Listener, Notifier};
 use shared::queue::{self, NewJob, Payload};
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
 use super::figures::{Bound, Figures, median};
+use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
-use super::stage::Stage;
 
 /// At least this share of the speed of inserts without the bell.
 const SPEED: f64 = 0.9;
@@ -35,17 +35,17 @@ pub struct Arguments {
 
 /// Enqueues from many clients at once, by turns with and without ringing the bell.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    Stage::with(async |stage| measure(stage, &arguments).await).await
+    Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
-async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
+async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let &Arguments { clients, slices, seconds } = arguments;
     let settings =
-        json!({ "machine": stage.machine().await?, "clients": clients, "slices": slices, "slice_s": seconds });
-    let mut figures = Figures::new("doorbell", settings);
-    let settings = stage.settings()?;
-    let pool = db::pool(&settings.database, "bench doorbell")?;
-    let doorbell = Doorbell::new(pool.clone());
+        json!({ "machine": harness.machine().await?, "clients": clients, "slices": slices, "slice_s": seconds });
+    let mut figures = Figures::new("notifier", settings);
+    let settings = harness.settings()?;
+    let pool = db::pool(&settings.database, "bench notify")?;
+    let notifier = Notifier::new(pool.clone());
     // A worker that hears the bell; it does nothing else.
     let mut listener = Listener::new(&pool).await?;
     let listening = tokio::spawn(async move { while listener.next().await.is_ok() {} });
@@ -54,30 +54,30 @@ async fn measure(stage: &Stage, arguments: &Arguments) -> Result<ExitCode> {
 
     let length = Duration::from_secs_f64(seconds);
     // Connections and plans get warm.
-    enqueue(&mut connections, Some(&doorbell), length / 4).await?;
+    enqueue(&mut connections, Some(&notifier), length / 4).await?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for slice in 0..slices {
-        let bell = (slice % 2 == 0).then_some(&doorbell);
+        let bell = (slice % 2 == 0).then_some(&notifier);
         let speed = enqueue(&mut connections, bell, length).await?;
-        figures.sample(json!({ "slice": slice, "doorbell": bell.is_some(), "jobs_per_s": speed }));
+        figures.sample(json!({ "slice": slice, "notifier": bell.is_some(), "jobs_per_s": speed }));
         if bell.is_some() { &mut with } else { &mut without }.push(speed);
     }
     listening.abort();
     let speeds = (median(&with), median(&without));
-    let figure = format!("{clients} clients enqueue, with the doorbell");
+    let figure = format!("{clients} clients enqueue, with the notifier");
     figures.ratio(&figure, speeds, "jobs/s", "without", Bound::AtLeast(SPEED));
     Ok(figures.table())
 }
 
 /// Enqueues one job after another on each connection for a while; returns jobs per second.
-async fn enqueue(connections: &mut [PgConnection], bell: Option<&Doorbell>, length: Duration) -> Result<f64> {
+async fn enqueue(connections: &mut [PgConnection], bell: Option<&Notifier>, length: Duration) -> Result<f64> {
     let began = Instant::now();
     let clients = connections.iter_mut().map(async |connection| {
         let mut count = 0;
         while began.elapsed() < length {
             queue::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
             if let Some(bell) = bell {
-                bell.ring(LeadStep::QUEUE);
+                bell.notify(LeadStep::QUEUE);
             }
             count += 1;
         }

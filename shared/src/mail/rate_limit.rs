@@ -45,7 +45,7 @@ pub async fn lease_in_turn(
     ranges: &Ranges,
     settings: &config::Mail,
 ) -> Result<Turn> {
-    let all = Pace::of(settings.per_minute);
+    let all = RateLimit::of(settings.per_minute);
     let Some(pace) = all else {
         let mails = lease(connection, limit, ranges).await?;
         return within_domains(connection, mails, settings).await;
@@ -63,7 +63,7 @@ pub async fn lease_in_turn(
 
 /// Puts off the mails of domains that have had enough.
 async fn within_domains(connection: &mut PgConnection, mails: Vec<Leased>, settings: &config::Mail) -> Result<Turn> {
-    let Some(pace) = Pace::of(settings.per_domain_per_minute) else {
+    let Some(pace) = RateLimit::of(settings.per_domain_per_minute) else {
         return Ok(Turn { mails, ..Turn::default() });
     };
     // In one order, so that two workers never wait for each other in a circle.
@@ -90,7 +90,7 @@ async fn within_domains(connection: &mut PgConnection, mails: Vec<Leased>, setti
 async fn put_off(
     connection: &mut PgConnection,
     domain: &str,
-    pace: Pace,
+    pace: RateLimit,
     free_in: f64,
     late: Vec<Leased>,
 ) -> Result<()> {
@@ -121,8 +121,8 @@ async fn put_off(
 /// How far ahead of the present a scope's time is, in seconds. Its row is locked from now on.
 async fn ahead(connection: &mut PgConnection, scope: &str) -> Result<f64> {
     Ok(sqlx::query_scalar(
-        "INSERT INTO email_pace (scope, free_at) VALUES ($1, now())
-         ON CONFLICT (scope) DO UPDATE SET free_at = email_pace.free_at
+        "INSERT INTO email_rate_limits (scope, free_at) VALUES ($1, now())
+         ON CONFLICT (scope) DO UPDATE SET free_at = email_rate_limits.free_at
          RETURNING greatest(extract(epoch FROM free_at - clock_timestamp()), 0)::float8",
     )
     .bind(scope)
@@ -131,11 +131,13 @@ async fn ahead(connection: &mut PgConnection, scope: &str) -> Result<f64> {
 }
 
 async fn take(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<()> {
-    sqlx::query("UPDATE email_pace SET free_at = clock_timestamp() + make_interval(secs => $2) WHERE scope = $1")
-        .bind(scope)
-        .bind(ahead)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE email_rate_limits SET free_at = clock_timestamp() + make_interval(secs => $2) WHERE scope = $1",
+    )
+    .bind(scope)
+    .bind(ahead)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -143,10 +145,10 @@ async fn take(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn prune_pace(connection: &mut PgConnection, limit: i64) -> Result<u64> {
+pub async fn prune_rate_limits(connection: &mut PgConnection, limit: i64) -> Result<u64> {
     let pruned = sqlx::query(
-        "DELETE FROM email_pace WHERE scope IN (
-             SELECT scope FROM email_pace WHERE free_at < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED
+        "DELETE FROM email_rate_limits WHERE scope IN (
+             SELECT scope FROM email_rate_limits WHERE free_at < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED
          )",
     )
     .bind(limit)
@@ -157,14 +159,14 @@ pub async fn prune_pace(connection: &mut PgConnection, limit: i64) -> Result<u64
 
 /// A limit.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct RateLimit {
     /// Seconds from one mail to the next.
     share: f64,
     /// How far ahead of the present the time may be, in seconds, for one more mail to leave.
     slack: f64,
 }
 
-impl Pace {
+impl RateLimit {
     fn of(per_minute: u32) -> Option<Self> {
         let share = 60.0 / f64::from(per_minute);
         let burst = (per_minute / 10).max(1);
@@ -191,16 +193,16 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::Pace;
+    use super::RateLimit;
 
     #[test]
     fn mails_leave_evenly_and_a_tenth_of_a_minutes_at_once() {
-        let pace = Pace::of(60).unwrap();
+        let pace = RateLimit::of(60).unwrap();
         assert_eq!(pace.room(0.0), 6);
         let ahead = pace.after(0.0, 6);
         assert_eq!((pace.room(ahead), pace.until_free(ahead)), (0, 1.0));
         assert_eq!(pace.room(ahead - 1.0), 1);
-        assert_eq!(Pace::of(3).unwrap().room(0.0), 1);
-        assert!(Pace::of(0).is_none());
+        assert_eq!(RateLimit::of(3).unwrap().room(0.0), 1);
+        assert!(RateLimit::of(0).is_none());
     }
 }

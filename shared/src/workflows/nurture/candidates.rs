@@ -93,7 +93,7 @@ pub const BETWEEN: &str = concat!(candidates!(), " AND lead.id > $3 AND lead.id 
 pub const AMONG: &str = concat!(candidates!(), " AND lead.id = ANY ($3) ORDER BY lead.id");
 
 /// Those with ids behind `after`, up to `last`.
-pub(super) async fn between(
+pub(super) async fn page(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     after: Uuid,
@@ -109,7 +109,7 @@ pub(super) async fn between(
 }
 
 /// Those of these leads that still are.
-pub(super) async fn among(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<Candidate>> {
+pub(super) async fn by_ids(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<Candidate>> {
     Ok(sqlx::query_as(AMONG)
         .bind(workspace_id)
         .bind(NURTURED.map(LeadStatus::as_str))

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use dev::chores::Chore;
+use dev::test_jobs::Chore;
 use serde_json::json;
-use shared::queue::notify::Doorbell;
+use shared::queue::notify::Notifier;
 use shared::queue::{self, JobStatus, NewJob};
 use uuid::Uuid;
 
@@ -244,13 +244,13 @@ async fn a_second_signal_ends_the_worker_at_once() {
 async fn a_bell_wakes_an_idle_worker() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
-    let doorbell = Doorbell::new(shared::platform::db::pool(&ledger.settings(&[]).database, "test").unwrap());
+    let notifier = Notifier::new(shared::platform::db::pool(&ledger.settings(&[]).database, "test").unwrap());
     let first = ledger.enqueue(Chore::Nothing).await;
     ledger.until_finished(first).await;
     let mut waits = Vec::new();
     for _ in 0..20 {
         let id = queue::enqueue(&mut *ledger.connection().await, ledger.job(&Chore::Nothing)).await.unwrap().id;
-        doorbell.ring("chores");
+        notifier.notify("chores");
         let job = ledger.until_finished(id).await;
         waits.push((job.started_at.unwrap() - job.created_at).num_milliseconds());
     }
@@ -265,7 +265,7 @@ async fn a_worker_keeps_to_its_queues() {
     let ledger = Ledger::create().await;
     let unknown = ledger.settings(&[("CRM_WORKER__QUEUES", "imports")]);
     let stop = tokio_util::sync::CancellationToken::new();
-    let worker = tokio::spawn(worker::run(unknown, dev::chores::tasks(), stop.clone()));
+    let worker = tokio::spawn(worker::run(unknown, dev::test_jobs::tasks(), stop.clone()));
     let chore = ledger.enqueue(Chore::Nothing).await;
     // A job of its own queue, whose import does not exist, shows that it works.
     let import = shared::imports::ImportLeads { import_id: Uuid::now_v7(), dry_run: false };
@@ -282,7 +282,7 @@ async fn a_queue_that_does_not_exist_stops_the_start_and_is_named() {
     let ledger = Ledger::create().await;
     let mut settings = ledger.settings(&[]);
     settings.worker.queues = vec!["letters".into()];
-    let error = worker::run(settings, dev::chores::tasks(), Default::default()).await.unwrap_err();
+    let error = worker::run(settings, dev::test_jobs::tasks(), Default::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "worker.queues: there is no queue \"letters\", only chores, imports, mail, workflows"

@@ -1,4 +1,4 @@
-//! Cuts: from which values on customers score 2, 3, 4 and 5.
+//! Thresholds: from which values on customers score 2, 3, 4 and 5.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use sqlx::{FromRow, PgConnection};
@@ -21,7 +21,7 @@ const QUANTITY: [i64; 4] = [4, 10, 20, 50];
 /// is more than k exactly if c > k·n/5, so if x reaches the value at the place ⌊k·n/5⌋, counted from 0,
 /// of all values in their order. So one customer is scored alone as among all.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Cuts {
+pub struct Thresholds {
     /// How many customers have orders.
     pub buyers: i64,
     /// Of the time of the last order.
@@ -32,7 +32,7 @@ pub struct Cuts {
     pub monetary_cuts: Vec<i64>,
 }
 
-impl Cuts {
+impl Thresholds {
     /// The fixed limits, as of a day.
     pub fn fixed(buyers: i64, today: NaiveDate) -> Self {
         let start = |days| today.checked_sub_days(Days::new(days)).unwrap_or(today).and_time(NaiveTime::MIN).and_utc();

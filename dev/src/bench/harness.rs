@@ -10,7 +10,7 @@ use dev::postgres::{self, Cluster, Options};
 use dev::server::Server;
 use dev::serving::{ANY_PORT, Port, address_in_log};
 use dev::supervise::{Ending, Supervised};
-use dev::{user, workspace};
+use dev::{unprivileged, workspace};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
@@ -20,15 +20,15 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 /// A migrated database on a server of its own, durable as PostgreSQL is by default.
-pub struct Stage {
+pub struct Harness {
     pub dir: PathBuf,
     pub pool: PgPool,
     url: String,
     server: Server,
 }
 
-impl Stage {
-    /// Does `work` on a stage that is taken down afterwards, however the work ends.
+impl Harness {
+    /// Does `work` on a harness that is taken down afterwards, however the work ends.
     pub async fn with<T>(work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         let parent = workspace::data_dir().join("bench");
         tokio::fs::create_dir_all(&parent).await.with_context(|| format!("cannot make {}", parent.display()))?;
@@ -43,14 +43,14 @@ impl Stage {
         let cluster = Cluster::start(&server, &dir, &Options::default()).await?;
         let url = cluster.database("crm").await?;
         let pool = PgPool::connect_lazy(&url)?;
-        let stage = Self { dir, pool, url, server };
+        let harness = Self { dir, pool, url, server };
         let done = tokio::select! {
-            done = async { db::migrate(&stage.settings()?.database).await?; work(&stage).await } => done,
+            done = async { db::migrate(&harness.settings()?.database).await?; work(&harness).await } => done,
             interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
         };
-        stage.pool.close().await;
+        harness.pool.close().await;
         cluster.stop().await?;
-        remove(&stage.dir).await?;
+        remove(&harness.dir).await?;
         done
     }
 
@@ -201,5 +201,5 @@ pub async fn succeed(command: &mut Command) -> Result<String> {
 
 async fn remove(dir: &Path) -> Result<()> {
     postgres::remove(dir).await?;
-    user::remove(dir).await
+    unprivileged::remove(dir).await
 }

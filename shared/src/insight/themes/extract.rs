@@ -112,7 +112,7 @@ enum Role {
     Loose,
     /// Goes before a noun.
     Modifier,
-    /// Goes before a noun, but judges it; only a standing phrase such as "smart home" has it.
+    /// Goes before a noun, but judges it; only a existing phrase such as "smart home" has it.
     Opinion,
 }
 

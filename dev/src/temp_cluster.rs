@@ -7,16 +7,16 @@ use anyhow::{Context, Result};
 
 use crate::postgres::{self, Cluster, Options};
 use crate::server::Server;
-use crate::{user, workspace};
+use crate::{unprivileged, workspace};
 
 /// A cluster that is deleted in the end.
 #[derive(Debug)]
-pub struct ThrowAway {
+pub struct TempCluster {
     cluster: Cluster,
     dir: PathBuf,
 }
 
-impl ThrowAway {
+impl TempCluster {
     /// Starts one, and deletes what was left by a run that was killed.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl ThrowAway {
     }
 }
 
-impl Deref for ThrowAway {
+impl Deref for TempCluster {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
@@ -56,5 +56,5 @@ impl Deref for ThrowAway {
 
 async fn remove(dir: &Path) -> Result<()> {
     postgres::remove(dir).await?;
-    user::remove(dir).await
+    unprivileged::remove(dir).await
 }

@@ -8,18 +8,18 @@ use shared::mail::{self, LEASE, Lease, RENEW_EVERY};
 use tokio::time::MissedTickBehavior;
 
 use super::Delivery;
-use crate::context::Process;
+use crate::context::WorkerContext;
 use crate::queue::leases::lock;
 
 /// The leases that this process holds.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct LeaseTable {
     /// Each with the time from which it is to be renewed.
     leases: Mutex<HashMap<Lease, Instant>>,
     renewed: Mutex<Option<Instant>>,
 }
 
-impl Held {
+impl LeaseTable {
     pub fn hold(&self, leases: impl IntoIterator<Item = Lease>) {
         let since = Instant::now();
         lock(&self.leases).extend(leases.into_iter().map(|lease| (lease, since)));
@@ -61,7 +61,7 @@ impl Held {
 }
 
 /// Renews all leases, for ever.
-pub(super) async fn keep(process: Arc<Process>, delivery: Arc<Delivery>) {
+pub(super) async fn keep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -12,7 +12,7 @@ use dev::server::Server;
 use dev::serving::{ANY_PORT, Port, address_in_log};
 use dev::stack::ask;
 use dev::supervise::{Ending, Supervised};
-use dev::{user, workspace};
+use dev::{unprivileged, workspace};
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -32,7 +32,7 @@ pub struct Worker {
 }
 
 /// PostgreSQL, one `crm-api` and some processes of `crm-worker`.
-pub struct Stage {
+pub struct Harness {
     server: Server,
     dir: PathBuf,
     cluster: Option<Cluster>,
@@ -64,7 +64,7 @@ async fn start_api(
     Ok((api, address_in_log(&log, Port::Public).await?))
 }
 
-impl Stage {
+impl Harness {
     /// Builds the programs and starts them all.
     pub async fn start(workers: usize, release: bool) -> Result<Self> {
         Self::start_with(workers, release, &[]).await
@@ -89,7 +89,7 @@ impl Stage {
         Self::start_those(workers, programs, &[], &ANY_PORT).await
     }
 
-    /// A stage with a `crm-api` that was built before, and without workers.
+    /// A harness with a `crm-api` that was built before, and without workers.
     pub async fn of_api(program: PathBuf) -> Result<Self> {
         // It may be of a version that has no other port.
         Self::start_those(0, (program, PathBuf::new()), &[], &ANY_PORT[..1]).await
@@ -113,7 +113,7 @@ impl Stage {
         let (api, address) = start_api(&api_program, &dir, &database_url, ports).await?;
         let api_url = format!("http://{address}");
         Client::new(&api_url, "").wait_until_ready().await;
-        let mut stage = Self {
+        let mut harness = Self {
             pool: PgPool::connect_lazy(&database_url)?,
             server,
             dir,
@@ -130,11 +130,11 @@ impl Stage {
             environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         for _ in 0..workers {
-            let worker = stage.start_worker()?;
-            stage.workers.push(worker);
+            let worker = harness.start_worker()?;
+            harness.workers.push(worker);
         }
-        println!("PostgreSQL, crm-api and {workers} crm-worker run in {}", stage.dir.display());
-        Ok(stage)
+        println!("PostgreSQL, crm-api and {workers} crm-worker run in {}", harness.dir.display());
+        Ok(harness)
     }
 
     fn start_worker(&mut self) -> Result<Worker> {
@@ -319,7 +319,7 @@ impl Stage {
             println!("the logs are in {}", self.dir.display());
             return Ok(());
         }
-        user::remove(&self.dir).await
+        unprivileged::remove(&self.dir).await
     }
 }
 

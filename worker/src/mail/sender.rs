@@ -13,8 +13,8 @@ use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
 use uuid::Uuid;
 
 use super::{Delivery, IDLE, Way, files};
-use crate::context::{Process, jittered};
-use crate::mail::smtp::{Line, Message, Refusal, Trust, Verdict};
+use crate::context::{WorkerContext, jittered};
+use crate::mail::smtp::{Message, Refusal, SmtpConnection, Trust, Verdict};
 use crate::queue::leases::lock;
 
 /// A connection that was not used for this long may be gone without a word.
@@ -23,32 +23,32 @@ const STALE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Brings mails to the server until the process stops.
-pub(super) async fn run(process: Arc<Process>, delivery: Arc<Delivery>) {
-    let mut carrier = Carrier::new(process, delivery);
-    while let Some(mail) = carrier.next().await {
-        carrier.carry(mail).await;
-        carrier.heed_end().await;
+pub(super) async fn run(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
+    let mut sender = Sender::new(process, delivery);
+    while let Some(mail) = sender.next().await {
+        sender.carry(mail).await;
+        sender.heed_end().await;
     }
-    carrier.settle().await;
-    carrier.hang_up().await;
+    sender.flush().await;
+    sender.hang_up().await;
 }
 
 /// Tries one message, since the server ended connections after others; reports what came of it.
-pub(super) async fn probe(process: &Arc<Process>, delivery: &Arc<Delivery>, trust: &Trust) -> Option<End> {
-    let mut carrier = Carrier::new(process.clone(), delivery.clone());
-    match Line::dial_twice(&delivery.settings, trust).await {
-        Ok(line) => carrier.put_through(line),
+pub(super) async fn probe(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) -> Option<End> {
+    let mut sender = Sender::new(process.clone(), delivery.clone());
+    match SmtpConnection::dial_twice(&delivery.settings, trust).await {
+        Ok(line) => sender.put_through(line),
         Err(refusal) => {
             tracing::debug!(why = refusal.why, "no message can be tried");
             return None;
         }
     }
     if let Some(mail) = super::lease_probe(process, delivery).await {
-        carrier.carry(mail).await;
-        carrier.settle().await;
+        sender.carry(mail).await;
+        sender.flush().await;
     }
-    carrier.hang_up().await;
-    carrier.end
+    sender.hang_up().await;
+    sender.end
 }
 
 /// How a message ended whose final dot was out.
@@ -60,10 +60,10 @@ pub(super) enum End {
     Broke,
 }
 
-struct Carrier {
-    process: Arc<Process>,
+struct Sender {
+    process: Arc<WorkerContext>,
     delivery: Arc<Delivery>,
-    line: Option<Line>,
+    line: Option<SmtpConnection>,
     /// When the line was last used.
     used: Instant,
     /// What became of the last mail, if that is not written yet.
@@ -74,8 +74,8 @@ struct Carrier {
     place: Option<(Uuid, Position)>,
 }
 
-impl Carrier {
-    fn new(process: Arc<Process>, delivery: Arc<Delivery>) -> Self {
+impl Sender {
+    fn new(process: Arc<WorkerContext>, delivery: Arc<Delivery>) -> Self {
         Self { process, delivery, line: None, used: Instant::now(), last: None, end: None, place: None }
     }
 
@@ -83,11 +83,11 @@ impl Carrier {
     async fn heed_end(&mut self) {
         let breaks = match self.end.take() {
             Some(End::Broke) => {
-                self.settle().await;
+                self.flush().await;
                 self.delivery.with(&self.process, async |connection| breaks::record(connection).await).await
             }
             Some(End::Answered) if self.delivery.breaks.load(Relaxed) > 0 => {
-                self.settle().await;
+                self.flush().await;
                 self.delivery.breaks.store(0, Relaxed);
                 let cleared = self.delivery.with(&self.process, async |connection| breaks::clear(connection).await);
                 cleared.await.map(|()| Breaks { in_a_row: 0 })
@@ -110,7 +110,7 @@ impl Carrier {
         {
             return Some(mail);
         }
-        self.settle().await;
+        self.flush().await;
         let delivery = self.delivery.clone();
         let next = async {
             delivery.circuit.closed().await;
@@ -136,7 +136,7 @@ impl Carrier {
         let message = match Message::build(mail.id, &mail.content) {
             Ok(message) => message,
             Err(answer) => {
-                self.settle().await;
+                self.flush().await;
                 return self.end(mail.lease(), Outcome::Bounced { answer, suppress: false });
             }
         };
@@ -176,7 +176,7 @@ impl Carrier {
         let delivery = self.delivery.clone();
         let Way::Server(trust) = &delivery.way else { return };
         // It may take long, and what is known is written first.
-        self.settle().await;
+        self.flush().await;
         let spare = lock(&delivery.spare).take();
         if let Some(mut line) = spare
             && line.is_alive().await
@@ -185,7 +185,7 @@ impl Carrier {
         }
         let dialled = tokio::select! {
             () = self.process.stopping.cancelled() => return,
-            dialled = Line::dial(&delivery.settings, trust) => dialled,
+            dialled = SmtpConnection::dial(&delivery.settings, trust) => dialled,
         };
         match dialled {
             Ok(line) => self.put_through(line),
@@ -204,13 +204,13 @@ impl Carrier {
         }
     }
 
-    fn put_through(&mut self, line: Line) {
+    fn put_through(&mut self, line: SmtpConnection) {
         self.delivery.add_line();
         self.used = Instant::now();
         self.line = Some(line);
     }
 
-    fn drop_line(&mut self) -> Option<Line> {
+    fn drop_line(&mut self) -> Option<SmtpConnection> {
         let line = self.line.take();
         if line.is_some() {
             self.delivery.remove_line();
@@ -309,7 +309,7 @@ impl Carrier {
     }
 
     /// Writes what became of the last mail.
-    async fn settle(&mut self) {
+    async fn flush(&mut self) {
         if self.last.is_some() {
             self.mark(None).await;
         }
