@@ -7,6 +7,7 @@
 pub mod breaks;
 mod content;
 mod emails;
+pub mod event;
 mod lease;
 mod rate_limit;
 pub mod senders;
@@ -26,25 +27,12 @@ use crate::values;
 
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
+pub use event::Event;
 pub use lease::*;
 pub use rate_limit::{Turn, is_limited, lease_in_turn, prune_rate_limits};
 
-/// The queue whose bell wakes those who send mails.
+/// The queue that is notified when emails wait to be sent.
 pub const QUEUE: &str = "mail";
-
-string_enum! {
-    /// What causes a mail.
-    Event {
-        /// A step of the sequence for leads.
-        Nurture = "nurture",
-        /// The next actions that are due, told to whoever looks after them.
-        Followups = "followups",
-        /// A customer is asked for feedback.
-        FeedbackRequest = "feedback_request",
-        /// A customer is reminded of that.
-        FeedbackReminder = "feedback_reminder",
-    }
-}
 
 string_enum! {
     /// Where a mail stands.
@@ -124,7 +112,7 @@ pub enum Cancel {
 const BATCH: usize = 1_000;
 
 /// Puts mails into the outbox, in the caller's transaction, and tells in their order what became of
-/// each. After the commit the caller rings the [`Notifier`](crate::queue::notify::Notifier) of [`QUEUE`].
+/// each. After the commit the caller notifies by the [`Notifier`](crate::queue::notify::Notifier) of [`QUEUE`].
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.

@@ -275,7 +275,7 @@ impl NewJob {
 /// Stores a job, in the caller's transaction, and returns it.
 ///
 /// If an unfinished job of the workspace has the same dedupe key, that one is returned instead.
-/// After the commit the caller rings the [`Notifier`](crate::queue::notify::Notifier) of the queue.
+/// After the commit the caller notifies the queue by the [`Notifier`](crate::queue::notify::Notifier).
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.

@@ -49,7 +49,7 @@ pub(crate) struct Delivery {
     settings: config::Mail,
     /// Connections to the database of those who send, lease and renew; nothing else waits for them.
     pool: Pool,
-    pub bell: Notify,
+    pub wake: Notify,
     pub circuit: Circuit,
     pub counts: Counts,
     waiting: Waiting,
@@ -89,7 +89,7 @@ impl Delivery {
         Ok(Self {
             way,
             pool: db::pool(&database, "crm-worker mail")?,
-            bell: Notify::new(),
+            wake: Notify::new(),
             circuit: Circuit::new(mail.connections),
             counts: Counts::default(),
             waiting: Waiting::new(mail.connections),
@@ -237,7 +237,7 @@ async fn lease(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
                 Pause::None => (),
                 Pause::For(wait) => tokio::time::sleep(wait).await,
                 Pause::UntilRung => tokio::select! {
-                    () = delivery.bell.notified() => (),
+                    () = delivery.wake.notified() => (),
                     () = tokio::time::sleep(jittered(POLL_EVERY)) => (),
                 },
             }
@@ -330,7 +330,7 @@ async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
             Ok(sweep) => {
                 if lock(&delivery.marks).swept(&marks, &sweep) {
                     tracing::info!("found emails that became visible late");
-                    delivery.bell.notify_one();
+                    delivery.wake.notify_one();
                 }
             }
             Err(error) => tracing::debug!(%error, "emails before the marks cannot be looked for"),
@@ -343,9 +343,9 @@ async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
 enum Pause {
     /// At once.
     None,
-    /// When somebody rings, or in a second.
+    /// After a notification, or in a second.
     UntilRung,
-    /// When the limit lets the next one leave, whoever rings.
+    /// When the limit lets the next one leave, whatever is notified.
     For(Duration),
 }
 

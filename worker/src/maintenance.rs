@@ -1,4 +1,5 @@
-//! The upkeep that every worker process does for all: rescuing, sweeping, pruning, and hearing the bell.
+//! The upkeep that every worker process does for all: rescuing, sweeping, pruning, and listening for
+//! notifications.
 
 pub(crate) mod schedule;
 pub(crate) mod scores;
@@ -98,7 +99,7 @@ fn tell_rescued_mails(process: &WorkerContext, rescued: &[mail::Rescued]) {
     if let Some(delivery) = &process.delivery {
         let unknown = rescued.iter().filter(|mail| mail.state == EmailState::Unknown).count();
         delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
-        delivery.bell.notify_one();
+        delivery.wake.notify_one();
     }
 }
 
@@ -196,8 +197,8 @@ async fn prune_all(process: &WorkerContext, what: Kept) -> Result<u64> {
     }
 }
 
-/// Wakes the queues of this process when somebody notifies them, for ever. While nobody can be
-/// heard, polling goes on.
+/// Wakes the queues of this process when somebody notifies them, for ever. While it cannot listen,
+/// polling goes on.
 pub(crate) async fn listen(process: Arc<WorkerContext>) {
     loop {
         if let Some(pause) = process.services.notifications.note(&listen_once(&process).await) {
@@ -210,17 +211,17 @@ async fn listen_once(process: &WorkerContext) -> Result<()> {
     let mut listener = Listener::new(&process.upkeep).await?;
     process.services.notifications.succeeded();
     loop {
-        // None: rings may have been missed.
+        // None: notifications may have been missed.
         let rung = listener.next().await?;
         for queue in &process.queues {
             if rung.as_deref().is_none_or(|rung| rung == queue.name) {
-                queue.bell.notify_one();
+                queue.wake.notify_one();
             }
         }
         if let Some(delivery) = &process.delivery
             && rung.as_deref().is_none_or(|rung| rung == mail::QUEUE)
         {
-            delivery.bell.notify_one();
+            delivery.wake.notify_one();
         }
     }
 }

@@ -62,7 +62,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     settings.worker.concurrency = concurrency;
     let shutdown = CancellationToken::new();
     let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));
-    let notifier = Notifier::new(db::pool(&harness.settings()?.database, "bench doorbell")?);
+    let notifier = Notifier::new(db::pool(&harness.settings()?.database, "bench notifier")?);
     let began = Instant::now();
     let mut others = Vec::new();
     for _ in 0..samples {

@@ -17,7 +17,7 @@ use super::figures::{Bound, Figures, median};
 use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
 
-/// At least this share of the speed of inserts without the bell.
+/// At least this share of the speed of inserts without notifications.
 const SPEED: f64 = 0.9;
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Clients that enqueue at once, over one connection each.
     #[arg(long, value_name = "N", default_value_t = 16)]
     clients: usize,
-    /// Slices of time, by turns with and without the bell.
+    /// Slices of time, by turns with and without notifications.
     #[arg(long, value_name = "N", default_value_t = 20)]
     slices: usize,
     /// How long a slice takes.
@@ -33,7 +33,7 @@ pub struct Arguments {
     seconds: f64,
 }
 
-/// Enqueues from many clients at once, by turns with and without ringing the bell.
+/// Enqueues from many clients at once, by turns with and without notifications.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -46,7 +46,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let settings = harness.settings()?;
     let pool = db::pool(&settings.database, "bench notify")?;
     let notifier = Notifier::new(pool.clone());
-    // A worker that hears the bell; it does nothing else.
+    // A worker that listens; it does nothing else.
     let mut listener = Listener::new(&pool).await?;
     let listening = tokio::spawn(async move { while listener.next().await.is_ok() {} });
     let connections = (0..clients).map(|_| PgConnection::connect(&settings.database.url));
@@ -57,10 +57,10 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     enqueue(&mut connections, Some(&notifier), length / 4).await?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for slice in 0..slices {
-        let bell = (slice % 2 == 0).then_some(&notifier);
-        let speed = enqueue(&mut connections, bell, length).await?;
-        figures.sample(json!({ "slice": slice, "notifier": bell.is_some(), "jobs_per_s": speed }));
-        if bell.is_some() { &mut with } else { &mut without }.push(speed);
+        let used = (slice % 2 == 0).then_some(&notifier);
+        let speed = enqueue(&mut connections, used, length).await?;
+        figures.sample(json!({ "slice": slice, "notifier": used.is_some(), "jobs_per_s": speed }));
+        if used.is_some() { &mut with } else { &mut without }.push(speed);
     }
     listening.abort();
     let speeds = (median(&with), median(&without));
@@ -70,14 +70,14 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Enqueues one job after another on each connection for a while; returns jobs per second.
-async fn enqueue(connections: &mut [PgConnection], bell: Option<&Notifier>, length: Duration) -> Result<f64> {
+async fn enqueue(connections: &mut [PgConnection], notifier: Option<&Notifier>, length: Duration) -> Result<f64> {
     let began = Instant::now();
     let clients = connections.iter_mut().map(async |connection| {
         let mut count = 0;
         while began.elapsed() < length {
             queue::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
-            if let Some(bell) = bell {
-                bell.notify(LeadStep::QUEUE);
+            if let Some(notifier) = notifier {
+                notifier.notify(LeadStep::QUEUE);
             }
             count += 1;
         }

@@ -90,7 +90,7 @@ async fn connect() -> Result<PgConnection> {
     Ok(PgConnection::connect(&settings()?.database.url).await?)
 }
 
-/// The bell of a process that enqueues.
+/// The notifier of a process that enqueues.
 async fn notifier() -> Result<Notifier> {
     let pool = db::pool(&settings()?.database, "bench queue")?;
     drop(pool.acquire().await?);
@@ -102,7 +102,7 @@ async fn setup() -> Result<Value> {
     Ok(json!({ "ok": true }))
 }
 
-/// One job, as whoever accepts a request enqueues it: committed, and then the bell is rung.
+/// One job, as whoever accepts a request enqueues it: committed, then notified.
 async fn enqueue_one(connection: &mut PgConnection, notifier: &Notifier, payload: &LeadStep) -> Result<()> {
     queue::enqueue(connection, NewJob::new(WORKSPACE, payload)?).await?;
     notifier.notify(LeadStep::QUEUE);

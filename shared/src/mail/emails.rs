@@ -136,7 +136,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 }
 
 /// Puts a mail into the queue again that is `unknown` or `bounced`: an operator has decided so. After
-/// the commit the caller rings the bell of [`QUEUE`](super::QUEUE).
+/// the commit the caller notifies [`QUEUE`](super::QUEUE).
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a mail in any other state.

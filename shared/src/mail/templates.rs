@@ -26,7 +26,7 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::mail::Event;
+use crate::mail::event::Event;
 use crate::values::{Line, Text};
 
 pub(crate) use check::CODE as TEMPLATE_FAULT;

@@ -1,8 +1,8 @@
-//! Waking workers: a bell beside the ledger, never a part of it.
+//! Waking workers by NOTIFY: beside the ledger of jobs, never a part of it.
 //!
-//! A NOTIFY inside the transaction that enqueues makes commits queue behind each other, so the bell
-//! is rung after the commit, from a task of its own. It is best effort: workers also poll, and a
-//! bell that nobody heard costs a second, never a job.
+//! A NOTIFY inside the transaction that enqueues makes commits queue behind each other, so it
+//! is sent after the commit, by a task of its own. It is best effort: workers also poll, and a
+//! notification that is lost costs a second, never a job.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -15,34 +15,34 @@ use crate::error::{Error, Result};
 use crate::platform::db::Pool;
 
 const CHANNEL: &str = "crm_jobs";
-/// The bell of a busy process rings at most this often.
+/// A busy process notifies at most this often.
 const QUIET: Duration = Duration::from_millis(5);
 
-/// Rings for queues that have new work. Cloning it gives another handle on the same bell.
+/// Notifies the workers of queues that have new work. Cloning it gives another handle on the same notifier.
 #[derive(Debug, Clone)]
 pub struct Notifier {
-    rung: Arc<Rung>,
+    pending: Arc<Pending>,
 }
 
 #[derive(Debug, Default)]
-struct Rung {
+struct Pending {
     queues: Mutex<BTreeSet<&'static str>>,
     notify: Notify,
 }
 
 impl Notifier {
-    /// A bell that rings through a connection of the pool. Must be called within a Tokio runtime;
+    /// A notifier that uses a connection of the pool. Must be called within a Tokio runtime;
     /// its task ends when the last handle is gone.
     pub fn new(pool: Pool) -> Self {
-        let rung = Arc::new(Rung::default());
-        let weak = Arc::downgrade(&rung);
+        let pending = Arc::new(Pending::default());
+        let weak = Arc::downgrade(&pending);
         tokio::spawn(async move {
-            while let Some(rung) = weak.upgrade() {
-                let queues = std::mem::take(&mut *lock(&rung.queues));
+            while let Some(pending) = weak.upgrade() {
+                let queues = std::mem::take(&mut *lock(&pending.queues));
                 if queues.is_empty() {
-                    let notify = rung.clone();
-                    drop(rung);
-                    // Wakes now and then to see whether anybody still holds the bell.
+                    let notify = pending.clone();
+                    drop(pending);
+                    // Wakes now and then to see whether anybody still holds the notifier.
                     let _ = tokio::time::timeout(Duration::from_secs(1), notify.notify.notified()).await;
                     continue;
                 }
@@ -50,17 +50,17 @@ impl Notifier {
                 if let Err(error) = notify(&pool, queues).await {
                     tracing::debug!(%error, "the notifier could not notify; workers will find the work by polling");
                 }
-                // The first ring went out at once; what comes within this time shares the next.
+                // The first notification went out at once; what comes within this time shares the next.
                 tokio::time::sleep(QUIET).await;
             }
         });
-        Self { rung }
+        Self { pending }
     }
 
     /// Says that a queue has new work. Returns at once. Call it after the commit.
     pub fn notify(&self, queue: &'static str) {
-        lock(&self.rung.queues).insert(queue);
-        self.rung.notify.notify_one();
+        lock(&self.pending.queues).insert(queue);
+        self.pending.notify.notify_one();
     }
 }
 
@@ -89,13 +89,18 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// The next queue that somebody rang for. After a lost connection it listens again by itself;
-    /// `None` then says that rings may have been missed.
+    /// The next queue that was notified. After a lost connection it listens again by itself;
+    /// `None` then says that notifications may have been missed.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) when connecting again fails.
     pub async fn next(&mut self) -> Result<Option<String>> {
-        Ok(self.0.try_recv().await.map_err(Error::while_connecting)?.map(|ring| ring.payload().to_owned()))
+        Ok(self
+            .0
+            .try_recv()
+            .await
+            .map_err(Error::while_connecting)?
+            .map(|notification| notification.payload().to_owned()))
     }
 }
 

@@ -96,7 +96,7 @@ impl Run {
             Self::RemindFeedback => feedback_reminders::start_reminders(&mut step, workspace_id, None, false).await?,
             Self::ProcessFollowups => followups::start(&mut step, workspace_id, None, false).await?,
         };
-        // No bell is rung: this process may be gone before it sounds, and workers look each second.
+        // No notification: this process may end before it is sent, and workers poll each second.
         step.commit().await?;
         Ok(job)
     }

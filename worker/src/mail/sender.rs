@@ -327,7 +327,7 @@ impl Sender {
                         self.delivery.held.release(&[lease]);
                         if outcome == Outcome::Untouched {
                             self.delivery.returned(self.place);
-                            self.delivery.bell.notify_one();
+                            self.delivery.wake.notify_one();
                         }
                     }
                     return marked;

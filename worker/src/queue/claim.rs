@@ -17,7 +17,7 @@ use crate::queue::fairness::Slots;
 use crate::queue::leases::{Hold, lock};
 use crate::queue::quarantine::RunPermit;
 
-/// How often an idle worker looks for work that no bell was heard for.
+/// How often an idle worker looks for work without a notification.
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Jobs claimed ahead in one statement at most.
 const BATCH: usize = 2000;
@@ -29,7 +29,7 @@ const AHEAD: Duration = Duration::from_millis(200);
 /// A queue as this process works on it.
 pub(crate) struct Queue {
     pub name: &'static str,
-    pub bell: Notify,
+    pub wake: Notify,
     pub buffer: Arc<Buffer>,
     pub claims: AtomicU64,
     window: Arc<Window>,
@@ -40,8 +40,8 @@ pub(crate) struct Queue {
 impl Queue {
     pub fn new(name: &'static str, concurrency: usize) -> Self {
         let window = Arc::new(Window { concurrency, ..Window::default() });
-        let (bell, buffer, claims) = (Notify::new(), Arc::default(), AtomicU64::new(0));
-        Self { name, bell, buffer, claims, window, marks: Mutex::default() }
+        let (wake, buffer, claims) = (Notify::new(), Arc::default(), AtomicU64::new(0));
+        Self { name, wake, buffer, claims, window, marks: Mutex::default() }
     }
 
     /// The jobs that run in its slots here.
@@ -63,7 +63,7 @@ impl Queue {
     pub fn swept(&self, began: &Marks, sweep: &Sweep) {
         if lock(&self.marks).swept(began, sweep) {
             tracing::info!(queue = self.name, "found jobs that became visible late");
-            self.bell.notify_one();
+            self.wake.notify_one();
         }
     }
 
@@ -183,7 +183,7 @@ pub(crate) async fn run(process: Arc<WorkerContext>, queue: Arc<Queue>) {
         };
         tokio::select! {
             () = process.stopping.cancelled() => break,
-            () = queue.bell.notified() => (),
+            () = queue.wake.notified() => (),
             () = tokio::time::sleep(jittered(pause)) => (),
         }
     }

@@ -213,7 +213,7 @@ impl Running {
         Ok(self.process.pool.acquire().await?)
     }
 
-    /// The bell to ring after a commit that has enqueued further jobs.
+    /// Notifies workers after a commit that has enqueued further jobs.
     pub fn notifier(&self) -> &Notifier {
         &self.process.notifier
     }

@@ -241,7 +241,7 @@ async fn a_second_signal_ends_the_worker_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bell_wakes_an_idle_worker() {
+async fn a_notification_wakes_an_idle_worker() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let notifier = Notifier::new(shared::platform::db::pool(&ledger.settings(&[]).database, "test").unwrap());
@@ -255,7 +255,7 @@ async fn a_bell_wakes_an_idle_worker() {
         waits.push((job.started_at.unwrap() - job.created_at).num_milliseconds());
     }
     waits.sort_unstable();
-    // Without a bell, polling would take half a second on average.
+    // Without notifications, polling would take half a second on average.
     assert!(waits[10] < 250, "jobs wait for {waits:?} ms");
     worker.stop().await;
 }

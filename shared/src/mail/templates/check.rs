@@ -5,7 +5,7 @@ use minijinja::{Environment, Value};
 use serde_json::Value as Json;
 
 use super::{MAX_BYTES, Marked, Template, engine, markup, samples, syntax};
-use crate::mail::Event;
+use crate::mail::event::Event;
 use crate::values::Fault;
 
 /// The kind of fault.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, filters, tests};
 
-use crate::mail::Event;
+use crate::mail::event::Event;
 
 /// Bytes that one unit of fuel pays for.
 const BYTES: u64 = 64;

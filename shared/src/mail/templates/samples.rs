@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::MAX_ITEMS;
-use crate::mail::Event;
+use crate::mail::event::Event;
 
 const UNSUBSCRIBE: &str = "https://crm.example.com/unsubscribe/token";
 
