@@ -4,6 +4,7 @@
 //! event has once. So an event and its mail are one fact, and a second run of the same event finds
 //! its mail there already. Workers send what is due.
 
+pub mod action_urls;
 pub mod breaks;
 mod content;
 mod emails;

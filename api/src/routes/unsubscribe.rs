@@ -8,6 +8,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::json;
+use shared::mail::action_urls::Action;
 use shared::mail::suppressions::{self, Reason};
 use shared::mail::{self, Addressee};
 use shared::platform::db::Transaction;
@@ -20,9 +21,6 @@ use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
 use crate::respond::Result;
 use crate::{AppState, pages};
-
-/// The purpose of the links' tokens, which carry the mail's id.
-const PURPOSE: &str = "unsubscribe";
 
 pub(crate) fn operations() -> Vec<Operation> {
     let one_click = parameters::one_of(["One-Click"]);
@@ -41,7 +39,8 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 /// Whom a link is for; `None` for a link that leads nowhere.
 async fn addressee(connection: &mut PgConnection, token: &str) -> shared::Result<Option<(Uuid, Uuid, Addressee)>> {
-    let Some((workspace_id, id)) = Signer::load(connection).await?.verify(PURPOSE, token) else { return Ok(None) };
+    let signer = Signer::load(connection).await?;
+    let Some((workspace_id, id)) = Action::Unsubscribe.verify(&signer, token) else { return Ok(None) };
     match mail::addressee(connection, workspace_id, id).await {
         Ok(addressee) => Ok(Some((workspace_id, id, addressee))),
         Err(shared::Error::NotFound) => Ok(None),

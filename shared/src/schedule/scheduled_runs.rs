@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::accounts::settings::Overrides;
 use crate::error::Result;
 use crate::queue::{self, Job, NewJob, Payload};
-use crate::schedule::nightly::Nightly;
 
 /// When a workspace wants its nightly run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,20 +70,24 @@ struct Clocked {
     last: Option<NaiveDate>,
 }
 
-/// The workspaces whose nightly run is due, each with its date.
+/// The workspaces in which a run of this kind is due, each with its date.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn due_workspaces(connection: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(Uuid, NaiveDate)>> {
+pub async fn due_workspaces(
+    connection: &mut PgConnection,
+    kind: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<(Uuid, NaiveDate)>> {
     let clocked: Vec<Clocked> = sqlx::query_as(
-        "SELECT workspaces.id, workspaces.created_at, settings.fields, slots.last
+        "SELECT workspaces.id, workspaces.created_at, settings.fields, runs.last
          FROM workspaces
          LEFT JOIN settings ON settings.workspace_id = workspaces.id
          LEFT JOIN LATERAL (
              SELECT max(date) AS last FROM scheduled_runs WHERE workspace_id = workspaces.id AND kind = $1
-         ) AS slots ON true",
+          ) AS runs ON true",
     )
-    .bind(Nightly::KIND)
+    .bind(kind)
     .fetch_all(connection)
     .await?;
     let mut due = Vec::new();
@@ -97,32 +100,37 @@ pub async fn due_workspaces(connection: &mut PgConnection, now: DateTime<Utc>) -
     Ok(due)
 }
 
-/// Begins the nightly run of a date, unless it was begun: the job of it, and whether it is new.
-/// Needs a transaction: the slot and its job are one.
+/// Begins the run of a date, unless it was begun: the job of it, and whether it is new. Needs a
+/// transaction: the run is noted and its job enqueued in one.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away;
 /// [`Error::NotFound`](crate::Error::NotFound) if it was begun so long ago that its job is gone.
-pub async fn begin(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDate) -> Result<(Job, bool)> {
+pub async fn begin<P: Payload>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    date: NaiveDate,
+    payload: &P,
+) -> Result<(Job, bool)> {
     let job_id = Uuid::now_v7();
     // Whoever comes second waits here until the first has committed, and then finds its row.
     let taken = sqlx::query(
         "INSERT INTO scheduled_runs (workspace_id, kind, date, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )
     .bind(workspace_id)
-    .bind(Nightly::KIND)
+    .bind(P::KIND)
     .bind(date)
     .bind(job_id)
     .execute(&mut *connection)
     .await?;
     if taken.rows_affected() == 1 {
-        let job = NewJob::new(workspace_id, &Nightly { date })?.id(job_id);
+        let job = NewJob::new(workspace_id, payload)?.id(job_id);
         return Ok((queue::enqueue(connection, job).await?, true));
     }
     let existing =
         sqlx::query_scalar("SELECT job_id FROM scheduled_runs WHERE workspace_id = $1 AND kind = $2 AND date = $3")
             .bind(workspace_id)
-            .bind(Nightly::KIND)
+            .bind(P::KIND)
             .bind(date)
             .fetch_one(&mut *connection)
             .await?;

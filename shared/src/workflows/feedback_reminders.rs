@@ -8,10 +8,10 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::feedback_requests::{Composer, Recipient, mailed, recipients};
-use super::nurture::ActionUrls;
 use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
 use crate::error::{Error, Result};
+use crate::mail::action_urls::ActionUrls;
 use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
 use crate::queue::{self, Job, JobStatus, Payload, Progress};

@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::nurture::ActionUrls;
 use crate::accounts::settings::{self, Settings};
 use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, event_key};
 use crate::error::{Error, Reason, Result};
+use crate::mail::action_urls::{Action, ActionUrls};
 use crate::mail::templates::Renderer;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::platform::db;
-use crate::platform::signed_links::Signer;
 use crate::queue::{self, Job, NewJob, Payload};
 use crate::records::history::Actor;
 use crate::records::{self, Fields, Record, RecordType};
@@ -101,14 +100,6 @@ async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uu
     // An open request has the customer's place in feedback_open_key.
     records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
     Ok(feedback.id)
-}
-
-/// The purpose of the links to a customer's page, whose tokens carry the feedback's id.
-pub const LINK: &str = "feedback";
-
-/// Where a customer answers.
-pub fn url(public_url: &str, signer: &Signer, workspace_id: Uuid, id: Uuid) -> String {
-    format!("{public_url}/feedback/{}", signer.sign(LINK, workspace_id, id))
 }
 
 /// Gives up the mail of a request that was cancelled or suppressed before it left: its key is free for the
@@ -228,9 +219,8 @@ impl<'a> Composer<'a> {
     }
 
     fn draft(&self, feedback_id: Uuid, recipient: &Recipient) -> Draft {
-        let ActionUrls { public_url, signer, .. } = self.urls;
         let id = Uuid::now_v7();
-        let unsubscribe = format!("{public_url}/unsubscribe/{}", signer.sign("unsubscribe", self.workspace_id, id));
+        let unsubscribe = self.urls.url(Action::Unsubscribe, self.workspace_id, id);
         let context = json!({
             "customer": {
                 "name": recipient.name,
@@ -239,7 +229,7 @@ impl<'a> Composer<'a> {
                 "company": recipient.company,
             },
             "sender": { "name": self.sender.name },
-            "url": url(public_url, signer, self.workspace_id, feedback_id),
+            "url": self.urls.url(Action::Feedback, self.workspace_id, feedback_id),
             "unsubscribe_url": unsubscribe,
         });
         Draft { id, unsubscribe, context }

@@ -16,9 +16,8 @@ use uuid::Uuid;
 use crate::accounts::settings;
 use crate::crm::leads::{Lead, LeadStatus};
 use crate::error::Result;
-use crate::platform::config;
+use crate::mail::action_urls::ActionUrls;
 use crate::platform::db;
-use crate::platform::signed_links::Signer;
 use crate::queue::{self, Job, JobStatus, Payload};
 use crate::records::history::Actor;
 use crate::values::{Email, Time};
@@ -189,17 +188,6 @@ impl Nurtured {
         }
         preview.push(verdict.preview(candidate));
     }
-}
-
-/// What mails need besides the workspace's settings, the same for all steps of a run.
-#[derive(Debug)]
-pub struct ActionUrls<'a> {
-    /// Where people reach the API; links start with it.
-    pub public_url: &'a str,
-    /// The program's settings of mails.
-    pub mail: &'a config::Mail,
-    /// Signs the links.
-    pub signer: Signer,
 }
 
 /// Starts a run, or gives the one under way.

@@ -11,6 +11,7 @@ use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
 use crate::error::{Error, FieldError, FieldErrors, Result};
 use crate::mail::Event;
+use crate::mail::action_urls::Action;
 use crate::mail::templates::{
     BODY, Body, MAX_ITEMS, Rendered, Renderer, SUBJECT, Subject, TEMPLATE_FAULT, Template, aside, check_part, samples,
 };
@@ -73,9 +74,9 @@ pub async fn preview(
         let sender = settings::sender(connection, workspace_id, &settings, server.mail).await?;
         context["sender"] = json!({ "name": sender.name });
     }
-    for (name, page) in [("url", "feedback"), ("unsubscribe_url", "unsubscribe")] {
+    for (name, action) in [("url", Action::Feedback), ("unsubscribe_url", Action::Unsubscribe)] {
         if context.get(name).is_some() {
-            context[name] = json!(format!("{}/{page}/preview", server.public_url));
+            context[name] = json!(action.preview_url(server.public_url));
         }
     }
     merge(&mut context, sample)?;

@@ -12,6 +12,7 @@ use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection, Transaction};
 use shared::queue::{self, Job, JobStatus};
+use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
 use shared::workflows::feedback_reminders;
 use shared::workflows::followups;
@@ -106,7 +107,7 @@ impl Run {
 async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> shared::Result<Job> {
     let settings = settings::get(connection, workspace_id).await?;
     let today = scheduled_runs::today(scheduled_runs::now(connection).await?, settings.time_zone.get());
-    match scheduled_runs::begin(connection, workspace_id, today).await? {
+    match scheduled_runs::begin(connection, workspace_id, today, &Nightly { date: today }).await? {
         (job, _) if matches!(job.status, JobStatus::Failed | JobStatus::Cancelled) => {
             queue::retry(connection, workspace_id, job.id).await
         }

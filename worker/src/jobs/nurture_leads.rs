@@ -1,10 +1,11 @@
 //! Takes the leads of a workspace on by one step of its sequence, page by page.
 
 use shared::mail;
+use shared::mail::action_urls::ActionUrls;
 use shared::platform::signed_links::Signer;
 use shared::queue::{self, Progress};
 use shared::schedule::scheduled_runs;
-use shared::workflows::nurture::{self, ActionUrls, NurtureLeads, Nurtured};
+use shared::workflows::nurture::{self, NurtureLeads, Nurtured};
 
 use crate::queue::job::{Done, Running, Stop, Task};
 

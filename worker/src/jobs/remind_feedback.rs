@@ -1,11 +1,11 @@
 //! Reminds the customers of a workspace of requests for feedback, page by page.
 
 use shared::mail;
+use shared::mail::action_urls::ActionUrls;
 use shared::platform::signed_links::Signer;
 use shared::queue;
 use shared::schedule::scheduled_runs;
 use shared::workflows::feedback_reminders::{self, RemindFeedback, Reminded};
-use shared::workflows::nurture::ActionUrls;
 
 use crate::queue::job::{Done, Running, Stop, Task};
 

@@ -1,10 +1,10 @@
 //! Mails a customer the request for feedback.
 
 use shared::mail;
+use shared::mail::action_urls::ActionUrls;
 use shared::platform::signed_links::Signer;
 use shared::queue::Progress;
 use shared::workflows::feedback_requests::{self, RequestFeedback};
-use shared::workflows::nurture::ActionUrls;
 
 use crate::queue::job::{Done, Running, Stop, Task};
 

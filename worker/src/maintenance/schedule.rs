@@ -64,7 +64,7 @@ async fn look(process: &WorkerContext) {
 async fn begin_due(process: &WorkerContext) -> Result<usize> {
     let due = process.upkeep(async |connection| {
         let now = scheduled_runs::now(connection).await?;
-        scheduled_runs::due_workspaces(connection, now).await
+        scheduled_runs::due_workspaces(connection, Nightly::KIND, now).await
     });
     let due = due.await?;
     let (mut begun, mut first) = (0, Ok(()));
@@ -81,7 +81,7 @@ async fn begin_due(process: &WorkerContext) -> Result<usize> {
 
 async fn begin(process: &WorkerContext, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
     let mut step = Transaction::begin(&process.pool).await?;
-    let (job, is_new) = scheduled_runs::begin(&mut step, workspace_id, date).await?;
+    let (job, is_new) = scheduled_runs::begin(&mut step, workspace_id, date, &Nightly { date }).await?;
     step.commit().await?;
     if is_new {
         tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");

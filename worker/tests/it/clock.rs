@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, Transaction};
+use shared::queue::Payload;
+use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
 use uuid::Uuid;
 
@@ -34,10 +36,10 @@ async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone:
 
 /// A worker's look at the clock at some time; one that dies does so before its commit.
 async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
-    let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), now).await.unwrap();
+    let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), Nightly::KIND, now).await.unwrap();
     for (workspace_id, date) in due {
         let mut step = Transaction::begin(pool).await.unwrap();
-        scheduled_runs::begin(&mut step, workspace_id, date).await.unwrap();
+        scheduled_runs::begin(&mut step, workspace_id, date, &Nightly { date }).await.unwrap();
         if dies {
             drop(step);
         } else {

@@ -14,12 +14,12 @@ use shared::accounts::settings;
 use shared::crm::customers::Customer;
 use shared::crm::feedback::{Answer, Feedback, FeedbackStatus};
 use shared::error::FieldError;
+use shared::mail::action_urls::Action;
 use shared::platform::signed_links::Signer;
 use shared::records::history::{Actor, ActorKind};
 use shared::records::{self, Place};
 use shared::values::json_schema::Shape;
 use shared::values::{Category, Notes, Rating};
-use shared::workflows::feedback_requests;
 use sqlx::PgConnection;
 use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Schema};
 use uuid::Uuid;
@@ -76,7 +76,8 @@ struct Asked {
 impl Asked {
     /// What a link is for; `None` for a link that leads nowhere.
     async fn by(state: &AppState, connection: &mut PgConnection, token: &str) -> shared::Result<Option<Self>> {
-        let Some((workspace_id, id)) = Signer::load(connection).await?.verify(feedback_requests::LINK, token) else {
+        let signer = Signer::load(connection).await?;
+        let Some((workspace_id, id)) = Action::Feedback.verify(&signer, token) else {
             return Ok(None);
         };
         match Self::read(state, connection, workspace_id, id).await {

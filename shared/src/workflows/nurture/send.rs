@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use super::candidates::{self, Candidate};
 use super::sequence::{Sequence, Verdict};
-use super::{ActionUrls, Nurtured, Reason};
+use super::{Nurtured, Reason};
 use crate::accounts::settings::{self, Settings};
 use crate::crm::interactions::{LeadInteraction, LeadInteractionType};
 use crate::crm::leads::{Lead, LeadStatus};
 use crate::error::{Error, Result};
+use crate::mail::action_urls::{Action, ActionUrls};
 use crate::mail::templates::{Rendered, Renderer};
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::records::history::Actor;
@@ -107,8 +108,7 @@ impl<'a> Composer<'a> {
 
     fn draft(&self, lead: &Lead) -> Draft {
         let id = Uuid::now_v7();
-        let token = self.urls.signer.sign("unsubscribe", self.workspace_id, id);
-        let unsubscribe = format!("{}/unsubscribe/{token}", self.urls.public_url);
+        let unsubscribe = self.urls.url(Action::Unsubscribe, self.workspace_id, id);
         let context = json!({
             "lead": {
                 "name": lead.name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company
