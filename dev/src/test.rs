@@ -7,11 +7,15 @@ use anyhow::{Context, Result};
 use clap::Args;
 use dev::server::Server;
 use dev::temp_cluster::TempCluster;
+use dev::testing::THOROUGH;
 use dev::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Compare reports with a second computation over 1,000 random data sets each, not over 100.
+    #[arg(long)]
+    thorough: bool,
     /// What `cargo test` is told, such as `-- -p api -- imports`.
     #[arg(last = true, value_name = "ARGS")]
     cargo_test: Vec<String>,
@@ -35,7 +39,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let url = cluster.as_ref().map(|cluster| cluster.url("postgres"));
     let outcome = tokio::select! {
-        outcome = cargo_test(&arguments.cargo_test, url.as_deref()) => outcome,
+        outcome = cargo_test(&arguments, url.as_deref()) => outcome,
         _ = terminate.recv() => Ok((ExitCode::FAILURE, None)),
     };
     if let Some(cluster) = cluster {
@@ -50,12 +54,18 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn cargo_test(arguments: &[String], database_url: Option<&str>) -> Result<(ExitCode, Option<Counts>)> {
+async fn cargo_test(
+    Arguments { thorough, cargo_test: arguments }: &Arguments,
+    database_url: Option<&str>,
+) -> Result<(ExitCode, Option<Counts>)> {
     let mut command = workspace::cargo();
     // All of the workspace, unless the arguments say which part of it.
     command.args(["test", "--no-fail-fast"]).args(arguments.iter().filter(|argument| *argument != "--no-fail-fast"));
     if let Some(url) = database_url {
         command.env("DATABASE_URL", url);
+    }
+    if *thorough {
+        command.env(THOROUGH, "1");
     }
     if std::io::stdout().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
         command.env("CARGO_TERM_COLOR", "always");

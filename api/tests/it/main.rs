@@ -33,6 +33,7 @@ mod isolation;
 mod jobs;
 mod leads;
 mod limits;
+mod migrations;
 mod names;
 mod nurture;
 mod openapi;

@@ -38,8 +38,14 @@ impl Api {
 
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let database = Database::create().await;
+        workspaces::create(&mut connect(database.url()).await, "acme").await.unwrap();
+        Self::over(database, change).await
+    }
+
+    /// An API over a database in which the workspace `acme` is.
+    pub async fn over(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut connection = connect(database.url()).await;
-        let workspace = workspaces::create(&mut connection, "acme").await.unwrap();
+        let workspace = workspaces::get(&mut connection, "acme").await.unwrap();
         let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
         let mut settings = settings(database.url());
         change(&mut settings);

@@ -20,3 +20,11 @@ pub mod smtp;
 
 pub use database::Database;
 pub use process::Process;
+
+/// The variable by which [`data_sets`] are many.
+pub const THOROUGH: &str = "CRM_TEST_THOROUGH";
+
+/// How many random data sets a test compares with a second computation.
+pub fn data_sets() -> u64 {
+    if std::env::var_os(THOROUGH).is_some() { 1_000 } else { 100 }
+}

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Record, as_object};
+use super::{Record, as_object, search_vector_of};
 use crate::error::{Error, Reason, Result};
 use crate::records::history::{self, Action, Actor, Deletion, Entry};
 
@@ -44,6 +44,10 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
     record.before_restore(connection, actor).await?;
     row.extend(as_object(&record)?);
+    if R::SEARCHABLE {
+        // It is found as records are found now, whatever version deleted it.
+        row.insert("search_vector".to_owned(), search_vector_of(&record, actor.workspace_id).into());
+    }
     let written = sqlx::query(R::statements().insert_rows).bind(Value::Array(vec![row.into()]));
     written.execute(&mut *connection).await.map_err(|error| match Error::from(error) {
         // It came back before.

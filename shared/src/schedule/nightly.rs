@@ -198,9 +198,9 @@ pub async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid, limit: 
     .bind(limit)
     .execute(&mut *connection)
     .await?;
-    let slots = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - 400")
+    let runs = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - 400")
         .bind(workspace_id)
         .execute(connection)
         .await?;
-    Ok(steps.rows_affected() + slots.rows_affected())
+    Ok(steps.rows_affected() + runs.rows_affected())
 }

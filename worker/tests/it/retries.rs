@@ -243,7 +243,7 @@ async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds
     let night = ledger.until(id, "showing what waits", says).await;
     assert_eq!(night.result.unwrap()["runs"][5]["error"], json!("an internal error; the worker's log has it"));
 
-    ledger.run("DROP TRIGGER broken ON slots").await;
+    ledger.run("DROP TRIGGER broken ON scheduled_runs").await;
     hurry(&ledger, part).await;
     let night = ledger.until_finished(id).await;
     assert_eq!(night.status, JobStatus::Succeeded, "{night:?}");
@@ -263,7 +263,7 @@ async fn a_night_whose_part_fails_for_good_names_it_and_a_retry_begins_only_that
     let failed = ledger.until_finished(id).await;
     assert_eq!((failed.status, failed.error.as_deref()), (JobStatus::Failed, Some("clean_up did not succeed")));
 
-    ledger.run("DROP TRIGGER broken ON slots").await;
+    ledger.run("DROP TRIGGER broken ON scheduled_runs").await;
     queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
     let again = ledger.until_finished(id).await;
     assert_eq!(again.status, JobStatus::Succeeded, "{again:?}");

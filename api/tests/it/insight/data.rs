@@ -142,7 +142,7 @@ impl Data {
         let id = Uuid::now_v7();
         json!({
             "workspace_id": self.workspace_id, "id": id, "name": "Ada", "email": format!("{id}@example.com"),
-            "source": source, "status": status, "score": score, "assigned_to": owner, "custom_fields": {}, "words": "",
+            "source": source, "status": status, "score": score, "assigned_to": owner, "custom_fields": {}, "search_vector": "",
             "created_at": created_at, "updated_at": created_at,
         })
     }
@@ -151,7 +151,7 @@ impl Data {
         let id = Uuid::now_v7();
         json!({
             "workspace_id": self.workspace_id, "id": id, "name": "Ada", "email": format!("{id}@example.com"),
-            "type": kind, "status": status, "custom_fields": {}, "words": "", "created_at": created_at,
+            "type": kind, "status": status, "custom_fields": {}, "search_vector": "", "created_at": created_at,
             "updated_at": created_at,
         })
     }

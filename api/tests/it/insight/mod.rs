@@ -7,7 +7,7 @@ mod headlines;
 mod oracle;
 mod story;
 
-use dev::testing::Database;
+use dev::testing::{Database, data_sets};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -24,8 +24,7 @@ use crate::report_helpers::{assert_same, parameters};
 use crate::support::connect;
 use data::Data;
 
-/// How many random data sets are looked at, and how many are put into the database at once.
-const DATA_SETS: u64 = 1_000;
+/// How many random data sets are put into the database at once.
 const BATCH: u64 = 25;
 /// How many look at them at once.
 const READERS: u64 = 4;
@@ -38,7 +37,7 @@ where
 }
 
 /// Data sets with the periods of which is told.
-fn data_sets(seeds: impl Iterator<Item = u64>, now: Time) -> Vec<(u64, Period, Data)> {
+fn made_of(seeds: impl Iterator<Item = u64>, now: Time) -> Vec<(u64, Period, Data)> {
     let make = |seed| {
         let random = &mut StdRng::seed_from_u64(seed);
         let period = Period::parse(&parameters(random, now), now).unwrap();
@@ -55,9 +54,9 @@ async fn figures_are_what_a_second_computation_says() {
         let url = database.url().to_owned();
         tokio::spawn(async move {
             let connection = &mut connect(&url).await;
-            for batch in (0..DATA_SETS / BATCH).filter(|batch| batch % READERS == reader) {
+            for batch in (0..data_sets() / BATCH).filter(|batch| batch % READERS == reader) {
                 let now = db::now();
-                let sets = data_sets(batch * BATCH..(batch + 1) * BATCH, now);
+                let sets = made_of(batch * BATCH..(batch + 1) * BATCH, now);
                 let rows: Vec<Data> = sets.iter().map(|(.., data)| data.clone()).collect();
                 Data::store_all(connection, &rows).await;
                 for (seed, period, data) in &sets {

@@ -143,7 +143,7 @@ impl Data {
     pub async fn insert_all(connection: &mut PgConnection, all: &[Self]) {
         let customers = || all.iter().flat_map(|data| data.customers.iter().zip(&data.kinds));
         sqlx::query(
-            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, words, created_at, updated_at)
+            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
              SELECT workspace, id, 'A', id || '@example.com', type, status, '{}', '', now(), now()
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS new (workspace, id, type, status)",
         )

@@ -8,7 +8,7 @@ pub mod health;
 pub mod segments;
 mod snapshots;
 
-use dev::testing::Database;
+use dev::testing::{Database, data_sets};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -26,8 +26,7 @@ use crate::support::connect;
 use data::Data;
 use snapshots::Snapshots;
 
-/// The data sets that are small, and those in which ranks decide.
-const SMALL: u64 = 1_000;
+/// The data sets in which ranks decide, besides the small ones.
 const RANKED: u64 = 3;
 /// How many are put into the database at once, and how many look at them at once.
 const BATCH: u64 = 25;
@@ -35,7 +34,7 @@ const READERS: u64 = 4;
 
 /// The data sets that one of the readers looks at, in batches.
 fn batches(reader: u64) -> impl Iterator<Item = Vec<Data>> {
-    let batches = (0..SMALL / BATCH).filter(move |batch| batch % READERS == reader);
+    let batches = (0..data_sets() / BATCH).filter(move |batch| batch % READERS == reader);
     batches.map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(|seed| Data::random(seed, 1..25)).collect())
 }
 
@@ -46,7 +45,7 @@ async fn scores_are_those_of_a_second_computation() {
         let url = database.url().to_owned();
         tokio::spawn(async move {
             let connection = &mut connect(&url).await;
-            let ranked = (SMALL..SMALL + RANKED).filter(|seed| seed % READERS == reader);
+            let ranked = (data_sets()..data_sets() + RANKED).filter(|seed| seed % READERS == reader);
             for batch in batches(reader).chain(ranked.map(|seed| vec![Data::random(seed, 480..700)])) {
                 Data::insert_all(connection, &batch).await;
                 for mut data in batch {
