@@ -186,7 +186,10 @@ impl Marks {
             let claimed_since = now.filter(|now| before != Some(now));
             let from = claimed_since.filter(|_| !is_late).map_or(head, |now| now.from);
             let since = claimed_since.map_or(0, |now| now.dead.saturating_sub(before.map_or(0, |before| before.dead)));
-            let mark = Mark { from, dead: found.walked + since };
+            // A sweep that was planned over another index walks no dead entries: what is known fades, and
+            // does not end at once.
+            let known = before.map_or(0, |before| before.dead / 2);
+            let mark = Mark { from, dead: found.walked.max(known) + since };
             if mark.dead >= MANY || claimed_since.is_some() {
                 marks.insert(found.workspace_id, mark);
             }
@@ -379,6 +382,12 @@ mod tests {
         let began = marks.clone();
         let found = sweep(&[(1, Some(900), 3), (2, None, 5_000), (3, Some(700), 5_000), (4, Some(1), 1)]);
         assert!(!marks.swept(&began, &found));
+        // What was known of the first one fades.
+        assert_eq!(starts(&marks), [(workspace(1), 900), (workspace(2), NOW - 1), (workspace(3), 700)]);
+        for _ in 0..7 {
+            let began = marks.clone();
+            assert!(!marks.swept(&began, &found));
+        }
         assert_eq!(starts(&marks), [(workspace(2), NOW - 1), (workspace(3), 700)]);
     }
 

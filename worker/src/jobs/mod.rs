@@ -39,3 +39,20 @@ pub fn all() -> Tasks {
         .with::<SnapshotHealth>()
         .with::<FindThemes>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use shared::queue;
+
+    use super::all;
+
+    #[test]
+    fn workers_run_what_the_api_offers() {
+        let run: BTreeMap<_, _> = all().iter().map(|(name, kind)| (name, kind.queue)).collect();
+        let offered: BTreeMap<_, _> = queue::KINDS.iter().copied().collect();
+        assert_eq!(run, offered);
+        assert_eq!(offered.len(), queue::KINDS.len(), "a kind is there twice");
+    }
+}

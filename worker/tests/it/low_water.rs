@@ -102,6 +102,8 @@ async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
     let mut marks = backlog(&ledger, &mut connection, 0).await;
+    // Statistics of a table in which nothing waits must not lead the sweep to another index.
+    ledger.run("ANALYZE jobs").await;
     let began = marks.clone();
     marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap());
     // Ids are made in the order of time, so the other workspace comes after it.

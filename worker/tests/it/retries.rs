@@ -59,15 +59,23 @@ async fn hurry(ledger: &Ledger, id: Uuid) {
     sqlx::query(hurry).bind(id).execute(&ledger.pool).await.unwrap();
 }
 
-/// Retries a job until it has failed or was claimed so often.
+/// Whether a job waits for a retry that is still to come: not one that is due and will be claimed.
+fn waits(job: &Job) -> bool {
+    job.retry_at.is_some_and(|at| at > Utc::now())
+}
+
+/// Retries a job until it has failed or was claimed so often. A short wait may also end by itself.
 async fn retry_until(ledger: &Ledger, id: Uuid, claims: i32) -> Job {
-    for claim in 1..claims {
-        if until_claimed(ledger, id, claim, |job| job.retry_at.is_some()).await.status.is_finished() {
-            break;
+    loop {
+        let job = until_claimed(ledger, id, 1, waits).await;
+        if job.status.is_finished() {
+            return job;
+        }
+        if ledger.fence(id).await >= i64::from(claims) {
+            return until_claimed(ledger, id, claims, waits).await;
         }
         hurry(ledger, id).await;
     }
-    until_claimed(ledger, id, claims, |job| job.retry_at.is_some()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
