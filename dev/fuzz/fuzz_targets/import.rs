@@ -4,10 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use shared::Error;
+use shared::crm::leads::Lead;
 use shared::imports::Options;
 use shared::imports::head::{HEAD, LOOKS};
 use shared::imports::rows::{read_file, split_file};
-use shared::crm::leads::Lead;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece, file) = input;
