@@ -28,7 +28,7 @@ const LISTS: [(HeaderName, &str); 4] = [
     (ACCEPT_ENCODING, "Accept-Encoding"),
 ];
 
-/// Refuses a request whose key cannot be told for certain.
+/// Refuses a request with two `Authorization` headers, or one that cannot be read.
 ///
 /// # Errors
 /// 400.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dev::test_jobs::Chore;
+use dev::testing::{Database, Process};
 use serde_json::json;
 use shared::queue::notify::Notifier;
 use shared::queue::{self, JobStatus, NewJob};
@@ -287,4 +288,13 @@ async fn a_queue_that_does_not_exist_stops_the_start_and_is_named() {
         error.to_string(),
         "worker.queues: there is no queue \"letters\", only chores, imports, mail, workflows"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_the_environment_that_does_not_exist_ends_the_program() {
+    let database = Database::create().await;
+    let mut worker = Process::worker_with(&database, &[], &[("CRM_WORKER__QUEUES", "imports,mails")]);
+    assert!(!worker.ended().await.is_success());
+    let sentence = r#"worker.queues: there is no queue "mails", only imports, mail, workflows"#;
+    assert!(worker.output().contains(sentence), "{}", worker.output());
 }
