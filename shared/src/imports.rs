@@ -259,10 +259,17 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) -> Result<Option<(i64, Chunk)>> {
+pub async fn chunk(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    import_id: Uuid,
+    seq: i64,
+) -> Result<Option<(i64, Chunk)>> {
     let row: Option<(i64, i64, Option<String>, Vec<u8>)> = sqlx::query_as(
-        "SELECT seq, first_line, refusal, data FROM import_chunks WHERE import_id = $1 AND seq >= $2 ORDER BY seq LIMIT 1",
+        "SELECT seq, first_line, refusal, data FROM import_chunks
+         WHERE workspace_id = $1 AND import_id = $2 AND seq >= $3 ORDER BY seq LIMIT 1",
     )
+    .bind(workspace_id)
     .bind(import_id)
     .bind(seq)
     .fetch_optional(connection)
@@ -321,10 +328,11 @@ pub async fn refused(
             .await?;
     let mut headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
     let stored = sqlx::query_as::<_, StoredRow>(
-        "SELECT line, field, code, message, cells FROM job_errors WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3",
+        "SELECT line, field, code, message, cells FROM job_errors
+         WHERE workspace_id = $1 AND job_id = $2 AND line > $3 ORDER BY line LIMIT $4",
     );
     // One more than asked for tells whether there are more. What is too much is read and dropped.
-    let mut stored = stored.bind(job_id).bind(after_line).bind(limit as i64 + 1).fetch(connection);
+    let mut stored = stored.bind(workspace_id).bind(job_id).bind(after_line).bind(limit as i64 + 1).fetch(connection);
     let (mut rows, mut bytes, mut goes_on) = (Vec::new(), 0, false);
     while let Some(row) = stored.try_next().await? {
         bytes += row.cells.iter().map(String::len).sum::<usize>();

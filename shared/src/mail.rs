@@ -10,6 +10,7 @@ mod content;
 mod emails;
 pub mod event;
 mod lease;
+mod mark;
 mod rate_limit;
 pub mod senders;
 pub mod suppressions;
@@ -30,6 +31,7 @@ pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use event::Event;
 pub use lease::*;
+pub use mark::*;
 pub use rate_limit::{Turn, is_limited, lease_in_turn, prune_rate_limits};
 
 /// The queue that is notified when emails wait to be sent.
@@ -246,7 +248,7 @@ pub async fn cancel_to_all(
     // The attempt rises, so that a worker that holds one of them finds it gone.
     let cancelled = sqlx::query(
         "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
-         WHERE id = ANY (ARRAY(
+         WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
              WHERE workspace_id = $1 AND subject_id = ANY ($3) AND subject_type = $2 AND state IN ('queued', 'deferred')
                  AND EXISTS (
@@ -274,7 +276,7 @@ pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_k
     // In the order of their ids, so that two statements never wait for each other in a circle.
     let suppressed = sqlx::query(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
-         WHERE id = ANY (ARRAY(
+         WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
              WHERE workspace_id = $1 AND lower(to_email COLLATE \"C\") = $2 AND state IN ('queued', 'deferred')
              ORDER BY id FOR UPDATE

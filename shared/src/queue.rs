@@ -9,6 +9,7 @@
 //! All times are the database's, so the clocks of workers do not matter.
 
 mod claim;
+pub(crate) mod fronts;
 mod lease;
 pub(crate) mod marks;
 pub mod notify;
@@ -32,9 +33,10 @@ use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::string_enum;
 
 pub use claim::*;
+pub use fronts::Sweep;
 pub use lease::*;
-pub use marks::{Marks, Position, Ranges, SWEEP_EVERY, Sweep};
-pub use rescue::{LOOK, Looked, RESCUE, Rescued, rescue};
+pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
+pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 
 /// Every kind of job that callers can meet, with the queue it waits in.
@@ -120,9 +122,15 @@ pub const LIST: Spec = Spec {
     branches: None,
 };
 
+macro_rules! columns {
+    () => {
+        "id, kind, status, progress_done, progress_total, result, error, yielded, retries, run_at, \
+            created_at, started_at, finished_at, subject_type, subject_id"
+    };
+}
+
 /// The columns of [`Job`], for the statement of a list.
-pub const COLUMNS: &str = "id, kind, status, progress_done, progress_total, result, error, yielded, retries, run_at, \
-    created_at, started_at, finished_at, subject_type, subject_id";
+pub const COLUMNS: &str = columns!();
 
 /// A job as callers see it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -281,13 +289,14 @@ impl NewJob {
 /// [`Error::Unavailable`] when the database is away.
 pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> {
     loop {
-        let inserted = sqlx::query_as(
+        let inserted = sqlx::query_as(concat!(
             "INSERT INTO jobs (id, workspace_id, queue, kind, payload, dedupe_key, subject_type, subject_id,
                  progress_total, run_at, request_id)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10), $11)
              ON CONFLICT (workspace_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL DO NOTHING
-             RETURNING *",
-        )
+             RETURNING ",
+            columns!()
+        ))
         .bind(job.id)
         .bind(job.workspace_id)
         .bind(job.queue)
@@ -304,12 +313,15 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
         if let Some(inserted) = inserted {
             return Ok(inserted);
         }
-        let existing =
-            sqlx::query_as("SELECT * FROM jobs WHERE workspace_id = $1 AND dedupe_key = $2 AND finished_at IS NULL")
-                .bind(job.workspace_id)
-                .bind(&job.dedupe_key)
-                .fetch_optional(&mut *connection)
-                .await?;
+        let existing = sqlx::query_as(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM jobs WHERE workspace_id = $1 AND dedupe_key = $2 AND finished_at IS NULL"
+        ))
+        .bind(job.workspace_id)
+        .bind(&job.dedupe_key)
+        .fetch_optional(&mut *connection)
+        .await?;
         // None: the existing job ended between the two statements, and the key is free now.
         if let Some(existing) = existing {
             return Ok(existing);
@@ -347,8 +359,8 @@ pub async fn enqueue_all<P: Payload>(
     let ids: Vec<Uuid> = payloads.iter().map(|_| Uuid::now_v7()).collect();
     let payloads: Vec<Json<&P>> = payloads.iter().map(Json).collect();
     sqlx::query(
-        "INSERT INTO jobs (id, workspace_id, queue, kind, payload)
-         SELECT id, $1, $2, $3, payload FROM unnest($4::uuid[], $5::jsonb[]) AS new (id, payload)",
+        "INSERT INTO jobs (workspace_id, id, queue, kind, payload)
+         SELECT $1, id, $2, $3, payload FROM unnest($4::uuid[], $5::jsonb[]) AS new (id, payload)",
     )
     .bind(workspace_id)
     .bind(P::QUEUE)
@@ -365,7 +377,7 @@ pub async fn enqueue_all<P: Payload>(
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
-    Ok(sqlx::query_as("SELECT * FROM jobs WHERE id = $1 AND workspace_id = $2")
+    Ok(sqlx::query_as(concat!("SELECT ", columns!(), " FROM jobs WHERE id = $1 AND workspace_id = $2"))
         .bind(id)
         .bind(workspace_id)
         .fetch_one(connection)
@@ -378,10 +390,12 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
-    let cancelled = sqlx::query_as(
+    let cancelled = sqlx::query_as(concat!(
         "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now()
-         WHERE id = $1 AND workspace_id = $2 AND finished_at IS NULL RETURNING *",
-    )
+         WHERE id = $1 AND workspace_id = $2 AND finished_at IS NULL
+         RETURNING ",
+        columns!()
+    ))
     .bind(id)
     .bind(workspace_id)
     .fetch_optional(&mut *connection)
@@ -400,14 +414,15 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
 /// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job does the
 /// same work by now.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
-    let queued = sqlx::query_as(
+    let queued = sqlx::query_as(concat!(
         "UPDATE jobs SET retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
              status = 'queued', yielded = false, failures = 0, crashes = 0, retry_state = NULL, error = NULL,
              finished_at = NULL, run_at = now(), unreadable_since = NULL, unreadable_at = NULL
          WHERE id = $1 AND workspace_id = $2 AND NOT (status = 'queued' AND yielded)
              AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))
-         RETURNING *",
-    )
+         RETURNING ",
+        columns!()
+    ))
     .bind(id)
     .bind(workspace_id)
     .fetch_optional(&mut *connection)
@@ -422,22 +437,24 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     Ok(job)
 }
 
-/// Deletes up to `limit` jobs that ended at least `keep` ago, oldest first, with all that hangs on
-/// them, and returns how many there were.
+/// Deletes up to `limit` jobs of a workspace that ended at least `keep` ago, oldest first, with all that hangs
+/// on them, and returns how many there were.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
-pub async fn prune(connection: &mut PgConnection, keep: Duration, limit: i64) -> Result<u64> {
+pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid, keep: Duration, limit: i64) -> Result<u64> {
     // Ids rise with time, so the primary key leads to the old jobs without an index of its own.
     let made_before = Utc::now() - chrono::Duration::from_std(keep).unwrap_or(chrono::Duration::MAX);
     let seconds = u64::try_from(made_before.timestamp()).unwrap_or(0);
     let first_kept = Uuid::new_v7(uuid::Timestamp::from_unix_time(seconds, 0, 0, 0));
     let pruned = sqlx::query(
-        "DELETE FROM jobs WHERE id = ANY (ARRAY(
-             SELECT id FROM jobs WHERE id < $1 AND finished_at < now() - make_interval(secs => $2)
-             ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+        "DELETE FROM jobs WHERE workspace_id = $1 AND id = ANY (ARRAY(
+             SELECT id FROM jobs
+             WHERE workspace_id = $1 AND id < $2 AND finished_at < now() - make_interval(secs => $3)
+             ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED
          ))",
     )
+    .bind(workspace_id)
     .bind(first_kept)
     .bind(keep.as_secs_f64())
     .bind(limit)

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shared::Result;
+use shared::accounts::workspaces;
 use shared::mail::breaks::{self, Breaks, Probe};
 use shared::mail::{self, Leased, Marks, Position, Ranges, SWEEP_EVERY, Turn, senders};
 use shared::platform::config::{self, Database, Settings};
@@ -30,7 +31,7 @@ use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
 use crate::mail::smtp::{Refusal, SmtpConnection, Trust};
-use crate::maintenance::until_next_sweep;
+use crate::maintenance::{Rounds, until_next_sweep};
 use crate::queue::claim::POLL_EVERY;
 use crate::queue::leases::lock;
 
@@ -283,9 +284,10 @@ async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) 
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let ranges = lock(&delivery.marks).ranges();
     let mut turn = if mail::is_limited(&delivery.settings) {
-        let turn = lease_in_turn(delivery, limit, &ranges).await;
-        process.database.record(&turn);
-        turn?
+        let settings = &delivery.settings;
+        delivery
+            .with(process, async |connection| mail::lease_in_turn(connection, limit, &ranges, settings).await)
+            .await?
     } else {
         let mails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
         Turn { mails, ..Turn::default() }
@@ -298,13 +300,6 @@ async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) 
         delivery.hand_back(process, turn.mails).await;
         return Err(error);
     }
-    Ok(turn)
-}
-
-async fn lease_in_turn(delivery: &Delivery, limit: i64, ranges: &Ranges) -> Result<Turn> {
-    let mut step = db::Transaction::begin(&delivery.pool).await?;
-    let turn = mail::lease_in_turn(&mut step, limit, ranges, &delivery.settings).await?;
-    step.commit().await?;
     Ok(turn)
 }
 
@@ -322,11 +317,15 @@ async fn lease_probe(process: &WorkerContext, delivery: &Delivery) -> Option<Lea
 
 /// Looks for emails that became visible before the marks of leases.
 async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
-    let mut pause = jittered(SWEEP_EVERY);
+    let (mut pause, mut rounds) = (jittered(SWEEP_EVERY), Rounds::default());
     loop {
         tokio::time::sleep(pause).await;
         let (marks, began) = (lock(&delivery.marks).clone(), Instant::now());
-        match delivery.with(&process, async |connection| mail::sweep(connection).await).await {
+        let swept = delivery.with(&process, async |connection| {
+            let workspaces = rounds.next(&workspaces::ids(connection).await?, &marks);
+            mail::sweep(connection, &workspaces).await
+        });
+        match swept.await {
             Ok(sweep) => {
                 if lock(&delivery.marks).swept(&marks, &sweep) {
                     tracing::info!("found emails that became visible late");

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use shared::accounts::idempotency;
+use shared::accounts::{idempotency, workspaces};
 use shared::insight::health;
 use shared::insight::reports;
 use shared::mail::{self, EmailState};
 use shared::platform::db::CLOCK;
 use shared::queue::notify::Listener;
-use shared::queue::{self, JobStatus, LEASE, RESCUE_EVERY, Rescued, SWEEP_EVERY};
+use shared::queue::{self, JobStatus, LEASE, Marks, RESCUE_EVERY, Rescued, SWEEP_EVERY};
 use shared::records::history;
 use shared::{Result, imports};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
 
@@ -112,18 +113,45 @@ pub(crate) fn until_next_sweep(took: Duration) -> Duration {
     jittered((took * SWEEP_SHARE).max(SWEEP_EVERY))
 }
 
+/// Workspaces in one sweep, beside those with marks.
+const SWEPT_AT_ONCE: usize = 256;
+
+/// Which workspaces the next sweep reads: those with marks, and some of the others in turn.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    last: Uuid,
+}
+
+impl Rounds {
+    /// `all` are the ids of all workspaces, in their order.
+    pub fn next(&mut self, all: &[Uuid], marks: &Marks) -> Vec<Uuid> {
+        let first = all.partition_point(|id| *id <= self.last);
+        let in_turn: Vec<Uuid> = all[first..].iter().chain(&all[..first]).copied().take(SWEPT_AT_ONCE).collect();
+        self.last = in_turn.last().copied().unwrap_or_default();
+        let mut next: Vec<Uuid> = marks.workspaces().chain(in_turn).collect();
+        next.sort_unstable();
+        next.dedup();
+        next
+    }
+}
+
 /// Looks for jobs that became visible before the marks of claims, until the process stops.
 pub(crate) async fn sweep(process: Arc<WorkerContext>) {
     let mut pause = jittered(SWEEP_EVERY);
+    let mut rounds: Vec<Rounds> = process.queues.iter().map(|_| Rounds::default()).collect();
     loop {
         tokio::select! {
             () = process.stopping.cancelled() => return,
             () = tokio::time::sleep(pause) => (),
         }
         let began = Instant::now();
-        for queue in &process.queues {
+        for (queue, rounds) in process.queues.iter().zip(&mut rounds) {
             let marks = queue.marks();
-            match process.upkeep(async |connection| queue::sweep(connection, queue.name).await).await {
+            let swept = process.upkeep(async |connection| {
+                let workspaces = rounds.next(&workspaces::ids(connection).await?, &marks);
+                queue::sweep(connection, queue.name, &workspaces).await
+            });
+            match swept.await {
                 Ok(sweep) => queue.swept(&marks, &sweep),
                 Err(error) => tracing::debug!(%error, queue = queue.name, "jobs before the marks cannot be looked for"),
             }
@@ -154,15 +182,29 @@ enum Kept {
 impl Kept {
     /// Deletes a batch, and returns how many there were.
     async fn prune(self, connection: &mut PgConnection) -> Result<u64> {
+        let mut pruned = 0;
         match self {
-            Self::Jobs(keep) => queue::prune(connection, keep, PRUNE_BATCH).await,
-            Self::Uploads => imports::sweep(connection).await,
-            Self::Answers => idempotency::prune(connection, PRUNE_BATCH).await,
-            Self::Deletions => history::prune(connection, PRUNE_BATCH).await,
-            Self::Reports => reports::prune(connection).await,
-            Self::RateLimit => mail::prune_rate_limits(connection, PRUNE_BATCH).await,
-            Self::Snapshots => health::prune(connection, PRUNE_BATCH).await,
+            Self::Jobs(keep) => {
+                for id in workspaces::ids(connection).await? {
+                    pruned += queue::prune(connection, id, keep, PRUNE_BATCH).await?;
+                }
+            }
+            Self::Snapshots => {
+                for id in workspaces::ids(connection).await? {
+                    pruned += health::prune(connection, id, PRUNE_BATCH).await?;
+                }
+            }
+            Self::Uploads => pruned = imports::sweep(connection).await?,
+            Self::Answers => pruned = idempotency::prune(connection, PRUNE_BATCH).await?,
+            Self::Deletions => pruned = history::prune(connection, PRUNE_BATCH).await?,
+            Self::Reports => {
+                for id in workspaces::ids(connection).await? {
+                    pruned += reports::prune(connection, id).await?;
+                }
+            }
+            Self::RateLimit => pruned = mail::prune_rate_limits(connection, PRUNE_BATCH).await?,
         }
+        Ok(pruned)
     }
 }
 

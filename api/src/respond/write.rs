@@ -149,7 +149,11 @@ impl Write {
     /// used with another request.
     pub async fn run(mut self, body: &[u8], effect: impl for<'c> Effect<'c>) -> Result {
         self.add(body);
-        let key = self.key.map(|hash| Key { hash, fingerprint: self.request.clone().finalize().into() });
+        let key = self.key.map(|hash| Key {
+            workspace_id: self.actor.workspace_id,
+            hash,
+            fingerprint: self.request.clone().finalize().into(),
+        });
         let mut tries = 1;
         loop {
             let mut step = Transaction::begin(&self.state.pool).await?;

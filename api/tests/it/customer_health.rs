@@ -181,7 +181,7 @@ async fn scores_are_of_the_day_on_which_they_are_read() {
     age(&mut connection, api.workspace_id, 1).await;
     let moved = sqlx::query("UPDATE orders SET order_date = order_date - interval '1 day' WHERE customer_id = $1");
     moved.bind(Uuid::try_parse(&ada).unwrap()).execute(&mut connection).await.unwrap();
-    sqlx::query("DELETE FROM customer_marks").execute(&mut connection).await.unwrap();
+    sqlx::query("DELETE FROM stale_customers").execute(&mut connection).await.unwrap();
     let report = api.read("/dev/crm/customers/segments").await;
     assert_eq!((segment(&report, "new"), segment(&report, "promising")), (0, 1), "{report:#}");
     assert_eq!(report["complete"], true);

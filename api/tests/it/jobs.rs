@@ -243,7 +243,9 @@ async fn refused_rows_come_back_as_json_or_as_a_file_to_mend() {
 async fn many_refused_rows_come_back_whole_and_in_order() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
-    let many = "INSERT INTO job_errors SELECT $1::uuid, line, 'email', 'invalid', 'is wrong', '[\"Ann\"]' FROM generate_series(2, 1501) AS line";
+    let many = "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
+        SELECT workspace_id, id, line, 'email', 'invalid', 'is wrong', '[\"Ann\"]'
+        FROM jobs, generate_series(2, 1501) AS line WHERE id = $1::uuid";
     sqlx::query(many).bind(job["id"].as_str().unwrap()).execute(&mut api.connection().await).await.unwrap();
     let rows = support::json(api.get(&path(&job, "/errors")), 200).await;
     let lines: Vec<u64> = rows.as_array().unwrap().iter().map(|row| row["line"].as_u64().unwrap()).collect();
@@ -253,13 +255,16 @@ async fn many_refused_rows_come_back_whole_and_in_order() {
 }
 
 async fn refuse(api: &Api, job: &Value, line: i64, field: &str, code: &str, cells: Value) {
-    sqlx::query("INSERT INTO job_errors VALUES ($1::uuid, $2, $3, $4, 'is wrong', $5)")
-        .bind(job["id"].as_str().unwrap())
-        .bind(line)
-        .bind(field)
-        .bind(code)
-        .bind(cells)
-        .execute(&mut api.connection().await)
-        .await
-        .unwrap();
+    sqlx::query(
+        "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
+         SELECT workspace_id, id, $2, $3, $4, 'is wrong', $5 FROM jobs WHERE id = $1::uuid",
+    )
+    .bind(job["id"].as_str().unwrap())
+    .bind(line)
+    .bind(field)
+    .bind(code)
+    .bind(cells)
+    .execute(&mut api.connection().await)
+    .await
+    .unwrap();
 }

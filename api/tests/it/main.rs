@@ -51,6 +51,7 @@ mod segments;
 mod serving;
 mod settings;
 mod stages;
+mod statements;
 mod support;
 mod suppressions;
 mod undo;

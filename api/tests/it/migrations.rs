@@ -26,7 +26,8 @@ const MAY_BE_EMPTY: [&str; 8] = [
     "themes",
 ];
 /// Tables that have another name since.
-const RENAMED: [(&str, &str); 2] = [("email_pace", "email_rate_limits"), ("slots", "scheduled_runs")];
+const RENAMED: [(&str, &str); 3] =
+    [("customer_marks", "stale_customers"), ("email_pace", "email_rate_limits"), ("slots", "scheduled_runs")];
 
 /// How many rows each table has.
 async fn counts(connection: &mut PgConnection) -> BTreeMap<String, i64> {

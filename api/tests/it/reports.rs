@@ -117,9 +117,9 @@ async fn no_answer_is_older_than_a_minute() {
     asker.ask(&slow).await;
     asker.age(58).await;
     assert_eq!(asker.ask(&slow).await, 2);
-    assert_eq!(reports::prune(&mut asker.pool.acquire().await.unwrap()).await.unwrap(), 0);
+    assert_eq!(reports::prune(&mut asker.pool.acquire().await.unwrap(), asker.workspace_id).await.unwrap(), 0);
     asker.age(601).await;
-    assert_eq!(reports::prune(&mut asker.pool.acquire().await.unwrap()).await.unwrap(), 1);
+    assert_eq!(reports::prune(&mut asker.pool.acquire().await.unwrap(), asker.workspace_id).await.unwrap(), 1);
 }
 
 #[tokio::test]

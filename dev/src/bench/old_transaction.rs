@@ -63,7 +63,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     enqueue(&mut connection, 1_000).await?;
     let mut marks = Marks::default();
     let (began, sweeping) = (marks.clone(), Instant::now());
-    marks.swept(&began, &queue::sweep(&mut connection, QUEUE).await?);
+    marks.swept(&began, &queue::sweep(&mut connection, QUEUE, &[WORKSPACE]).await?);
     let swept = sweeping.elapsed();
     let (from_marks, from_the_front) = (marks.ranges(), Ranges::default());
     figures.alone("a claim, median", claim_ms(&mut connection, &from_marks).await?, "ms", Bound::AtMost(CLAIM_MS));

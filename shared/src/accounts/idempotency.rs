@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
 /// For how many hours an answer is kept.
 pub const KEPT_HOURS: i32 = 24;
 
+/// The workspace of answers stored by 0.1.0, which did not store it. Their hashes include the API key, so none
+/// is found by another workspace. None is left a day after the upgrade.
+const BEFORE_WORKSPACES: Uuid = Uuid::nil();
+
 /// A caller's key for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
+    /// The caller's workspace.
+    pub workspace_id: Uuid,
     /// SHA-256 over the API key, the route and the caller's key.
     pub hash: [u8; 32],
     /// SHA-256 over the request.
@@ -73,8 +80,11 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> 
     }
     let row: Option<Row> = sqlx::query_as(
         "SELECT fingerprint, status, headers, body FROM idempotency_keys
-         WHERE hash = $1 AND created_at > now() - make_interval(hours => $2)",
+         WHERE workspace_id IN ($1, $2) AND hash = $3 AND created_at > now() - make_interval(hours => $4)
+         LIMIT 1",
     )
+    .bind(key.workspace_id)
+    .bind(BEFORE_WORKSPACES)
     .bind(&key.hash[..])
     .bind(KEPT_HOURS)
     .fetch_optional(connection)
@@ -97,10 +107,12 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> 
 pub async fn keep(connection: &mut PgConnection, key: &Key, kept: &Kept) -> Result<()> {
     // There may be a row whose time is over.
     sqlx::query(
-        "INSERT INTO idempotency_keys (hash, fingerprint, status, headers, body) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (hash) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
+        "INSERT INTO idempotency_keys (workspace_id, hash, fingerprint, status, headers, body)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (workspace_id, hash) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
              headers = excluded.headers, body = excluded.body, created_at = excluded.created_at",
     )
+    .bind(key.workspace_id)
     .bind(&key.hash[..])
     .bind(&key.fingerprint[..])
     .bind(i16::try_from(kept.status).map_err(Error::internal)?)
@@ -116,15 +128,26 @@ pub async fn keep(connection: &mut PgConnection, key: &Key, kept: &Kept) -> Resu
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
-    let pruned = sqlx::query(
-        "DELETE FROM idempotency_keys WHERE hash = ANY (ARRAY(
-             SELECT hash FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1)
-             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
-         ))",
+    let over: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT workspace_id, hash FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1)
+         ORDER BY created_at LIMIT $2",
     )
     .bind(KEPT_HOURS)
     .bind(limit)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(pruned.rows_affected())
+    let mut workspaces = BTreeMap::<Uuid, Vec<Vec<u8>>>::new();
+    for (workspace_id, hash) in over {
+        workspaces.entry(workspace_id).or_default().push(hash);
+    }
+    let mut pruned = 0;
+    for (workspace_id, hashes) in workspaces {
+        let deleted = sqlx::query(
+            "DELETE FROM idempotency_keys
+             WHERE workspace_id = $1 AND hash = ANY ($2) AND created_at < now() - make_interval(hours => $3)",
+        );
+        let deleted = deleted.bind(workspace_id).bind(hashes).bind(KEPT_HOURS).execute(&mut *connection).await?;
+        pruned += deleted.rows_affected();
+    }
+    Ok(pruned)
 }

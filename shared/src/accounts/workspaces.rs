@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::platform::db;
 use crate::values::{Field, Name};
 
 /// The owner of records; nothing crosses from one to another.
@@ -31,6 +32,11 @@ pub struct Workspace {
 /// [`Error::Unavailable`] when the database is away.
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Workspace>> {
     Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces ORDER BY name").fetch_all(connection).await?)
+}
+
+/// The ids of all workspaces, in their order.
+pub async fn ids(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar("SELECT id FROM workspaces ORDER BY id").fetch_all(connection).await?)
 }
 
 /// The workspace of that id or name.
@@ -205,8 +211,8 @@ pub async fn create_key(
 /// [`Error::NotFound`].
 pub async fn revoke_key(connection: &mut PgConnection, id: Uuid) -> Result<ApiKey> {
     let sql =
-        format!("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING {KEY_COLUMNS}");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_one(connection).await?)
+        format!("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1 RETURNING {KEY_COLUMNS}");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).bind(db::now()).fetch_one(connection).await?)
 }
 
 /// A key that opens: which one it is, and what it opens.

@@ -297,7 +297,7 @@ impl Undo<'_> {
                 cells: vec![record.id().to_string(), record.key()],
             });
         }
-        super::write::keep_refused(connection, self.actor.id, &listed).await
+        super::write::keep_refused(connection, (self.actor.workspace_id, self.actor.id), &listed).await
     }
 }
 

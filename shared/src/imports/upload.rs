@@ -105,7 +105,7 @@ impl Upload {
         plan.by_line_from = by_line_from;
         plan.encoding = self.decoder.encoding().to_ascii_lowercase();
         for (chunk, seq) in chunks.into_iter().zip(seq..) {
-            store_chunk(&mut *pool.acquire().await?, self.id, seq, chunk).await?;
+            store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), seq, chunk).await?;
         }
         Ok(Uploaded { id: self.id, plan })
     }
@@ -146,7 +146,7 @@ impl Upload {
             return Ok(());
         };
         for chunk in chunks {
-            store_chunk(&mut *pool.acquire().await?, self.id, body.seq, chunk).await?;
+            store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), body.seq, chunk).await?;
             body.seq += 1;
         }
         Ok(())
@@ -187,11 +187,18 @@ impl Uploaded {
     }
 }
 
-async fn store_chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64, chunk: Chunk) -> Result<()> {
+async fn store_chunk(
+    connection: &mut PgConnection,
+    (workspace_id, import_id): (Uuid, Uuid),
+    seq: i64,
+    chunk: Chunk,
+) -> Result<()> {
     sqlx::query(
-        "WITH touched AS (UPDATE imports SET touched_at = now() WHERE id = $1)
-         INSERT INTO import_chunks (import_id, seq, first_line, refusal, data) VALUES ($1, $2, $3, $4, $5)",
+        "WITH touched AS (UPDATE imports SET touched_at = now() WHERE workspace_id = $1 AND id = $2)
+         INSERT INTO import_chunks (workspace_id, import_id, seq, first_line, refusal, data)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
+    .bind(workspace_id)
     .bind(import_id)
     .bind(seq)
     .bind(i64::try_from(chunk.first_line).unwrap_or(i64::MAX))
@@ -207,8 +214,18 @@ async fn store_chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64, c
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub async fn sweep(connection: &mut PgConnection) -> Result<u64> {
-    let swept = sqlx::query("DELETE FROM imports WHERE job_id IS NULL AND touched_at < now() - interval '1 hour'")
-        .execute(connection)
-        .await?;
-    Ok(swept.rows_affected())
+    let workspaces: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT DISTINCT workspace_id FROM imports WHERE job_id IS NULL AND touched_at < now() - interval '1 hour'",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut swept = 0;
+    for workspace_id in workspaces {
+        let deleted = sqlx::query(
+            "DELETE FROM imports
+             WHERE workspace_id = $1 AND job_id IS NULL AND touched_at < now() - interval '1 hour'",
+        );
+        swept += deleted.bind(workspace_id).execute(&mut *connection).await?.rows_affected();
+    }
+    Ok(swept)
 }

@@ -42,7 +42,7 @@ pub async fn write<R: Importable>(
     check: EmailCheck,
 ) -> Result<EmailCheck> {
     db::plan_afresh(connection).await?;
-    drop_chunk(connection, import.id, seq).await?;
+    drop_chunk(connection, import, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
     let check = if import.plan.dry_run { EmailCheck::Lookup } else { check };
@@ -56,7 +56,7 @@ pub async fn write<R: Importable>(
         other => other,
     })?;
     import.counts.failed += count(refused.len());
-    keep_refused(connection, import.id, &refused).await?;
+    keep_refused(connection, (import.workspace_id, import.id), &refused).await?;
     sqlx::query("UPDATE imports SET counts = $3 WHERE workspace_id = $1 AND id = $2")
         .bind(import.workspace_id)
         .bind(import.id)
@@ -235,7 +235,7 @@ impl Known {
         }
         if import.plan.dry_run {
             let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-            for (key, id) in seen(connection, import.id, &keys, &ids).await? {
+            for (key, id) in seen(connection, import, &keys, &ids).await? {
                 known.ids.insert(id, key.clone());
                 known.emails.insert(key);
             }
@@ -269,8 +269,10 @@ impl Known {
 async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
     let (keys, ids): (Vec<String>, Vec<Uuid>) = records.iter().map(|record| (record.key(), record.id())).unzip();
     sqlx::query(
-        "INSERT INTO import_seen (import_id, email_key, record_id) SELECT $1, * FROM unnest($2::text[], $3::uuid[])",
+        "INSERT INTO import_seen (workspace_id, import_id, email_key, record_id)
+         SELECT $1, $2, key, id FROM unnest($3::text[], $4::uuid[]) AS seen (key, id)",
     )
+    .bind(import.workspace_id)
     .bind(import.id)
     .bind(keys)
     .bind(ids)
@@ -281,15 +283,19 @@ async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import,
 
 async fn seen(
     connection: &mut PgConnection,
-    import_id: Uuid,
+    import: &Import,
     keys: &[&str],
     ids: &[Uuid],
 ) -> Result<Vec<(String, Uuid)>> {
     Ok(sqlx::query_as(
-        "SELECT email_key, record_id FROM import_seen WHERE import_id = $1 AND email_key = ANY ($2)
-         UNION SELECT email_key, record_id FROM import_seen WHERE import_id = $1 AND record_id = ANY ($3)",
+        "SELECT email_key, record_id FROM import_seen
+         WHERE workspace_id = $1 AND import_id = $2 AND email_key = ANY ($3)
+         UNION
+         SELECT email_key, record_id FROM import_seen
+         WHERE workspace_id = $1 AND import_id = $2 AND record_id = ANY ($4)",
     )
-    .bind(import_id)
+    .bind(import.workspace_id)
+    .bind(import.id)
     .bind(keys)
     .bind(ids)
     .fetch_all(connection)
@@ -302,7 +308,11 @@ async fn seen(
 /// [`Error::Unavailable`] when the database is away.
 pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
     if import.plan.dry_run {
-        sqlx::query("DELETE FROM import_seen WHERE import_id = $1").bind(import.id).execute(connection).await?;
+        sqlx::query("DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2")
+            .bind(import.workspace_id)
+            .bind(import.id)
+            .execute(connection)
+            .await?;
     }
     Ok(())
 }
@@ -318,30 +328,41 @@ fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(
     Ok(())
 }
 
-async fn drop_chunk(connection: &mut PgConnection, import_id: Uuid, seq: i64) -> Result<()> {
-    let dropped = sqlx::query("DELETE FROM import_chunks WHERE import_id = $1 AND seq = $2")
-        .bind(import_id)
+async fn drop_chunk(connection: &mut PgConnection, import: &Import, seq: i64) -> Result<()> {
+    let dropped = sqlx::query("DELETE FROM import_chunks WHERE workspace_id = $1 AND import_id = $2 AND seq = $3")
+        .bind(import.workspace_id)
+        .bind(import.id)
         .bind(seq)
         .execute(connection)
         .await?;
     if dropped.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
 }
 
-pub(super) async fn keep_refused(connection: &mut PgConnection, job_id: Uuid, refused: &[Refused]) -> Result<()> {
+pub(super) async fn keep_refused(
+    connection: &mut PgConnection,
+    (workspace_id, job_id): (Uuid, Uuid),
+    refused: &[Refused],
+) -> Result<()> {
     if refused.is_empty() {
         return Ok(());
     }
     let row = |refused: &Refused| {
         json!({
-            "job_id": job_id, "line": refused.line, "field": refused.field, "code": refused.fault.code,
+            "line": refused.line, "field": refused.field, "code": refused.fault.code,
             // PostgreSQL's text has no NUL; the cell is readable without it.
             "message": refused.fault.message, "cells": refused.cells.iter().map(|cell| cell.replace('\0', "")).collect::<Vec<_>>(),
         })
     };
-    sqlx::query("INSERT INTO job_errors SELECT * FROM jsonb_populate_recordset(NULL::job_errors, $1)")
-        .bind(Value::Array(refused.iter().map(row).collect()))
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
+         SELECT $1, $2, line, field, code, message, cells FROM jsonb_to_recordset($3)
+             AS refused (line bigint, field text, code text, message text, cells jsonb)",
+    )
+    .bind(workspace_id)
+    .bind(job_id)
+    .bind(Value::Array(refused.iter().map(row).collect()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -286,8 +286,10 @@ async fn make<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<Raw
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
-pub async fn prune(connection: &mut PgConnection) -> Result<u64> {
-    let pruned =
-        sqlx::query("DELETE FROM reports WHERE as_of < now() - interval '10 minutes'").execute(connection).await?;
+pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
+    let pruned = sqlx::query("DELETE FROM reports WHERE workspace_id = $1 AND as_of < now() - interval '10 minutes'")
+        .bind(workspace_id)
+        .execute(connection)
+        .await?;
     Ok(pruned.rows_affected())
 }

@@ -83,9 +83,13 @@ impl State {
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
     pub async fn read(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Option<Self>> {
-        Ok(sqlx::query_as("SELECT * FROM score_states WHERE workspace_id = $1")
-            .bind(workspace_id)
-            .fetch_optional(connection)
-            .await?)
+        Ok(sqlx::query_as(
+            "SELECT date, refreshed_at, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after,
+                 snapshot_at, snapshot_date
+             FROM score_states WHERE workspace_id = $1",
+        )
+        .bind(workspace_id)
+        .fetch_optional(connection)
+        .await?)
     }
 }

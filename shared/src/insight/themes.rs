@@ -30,6 +30,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Payload};
 
 pub use corpus::{Corpus, Counter};
@@ -98,17 +99,10 @@ pub async fn answered(connection: &mut PgConnection, workspace_id: Uuid, request
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn wake(connection: &mut PgConnection) -> Result<usize> {
-    let workspaces: Vec<Uuid> = sqlx::query_scalar(
-        "WITH RECURSIVE unread (workspace_id) AS (
-             (SELECT workspace_id FROM feedback_unread ORDER BY workspace_id LIMIT 1)
-             UNION ALL
-             SELECT (SELECT workspace_id FROM feedback_unread WHERE workspace_id > unread.workspace_id
-                     ORDER BY workspace_id LIMIT 1)
-             FROM unread WHERE workspace_id IS NOT NULL
-         )
-         SELECT workspace_id FROM unread WHERE workspace_id IS NOT NULL",
+    let workspaces = db::workspaces(
+        connection,
+        "SELECT workspace_id FROM feedback_unread WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     )
-    .fetch_all(&mut *connection)
     .await?;
     for workspace_id in &workspaces {
         enqueue(connection, *workspace_id, None, (false, Duration::ZERO)).await?;

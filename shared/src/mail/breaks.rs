@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
 
 use super::Leased;
 use crate::error::Result;
@@ -50,16 +51,29 @@ pub async fn record(connection: &mut PgConnection) -> Result<Breaks> {
 /// Takes the turn to try one message, if there is one now: the wait is over, and no other worker tries one.
 /// It is lost again unless [`begin_probe`] follows within ten seconds.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool> {
+    let tried: Option<(Option<Uuid>, Option<Uuid>)> =
+        sqlx::query_as("SELECT workspace_id, email_id FROM mail_breaks WHERE in_a_row >= $1 AND next_at <= now()")
+            .bind(LIMIT)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some((workspace_id, email_id)) = tried else { return Ok(false) };
+    let is_held: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM emails WHERE workspace_id = $1 AND id = $2 AND lease_until IS NOT NULL)",
+    )
+    .bind(workspace_id)
+    .bind(email_id)
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_held {
+        return Ok(false);
+    }
     let taken = sqlx::query(
         "UPDATE mail_breaks
          SET next_at = now() + interval '10 seconds', workspace_id = NULL, email_id = NULL
-         WHERE in_a_row >= $1 AND next_at <= now() AND NOT EXISTS (
-             SELECT FROM emails
-             WHERE emails.workspace_id = mail_breaks.workspace_id AND emails.id = mail_breaks.email_id
-                 AND emails.lease_until IS NOT NULL
-         )",
+         WHERE in_a_row >= $1 AND next_at <= now() AND email_id IS NOT DISTINCT FROM $2",
     )
     .bind(LIMIT)
+    .bind(email_id)
     .execute(connection)
     .await?;
     Ok(taken.rows_affected() > 0)

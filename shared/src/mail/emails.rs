@@ -30,9 +30,22 @@ pub const LIST: Spec = Spec {
     branches: Some(("state", EmailState::WORDS)),
 };
 
+macro_rules! columns {
+    () => {
+        "id, event, event_key, subject_type, subject_id, from_name, from_email, reply_to, to_name, \
+            to_email, subject, state, failures, run_at, answer, created_at, updated_at, sent_at"
+    };
+}
+
 /// The columns of [`Email`], for the statement of a list.
-pub const COLUMNS: &str = "id, event, event_key, subject_type, subject_id, from_name, from_email, reply_to, to_name, \
-    to_email, subject, state, failures, run_at, answer, created_at, updated_at, sent_at";
+pub const COLUMNS: &str = columns!();
+
+/// The columns of [`WholeEmail`].
+macro_rules! whole {
+    () => {
+        concat!(columns!(), ", text_body, html_body, unsubscribe")
+    };
+}
 
 /// A mail as callers see it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -128,7 +141,7 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for WholeEmail {
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
-    Ok(sqlx::query_as("SELECT * FROM emails WHERE id = $1 AND workspace_id = $2")
+    Ok(sqlx::query_as(concat!("SELECT ", whole!(), " FROM emails WHERE id = $1 AND workspace_id = $2"))
         .bind(id)
         .bind(workspace_id)
         .fetch_one(connection)
@@ -141,10 +154,12 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a mail in any other state.
 pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
-    let queued = sqlx::query_as(
+    let queued = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = now(), answer = NULL, updated_at = now()
-         WHERE id = $1 AND workspace_id = $2 AND state IN ('unknown', 'bounced') RETURNING *",
-    );
+         WHERE id = $1 AND workspace_id = $2 AND state IN ('unknown', 'bounced')
+         RETURNING ",
+        whole!()
+    ));
     decide(connection, queued, workspace_id, id).await
 }
 
@@ -153,10 +168,12 @@ pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a mail in any other state.
 pub async fn mark_sent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
-    let sent = sqlx::query_as(
+    let sent = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'sent', attempt = attempt + 1, sent_at = updated_at, updated_at = now()
-         WHERE id = $1 AND workspace_id = $2 AND state = 'unknown' RETURNING *",
-    );
+         WHERE id = $1 AND workspace_id = $2 AND state = 'unknown'
+         RETURNING ",
+        whole!()
+    ));
     decide(connection, sent, workspace_id, id).await
 }
 

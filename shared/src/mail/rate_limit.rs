@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::lease::{Leased, Ranges, lease};
+use super::lease::{Lease, Leased, Ranges, hand_back, lease};
 use crate::error::Result;
 use crate::platform::config;
 
@@ -30,92 +30,146 @@ pub struct Turn {
     pub wait: Option<Duration>,
 }
 
-/// Whether there is a limit, so that [`lease_in_turn`] needs a transaction.
+/// Whether there is a limit, so that emails are leased by [`lease_in_turn`].
 pub fn is_limited(settings: &config::Mail) -> bool {
     settings.per_minute > 0 || settings.per_domain_per_minute > 0
 }
 
-/// Leases up to `limit` due mails, as [`lease`] does, within the limits. Needs a transaction.
+/// Leases up to `limit` due mails, as [`lease`] does, within the limits.
 ///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Places are taken after the lease, in a transaction of their own, since the limits belong to no workspace.
+/// A process that dies in between leaves mails that were leased and not sent.
 pub async fn lease_in_turn(
     connection: &mut PgConnection,
-    limit: i64,
+    mut limit: i64,
     ranges: &Ranges,
     settings: &config::Mail,
 ) -> Result<Turn> {
     let all = RateLimit::of(settings.per_minute);
-    let Some(pace) = all else {
-        let mails = lease(connection, limit, ranges).await?;
-        return within_domains(connection, mails, settings).await;
-    };
-    let ahead = ahead(connection, "").await?;
-    let room = pace.room(ahead);
-    if room == 0 {
-        return Ok(Turn { wait: Some(Duration::from_secs_f64(pace.until_free(ahead))), ..Turn::default() });
+    if let Some(all) = all {
+        let ahead = peek(connection, "").await?;
+        limit = limit.min(all.room(ahead));
+        if limit == 0 {
+            return Ok(Turn { wait: Some(Duration::from_secs_f64(all.until_free(ahead))), ..Turn::default() });
+        }
     }
-    let mails = lease(connection, limit.min(room), ranges).await?;
-    let turn = within_domains(connection, mails, settings).await?;
-    take(connection, "", pace.after(ahead, turn.mails.len())).await?;
-    Ok(turn)
+    let mails = lease(connection, limit, ranges).await?;
+    if mails.is_empty() {
+        return Ok(Turn::default());
+    }
+    let leases: Vec<Lease> = mails.iter().map(Leased::lease).collect();
+    let turn = divide(connection, mails, all, RateLimit::of(settings.per_domain_per_minute)).await;
+    if turn.is_err() {
+        // Should this fail as well, the leases run out.
+        let _ = hand_back(connection, &leases).await;
+    }
+    turn
 }
 
-/// Puts off the mails of domains that have had enough.
-async fn within_domains(connection: &mut PgConnection, mails: Vec<Leased>, settings: &config::Mail) -> Result<Turn> {
-    let Some(pace) = RateLimit::of(settings.per_domain_per_minute) else {
-        return Ok(Turn { mails, ..Turn::default() });
-    };
-    // In one order, so that two workers never wait for each other in a circle.
+/// Takes places for mails; those that get none are handed back, or put off if their domain has had enough.
+async fn divide(
+    connection: &mut PgConnection,
+    mut mails: Vec<Leased>,
+    all: Option<RateLimit>,
+    domain: Option<RateLimit>,
+) -> Result<Turn> {
+    let (mut surplus, mut late) = (Vec::new(), Vec::new());
+    let mut places = connection.begin().await?;
+    // In one order everywhere, so that two workers never wait for each other in a circle.
+    if let Some(all) = all {
+        let ahead = ahead(&mut places, "").await?;
+        surplus = mails.split_off(usize::try_from(all.room(ahead)).unwrap_or(usize::MAX).min(mails.len()));
+        if let Some(domain) = domain {
+            (mails, late) = within_domains(&mut places, mails, domain).await?;
+        }
+        take(&mut places, "", all.after(ahead, mails.len())).await?;
+    } else if let Some(domain) = domain {
+        (mails, late) = within_domains(&mut places, mails, domain).await?;
+    }
+    places.commit().await?;
+    hand_back(connection, &surplus.iter().map(Leased::lease).collect::<Vec<_>>()).await?;
+    put_off(connection, &late).await?;
+    Ok(Turn { mails, put_off: late.len(), wait: None })
+}
+
+/// Divides mails into those whose domains have room, and those that wait, each for so many seconds.
+async fn within_domains(
+    places: &mut PgConnection,
+    mails: Vec<Leased>,
+    limit: RateLimit,
+) -> Result<(Vec<Leased>, Vec<(Leased, f64)>)> {
     let mut domains = BTreeMap::<String, Vec<Leased>>::new();
     for mail in mails {
         domains.entry(mail.to_domain.clone()).or_default().push(mail);
     }
-    let mut turn = Turn::default();
+    let (mut now, mut later) = (Vec::new(), Vec::new());
     for (domain, mut mails) in domains {
-        let ahead = ahead(connection, &domain).await?;
-        let room = usize::try_from(pace.room(ahead)).unwrap_or(usize::MAX).min(mails.len());
+        let ahead = ahead(places, &domain).await?;
+        let room = usize::try_from(limit.room(ahead)).unwrap_or(usize::MAX).min(mails.len());
         let late = mails.split_off(room);
-        let ahead = pace.after(ahead, room);
-        take(connection, &domain, ahead).await?;
-        turn.mails.extend(mails);
-        turn.put_off += late.len();
-        put_off(connection, &domain, pace, pace.until_free(ahead), late).await?;
+        let ahead = limit.after(ahead, room);
+        take(places, &domain, ahead).await?;
+        now.append(&mut mails);
+        later.extend(waits(places, &domain, limit, limit.until_free(ahead), late).await?);
     }
-    Ok(turn)
+    Ok((now, later))
 }
 
 /// Each workspace's mails to the domain stand behind its own that were put off before, and not
 /// behind another's.
-async fn put_off(
-    connection: &mut PgConnection,
+async fn waits(
+    places: &mut PgConnection,
     domain: &str,
-    pace: RateLimit,
+    limit: RateLimit,
     free_in: f64,
     late: Vec<Leased>,
-) -> Result<()> {
+) -> Result<Vec<(Leased, f64)>> {
     let mut workspaces = BTreeMap::<Uuid, Vec<Leased>>::new();
     for mail in late {
         workspaces.entry(mail.workspace_id).or_default().push(mail);
     }
+    let mut waits = Vec::new();
     for (workspace_id, mails) in workspaces {
         let scope = format!("{domain} {workspace_id}");
-        let first = ahead(connection, &scope).await?.max(free_in);
-        let waits: Vec<f64> = (0..mails.len()).map(|n| (first + pace.share * n as f64).min(FURTHEST)).collect();
-        take(connection, &scope, (first + pace.share * mails.len() as f64).min(FURTHEST)).await?;
-        let (ids, attempts): (Vec<Uuid>, Vec<i32>) = mails.iter().map(|mail| (mail.id, mail.attempt)).unzip();
+        let first = ahead(places, &scope).await?.max(free_in);
+        take(places, &scope, (first + limit.share * mails.len() as f64).min(FURTHEST)).await?;
+        let mails = mails.into_iter().enumerate();
+        waits.extend(mails.map(|(n, mail)| (mail, (first + limit.share * n as f64).min(FURTHEST))));
+    }
+    Ok(waits)
+}
+
+/// Hands mails back that are due again only after so many seconds.
+async fn put_off(connection: &mut PgConnection, late: &[(Leased, f64)]) -> Result<()> {
+    let mut late: Vec<&(Leased, f64)> = late.iter().collect();
+    late.sort_unstable_by_key(|(mail, _)| mail.lease());
+    for late in late.chunk_by(|(one, _), (other, _)| one.workspace_id == other.workspace_id) {
+        let run_ats = late.iter().map(|(mail, wait)| mail.leased_at() + Duration::from_secs_f64(*wait));
         sqlx::query(
-            "UPDATE emails SET lease_until = NULL, run_at = now() + make_interval(secs => late.wait)
-             FROM unnest($1::uuid[], $2::integer[], $3::float8[]) AS late (id, attempt, wait)
-             WHERE emails.id = late.id AND emails.attempt = late.attempt",
+            "UPDATE emails SET lease_until = NULL, run_at = late.run_at
+             FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[]) AS late (id, attempt, run_at)
+             WHERE emails.workspace_id = $1 AND emails.id = late.id AND emails.attempt = late.attempt",
         )
-        .bind(ids)
-        .bind(attempts)
-        .bind(waits)
+        .bind(late[0].0.workspace_id)
+        .bind(late.iter().map(|(mail, _)| mail.id).collect::<Vec<_>>())
+        .bind(late.iter().map(|(mail, _)| mail.attempt).collect::<Vec<_>>())
+        .bind(run_ats.collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     }
     Ok(())
+}
+
+/// How far ahead of the present a scope's time is, in seconds, without a lock.
+async fn peek(connection: &mut PgConnection, scope: &str) -> Result<f64> {
+    let ahead: Option<f64> = sqlx::query_scalar(
+        "SELECT greatest(extract(epoch FROM free_at - clock_timestamp()), 0)::float8 FROM email_rate_limits
+         WHERE scope = $1",
+    )
+    .bind(scope)
+    .fetch_optional(connection)
+    .await?;
+    Ok(ahead.unwrap_or(0.0))
 }
 
 /// How far ahead of the present a scope's time is, in seconds. Its row is locked from now on.

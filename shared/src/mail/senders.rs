@@ -98,28 +98,27 @@ pub async fn apply(connection: &mut PgConnection, emails: &mut [Leased], mail: &
         let (from, reply_to) = (email.content.from_email.clone(), email.content.reply_to.take());
         (email.content.from_email, email.content.reply_to) = none.apply(from, reply_to, mail);
     }
-    write_senders(connection, &others).await
+    write_senders(connection, &mut others).await
 }
 
 /// What is shown of an email is what is sent.
-async fn write_senders(connection: &mut PgConnection, emails: &[&mut Leased]) -> Result<()> {
-    if emails.is_empty() {
-        return Ok(());
+async fn write_senders(connection: &mut PgConnection, emails: &mut [&mut Leased]) -> Result<()> {
+    emails.sort_unstable_by_key(|email| email.lease());
+    for emails in emails.chunk_by(|one, other| one.workspace_id == other.workspace_id) {
+        sqlx::query(
+            "UPDATE emails SET from_email = changed.from_email, reply_to = changed.reply_to
+             FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[])
+                 AS changed (id, attempt, from_email, reply_to)
+             WHERE emails.workspace_id = $1 AND emails.id = changed.id AND emails.attempt = changed.attempt",
+        )
+        .bind(emails[0].workspace_id)
+        .bind(emails.iter().map(|email| email.id).collect::<Vec<_>>())
+        .bind(emails.iter().map(|email| email.attempt).collect::<Vec<_>>())
+        .bind(emails.iter().map(|email| email.content.from_email.as_str()).collect::<Vec<_>>())
+        .bind(emails.iter().map(|email| email.content.reply_to.as_deref()).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
     }
-    sqlx::query(
-        "UPDATE emails SET from_email = changed.from_email, reply_to = changed.reply_to
-         FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[])
-             AS changed (workspace_id, id, attempt, from_email, reply_to)
-         WHERE emails.workspace_id = changed.workspace_id AND emails.id = changed.id
-             AND emails.attempt = changed.attempt",
-    )
-    .bind(emails.iter().map(|email| email.workspace_id).collect::<Vec<_>>())
-    .bind(emails.iter().map(|email| email.id).collect::<Vec<_>>())
-    .bind(emails.iter().map(|email| email.attempt).collect::<Vec<_>>())
-    .bind(emails.iter().map(|email| email.content.from_email.as_str()).collect::<Vec<_>>())
-    .bind(emails.iter().map(|email| email.content.reply_to.as_deref()).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::platform::config::Database;
@@ -44,6 +45,18 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
         ("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis())),
     ]);
     Pool::new(options, settings)
+}
+
+/// The workspaces that a statement finds one by one: it returns the first after `$1`, so that none with many
+/// rows is read as a whole.
+pub async fn workspaces(connection: &mut PgConnection, next: &'static str) -> Result<Vec<Uuid>> {
+    let mut workspaces = Vec::new();
+    let mut last = Uuid::nil();
+    while let Some(found) = sqlx::query_scalar(next).bind(last).fetch_optional(&mut *connection).await? {
+        last = found;
+        workspaces.push(found);
+    }
+    Ok(workspaces)
 }
 
 /// Brings the schema up to this program's version. Safe when several processes do it at once:

@@ -2,13 +2,13 @@
 //!
 //! The statements are constants because their plans are tested.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::marks::{heads, sweep};
+use super::fronts::{Front, Share, Waiting};
 use super::{LEASE, Lease, Payload, Position, Ranges, RetryState, Sweep};
 use crate::error::Result;
 
@@ -42,7 +42,7 @@ pub struct Claimed {
 impl Claimed {
     /// The right to write for this job.
     pub fn lease(&self) -> Lease {
-        Lease { id: self.id, attempt: self.attempt }
+        Lease { workspace_id: self.workspace_id, id: self.id, attempt: self.attempt }
     }
 
     /// Its place among the jobs of its workspace.
@@ -56,41 +56,44 @@ impl Claimed {
     }
 }
 
-/// The statement of [`claim`]; its plan is tested.
-///
-/// `head` is a loose index scan: one probe of the index for each workspace with queued jobs, and for
-/// each mark. Each workspace with a due job gets an equal share of the batch, so a workspace with a
-/// million jobs delays no other by more than one batch. When there are more workspaces than places,
-/// those that already hold slots come last, and chance decides among the others.
-///
-/// The locked rows are reached by their places, which saves looking each up by its key. A row that
-/// moved between the statement's snapshot and its lock is left for the next claim.
-///
-/// Jobs whose process died are left out: [`claim_quarantined`] takes them one by one.
-pub const CLAIM: &str = concat!(
-    "WITH RECURSIVE ",
-    heads!("jobs", "queue = $1 AND status = 'queued' AND crashes = 0", "$4", "$5", "$6", "$7"),
-    ", turn AS (
-        SELECT workspace_id, run_at, id, ceil($2::float8 / count(*) OVER ())::bigint AS share
-        FROM head WHERE run_at <= now()
-        ORDER BY workspace_id = ANY ($8::uuid[]), random() LIMIT $2
-    )
-    UPDATE jobs
-    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
-        started_at = coalesce(started_at, now()), yielded = false
-    WHERE ctid = ANY (ARRAY(
-        SELECT due.ctid FROM turn CROSS JOIN LATERAL (
-            SELECT ctid FROM jobs
-            WHERE queue = $1 AND status = 'queued' AND crashes = 0 AND workspace_id = turn.workspace_id
-                AND (run_at, id) >= (turn.run_at, turn.id) AND run_at <= now()
-            ORDER BY run_at, id LIMIT turn.share FOR NO KEY UPDATE SKIP LOCKED
-        ) AS due
-        LIMIT $2
-    ))
-    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until"
-);
+/// The statement that finds [`fronts`](super::fronts); its plan is tested.
+pub const ENTRIES: &str = "
+    SELECT workspace_id, run_at, id, now() AS now FROM jobs
+    WHERE queue = $5 AND status = 'queued' AND crashes = 0
+        AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4
+    ORDER BY workspace_id, run_at, id LIMIT 64";
 
-/// Claims up to `limit` due jobs of a queue, oldest first within each workspace.
+/// The statement that finds the front of one workspace; its plan is tested.
+pub const HEAD: &str = "
+    SELECT head.run_at, head.id, before.walked AS walked_before,
+        pg_stat_get_xact_tuples_returned('jobs_due_idx'::regclass) AS walked_after, now() AS now
+    FROM (SELECT pg_stat_get_xact_tuples_returned('jobs_due_idx'::regclass) AS walked) AS before
+    LEFT JOIN LATERAL (
+        SELECT run_at, id FROM jobs
+        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0
+        ORDER BY run_at, id LIMIT 1
+    ) AS head ON true";
+
+fn waiting(queue: &str) -> Waiting<'_> {
+    Waiting { entries: ENTRIES, head: HEAD, queue: Some(queue) }
+}
+
+/// The statement of [`claim`] for one workspace; its plan is tested. The rows are reached by their places;
+/// one that moved between the statement's snapshot and its lock is left for the next time.
+pub const CLAIM: &str = "
+    UPDATE jobs
+    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $4),
+        started_at = coalesce(started_at, $5), yielded = false
+    WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
+        SELECT ctid FROM jobs
+        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0
+            AND (run_at, id) >= ($6, $7) AND run_at <= now()
+        ORDER BY run_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+    ))
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
+
+/// Claims up to `limit` due jobs of a queue: an equal share for each workspace that has any, oldest first
+/// within it. Each workspace's claim is a transaction of its own, unless the connection is in one.
 pub async fn claim(connection: &mut PgConnection, queue: &str, limit: i64) -> Result<Vec<Claimed>> {
     claim_in(connection, queue, limit, &Ranges::default(), &[]).await
 }
@@ -103,79 +106,86 @@ pub async fn claim_in(
     ranges: &Ranges,
     holders: &[Uuid],
 ) -> Result<Vec<Claimed>> {
-    let mut claimed: Vec<Claimed> = sqlx::query_as(CLAIM)
-        .bind(queue)
-        .bind(limit)
-        .bind(LEASE.as_secs_f64())
-        .bind(&ranges.workspaces)
-        .bind(&ranges.run_ats)
-        .bind(&ranges.ids)
-        .bind(&ranges.untils)
-        .bind(holders)
-        .fetch_all(connection)
-        .await?;
+    let mut claimed: Vec<Claimed> = Vec::new();
+    for Share { front, limit: share } in waiting(queue).shares(connection, limit, ranges, holders).await? {
+        let left = limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+        let jobs: Vec<Claimed> = sqlx::query_as(CLAIM)
+            .bind(front.workspace_id)
+            .bind(queue)
+            .bind(share.min(left))
+            .bind(LEASE.as_secs_f64())
+            .bind(front.now)
+            .bind(front.position.run_at)
+            .bind(front.position.id)
+            .fetch_all(&mut *connection)
+            .await?;
+        claimed.extend(jobs);
+    }
     claimed.sort_unstable_by_key(|job| job.id);
     Ok(claimed)
 }
 
+/// The statement that finds jobs for [`claim_quarantined`]; its plan is tested.
+pub const QUARANTINED: &str = "
+    SELECT workspace_id, id, now() AS now FROM jobs
+    WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
+    ORDER BY crashes, run_at LIMIT 8";
+
 /// The statement of [`claim_quarantined`]; its plan is tested.
 pub const CLAIM_QUARANTINED: &str = "
     UPDATE jobs
-    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $2),
-        started_at = coalesce(started_at, now()), yielded = false
-    WHERE id = (
-        SELECT id FROM jobs
-        WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
-        ORDER BY crashes, run_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    )
+    SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
+        started_at = coalesce(started_at, $4), yielded = false
+    WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND crashes > 0 AND run_at <= now()
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
 
 /// Claims one due job whose process died: the one that did so least often, since the guilty one has
 /// the most deaths.
 pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
-    Ok(sqlx::query_as(CLAIM_QUARANTINED).bind(queues).bind(LEASE.as_secs_f64()).fetch_optional(connection).await?)
+    let found: Vec<(Uuid, Uuid, DateTime<Utc>)> =
+        sqlx::query_as(QUARANTINED).bind(queues).fetch_all(&mut *connection).await?;
+    for (workspace_id, id, now) in found {
+        let claimed = sqlx::query_as(CLAIM_QUARANTINED)
+            .bind(workspace_id)
+            .bind(id)
+            .bind(LEASE.as_secs_f64())
+            .bind(now)
+            .fetch_optional(&mut *connection)
+            .await?;
+        // None: another worker has it.
+        if claimed.is_some() {
+            return Ok(claimed);
+        }
+    }
+    Ok(None)
 }
-
-/// The statement of [`workspaces_waiting`]; its plan is tested.
-pub const WAITING: &str = concat!(
-    "WITH RECURSIVE ",
-    heads!("jobs", "queue = $1 AND status = 'queued' AND crashes = 0", "$3", "$4", "$5", "$6"),
-    "SELECT workspace_id FROM head
-     WHERE run_at <= now() - make_interval(secs => $8) AND workspace_id <> ALL ($7::uuid[])
-     LIMIT $2"
-);
 
 /// For how long a job must have been due before others give up a slot for it: any worker with a free
 /// slot has claimed it by then.
-const OVERDUE_S: f64 = 0.2;
+const OVERDUE: TimeDelta = TimeDelta::milliseconds(200);
 
 /// Up to `limit` workspaces, other than `holders`, with a job that no worker has claimed in time.
 pub async fn workspaces_waiting(
     connection: &mut PgConnection,
     queue: &str,
-    limit: i64,
+    limit: usize,
     ranges: &Ranges,
     holders: &[Uuid],
 ) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar(WAITING)
-        .bind(queue)
-        .bind(limit)
-        .bind(&ranges.workspaces)
-        .bind(&ranges.run_ats)
-        .bind(&ranges.ids)
-        .bind(&ranges.untils)
-        .bind(holders)
-        .bind(OVERDUE_S)
-        .fetch_all(connection)
-        .await?)
+    let mut workspaces = Vec::new();
+    let visit = |front: Front| {
+        if front.position.run_at <= front.now - OVERDUE && !holders.contains(&front.workspace_id) {
+            workspaces.push(front.workspace_id);
+        }
+        workspaces.len() < limit
+    };
+    waiting(queue).visit(connection, ranges, visit).await?;
+    Ok(workspaces)
 }
 
-/// The statement of [`sweep`](fn@sweep); its plan is tested.
-pub const SWEEP: &str = sweep!("jobs", "queue = $1 AND status = 'queued' AND crashes = 0", "jobs_due_idx");
-
-/// Reads from the front of a queue where the work of each workspace begins.
-pub async fn sweep(connection: &mut PgConnection, queue: &str) -> Result<Sweep> {
-    Sweep::read(connection, SWEEP, Some(queue)).await
+/// Reads from the front of a queue where the work of these workspaces begins.
+pub async fn sweep(connection: &mut PgConnection, queue: &str, workspaces: &[Uuid]) -> Result<Sweep> {
+    waiting(queue).sweep(connection, workspaces).await
 }
 
 /// A payload as JSON text is what [`Claimed`] carries; this is how the worker reads it.

@@ -23,37 +23,63 @@ pub const RESCUE_EVERY: Duration = Duration::from_secs(2);
 /// Deaths of its process in a row, with no step committed between them, that condemn a job.
 pub const MAX_CRASHES: i16 = 5;
 
-/// The right to write for a job: its id and the attempt under which it was claimed.
+/// The right to write for a job: its key and the attempt under which it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromRow)]
 pub struct Lease {
+    /// The workspace of the job.
+    pub workspace_id: Uuid,
     /// The job.
     pub id: Uuid,
     /// The attempt; the fence of every write.
     pub attempt: i32,
 }
 
-/// The statement of [`renew`]; its plan is tested.
+/// The statement of [`renew`] for one workspace; its plan is tested.
 ///
 /// A lease that ran out is still renewed while nobody has taken the job. The status stands in SET
 /// only: a job that was finished or handed back meanwhile, under the same attempt, gets no lease.
 pub const RENEW: &str = "
-    UPDATE jobs SET lease_until = CASE WHEN status = 'running' THEN now() + make_interval(secs => $3) END
-    FROM unnest($1::uuid[], $2::integer[]) AS mine (id, attempt)
-    WHERE jobs.id = mine.id AND jobs.attempt = mine.attempt
-    RETURNING jobs.id, jobs.attempt";
+    UPDATE jobs SET lease_until = CASE WHEN status = 'running' THEN $4::timestamptz END
+    FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
+    WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt
+    RETURNING jobs.workspace_id, jobs.id, jobs.attempt";
 
-/// Renews leases, all in one statement, and returns those that are still held. The others were
-/// cancelled or taken over: their handlers must stop.
+/// Renews leases, all of a workspace in one statement, and returns those that are still held. The others
+/// were cancelled or taken over: their handlers must stop.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away; nothing is known about the leases then.
 pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Lease>> {
-    // Rows are locked in the order of their ids, here and in `finish`, so that the two never deadlock.
+    renew_by(RENEW, connection, leases).await
+}
+
+/// Renews leases by a statement like [`RENEW`].
+pub(crate) async fn renew_by(
+    statement: &'static str,
+    connection: &mut PgConnection,
+    leases: &[Lease],
+) -> Result<Vec<Lease>> {
+    let now: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
+    let mut held = Vec::with_capacity(leases.len());
+    for (workspace_id, ids, attempts) in by_workspace(leases) {
+        let renewed =
+            sqlx::query_as::<_, Lease>(statement).bind(workspace_id).bind(ids).bind(attempts).bind(now + LEASE);
+        held.extend(renewed.fetch_all(&mut *connection).await?);
+    }
+    Ok(held)
+}
+
+/// The ids and attempts of each workspace's leases. In their order rows are locked everywhere, so that two
+/// statements never wait for each other in a circle.
+pub(crate) fn by_workspace(leases: &[Lease]) -> Vec<(Uuid, Vec<Uuid>, Vec<i32>)> {
     let mut leases = leases.to_vec();
     leases.sort_unstable();
-    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.id).collect();
-    let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
-    Ok(sqlx::query_as(RENEW).bind(ids).bind(attempts).bind(LEASE.as_secs_f64()).fetch_all(connection).await?)
+    let workspaces = leases.chunk_by(|one, other| one.workspace_id == other.workspace_id);
+    let columns = workspaces.map(|leases| {
+        let (ids, attempts) = leases.iter().map(|lease| (lease.id, lease.attempt)).unzip();
+        (leases[0].workspace_id, ids, attempts)
+    });
+    columns.collect()
 }
 
 /// What a committed step left of the errors and deaths before it.
@@ -73,7 +99,7 @@ const PROGRESS: &str = "
         crashes = CASE WHEN progress_done = $3 AND result::text = $5 THEN crashes ELSE 0 END,
         error = CASE WHEN progress_done = $3 AND result::text = $5 THEN error END,
         retry_state = CASE WHEN progress_done = $3 AND result::text = $5 THEN retry_state END
-    WHERE id = $1 AND attempt = $2
+    WHERE workspace_id = $6 AND id = $1 AND attempt = $2
     RETURNING crashes, retry_state";
 
 /// Records the progress of a step, as the last statement of the step's transaction.
@@ -95,6 +121,7 @@ pub async fn progress(
         .bind(progress.done)
         .bind(progress.total)
         .bind(result.to_string())
+        .bind(lease.workspace_id)
         .fetch_optional(connection)
         .await?;
     recorded.ok_or(Error::Superseded)
@@ -125,77 +152,106 @@ pub enum Outcome {
     Yielded,
 }
 
-/// The statement of [`finish`]; its plan is tested. It never names the status in WHERE, see the
-/// index of leases.
-pub const FINISH: &str = "
+/// The statement of [`finish`] for the jobs of one workspace that have ended; its plan is tested. It never
+/// names the status in WHERE, see the index of leases.
+pub const END: &str = "
     UPDATE jobs
-    SET status = ended.status, lease_until = NULL,
-        result = coalesce(ended.result::json, jobs.result),
-        error = CASE WHEN ended.status = 'queued' AND ended.delay IS NULL THEN jobs.error ELSE ended.error END,
-        failures = jobs.failures + ended.failures,
-        retry_state = coalesce(ended.retry_state::jsonb, jobs.retry_state),
-        retries = CASE WHEN ended.status = 'queued' THEN jobs.retries + ended.failures ELSE jobs.retries END,
-        yielded = ended.status = 'queued' AND ended.delay IS NULL,
-        run_at = CASE WHEN ended.delay IS NOT NULL THEN now() + make_interval(secs => ended.delay) ELSE jobs.run_at END,
-        finished_at = CASE WHEN ended.status = 'queued' THEN NULL ELSE now() END
-    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::float8[], $8::text[])
-        AS ended (id, attempt, status, result, error, failures, delay, retry_state)
-    WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt";
+    SET status = ended.status, lease_until = NULL, yielded = false, finished_at = now(),
+        result = coalesce(ended.result::json, jobs.result), error = ended.error,
+        failures = CASE WHEN ended.status = 'failed' THEN jobs.failures + 1 ELSE jobs.failures END
+    FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[])
+        AS ended (id, attempt, status, result, error)
+    WHERE jobs.workspace_id = $1 AND jobs.id = ended.id AND jobs.attempt = ended.attempt";
 
-/// Records how attempts ended, many in one statement. Those that are no longer the present attempt
-/// of their job change nothing.
+/// The statement of [`finish`] for jobs of one workspace that wait again after the same time and for the same
+/// reason; its plan is tested.
+pub const REQUEUE: &str = "
+    UPDATE jobs
+    SET status = 'queued', lease_until = NULL, yielded = false, run_at = now() + make_interval(secs => $4),
+        error = $5, failures = jobs.failures + $6, retries = jobs.retries + $6,
+        retry_state = coalesce($7::jsonb, jobs.retry_state)
+    FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
+    WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt";
+
+/// The statement of [`finish`] for jobs of one workspace that gave their slots up; its plan is tested.
+pub const YIELD: &str = "
+    UPDATE jobs SET status = 'queued', lease_until = NULL, yielded = true
+    FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
+    WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt";
+
+/// Records how attempts ended, many of a workspace in one statement. Those that are no longer the present
+/// attempt of their job change nothing.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away; doing it again is harmless.
 pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -> Result<()> {
-    let n = ended.len();
-    let (mut ids, mut attempts, mut statuses) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
-    let (mut results, mut errors) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let (mut failures, mut delays, mut states) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
     let mut ended: Vec<&(Lease, Outcome)> = ended.iter().collect();
     ended.sort_unstable_by_key(|(lease, _)| *lease);
+    for ended in ended.chunk_by(|(one, _), (other, _)| one.workspace_id == other.workspace_id) {
+        end(connection, ended).await?;
+        // What is handed back together has the same outcome.
+        for same in ended.chunk_by(|(_, one), (_, other)| one == other) {
+            let leases: Vec<Lease> = same.iter().map(|(lease, _)| *lease).collect();
+            requeue(connection, &leases, &same[0].1).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the jobs of one workspace that succeeded or failed.
+async fn end(connection: &mut PgConnection, ended: &[&(Lease, Outcome)]) -> Result<()> {
+    let (mut ids, mut attempts, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut errors) = (Vec::new(), Vec::new());
     for (lease, outcome) in ended {
-        let (mut result, mut error, mut failure, mut delay, mut state) = (None, None, 0_i16, None, None);
-        let status = match outcome {
-            Outcome::Succeeded(with) => {
-                result = with.as_ref();
-                JobStatus::Succeeded
-            }
-            Outcome::Failed(why) => {
-                (error, failure) = (Some(why.as_str()), 1);
-                JobStatus::Failed
-            }
-            Outcome::Retry { error: why, delay: wait, counts, state: errors } => {
-                (error, failure, delay) = (Some(why.as_str()), i16::from(*counts), Some(*wait));
-                state = Some(serde_json::to_string(errors)?);
-                JobStatus::Queued
-            }
-            Outcome::Snooze(wait) => {
-                delay = Some(*wait);
-                JobStatus::Queued
-            }
-            Outcome::Yielded => JobStatus::Queued,
+        let (status, result, error) = match outcome {
+            Outcome::Succeeded(result) => (JobStatus::Succeeded, result.as_ref().map(Value::to_string), None),
+            Outcome::Failed(error) => (JobStatus::Failed, None, Some(error.as_str())),
+            Outcome::Retry { .. } | Outcome::Snooze(_) | Outcome::Yielded => continue,
         };
         ids.push(lease.id);
         attempts.push(lease.attempt);
         statuses.push(status.as_str());
-        results.push(result.map(Value::to_string));
+        results.push(result);
         errors.push(error);
-        failures.push(failure);
-        delays.push(delay.map(|delay: Duration| delay.as_secs_f64()));
-        states.push(state);
     }
-    sqlx::query(FINISH)
+    let Some((lease, _)) = ended.first().filter(|_| !ids.is_empty()) else { return Ok(()) };
+    sqlx::query(END)
+        .bind(lease.workspace_id)
         .bind(ids)
         .bind(attempts)
         .bind(statuses)
         .bind(results)
         .bind(errors)
-        .bind(failures)
-        .bind(delays)
-        .bind(states)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Queues jobs of one workspace again, if that is their outcome.
+async fn requeue(connection: &mut PgConnection, leases: &[Lease], outcome: &Outcome) -> Result<()> {
+    let (delay, error, counts, state) = match outcome {
+        Outcome::Succeeded(_) | Outcome::Failed(_) => return Ok(()),
+        Outcome::Snooze(delay) => (*delay, None, false, None),
+        Outcome::Retry { delay, error, counts, state } => (*delay, Some(error.as_str()), *counts, Some(state)),
+        Outcome::Yielded => {
+            for (workspace_id, ids, attempts) in by_workspace(leases) {
+                sqlx::query(YIELD).bind(workspace_id).bind(ids).bind(attempts).execute(&mut *connection).await?;
+            }
+            return Ok(());
+        }
+    };
+    for (workspace_id, ids, attempts) in by_workspace(leases) {
+        sqlx::query(REQUEUE)
+            .bind(workspace_id)
+            .bind(ids)
+            .bind(attempts)
+            .bind(delay.as_secs_f64())
+            .bind(error)
+            .bind(i16::from(counts))
+            .bind(state.map(Json))
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -209,12 +265,12 @@ const UNREADABLE_AGAIN: TimeDelta = TimeDelta::hours(1);
 ///
 /// # Errors
 /// [`Error::Superseded`] when the attempt is no longer the present one.
-pub async fn note_unreadable(connection: &mut PgConnection, workspace_id: Uuid, lease: Lease) -> Result<bool> {
+pub async fn note_unreadable(connection: &mut PgConnection, lease: Lease) -> Result<bool> {
     type Seen = (DateTime<Utc>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
     let (now, first, last): Seen = sqlx::query_as(
         "SELECT now(), unreadable_since, unreadable_at FROM jobs WHERE workspace_id = $1 AND id = $2 AND attempt = $3",
     )
-    .bind(workspace_id)
+    .bind(lease.workspace_id)
     .bind(lease.id)
     .bind(lease.attempt)
     .fetch_optional(&mut *connection)
@@ -225,7 +281,7 @@ pub async fn note_unreadable(connection: &mut PgConnection, workspace_id: Uuid, 
     sqlx::query(
         "UPDATE jobs SET unreadable_since = $4, unreadable_at = $5 WHERE workspace_id = $1 AND id = $2 AND attempt = $3",
     )
-    .bind(workspace_id)
+    .bind(lease.workspace_id)
     .bind(lease.id)
     .bind(lease.attempt)
     .bind(since)

@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::error::Result;
+use super::fronts::{Range, Sweep};
 
 /// How often a process looks for work before its marks.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(4);
@@ -26,93 +26,18 @@ const SETTLE: chrono::Duration = chrono::Duration::seconds(1);
 /// Dead entries that a claim may walk over; a workspace with more gets a mark.
 const MANY: u64 = 100;
 
-/// The CTE `head` of a statement on `$table`: the first visible entry of each workspace, from its
-/// mark on. It is a loose index scan, one probe for each workspace with work, in the ranges of
-/// [`Ranges`], which are the four parameters `$from` to `$until`.
-macro_rules! heads {
-    ($table:literal, $waits:literal, $from:literal, $run_at:literal, $id:literal, $until:literal) => {
-        concat!(
-            "head (workspace_id, run_at, id, until) AS (
-                SELECT first.workspace_id, first.run_at, first.id, range.until
-                FROM unnest(",
-            $from,
-            "::uuid[], ",
-            $run_at,
-            "::timestamptz[], ",
-            $id,
-            "::uuid[], ",
-            $until,
-            "::uuid[])
-                    AS range (workspace_id, run_at, id, until)
-                CROSS JOIN LATERAL (
-                    SELECT workspace_id, run_at, id FROM ",
-            $table,
-            "
-                    WHERE ",
-            $waits,
-            "
-                        AND (workspace_id, run_at, id) >= (range.workspace_id, range.run_at, range.id)
-                        AND workspace_id < range.until
-                    ORDER BY workspace_id, run_at, id LIMIT 1
-                ) AS first
-                UNION ALL
-                SELECT next.workspace_id, next.run_at, next.id, head.until
-                FROM head CROSS JOIN LATERAL (
-                    SELECT workspace_id, run_at, id FROM ",
-            $table,
-            "
-                    WHERE ",
-            $waits,
-            " AND workspace_id > head.workspace_id AND workspace_id < head.until
-                    ORDER BY workspace_id, run_at, id LIMIT 1
-                ) AS next
-            )"
-        )
-    };
-}
-
-/// A statement that returns the first visible entry of each workspace that has rows in `$table`, and
-/// how many entries of `$index`, dead ones included, had been read by then.
-macro_rules! sweep {
-    ($table:literal, $waits:literal, $index:literal) => {
-        concat!(
-            "WITH RECURSIVE swept (workspace_id, run_at, id, walked) AS (
-                SELECT '00000000-0000-0000-0000-000000000000'::uuid, NULL::timestamptz, NULL::uuid,
-                    pg_stat_get_xact_tuples_returned('",
-            $index,
-            "'::regclass)
-                UNION ALL
-                SELECT next.workspace_id, head.run_at, head.id, pg_stat_get_xact_tuples_returned('",
-            $index,
-            "'::regclass)
-                FROM swept CROSS JOIN LATERAL (
-                    SELECT workspace_id FROM ",
-            $table,
-            " WHERE workspace_id > swept.workspace_id
-                    ORDER BY workspace_id LIMIT 1
-                ) AS next LEFT JOIN LATERAL (
-                    SELECT run_at, id FROM ",
-            $table,
-            " WHERE ",
-            $waits,
-            " AND workspace_id = next.workspace_id
-                    ORDER BY run_at, id LIMIT 1
-                ) AS head ON true
-            )
-            SELECT workspace_id, run_at, id, walked, now() AS now FROM swept"
-        )
-    };
-}
-
-pub(crate) use {heads, sweep};
-
 /// A place in the order in which a workspace's work is claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromRow)]
 pub struct Position {
     /// When the job or email became due.
     pub run_at: DateTime<Utc>,
     /// Its id.
     pub id: Uuid,
+}
+
+impl Position {
+    /// Before everything that can wait.
+    pub(super) const START: Self = Self { run_at: DateTime::UNIX_EPOCH, id: Uuid::nil() };
 }
 
 /// How far the work of each workspace was claimed, as one process knows it.
@@ -121,6 +46,8 @@ pub struct Marks {
     marks: BTreeMap<Uuid, Mark>,
     /// Rises when a mark is moved back, so that a claim under way does not move it on again.
     moved_back: u64,
+    /// The workspace at which the next claim begins: workspaces take turns.
+    first: Uuid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +62,7 @@ impl Marks {
     /// Where the next claim is to look.
     pub fn ranges(&self) -> Ranges {
         let marks = self.marks.iter().filter(|(_, mark)| mark.dead >= MANY);
-        let mut ranges = Ranges { moved_back: self.moved_back, ..Ranges::default() };
+        let mut ranges = Ranges { moved_back: self.moved_back, first: self.first, ..Ranges::default() };
         for (workspace_id, mark) in marks {
             ranges.split(*workspace_id, mark.from);
         }
@@ -155,6 +82,8 @@ impl Marks {
             let (last, count) = last.entry(workspace_id).or_insert((position, 0));
             (*last, *count) = ((*last).max(position), *count + 1);
         }
+        let latest = last.keys().max_by_key(|workspace_id| (**workspace_id < ranges.first, **workspace_id));
+        self.first = latest.map_or(self.first, |latest| after(*latest));
         for (workspace_id, (last, count)) in last {
             let from = last.min(settled);
             let mark = self.marks.entry(workspace_id).or_insert(Mark { from, dead: 0 });
@@ -163,6 +92,11 @@ impl Marks {
                 mark.from = from;
             }
         }
+    }
+
+    /// The workspaces that a sweep must read: those in which claims start at a mark.
+    pub fn workspaces(&self) -> impl Iterator<Item = Uuid> {
+        self.marks.keys().copied()
     }
 
     /// Notes work that waits again at its old place, such as what this process handed back.
@@ -196,10 +130,10 @@ impl Marks {
             self.moved_back += u64::from(is_late);
             found_late |= is_late && found.head.is_some();
         }
-        // Of workspaces that were not there yet, what was claimed since stays known.
+        // Workspaces that were not swept keep their marks.
         for (workspace_id, mark) in &self.marks {
-            if began.marks.get(workspace_id) != Some(mark) {
-                marks.entry(*workspace_id).or_insert(*mark);
+            if sweep.workspaces.iter().all(|found| found.workspace_id != *workspace_id) {
+                marks.insert(*workspace_id, *mark);
             }
         }
         self.marks = marks;
@@ -207,96 +141,57 @@ impl Marks {
     }
 }
 
-/// The parts of the index of due work that a claim looks into, in its order: all of it but what lies
-/// before the marks. Each part starts at a place of a workspace and ends before another workspace.
+/// The parts of the index of due work that a claim looks into: all of it but what lies before the marks.
 #[derive(Debug, Clone)]
 pub struct Ranges {
-    pub(crate) workspaces: Vec<Uuid>,
-    pub(crate) run_ats: Vec<DateTime<Utc>>,
-    pub(crate) ids: Vec<Uuid>,
-    pub(crate) untils: Vec<Uuid>,
+    ranges: Vec<Range>,
+    first: Uuid,
     moved_back: u64,
 }
 
 impl Default for Ranges {
     /// Everything.
     fn default() -> Self {
-        Self {
-            workspaces: vec![Uuid::nil()],
-            run_ats: vec![DateTime::UNIX_EPOCH],
-            ids: vec![Uuid::nil()],
-            untils: vec![Uuid::max()],
-            moved_back: 0,
-        }
+        Self { ranges: vec![Range::EVERYTHING], first: Uuid::nil(), moved_back: 0 }
     }
 }
 
 impl Ranges {
     /// Leaves out what lies before a mark; marks come in the order of their workspaces.
     fn split(&mut self, workspace_id: Uuid, from: Position) {
-        if let Some(until) = self.untils.last_mut() {
-            *until = workspace_id;
+        if let Some(last) = self.ranges.last_mut() {
+            last.until = workspace_id;
         }
-        self.workspaces.push(workspace_id);
-        self.run_ats.push(from.run_at);
-        self.ids.push(from.id);
-        self.untils.push(Uuid::max());
+        self.ranges.push(Range { workspace_id, from, until: Uuid::max() });
     }
-}
 
-/// Where the work of each workspace begins, read from the front of the index.
-#[derive(Debug)]
-pub struct Sweep {
-    now: DateTime<Utc>,
-    workspaces: Vec<Swept>,
-}
-
-#[derive(Debug)]
-struct Swept {
-    workspace_id: Uuid,
-    head: Option<Position>,
-    /// Entries that had to be read to find it; dead ones, but for the last.
-    walked: u64,
-}
-
-#[derive(FromRow)]
-struct SweptRow {
-    workspace_id: Uuid,
-    run_at: Option<DateTime<Utc>>,
-    id: Option<Uuid>,
-    /// Entries read so far.
-    walked: i64,
-    now: DateTime<Utc>,
-}
-
-impl Sweep {
-    /// Runs a statement of [`sweep!`]. It reads all dead entries once, and locks nothing.
-    pub(crate) async fn read(
-        connection: &mut PgConnection,
-        statement: &'static str,
-        queue: Option<&str>,
-    ) -> Result<Self> {
-        let mut query = sqlx::query_as::<_, SweptRow>(statement);
-        if let Some(queue) = queue {
-            query = query.bind(queue);
+    /// The ranges in the order of this claim: from the workspace whose turn it is to the last one, then
+    /// from the first one on.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = Range> {
+        let (mut now, mut then) = (Vec::new(), Vec::new());
+        for range in &self.ranges {
+            if range.workspace_id >= self.first {
+                now.push(*range);
+            } else if range.until <= self.first {
+                then.push(*range);
+            } else {
+                now.push(Range { workspace_id: self.first, from: Position::START, ..*range });
+                then.push(Range { until: self.first, ..*range });
+            }
         }
-        Ok(Self::of(&query.fetch_all(connection).await?))
+        now.into_iter().chain(then)
     }
+}
 
-    fn of(rows: &[SweptRow]) -> Self {
-        let workspaces = rows.windows(2).filter_map(|pair| {
-            let [before, row] = pair else { return None };
-            let head = row.run_at.zip(row.id).map(|(run_at, id)| Position { run_at, id });
-            let walked = u64::try_from(row.walked - before.walked).unwrap_or(0);
-            Some(Swept { workspace_id: row.workspace_id, head, walked })
-        });
-        Self { now: rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now), workspaces: workspaces.collect() }
-    }
+/// The first id after this one.
+pub(super) fn after(workspace_id: Uuid) -> Uuid {
+    Uuid::from_u128(workspace_id.as_u128().saturating_add(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::fronts::Swept;
 
     const NOW: i64 = 1_000;
 
@@ -323,14 +218,12 @@ mod tests {
 
     fn starts(marks: &Marks) -> Vec<(Uuid, i64)> {
         let ranges = marks.ranges();
-        let starts = ranges.workspaces.iter().zip(&ranges.run_ats).skip(1);
-        starts.map(|(workspace_id, run_at)| (*workspace_id, run_at.timestamp())).collect()
+        ranges.ranges.iter().skip(1).map(|range| (range.workspace_id, range.from.run_at.timestamp())).collect()
     }
 
     #[test]
     fn without_marks_everything_is_looked_into() {
-        let ranges = Marks::default().ranges();
-        assert_eq!((ranges.workspaces, ranges.untils), (vec![Uuid::nil()], vec![Uuid::max()]));
+        assert_eq!(Marks::default().ranges().ranges, [Range::EVERYTHING]);
     }
 
     #[test]
@@ -339,8 +232,8 @@ mod tests {
         claimed(&mut marks, 7, 1..=5);
         claimed(&mut marks, 3, 2..=2);
         assert_eq!(starts(&marks), [(workspace(3), 2), (workspace(7), 5)]);
-        let ranges = marks.ranges();
-        assert_eq!(ranges.untils, [workspace(3), workspace(7), Uuid::max()]);
+        let untils: Vec<Uuid> = marks.ranges().ranges.iter().map(|range| range.until).collect();
+        assert_eq!(untils, [workspace(3), workspace(7), Uuid::max()]);
     }
 
     #[test]
@@ -407,5 +300,16 @@ mod tests {
         marks.returned(workspace(1), at(150));
         marks.returned(workspace(2), at(1));
         assert_eq!(starts(&marks), [(workspace(1), 150)]);
+    }
+
+    #[test]
+    fn workspaces_take_turns() {
+        let mut marks = Marks::default();
+        claimed(&mut marks, 3, 2..=2);
+        claimed(&mut marks, 7, 1..=1);
+        claimed(&mut marks, 5, 1..=1);
+        let in_turn: Vec<_> = marks.ranges().in_turn().map(|range| (range.workspace_id, range.until)).collect();
+        let expected = [(6, 7), (7, u128::MAX), (0, 3), (3, 5), (5, 6)];
+        assert_eq!(in_turn, expected.map(|(from, until)| (workspace(from), workspace(until))));
     }
 }

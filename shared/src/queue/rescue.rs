@@ -1,5 +1,7 @@
 //! Rescue: jobs whose worker died go back to their queue.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -15,20 +17,20 @@ const OVERLAP: chrono::Duration = chrono::Duration::seconds(60);
 /// How often a look starts at the front.
 const FROM_THE_FRONT_EVERY: chrono::Duration = chrono::Duration::seconds(60);
 
-/// A statement that looks for leases on `$table` that ran out, from `$1` on.
+/// The columns of a look for leases that ran out, which reads them from `$1` on, at most `$3` of them.
 ///
-/// While the database was unavailable no worker could renew, so for one lease duration after it was
-/// started nobody is taken for dead; then the look counts for nothing.
+/// While the database was unavailable no worker could renew, so for one lease duration (`$2`, in seconds)
+/// after it was started nobody is taken for dead; then the look counts for nothing.
 macro_rules! look {
-    ($table:literal) => {
+    ($from:literal) => {
         concat!(
             "SELECT now() AS now, pg_postmaster_start_time() < now() - make_interval(secs => $2) AS counts,
-                ARRAY(
-                    SELECT id FROM ",
-            $table,
-            " WHERE lease_until < now() AND lease_until >= $1
-                    ORDER BY lease_until LIMIT $3
-                ) AS ids"
+                coalesce(array_agg(workspace_id), '{}') AS workspaces, coalesce(array_agg(id), '{}') AS ids
+             FROM (
+                 SELECT workspace_id, id FROM ",
+            $from,
+            " WHERE lease_until < now() AND lease_until >= $1 ORDER BY lease_until LIMIT $3
+             ) AS dead"
         )
     };
 }
@@ -48,12 +50,17 @@ pub struct Looked {
 struct Look {
     now: DateTime<Utc>,
     counts: bool,
+    workspaces: Vec<Uuid>,
     ids: Vec<Uuid>,
 }
 
 impl Looked {
-    /// Returns what holds a lease that ran out, by a statement of [`look!`].
-    pub(crate) async fn look(&mut self, connection: &mut PgConnection, statement: &'static str) -> Result<Vec<Uuid>> {
+    /// Returns what holds a lease that ran out, by workspace, found by a statement of [`look!`].
+    pub(crate) async fn look(
+        &mut self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+    ) -> Result<BTreeMap<Uuid, Vec<Uuid>>> {
         let look: Look = sqlx::query_as(statement)
             .bind(self.from.unwrap_or(DateTime::UNIX_EPOCH))
             .bind(LEASE.as_secs_f64())
@@ -61,10 +68,14 @@ impl Looked {
             .fetch_one(connection)
             .await?;
         if !look.counts {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         }
         self.seen(look.now, look.ids.len() as i64 == LIMIT);
-        Ok(look.ids)
+        let mut found = BTreeMap::<Uuid, Vec<Uuid>>::new();
+        for (workspace_id, id) in look.workspaces.into_iter().zip(look.ids) {
+            found.entry(workspace_id).or_default().push(id);
+        }
+        Ok(found)
     }
 
     /// Notes a look: the next one starts after it, unless there is more, or it is time for the front.
@@ -101,29 +112,42 @@ pub struct Rescued {
 /// The statement by which [`rescue`] looks; its plan is tested.
 pub const LOOK: &str = look!("jobs");
 
-/// The statement by which [`rescue`] writes; its plan is tested. Compared by itself, `lease_until` would
-/// lure the planner to the index of leases.
+/// The statement by which [`rescue`] gives jobs of one workspace back; its plan is tested. Compared by itself,
+/// `lease_until` would lure the planner to the index of leases.
 pub const RESCUE: &str = "
     UPDATE jobs
+    SET attempt = attempt + 1, crashes = crashes + 1, retries = retries + 1, lease_until = NULL, run_at = now(),
+        status = 'queued'
+    WHERE workspace_id = $1 AND id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE workspace_id = $1 AND id = ANY ($2) AND coalesce(lease_until, 'infinity') < now() AND crashes + 1 < $3::smallint
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    ))
+    RETURNING id, kind, queue, status";
+
+/// The statement by which [`rescue`] fails jobs of one workspace; its plan is tested.
+pub const CONDEMN: &str = "
+    UPDATE jobs
     SET attempt = attempt + 1, crashes = crashes + 1, lease_until = NULL, run_at = now(),
-        retries = CASE WHEN crashes + 1 < $1 THEN retries + 1 ELSE retries END,
-        status = CASE WHEN crashes + 1 < $1 THEN 'queued' ELSE 'failed' END,
-        finished_at = CASE WHEN crashes + 1 < $1 THEN NULL ELSE now() END,
-        error = CASE WHEN crashes + 1 < $1 THEN error
-            ELSE 'the worker process died ' || $1 || ' times in a row while it ran this job' END
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs WHERE id = ANY ($2) AND coalesce(lease_until, 'infinity') < now()
-        FOR NO KEY UPDATE SKIP LOCKED
+        status = 'failed', finished_at = now(),
+        error = 'the worker process died ' || $3::smallint || ' times in a row while it ran this job'
+    WHERE workspace_id = $1 AND id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE workspace_id = $1 AND id = ANY ($2) AND coalesce(lease_until, 'infinity') < now() AND crashes + 1 >= $3::smallint
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     ))
     RETURNING id, kind, queue, status";
 
 /// Gives jobs whose lease ran out back to their queue, or fails those that did so too often.
 pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
-    let ids = looked.look(connection, LOOK).await?;
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut rescued = Vec::new();
+    for (workspace_id, ids) in looked.look(connection, LOOK).await? {
+        for statement in [RESCUE, CONDEMN] {
+            let jobs = sqlx::query_as(statement).bind(workspace_id).bind(&ids).bind(MAX_CRASHES);
+            rescued.extend(jobs.fetch_all(&mut *connection).await?);
+        }
     }
-    Ok(sqlx::query_as(RESCUE).bind(MAX_CRASHES).bind(ids).fetch_all(connection).await?)
+    Ok(rescued)
 }
 
 #[cfg(test)]

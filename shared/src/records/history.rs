@@ -332,23 +332,34 @@ pub async fn earlier_ends<R: Record>(
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
-    let pruned = sqlx::query(
-        "WITH old AS (
-             SELECT workspace_id, record_id, id FROM history AS deletion
-             WHERE action = 'deleted' AND created_at < now() - make_interval(days => $1)
-                 AND NOT EXISTS (
-                     SELECT FROM history AS later
-                     WHERE later.workspace_id = deletion.workspace_id AND later.record_id = deletion.record_id
-                         AND later.action = 'restored' AND later.id > deletion.id
-                 )
-             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
-         )
-         DELETE FROM history USING old
-         WHERE history.workspace_id = old.workspace_id AND history.record_id = old.record_id AND history.id <= old.id",
+    let mut old: Vec<(Uuid, Uuid, Uuid)> = sqlx::query_as(
+        "SELECT workspace_id, record_id, id FROM history AS deletion
+         WHERE action = 'deleted' AND created_at < now() - make_interval(days => $1)
+             AND NOT EXISTS (
+                 SELECT FROM history AS later
+                 WHERE later.workspace_id = deletion.workspace_id AND later.record_id = deletion.record_id
+                     AND later.action = 'restored' AND later.id > deletion.id
+             )
+         ORDER BY created_at LIMIT $2",
     )
     .bind(records::RESTORABLE_DAYS)
     .bind(limit)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(pruned.rows_affected())
+    old.sort_unstable();
+    let mut pruned = 0;
+    for old in old.chunk_by(|one, other| one.0 == other.0) {
+        let deleted = sqlx::query(
+            "DELETE FROM history USING unnest($2::uuid[], $3::uuid[]) AS old (record_id, id)
+             WHERE history.workspace_id = $1 AND history.record_id = old.record_id AND history.id <= old.id
+                 AND NOT EXISTS (
+                     SELECT FROM history AS later
+                     WHERE later.workspace_id = $1 AND later.record_id = old.record_id
+                         AND later.action = 'restored' AND later.id > old.id
+                 )",
+        );
+        let (records, ids): (Vec<Uuid>, Vec<Uuid>) = old.iter().map(|(_, record, id)| (*record, *id)).unzip();
+        pruned += deleted.bind(old[0].0).bind(records).bind(ids).execute(&mut *connection).await?.rows_affected();
+    }
+    Ok(pruned)
 }

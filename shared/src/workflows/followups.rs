@@ -236,7 +236,7 @@ pub async fn step(
             match writing.page(connection, cursor, run).await? {
                 Some(cursor) => At::Digests(cursor),
                 None => {
-                    gather::forget(connection, actor.id).await?;
+                    gather::forget(connection, actor).await?;
                     run.done = true;
                     return Ok(0);
                 }

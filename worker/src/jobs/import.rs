@@ -20,11 +20,11 @@ type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Ch
 pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
     let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
     let plan = Arc::new(import.plan.clone());
-    let mut next = read_ahead::<R>(job.pool(), &plan, import_id, 0);
+    let mut next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), 0);
     let actor = job.actor();
     let mut check = EmailCheck::Skip;
     while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
-        next = read_ahead::<R>(job.pool(), &plan, import_id, seq + 1);
+        next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq + 1);
         let counts = import.counts;
         let mut step = job.begin().await?;
         match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), check).await {
@@ -36,7 +36,7 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
             Err(Error::Repeat(_)) if check == EmailCheck::Skip => {
                 check = EmailCheck::Lookup;
                 import.counts = counts;
-                next = read_ahead::<R>(job.pool(), &plan, import_id, seq);
+                next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq);
             }
             Err(error) => return Err(error.into()),
         }
@@ -45,10 +45,16 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     Ok(Done::With(import.result()?))
 }
 
-fn read_ahead<R: Importable>(pool: &Pool, plan: &Arc<Plan>, import_id: Uuid, seq: i64) -> ReadAhead<R> {
+fn read_ahead<R: Importable>(
+    pool: &Pool,
+    plan: &Arc<Plan>,
+    (workspace_id, import_id): (Uuid, Uuid),
+    seq: i64,
+) -> ReadAhead<R> {
     let (pool, plan) = (pool.clone(), plan.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, import_id, seq).await? else {
+        let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, workspace_id, import_id, seq).await?
+        else {
             return Ok(None);
         };
         let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&plan, &chunk)).await;

@@ -162,7 +162,7 @@ pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
 
 /// How many workspaces that hold no slot here wait for one. Unknown counts as none.
 async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> usize {
-    let limit = i64::try_from(process.settings.worker.concurrency).unwrap_or(i64::MAX);
+    let limit = process.settings.worker.concurrency;
     let ranges = queue.ranges();
     let waiting = process
         .upkeep(async |connection| queue::workspaces_waiting(connection, queue.name, limit, &ranges, holders).await)

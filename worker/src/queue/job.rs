@@ -371,7 +371,7 @@ fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
 async fn unreadable(job: &Running, error: &Error) -> Stop {
     let noted = async {
         let mut connection = job.process.pool.acquire().await?;
-        queue::note_unreadable(&mut connection, job.workspace_id(), job.lease()).await
+        queue::note_unreadable(&mut connection, job.lease()).await
     };
     match noted.await {
         Ok(true) => Stop::Fail(format!("its payload cannot be read: {error}")),

@@ -6,7 +6,6 @@ use dev::test_jobs::Chore;
 use shared::mail;
 use shared::queue::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
 use crate::support::Ledger;
 
@@ -89,7 +88,7 @@ async fn a_claim_starts_behind_what_was_claimed_before() {
     // A process that has just started learns from its first sweep what others have claimed.
     let mut marks = Marks::default();
     let began = marks.clone();
-    marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap());
+    marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
     let ranges = marks.ranges();
     let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
     assert!(read < 300, "after a sweep: {read}");
@@ -105,7 +104,7 @@ async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
     // Statistics of a table in which nothing waits must not lead the sweep to another index.
     ledger.run("ANALYZE jobs").await;
     let began = marks.clone();
-    marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap());
+    marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
     // Ids are made in the order of time, so the other workspace comes after it.
     let other = Ledger::at(ledger.url.clone());
     let id = other.enqueue(Chore::Nothing).await;
@@ -133,7 +132,7 @@ async fn what_waits_before_a_mark_is_found_by_the_next_sweep() {
     assert!(claim(&mut connection, &marks.ranges(), 10).await.is_empty());
 
     let began = marks.clone();
-    assert!(marks.swept(&began, &queue::sweep(&mut connection, "chores").await.unwrap()));
+    assert!(marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap()));
     assert_eq!(claim(&mut connection, &marks.ranges(), 10).await[0].id, late);
     drop(old);
 }
@@ -214,7 +213,7 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
         SELECT gen_random_uuid(), $1, 'nurture', n::text, 'a@b.example', n || '@example.com', 'example.com', 's', 't',
             'queued', now() - interval '1 minute' + n * interval '1 ms'
         FROM generate_series(1, 20000) AS n";
-    sqlx::query(fill).bind(Uuid::now_v7()).execute(&mut *connection).await.unwrap();
+    sqlx::query(fill).bind(ledger.workspace).execute(&mut *connection).await.unwrap();
     let mut marks = Marks::default();
     for _ in 0..38 {
         let ranges = marks.ranges();
@@ -233,7 +232,7 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
     // What is handed back waits at its old place, which this process knows and others find by a sweep.
     let began = marks.clone();
     sqlx::query("UPDATE emails SET lease_until = NULL WHERE event_key = '7'").execute(&mut *connection).await.unwrap();
-    assert!(marks.swept(&began, &mail::sweep(&mut connection).await.unwrap()));
+    assert!(marks.swept(&began, &mail::sweep(&mut connection, &[ledger.workspace]).await.unwrap()));
     let leased = mail::lease(&mut connection, 1, &marks.ranges()).await.unwrap();
     assert_eq!(leased[0].content.to_email, "7@example.com");
     drop(old);

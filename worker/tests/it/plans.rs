@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use shared::mail;
-use shared::queue::{CLAIM, CLAIM_QUARANTINED, FINISH, LOOK, RENEW, RESCUE, SWEEP, WAITING};
+use shared::queue::{
+    CLAIM, CLAIM_QUARANTINED, CONDEMN, END, ENTRIES, HEAD, LOOK, QUARANTINED, RENEW, REQUEUE, RESCUE, YIELD,
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -25,59 +27,60 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
     ledger.run(FILL).await;
     ledger.run("ANALYZE jobs").await;
     let mut connection = ledger.connection().await;
-    let held: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM jobs WHERE lease_until IS NOT NULL LIMIT 500")
-        .fetch_all(&mut *connection)
-        .await
-        .unwrap();
-    assert_eq!(held.len(), 500);
+    let held: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE workspace_id = $1 AND lease_until IS NOT NULL ORDER BY id LIMIT 300",
+    )
+    .bind(WORKSPACE)
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    assert_eq!(held.len(), 300);
     let ids = format!("'{{{}}}'", held.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
-    let ones = array("1");
+    let (one, ones, nulls) = (held[0], array("1"), array("NULL"));
+    let mine = format!("'{WORKSPACE}', {ids}, {ones}");
 
     // Both plans that a prepared statement may get: for its values, and for any.
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
-
-        for ranges in [EVERYTHING, MARKED] {
-            let types = "text, bigint, float8, uuid[], timestamptz[], uuid[], uuid[], uuid[]";
-            let values = format!("'chores', 500, 15, {ranges}, '{{00000000-0000-0000-0000-000000000001}}'");
-            let plan = explain(&mut connection, types, CLAIM, &values).await;
-            assert_eq!(plan.indexes(), ["jobs_due_idx"], "{mode}\n{plan:#?}");
-            assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-            let types = "text, bigint, uuid[], timestamptz[], uuid[], uuid[], uuid[], float8";
-            let values = format!("'chores', 4, {ranges}, '{{00000000-0000-0000-0000-000000000001}}', 1");
-            let plan = explain(&mut connection, types, WAITING, &values).await;
-            assert_eq!(plan.indexes(), ["jobs_due_idx"], "{mode}\n{plan:#?}");
-            assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        let mut expect = async |statement: &str, types: &str, values: &str, indexes: &[&str], rows: u64| {
+            let plan = explain(&mut connection, types, statement, values).await;
+            assert_eq!(plan.indexes(), indexes, "{mode}\n{statement}\n{plan:#?}");
+            assert!(plan.rows() <= rows, "{mode}: {} rows\n{statement}\n{plan:#?}", plan.rows());
+        };
+        for from in [EVERYTHING, MARKED] {
+            let types = "uuid, timestamptz, uuid, uuid, text";
+            expect(ENTRIES, types, &format!("{from}, 'chores'"), &["jobs_due_idx"], 64).await;
         }
+        expect(HEAD, "uuid, text", &format!("'{WORKSPACE}', 'chores'"), &["jobs_due_idx"], 1).await;
 
-        let plan = explain(&mut connection, "text", SWEEP, "'chores'").await;
-        assert!(plan.indexes().iter().all(|index| index.starts_with("jobs_")), "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        let types = "uuid, text, bigint, float8, timestamptz, timestamptz, uuid";
+        for run_at in ["'epoch'", "now() - interval '20000 seconds'"] {
+            let values = format!("'{WORKSPACE}', 'chores', 500, 15, now(), {run_at}, '{}'", Uuid::nil());
+            expect(CLAIM, types, &values, &["jobs_due_idx"], 500).await;
+        }
+        expect(QUARANTINED, "text[]", "'{chores}'", &["jobs_suspect_idx"], 100).await;
+        let types = "uuid, uuid, float8, timestamptz";
+        expect(CLAIM_QUARANTINED, types, &format!("'{WORKSPACE}', '{one}', 15, now()"), &["jobs_pkey"], 1).await;
 
-        let plan = explain(&mut connection, "text[], float8", CLAIM_QUARANTINED, "'{chores}', 15").await;
-        assert_eq!(plan.indexes(), ["jobs_pkey", "jobs_suspect_idx"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 4, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        expect(
+            RENEW,
+            "uuid, uuid[], integer[], timestamptz",
+            &format!("{mine}, now() + interval '15 seconds'"),
+            &["jobs_pkey"],
+            300,
+        )
+        .await;
+        let values = format!("{mine}, {}, {nulls}, {nulls}", array("succeeded"));
+        expect(END, "uuid, uuid[], integer[], text[], text[], text[]", &values, &["jobs_pkey"], 300).await;
+        let types = "uuid, uuid[], integer[], float8, text, smallint, jsonb";
+        expect(REQUEUE, types, &format!("{mine}, 1, 'why', 1::smallint, NULL"), &["jobs_pkey"], 300).await;
+        expect(YIELD, "uuid, uuid[], integer[]", &mine, &["jobs_pkey"], 300).await;
 
-        let plan = explain(&mut connection, "uuid[], integer[], float8", RENEW, &format!("{ids}, {ones}, 15")).await;
-        assert_eq!(plan.indexes(), ["jobs_pkey"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 500, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-        let types = "uuid[], integer[], text[], text[], text[], smallint[], float8[], text[]";
-        let nulls = array("NULL");
-        let values =
-            format!("{ids}, {ones}, {}, {nulls}, {nulls}, {}, {}, {nulls}", array("succeeded"), array("0"), array("0"));
-        let plan = explain(&mut connection, types, FINISH, &values).await;
-        assert_eq!(plan.indexes(), ["jobs_pkey"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 500, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-        let plan = explain(&mut connection, "timestamptz, float8, bigint", LOOK, "'epoch', 0, 1000").await;
-        assert_eq!(plan.indexes(), ["jobs_lease_idx"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-        let plan = explain(&mut connection, "smallint, uuid[]", RESCUE, &format!("5::smallint, {ids}")).await;
-        assert_eq!(plan.indexes(), ["jobs_pkey"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 1500, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        expect(LOOK, "timestamptz, float8, bigint", "'epoch', 0, 1000", &["jobs_lease_idx"], 200).await;
+        for statement in [RESCUE, CONDEMN] {
+            let values = format!("'{WORKSPACE}', {ids}, 5::smallint");
+            expect(statement, "uuid, uuid[], smallint", &values, &["jobs_pkey"], 900).await;
+        }
     }
 }
 
@@ -97,61 +100,63 @@ async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
     ledger.run(FILL_EMAILS).await;
     ledger.run("ANALYZE emails").await;
     let mut connection = ledger.connection().await;
-    let held: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM emails WHERE lease_until IS NOT NULL LIMIT 500")
-        .fetch_all(&mut *connection)
-        .await
-        .unwrap();
+    let held: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM emails WHERE workspace_id = $1 AND lease_until IS NOT NULL ORDER BY id LIMIT 300",
+    )
+    .bind(WORKSPACE)
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
     let ids = format!("'{{{}}}'", held.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
-    let (one, other, ones) = (held[0], held[1], array("1"));
+    let (one, other) = (held[0], held[1]);
+    let mine = format!("'{WORKSPACE}', {ids}, {}", array("1"));
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
-
-        for ranges in [EVERYTHING, MARKED] {
-            let types = "bigint, float8, uuid[], timestamptz[], uuid[], uuid[]";
-            let plan = explain(&mut connection, types, mail::LEASE_DUE, &format!("500, 15, {ranges}")).await;
-            assert_eq!(plan.indexes(), ["emails_due_idx"], "{mode}\n{plan:#?}");
-            assert!(plan.rows() <= 600, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        let mut expect = async |statement: &str, types: &str, values: &str, indexes: &[&str], rows: u64| {
+            let plan = explain(&mut connection, types, statement, values).await;
+            assert_eq!(plan.indexes(), indexes, "{mode}\n{statement}\n{plan:#?}");
+            assert!(plan.rows() <= rows, "{mode}: {} rows\n{statement}\n{plan:#?}", plan.rows());
+        };
+        for from in [EVERYTHING, MARKED] {
+            let types = "uuid, timestamptz, uuid, uuid";
+            expect(mail::ENTRIES, types, from, &["emails_due_idx"], 64).await;
         }
+        expect(mail::HEAD, "uuid", &format!("'{WORKSPACE}'"), &["emails_due_idx"], 1).await;
+        let types = "uuid, bigint, float8, timestamptz, uuid";
+        let values = format!("'{WORKSPACE}', 500, 15, 'epoch', '{}'", Uuid::nil());
+        expect(mail::LEASE_DUE, types, &values, &["emails_due_idx"], 500).await;
 
-        let plan = explain(&mut connection, "", mail::SWEEP, "").await;
-        // Any index that starts with the workspace leads from one to the next.
-        assert!(plan.indexes().iter().all(|index| index.starts_with("emails_")), "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 10, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        let key = "uuid, uuid, integer, text";
+        let last = format!("'{WORKSPACE}', '{one}', 1, 'taken'");
+        expect(mail::SENT, key, &last, &["emails_pkey"], 1).await;
+        expect(mail::DEFERRED, &format!("{key}, float8"), &format!("{last}, 60"), &["emails_pkey"], 1).await;
+        expect(mail::ENDED, &format!("{key}, text"), &format!("{last}, 'bounced'"), &["emails_pkey"], 1).await;
+        let indexes = &["emails_pkey", "suppressions_email_key"];
+        let next = format!("'{WORKSPACE}', '{other}', 1, 15, 'a@example.com'");
+        expect(mail::SENDING, "uuid, uuid, integer, float8, text", &next, indexes, 1).await;
+        let types = format!("{key}, uuid, integer, float8, text");
+        let both = format!("{last}, '{other}', 1, 15, 'a@example.com'");
+        expect(mail::SENT_THEN_SENDING, &types, &both, indexes, 2).await;
 
-        let types = "uuid, integer, text, text, float8, uuid, uuid, integer, float8, uuid, text";
-        let workspace = "'00000000-0000-0000-0000-000000000001'";
-        let values = format!("'{one}', 1, 'sent', 'taken', 0, NULL, '{other}', 1, 15, {workspace}, 'a@example.com'");
-        let plan = explain(&mut connection, types, mail::MARK, &values).await;
-        assert_eq!(plan.indexes(), ["emails_pkey", "suppressions_email_key"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 4, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-        let plan =
-            explain(&mut connection, "uuid[], integer[], float8", mail::RENEW, &format!("{ids}, {ones}, 15")).await;
-        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
-
-        let plan = explain(&mut connection, "uuid[], integer[]", mail::HAND_BACK, &format!("{ids}, {ones}")).await;
-        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
-
-        let plan = explain(&mut connection, "timestamptz, float8, bigint", mail::LOOK, "'epoch', 0, 1000").await;
-        assert_eq!(plan.indexes(), ["emails_lease_idx"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 200, "{mode}: {} rows\n{plan:#?}", plan.rows());
-
-        let plan = explain(&mut connection, "uuid[]", mail::RESCUE, &ids).await;
-        assert_eq!(plan.indexes(), ["emails_pkey"], "{mode}\n{plan:#?}");
-        assert!(plan.rows() <= 1500, "{mode}: {} rows\n{plan:#?}", plan.rows());
+        let types = "uuid, uuid[], integer[], timestamptz";
+        expect(mail::RENEW, types, &format!("{mine}, now() + interval '15 seconds'"), &["emails_pkey"], 300).await;
+        expect(mail::HAND_BACK, "uuid, uuid[], integer[]", &mine, &["emails_pkey"], 300).await;
+        expect(mail::LOOK, "timestamptz, float8, bigint", "'epoch', 0, 1000", &["emails_lease_idx"], 200).await;
+        expect(mail::RESCUE, "uuid, uuid[]", &format!("'{WORKSPACE}', {ids}"), &["emails_pkey"], 900).await;
     }
 }
 
-/// The ranges of a claim that has no marks, and of one that has a mark in the second workspace.
-const EVERYTHING: &str = "'{00000000-0000-0000-0000-000000000000}', '{epoch}',
-    '{00000000-0000-0000-0000-000000000000}', '{ffffffff-ffff-ffff-ffff-ffffffffffff}'";
-const MARKED: &str = "'{00000000-0000-0000-0000-000000000000, 00000000-0000-0000-0000-000000000001}',
-    ARRAY['epoch', now() - interval '20000 seconds'],
-    '{00000000-0000-0000-0000-000000000000, 00000000-0000-0000-0000-000000000000}',
-    '{00000000-0000-0000-0000-000000000001, ffffffff-ffff-ffff-ffff-ffffffffffff}'";
+/// One of the three workspaces.
+const WORKSPACE: Uuid = Uuid::from_u128(1);
+
+/// Where a claim without marks begins, and one with a mark in a workspace.
+const EVERYTHING: &str = "'00000000-0000-0000-0000-000000000000', 'epoch',
+    '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
+const MARKED: &str = "'00000000-0000-0000-0000-000000000001', now() - interval '20000 seconds',
+    '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
 
 fn array(element: &str) -> String {
-    format!("'{{{}}}'", vec![element; 500].join(","))
+    format!("'{{{}}}'", vec![element; 300].join(","))
 }
 
 /// What a statement did when it was really run, and was rolled back.
@@ -160,10 +165,8 @@ pub struct Plan(Value);
 
 pub async fn explain(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Plan {
     let mut transaction = connection.begin().await.unwrap();
-    let (types, values) =
-        if types.is_empty() { Default::default() } else { (format!("({types})"), format!("({values})")) };
-    let prepare = format!("PREPARE statement {types} AS {statement}");
-    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement {values}");
+    let prepare = format!("PREPARE statement ({types}) AS {statement}");
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement ({values})");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.unwrap();
     let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await.unwrap();
     sqlx::raw_sql("DEALLOCATE statement").execute(&mut *transaction).await.unwrap();

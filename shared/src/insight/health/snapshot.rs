@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Band, Health};
 use crate::error::{Error, Result};
 use crate::insight::scoring::{self, Day, State};
+use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Payload, Progress};
 
 /// The customers that are scored, and those that are kept, in one transaction: about a second each.
@@ -213,26 +214,28 @@ async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDa
     }
     sqlx::query(
         "UPDATE score_states SET date = $2, cut_after = NULL, snapshot_at = now(), snapshot_date = $2,
-             refreshed_at = coalesce(refreshed_at, now())
+             refreshed_at = coalesce(refreshed_at, $3)
          WHERE workspace_id = $1",
     )
     .bind(workspace_id)
     .bind(date)
+    .bind(db::now())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Deletes up to `limit` snapshots that are older than they are kept; returns how many there were.
+/// Deletes up to `limit` snapshots of a workspace that are older than they are kept; returns how many there were.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
-pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
+pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<u64> {
     let pruned = sqlx::query(
-        "DELETE FROM health_snapshots WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM health_snapshots WHERE date < current_date - $1 LIMIT $2
+        "DELETE FROM health_snapshots WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
+             SELECT ctid FROM health_snapshots WHERE workspace_id = $1 AND date < current_date - $2::integer LIMIT $3
          ))",
     )
+    .bind(workspace_id)
     .bind(KEPT_DAYS)
     .bind(limit)
     .execute(connection)

@@ -260,7 +260,8 @@ async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Peri
              FROM orders WHERE workspace_id = $1 AND status <> 'cancelled' GROUP BY customer_id
          ),
          placed AS (
-             SELECT *, CASE WHEN first >= $4[1] AND first < $3 THEN width_bucket(first, $4) END AS month FROM each
+             SELECT ever, ever_quantity, orders, quantity, months,
+                 CASE WHEN first >= $4[1] AND first < $3 THEN width_bucket(first, $4) END AS month FROM each
          )
          SELECT GROUPING(ever, ever_quantity, orders, quantity) AS of,
              coalesce(ever::float8, ever_quantity, orders::float8, quantity, month::float8) AS value, months,

@@ -40,7 +40,7 @@ pub enum Freshness {
 #[derive(sqlx::FromRow)]
 struct Existing {
     is_of_today: bool,
-    is_marked: bool,
+    is_stale: bool,
     is_large: bool,
 }
 
@@ -51,9 +51,9 @@ struct Existing {
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
     let day = Day::today();
-    let Existing { is_of_today, is_marked, is_large } = sqlx::query_as(
+    let Existing { is_of_today, is_stale, is_large } = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND date = $2) AS is_of_today,
-             EXISTS (SELECT FROM customer_marks WHERE workspace_id = $1) AS is_marked,
+             EXISTS (SELECT FROM stale_customers WHERE workspace_id = $1) AS is_stale,
              EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND buyers > $3) AS is_large",
     )
     .bind(workspace_id)
@@ -61,7 +61,7 @@ pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid)
     .bind(FEW_BUYERS)
     .fetch_one(&mut *connection)
     .await?;
-    if is_of_today && !is_marked {
+    if is_of_today && !is_stale {
         touch(connection, workspace_id, db::now()).await?;
         return Ok(Freshness::Fresh);
     }
@@ -109,7 +109,7 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
     }
     // More changed than is scored now: they come in their order, and some are left.
     let marked: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT DISTINCT customer_id FROM customer_marks WHERE workspace_id = $1 ORDER BY customer_id LIMIT $2",
+        "SELECT DISTINCT customer_id FROM stale_customers WHERE workspace_id = $1 ORDER BY customer_id LIMIT $2",
     )
     .bind(workspace_id)
     .bind(limit + 1)
@@ -179,7 +179,7 @@ async fn score(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query("DELETE FROM customer_marks WHERE workspace_id = $1 AND customer_id = ANY ($2)")
+    sqlx::query("DELETE FROM stale_customers WHERE workspace_id = $1 AND customer_id = ANY ($2)")
         .bind(workspace_id)
         .bind(ids)
         .execute(&mut *connection)
@@ -235,7 +235,7 @@ async fn cut_all(connection: &mut PgConnection, workspace_id: Uuid, day: Day) ->
 async fn touch(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> Result<()> {
     sqlx::query(
         "UPDATE score_states SET refreshed_at = $2
-         WHERE workspace_id = $1 AND (refreshed_at IS NULL OR refreshed_at < $2 - interval '5 s')",
+         WHERE workspace_id = $1 AND (refreshed_at IS NULL OR refreshed_at < $2::timestamptz - interval '5 s')",
     )
     .bind(workspace_id)
     .bind(now)
@@ -304,19 +304,20 @@ pub(crate) async fn last_of_page(
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn marked(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar(
-        "WITH RECURSIVE marked (id) AS (
-             (SELECT workspace_id FROM customer_marks ORDER BY workspace_id LIMIT 1)
-             UNION ALL
-             SELECT (SELECT workspace_id FROM customer_marks WHERE workspace_id > marked.id ORDER BY workspace_id LIMIT 1)
-             FROM marked WHERE marked.id IS NOT NULL
-         )
-         SELECT id FROM marked WHERE id IS NOT NULL
-         UNION
-         SELECT workspace_id FROM score_states
+    let mut marked = db::workspaces(
+        connection,
+        "SELECT workspace_id FROM stale_customers WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
+    )
+    .await?;
+    let moved: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT workspace_id FROM score_states
          WHERE (moved AND cut_at < now() - make_interval(secs => $1::float8)) OR cut_after IS NOT NULL",
     )
     .bind(CUT_EVERY_S)
     .fetch_all(connection)
-    .await?)
+    .await?;
+    marked.extend(moved);
+    marked.sort_unstable();
+    marked.dedup();
+    Ok(marked)
 }

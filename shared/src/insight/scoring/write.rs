@@ -34,11 +34,29 @@ macro_rules! segment {
     };
 }
 
+// Adds to the counts what a statement changed: the rows of `$after` count, those of `before` count no more.
+macro_rules! count {
+    ($after:literal) => {
+        concat!(
+            "INSERT INTO score_counts (workspace_id, segment, band, customers, health)
+             SELECT $1, segment, band, sum(customers), sum(health)
+             FROM (
+                 SELECT segment, band, 1 AS customers, coalesce(health, 0) AS health FROM ",
+            $after,
+            "
+                 UNION ALL
+                 SELECT segment, band, -1, -coalesce(health, 0) FROM before
+             ) AS changed
+             GROUP BY segment, band HAVING sum(customers) <> 0 OR sum(health) <> 0"
+        )
+    };
+}
+
 /// The statement of [`write`]. A customer who is deleted meanwhile gets no row: its own is gone with it,
 /// and for a new one the customer is locked.
 const WRITE: &str = concat!(
     "WITH given AS MATERIALIZED (
-         SELECT *, ",
+         SELECT id, last_order_at, orders, quantity, health, band, ",
     recency!(),
     " AS recency, ",
     frequency!(),
@@ -49,21 +67,30 @@ const WRITE: &str = concat!(
     " AS segment
          FROM unnest($6::uuid[], $7::timestamptz[], $8::bigint[], $9::bigint[], $10::smallint[], $11::text[])
              AS given (id, last_order_at, orders, quantity, health, band)
+     ), before AS MATERIALIZED (
+         SELECT customer_id, segment, band, health FROM customer_scores
+         WHERE workspace_id = $1 AND customer_id = ANY ($6) ORDER BY customer_id FOR NO KEY UPDATE
      ), known AS (
          UPDATE customer_scores AS scores
          SET last_order_at = given.last_order_at, orders = given.orders, quantity = given.quantity,
              recency = given.recency, frequency = given.frequency, monetary = given.monetary, segment = given.segment,
              health = given.health, band = given.band, date = $12
-         FROM given WHERE scores.workspace_id = $1 AND scores.customer_id = given.id
-         RETURNING scores.customer_id
-     )
-     INSERT INTO customer_scores (workspace_id, customer_id, created_at, last_order_at, orders, quantity,
-         recency, frequency, monetary, segment, health, band, date)
-     SELECT $1, customers.id, customers.created_at, last_order_at, orders, quantity,
-         recency, frequency, monetary, segment, health, band, $12
-     FROM given JOIN customers ON customers.workspace_id = $1 AND customers.id = given.id
-     WHERE given.id NOT IN (SELECT customer_id FROM known)
-     ORDER BY customers.id FOR KEY SHARE OF customers"
+         FROM given JOIN before ON before.customer_id = given.id
+         WHERE scores.workspace_id = $1 AND scores.customer_id = given.id
+         RETURNING scores.segment, scores.band, scores.health
+     ), new AS (
+         INSERT INTO customer_scores (workspace_id, customer_id, created_at, last_order_at, orders, quantity,
+             recency, frequency, monetary, segment, health, band, date)
+         SELECT $1, customers.id, customers.created_at, last_order_at, orders, quantity,
+             recency, frequency, monetary, segment, health, band, $12
+         FROM given JOIN customers ON customers.workspace_id = $1 AND customers.id = given.id
+         WHERE given.id NOT IN (SELECT customer_id FROM before)
+         ORDER BY customers.id FOR KEY SHARE OF customers
+         RETURNING segment, band, health
+     ), after AS (
+         SELECT segment, band, health FROM known UNION ALL SELECT segment, band, health FROM new
+     ) ",
+    count!("after")
 );
 
 /// Writes the scores of customers.
@@ -105,24 +132,32 @@ fn with_thresholds<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Threshold
 }
 
 const RECLASSIFY: &str = concat!(
-    "UPDATE customer_scores SET recency = ",
+    "WITH before AS MATERIALIZED (
+         SELECT customer_id, scores.segment, band, health, by_cuts.recency, by_cuts.frequency, by_cuts.monetary,
+             by_cuts.segment AS new_segment
+         FROM customer_scores AS scores CROSS JOIN LATERAL (
+             SELECT ",
     recency!(),
-    ", frequency = ",
+    " AS recency, ",
     frequency!(),
-    ", monetary = ",
+    " AS frequency, ",
     monetary!(),
-    ", segment = ",
+    " AS monetary, ",
     segment!(),
-    " WHERE workspace_id = $1 AND orders > 0 AND customer_id > $6 AND customer_id <= $7
-         AND (recency, frequency, monetary, segment) IS DISTINCT FROM (",
-    recency!(),
-    ", ",
-    frequency!(),
-    ", ",
-    monetary!(),
-    ", ",
-    segment!(),
-    ")"
+    " AS segment
+         ) AS by_cuts
+         WHERE workspace_id = $1 AND orders > 0 AND customer_id > $6 AND customer_id <= $7
+             AND (scores.recency, scores.frequency, scores.monetary, scores.segment)
+                 IS DISTINCT FROM (by_cuts.recency, by_cuts.frequency, by_cuts.monetary, by_cuts.segment)
+         ORDER BY customer_id FOR NO KEY UPDATE OF scores
+     ), after AS (
+         UPDATE customer_scores AS scores
+         SET recency = before.recency, frequency = before.frequency, monetary = before.monetary,
+             segment = before.new_segment
+         FROM before WHERE scores.workspace_id = $1 AND scores.customer_id = before.customer_id
+         RETURNING scores.segment, scores.band, scores.health
+     ) ",
+    count!("after")
 );
 
 /// Puts the customers behind `after`, up to `last`, into the segments that follow from the cuts.
@@ -150,7 +185,7 @@ pub(super) async fn save_cuts(
         "INSERT INTO score_states (workspace_id, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after)
          VALUES ($1, $2, $3, $4, $5, now(), false, $6)
          ON CONFLICT (workspace_id) DO UPDATE SET buyers = $2, recency_cuts = $3, frequency_cuts = $4, monetary_cuts = $5,
-             cut_at = now(), moved = false, cut_after = $6",
+             cut_at = excluded.cut_at, moved = false, cut_after = $6",
     )
     .bind(workspace_id)
     .bind(cuts.buyers)

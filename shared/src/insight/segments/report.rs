@@ -191,11 +191,11 @@ async fn up_to(
     as_of: Time,
 ) -> Result<Option<Time>> {
     let Some(state) = state.filter(|state| state.date.is_some()) else { return Ok(None) };
-    let is_marked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM customer_marks WHERE workspace_id = $1)")
+    let is_stale: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM stale_customers WHERE workspace_id = $1)")
         .bind(workspace_id)
         .fetch_one(connection)
         .await?;
-    Ok(if is_marked { state.refreshed_at } else { Some(as_of) })
+    Ok(if is_stale { state.refreshed_at } else { Some(as_of) })
 }
 
 type Counts = BTreeMap<&'static str, i64>;

@@ -63,9 +63,9 @@ impl Thresholds {
             return Ok(Self::fixed(buyers, today));
         }
         let (recency_cuts, frequency_cuts, monetary_cuts): (Vec<DateTime<Utc>>, Vec<i64>, Vec<i64>) = sqlx::query_as(
-            "SELECT percentile_disc($2) WITHIN GROUP (ORDER BY last_order_at),
-                 percentile_disc($2) WITHIN GROUP (ORDER BY orders),
-                 percentile_disc($2) WITHIN GROUP (ORDER BY quantity)
+            "SELECT percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY last_order_at),
+                 percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY orders),
+                 percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY quantity)
              FROM customer_scores WHERE workspace_id = $1 AND orders > 0",
         )
         .bind(workspace_id)

@@ -89,7 +89,8 @@ impl Changes {
              ON CONFLICT ON CONSTRAINT theme_days_pkey DO UPDATE SET
                  answers = present.answers + excluded.answers, comments = present.comments + excluded.comments,
                  ratings = present.ratings + excluded.ratings, squares = present.squares + excluded.squares,
-                 moods = present.moods + excluded.moods, quotes = (excluded.quotes || present.quotes)[1:6]",
+                 moods = present.moods + excluded.moods, 
+                 quotes = ARRAY(SELECT unnest(excluded.quotes || present.quotes) LIMIT 6)",
         )
         .bind(workspace_id)
         .bind(days)

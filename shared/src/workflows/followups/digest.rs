@@ -110,9 +110,11 @@ impl Writing<'_> {
     async fn found(&self, connection: &mut PgConnection, after: Option<&Found>) -> Result<Vec<Found>> {
         Ok(sqlx::query_as(
             "SELECT recipient, next_action_date, interaction_id, interaction_type FROM followups
-             WHERE job_id = $1 AND ($2::text IS NULL OR (recipient, next_action_date, interaction_id) > ($2, $3, $4))
-             ORDER BY recipient, next_action_date, interaction_id LIMIT $5",
+             WHERE workspace_id = $1 AND job_id = $2
+                 AND ($3::text IS NULL OR (recipient, next_action_date, interaction_id) > ($3, $4, $5))
+             ORDER BY recipient, next_action_date, interaction_id LIMIT $6",
         )
+        .bind(self.actor.workspace_id)
         .bind(self.actor.id)
         .bind(after.map(|after| &after.recipient))
         .bind(after.map(|after| after.next_action_date))
@@ -159,8 +161,10 @@ impl Writing<'_> {
     async fn count_behind(&self, connection: &mut PgConnection, last: &Found) -> Result<i64> {
         Ok(sqlx::query_scalar(
             "SELECT count(*) FROM followups
-             WHERE job_id = $1 AND recipient = $2 AND (next_action_date, interaction_id) > ($3, $4)",
+             WHERE workspace_id = $1 AND job_id = $2 AND recipient = $3
+                 AND (next_action_date, interaction_id) > ($4, $5)",
         )
+        .bind(self.actor.workspace_id)
         .bind(self.actor.id)
         .bind(&last.recipient)
         .bind(last.next_action_date)

@@ -58,8 +58,8 @@ impl Gathering<'_> {
                  JOIN {parents} AS parent ON parent.workspace_id = $1 AND parent.id = due.parent_id
                  LEFT JOIN users ON users.workspace_id = $1 AND users.id = parent.assigned_to
              ), gathered AS (
-                 INSERT INTO followups (job_id, recipient, next_action_date, interaction_id, interaction_type)
-                 SELECT $7, recipient, next_action_date, id, '{kind}' FROM told WHERE recipient IS NOT NULL
+                 INSERT INTO followups (workspace_id, job_id, recipient, next_action_date, interaction_id, interaction_type)
+                 SELECT $1, $7, recipient, next_action_date, id, '{kind}' FROM told WHERE recipient IS NOT NULL
              )
              SELECT count(*) AS found, count(*) FILTER (WHERE recipient IS NULL) AS without_recipient,
                  (SELECT next_action_date FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_date,
@@ -83,7 +83,11 @@ impl Gathering<'_> {
 }
 
 /// Drops what a run has gathered.
-pub(super) async fn forget(connection: &mut PgConnection, job_id: Uuid) -> Result<()> {
-    sqlx::query("DELETE FROM followups WHERE job_id = $1").bind(job_id).execute(connection).await?;
+pub(super) async fn forget(connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+    sqlx::query("DELETE FROM followups WHERE workspace_id = $1 AND job_id = $2")
+        .bind(actor.workspace_id)
+        .bind(actor.id)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -1,0 +1,206 @@
+//! Every statement of the program, as its source has it: PostgreSQL prepares it on the present schema, it names
+//! its workspace, and it does nothing that a database distributed by workspace cannot do.
+
+mod source;
+
+use std::collections::BTreeSet;
+
+use dev::testing::Database;
+use regex::Regex;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use source::{Statement, statements};
+
+/// Tables that belong to no workspace.
+const GLOBAL: [&str; 6] = ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "secrets", "workspaces"];
+
+/// What crosses workspaces, by a part of the statement: it reads, locks nothing, and whatever follows from it is
+/// written workspace by workspace.
+const CROSS_WORKSPACES: [&str; 14] = [
+    // Which workspaces have work that waits, and where it begins.
+    "FROM jobs\n    WHERE queue = $5",
+    "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
+    "FROM jobs\n    WHERE status = 'queued' AND crashes > 0",
+    // Leases that ran out.
+    "pg_postmaster_start_time()",
+    // Counts for operators.
+    "count(*) FILTER (WHERE status = 'queued') AS queued",
+    "count(*) FILTER (WHERE state = 'queued') AS queued",
+    "SELECT kind, error, count(*) AS jobs FROM jobs",
+    // What is kept for a time.
+    "FROM idempotency_keys WHERE created_at <",
+    "FROM imports WHERE job_id IS NULL",
+    "FROM history AS deletion\n         WHERE action = 'deleted' AND created_at <",
+    // Workspaces with stale scores, unread answers or a run that is due.
+    "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
+    "SELECT workspace_id FROM score_states",
+    "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
+    // The domains from which emails that were leased together may be sent.
+    "FROM sender_domains WHERE workspace_id = ANY ($1)",
+];
+
+impl Statement {
+    fn crosses_workspaces(&self) -> bool {
+        CROSS_WORKSPACES.iter().any(|part| self.text.contains(part))
+    }
+
+    /// Whether it is more than the beginning of one.
+    fn has_an_end(&self) -> bool {
+        self.text.contains("WHERE") || self.text.contains("INSERT INTO")
+    }
+
+    /// The tables that it reads or writes, those that are only known at run time included.
+    fn tables(&self) -> BTreeSet<String> {
+        let text = self.text.replace("(epoch FROM", "(epoch");
+        let named = Regex::new(r"\b(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:ONLY\s+)?([a-z_]+|\{[a-z_]*\})").unwrap();
+        let made = Regex::new(r"\b([a-z_]+)\s*(?:\([a-z_, ]*\)\s*)?AS\s+(?:MATERIALIZED\s+)?\(").unwrap();
+        let made: BTreeSet<&str> = made.captures_iter(&self.text).map(|found| found.extract::<1>().1[0]).collect();
+        let named = named.captures_iter(&text).map(|found| found.extract::<1>().1[0]);
+        named.filter(|name| !made.contains(name) && !FUNCTIONS.contains(name)).map(str::to_owned).collect()
+    }
+
+    fn is_of_a_workspace(&self) -> bool {
+        self.tables().iter().any(|table| !GLOBAL.contains(&table.as_str()))
+    }
+
+    fn writes(&self) -> bool {
+        Regex::new(r"\b(INSERT INTO|UPDATE [a-z_{]+ |DELETE FROM)").unwrap().is_match(&self.text)
+    }
+}
+
+/// What stands after FROM and is no table.
+const FUNCTIONS: [&str; 8] = [
+    "unnest",
+    "jsonb_populate_recordset",
+    "jsonb_to_recordset",
+    "pg_stat_activity",
+    "pg_advisory_unlock_all",
+    "generate_series",
+    "now",
+    "clock_timestamp",
+];
+
+#[test]
+fn every_statement_names_its_workspace() {
+    let names = Regex::new(r"workspace_id (?:=|IN \() ?(?:\$\d|$)|\(workspace_id, ").unwrap();
+    let nameless: Vec<_> = statements()
+        .into_iter()
+        .filter(|statement| statement.is_of_a_workspace() && !statement.crosses_workspaces())
+        .filter(|statement| statement.file != "records/statements.rs")
+        .filter(|statement| statement.has_an_end() && !names.is_match(&statement.text))
+        .collect();
+    assert!(nameless.is_empty(), "{nameless:#?}");
+}
+
+#[test]
+fn what_crosses_workspaces_only_reads() {
+    let all = statements();
+    for part in CROSS_WORKSPACES {
+        let found: Vec<_> = all.iter().filter(|statement| statement.text.contains(part)).collect();
+        assert!(!found.is_empty(), "no statement has {part}");
+        assert!(found.iter().all(|statement| !statement.writes() && !statement.text.contains("FOR ")), "{found:#?}");
+    }
+}
+
+#[test]
+fn no_write_depends_on_what_a_distributed_database_cannot_do() {
+    for statement in statements().iter().filter(|statement| statement.writes() && statement.is_of_a_workspace()) {
+        let text = &statement.text;
+        for part in ["now()", "random()", "clock_timestamp()", "current_date"] {
+            for place in places(text) {
+                assert!(!place.contains(part), "{part} in {place}\n{statement:#?}");
+            }
+        }
+        let set = Regex::new(r"\bSET\s[^;]*?[a-z)]\)?\[\d").unwrap();
+        assert!(!set.is_match(text), "a subscript in SET\n{statement:#?}");
+        assert!(!text.contains("RECURSIVE"), "{statement:#?}");
+    }
+    for Statement { file, text } in statements() {
+        let all = Regex::new(r"SELECT \* FROM [a-z{]|RETURNING \*").unwrap();
+        assert!(!all.is_match(&text) || file == "records/statements.rs", "{file} names no columns: {text}");
+        assert!(!text.contains("ctid") || text.contains("workspace_id = $"), "{file}: {text}");
+    }
+}
+
+/// The places in a statement where every node must compute the same: CASE, coalesce, RETURNING, DO UPDATE.
+fn places(text: &str) -> Vec<&str> {
+    let mut places = Vec::new();
+    for (begin, _) in text.match_indices("CASE ") {
+        places.push(&text[begin..text[begin..].find(" END").map_or(text.len(), |end| begin + end)]);
+    }
+    for (begin, _) in text.match_indices("coalesce(") {
+        places.push(&text[begin..begin + balanced(&text[begin..])]);
+    }
+    for word in ["RETURNING ", "DO UPDATE "] {
+        for (begin, _) in text.match_indices(word) {
+            places.push(&text[begin..text[begin..].find("\n     )").map_or(text.len(), |end| begin + end)]);
+        }
+    }
+    places
+}
+
+/// How long a call is, up to its last parenthesis.
+fn balanced(call: &str) -> usize {
+    let mut depth = 0;
+    for (i, byte) in call.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => return i,
+            b')' => depth -= 1,
+            _ => (),
+        }
+    }
+    call.len()
+}
+
+#[tokio::test]
+async fn the_database_prepares_every_statement() {
+    let database = Database::create().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let mut refused = Vec::new();
+    let whole: Vec<_> = statements().into_iter().filter(Statement::is_whole).collect();
+    assert!(whole.len() > 200, "only {} statements were found", whole.len());
+    for statement in whole {
+        let prepare = format!("PREPARE statement AS {}", statement.text);
+        match sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await {
+            Ok(_) => drop(sqlx::raw_sql("DEALLOCATE statement").execute(&mut connection).await.unwrap()),
+            Err(error) => refused.push((statement, error.to_string())),
+        }
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn every_table_of_a_workspace_is_keyed_by_it() {
+    let database = Database::create().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let wrong: Vec<String> = sqlx::query_scalar(
+        "WITH tables AS (
+             SELECT oid, relname::text AS name, relpersistence FROM pg_class
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname::text <> ALL ($1)
+         ), first AS (
+             SELECT tables.name, keys.indexrelid::regclass::text AS key, keys.indisprimary, columns.attname
+             FROM tables JOIN pg_index AS keys ON keys.indrelid = tables.oid AND keys.indisunique
+             JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attnum = keys.indkey[0]
+         )
+         SELECT name || ' has no primary key' FROM tables
+         WHERE NOT EXISTS (SELECT FROM first WHERE first.name = tables.name AND indisprimary)
+         UNION ALL
+         SELECT key || ' does not begin with the workspace' FROM first WHERE attname <> 'workspace_id'
+         UNION ALL
+         SELECT name || ' is not logged' FROM tables WHERE relpersistence <> 'p'
+         UNION ALL
+         SELECT conname || ' does not begin with the workspace' FROM pg_constraint
+         JOIN tables ON tables.oid = conrelid AND contype = 'f' AND confrelid <> 'workspaces'::regclass
+         JOIN pg_attribute AS mine ON mine.attrelid = conrelid AND mine.attnum = conkey[1]
+         JOIN pg_attribute AS theirs ON theirs.attrelid = confrelid AND theirs.attnum = confkey[1]
+         WHERE (mine.attname, theirs.attname) <> ('workspace_id', 'workspace_id')
+         UNION ALL
+         SELECT tgname || ' reads a transition table' FROM pg_trigger WHERE tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL",
+    )
+    .bind(GLOBAL.map(str::to_owned).to_vec())
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,157 @@
+//! Reads the statements out of the source.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+
+/// A statement as the source has it; `{}` stands for what is only known at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    pub file: String,
+    pub text: String,
+}
+
+impl Statement {
+    /// Whether all of it is known.
+    pub fn is_whole(&self) -> bool {
+        !self.text.contains('{') || self.text.contains("'{}'")
+    }
+}
+
+/// The statements in the sources of `shared`, without its unit tests.
+pub fn statements() -> Vec<Statement> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src");
+    let mut all = Vec::new();
+    for path in files(&root) {
+        let source = fs::read_to_string(&path).unwrap();
+        let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let tokens: TokenStream = source.parse().unwrap();
+        let macros = Macros::read(tokens.clone());
+        let file = path.strip_prefix(&root).unwrap().display().to_string();
+        let mut texts = Vec::new();
+        macros.texts(tokens, &mut texts);
+        let begins = ["SELECT ", "WITH ", "INSERT INTO ", "UPDATE ", "DELETE FROM "];
+        let statements =
+            texts.into_iter().filter(|text| begins.iter().any(|begin| text.trim_start().starts_with(begin)));
+        all.extend(statements.map(|text| Statement { file: file.clone(), text }));
+    }
+    all
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The macros of a file that write a part of a statement: their parameters and what they stand for.
+#[derive(Default)]
+struct Macros(HashMap<String, (Vec<String>, Vec<TokenTree>)>);
+
+impl Macros {
+    fn read(tokens: TokenStream) -> Self {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut macros = Self::default();
+        for window in tokens.windows(4) {
+            let [TokenTree::Ident(word), TokenTree::Punct(_), TokenTree::Ident(name), TokenTree::Group(rules)] = window
+            else {
+                continue;
+            };
+            let rules: Vec<TokenTree> = rules.stream().into_iter().collect();
+            if let (
+                true,
+                [TokenTree::Group(parameters), .., TokenTree::Group(body)]
+                | [TokenTree::Group(parameters), .., TokenTree::Group(body), TokenTree::Punct(_)],
+            ) = (*word == "macro_rules", rules.as_slice())
+            {
+                let parameters = parameters.stream().to_string();
+                let parameters =
+                    parameters.split('$').skip(1).map(|part| part.split(':').next().unwrap().trim().to_owned());
+                macros.0.insert(name.to_string(), (parameters.collect(), body.stream().into_iter().collect()));
+            }
+        }
+        macros
+    }
+
+    /// All texts in these tokens, in their order.
+    fn texts(&self, tokens: TokenStream, texts: &mut Vec<String>) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut i = 0;
+        while i < tokens.len() {
+            match &tokens[i..] {
+                [TokenTree::Ident(word), TokenTree::Punct(_), TokenTree::Ident(_), TokenTree::Group(_), ..]
+                    if *word == "macro_rules" =>
+                {
+                    i += 4;
+                }
+                [TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(arguments), ..]
+                    if mark.as_char() == '!' && (*name == "concat" || self.0.contains_key(&name.to_string())) =>
+                {
+                    texts.push(self.expand(&name.to_string(), arguments.stream()));
+                    i += 3;
+                }
+                [TokenTree::Group(group), ..] => {
+                    self.texts(group.stream(), texts);
+                    i += 1;
+                }
+                [TokenTree::Literal(literal), ..] => {
+                    texts.extend(text(&literal.to_string()));
+                    i += 1;
+                }
+                _ => i += 1,
+            }
+        }
+    }
+
+    /// What a macro makes of its arguments.
+    fn expand(&self, name: &str, arguments: TokenStream) -> String {
+        let arguments: Vec<TokenTree> = arguments.into_iter().collect();
+        let arguments = arguments.split(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ','));
+        let arguments: Vec<String> = arguments.map(|tokens| self.expand_tokens(tokens, &HashMap::new())).collect();
+        match self.0.get(name) {
+            None => arguments.concat(),
+            Some((parameters, body)) => {
+                let given = parameters.iter().cloned().zip(arguments).collect();
+                self.expand_tokens(body, &given)
+            }
+        }
+    }
+
+    fn expand_tokens(&self, tokens: &[TokenTree], given: &HashMap<String, String>) -> String {
+        match tokens {
+            [] => String::new(),
+            [TokenTree::Literal(literal)] => text(&literal.to_string()).unwrap_or_default(),
+            [TokenTree::Punct(mark), TokenTree::Ident(name)] if mark.as_char() == '$' => {
+                given.get(&name.to_string()).cloned().unwrap_or_default()
+            }
+            [TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(arguments)] if mark.as_char() == '!' => {
+                if *name == "concat" {
+                    let arguments: Vec<TokenTree> = arguments.stream().into_iter().collect();
+                    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ',');
+                    arguments.split(is_comma).map(|tokens| self.expand_tokens(tokens, given)).collect()
+                } else if self.0.contains_key(&name.to_string()) {
+                    self.expand(&name.to_string(), arguments.stream())
+                } else {
+                    "{}".to_owned()
+                }
+            }
+            _ => "{}".to_owned(),
+        }
+    }
+}
+
+/// The text of a string literal.
+fn text(literal: &str) -> Option<String> {
+    let lit: syn::LitStr = syn::parse_str(literal).ok()?;
+    Some(lit.value())
+}

@@ -1,0 +1,167 @@
+//! Fronts: which workspaces have work that waits, and where it begins.
+//!
+//! Finding them is the one read of a claim that crosses workspaces. It locks nothing: the claim then goes
+//! workspace by workspace, and checks again what is due.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::marks::{Position, Ranges, after};
+use crate::error::Result;
+
+/// Entries read in one statement. A workspace with more of them costs a statement, others share theirs. The
+/// statements name it themselves: a planner that does not know it takes another index.
+const PAGE: usize = 64;
+
+/// Work that waits in an index ordered by workspace, time and id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiting<'a> {
+    /// Reads entries from a workspace (`$1`), time (`$2`) and id (`$3`) on until a workspace (`$4`), at
+    /// most [`PAGE`], as [`Front`]s.
+    pub entries: &'static str,
+    /// Reads the first entry of a workspace (`$1`), as a [`HeadRow`], also when there is none.
+    pub head: &'static str,
+    /// The last parameter of both, if they have one more.
+    pub queue: Option<&'a str>,
+}
+
+/// A part of the index: from a place of one workspace to the beginning of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub workspace_id: Uuid,
+    pub from: Position,
+    pub until: Uuid,
+}
+
+impl Range {
+    pub const EVERYTHING: Self = Self { workspace_id: Uuid::nil(), from: Position::START, until: Uuid::max() };
+}
+
+/// The first entry of a workspace.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub(crate) struct Front {
+    pub workspace_id: Uuid,
+    #[sqlx(flatten)]
+    pub position: Position,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+}
+
+/// How much of a workspace's due work a claim takes.
+pub(crate) struct Share {
+    pub front: Front,
+    pub limit: i64,
+}
+
+impl Waiting<'_> {
+    /// Divides up to `limit` entries among the workspaces that have due ones: an equal share for each, and
+    /// those in `holders` last.
+    pub async fn shares(
+        self,
+        connection: &mut PgConnection,
+        limit: i64,
+        ranges: &Ranges,
+        holders: &[Uuid],
+    ) -> Result<Vec<Share>> {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let (mut due, mut held) = (Vec::new(), Vec::new());
+        self.visit(connection, ranges, |front| {
+            if front.position.run_at <= front.now {
+                let list = if holders.contains(&front.workspace_id) { &mut held } else { &mut due };
+                list.push(front);
+            }
+            due.len() < limit
+        })
+        .await?;
+        due.append(&mut held);
+        due.truncate(limit);
+        let share = i64::try_from(limit.div_ceil(due.len().max(1))).unwrap_or(i64::MAX);
+        Ok(due.into_iter().map(|front| Share { front, limit: share }).collect())
+    }
+
+    /// Visits the fronts in these ranges, in turn, for as long as `visit` returns true.
+    pub async fn visit(
+        self,
+        connection: &mut PgConnection,
+        ranges: &Ranges,
+        mut visit: impl FnMut(Front) -> bool,
+    ) -> Result<()> {
+        for mut range in ranges.in_turn() {
+            loop {
+                let entries = self.page(connection, range).await?;
+                for (i, front) in entries.iter().enumerate() {
+                    let is_first = i == 0 || entries[i - 1].workspace_id != front.workspace_id;
+                    if is_first && !visit(*front) {
+                        return Ok(());
+                    }
+                }
+                match entries.last() {
+                    Some(last) if entries.len() == PAGE => {
+                        range = Range { workspace_id: after(last.workspace_id), from: Position::START, ..range };
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn page(self, connection: &mut PgConnection, range: Range) -> Result<Vec<Front>> {
+        let query = sqlx::query_as(self.entries)
+            .bind(range.workspace_id)
+            .bind(range.from.run_at)
+            .bind(range.from.id)
+            .bind(range.until);
+        let query = match self.queue {
+            Some(queue) => query.bind(queue),
+            None => query,
+        };
+        Ok(query.fetch_all(connection).await?)
+    }
+
+    /// Reads from the front where the work of these workspaces begins. It reads all dead entries once.
+    pub async fn sweep(self, connection: &mut PgConnection, workspaces: &[Uuid]) -> Result<Sweep> {
+        let mut sweep = Sweep { now: DateTime::UNIX_EPOCH, workspaces: Vec::with_capacity(workspaces.len()) };
+        for workspace_id in workspaces {
+            let query = sqlx::query_as(self.head).bind(workspace_id);
+            let query = match self.queue {
+                Some(queue) => query.bind(queue),
+                None => query,
+            };
+            let row: HeadRow = query.fetch_one(&mut *connection).await?;
+            sweep.now = row.now;
+            sweep.workspaces.push(Swept {
+                workspace_id: *workspace_id,
+                head: row.run_at.zip(row.id).map(|(run_at, id)| Position { run_at, id }),
+                walked: u64::try_from(row.walked_after - row.walked_before).unwrap_or(0),
+            });
+        }
+        Ok(sweep)
+    }
+}
+
+/// The first entry of a workspace, and the count of entries read before and after it was found.
+#[derive(FromRow)]
+struct HeadRow {
+    run_at: Option<DateTime<Utc>>,
+    id: Option<Uuid>,
+    walked_before: i64,
+    walked_after: i64,
+    now: DateTime<Utc>,
+}
+
+/// Where the work of workspaces begins, read from the front of the index.
+#[derive(Debug)]
+pub struct Sweep {
+    pub(super) now: DateTime<Utc>,
+    pub(super) workspaces: Vec<Swept>,
+}
+
+#[derive(Debug)]
+pub(super) struct Swept {
+    pub workspace_id: Uuid,
+    pub head: Option<Position>,
+    /// Entries that had to be read to find it; dead ones, but for the last.
+    pub walked: u64,
+}
