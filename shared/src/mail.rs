@@ -22,10 +22,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
 use crate::records::RecordType;
 use crate::string_enum;
-use crate::values;
+use crate::values::{self, email_key};
 
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
@@ -142,12 +143,11 @@ async fn queue_batch(
         emails.iter().map(field).collect()
     }
     // Written in the order of their keys, so that two runs of the same events never wait in a circle.
-    let written: Vec<(bool, bool)> = sqlx::query_as(
+    let written: Vec<(bool, bool)> = sqlx::query_as(concat!(
         "WITH new AS (
-             SELECT new.*, EXISTS (
-                 SELECT FROM suppressions
-                 WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(new.to_email COLLATE \"C\")
-             ) AS suppressed
+             SELECT new.*, ",
+        is_suppressed!("new.to_email"),
+        " AS suppressed
              FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
                  $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) WITH ORDINALITY
                  AS new (id, event, event_key, subject_type, subject_id, to_name, to_email,
@@ -161,8 +161,8 @@ async fn queue_batch(
              ON CONFLICT (workspace_id, event_key) DO NOTHING
              RETURNING id
          )
-         SELECT new.suppressed, written.id IS NOT NULL FROM new LEFT JOIN written USING (id) ORDER BY new.place",
-    )
+         SELECT new.suppressed, written.id IS NOT NULL FROM new LEFT JOIN written USING (id) ORDER BY new.place"
+    ))
     .bind(workspace_id)
     .bind(&sender.name)
     .bind(&sender.email)
@@ -274,14 +274,16 @@ pub async fn cancel_to_all(
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
     // In the order of their ids, so that two statements never wait for each other in a circle.
-    let suppressed = sqlx::query(
+    let suppressed = sqlx::query(concat!(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
-             WHERE workspace_id = $1 AND lower(to_email COLLATE \"C\") = $2 AND state IN ('queued', 'deferred')
+             WHERE workspace_id = $1 AND ",
+        email_key!("to_email"),
+        " = $2 AND state IN ('queued', 'deferred')
              ORDER BY id FOR UPDATE
-         ))",
-    )
+         ))"
+    ))
     .bind(workspace_id)
     .bind(email_key)
     .execute(connection)

@@ -6,6 +6,7 @@
 
 pub mod cell;
 mod custom_fields;
+mod email;
 pub mod etag;
 pub mod json;
 pub mod json_body;
@@ -28,6 +29,8 @@ use crate::error::FieldError;
 use crate::values::cell::{Cell, Cells};
 
 pub use custom_fields::{CustomFields, depth};
+pub(crate) use email::email_key;
+pub use email::{Email, ascii_domain, domain};
 pub use names::{Name, is_blank, trim};
 pub use numbers::{Money, Quantity, Rating};
 
@@ -137,80 +140,6 @@ fn check_text(text: &str, max: usize, allowed: impl Fn(char) -> bool) -> Result<
         return Err(Fault::new("invalid", "must not contain control characters"));
     }
     Ok(())
-}
-
-/// An email address: `local@domain`, at most 254 characters.
-///
-/// The check is the one mail servers can live with, not all of RFC 5321's grammar: one `@`, no
-/// spaces or quoting, dots only between other characters, and a domain of labels that are letters,
-/// digits and inner hyphens. Characters outside ASCII are taken (RFC 6531).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
-#[serde(transparent)]
-#[sqlx(transparent)]
-pub struct Email(String);
-
-impl Email {
-    /// The form in which two addresses are compared: ASCII letters in lower case, as
-    /// `lower(email COLLATE "C")` makes it in SQL.
-    pub fn key(&self) -> String {
-        self.0.to_ascii_lowercase()
-    }
-}
-
-impl AsRef<str> for Email {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Field for Email {
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        check_text(text, 254, |_| false)?;
-        let valid = text
-            .split_once('@')
-            .is_some_and(|(local, domain)| local.len() <= 64 && is_dotted(local, is_local) && is_domain(domain));
-        if !valid {
-            return Err(Fault::new("invalid", "must be an email address such as name@example.com"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// A domain as servers compare it: its labels in punycode (UTS 46), in lower case, without a dot at its end.
-/// What is no valid IDN stays as it is, in lower case.
-pub fn ascii_domain(domain: &str) -> String {
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase())
-}
-
-/// A domain of email addresses in the form of [`ascii_domain`]; `None` if it is none.
-pub fn domain(text: &str) -> Option<String> {
-    let domain = ascii_domain(text.trim());
-    Email::from_text(&format!("a@{domain}")).is_ok().then_some(domain)
-}
-
-fn is_dotted(text: &str, allowed: impl Fn(char) -> bool) -> bool {
-    text.split('.').all(|part| !part.is_empty() && part.chars().all(&allowed))
-}
-
-fn is_local(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c) || is_international(c)
-}
-
-fn is_domain(domain: &str) -> bool {
-    let label = |c: char| c.is_ascii_alphanumeric() || c == '-' || is_international(c);
-    domain.len() <= 253
-        && domain.contains('.')
-        && is_dotted(domain, label)
-        && domain.split('.').all(|part| part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-'))
-}
-
-/// Letters, digits and marks of other scripts; not their spaces and look-alikes of punctuation.
-fn is_international(c: char) -> bool {
-    !c.is_ascii()
-        && !c.is_whitespace()
-        && !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ff0e}' | '\u{ff20}')
 }
 
 /// A lead's score: a number from 0 to 100.
@@ -362,12 +291,6 @@ impl<const MAX: usize> Cell for Line<MAX> {
 }
 
 impl<const MAX: usize> Cell for Text<MAX> {
-    fn write(&self, cells: &mut impl Cells) {
-        cells.text(&self.0);
-    }
-}
-
-impl Cell for Email {
     fn write(&self, cells: &mut impl Cells) {
         cells.text(&self.0);
     }

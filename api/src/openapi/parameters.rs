@@ -106,7 +106,7 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
             vec![any(one_of(words.iter().copied()).build())]
         }
         FilterKind::Id => vec![any(Uuid::shape())],
-        FilterKind::Email => {
+        FilterKind::Email(_) => {
             let about = format!("Records of which `{name}` is one of these, in whatever case.");
             vec![several(about, String::shape())]
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::record;
 use crate::records::{Record, RecordType};
-use crate::values::{Email, Name};
+use crate::values::{Email, Name, email_key};
 
 record! {
     /// A user as callers see it.
@@ -22,19 +22,18 @@ record! {
 
 impl Record for User {
     const TYPE: RecordType = RecordType::User;
-    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
-        &[("email", "lower(email COLLATE \"C\")", "text")];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[("email", email_key!("email"), "text")];
     const LIST: Spec = Spec {
         table: "users",
         filters: &[
-            Filter { name: "email", kind: FilterKind::Email },
+            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "created_at", kind: FilterKind::Time },
             Filter { name: "updated_at", kind: FilterKind::Time },
         ],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            Order { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
+            Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
         indexed: &["email"],
         searchable: false,

@@ -18,7 +18,7 @@ use crate::records::history::{Actor, Deletion};
 use crate::records::link;
 use crate::records::{Record, RecordType};
 use crate::values::json_body::Object;
-use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId};
+use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId, email_key};
 use crate::{importable, record, string_enum};
 
 pub use classes::{Band, Segment};
@@ -88,7 +88,7 @@ impl Record for Customer {
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
     const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
-        &[("email", "lower(email COLLATE \"C\")", "text"), ("lead_id", "lead_id", "uuid")];
+        &[("email", email_key!("email"), "text"), ("lead_id", "lead_id", "uuid")];
     const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
     const CHILDREN: &'static [(&'static str, &'static str)] =
         &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
@@ -100,7 +100,7 @@ impl Record for Customer {
             Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
             Filter { name: "segment", kind: FilterKind::Joined(&classes::SEGMENT, Segment::WORDS) },
             Filter { name: "health", kind: FilterKind::Joined(&classes::BAND, Band::WORDS) },
-            Filter { name: "email", kind: FilterKind::Email },
+            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
             Filter { name: "company", kind: FilterKind::Text },
@@ -113,7 +113,7 @@ impl Record for Customer {
         ],
         orders: &[
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            ListOrder { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
+            ListOrder { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
         indexed: &["email", "lead_id"],
         searchable: true,

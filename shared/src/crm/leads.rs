@@ -16,7 +16,7 @@ use crate::records::history::{Actor, Deletion};
 use crate::records::link;
 use crate::records::{Record, RecordType};
 use crate::values::json_body::Object;
-use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time};
+use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time, email_key};
 use crate::{importable, record, string_enum};
 
 pub use convert::{Conversion, convert};
@@ -131,15 +131,14 @@ impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
-        &[("email", "lower(email COLLATE \"C\")", "text")];
+    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[("email", email_key!("email"), "text")];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
         filters: &[
             Filter { name: "status", kind: FilterKind::Word(LeadStatus::WORDS) },
             Filter { name: "source", kind: FilterKind::Word(LeadSource::WORDS) },
-            Filter { name: "email", kind: FilterKind::Email },
+            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
             Filter { name: "name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
             Filter { name: "company", kind: FilterKind::Text },
@@ -153,7 +152,7 @@ impl Record for Lead {
         ],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            Order { name: "email", expression: "lower(email COLLATE \"C\")", kind: OrderKind::Text },
+            Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
         indexed: &["email"],
         searchable: true,

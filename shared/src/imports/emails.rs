@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Importable;
 use crate::error::Result;
 use crate::records::Fields;
-use crate::values::Email;
+use crate::values::{Email, email_key};
 
 /// Which of the email keys are taken.
 pub(super) async fn taken<R: Importable>(
@@ -14,7 +14,7 @@ pub(super) async fn taken<R: Importable>(
     workspace_id: Uuid,
     keys: &[String],
 ) -> Result<Vec<String>> {
-    let sql = select::<R>("lower(email COLLATE \"C\")", "lower(email COLLATE \"C\") = ANY ($2)");
+    let sql = select::<R>(email_key!("email"), concat!(email_key!("email"), " = ANY ($2)"));
     Ok(sqlx::query_scalar(sql).bind(workspace_id).bind(keys).fetch_all(connection).await?)
 }
 
@@ -24,7 +24,7 @@ pub(super) async fn holders<R: Importable>(
     workspace_id: Uuid,
     ids: &[Uuid],
 ) -> Result<Vec<(Uuid, String)>> {
-    let sql = select::<R>("id, lower(email COLLATE \"C\")", "id = ANY ($2)");
+    let sql = select::<R>(concat!("id, ", email_key!("email")), "id = ANY ($2)");
     Ok(sqlx::query_as(sql).bind(workspace_id).bind(ids).fetch_all(connection).await?)
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn lock<R: Importable>(
     workspace_id: Uuid,
     keys: &[String],
 ) -> Result<Vec<R>> {
-    let sql = select::<R>(R::statements().columns, "lower(email COLLATE \"C\") = ANY ($2) ORDER BY id FOR UPDATE");
+    let sql = select::<R>(R::statements().columns, concat!(email_key!("email"), " = ANY ($2) ORDER BY id FOR UPDATE"));
     Ok(sqlx::query_as(sql).bind(workspace_id).bind(keys).fetch_all(connection).await?)
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
+use crate::values::email_key;
 
 /// The list of mails. Ids are made in the order of time, so they stand for it.
 pub const LIST: Spec = Spec {
@@ -18,7 +19,7 @@ pub const LIST: Spec = Spec {
     filters: &[
         Filter { name: "state", kind: FilterKind::Word(EmailState::WORDS) },
         Filter { name: "event", kind: FilterKind::Word(Event::WORDS) },
-        Filter { name: "to_email", kind: FilterKind::Email },
+        Filter { name: "to_email", kind: FilterKind::Email(email_key!("to_email")) },
         Filter { name: "subject_type", kind: FilterKind::Word(RecordType::WORDS) },
         Filter { name: "subject_id", kind: FilterKind::Id },
         Filter { name: "created_at", kind: FilterKind::Time },

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
+use crate::values::email_key;
 
 /// What became of a mail that a worker had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,15 +78,20 @@ pub const ENDED: &str = "
 
 /// The statement that records that an email is on its way, unless its address is suppressed; its plan is
 /// tested.
-pub const SENDING: &str = "
+pub const SENDING: &str = concat!(
+    "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower($5::text COLLATE \"C\")
-    )";
+        WHERE workspace_id = $1 AND ",
+    email_key!("email"),
+    " = $5
+    )"
+);
 
 /// [`SENT`] and [`SENDING`] for two emails of one workspace, in one commit; its plan is tested.
-pub const SENT_THEN_SENDING: &str = "
+pub const SENT_THEN_SENDING: &str = concat!(
+    "
     WITH sent AS (
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
@@ -94,8 +100,11 @@ pub const SENT_THEN_SENDING: &str = "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $7), updated_at = now()
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower($8::text COLLATE \"C\")
-    )";
+        WHERE workspace_id = $1 AND ",
+    email_key!("email"),
+    " = $8
+    )"
+);
 
 /// Records what became of a connection's last mail, and that its next one is on its way. Doing it again is
 /// harmless.
@@ -118,7 +127,7 @@ pub async fn mark(
                 .bind(next.id)
                 .bind(next.attempt)
                 .bind(LEASE.as_secs_f64())
-                .bind(next.content.to_email.as_str())
+                .bind(email_key(&next.content.to_email))
                 .execute(&mut *connection)
                 .await?;
             or_suppressed(connection, next, marked.rows_affected()).await.map(Some)
@@ -187,13 +196,12 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
         .bind(Uuid::now_v7())
         .execute(&mut *bounce)
         .await?;
-        let email_key: String =
-            sqlx::query_scalar("SELECT lower(to_email COLLATE \"C\") FROM emails WHERE workspace_id = $1 AND id = $2")
-                .bind(lease.workspace_id)
-                .bind(lease.id)
-                .fetch_one(&mut *bounce)
-                .await?;
-        super::suppress(&mut bounce, lease.workspace_id, &email_key).await?;
+        let email: String = sqlx::query_scalar("SELECT to_email FROM emails WHERE workspace_id = $1 AND id = $2")
+            .bind(lease.workspace_id)
+            .bind(lease.id)
+            .fetch_one(&mut *bounce)
+            .await?;
+        super::suppress(&mut bounce, lease.workspace_id, &email_key(&email)).await?;
     }
     Ok(bounce.commit().await?)
 }
@@ -205,7 +213,7 @@ async fn begin(connection: &mut PgConnection, next: &Leased) -> Result<Next> {
         .bind(next.id)
         .bind(next.attempt)
         .bind(LEASE.as_secs_f64())
-        .bind(next.content.to_email.as_str())
+        .bind(email_key(&next.content.to_email))
         .execute(&mut *connection)
         .await?;
     or_suppressed(connection, next, marked.rows_affected()).await

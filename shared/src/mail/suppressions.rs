@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
@@ -16,10 +16,10 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::values::Email;
 use crate::values::etag::Condition;
 use crate::values::json_body::Object;
 use crate::values::json_schema::{self, Shape};
+use crate::values::{Email, email_key};
 use crate::{mail, string_enum};
 
 string_enum! {
@@ -54,14 +54,41 @@ pub struct Suppression {
     pub created_at: DateTime<Utc>,
 }
 
+/// The condition that a workspace, `$1`, sends nothing to the address in a column.
+macro_rules! is_suppressed {
+    ($column:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM suppressions WHERE workspace_id = $1 AND ",
+            $crate::values::email_key!("email"),
+            " = ",
+            $crate::values::email_key!($column),
+            ")"
+        )
+    };
+}
+
+pub(crate) use is_suppressed;
+
+macro_rules! columns {
+    () => {
+        "id, email, reason, email_id, created_at"
+    };
+}
+
+macro_rules! insert {
+    () => {
+        concat!("INSERT INTO suppressions (workspace_id, ", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6)")
+    };
+}
+
 /// The columns of [`Suppression`].
-pub const COLUMNS: &str = "id, email, reason, email_id, created_at";
+pub const COLUMNS: &str = columns!();
 
 /// How suppressions are listed.
 pub const LIST: Spec = Spec {
     table: "suppressions",
     filters: &[
-        Filter { name: "email", kind: FilterKind::Email },
+        Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
         Filter { name: "reason", kind: FilterKind::Word(Reason::WORDS) },
         Filter { name: "created_at", kind: FilterKind::Time },
     ],
@@ -84,8 +111,8 @@ pub fn create_schema() -> RefOr<Schema> {
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Suppression> {
-    let sql = format!("SELECT {COLUMNS} FROM suppressions WHERE workspace_id = $1 AND id = $2");
-    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(id).fetch_one(connection).await?)
+    let select = concat!("SELECT ", columns!(), " FROM suppressions WHERE workspace_id = $1 AND id = $2");
+    Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
 /// Adds an address from the body of a request. What waits to be sent to it is not sent.
@@ -106,7 +133,7 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
         email_id: None,
         created_at: db::now(),
     };
-    insert(connection, workspace_id, &suppression, "").await?;
+    insert(connection, workspace_id, &suppression, insert!()).await?;
     Ok(suppression)
 }
 
@@ -123,18 +150,17 @@ pub async fn add(
     email_id: Option<Uuid>,
 ) -> Result<bool> {
     let new = Suppression { id: Uuid::now_v7(), email: email.clone(), reason, email_id, created_at: db::now() };
-    insert(connection, workspace_id, &new, "ON CONFLICT (workspace_id, lower(email COLLATE \"C\")) DO NOTHING").await
+    let unless_there = concat!(insert!(), " ON CONFLICT (workspace_id, ", email_key!("email"), ") DO NOTHING");
+    insert(connection, workspace_id, &new, unless_there).await
 }
 
 async fn insert(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     new: &Suppression,
-    on_conflict: &str,
+    statement: &'static str,
 ) -> Result<bool> {
-    let sql =
-        format!("INSERT INTO suppressions (workspace_id, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6) {on_conflict}");
-    let written = sqlx::query(AssertSqlSafe(sql))
+    let written = sqlx::query(statement)
         .bind(workspace_id)
         .bind(new.id)
         .bind(&new.email)
@@ -154,9 +180,8 @@ async fn insert(
 /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Changed`](crate::Error::Changed) if the
 /// condition does not hold.
 pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
-    let sql = format!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING {COLUMNS}");
-    let deleted: Suppression =
-        sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(id).fetch_one(connection).await?;
+    let delete = concat!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING ", columns!());
+    let deleted: Suppression = sqlx::query_as(delete).bind(workspace_id).bind(id).fetch_one(connection).await?;
     condition.check(&deleted)
 }
 
@@ -169,10 +194,13 @@ pub async fn suppressed(
     workspace_id: Uuid,
     emails: &[String],
 ) -> Result<HashSet<String>> {
-    let found: Vec<String> = sqlx::query_scalar(
-        "SELECT lower(email COLLATE \"C\") FROM suppressions
-         WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = ANY ($2)",
-    )
+    let found: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT ",
+        email_key!("email"),
+        " FROM suppressions WHERE workspace_id = $1 AND ",
+        email_key!("email"),
+        " = ANY ($2)"
+    ))
     .bind(workspace_id)
     .bind(emails)
     .fetch_all(connection)

@@ -7,12 +7,14 @@ use uuid::Uuid;
 
 use super::spec::{Filter, FilterKind, Joined, Spec};
 use crate::query::parameters::{number, once};
-use crate::values::{Fault, Field};
+use crate::values::{Fault, Field, email_key};
 
 /// What must hold of a record for it to be in a list.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
-    /// Or the expression that stands for one.
+    /// The filter's name, by which the list knows its column.
+    name: &'static str,
+    /// The column, or the expression that stands for it.
     pub(super) column: &'static str,
     /// How numbers and times are compared, and text.
     operator: &'static str,
@@ -25,7 +27,7 @@ pub(super) struct Condition {
 pub(super) enum Value {
     Words(Vec<String>),
     Ids(Vec<Uuid>),
-    /// In lower case.
+    /// Their keys.
     Emails(Vec<String>),
     /// Compared as they are, commas included.
     Texts(Vec<String>),
@@ -49,9 +51,9 @@ impl Condition {
                 })?)
             }
             FilterKind::Id => Value::Ids(each(texts, Uuid::from_text)?),
-            FilterKind::Email => Value::Emails(each(texts, |email| match email.trim() {
+            FilterKind::Email(_) => Value::Emails(each(texts, |email| match email.trim() {
                 "" => Err(Fault::new("required", "must not be empty")),
-                email => Ok(String::from_text(email)?.to_ascii_lowercase()),
+                email => Ok(email_key(&String::from_text(email)?)),
             })?),
             FilterKind::Text => Value::Texts(parsed(texts.iter().map(|text| text.trim()), String::from_text)?),
             FilterKind::Number if range.is_some() => Value::Numbers(vec![number(once(texts)?)?]),
@@ -60,8 +62,11 @@ impl Condition {
             FilterKind::Time => Value::Times(each(texts, DateTime::from_text)?),
         };
         let joined = if let FilterKind::Joined(joined, _) = filter.kind { Some(joined) } else { None };
-        let column = if let FilterKind::Computed(expression, _) = filter.kind { expression } else { filter.name };
-        Ok(Self { column, operator, value, joined })
+        let column = match filter.kind {
+            FilterKind::Computed(expression, _) | FilterKind::Email(expression) => expression,
+            _ => filter.name,
+        };
+        Ok(Self { name: filter.name, column, operator, value, joined })
     }
 
     /// The column, or the one beside, that decides.
@@ -76,7 +81,7 @@ impl Condition {
 
     /// Whether its column has an index of its own.
     pub(super) fn is_indexed(&self, spec: &Spec) -> bool {
-        spec.indexed.contains(&self.column)
+        spec.indexed.contains(&self.name)
     }
 
     /// Adds it to the conditions of a statement that finds records by it, or counts them.
@@ -99,10 +104,10 @@ impl Condition {
     fn push_comparison(&self, sql: &mut QueryBuilder<Postgres>, values: Values) {
         let Self { column, operator, value, .. } = self;
         match value {
-            Value::Words(words) => push(sql, column, operator, words, values),
             Value::Ids(ids) => push(sql, column, operator, ids, values),
-            Value::Emails(emails) => push(sql, &format!("lower({column} COLLATE \"C\")"), operator, emails, values),
-            Value::Texts(texts) => push(sql, column, operator, texts, values),
+            Value::Words(texts) | Value::Emails(texts) | Value::Texts(texts) => {
+                push(sql, column, operator, texts, values);
+            }
             Value::Numbers(numbers) => push(sql, column, operator, numbers, values),
             Value::Times(times) => push(sql, column, operator, times, values),
         }

@@ -38,8 +38,8 @@ pub enum FilterKind {
     Joined(&'static Joined, &'static [&'static str]),
     /// One or more ids, with commas.
     Id,
-    /// One or more email addresses, with commas, without regard to case.
-    Email,
+    /// One or more email addresses, with commas, compared by their key, which this expression has.
+    Email(&'static str),
     /// Exactly this text, which may have commas in it.
     Text,
     /// One or more numbers, with commas, or a range.

@@ -10,6 +10,7 @@ use super::{Record, as_object, bulk, draft, mark_changed};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::records::history::Actor;
+use crate::values::email_key;
 use crate::values::json::Items;
 
 /// The most items of a batch.
@@ -73,7 +74,7 @@ impl<R: Record> Draft<R> {
         let Some(id) = item.id()? else { return Ok(Self::New(Box::new(draft(None, item)?))) };
         // What is longer than any key is refused later.
         let wanted = |name: &str| item.text(name).map(str::trim).filter(|key| key.len() <= MAX_KEY);
-        let (email, lead_id) = (wanted("email").map(str::to_ascii_lowercase), wanted("lead_id").map(str::to_owned));
+        let (email, lead_id) = (wanted("email").map(email_key), wanted("lead_id").map(str::to_owned));
         Ok(Self::Change { id, at, email, lead_id })
     }
 }

@@ -12,6 +12,7 @@ use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
 use crate::error::{Error, Result};
 use crate::mail::action_urls::ActionUrls;
+use crate::mail::suppressions::is_suppressed;
 use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
 use crate::queue::{self, Job, JobStatus, Payload, Progress};
@@ -284,18 +285,17 @@ async fn page(
     until: Time,
 ) -> Result<Vec<Open>> {
     let (created_at, id) = after.unwrap_or((Time::UNIX_EPOCH, Uuid::nil()));
-    let mut requests: Vec<Open> = sqlx::query_as(
+    let mut requests: Vec<Open> = sqlx::query_as(concat!(
         "SELECT feedback.id, feedback.customer_id, feedback.created_at, requested_at, reminders, last_reminder_at, email,
-             customers.status = 'blocked' AS blocked, EXISTS (
-                 SELECT FROM suppressions
-                 WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
-             ) AS suppressed
+             customers.status = 'blocked' AS blocked, ",
+        is_suppressed!("customers.email"),
+        " AS suppressed
          FROM feedback
          JOIN customers ON customers.workspace_id = feedback.workspace_id AND customers.id = feedback.customer_id
          WHERE feedback.workspace_id = $1 AND feedback.status = 'requested'
              AND (feedback.created_at, feedback.id) > ($2, $3) AND feedback.created_at <= $4
-         ORDER BY feedback.created_at, feedback.id LIMIT $5",
-    )
+         ORDER BY feedback.created_at, feedback.id LIMIT $5"
+    ))
     .bind(workspace_id)
     .bind(created_at)
     .bind(id)

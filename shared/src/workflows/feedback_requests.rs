@@ -12,6 +12,7 @@ use crate::accounts::settings::{self, Settings};
 use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, event_key};
 use crate::error::{Error, Reason, Result};
 use crate::mail::action_urls::{Action, ActionUrls};
+use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Renderer;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::platform::db;
@@ -42,13 +43,11 @@ impl Payload for RequestFeedback {
 pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
     let workspace_id = actor.workspace_id;
     // Locked, so that whoever blocks the customer comes before this or after it.
-    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(
-        "SELECT status = 'blocked', EXISTS (
-             SELECT FROM suppressions
-             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
-         )
-         FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers",
-    )
+    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(concat!(
+        "SELECT status = 'blocked', ",
+        is_suppressed!("customers.email"),
+        " FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers"
+    ))
     .bind(workspace_id)
     .bind(customer_id)
     .fetch_one(&mut *connection)
@@ -157,13 +156,12 @@ pub(super) async fn recipients(
     workspace_id: Uuid,
     customers: &[Uuid],
 ) -> Result<Vec<Recipient>> {
-    Ok(sqlx::query_as(
-        "SELECT id, name, email, company, status = 'blocked' AS blocked, EXISTS (
-             SELECT FROM suppressions
-             WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = lower(customers.email COLLATE \"C\")
-         ) AS suppressed
-         FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers",
-    )
+    Ok(sqlx::query_as(concat!(
+        "SELECT id, name, email, company, status = 'blocked' AS blocked, ",
+        is_suppressed!("customers.email"),
+        " AS suppressed
+         FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers"
+    ))
     .bind(workspace_id)
     .bind(customers)
     .fetch_all(connection)

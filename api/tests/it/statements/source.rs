@@ -16,20 +16,30 @@ pub struct Statement {
 impl Statement {
     /// Whether all of it is known.
     pub fn is_whole(&self) -> bool {
-        !self.text.contains('{') || self.text.contains("'{}'")
+        let has_parts = self.text.contains('{') && !self.text.contains("'{}'");
+        // A value follows.
+        let goes_on = self.text.trim_end().ends_with('=');
+        !has_parts && !goes_on
     }
 }
 
 /// The statements in the sources of `shared`, without its unit tests.
 pub fn statements() -> Vec<Statement> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src");
+    let sources: Vec<(String, TokenStream)> = files(&root)
+        .into_iter()
+        .map(|path| {
+            let source = fs::read_to_string(&path).unwrap();
+            let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+            (path.strip_prefix(&root).unwrap().display().to_string(), source.parse().unwrap())
+        })
+        .collect();
+    let exported = sources.iter().flat_map(|(_, tokens)| Macros::read(tokens.clone()).exported(tokens.clone()));
+    let exported: HashMap<String, Rule> = exported.collect();
     let mut all = Vec::new();
-    for path in files(&root) {
-        let source = fs::read_to_string(&path).unwrap();
-        let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let tokens: TokenStream = source.parse().unwrap();
-        let macros = Macros::read(tokens.clone());
-        let file = path.strip_prefix(&root).unwrap().display().to_string();
+    for (file, tokens) in sources {
+        let mut macros = Macros(exported.clone());
+        macros.0.extend(Macros::read(tokens.clone()).0);
         let mut texts = Vec::new();
         macros.texts(tokens, &mut texts);
         let begins = ["SELECT ", "WITH ", "INSERT INTO ", "UPDATE ", "DELETE FROM "];
@@ -54,9 +64,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The macros of a file that write a part of a statement: their parameters and what they stand for.
+/// The parameters of a macro, and what it stands for.
+type Rule = (Vec<String>, Vec<TokenTree>);
+
+/// The macros that write a part of a statement.
 #[derive(Default)]
-struct Macros(HashMap<String, (Vec<String>, Vec<TokenTree>)>);
+struct Macros(HashMap<String, Rule>);
 
 impl Macros {
     fn read(tokens: TokenStream) -> Self {
@@ -83,6 +96,24 @@ impl Macros {
         macros
     }
 
+    /// Those that other files can use, by the names that they have there: `use name;` and `use name as other;`.
+    fn exported(&self, tokens: TokenStream) -> Vec<(String, Rule)> {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let names = tokens.windows(4).filter_map(|window| match window {
+            [TokenTree::Ident(word), TokenTree::Ident(name), TokenTree::Punct(_), _] if *word == "use" => {
+                Some((name, name))
+            }
+            [TokenTree::Ident(word), TokenTree::Ident(name), TokenTree::Ident(_), TokenTree::Ident(other)]
+                if *word == "use" =>
+            {
+                Some((name, other))
+            }
+            _ => None,
+        });
+        let rule = |name: &proc_macro2::Ident| self.0.get(&name.to_string()).cloned();
+        names.filter_map(|(name, other)| Some((other.to_string(), rule(name)?))).collect()
+    }
+
     /// All texts in these tokens, in their order.
     fn texts(&self, tokens: TokenStream, texts: &mut Vec<String>) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
@@ -97,7 +128,7 @@ impl Macros {
                 [TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(arguments), ..]
                     if mark.as_char() == '!' && (*name == "concat" || self.0.contains_key(&name.to_string())) =>
                 {
-                    texts.push(self.expand(&name.to_string(), arguments.stream()));
+                    texts.push(self.expand(&name.to_string(), arguments.stream(), &HashMap::new()));
                     i += 3;
                 }
                 [TokenTree::Group(group), ..] => {
@@ -113,11 +144,11 @@ impl Macros {
         }
     }
 
-    /// What a macro makes of its arguments.
-    fn expand(&self, name: &str, arguments: TokenStream) -> String {
+    /// What a macro makes of its arguments, which may name parameters that are given.
+    fn expand(&self, name: &str, arguments: TokenStream, given: &HashMap<String, String>) -> String {
         let arguments: Vec<TokenTree> = arguments.into_iter().collect();
         let arguments = arguments.split(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ','));
-        let arguments: Vec<String> = arguments.map(|tokens| self.expand_tokens(tokens, &HashMap::new())).collect();
+        let arguments: Vec<String> = arguments.map(|tokens| self.expand_tokens(tokens, given)).collect();
         match self.0.get(name) {
             None => arguments.concat(),
             Some((parameters, body)) => {
@@ -134,16 +165,11 @@ impl Macros {
             [TokenTree::Punct(mark), TokenTree::Ident(name)] if mark.as_char() == '$' => {
                 given.get(&name.to_string()).cloned().unwrap_or_default()
             }
-            [TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(arguments)] if mark.as_char() == '!' => {
-                if *name == "concat" {
-                    let arguments: Vec<TokenTree> = arguments.stream().into_iter().collect();
-                    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ',');
-                    arguments.split(is_comma).map(|tokens| self.expand_tokens(tokens, given)).collect()
-                } else if self.0.contains_key(&name.to_string()) {
-                    self.expand(&name.to_string(), arguments.stream())
-                } else {
-                    "{}".to_owned()
-                }
+            // By its name or its path.
+            [.., TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(arguments)]
+                if mark.as_char() == '!' && (*name == "concat" || self.0.contains_key(&name.to_string())) =>
+            {
+                self.expand(&name.to_string(), arguments.stream(), given)
             }
             _ => "{}".to_owned(),
         }

@@ -18,7 +18,7 @@ use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::platform::config;
 use crate::records::history::Actor;
 use crate::records::{self, RecordType};
-use crate::values::{Email, Name, Time};
+use crate::values::{Email, Name, Time, email_key};
 
 /// The most interactions that a digest lists; it counts the others.
 const MAX_LISTED: usize = 100;
@@ -274,9 +274,11 @@ impl Writing<'_> {
     /// The users among the recipients, by their addresses.
     async fn users(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<String, Person>> {
         let keys: Vec<&str> = groups.iter().map(|group| group.recipient.as_str()).collect();
-        let users: Vec<Person> = sqlx::query_as(
-            "SELECT id, name, email FROM users WHERE workspace_id = $1 AND lower(email COLLATE \"C\") = ANY ($2)",
-        )
+        let users: Vec<Person> = sqlx::query_as(concat!(
+            "SELECT id, name, email FROM users WHERE workspace_id = $1 AND ",
+            email_key!("email"),
+            " = ANY ($2)"
+        ))
         .bind(self.actor.workspace_id)
         .bind(keys)
         .fetch_all(connection)

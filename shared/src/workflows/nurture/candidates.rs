@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{NURTURED, Reason};
 use crate::crm::leads::LeadStatus;
 use crate::error::Result;
-use crate::values::{Email, Time};
+use crate::values::{Email, Time, email_key};
 
 /// A lead that is nurtured.
 #[derive(Debug, Clone, FromRow)]
@@ -58,7 +58,8 @@ impl Candidate {
 // which `LIMIT 1` makes sure of: otherwise all suppressions and all mails that came back would be read for each page.
 macro_rules! candidates {
     () => {
-        "
+        concat!(
+            "
     SELECT lead.id, lead.email, lead.created_at, had.taken, had.last_taken_at, suppression.reason AS suppression,
         bounce.yes IS NOT NULL AS bounced,
         had.last_taken_at IS NOT NULL AND EXISTS (
@@ -74,16 +75,25 @@ macro_rules! candidates {
     ) AS had
     LEFT JOIN LATERAL (
         SELECT reason FROM suppressions
-        WHERE suppressions.workspace_id = $1 AND lower(suppressions.email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
+        WHERE suppressions.workspace_id = $1 AND ",
+            email_key!("suppressions.email"),
+            " = ",
+            email_key!("lead.email"),
+            "
         LIMIT 1
     ) AS suppression ON true
     LEFT JOIN LATERAL (
         SELECT true AS yes FROM emails
         WHERE emails.workspace_id = $1 AND emails.state = 'bounced'
-            AND lower(emails.to_email COLLATE \"C\") = lower(lead.email COLLATE \"C\")
+            AND ",
+            email_key!("emails.to_email"),
+            " = ",
+            email_key!("lead.email"),
+            "
         LIMIT 1
     ) AS bounce ON true
     WHERE lead.workspace_id = $1 AND lead.status = ANY ($2)"
+        )
     };
 }
 
