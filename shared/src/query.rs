@@ -9,8 +9,10 @@ mod cursor;
 mod filter;
 mod pages;
 pub mod parameters;
+mod rows;
 mod spec;
 mod statements;
+mod steps;
 
 use uuid::Uuid;
 

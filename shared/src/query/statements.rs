@@ -20,9 +20,7 @@ pub(super) const STRIDE: i64 = 20_000;
 impl List {
     /// The statement of the next `limit` records of a list without checks: `columns`, then `place`, the order's
     /// expression, which with the record's `id` makes its [`Place`].
-    ///
-    /// The columns must come from the program, never from a caller.
-    pub fn page(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
+    pub fn page(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
         let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM ("));
         self.push_ordered(&mut sql, workspace_id, columns, i64::from(limit));
         sql
@@ -30,7 +28,7 @@ impl List {
 
     /// The next records that match, among the next few in the order: `columns` and `place`. It ends as soon as
     /// it has found `limit` of them, so where most records match it costs hardly more than [`List::page`].
-    pub(super) fn glance(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
+    pub(super) fn glance(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
         let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM (SELECT * FROM ("));
         let among = (i64::from(limit) * 4).clamp(1_000, STRIDE);
@@ -45,7 +43,7 @@ impl List {
     /// The records that match among the next [`STRIDE`] in the order, `limit` of them at most: `columns`,
     /// `place`, `matches` and `number`. The last record of the stride, which has that number, is among them
     /// also if it does not match.
-    pub(super) fn stride(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
+    pub(super) fn stride(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
         let mut sql = QueryBuilder::new(format!("SELECT {columns}, place, matches, number FROM (SELECT *, (TRUE"));
         self.push_checks(&mut sql);
@@ -58,7 +56,7 @@ impl List {
 
     /// The next records of all that match, if these are few: `columns`, `place`, and `many`, which says that
     /// they are not, and that those returned are any.
-    pub(super) fn lookup(&self, workspace_id: Uuid, columns: &str, limit: u32) -> QueryBuilder<Postgres> {
+    pub(super) fn lookup(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
         let (table, order) = (self.spec.table, self.order.expression);
         let direction = self.direction();
         // A table expression is planned for all of its rows, and read no further than it is asked.
