@@ -259,7 +259,8 @@ fn sqlstate(error: &sqlx::Error) -> Option<String> {
 
 impl From<sqlx::Error> for Error {
     /// SQLSTATE decides: a taken unique key is a conflict, a missing reference is not found.
-    /// Nothing is checked first and written after, so the constraints are where this is known.
+    /// Nothing is checked first and written after, so the constraints are where this is known. What a constraint
+    /// means to a caller is said by what writes the row: see [`Error::breaks`].
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as Sql;
         let code = match &error {
@@ -271,7 +272,8 @@ impl From<sqlx::Error> for Error {
             _ => return Self::Internal(error.into()),
         };
         match code.as_str() {
-            "23505" | "23503" => of_constraint(&code, &error),
+            "23505" => Self::taken(),
+            "23503" => Self::NotFound,
             "40001" | "40P01" => Self::Repeat(error.to_string()),
             // Cancelled, by us at the end of a request's time or by the server at the end of a statement's: the
             // connection is as well as before.
@@ -285,15 +287,6 @@ impl From<sqlx::Error> for Error {
             _ if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }
-    }
-}
-
-fn of_constraint(code: &str, error: &sqlx::Error) -> Error {
-    let database = error.as_database_error();
-    let constraint = database.and_then(|database| database.constraint()).unwrap_or_default();
-    match code {
-        "23503" => Error::of_foreign_key(constraint),
-        _ => Error::of_unique_key(database.and_then(|database| database.table()), constraint),
     }
 }
 

@@ -426,7 +426,11 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     .bind(id)
     .bind(workspace_id)
     .fetch_optional(&mut *connection)
-    .await?;
+    .await
+    .map_err(|error| match Error::breaks(&error, "jobs_dedupe_key") {
+        true => Error::conflict(Reason::AlreadyRunning, "id", "another job does the same work"),
+        false => error.into(),
+    })?;
     let job: Job = match queued {
         Some(job) => job,
         None => get(connection, workspace_id, id).await?,

@@ -59,7 +59,7 @@ where
 
 /// How a kind of record is listed.
 pub fn of<R: Record>() -> (&'static Spec, &'static str) {
-    (const { &R::LIST }, R::statements().columns)
+    (const { &R::LIST }, R::COLUMN_LIST)
 }
 
 /// Answers with all records that the query string's filters leave, as a CSV file.

@@ -23,8 +23,8 @@ pub(super) async fn list<R: Record>(
     query: Query,
 ) -> Result {
     let parent = R::PARENT.zip(parent);
-    if let Some((parent, id)) = parent {
-        records::check_parent(&mut *state.connection().await?, caller.workspace_id, parent, id).await?;
+    if let Some((_, id)) = parent {
+        records::check_parent::<R>(&mut *state.connection().await?, caller.workspace_id, id).await?;
     }
     lists::answer::<R>(&state, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
 }

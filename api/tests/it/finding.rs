@@ -117,7 +117,7 @@ fn list(workspace: Uuid, query: &str) -> List {
 async fn walk(connection: &mut PgConnection, workspace: Uuid, query: &str) -> usize {
     let (mut list, mut found) = (list(workspace, query), 0);
     loop {
-        let columns = Lead::statements().columns;
+        let columns = Lead::COLUMN_LIST;
         let page = bounded::fetch(connection, &list, workspace, columns, (750, 512 * 1024)).await.unwrap();
         found += page.rows.len();
         match page.next {
@@ -165,7 +165,7 @@ async fn a_page_is_full_wherever_its_records_stand() {
     let mut connection = api.connection().await;
     let workspace = api.workspace_id;
     fill(&mut connection, workspace).await;
-    let columns = Lead::statements().columns;
+    let columns = Lead::COLUMN_LIST;
     for (query, limit, all) in [
         ("q=common", 1_000, MANY as usize),
         ("q=old", 50, 8_000),

@@ -410,9 +410,8 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
         // More often than it takes PostgreSQL to go over to a plan without the values.
         for round in 0..8 {
             let before = rows_read(&mut connection).await;
-            let page = query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::statements().columns, 50)
-                .await
-                .unwrap();
+            let page =
+                query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::COLUMN_LIST, 50).await.unwrap();
             let read = rows_read(&mut connection).await - before;
             assert_eq!(page.records.len(), found, "{query:?}");
             assert!(read <= most, "{query:?} read {read} rows in round {round}");

@@ -31,6 +31,7 @@ mod insight;
 mod interactions;
 mod isolation;
 mod jobs;
+mod keys;
 mod leads;
 mod limits;
 mod migrations;

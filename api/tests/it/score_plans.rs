@@ -79,7 +79,7 @@ async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
         let parameters: Vec<(String, String)> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let list = List::parse(&Customer::LIST, workspace, &parameters).unwrap();
-        list.page(workspace, Customer::statements().columns, 51).sql().as_str().to_owned()
+        list.page(workspace, Customer::COLUMN_LIST, 51).sql().as_str().to_owned()
     };
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::raw_sql(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut connection).await.unwrap();

@@ -63,7 +63,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 
     let copy = format!(
         "COPY (SELECT {} FROM leads ORDER BY created_at DESC, id DESC) TO STDOUT CSV HEADER",
-        Lead::statements().columns
+        Lead::COLUMN_LIST
     );
     let (mut exports, mut lists, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {

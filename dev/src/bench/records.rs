@@ -135,7 +135,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     let update = [workspace.as_str()].into_iter().chain(history).map(str::to_owned);
     let update = update.chain(record("(:id)::uuid", ":email", "'n' || :n", &words("b")));
     let list = List::parse(&Lead::LIST, api.workspace, &[("status".into(), "qualified".into())])?;
-    let list = list.page(api.workspace, statements.columns, 51).sql().as_str().to_owned();
+    let list = list.page(api.workspace, Lead::COLUMN_LIST, 51).sql().as_str().to_owned();
     let random = "\\set n random(1, 9000000000000000)\n";
     let ids: Vec<String> = chosen.iter().map(|id| format!("\"{id}\"")).collect();
     let body = r#"{"name":"Ada Example","email":"a%s@example.com","phone":"+49 30 1234567","company":"Alder Labs","source":"website","score":75,"notes":"n"}"#;
@@ -143,7 +143,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
         Operation {
             name: "create",
             request: Request { method: "POST", url: format!("{}/leads", api.url), body: body.into(), ids: Vec::new() },
-            script: format!("{random}{};\n", filled(statements.insert, create)),
+            script: format!("{random}{};\n", filled(statements.insert.as_str(), create)),
             at_least: 0.55,
         },
         Operation {
@@ -156,8 +156,8 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
             },
             script: format!(
                 "{random}\\set number random(1, {CHOSEN})\n{} \\gset\n{};\n",
-                filled(statements.get_versioned, [workspace.clone(), chosen_id.into()]),
-                filled(statements.update, update),
+                filled(statements.get_versioned.as_str(), [workspace.clone(), chosen_id.into()]),
+                filled(statements.update.as_str(), update),
             ),
             at_least: 0.5,
         },

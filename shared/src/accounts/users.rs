@@ -5,9 +5,10 @@
 
 use serde_json::{Value, json};
 
+use crate::error::Reason;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::record;
-use crate::records::{Record, RecordType};
+use crate::records::{KeyForm, Record, RecordType, UniqueKey};
 use crate::values::{Email, Name, email_key};
 
 record! {
@@ -20,9 +21,21 @@ record! {
     }
 }
 
+/// The email, which no two users share.
+const EMAIL: UniqueKey<User> = UniqueKey {
+    field: "email",
+    form: KeyForm::Email,
+    expression: email_key!("email"),
+    condition: None,
+    constraint: "users_email_key",
+    reason: Reason::Taken,
+    message: "another user has this email",
+    of: |user| Some(user.email.key()),
+};
+
 impl Record for User {
     const TYPE: RecordType = RecordType::User;
-    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[("email", email_key!("email"), "text")];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL];
     const LIST: Spec = Spec {
         table: "users",
         filters: &[
@@ -42,9 +55,5 @@ impl Record for User {
 
     fn example() -> Value {
         json!({ "name": "Grace Hopper", "email": "grace@example.com" })
-    }
-
-    fn keys(&self) -> Vec<Option<String>> {
-        vec![Some(self.email.key())]
     }
 }

@@ -11,7 +11,7 @@ use sqlx::{FromRow, PgConnection};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::platform::db;
 use crate::values::{Field, Name};
 
@@ -60,11 +60,11 @@ pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspa
     if Uuid::try_parse(name.as_ref()).is_ok() {
         return Err(Error::invalid("name", "invalid", "must not look like an id"));
     }
-    Ok(sqlx::query_as("INSERT INTO workspaces (id, name) VALUES ($1, $2) RETURNING id, name, created_at")
-        .bind(Uuid::now_v7())
-        .bind(name)
-        .fetch_one(connection)
-        .await?)
+    let created = sqlx::query_as(
+        "INSERT INTO workspaces (id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING id, name, created_at",
+    );
+    let created = created.bind(Uuid::now_v7()).bind(name).fetch_optional(connection).await?;
+    created.ok_or_else(|| Error::conflict(Reason::Taken, "name", "another workspace has this name"))
 }
 
 fn parse_name(name: &str) -> Result<Name> {

@@ -10,13 +10,13 @@ use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
 use crate::crm::orders::Order;
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::mail::{self, Cancel};
 use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link;
-use crate::records::{Record, RecordType};
+use crate::records::{KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId, email_key};
 use crate::{importable, record, string_enum};
@@ -83,13 +83,41 @@ record! {
 
 importable!(Customer, CUSTOMER_COLUMNS, Lead, lead_id);
 
+/// The email, by which callers and files know a customer.
+const EMAIL: UniqueKey<Customer> = UniqueKey {
+    field: "email",
+    form: KeyForm::Email,
+    expression: email_key!("email"),
+    condition: None,
+    constraint: "customers_email_key",
+    reason: Reason::Taken,
+    message: "another customer has this email",
+    of: |customer| Some(customer.email.key()),
+};
+
+/// The lead that became the customer, which is no other one's.
+const LEAD_ID: UniqueKey<Customer> = UniqueKey {
+    field: "lead_id",
+    form: KeyForm::Id,
+    expression: "lead_id",
+    condition: None,
+    constraint: "customers_lead_id_key",
+    reason: Reason::Taken,
+    message: "another customer belongs to this lead",
+    of: |customer| customer.lead_id.map(|id| id.to_string()),
+};
+
 impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] =
-        &[("email", email_key!("email"), "text"), ("lead_id", "lead_id", "uuid")];
-    const REFERENCES: &'static [(&'static str, &'static str)] = &[("lead_id", "leads")];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID];
+    const REFERENCES: &'static [Reference<Self>] = &[Reference {
+        column: "lead_id",
+        table: "leads",
+        constraint: "customers_lead_id_fkey",
+        of: |customer| customer.lead_id,
+    }];
     const CHILDREN: &'static [(&'static str, &'static str)] =
         &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
     const LINKS: &'static [&'static str] = &["lead_id"];
@@ -138,10 +166,6 @@ impl Record for Customer {
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
     }
 
-    fn keys(&self) -> Vec<Option<String>> {
-        vec![Some(self.email.key()), self.lead_id.map(|id| id.to_string())]
-    }
-
     async fn after_write(&self, connection: &mut PgConnection, actor: &Actor, before: Option<&Self>) -> Result<()> {
         let former = before.and_then(|before| before.lead_id);
         if former == self.lead_id {
@@ -165,9 +189,9 @@ impl Record for Customer {
     /// A customer takes its interactions, orders and feedback along, and leaves its lead.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.cascade_delete::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
-        deletion.cascade_delete::<Order>(connection, actor, ("customer_id", self.id)).await?;
-        deletion.cascade_delete::<Feedback>(connection, actor, ("customer_id", self.id)).await?;
+        deletion.cascade_delete::<CustomerInteraction>(connection, actor, self.id).await?;
+        deletion.cascade_delete::<Order>(connection, actor, self.id).await?;
+        deletion.cascade_delete::<Feedback>(connection, actor, self.id).await?;
         link::cut::<Lead>(connection, actor, self.lead_id).await
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::history::Actor;
-use crate::records::{self, Record, RecordType};
+use crate::records::{self, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::{Category, Field, Notes, Rating, Time};
 use crate::{mail, record, string_enum};
@@ -54,9 +54,28 @@ record! {
     }
 }
 
+/// A customer is asked once, and again only after an answer, or after waiting for one has ended.
+pub(crate) const OPEN_REQUEST: UniqueKey<Feedback> = UniqueKey {
+    field: "customer_id",
+    form: KeyForm::Id,
+    expression: "customer_id",
+    condition: Some("status = 'requested'"),
+    constraint: "feedback_open_key",
+    reason: Reason::OpenRequest,
+    message: "the customer has a request that is not answered yet",
+    of: |feedback| (feedback.status == FeedbackStatus::Requested).then(|| feedback.customer_id.to_string()),
+};
+
 impl Record for Feedback {
     const TYPE: RecordType = RecordType::Feedback;
-    const REFERENCES: &'static [(&'static str, &'static str)] = &[("customer_id", "customers")];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[OPEN_REQUEST];
+    const REFERENCES: &'static [Reference<Self>] = &[Reference {
+        column: "customer_id",
+        table: "customers",
+        constraint: "feedback_customer_id_fkey",
+        of: |feedback| Some(feedback.customer_id),
+    }];
+    const OWNER: Option<&'static str> = Some("customer_id");
     const LIST: Spec = Spec {
         table: "feedback",
         filters: &[

@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::mail::{self, Cancel, Event};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link;
-use crate::records::{Record, RecordType};
+use crate::records::{KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time, email_key};
 use crate::{importable, record, string_enum};
@@ -127,11 +127,23 @@ impl Lead {
     }
 }
 
+/// The email, by which callers and files know a lead.
+const EMAIL: UniqueKey<Lead> = UniqueKey {
+    field: "email",
+    form: KeyForm::Email,
+    expression: email_key!("email"),
+    condition: None,
+    constraint: "leads_email_key",
+    reason: Reason::Taken,
+    message: "another lead has this email",
+    of: |lead| Some(lead.email.key()),
+};
+
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [(&'static str, &'static str, &'static str)] = &[("email", email_key!("email"), "text")];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
@@ -177,10 +189,6 @@ impl Record for Lead {
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
     }
 
-    fn keys(&self) -> Vec<Option<String>> {
-        vec![Some(self.email.key())]
-    }
-
     /// A stage is reached when the status becomes it; the first time counts.
     fn derive_fields(&mut self, before: Option<&Self>) {
         let now = self.updated_at;
@@ -205,7 +213,7 @@ impl Record for Lead {
     /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.cascade_delete::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
+        deletion.cascade_delete::<LeadInteraction>(connection, actor, self.id).await?;
         link::cut::<Customer>(connection, actor, self.customer_id).await
     }
 

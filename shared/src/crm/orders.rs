@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
-use crate::records::{Record, RecordType};
+use crate::records::{Record, RecordType, Reference};
 use crate::values::{Address, Notes, Quantity, Time};
 use crate::{record, string_enum};
 
@@ -49,7 +49,13 @@ record! {
 
 impl Record for Order {
     const TYPE: RecordType = RecordType::Order;
-    const REFERENCES: &'static [(&'static str, &'static str)] = &[("customer_id", "customers")];
+    const REFERENCES: &'static [Reference<Self>] = &[Reference {
+        column: "customer_id",
+        table: "customers",
+        constraint: "orders_customer_id_fkey",
+        of: |order| Some(order.customer_id),
+    }];
+    const OWNER: Option<&'static str> = Some("customer_id");
     const LIST: Spec = Spec {
         table: "orders",
         filters: &[

@@ -80,105 +80,17 @@ impl Error {
         Self::Missing(FieldError::new(field, NOT_FOUND, format!("no {noun} has this id")).into())
     }
 
-    /// A unique value of a record in this table that another one has.
-    pub(crate) fn taken(table: &str, field: &str, id: Option<Uuid>) -> Self {
-        Self::Conflict(FieldError { id, ..taken(table, field) }.into())
+    /// Whether an error of the database is that a row would break this constraint.
+    pub(crate) fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
+        let database = error.as_database_error();
+        database.is_some_and(|database| {
+            let is_broken = database.is_unique_violation() || database.is_foreign_key_violation();
+            is_broken && database.constraint() == Some(constraint)
+        })
     }
 
-    /// What a key that is taken says.
-    pub(super) fn of_unique_key(table: Option<&str>, constraint: &str) -> Self {
-        match constraint {
-            "feedback_open_key" => Self::open_request(None),
-            "jobs_dedupe_key" => Self::conflict(Reason::AlreadyRunning, "id", "another job does the same work"),
-            _ => {
-                // The names of constraints are made of the table, the column and the kind.
-                let table = table.unwrap_or_default();
-                let rest = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_')).unwrap_or_default();
-                let column = rest.strip_suffix("_key").filter(|column| UNIQUE.contains(column)).unwrap_or("id");
-                Self::Conflict(taken(table, column).into())
-            }
-        }
-    }
-
-    /// What a missing reference says. Of the parent of an interaction the path tells, and the body of nothing
-    /// else than of the columns that it may name.
-    pub(super) fn of_foreign_key(constraint: &str) -> Self {
-        match constraint {
-            "customers_lead_id_fkey" => Self::missing("lead_id"),
-            "orders_customer_id_fkey" | "feedback_customer_id_fkey" => Self::missing("customer_id"),
-            _ => Self::NotFound,
-        }
-    }
-
-    /// A customer who has been asked and has not answered.
-    pub(crate) fn open_request(feedback_id: Option<Uuid>) -> Self {
-        let message = "the customer has a request that is not answered yet";
-        let reason = FieldError::new("customer_id", Reason::OpenRequest.code(), message);
-        Self::Conflict(FieldError { id: feedback_id, ..reason }.into())
-    }
-}
-
-/// The columns of which each value is taken once in a workspace.
-const UNIQUE: &[&str] = &["email", "lead_id", "name"];
-
-fn taken(table: &str, field: &str) -> FieldError {
-    let message = match (table, field) {
-        ("suppressions", "email") => "this email is suppressed already".to_owned(),
-        (_, "email" | "name") => format!("another {} has this {field}", singular(table)),
-        (_, "lead_id") => format!("another {} belongs to this lead", singular(table)),
-        _ => format!("a {} with this id exists already", singular(table)),
-    };
-    FieldError::new(field, Reason::Taken.code(), message)
-}
-
-fn singular(table: &str) -> &str {
-    match table {
-        "leads" => "lead",
-        "customers" => "customer",
-        "users" => "user",
-        "orders" => "order",
-        "workspaces" => "workspace",
-        _ => "record",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reason(error: Error) -> (String, String, String) {
-        match error {
-            Error::Conflict(reason) | Error::Missing(reason) => {
-                (reason.field, reason.code.into_owned(), reason.message.into_owned())
-            }
-            other => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn no_reason_names_a_constraint() {
-        for (table, constraint, field, code, message) in [
-            ("leads", "leads_email_key", "email", "taken", "another lead has this email"),
-            ("leads", "leads_pkey", "id", "taken", "a lead with this id exists already"),
-            ("customers", "customers_lead_id_key", "lead_id", "taken", "another customer belongs to this lead"),
-            ("suppressions", "suppressions_email_key", "email", "taken", "this email is suppressed already"),
-            ("workspaces", "workspaces_name_key", "name", "taken", "another workspace has this name"),
-            (
-                "feedback",
-                "feedback_open_key",
-                "customer_id",
-                "open_request",
-                "the customer has a request that is not answered yet",
-            ),
-            ("jobs", "jobs_dedupe_key", "id", "already_running", "another job does the same work"),
-            ("emails", "emails_event_key", "id", "taken", "a record with this id exists already"),
-            ("", "", "id", "taken", "a record with this id exists already"),
-        ] {
-            let reason = reason(Error::of_unique_key(Some(table), constraint));
-            assert_eq!(reason, (field.into(), code.into(), message.into()), "{constraint}");
-        }
-        let missing = reason(Error::of_foreign_key("orders_customer_id_fkey"));
-        assert_eq!(missing, ("customer_id".into(), "not_found".into(), "no customer has this id".into()));
-        assert!(matches!(Error::of_foreign_key("lead_interactions_lead_id_fkey"), Error::NotFound));
+    /// A taken key of which nothing more is known than that it is one.
+    pub(super) fn taken() -> Self {
+        Self::conflict(Reason::Taken, "id", "a record with this id exists already")
     }
 }

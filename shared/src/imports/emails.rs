@@ -34,7 +34,7 @@ pub(super) async fn lock<R: Importable>(
     workspace_id: Uuid,
     keys: &[String],
 ) -> Result<Vec<R>> {
-    let sql = select::<R>(R::statements().columns, concat!(email_key!("email"), " = ANY ($2) ORDER BY id FOR UPDATE"));
+    let sql = select::<R>(R::COLUMN_LIST, concat!(email_key!("email"), " = ANY ($2) ORDER BY id FOR UPDATE"));
     Ok(sqlx::query_as(sql).bind(workspace_id).bind(keys).fetch_all(connection).await?)
 }
 

@@ -148,7 +148,7 @@ impl Undo<'_> {
         (after, last): (Uuid, Uuid),
         undone: &mut Undone,
     ) -> Result<()> {
-        let (table, columns) = (R::TABLE, R::statements().columns);
+        let (table, columns) = (R::TABLE, R::COLUMN_LIST);
         let sql = format!(
             "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 AND id <= $3 AND import_job_id = $4
              ORDER BY id FOR UPDATE"

@@ -13,7 +13,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{self, Error, Result};
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::values::etag::Condition;
@@ -75,12 +75,6 @@ macro_rules! columns {
     };
 }
 
-macro_rules! insert {
-    () => {
-        concat!("INSERT INTO suppressions (workspace_id, ", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6)")
-    };
-}
-
 /// The columns of [`Suppression`].
 pub const COLUMNS: &str = columns!();
 
@@ -109,7 +103,7 @@ pub fn create_schema() -> RefOr<Schema> {
 /// One suppression.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound).
+/// [`Error::NotFound`].
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Suppression> {
     let select = concat!("SELECT ", columns!(), " FROM suppressions WHERE workspace_id = $1 AND id = $2");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
@@ -118,8 +112,8 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// Adds an address from the body of a request. What waits to be sent to it is not sent.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body;
-/// [`Error::Conflict`](crate::Error::Conflict) for an address that is there already.
+/// [`Error::Invalid`] with every fault of the body;
+/// [`Error::Conflict`] for an address that is there already.
 pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
     let email: Option<Email> = body.required("email");
     for field in ["id", "reason", "email_id", "created_at"] {
@@ -128,12 +122,14 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
     body.finish()?;
     let suppression = Suppression {
         id: Uuid::now_v7(),
-        email: email.ok_or_else(|| crate::Error::internal("a body was taken without an email"))?,
+        email: email.ok_or_else(|| Error::internal("a body was taken without an email"))?,
         reason: Reason::Manual,
         email_id: None,
         created_at: db::now(),
     };
-    insert(connection, workspace_id, &suppression, insert!()).await?;
+    if !insert(connection, workspace_id, &suppression).await? {
+        return Err(Error::conflict(error::Reason::Taken, "email", "this email is suppressed already"));
+    }
     Ok(suppression)
 }
 
@@ -141,7 +137,7 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
 /// not sent.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// [`Error::Unavailable`] when the database is away.
 pub async fn add(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -150,17 +146,18 @@ pub async fn add(
     email_id: Option<Uuid>,
 ) -> Result<bool> {
     let new = Suppression { id: Uuid::now_v7(), email: email.clone(), reason, email_id, created_at: db::now() };
-    let unless_there = concat!(insert!(), " ON CONFLICT (workspace_id, ", email_key!("email"), ") DO NOTHING");
-    insert(connection, workspace_id, &new, unless_there).await
+    insert(connection, workspace_id, &new).await
 }
 
-async fn insert(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    new: &Suppression,
-    statement: &'static str,
-) -> Result<bool> {
-    let written = sqlx::query(statement)
+async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppression) -> Result<bool> {
+    let insert = concat!(
+        "INSERT INTO suppressions (workspace_id, ",
+        columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, ",
+        email_key!("email"),
+        ") DO NOTHING"
+    );
+    let written = sqlx::query(insert)
         .bind(workspace_id)
         .bind(new.id)
         .bind(&new.email)
@@ -177,7 +174,7 @@ async fn insert(
 /// Takes an address off the list. What was not sent because of it stays unsent. Needs a transaction.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound); [`Error::Changed`](crate::Error::Changed) if the
+/// [`Error::NotFound`]; [`Error::Changed`] if the
 /// condition does not hold.
 pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
     let delete = concat!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING ", columns!());
@@ -188,7 +185,7 @@ pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid,
 /// Which of the addresses, given as [`Email::key`] makes them, are suppressed.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// [`Error::Unavailable`] when the database is away.
 pub async fn suppressed(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -1,25 +1,24 @@
 //! Many creates and updates in one request: all that can be written are, in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Record, as_object, bulk, draft, mark_changed};
+use super::crud::{draft, mark_changed};
+use super::history::Actor;
+use super::model::Record;
+use super::{bulk, keys};
 use crate::error::{Error, Result};
 use crate::platform::db;
-use crate::records::history::Actor;
-use crate::values::email_key;
 use crate::values::json::Items;
+use crate::values::json_body::Object;
 
 /// The most items of a batch.
 pub const MAX_BATCH: usize = 1_000;
 /// The most bytes of the records that a batch changes: small items can change large records, and all of
 /// them are held until they are written.
 const MAX_CHANGED_BYTES: usize = 16 * 1024 * 1024;
-/// More bytes than any unique key has.
-const MAX_KEY: usize = 1_024;
 
 /// What became of an item.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub enum Answer<R> {
 /// Writes a batch: an item with an `id` updates that record, one without makes a new one. They are
 /// taken in their order and answered in it. Needs a transaction.
 ///
-/// An email that an item gives up is free for others only after the batch.
+/// A unique key that an item gives up is free for others only after the batch.
 ///
 /// # Errors
 /// [`Error::Repeat`] if another transaction slipped in between: the batch must be run again.
@@ -59,24 +58,39 @@ pub async fn batch<R: Record>(connection: &mut PgConnection, actor: &Actor, item
 enum Draft<R> {
     New(Box<R>),
     /// The item at a place of the batch, read once more when its record is known; here only for its id
-    /// and the keys it asks for.
+    /// and the unique keys it asks for.
     Change {
         id: Uuid,
         at: usize,
-        email: Option<String>,
-        lead_id: Option<String>,
+        keys: Vec<Option<String>>,
     },
 }
 
 impl<R: Record> Draft<R> {
     fn read(items: &Items, at: usize) -> Result<Self> {
         let mut item = items.get(at)?;
-        let Some(id) = item.id()? else { return Ok(Self::New(Box::new(draft(None, item)?))) };
-        // What is longer than any key is refused later.
-        let wanted = |name: &str| item.text(name).map(str::trim).filter(|key| key.len() <= MAX_KEY);
-        let (email, lead_id) = (wanted("email").map(email_key), wanted("lead_id").map(str::to_owned));
-        Ok(Self::Change { id, at, email, lead_id })
+        match item.id()? {
+            None => Ok(Self::New(Box::new(draft(None, item)?))),
+            Some(id) => Ok(Self::Change { id, at, keys: wanted_keys::<R>(&item) }),
+        }
     }
+
+    fn keys(&self) -> Vec<Option<String>> {
+        match self {
+            Self::New(record) => keys_of(&**record),
+            Self::Change { keys, .. } => keys.clone(),
+        }
+    }
+}
+
+/// A record's value for each of [`Record::UNIQUE`].
+fn keys_of<R: Record>(record: &R) -> Vec<Option<String>> {
+    R::UNIQUE.iter().map(|key| (key.of)(record)).collect()
+}
+
+/// The value for each of [`Record::UNIQUE`] that an item gives its record. One that can be no key is refused later.
+fn wanted_keys<R: Record>(item: &Object) -> Vec<Option<String>> {
+    R::UNIQUE.iter().map(|key| item.text(key.field).and_then(|text| key.form.normal(text))).collect()
 }
 
 /// The records that the items change, and who has which unique key.
@@ -88,33 +102,20 @@ struct Table<R> {
 
 impl<R: Record> Table<R> {
     async fn read(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[Result<Draft<R>>]) -> Result<Self> {
-        let (mut ids, mut keys) = (Vec::new(), vec![Vec::new(); R::UNIQUE.len()]);
+        let (mut ids, mut wanted) = (Vec::new(), vec![Vec::new(); R::UNIQUE.len()]);
         for draft in drafts.iter().flatten() {
-            match draft {
-                Draft::New(record) => {
-                    keys.iter_mut().zip(record.keys()).for_each(|(keys, key)| keys.extend(key));
-                }
-                Draft::Change { id, email, lead_id, .. } => {
-                    ids.push(*id);
-                    keys.iter_mut().zip([email, lead_id]).for_each(|(keys, key)| keys.extend(key.clone()));
-                }
+            if let Draft::Change { id, .. } = draft {
+                ids.push(*id);
             }
+            wanted.iter_mut().zip(draft.keys()).for_each(|(wanted, key)| wanted.extend(key));
         }
         ids.sort_unstable();
         ids.dedup();
         let present: Vec<R> = bulk::lock_within(connection, workspace_id, &ids, MAX_CHANGED_BYTES).await?;
         let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
-        let mut owners = Vec::new();
-        for ((_, expression, cast), keys) in R::UNIQUE.iter().zip(keys) {
-            let keys: Vec<String> =
-                keys.into_iter().filter(|key| *cast == "text" || Uuid::try_parse(key).is_ok()).collect();
-            let sql = format!(
-                "SELECT ({expression})::text, id FROM {} WHERE workspace_id = $1 AND {expression} = ANY ($2::text[]::{cast}[])",
-                R::TABLE
-            );
-            let taken: Vec<(String, Uuid)> =
-                sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(keys).fetch_all(&mut *connection).await?;
-            owners.push(taken.into_iter().collect());
+        let mut owners = Vec::with_capacity(R::UNIQUE.len());
+        for (key, wanted) in R::UNIQUE.iter().zip(wanted) {
+            owners.push(keys::owners(connection, workspace_id, key, &wanted).await?.into_iter().collect());
         }
         Ok(Self { after: before.clone(), before, owners })
     }
@@ -142,15 +143,15 @@ impl<R: Record> Table<R> {
     }
 
     fn claim(&mut self, record: &R) -> Result<()> {
-        let keys: Vec<Option<String>> = record.keys();
-        for ((owners, key), (field, ..)) in self.owners.iter().zip(&keys).zip(R::UNIQUE) {
-            let owner = key.as_ref().and_then(|key| owners.get(key));
+        let keys = keys_of(record);
+        for ((owners, value), key) in self.owners.iter().zip(&keys).zip(R::UNIQUE) {
+            let owner = value.as_ref().and_then(|value| owners.get(value));
             if let Some(owner) = owner.filter(|owner| **owner != record.id()) {
-                return Err(Error::taken(R::TABLE, field, Some(*owner)));
+                return Err(key.conflict(Some(*owner)));
             }
         }
-        for (owners, key) in self.owners.iter_mut().zip(keys) {
-            owners.extend(key.map(|key| (key, record.id())));
+        for (owners, value) in self.owners.iter_mut().zip(keys) {
+            owners.extend(value.map(|value| (value, record.id())));
         }
         Ok(())
     }
@@ -163,29 +164,29 @@ impl<R: Record> Table<R> {
         workspace_id: Uuid,
         answers: &mut [Answer<R>],
     ) -> Result<()> {
-        for (column, table) in R::REFERENCES {
-            let mut wanted = Vec::new();
-            for answer in answers.iter() {
-                if let Answer::Created(record) | Answer::Updated(record) = answer {
-                    wanted.extend(reference(record, column)?);
-                }
-            }
-            let sql =
-                format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE");
-            let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+        for (reference, find) in R::REFERENCES.iter().zip(&R::statements().references) {
+            let named = |answer: &Answer<R>| match answer {
+                Answer::Created(record) | Answer::Updated(record) => (reference.of)(record),
+                Answer::Refused(_) => None,
+            };
+            let wanted: Vec<Uuid> = answers.iter().filter_map(named).collect();
+            let found: HashSet<Uuid> = sqlx::query_scalar(find.clone())
                 .bind(workspace_id)
                 .bind(wanted)
                 .fetch_all(&mut *connection)
-                .await?;
+                .await?
+                .into_iter()
+                .collect();
             for answer in answers.iter_mut() {
-                if let Answer::Created(record) | Answer::Updated(record) = answer
-                    && reference(record, column)?.is_some_and(|id| !found.contains(&id))
-                {
-                    if let Some(before) = self.before.get(&record.id()) {
-                        self.after.insert(record.id(), before.clone());
-                    }
-                    *answer = Answer::Refused(Error::missing(column));
+                if named(answer).is_none_or(|id| found.contains(&id)) {
+                    continue;
                 }
+                if let Answer::Created(record) | Answer::Updated(record) = answer
+                    && let Some(before) = self.before.get(&record.id())
+                {
+                    self.after.insert(record.id(), before.clone());
+                }
+                *answer = Answer::Refused(Error::missing(reference.column));
             }
         }
         Ok(())
@@ -198,7 +199,7 @@ impl<R: Record> Table<R> {
         });
         let mut created: Vec<R> = created.collect();
         // In one order, so that two batches never wait in a circle.
-        created.sort_by_cached_key(|record| (record.keys(), record.id()));
+        created.sort_by_cached_key(|record| (keys_of(record), record.id()));
         let mut changed: Vec<(R, R)> = self
             .before
             .iter()
@@ -217,8 +218,4 @@ impl<R: Record> Table<R> {
         }
         Ok(())
     }
-}
-
-fn reference<R: Record>(record: &R, column: &str) -> Result<Option<Uuid>> {
-    Ok(as_object(record)?.get(column).and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok()))
 }

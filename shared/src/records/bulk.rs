@@ -4,13 +4,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Difference, Record, search_vector_of};
+use super::history::{self, Action, Actor, Entry};
+use super::keys::refusal;
+use super::model::{Difference, Record, search_vector_of};
 use crate::error::{Error, Result};
 use crate::platform::db::copy::CopyRows;
-use crate::records::history::{self, Action, Actor, Entry};
 use crate::values::cell::Cells;
 
 /// Records that are written faster without COPY.
@@ -26,7 +27,7 @@ const LOCKED_AT_ONCE: usize = 250;
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
 pub async fn lock<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<R>> {
-    Ok(sqlx::query_as(R::statements().lock).bind(workspace_id).bind(ids).fetch_all(connection).await?)
+    Ok(sqlx::query_as(R::statements().lock.clone()).bind(workspace_id).bind(ids).fetch_all(connection).await?)
 }
 
 /// As [`lock`], of records that have at most `max_bytes` together.
@@ -41,7 +42,7 @@ pub async fn lock_within<R: Record>(
 ) -> Result<Vec<R>> {
     let (mut records, mut bytes) = (Vec::with_capacity(ids.len()), 0);
     for ids in ids.chunks(LOCKED_AT_ONCE) {
-        let query = sqlx::query(R::statements().lock).bind(workspace_id).bind(ids);
+        let query = sqlx::query(R::statements().lock.clone()).bind(workspace_id).bind(ids);
         for row in query.fetch_all(&mut *connection).await? {
             bytes += (0..row.len()).map(|at| size(&row, at)).sum::<usize>();
             if bytes > max_bytes {
@@ -70,24 +71,15 @@ pub async fn page_end<R: Record>(
     after: Uuid,
     limit: i64,
 ) -> Result<Option<Uuid>> {
-    let sql = format!(
-        "SELECT id FROM (SELECT id FROM {} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
-         ORDER BY id DESC LIMIT 1",
-        R::TABLE
-    );
-    Ok(sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(workspace_id)
-        .bind(after)
-        .bind(limit)
-        .fetch_optional(connection)
-        .await?)
+    let page_end = sqlx::query_scalar(R::statements().page_end.clone());
+    Ok(page_end.bind(workspace_id).bind(after).bind(limit).fetch_optional(connection).await?)
 }
 
 /// Writes new records, which the job of an import may have made.
 ///
 /// # Errors
-/// [`Error::Conflict`](crate::Error::Conflict) if an id or an email is taken;
-/// [`Error::NotFound`](crate::Error::NotFound) if a record they refer to does not exist.
+/// [`Error::Conflict`] if an id or a unique key is taken; [`Error::Missing`] if a record they refer to does not
+/// exist.
 pub async fn insert_all<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -113,8 +105,8 @@ async fn insert_few<R: Record>(
     for (at, record) in records.iter().enumerate() {
         rows.push::<R>(record, workspace_id, Some(import_job_id))?;
         if rows.0.len() >= PIECE || at + 1 == records.len() {
-            let insert = sqlx::query(R::statements().insert_few).bind(workspace_id).bind(rows.take()?);
-            insert.execute(&mut *connection).await?;
+            let insert = sqlx::query(R::statements().insert_few.clone()).bind(workspace_id).bind(rows.take()?);
+            insert.execute(&mut *connection).await.map_err(refusal::<R>)?;
         }
     }
     Ok(())
@@ -156,7 +148,7 @@ async fn copy_all<R: Record>(
     import_job_id: Option<Uuid>,
     records: &[R],
 ) -> Result<()> {
-    let mut copy = CopyRows::begin(connection, R::statements().copy).await?;
+    let mut copy = CopyRows::begin(connection, R::statements().copy.as_str()).await?;
     for record in records {
         copy.value(workspace_id);
         record.cells(&mut copy);
@@ -166,15 +158,15 @@ async fn copy_all<R: Record>(
         if R::IMPORTED {
             copy.optional(import_job_id);
         }
-        copy.end().await?;
+        copy.end().await.map_err(refusal::<R>)?;
     }
-    copy.finish().await
+    copy.finish().await.map_err(refusal::<R>)
 }
 
 /// Writes changed records, given as they were and as they are now, and their history.
 ///
 /// # Errors
-/// [`Error::Conflict`](crate::Error::Conflict) if an email is taken.
+/// [`Error::Conflict`] if a unique key is taken.
 pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor, changed: &[(R, R)]) -> Result<()> {
     let (mut rows, mut entries) = (Rows::default(), Vec::new());
     for (at, (before, after)) in changed.iter().enumerate() {
@@ -183,8 +175,8 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
         let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
         entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
         if rows.0.len() >= PIECE || at + 1 == changed.len() {
-            let update = sqlx::query(R::statements().update_all).bind(actor.workspace_id).bind(rows.take()?);
-            update.execute(&mut *connection).await?;
+            let update = sqlx::query(R::statements().update_all.clone()).bind(actor.workspace_id).bind(rows.take()?);
+            update.execute(&mut *connection).await.map_err(refusal::<R>)?;
             history::keep(connection, actor, std::mem::take(&mut entries)).await?;
         }
     }

@@ -46,6 +46,8 @@ macro_rules! record {
             const TABLE: &'static str = $table;
             const COLUMNS: &'static [&'static str] =
                 &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
+            const COLUMN_LIST: &'static str =
+                concat!("id, ", $($crate::record!(@name $field $($raw)?), ", ",)+ "created_at, updated_at");
 
             fn properties() -> Vec<$crate::values::json_schema::Property> {
                 use $crate::values::json_schema::{Mode, Property};
@@ -117,6 +119,13 @@ macro_rules! record {
                     _ => return Err($crate::values::Fault::new("unknown", "is not a field")),
                 }
                 Ok(())
+            }
+
+            fn sets(changes: &$changes, field: &str) -> bool {
+                match field {
+                    $($crate::record!(@name $field $($raw)?) => $crate::record!(@sets $mode changes.$field),)+
+                    _ => false,
+                }
             }
 
             fn difference(&self, later: &Self) -> $crate::error::Result<$crate::records::Difference> {
@@ -195,6 +204,10 @@ macro_rules! record {
     (@apply kept $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply defaulted $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply $mode:ident $to:expr, $change:expr) => { $change.apply(&mut $to) };
+
+    (@sets required $change:expr) => { $change.is_some() };
+    (@sets parent $change:expr) => { $change.is_some() };
+    (@sets $mode:ident $change:expr) => { matches!($change, $crate::values::patch::Patch::Set(_)) };
 
     (@set required $value:expr) => { Some($value) };
     (@set parent $value:expr) => { Some($value) };

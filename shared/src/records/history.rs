@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, QueryBuilder};
+use sqlx::{FromRow, PgConnection, QueryBuilder};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error::Result;
+use super::keys::refusal;
+use super::model::{Record, RecordType, as_object};
+use super::restore::RESTORABLE_DAYS;
+use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::query::bounded;
-use crate::records::{Place, Record, RecordType, as_object};
-use crate::{records, string_enum};
+use crate::string_enum;
 
 /// The bytes of a page, unless its first entry has more.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -144,25 +146,20 @@ struct Gone {
 }
 
 impl Deletion {
-    /// Deletes the records under a parent, whose row is locked, so that no further ones are made.
+    /// Deletes the records of an [owner](Record::OWNER), whose row is locked, so that no further ones are made.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the database is away.
+    /// [`Error::Internal`] for a kind of record that has none.
     pub async fn cascade_delete<R: Record>(
         &self,
         connection: &mut PgConnection,
         actor: &Actor,
-        (column, parent_id): (&'static str, Uuid),
+        owner_id: Uuid,
     ) -> Result<()> {
-        let table = R::TABLE;
-        let delete = format!(
-            "DELETE FROM {table} WHERE workspace_id = $1 AND {column} = $2 RETURNING id, to_jsonb({table}) AS row"
-        );
-        let gone: Vec<Gone> = sqlx::query_as(AssertSqlSafe(delete))
-            .bind(actor.workspace_id)
-            .bind(parent_id)
-            .fetch_all(&mut *connection)
-            .await?;
+        let delete = R::statements().delete_owned.clone();
+        let delete = delete.ok_or_else(|| Error::internal(format!("{} have no owner", R::TABLE)))?;
+        let gone: Vec<Gone> =
+            sqlx::query_as(delete).bind(actor.workspace_id).bind(owner_id).fetch_all(&mut *connection).await?;
         let entry = |Gone { id, row }| Entry {
             former: Some(row),
             cause_id: Some(self.id),
@@ -185,7 +182,8 @@ impl Deletion {
         .fetch_all(&mut *connection)
         .await?;
         let (ids, rows): (Vec<Uuid>, Vec<Value>) = taken.into_iter().unzip();
-        sqlx::query(R::statements().insert_rows).bind(Value::Array(rows)).execute(&mut *connection).await?;
+        let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
+        insert.bind(Value::Array(rows)).execute(&mut *connection).await.map_err(refusal::<R>)?;
         let entry = |id| Entry::new(R::TYPE, id, Action::Restored);
         keep(connection, actor, ids.into_iter().map(entry).collect()).await
     }
@@ -278,8 +276,10 @@ pub async fn list<R: Record>(
     before: Option<Uuid>,
     limit: u32,
 ) -> Result<(Vec<Change>, Option<Uuid>)> {
-    let columns = "id, action, actor_type, actor_id, request_id, former, latter, created_at";
-    let mut sql = QueryBuilder::new(format!("SELECT {columns} FROM history WHERE workspace_id = "));
+    let mut sql = QueryBuilder::new(
+        "SELECT id, action, actor_type, actor_id, request_id, former, latter, created_at FROM history
+         WHERE workspace_id = ",
+    );
     sql.push_bind(workspace_id).push(" AND record_id = ").push_bind(record_id);
     sql.push(" AND record_type = ").push_bind(R::TYPE);
     if let Some(before) = before {
@@ -289,12 +289,19 @@ pub async fn list<R: Record>(
     sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let (mut page, total) = bounded::read(&mut *connection, sql, PAGE_BYTES).await?;
     page.rows.truncate(limit as usize);
-    if page.rows.is_empty() && before.is_none() {
-        records::get::<R>(connection, workspace_id, Place { parent: None, id: record_id }).await?;
+    if page.rows.is_empty() && before.is_none() && !exists::<R>(connection, workspace_id, record_id).await? {
+        return Err(Error::NotFound);
     }
     let kept = page.rows.iter().map(|sized| Kept::from_row(&sized.row)).collect::<sqlx::Result<Vec<Kept>>>()?;
     let next = kept.last().filter(|_| total > kept.len()).map(|last| last.id);
     Ok((kept.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?, next))
+}
+
+/// Whether there is such a record.
+pub(super) async fn exists<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<bool> {
+    let exists = sqlx::query_scalar(R::statements().exists.clone()).bind(workspace_id).bind(id);
+    let found: Option<i32> = exists.fetch_optional(connection).await?;
+    Ok(found.is_some())
 }
 
 /// For each of the records that existed before, was deleted and then created again with its id: the
@@ -342,7 +349,7 @@ pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
              )
          ORDER BY created_at LIMIT $2",
     )
-    .bind(records::RESTORABLE_DAYS)
+    .bind(RESTORABLE_DAYS)
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;

@@ -4,9 +4,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Record, as_object, search_vector_of};
+use super::history::{self, Action, Actor, Deletion, Entry};
+use super::keys::refusal;
+use super::model::{Record, as_object, search_vector_of};
 use crate::error::{Error, Reason, Result};
-use crate::records::history::{self, Action, Actor, Deletion, Entry};
 
 /// For how many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;
@@ -34,12 +35,8 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     .await?;
     let Some((entry, Value::Object(mut row))) = last else {
         // A record that is there cannot come back; one that never was is not found.
-        let exists: Option<i32> = sqlx::query_scalar(R::statements().exists)
-            .bind(actor.workspace_id)
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await?;
-        return Err(exists.map_or(Error::NotFound, |_| not_deleted()));
+        let exists = history::exists::<R>(connection, actor.workspace_id, id).await?;
+        return Err(if exists { not_deleted() } else { Error::NotFound });
     };
     let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
     record.before_restore(connection, actor).await?;
@@ -48,8 +45,9 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
         // It is found as records are found now, whatever version deleted it.
         row.insert("search_vector".to_owned(), search_vector_of(&record, actor.workspace_id).into());
     }
-    let written = sqlx::query(R::statements().insert_rows).bind(Value::Array(vec![row.into()]));
-    written.execute(&mut *connection).await.map_err(|error| match Error::from(error) {
+    let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
+    let written = insert.bind(Value::Array(vec![row.into()])).execute(&mut *connection).await;
+    written.map_err(|error| match refusal::<R>(error) {
         // It came back before.
         Error::Conflict(reason) if reason.field == "id" => not_deleted(),
         other => other,

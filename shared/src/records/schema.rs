@@ -5,7 +5,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use uuid::Uuid;
 
-use super::Record;
+use super::model::Record;
 use crate::values::json_body::Object as Body;
 use crate::values::json_schema::{Mode, Property, closed};
 use crate::values::{Field, Time};

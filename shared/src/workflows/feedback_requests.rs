@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::accounts::settings::{self, Settings};
-use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, event_key};
+use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, OPEN_REQUEST, event_key};
 use crate::error::{Error, Reason, Result};
 use crate::mail::action_urls::{Action, ActionUrls};
 use crate::mail::suppressions::is_suppressed;
@@ -74,7 +74,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     }
     let job = queue::enqueue(connection, job).await?;
     if job.id != job_id {
-        return Err(Error::open_request(Some(id)));
+        return Err(OPEN_REQUEST.conflict(Some(id)));
     }
     Ok(job)
 }
@@ -96,7 +96,6 @@ async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uu
     let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
     let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
     feedback.derive_fields(None);
-    // An open request has the customer's place in feedback_open_key.
     records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
     Ok(feedback.id)
 }
@@ -121,7 +120,7 @@ async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: U
         .bind(&key)
         .fetch_optional(connection)
         .await?;
-    if stands.is_some() { Err(Error::open_request(Some(id))) } else { Ok(()) }
+    if stands.is_some() { Err(OPEN_REQUEST.conflict(Some(id))) } else { Ok(()) }
 }
 
 /// Those of the requests whose own mail has left, or will.

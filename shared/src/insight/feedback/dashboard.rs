@@ -106,7 +106,7 @@ async fn open_requests(connection: &mut PgConnection, workspace_id: Uuid, as_of:
 }
 
 async fn latest_answers(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<Feedback>> {
-    let columns = Feedback::statements().columns;
+    let columns = Feedback::COLUMN_LIST;
     let latest = format!(
         "SELECT {columns} FROM feedback WHERE workspace_id = $1 AND answered_at IS NOT NULL
          ORDER BY answered_at DESC, id DESC LIMIT $2"

@@ -84,7 +84,7 @@ impl Activity {
 /// The newest records of a kind, as their list has them.
 async fn newest<R: Record>(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<R>> {
     let list = List::parse(const { &R::LIST }, workspace_id, &[])?;
-    Ok(query::fetch(connection, &list, workspace_id, R::statements().columns, MAX).await?.records)
+    Ok(query::fetch(connection, &list, workspace_id, R::COLUMN_LIST, MAX).await?.records)
 }
 
 /// Interactions have no index by time alone, but ids that are made in its order.

@@ -5,7 +5,6 @@ use std::fmt::{Display, Write};
 use sqlx::PgConnection;
 use sqlx::postgres::PgCopyIn;
 
-use crate::error::Result;
 use crate::values::cell::Cells;
 
 /// Rows on their way into a table, value by value.
@@ -26,7 +25,7 @@ impl<'c> CopyRows<'c> {
     ///
     /// # Errors
     /// As the statement's.
-    pub async fn begin(connection: &'c mut PgConnection, statement: &str) -> Result<Self> {
+    pub async fn begin(connection: &'c mut PgConnection, statement: &str) -> sqlx::Result<Self> {
         let copy = connection.copy_in_raw(statement).await?;
         Ok(Self { copy, buffer: String::with_capacity(Self::PIECE * 2), at_start: true })
     }
@@ -34,8 +33,8 @@ impl<'c> CopyRows<'c> {
     /// Ends the row.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database went away.
-    pub async fn end(&mut self) -> Result<()> {
+    /// When the database refuses a row, or is unavailable.
+    pub async fn end(&mut self) -> sqlx::Result<()> {
         self.buffer.push('\n');
         self.at_start = true;
         if self.buffer.len() >= Self::PIECE {
@@ -48,8 +47,8 @@ impl<'c> CopyRows<'c> {
     /// Ends the COPY.
     ///
     /// # Errors
-    /// [`Error::Conflict`](crate::Error::Conflict) if a unique key is taken.
-    pub async fn finish(mut self) -> Result<()> {
+    /// When the database refuses a row, or is unavailable.
+    pub async fn finish(mut self) -> sqlx::Result<()> {
         self.copy.send(self.buffer.as_bytes()).await?;
         self.copy.finish().await?;
         Ok(())

@@ -1,0 +1,75 @@
+//! What kinds of records declare of their tables is what the tables have.
+
+use std::collections::BTreeSet;
+
+use shared::accounts::users::User;
+use shared::crm::customers::Customer;
+use shared::crm::feedback::Feedback;
+use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
+use shared::crm::leads::Lead;
+use shared::crm::orders::Order;
+use shared::records::Record;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::Api;
+
+const ID: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
+
+#[tokio::test]
+async fn tables_have_the_declared_columns_and_constraints() {
+    let api = Api::start().await;
+    let mut connection = api.connection().await;
+    // Tables so small are read as a whole otherwise.
+    sqlx::query("SET enable_seqscan = off").execute(&mut connection).await.unwrap();
+    check::<Lead>(&mut connection).await;
+    check::<Customer>(&mut connection).await;
+    check::<LeadInteraction>(&mut connection).await;
+    check::<CustomerInteraction>(&mut connection).await;
+    check::<Order>(&mut connection).await;
+    check::<Feedback>(&mut connection).await;
+    check::<User>(&mut connection).await;
+}
+
+async fn check<R: Record>(connection: &mut PgConnection) {
+    check_columns::<R>(connection).await;
+    check_constraints::<R>(connection).await;
+    check_plans::<R>(connection).await;
+}
+
+/// What is read, written and restored of a row is all of it.
+async fn check_columns<R: Record>(connection: &mut PgConnection) {
+    let declared = ["workspace_id"].into_iter().chain(R::COLUMNS.iter().copied());
+    let declared = declared.chain(R::SEARCHABLE.then_some("search_vector"));
+    let declared = declared.chain(R::IMPORTED.then_some("import_job_id"));
+    let columns = "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped";
+    assert_eq!(named::<R>(connection, columns).await, declared.map(str::to_owned).collect(), "{}", R::TABLE);
+}
+
+/// What a taken key and a missing reference mean to callers is known of each constraint.
+async fn check_constraints<R: Record>(connection: &mut PgConnection) {
+    let unique = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = $1::regclass AND indisunique AND NOT indisprimary";
+    let declared = R::UNIQUE.iter().map(|key| key.constraint.to_owned()).collect();
+    assert_eq!(named::<R>(connection, unique).await, declared, "{}", R::TABLE);
+
+    let foreign = "SELECT conname FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'f'";
+    let parent = R::PARENT.map(|parent| format!("{}_{}_fkey", R::TABLE, parent.column));
+    let declared = R::REFERENCES.iter().map(|reference| reference.constraint.to_owned()).chain(parent).collect();
+    assert_eq!(named::<R>(connection, foreign).await, declared, "{}", R::TABLE);
+}
+
+/// The values of a key are looked up by its index, so they are compared as its expression and condition say.
+async fn check_plans<R: Record>(connection: &mut PgConnection) {
+    for key in R::UNIQUE {
+        let owners = R::statements().by_key(key.field).unwrap().owners.as_str();
+        let explain = format!("EXPLAIN {owners}");
+        let explain = explain.replace("$1", &format!("'{ID}'")).replace("$2", &format!("'{{{ID}}}'"));
+        let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
+        assert!(plan.iter().any(|line| line.contains(key.constraint)), "{}: {plan:#?}", R::TABLE);
+    }
+}
+
+async fn named<R: Record>(connection: &mut PgConnection, names: &'static str) -> BTreeSet<String> {
+    let found: Vec<String> = sqlx::query_scalar(names).bind(R::TABLE).fetch_all(connection).await.unwrap();
+    found.into_iter().collect()
+}

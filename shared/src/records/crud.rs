@@ -1,0 +1,192 @@
+//! One record at a time: creating, reading, updating and deleting.
+
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::history::{self, Action, Actor, Deletion, Entry};
+use super::keys::refusal;
+use super::model::{Difference, Parent, Place, Record, search_vector_of};
+use crate::error::{Error, Result};
+use crate::platform::db;
+use crate::values::Time;
+use crate::values::etag::Condition;
+use crate::values::json_body::Object;
+
+/// Checks that the parent is there, under which records are listed.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn check_parent<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, parent: Uuid) -> Result<()> {
+    let Some(find_parent) = R::statements().find_parent.clone() else { return Ok(()) };
+    let _: i32 = sqlx::query_scalar(find_parent).bind(workspace_id).bind(parent).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// Whether a body touches nothing but the record itself, so that writing it needs no transaction.
+pub fn is_alone<R: Record>(body: &Object) -> bool {
+    !R::LINKS.iter().any(|link| body.names(link))
+}
+
+/// As [`is_alone`], for the body of an update.
+pub fn changes_alone<R: Record>(body: &Object) -> bool {
+    is_alone::<R>(body) && !R::has_consequences(body)
+}
+
+/// One record.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn get<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, place: Place) -> Result<R> {
+    let query = sqlx::query_as(R::statements().get.clone()).bind(workspace_id).bind(place.id);
+    let query = if R::PARENT.is_some() { query.bind(place.parent) } else { query };
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// Makes a record from the body of a request, under its parent if it has one.
+///
+/// # Errors
+/// [`Error::Invalid`] with every fault of the body; [`Error::Conflict`] if its email is taken;
+/// [`Error::NotFound`] if a record it refers to does not exist.
+pub async fn create<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    parent: Option<Uuid>,
+    body: Object,
+) -> Result<R> {
+    let record: R = draft(parent, body)?;
+    let words = search_vector_of(&record, actor.workspace_id);
+    let query = record.bind(sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id));
+    let query = if R::SEARCHABLE { query.bind(words) } else { query };
+    query.execute(&mut *connection).await.map_err(refusal::<R>)?;
+    record.after_write(connection, actor, None).await?;
+    Ok(record)
+}
+
+/// A record as a body describes it, not written yet.
+pub(crate) fn draft<R: Record>(parent: Option<Uuid>, body: Object) -> Result<R> {
+    let mut changes = R::read(body, None)?;
+    if let (Some(Parent { column, .. }), Some(parent)) = (R::PARENT, parent) {
+        R::set(&mut changes, column, &parent.to_string()).map_err(|fault| Error::internal(fault.message))?;
+    }
+    let record = R::new(Uuid::now_v7(), db::now(), changes);
+    let mut record = record.ok_or_else(|| Error::internal("a body was taken without what a record must have"))?;
+    record.derive_fields(None);
+    Ok(record)
+}
+
+/// Says that a record was changed at that time, with all that follows from it.
+pub(crate) fn mark_changed<R: Record>(before: &R, after: &mut R, at: Time) {
+    after.touch(at);
+    after.derive_fields(Some(before));
+}
+
+/// Changes the fields of a record that the body of a request names; without any, or with their
+/// present values, nothing is written.
+///
+/// The record is read, and written if it is still the row that was read; if another writer came
+/// between, all of it is done again. So a change needs no transaction of its own.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Changed`] if the condition does not hold; [`Error::Invalid`] with
+/// every fault of the body; [`Error::Conflict`] if the new email is taken.
+pub async fn update<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    place: Place,
+    body: &Object,
+    condition: &Condition,
+) -> Result<R> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let Versioned { record: present, version } = versioned::<R>(connection, actor.workspace_id, place).await?;
+        condition.check(&present)?;
+        let mut record = present.clone();
+        record.apply(R::read(body.clone(), Some(&present))?);
+        if record == present {
+            return Ok(record);
+        }
+        mark_changed(&present, &mut record, db::now());
+        if write(connection, actor, &present, &record, &version).await? {
+            record.after_write(connection, actor, Some(&present)).await?;
+            let changes = [(present, record)];
+            R::after_changes(connection, actor, &changes).await?;
+            let [(_, record)] = changes;
+            return Ok(record);
+        }
+    }
+    Err(Error::Repeat(format!("{} {} changes all the time", R::TABLE, place.id)))
+}
+
+/// A record with the version of its row, which is another one after each write.
+#[derive(FromRow)]
+struct Versioned<T> {
+    #[sqlx(flatten)]
+    record: T,
+    version: String,
+}
+
+async fn versioned<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, place: Place) -> Result<Versioned<R>> {
+    let query = sqlx::query_as(R::statements().get_versioned.clone()).bind(workspace_id).bind(place.id);
+    let query = if R::PARENT.is_some() { query.bind(place.parent) } else { query };
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// Writes a changed record and its entry in the history in one statement, if its row is still of
+/// the version; tells whether it was.
+async fn write<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    before: &R,
+    after: &R,
+    version: &str,
+) -> Result<bool> {
+    let Difference { former, latter } = before.difference(after)?;
+    let query = sqlx::query(R::statements().update.clone())
+        .bind(actor.workspace_id)
+        .bind(version)
+        .bind(Uuid::now_v7())
+        .bind(actor.kind)
+        .bind(actor.id)
+        .bind(&actor.request_id)
+        .bind(Value::Object(former))
+        .bind(Value::Object(latter))
+        .bind(db::now());
+    let words = search_vector_of(after, actor.workspace_id);
+    let query = after.bind(query);
+    let query = if R::SEARCHABLE { query.bind(words) } else { query };
+    Ok(query.execute(connection).await.map_err(refusal::<R>)?.rows_affected() == 1)
+}
+
+/// Deletes a record. Needs a transaction: what hangs on it goes with it, and its history remains.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Changed`] if the condition does not hold.
+pub async fn delete<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    place: Place,
+    condition: &Condition,
+) -> Result<()> {
+    let query = sqlx::query_as(R::statements().lock_row.clone()).bind(actor.workspace_id).bind(place.id);
+    let query = if R::PARENT.is_some() { query.bind(place.parent) } else { query };
+    let Whole::<R> { record, row } = query.fetch_one(&mut *connection).await?;
+    condition.check(&record)?;
+    let deletion = Deletion::default();
+    record.before_delete(connection, actor, &deletion).await?;
+    sqlx::query(R::statements().delete.clone())
+        .bind(actor.workspace_id)
+        .bind(place.id)
+        .execute(&mut *connection)
+        .await?;
+    let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };
+    history::keep(connection, actor, vec![entry]).await
+}
+
+/// A record with all of its row, as JSON.
+#[derive(FromRow)]
+struct Whole<T> {
+    #[sqlx(flatten)]
+    record: T,
+    row: Value,
+}
