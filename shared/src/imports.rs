@@ -8,7 +8,6 @@
 pub mod aliases;
 pub mod columns;
 pub mod decode;
-mod emails;
 mod grammar;
 pub mod head;
 pub mod options;
@@ -28,6 +27,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::queue::{Payload, Progress};
+use crate::records::UniqueKey;
 use crate::records::link::Linked;
 use crate::string_enum;
 use crate::values::CustomFields;
@@ -36,69 +36,33 @@ use columns::{Column, Target, is_fault_column};
 use split::Chunk;
 
 pub use columns::FAULT_COLUMNS;
-pub use emails::with_email;
 pub use options::Options;
 pub use undo::{UndoImport, Undone, finish as finish_undo, resume as resume_undo, undo, undo_step};
 pub use upload::{Upload, Uploaded, sweep};
-pub use write::{EmailCheck, forget_seen, write};
+pub use write::{KeyCheck, forget_seen, write};
 
-/// A kind of record that files can be imported into: a person or a company with an email.
+/// A kind of record that files can be imported into.
+///
+/// A row finds its record by a key. What else a row must have, its columns say; what a record is linked with,
+/// [`Linked`] says; columns that match no field go into its custom fields, if it has any.
 pub trait Importable: Linked {
     /// The fields and what other systems call them.
     const FILE_COLUMNS: &'static [Column];
+    /// The key by which rows and records are the same: one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
+    const KEY: &'static UniqueKey<Self>;
+
+    /// The value of the key in a row, in its normal form.
+    fn row_key(changes: &Self::Changes) -> Option<String>;
 
     /// The custom fields of a row.
-    fn custom_fields_mut(changes: &mut Self::Changes) -> &mut Patch<CustomFields>;
-    /// Whether the row has a name.
-    fn has_name(changes: &Self::Changes) -> bool;
-    /// The key of the row's email.
-    fn row_key(changes: &Self::Changes) -> Option<String>;
-    /// The key of the record's email.
-    fn key(&self) -> String;
+    fn custom_fields_mut(_changes: &mut Self::Changes) -> Option<&mut Patch<CustomFields>> {
+        None
+    }
+
     /// The record's custom fields.
-    fn custom_fields(&self) -> &CustomFields;
-}
-
-/// Makes a kind of record importable: its columns, and the kind it is linked with through a field.
-#[macro_export]
-macro_rules! importable {
-    ($record:ident, $columns:expr, $other:ident, $link:ident) => {
-        impl $crate::records::link::Linked for $record {
-            type Other = $other;
-
-            fn link(&self) -> Option<uuid::Uuid> {
-                self.$link
-            }
-
-            fn link_mut(&mut self) -> &mut Option<uuid::Uuid> {
-                &mut self.$link
-            }
-        }
-
-        impl $crate::imports::Importable for $record {
-            const FILE_COLUMNS: &'static [$crate::imports::columns::Column] = $columns;
-
-            fn custom_fields_mut(changes: &mut Self::Changes) -> &mut $crate::values::patch::Patch<CustomFields> {
-                &mut changes.custom_fields
-            }
-
-            fn has_name(changes: &Self::Changes) -> bool {
-                changes.name.is_some()
-            }
-
-            fn row_key(changes: &Self::Changes) -> Option<String> {
-                changes.email.as_ref().map(Email::key)
-            }
-
-            fn key(&self) -> String {
-                self.email.key()
-            }
-
-            fn custom_fields(&self) -> &CustomFields {
-                &self.custom_fields
-            }
-        }
-    };
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        None
+    }
 }
 
 /// The job that imports leads.
@@ -195,7 +159,7 @@ pub struct Counts {
     pub rows: i64,
     /// Rows that became records.
     pub created: i64,
-    /// Rows that met a record of the same email, with `on_conflict=update`.
+    /// Rows that met a record of the same key, with `on_conflict=update`.
     pub updated: i64,
     /// Rows that met one, with `on_conflict=skip`.
     pub skipped: i64,

@@ -26,4 +26,5 @@ pub use restore::{RESTORABLE_DAYS, restore};
 pub use statements::Statements;
 
 pub(crate) use crud::mark_changed;
+pub(crate) use keys::{keys_of, lock_by, owners};
 pub(crate) use model::as_object;

@@ -11,15 +11,18 @@ use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
 use crate::crm::orders::Order;
 use crate::error::{Reason, Result};
+use crate::imports::Importable;
 use crate::imports::aliases::CUSTOMER_COLUMNS;
+use crate::imports::columns::Column;
 use crate::mail::{self, Cancel};
 use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
-use crate::records::link;
+use crate::records::link::{self, Linked};
 use crate::records::{KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
+use crate::values::patch::Patch;
 use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId, email_key};
-use crate::{importable, record, string_enum};
+use crate::{record, string_enum};
 
 pub use classes::{Band, Segment};
 
@@ -81,10 +84,37 @@ record! {
     }
 }
 
-importable!(Customer, CUSTOMER_COLUMNS, Lead, lead_id);
+impl Linked for Customer {
+    type Other = Lead;
+
+    fn link(&self) -> Option<Uuid> {
+        self.lead_id
+    }
+
+    fn set_link(&mut self, other: Option<Uuid>) {
+        self.lead_id = other;
+    }
+}
+
+impl Importable for Customer {
+    const FILE_COLUMNS: &'static [Column] = CUSTOMER_COLUMNS;
+    const KEY: &'static UniqueKey<Self> = &EMAIL;
+
+    fn row_key(changes: &CustomerChanges) -> Option<String> {
+        changes.email.as_ref().map(Email::key)
+    }
+
+    fn custom_fields_mut(changes: &mut CustomerChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
+    }
+}
 
 /// The email, by which callers and files know a customer.
-const EMAIL: UniqueKey<Customer> = UniqueKey {
+pub(crate) const EMAIL: UniqueKey<Customer> = UniqueKey {
     field: "email",
     form: KeyForm::Email,
     expression: email_key!("email"),

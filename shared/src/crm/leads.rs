@@ -9,15 +9,18 @@ use uuid::Uuid;
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::error::{Reason, Result};
+use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
+use crate::imports::columns::Column;
 use crate::mail::{self, Cancel, Event};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
-use crate::records::link;
+use crate::records::link::{self, Linked};
 use crate::records::{KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
+use crate::values::patch::Patch;
 use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time, email_key};
-use crate::{importable, record, string_enum};
+use crate::{record, string_enum};
 
 pub use convert::{Conversion, convert};
 
@@ -109,7 +112,34 @@ record! {
     }
 }
 
-importable!(Lead, LEAD_COLUMNS, Customer, customer_id);
+impl Linked for Lead {
+    type Other = Customer;
+
+    fn link(&self) -> Option<Uuid> {
+        self.customer_id
+    }
+
+    fn set_link(&mut self, other: Option<Uuid>) {
+        self.customer_id = other;
+    }
+}
+
+impl Importable for Lead {
+    const FILE_COLUMNS: &'static [Column] = LEAD_COLUMNS;
+    const KEY: &'static UniqueKey<Self> = &EMAIL;
+
+    fn row_key(changes: &LeadChanges) -> Option<String> {
+        changes.email.as_ref().map(Email::key)
+    }
+
+    fn custom_fields_mut(changes: &mut LeadChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
+    }
+}
 
 impl Lead {
     /// When they first reached the stage in which they are; a new one has reached none.

@@ -4,16 +4,17 @@
 use super::columns::Column;
 
 const fn plain(name: &'static str, aliases: &'static [&'static str]) -> Column {
-    Column { name, aliases, exact: false, words: &[] }
+    Column { name, aliases, exact: false, required: false, words: &[] }
 }
 
 /// A field that other systems may call the same and mean something else by.
 const fn exact(name: &'static str) -> Column {
-    Column { name, aliases: &[], exact: true, words: &[] }
+    Column { name, aliases: &[], exact: true, required: false, words: &[] }
 }
 
 const NAME: Column =
-    plain("name", &["fullname", "contactname", "leadname", "personname", "contact", "person", "displayname"]);
+    plain("name", &["fullname", "contactname", "leadname", "personname", "contact", "person", "displayname"])
+        .required();
 
 const EMAIL: Column = plain(
     "email",
@@ -29,7 +30,8 @@ const EMAIL: Column = plain(
         "contactemail",
         "mail",
     ],
-);
+)
+.required();
 
 const PHONE: Column = plain(
     "phone",
@@ -80,6 +82,7 @@ pub const LEAD_COLUMNS: &[Column] = &[
         name: "source",
         aliases: &["leadsource", "originalsource", "originalsourcetype", "trafficsource", "sourcechannel", "channel"],
         exact: false,
+        required: false,
         words: LEAD_SOURCES,
     },
     Column {
@@ -94,6 +97,7 @@ pub const LEAD_COLUMNS: &[Column] = &[
             "opportunitystage",
         ],
         exact: false,
+        required: false,
         words: LEAD_STATUSES,
     },
     plain("score", &["leadscore", "hubspotscore"]),
@@ -306,12 +310,14 @@ pub const CUSTOMER_COLUMNS: &[Column] = &[
         name: "type",
         aliases: &["customertype", "accounttype", "contacttype"],
         exact: false,
+        required: false,
         words: CUSTOMER_TYPES,
     },
     Column {
         name: "status",
         aliases: &["customerstatus", "accountstatus", "contactstatus"],
         exact: false,
+        required: false,
         words: CUSTOMER_STATUSES,
     },
     plain("billing_address", &["billingaddress", "invoiceaddress", "address", "streetaddress", "mailingaddress"]),

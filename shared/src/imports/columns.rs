@@ -17,11 +17,18 @@ pub struct Column {
     pub aliases: &'static [&'static str],
     /// Only a header that is exactly the name is this field.
     pub exact: bool,
+    /// No file is taken without it, and no row.
+    pub required: bool,
     /// For a field of words: the other words it is known by, in their normal form.
     pub words: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Column {
+    /// The same, without which no file and no row is taken.
+    pub const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
     /// The word of the field that a cell means; `None` when it means none of them.
     pub fn word(&self, cell: &str) -> Option<&'static str> {
         let cell = normalize(cell);
@@ -48,6 +55,17 @@ pub enum Target {
     Ignored,
 }
 
+impl Target {
+    /// Whether it gives the field a value, or a part of one.
+    fn supplies(&self, field: &str) -> bool {
+        match self {
+            Self::Field(name) => name == field,
+            Self::FirstName | Self::LastName => field == NAME,
+            Self::Custom | Self::Ignored => false,
+        }
+    }
+}
+
 string_enum! {
     /// What becomes of columns that match no field.
     Unmapped {
@@ -58,6 +76,9 @@ string_enum! {
     }
 }
 
+/// The field that a file may have in two columns.
+pub(super) const NAME: &str = "name";
+const CUSTOM_FIELDS: &str = "custom_fields";
 const FIRST_NAME: &[&str] = &["firstname", "givenname", "forename", "first", "contactfirstname"];
 const LAST_NAME: &[&str] = &["lastname", "surname", "familyname", "last", "contactlastname"];
 /// The columns that a file of refused rows has behind its own: a mended file may still have them, and
@@ -94,11 +115,10 @@ pub fn match_headers(
         }
     }
     for column in columns {
-        let taken = |target: &Target| targets.contains(&Some(target.clone()));
-        let field = Target::Field(column.name.to_owned());
-        if taken(&field) || (column.name == "name" && (taken(&Target::FirstName) || taken(&Target::LastName))) {
+        if targets.iter().flatten().any(|target| target.supplies(column.name)) {
             continue;
         }
+        let field = Target::Field(column.name.to_owned());
         let own = normalize(column.name);
         let aliases: Vec<&str> = std::iter::once(own.as_str()).chain(column.aliases.iter().copied()).collect();
         let found = if column.exact {
@@ -106,16 +126,20 @@ pub fn match_headers(
         } else {
             normal.claim(&mut targets, &aliases, field)
         };
-        if column.name == "name" && !found {
+        if column.name == NAME && !found {
             normal.claim(&mut targets, FIRST_NAME, Target::FirstName);
             normal.claim(&mut targets, LAST_NAME, Target::LastName);
         }
     }
     let rest = match unmapped {
-        Unmapped::Keep => Target::Custom,
-        Unmapped::Ignore => Target::Ignored,
+        Unmapped::Keep if has(columns, CUSTOM_FIELDS) => Target::Custom,
+        Unmapped::Keep | Unmapped::Ignore => Target::Ignored,
     };
     Ok(targets.into_iter().map(|target| target.unwrap_or_else(|| rest.clone())).collect())
+}
+
+fn has(columns: &[Column], field: &str) -> bool {
+    columns.iter().any(|column| column.name == field)
 }
 
 /// What the caller's mapping says of each header.
@@ -132,10 +156,12 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
         };
         let target = match field.as_str() {
             None => Target::Ignored,
-            Some("first_name") => Target::FirstName,
-            Some("last_name") => Target::LastName,
-            Some(field) if field == format!("custom_fields.{header}") => Target::Custom,
-            Some(field) if columns.iter().any(|column| column.name == field) => Target::Field(field.to_owned()),
+            Some("first_name") if has(columns, NAME) => Target::FirstName,
+            Some("last_name") if has(columns, NAME) => Target::LastName,
+            Some(field) if has(columns, CUSTOM_FIELDS) && field == format!("{CUSTOM_FIELDS}.{header}") => {
+                Target::Custom
+            }
+            Some(field) if has(columns, field) => Target::Field(field.to_owned()),
             Some(_) => {
                 errors.push(FieldError::new(name, "unknown", "is not a field that can be imported"));
                 continue;
@@ -182,14 +208,12 @@ fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -
 }
 
 /// The faults of a file in which a required field has no column.
-pub fn missing(targets: &[Target]) -> Vec<FieldError> {
-    let has = |name: &str| targets.iter().any(|target| matches!(target, Target::Field(field) if field == name));
-    let named = has("name") || targets.contains(&Target::FirstName) || targets.contains(&Target::LastName);
-    [("name", named), ("email", has("email"))]
-        .into_iter()
-        .filter(|(_, found)| !found)
-        .map(|(name, _)| FieldError::new(name, "missing_column", "no column of the file was recognised as this field"))
-        .collect()
+pub fn missing(columns: &[Column], targets: &[Target]) -> Vec<FieldError> {
+    let is_missing = |column: &&Column| column.required && !targets.iter().any(|target| target.supplies(column.name));
+    let fault = |column: &Column| {
+        FieldError::new(column.name, "missing_column", "no column of the file was recognised as this field")
+    };
+    columns.iter().filter(is_missing).map(fault).collect()
 }
 
 /// The mapping as callers see it: header → field, `null` for a column that is left out.
@@ -199,7 +223,7 @@ pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
             Target::Field(field) => Value::from(field.as_str()),
             Target::FirstName => Value::from("first_name"),
             Target::LastName => Value::from("last_name"),
-            Target::Custom => Value::from(format!("custom_fields.{header}")),
+            Target::Custom => Value::from(format!("{CUSTOM_FIELDS}.{header}")),
             Target::Ignored => Value::Null,
         };
         (header.clone(), field)
@@ -274,7 +298,31 @@ mod tests {
 
     #[test]
     fn required_columns_are_missed_by_name() {
-        let missing = missing(&match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap());
+        let targets = match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap();
+        let missing = missing(LEAD_COLUMNS, &targets);
         assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["name", "email"]);
+    }
+
+    #[test]
+    fn a_kind_without_a_name_and_custom_fields_has_no_such_columns() {
+        let column = |name| Column { name, aliases: &[], exact: false, required: true, words: &[] };
+        let columns = [column("reference"), column("quantity")];
+        let headers: Vec<String> = ["Reference", "First Name", "Colour"].map(String::from).into();
+        let targets = match_headers(&headers, &columns, Unmapped::Keep, &Map::new()).unwrap();
+        assert_eq!(
+            as_json(&headers, &targets),
+            serde_json::json!({ "Reference": "reference", "First Name": null, "Colour": null })
+        );
+        let missing = missing(&columns, &targets);
+        assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["quantity"]);
+        for field in ["first_name", "last_name", "custom_fields.Colour"] {
+            let mapping = serde_json::json!({ "Colour": field });
+            let Err(Error::Invalid(errors)) =
+                match_headers(&headers, &columns, Unmapped::Keep, mapping.as_object().unwrap())
+            else {
+                panic!("{field} was taken")
+            };
+            assert_eq!((errors[0].field.as_str(), errors[0].code.as_ref()), ("mapping.Colour", "unknown"));
+        }
     }
 }

@@ -29,7 +29,7 @@ impl Plan {
         let delimiter = options.delimiter.unwrap_or_else(|| detect_delimiter(head));
         let (headers, length) = read_header(head, delimiter, whole)?;
         let targets = match_headers(&headers, columns, options.unmapped, &options.mapping)?;
-        let missing = missing(&targets);
+        let missing = missing(columns, &targets);
         if !missing.is_empty() {
             return Err(Error::Invalid(missing));
         }

@@ -8,7 +8,7 @@ use csv::StringRecord;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::columns::{Column, Target};
+use super::columns::{Column, NAME, Target};
 use super::decode::Decoder;
 use super::grammar::Records;
 use super::head::{self, HEAD};
@@ -28,7 +28,7 @@ pub struct Row<C> {
     pub changes: C,
     /// What it carries over from the system it was exported from.
     pub given: Given,
-    /// The key of its email.
+    /// The value of its [key](Importable::KEY).
     pub key: String,
     /// Values that were kept as text because the field does not know them.
     pub warnings: u64,
@@ -158,6 +158,8 @@ pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) ->
 struct RowReader<'p, R> {
     plan: &'p Plan,
     columns: HashMap<&'static str, &'static Column>,
+    /// The fields without which a row is refused.
+    required: Vec<&'static str>,
     /// Copied for each refused row, which costs nothing where a column is called as its field is.
     headers: Vec<Cow<'static, str>>,
     kind: std::marker::PhantomData<R>,
@@ -171,7 +173,8 @@ impl<'p, R: Importable> RowReader<'p, R> {
             None => Cow::Owned(header.clone()),
         };
         let headers = plan.headers.iter().map(named).collect();
-        Self { plan, columns, headers, kind: std::marker::PhantomData }
+        let required = R::FILE_COLUMNS.iter().filter(|column| column.required).map(|column| column.name).collect();
+        Self { plan, columns, required, headers, kind: std::marker::PhantomData }
     }
 
     fn read(&self, cells: &StringRecord) -> Result<Row<R::Changes>, (Cow<'static, str>, Fault)> {
@@ -209,14 +212,14 @@ impl<'p, R: Importable> RowReader<'p, R> {
             }
         }
         if name.iter().any(|part| !part.is_empty()) {
-            R::set(&mut row.changes, "name", name.join(" ").trim()).map_err(|fault| ("name".into(), fault))?;
+            R::set(&mut row.changes, NAME, name.join(" ").trim()).map_err(|fault| (NAME.into(), fault))?;
         }
         keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".into(), fault))?;
-        let required = |field: &'static str| (field.into(), Fault::new("required", "is required"));
-        if !R::has_name(&row.changes) {
-            return Err(required("name"));
+        let is_required = |field: &'static str| (field.into(), Fault::new("required", "is required"));
+        if let Some(field) = self.required.iter().find(|field| !R::sets(&row.changes, field)) {
+            return Err(is_required(field));
         }
-        row.key = R::row_key(&row.changes).ok_or_else(|| required("email"))?;
+        row.key = R::row_key(&row.changes).ok_or_else(|| is_required(R::KEY.field))?;
         Ok(row)
     }
 
@@ -280,7 +283,7 @@ fn keep_custom<R: Importable>(changes: &mut R::Changes, custom: Map<String, Valu
     if custom.is_empty() {
         return Ok(());
     }
-    let fields = R::custom_fields_mut(changes);
+    let Some(fields) = R::custom_fields_mut(changes) else { return Ok(()) };
     let mut all = match std::mem::take(fields) {
         Patch::Set(fields) => fields.to_map(),
         Patch::Clear | Patch::Keep => Map::new(),

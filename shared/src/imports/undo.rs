@@ -223,7 +223,7 @@ impl Undo<'_> {
             }
             let mut after: R = serde_json::from_value(Value::Object(fields))?;
             // Links are made and cut on both sides; an undo leaves them.
-            *after.link_mut() = before.link();
+            after.set_link(before.link());
             after.touch(db::now());
             changed.push((before, after));
         }
@@ -294,7 +294,7 @@ impl Undo<'_> {
                 line: undone.left.unsigned_abs(),
                 field: "id".into(),
                 fault: Fault::new("changed", "was changed after the import or has dependent records"),
-                cells: vec![record.id().to_string(), record.key()],
+                cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
             });
         }
         super::write::keep_refused(connection, (self.actor.workspace_id, self.actor.id), &listed).await

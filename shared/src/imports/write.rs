@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::rows::{Refused, Row, Rows, as_strings};
-use super::{Import, Importable, OnConflict, emails};
+use super::{Import, Importable, OnConflict};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::records;
@@ -17,9 +17,9 @@ use crate::records::link;
 use crate::values::patch::Patch;
 use crate::values::{CustomFields, Fault};
 
-/// Whether a chunk's emails are looked up before its rows are written.
+/// Whether a chunk's keys are looked up before its rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EmailCheck {
+pub enum KeyCheck {
     /// They are taken to be new. The unique key finds out, and the step is run again without check.
     Skip,
     /// They are looked up.
@@ -28,10 +28,10 @@ pub enum EmailCheck {
 
 /// Writes the rows of a chunk, keeps the refused ones, moves the counts of the import and drops the
 /// chunk. The caller's transaction makes it one step, and fences it. Returns whether the next chunk
-/// may be trusted to have no email that is taken, as this one had none.
+/// may be trusted to have no key that is taken, as this one had none.
 ///
 /// # Errors
-/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if an email is taken that
+/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if a key is taken that
 /// was trusted to be new, or another transaction slipped in between: the step must be run again
 /// without check, and will see the record.
 pub async fn write<R: Importable>(
@@ -39,13 +39,13 @@ pub async fn write<R: Importable>(
     actor: &Actor,
     import: &mut Import,
     (seq, rows): (i64, Rows<R::Changes>),
-    check: EmailCheck,
-) -> Result<EmailCheck> {
+    check: KeyCheck,
+) -> Result<KeyCheck> {
     db::plan_afresh(connection).await?;
     drop_chunk(connection, import, seq).await?;
     let Rows { rows, mut refused } = rows;
     import.counts.rows += count(rows.len() + refused.len());
-    let check = if import.plan.dry_run { EmailCheck::Lookup } else { check };
+    let check = if import.plan.dry_run { KeyCheck::Lookup } else { check };
     let step = ChunkWriter { actor, import, check, met: 0 };
     let written = match step.import.plan.on_conflict {
         OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows, &mut refused).await,
@@ -63,20 +63,20 @@ pub async fn write<R: Importable>(
         .bind(json!(import.counts))
         .execute(connection)
         .await?;
-    Ok(if met == 0 { EmailCheck::Skip } else { EmailCheck::Lookup })
+    Ok(if met == 0 { KeyCheck::Skip } else { KeyCheck::Lookup })
 }
 
 /// One step on its way.
 struct ChunkWriter<'a> {
     actor: &'a Actor,
     import: &'a mut Import,
-    check: EmailCheck,
-    /// How many rows met a record of their email.
+    check: KeyCheck,
+    /// How many rows met a record of their key.
     met: usize,
 }
 
 impl ChunkWriter<'_> {
-    /// New emails become records; the others are skipped or refused.
+    /// Rows of new keys become records; the others are skipped or refused.
     async fn insert<R: Importable>(
         mut self,
         connection: &mut PgConnection,
@@ -84,23 +84,24 @@ impl ChunkWriter<'_> {
         refused: &mut Vec<Refused>,
     ) -> Result<usize> {
         let mut known = Known::read::<R>(connection, self.import, &rows).await?;
-        if self.check == EmailCheck::Lookup {
-            let taken = emails::taken::<R>(connection, self.import.workspace_id, &keys(&rows)).await?;
+        if self.check == KeyCheck::Lookup {
+            let taken = records::owners(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?;
             self.met = taken.len();
-            known.emails.extend(taken);
+            known.keys.extend(taken.into_iter().map(|(key, _)| key));
         }
         let mut records = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Err(fault) = known.check_id(&row) {
+            if let Err(fault) = known.check_id::<R>(&row) {
                 refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
-            } else if !known.emails.contains(&row.key) {
+            } else if !known.keys.contains(&row.key) {
                 self.import.counts.warnings += count(row.warnings);
                 records.extend(known.create::<R>(row));
             } else if self.import.plan.on_conflict == OnConflict::Skip {
                 self.import.counts.skipped += 1;
             } else {
-                let fault = Fault::new("taken", "another record has this email");
-                refused.push(Refused { line: row.line, field: "email".into(), fault, cells: as_strings(&row.cells) });
+                let field = R::KEY.field;
+                let fault = Fault::new("taken", format!("another record has this {field}"));
+                refused.push(Refused { line: row.line, field: field.into(), fault, cells: as_strings(&row.cells) });
             }
         }
         self.import.counts.created += count(records.len());
@@ -108,7 +109,7 @@ impl ChunkWriter<'_> {
         Ok(self.met)
     }
 
-    /// New emails become records; the others change theirs. Rows of one email are applied in the
+    /// Rows of new keys become records; the others change theirs. Rows of one key are applied in the
     /// order of the file, so a chunk folds its own duplicates.
     async fn merge<R: Importable>(
         mut self,
@@ -118,15 +119,15 @@ impl ChunkWriter<'_> {
     ) -> Result<usize> {
         let mut known = Known::read::<R>(connection, self.import, &rows).await?;
         let present: Vec<R> = match self.check {
-            EmailCheck::Skip => Vec::new(),
-            EmailCheck::Lookup => emails::lock(connection, self.import.workspace_id, &keys(&rows)).await?,
+            KeyCheck::Skip => Vec::new(),
+            KeyCheck::Lookup => records::lock_by(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?,
         };
         self.met = present.len();
         let mut records: Vec<R> = present.clone();
         let mut places: HashMap<String, usize> =
-            present.iter().enumerate().map(|(i, record)| (record.key(), i)).collect();
+            present.iter().enumerate().filter_map(|(i, record)| Some(((R::KEY.of)(record)?, i))).collect();
         for mut row in rows {
-            if let Err(fault) = known.check_id(&row) {
+            if let Err(fault) = known.check_id::<R>(&row) {
                 refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
                 continue;
             }
@@ -146,7 +147,7 @@ impl ChunkWriter<'_> {
                     self.import.counts.updated += 1;
                 }
                 // A dry run has met it in an earlier chunk.
-                None if known.emails.contains(&row.key) => self.import.counts.updated += 1,
+                None if known.keys.contains(&row.key) => self.import.counts.updated += 1,
                 None => {
                     places.insert(row.key.clone(), records.len());
                     records.extend(known.create::<R>(row));
@@ -172,7 +173,7 @@ impl ChunkWriter<'_> {
         for (record, before) in after.iter_mut().zip(&before) {
             // A file makes links where there are none, and breaks none.
             if before.link().is_some() && record.link() != before.link() {
-                *record.link_mut() = before.link();
+                record.set_link(before.link());
                 self.import.counts.warnings += 1;
             }
         }
@@ -194,9 +195,9 @@ impl ChunkWriter<'_> {
         if self.import.plan.dry_run {
             return remember(connection, self.import, &records).await;
         }
-        // Imports that bring the same emails wait for each other; in one order of the emails, they
+        // Imports that bring the same keys wait for each other; in one order of the keys, they
         // never wait in a circle.
-        records.sort_by_cached_key(R::key);
+        records.sort_by_cached_key(R::KEY.of);
         let import = &self.import;
         records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
         link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
@@ -218,8 +219,9 @@ fn keys<C>(rows: &[Row<C>]) -> Vec<String> {
 /// by earlier chunks.
 struct Known {
     now: DateTime<Utc>,
-    emails: HashSet<String>,
-    ids: HashMap<Uuid, String>,
+    keys: HashSet<String>,
+    /// The ids, with the keys of their records.
+    ids: HashMap<Uuid, Option<String>>,
 }
 
 impl Known {
@@ -228,25 +230,27 @@ impl Known {
         import: &Import,
         rows: &[Row<R::Changes>],
     ) -> Result<Self> {
-        let mut known = Self { now: db::now(), emails: HashSet::new(), ids: HashMap::new() };
+        let mut known = Self { now: db::now(), keys: HashSet::new(), ids: HashMap::new() };
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
         if !ids.is_empty() {
-            known.ids.extend(emails::holders::<R>(connection, import.workspace_id, &ids).await?);
+            known.ids.extend(records::keys_of(connection, import.workspace_id, R::KEY, &ids).await?);
         }
         if import.plan.dry_run {
             let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
             for (key, id) in seen(connection, import, &keys, &ids).await? {
-                known.ids.insert(id, key.clone());
-                known.emails.insert(key);
+                known.ids.insert(id, Some(key.clone()));
+                known.keys.insert(key);
             }
         }
         Ok(known)
     }
 
     /// An id that another record has would make two records one.
-    fn check_id<C>(&self, row: &Row<C>) -> Result<(), Fault> {
+    fn check_id<R: Importable>(&self, row: &Row<R::Changes>) -> Result<(), Fault> {
         match row.given.id.and_then(|id| self.ids.get(&id)) {
-            Some(holder) if *holder != row.key => Err(Fault::new("taken", "is the id of a record with another email")),
+            Some(key) if key.as_ref() != Some(&row.key) => {
+                Err(Fault::new("taken", format!("is the id of a record with another {}", R::KEY.field)))
+            }
             _ => Ok(()),
         }
     }
@@ -255,9 +259,9 @@ impl Known {
         let id = row.given.id.unwrap_or_else(Uuid::now_v7);
         let created_at = row.given.created_at.unwrap_or(self.now);
         if row.given.id.is_some() {
-            self.ids.insert(id, row.key.clone());
+            self.ids.insert(id, Some(row.key.clone()));
         }
-        self.emails.insert(row.key);
+        self.keys.insert(row.key);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
         record.derive_fields(None);
@@ -267,7 +271,8 @@ impl Known {
 
 /// What a dry run would have written.
 async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
-    let (keys, ids): (Vec<String>, Vec<Uuid>) = records.iter().map(|record| (record.key(), record.id())).unzip();
+    let keyed = records.iter().filter_map(|record| Some(((R::KEY.of)(record)?, record.id())));
+    let (keys, ids): (Vec<String>, Vec<Uuid>) = keyed.unzip();
     sqlx::query(
         "INSERT INTO import_seen (workspace_id, import_id, email_key, record_id)
          SELECT $1, $2, key, id FROM unnest($3::text[], $4::uuid[]) AS seen (key, id)",
@@ -320,8 +325,10 @@ pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Resu
 /// A row's custom fields are added to the record's, key by key.
 fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(), Fault> {
     let fields = R::custom_fields_mut(changes);
-    if let Patch::Set(new) = fields {
-        let mut all = record.custom_fields().to_map();
+    if let (Some(present), Some(fields)) = (record.custom_fields(), fields)
+        && let Patch::Set(new) = fields
+    {
+        let mut all = present.to_map();
         all.extend(new.to_map());
         *fields = Patch::Set(CustomFields::new(all, CustomFields::IMPORT_LIMITS)?);
     }

@@ -105,6 +105,28 @@ pub(crate) async fn owners<R: Record>(
     Ok(sqlx::query_as(statement).bind(workspace_id).bind(values).fetch_all(connection).await?)
 }
 
+/// The keys of those of these records that exist.
+pub(crate) async fn keys_of<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    key: &UniqueKey<R>,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, Option<String>)>> {
+    let statement = R::statements().by_key(key.field)?.of_ids.clone();
+    Ok(sqlx::query_as(statement).bind(workspace_id).bind(ids).fetch_all(connection).await?)
+}
+
+/// The records that have these values, locked until the transaction ends, in the order of their ids.
+pub(crate) async fn lock_by<R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    key: &UniqueKey<R>,
+    values: &[String],
+) -> Result<Vec<R>> {
+    let statement = R::statements().by_key(key.field)?.lock.clone();
+    Ok(sqlx::query_as(statement).bind(workspace_id).bind(values).fetch_all(connection).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

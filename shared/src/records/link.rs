@@ -14,15 +14,18 @@ use crate::platform::db;
 use crate::records::history::Actor;
 use crate::records::{self, Fields, Record};
 
-/// A record that can be linked with one of the other kind.
+/// A record that can be linked with one of the other kind. For a kind without links, `Other` is itself.
 pub trait Linked: Record {
     /// The other kind.
     type Other: Linked<Other = Self>;
 
     /// The other's id.
-    fn link(&self) -> Option<Uuid>;
-    /// The other's id, to be written.
-    fn link_mut(&mut self) -> &mut Option<Uuid>;
+    fn link(&self) -> Option<Uuid> {
+        None
+    }
+
+    /// Writes the other's id.
+    fn set_link(&mut self, _other: Option<Uuid>) {}
 }
 
 /// The records that have a link, each with the other's id.
@@ -51,7 +54,7 @@ pub async fn keep_free<L: Linked>(
         let Some(other) = record.link() else { continue };
         let free = held.get(&other).is_some_and(|link| link.is_none() || *link == Some(record.id()));
         if !free || !claimed.insert(other) {
-            *record.link_mut() = None;
+            record.set_link(None);
             taken += 1;
         }
     }
@@ -90,7 +93,7 @@ async fn rewrite<L: Linked>(
     let now = db::now();
     let changed = present.into_iter().map(|before| {
         let mut after = before.clone();
-        *after.link_mut() = link(before.id());
+        after.set_link(link(before.id()));
         after.touch(now);
         (before, after)
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::imports::rows::Rows;
-use shared::imports::{self, EmailCheck, Importable, Plan};
+use shared::imports::{self, Importable, KeyCheck, Plan};
 use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
@@ -22,7 +22,7 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
     let plan = Arc::new(import.plan.clone());
     let mut next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), 0);
     let actor = job.actor();
-    let mut check = EmailCheck::Skip;
+    let mut check = KeyCheck::Skip;
     while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
         next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq + 1);
         let counts = import.counts;
@@ -32,9 +32,9 @@ pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> R
                 step.commit(import.progress(), &import.result()?).await?;
                 check = next_trust;
             }
-            // The chunk has an email that is taken: once more, and carefully.
-            Err(Error::Repeat(_)) if check == EmailCheck::Skip => {
-                check = EmailCheck::Lookup;
+            // The chunk has a key that is taken: once more, and carefully.
+            Err(Error::Repeat(_)) if check == KeyCheck::Skip => {
+                check = KeyCheck::Lookup;
                 import.counts = counts;
                 next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq);
             }

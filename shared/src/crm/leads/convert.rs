@@ -6,9 +6,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Lead, LeadStatus};
-use crate::crm::customers::{Customer, CustomerChanges};
+use crate::crm::customers::{Customer, CustomerChanges, EMAIL};
 use crate::error::{Error, Reason, Result};
-use crate::imports;
 use crate::platform::db;
 use crate::records::history::Actor;
 use crate::records::{self, Fields};
@@ -44,7 +43,8 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
         return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
     }
     let drafted = draft(&before, body.clone())?;
-    let existing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
+    let with_email = records::lock_by(connection, workspace_id, &EMAIL, &[drafted.email.key()]).await?;
+    let existing = with_email.into_iter().next();
     let made = existing.is_none();
     let customer = match existing {
         Some(existing) => link(connection, actor, existing, lead_id, body).await?,
