@@ -283,7 +283,9 @@ fn keep_custom<R: Importable>(changes: &mut R::Changes, custom: Map<String, Valu
     if custom.is_empty() {
         return Ok(());
     }
-    let Some(fields) = R::custom_fields_mut(changes) else { return Ok(()) };
+    let Some(fields) = R::custom_fields_mut(changes) else {
+        return Err(Fault::new("unknown", "has values that none of its fields takes"));
+    };
     let mut all = match std::mem::take(fields) {
         Patch::Set(fields) => fields.to_map(),
         Patch::Clear | Patch::Keep => Map::new(),
