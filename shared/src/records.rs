@@ -4,8 +4,11 @@
 //! its own: how it is listed, found by words, and what hangs on it. Making, reading, changing,
 //! deleting and restoring are written once, here.
 
+mod actor;
 mod batch;
 mod bulk;
+mod cascade;
+mod constraints;
 mod crud;
 pub mod csv;
 mod define;
@@ -20,11 +23,12 @@ mod statements;
 pub use batch::{Answer, MAX_BATCH, batch};
 pub use bulk::{insert_all, lock, page_end, update_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
+pub use history::RESTORABLE_DAYS;
 pub use keys::{KeyForm, Reference, UniqueKey};
 pub use model::{Difference, Fields, Parent, Place, Record, RecordType, Statement};
-pub use restore::{RESTORABLE_DAYS, restore};
+pub use restore::restore;
 pub use statements::Statements;
 
+pub(crate) use constraints::{keys_of, lock_by, owners};
 pub(crate) use crud::mark_changed;
-pub(crate) use keys::{keys_of, lock_by, owners};
 pub(crate) use model::as_object;

@@ -1,4 +1,5 @@
-//! What kinds of records declare of their tables is what the tables have.
+//! What kinds of records declare of their tables is what the tables have, and the statements made of it are such
+//! that PostgreSQL prepares them.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use crate::support::Api;
 const ID: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
 
 #[tokio::test]
-async fn tables_have_the_declared_columns_and_constraints() {
+async fn declarations_are_true_of_their_tables() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     // Tables so small are read as a whole otherwise.
@@ -34,6 +35,7 @@ async fn check<R: Record>(connection: &mut PgConnection) {
     check_columns::<R>(connection).await;
     check_constraints::<R>(connection).await;
     check_plans::<R>(connection).await;
+    check_statements::<R>(connection).await;
 }
 
 /// What is read, written and restored of a row is all of it.
@@ -66,6 +68,19 @@ async fn check_plans<R: Record>(connection: &mut PgConnection) {
         let explain = explain.replace("$1", &format!("'{ID}'")).replace("$2", &format!("'{{{ID}}}'"));
         let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
         assert!(plan.iter().any(|line| line.contains(key.constraint)), "{}: {plan:#?}", R::TABLE);
+    }
+}
+
+async fn check_statements<R: Record>(connection: &mut PgConnection) {
+    for statement in R::statements().all() {
+        let statement = statement.as_str();
+        assert!(statement.contains("workspace_id"), "{statement}");
+        // COPY cannot be prepared; imports and batches run it.
+        if !statement.starts_with("COPY") {
+            let prepare = format!("PREPARE statement AS {statement}; DEALLOCATE statement");
+            let prepared = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *connection).await;
+            assert!(prepared.is_ok(), "{prepared:?} of {statement}");
+        }
     }
 }
 

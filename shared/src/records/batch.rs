@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::crud::{draft, mark_changed};
-use super::history::Actor;
 use super::model::Record;
-use super::{bulk, keys};
+use super::{bulk, constraints};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::values::json::Items;
@@ -115,7 +115,7 @@ impl<R: Record> Table<R> {
         let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
         let mut owners = Vec::with_capacity(R::UNIQUE.len());
         for (key, wanted) in R::UNIQUE.iter().zip(wanted) {
-            owners.push(keys::owners(connection, workspace_id, key, &wanted).await?.into_iter().collect());
+            owners.push(constraints::owners(connection, workspace_id, key, &wanted).await?.into_iter().collect());
         }
         Ok(Self { after: before.clone(), before, owners })
     }

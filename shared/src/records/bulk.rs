@@ -7,8 +7,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::history::{self, Action, Actor, Entry};
-use super::keys::refusal;
+use super::actor::Actor;
+use super::constraints::refusal;
+use super::history::{self, Action, Entry};
 use super::model::{Difference, Record, search_vector_of};
 use crate::error::{Error, Result};
 use crate::platform::db::copy::CopyRows;

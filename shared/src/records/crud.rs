@@ -4,8 +4,9 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::history::{self, Action, Actor, Deletion, Entry};
-use super::keys::refusal;
+use super::actor::{Actor, Deletion};
+use super::constraints::refusal;
+use super::history::{self, Action, Entry};
 use super::model::{Difference, Parent, Place, Record, search_vector_of};
 use crate::error::{Error, Result};
 use crate::platform::db;

@@ -4,8 +4,8 @@ mod guard;
 
 use std::fmt::{Display, Write};
 
+use super::model::Fields;
 use crate::error::{Error, Result};
-use crate::records::Fields;
 use crate::values::cell::Cells;
 
 use guard::{guard, guard_file_cell};

@@ -9,14 +9,16 @@ use sqlx::{FromRow, PgConnection, QueryBuilder};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::keys::refusal;
 use super::model::{Record, RecordType, as_object};
-use super::restore::RESTORABLE_DAYS;
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::query::bounded;
 use crate::string_enum;
 
+pub use super::actor::{Actor, ActorKind, Deletion};
+
+/// For how many days a deleted record can be restored.
+pub const RESTORABLE_DAYS: i32 = 30;
 /// The bytes of a page, unless its first entry has more.
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -30,31 +32,6 @@ string_enum! {
         /// It was brought back.
         Restored = "restored",
     }
-}
-
-string_enum! {
-    /// What acts in a workspace.
-    ActorKind {
-        /// A caller with an API key.
-        Key = "key",
-        /// A job.
-        Job = "job",
-        /// A customer, on a page that a link in a mail leads to.
-        Customer = "customer",
-    }
-}
-
-/// Who writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor {
-    /// The workspace they write in.
-    pub workspace_id: Uuid,
-    /// What they are.
-    pub kind: ActorKind,
-    /// The API key, the job, or the customer.
-    pub id: Uuid,
-    /// The request that caused it.
-    pub request_id: Option<String>,
 }
 
 /// An entry that is about to be kept.
@@ -124,69 +101,6 @@ pub async fn keep(connection: &mut PgConnection, actor: &Actor, entries: Vec<Ent
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// The deletion of a record, with what it takes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deletion {
-    /// Its entry in the history.
-    pub id: Uuid,
-}
-
-impl Default for Deletion {
-    fn default() -> Self {
-        Self { id: Uuid::now_v7() }
-    }
-}
-
-#[derive(FromRow)]
-struct Gone {
-    id: Uuid,
-    row: Value,
-}
-
-impl Deletion {
-    /// Deletes the records of an [owner](Record::OWNER), whose row is locked, so that no further ones are made.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] for a kind of record that has none.
-    pub async fn cascade_delete<R: Record>(
-        &self,
-        connection: &mut PgConnection,
-        actor: &Actor,
-        owner_id: Uuid,
-    ) -> Result<()> {
-        let delete = R::statements().delete_owned.clone();
-        let delete = delete.ok_or_else(|| Error::internal(format!("{} have no owner", R::TABLE)))?;
-        let gone: Vec<Gone> =
-            sqlx::query_as(delete).bind(actor.workspace_id).bind(owner_id).fetch_all(&mut *connection).await?;
-        let entry = |Gone { id, row }| Entry {
-            former: Some(row),
-            cause_id: Some(self.id),
-            ..Entry::new(R::TYPE, id, Action::Deleted)
-        };
-        keep(connection, actor, gone.into_iter().map(entry).collect()).await
-    }
-
-    /// Brings back the records of a kind that the deletion took along.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if one of them exists again.
-    pub async fn restore_children<R: Record>(&self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
-        let taken: Vec<(Uuid, Value)> = sqlx::query_as(
-            "SELECT record_id, former FROM history WHERE workspace_id = $1 AND cause_id = $2 AND record_type = $3",
-        )
-        .bind(actor.workspace_id)
-        .bind(self.id)
-        .bind(R::TYPE)
-        .fetch_all(&mut *connection)
-        .await?;
-        let (ids, rows): (Vec<Uuid>, Vec<Value>) = taken.into_iter().unzip();
-        let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
-        insert.bind(Value::Array(rows)).execute(&mut *connection).await.map_err(refusal::<R>)?;
-        let entry = |id| Entry::new(R::TYPE, id, Action::Restored);
-        keep(connection, actor, ids.into_iter().map(entry).collect()).await
-    }
 }
 
 /// An entry of a record's history, as callers see it.

@@ -9,10 +9,11 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::actor::Actor;
+use super::bulk;
+use super::model::{Fields, Record};
 use crate::error::Result;
 use crate::platform::db;
-use crate::records::history::Actor;
-use crate::records::{self, Fields, Record};
 
 /// A record that can be linked with one of the other kind. For a kind without links, `Other` is itself.
 pub trait Linked: Record {
@@ -47,7 +48,7 @@ pub async fn keep_free<L: Linked>(
     if others.is_empty() {
         return Ok(0);
     }
-    let found: Vec<L::Other> = records::lock(connection, workspace_id, &others).await?;
+    let found: Vec<L::Other> = bulk::lock(connection, workspace_id, &others).await?;
     let held: HashMap<Uuid, Option<Uuid>> = found.iter().map(|other| (other.id(), other.link())).collect();
     let (mut claimed, mut taken) = (HashSet::new(), 0);
     for record in records {
@@ -89,7 +90,7 @@ async fn rewrite<L: Linked>(
     if ids.is_empty() {
         return Ok(());
     }
-    let present: Vec<L> = records::lock(connection, actor.workspace_id, ids).await?;
+    let present: Vec<L> = bulk::lock(connection, actor.workspace_id, ids).await?;
     let now = db::now();
     let changed = present.into_iter().map(|before| {
         let mut after = before.clone();
@@ -98,5 +99,5 @@ async fn rewrite<L: Linked>(
         (before, after)
     });
     let changed: Vec<(L, L)> = changed.filter(|(before, after)| before.link() != after.link()).collect();
-    records::update_all(connection, actor, &changed).await
+    bulk::update_all(connection, actor, &changed).await
 }

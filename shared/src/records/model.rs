@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::{FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::history::{Actor, Deletion};
+use super::actor::{Actor, Deletion};
 use super::keys::{Reference, UniqueKey};
 use super::statements::Statements;
 use crate::error::{Error, Result};

@@ -4,13 +4,11 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::history::{self, Action, Actor, Deletion, Entry};
-use super::keys::refusal;
+use super::actor::{Actor, Deletion};
+use super::constraints::refusal;
+use super::history::{self, Action, Entry, RESTORABLE_DAYS};
 use super::model::{Record, as_object, search_vector_of};
 use crate::error::{Error, Reason, Result};
-
-/// For how many days a deleted record can be restored.
-pub const RESTORABLE_DAYS: i32 = 30;
 
 /// Brings back a deleted record with what its deletion took along. Needs a transaction.
 ///

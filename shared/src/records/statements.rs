@@ -131,6 +131,34 @@ impl Statements {
         }
     }
 
+    /// All of them, which are tested.
+    pub fn all(&self) -> Vec<&SqlStr> {
+        // Named one by one, so that none is forgotten.
+        let Self {
+            get,
+            get_versioned,
+            lock_row,
+            lock,
+            insert,
+            update,
+            update_all,
+            copy,
+            insert_few,
+            delete,
+            delete_owned,
+            exists,
+            find_parent,
+            page_end,
+            references,
+            keys,
+        } = self;
+        let mut all = vec![get, get_versioned, lock_row, lock, insert, update, update_all, copy, insert_few, delete];
+        all.extend([exists, page_end]);
+        all.extend(delete_owned.iter().chain(find_parent).chain(references));
+        all.extend(keys.iter().flat_map(|key| [&key.owners, &key.of_ids, &key.lock]));
+        all
+    }
+
     /// The statements that find records by one of [`Record::UNIQUE`].
     ///
     /// # Errors
