@@ -36,6 +36,8 @@ pub enum KeyForm {
     Email,
     /// As ids.
     Id,
+    /// As they are.
+    Text,
 }
 
 impl KeyForm {
@@ -48,13 +50,14 @@ impl KeyForm {
         match self {
             Self::Email => (text.len() <= Self::MAX).then(|| email_key(text)),
             Self::Id => Uuid::try_parse(text).ok().map(|id| id.to_string()),
+            Self::Text => (text.len() <= Self::MAX).then(|| text.to_owned()),
         }
     }
 
     /// The type of the normal form in the database.
     pub(super) fn sql_type(self) -> &'static str {
         match self {
-            Self::Email => "text",
+            Self::Email | Self::Text => "text",
             Self::Id => "uuid",
         }
     }
@@ -92,5 +95,6 @@ mod tests {
         let id = "019AB3F2-6B1E-7C3A-9F52-3D8C1E0A7B44";
         assert_eq!(KeyForm::Id.normal(id), Some(id.to_lowercase()));
         assert_eq!(KeyForm::Id.normal("a lead"), None);
+        assert_eq!(KeyForm::Text.normal(" A-17 "), Some("A-17".to_owned()));
     }
 }
