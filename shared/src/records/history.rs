@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::platform::db;
 use crate::query::bounded;
+use crate::queue::Claimed;
 use crate::records::{Place, Record, RecordType, as_object};
 use crate::{records, string_enum};
 
@@ -53,6 +54,14 @@ pub struct Actor {
     pub id: Uuid,
     /// The request that caused it.
     pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// A job.
+    pub fn job(job: &Claimed) -> Self {
+        let Claimed { workspace_id, id, request_id, .. } = job;
+        Self { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
+    }
 }
 
 /// An entry that is about to be kept.

@@ -27,7 +27,7 @@ pub(super) struct Gathering<'a> {
 
 /// A page of what was gathered.
 #[derive(FromRow)]
-struct Page {
+struct Gathered {
     found: i64,
     without_recipient: i64,
     last_date: Option<Time>,
@@ -66,7 +66,7 @@ impl Gathering<'_> {
                  (SELECT id FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_id
              FROM told"
         );
-        let page: Page = sqlx::query_as(AssertSqlSafe(sql))
+        let page: Gathered = sqlx::query_as(AssertSqlSafe(sql))
             .bind(self.actor.workspace_id)
             .bind(self.by)
             .bind(after.map(|after| after.date))
