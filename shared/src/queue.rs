@@ -203,6 +203,15 @@ impl NewJob {
         })
     }
 
+    /// A job over the whole workspace: one is under way at a time, beside a dry run.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the payload cannot be written as JSON.
+    pub fn run<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
+        let key = if payload.is_dry_run() { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
+        Ok(Self::new(workspace_id, payload)?.dedupe_key(key))
+    }
+
     /// With an id that the caller has made, since what the job refers to carries it.
     pub fn id(self, id: Uuid) -> Self {
         Self { id, ..self }
@@ -228,9 +237,9 @@ impl NewJob {
         Self { delay, ..self }
     }
 
-    /// The request that caused it, for the logs of the worker.
-    pub fn request_id(self, request_id: impl Into<String>) -> Self {
-        Self { request_id: Some(request_id.into()), ..self }
+    /// The request that caused it, if any, for the logs of the worker.
+    pub fn request_id(self, request_id: Option<&str>) -> Self {
+        Self { request_id: request_id.map(str::to_owned), ..self }
     }
 }
 
@@ -294,9 +303,7 @@ pub async fn start_run<P: Payload>(
     request_id: Option<&str>,
     payload: &P,
 ) -> Result<Job> {
-    let key = if payload.is_dry_run() { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
-    let job = NewJob { request_id: request_id.map(str::to_owned), ..NewJob::new(workspace_id, payload)? };
-    enqueue(connection, job.dedupe_key(key)).await
+    enqueue(connection, NewJob::run(workspace_id, payload)?.request_id(request_id)).await
 }
 
 /// Stores many jobs of one kind without dedupe keys, as fast as the database takes them, and

@@ -52,12 +52,8 @@ pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) ->
         return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not ended"));
     }
     let payload = UndoImport { job_id, kind: job.kind };
-    let mut undo =
-        NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
-    if let Some(request_id) = &actor.request_id {
-        undo = undo.request_id(request_id);
-    }
-    queue::enqueue(connection, undo).await
+    let undo = NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
+    queue::enqueue(connection, undo.request_id(actor.request_id.as_deref())).await
 }
 
 /// What an undo did.

@@ -67,11 +67,8 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     let job_id = Uuid::now_v7();
     // One job is under way for a request, so that of two who take it up again one does.
     let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
-    let mut job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
-    if let Some(request_id) = &actor.request_id {
-        job = job.request_id(request_id);
-    }
-    let job = queue::enqueue(connection, job).await?;
+    let job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
+    let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
     if job.id != job_id {
         return Err(Error::open_request(Some(id)));
     }

@@ -20,7 +20,7 @@ use crate::records::history::Actor;
 use crate::string_enum;
 use crate::values::{Email, Time};
 
-use gather::Place;
+use gather::DueCursor;
 
 /// How many interactions a page has.
 const PAGE: i64 = 2_000;
@@ -99,18 +99,18 @@ pub struct FollowedUp {
 
 /// Where a run is. All of it is about what was due when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Walk {
+pub struct FollowupCursor {
     began: Time,
-    at: At,
+    at: Stage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum At {
-    /// Behind this interaction with a lead, gathering.
-    Leads(Option<Place>),
-    /// Behind this interaction with a customer, gathering.
-    Customers(Option<Place>),
+enum Stage {
+    /// Gathering interactions with leads, after this one.
+    Leads(Option<DueCursor>),
+    /// Gathering interactions with customers, after this one.
+    Customers(Option<DueCursor>),
     /// Writing digests.
     Digests(digest::Cursor),
 }
@@ -123,7 +123,7 @@ impl FollowedUp {
 }
 
 impl Pages for ProcessFollowups {
-    type Cursor = Walk;
+    type Cursor = FollowupCursor;
     type Tally = FollowedUp;
 
     fn begin(&self) -> FollowedUp {
@@ -134,30 +134,37 @@ impl Pages for ProcessFollowups {
         run.followed_up + run.skipped.sum()
     }
 
-    async fn page(&self, page: &mut Page<'_>, cursor: Option<Walk>, run: &mut FollowedUp) -> Result<Option<Walk>> {
+    async fn page(
+        &self,
+        page: &mut Page<'_>,
+        cursor: Option<FollowupCursor>,
+        run: &mut FollowedUp,
+    ) -> Result<Option<FollowupCursor>> {
         let actor = Actor::job(page.job);
         db::plan_afresh(page.connection).await?;
         let now = db::database_now(page.connection).await?;
         let settings = settings::get(page.connection, actor.workspace_id).await?;
-        let Walk { began, at } = cursor.unwrap_or(Walk { began: now, at: At::Leads(None) });
+        let FollowupCursor { began, at } = cursor.unwrap_or(FollowupCursor { began: now, at: Stage::Leads(None) });
         let gathering = gather::Gathering { actor: &actor, settings: &settings, by: began };
         let at = match at {
-            At::Leads(after) => {
+            Stage::Leads(after) => {
                 let last = gathering.page::<LeadInteraction>(page.connection, after, run).await?;
-                last.map_or(At::Customers(None), |last| At::Leads(Some(last)))
+                last.map_or(Stage::Customers(None), |last| Stage::Leads(Some(last)))
             }
-            At::Customers(after) => match gathering.page::<CustomerInteraction>(page.connection, after, run).await? {
-                Some(last) => At::Customers(Some(last)),
-                None => {
-                    let nobodys = run.skipped.count(Reason::NoRecipient);
-                    if nobodys > 0 {
-                        run.list(None, nobodys, Some(Reason::NoRecipient));
+            Stage::Customers(after) => {
+                match gathering.page::<CustomerInteraction>(page.connection, after, run).await? {
+                    Some(last) => Stage::Customers(Some(last)),
+                    None => {
+                        let nobodys = run.skipped.count(Reason::NoRecipient);
+                        if nobodys > 0 {
+                            run.list(None, nobodys, Some(Reason::NoRecipient));
+                        }
+                        page.total = Some(run.interactions);
+                        Stage::Digests(digest::Cursor::default())
                     }
-                    page.total = Some(run.interactions);
-                    At::Digests(digest::Cursor::default())
                 }
-            },
-            At::Digests(cursor) => {
+            }
+            Stage::Digests(cursor) => {
                 let mail = &page.settings.mail;
                 let writing = digest::Writing { actor: &actor, settings: &settings, mail, began, now };
                 let sent = run.sent;
@@ -166,9 +173,9 @@ impl Pages for ProcessFollowups {
                     return Ok(None);
                 };
                 page.notify = (run.sent > sent && !self.dry_run).then_some(mail::QUEUE);
-                At::Digests(cursor)
+                Stage::Digests(cursor)
             }
         };
-        Ok(Some(Walk { began, at }))
+        Ok(Some(FollowupCursor { began, at }))
     }
 }

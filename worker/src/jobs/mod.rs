@@ -3,8 +3,6 @@
 
 mod find_themes;
 mod import;
-mod import_customers;
-mod import_leads;
 mod nightly;
 pub(crate) mod pages;
 mod undo_import;

@@ -1,8 +1,8 @@
 //! What a kind of job is written against.
 //!
-//! A job's payload lives with its noun in `shared`; how it is run is one file in
-//! [`tasks`](crate::jobs), which implements [`Task`] for that payload. A long job is a walk over
-//! small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
+//! A job's payload lives with its noun in `shared`. One whose work is pages of records says there what it does
+//! with a page ([`Pages`]). Any other is run by a file in [`jobs`](crate::jobs), which implements [`Task`] for the
+//! payload. A long job is a walk over small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
 //! records the progress, so whatever dies in between, the next attempt goes on after the last step.
 //!
 //! ```ignore

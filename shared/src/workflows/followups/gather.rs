@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::records::history::Actor;
 use crate::values::{Email, Time};
 
-/// An interaction's place in the order in which they are due.
+/// An interaction, in the order in which they are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct DueCursor {
     date: Time,
     id: Uuid,
 }
@@ -35,13 +35,13 @@ struct Gathered {
 }
 
 impl Gathering<'_> {
-    /// Gathers the next page; returns its end, or `None` if there was nothing behind `after`.
+    /// Gathers the next page; returns its end, or `None` if there was nothing after `after`.
     pub async fn page<I: Interaction>(
         &self,
         connection: &mut PgConnection,
-        after: Option<Place>,
+        after: Option<DueCursor>,
         run: &mut FollowedUp,
-    ) -> Result<Option<Place>> {
+    ) -> Result<Option<DueCursor>> {
         let parent = I::PARENT.ok_or_else(|| Error::internal("an interaction has no parent"))?;
         let (table, column, parents, kind) = (I::TABLE, parent.column, parent.table, I::TYPE.as_str());
         // The owner is a user of the workspace, or nobody that is known here.
@@ -78,7 +78,7 @@ impl Gathering<'_> {
             .await?;
         run.interactions += page.found;
         run.skipped.add(Reason::NoRecipient, page.without_recipient);
-        Ok(page.last_date.zip(page.last_id).map(|(date, id)| Place { date, id }))
+        Ok(page.last_date.zip(page.last_id).map(|(date, id)| DueCursor { date, id }))
     }
 }
 
