@@ -18,8 +18,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::accounts::idempotency::Kept;
 use shared::error::{Error, FieldError};
+use shared::jobs;
 use shared::platform::telemetry::LogLimit;
-use shared::queue::{self, Job};
+use shared::queue::Job;
 use shared::values::etag;
 
 use crate::http::arrival::Stalled;
@@ -248,7 +249,7 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { notify: queue::queue_of(&job.kind), ..reply })
+        Ok(Self { notify: jobs::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.

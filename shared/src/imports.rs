@@ -37,7 +37,7 @@ use split::Chunk;
 
 pub use columns::FAULT_COLUMNS;
 pub use options::Options;
-pub use undo::{UndoImport, Undone, finish as finish_undo, resume as resume_undo, undo, undo_step};
+pub use undo::{Undo, UndoImport, undo};
 pub use upload::{Upload, Uploaded, sweep};
 pub use write::{KeyCheck, forget_seen, write};
 

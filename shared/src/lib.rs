@@ -9,6 +9,7 @@ pub mod crm;
 pub mod error;
 pub mod imports;
 pub mod insight;
+pub mod jobs;
 pub mod mail;
 pub mod platform;
 pub mod query;

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
 use crate::records::RecordType;
@@ -129,6 +129,9 @@ pub async fn queue(
     let mut queued = Vec::with_capacity(emails.len());
     for batch in emails.chunks(BATCH) {
         queued.extend(queue_batch(connection, workspace_id, sender, batch).await?);
+    }
+    if queued.len() != emails.len() {
+        return Err(Error::internal("the outbox did not answer for each email"));
     }
     Ok(queued)
 }

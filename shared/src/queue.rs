@@ -15,6 +15,7 @@ pub(crate) mod marks;
 pub mod notify;
 pub(crate) mod rescue;
 mod retry;
+mod run;
 
 use std::time::Duration;
 
@@ -25,11 +26,9 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
-use utoipa::openapi::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::error::{Error, Reason, Result};
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::string_enum;
 
 pub use claim::*;
@@ -38,35 +37,8 @@ pub use lease::*;
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
+pub use run::{Page, Pages, Resumed, Run, resume};
 
-/// Every kind of job that callers can meet, with the queue it waits in.
-pub const KINDS: &[(&str, &str)] = &[
-    ("import_leads", "imports"),
-    ("import_customers", "imports"),
-    ("undo_import", "imports"),
-    ("nurture_leads", "workflows"),
-    ("process_followups", "workflows"),
-    ("nightly", "workflows"),
-    ("clean_up", "workflows"),
-    ("request_feedback", "workflows"),
-    ("remind_feedback", "workflows"),
-    ("snapshot_health", "workflows"),
-    ("find_themes", "workflows"),
-];
-/// The queue in which jobs of a kind wait.
-pub fn queue_of(kind: &str) -> Option<&'static str> {
-    KINDS.iter().find(|(name, _)| *name == kind).map(|(_, queue)| *queue)
-}
-
-const KIND_NAMES: [&str; KINDS.len()] = {
-    let mut names = [""; KINDS.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = KINDS[i].0;
-        i += 1;
-    }
-    names
-};
 /// Every queue. In [`mail`](crate::mail::QUEUE) wait no jobs but mails.
 pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
 
@@ -107,20 +79,7 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// A job's status to callers: one that gave its slot up to another workspace is still running.
-const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
-
-/// The list of jobs. Ids are made in the order of time, so they stand for it.
-pub const LIST: Spec = Spec {
-    table: "jobs",
-    filters: &[
-        Filter { name: "kind", kind: FilterKind::Word(&KIND_NAMES) },
-        Filter { name: "status", kind: FilterKind::Computed(STATUS, JobStatus::WORDS) },
-    ],
-    orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
-    indexed: &[],
-    searchable: false,
-    branches: None,
-};
+pub const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
 
 macro_rules! columns {
     () => {
@@ -138,7 +97,6 @@ pub struct Job {
     /// Made by the program, in the order of time.
     pub id: Uuid,
     /// What is to be done.
-    #[schema(schema_with = kinds)]
     pub kind: String,
     /// Where it stands.
     pub status: JobStatus,
@@ -161,10 +119,6 @@ pub struct Job {
     pub finished_at: Option<DateTime<Utc>>,
     /// What it is about.
     pub subject: Option<Subject>,
-}
-
-fn kinds() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KIND_NAMES)).build()
 }
 
 /// How far a job is, in units of its kind (an import: rows).
@@ -249,6 +203,15 @@ impl NewJob {
         })
     }
 
+    /// A job over the whole workspace: one is under way at a time, beside a dry run.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the payload cannot be written as JSON.
+    pub fn run<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
+        let key = if payload.is_dry_run() { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
+        Ok(Self::new(workspace_id, payload)?.dedupe_key(key))
+    }
+
     /// With an id that the caller has made, since what the job refers to carries it.
     pub fn id(self, id: Uuid) -> Self {
         Self { id, ..self }
@@ -274,9 +237,9 @@ impl NewJob {
         Self { delay, ..self }
     }
 
-    /// The request that caused it, for the logs of the worker.
-    pub fn request_id(self, request_id: impl Into<String>) -> Self {
-        Self { request_id: Some(request_id.into()), ..self }
+    /// The request that caused it, if any, for the logs of the worker.
+    pub fn request_id(self, request_id: Option<&str>) -> Self {
+        Self { request_id: request_id.map(str::to_owned), ..self }
     }
 }
 
@@ -329,8 +292,8 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
     }
 }
 
-/// Stores the job of a run over a whole workspace, of which one is under way at a time, beside a dry
-/// run: asked again while one is, it gives that one.
+/// Stores the job of a run over a whole workspace. One is under way at a time, beside a dry run; while it is,
+/// that one is returned.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
@@ -339,11 +302,8 @@ pub async fn start_run<P: Payload>(
     workspace_id: Uuid,
     request_id: Option<&str>,
     payload: &P,
-    dry_run: bool,
 ) -> Result<Job> {
-    let key = if dry_run { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
-    let job = NewJob { request_id: request_id.map(str::to_owned), ..NewJob::new(workspace_id, payload)? };
-    enqueue(connection, job.dedupe_key(key)).await
+    enqueue(connection, NewJob::run(workspace_id, payload)?.request_id(request_id)).await
 }
 
 /// Stores many jobs of one kind without dedupe keys, as fast as the database takes them, and

@@ -1,7 +1,11 @@
 //! What happens to records by itself: nurture, follow-ups, requests for feedback and their reminders.
 
+mod composer;
 pub mod feedback_reminders;
 pub mod feedback_requests;
 pub mod followups;
 pub mod nurture;
 pub mod preview;
+mod tally;
+
+pub use tally::{Preview, Skipped};

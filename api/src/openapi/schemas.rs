@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 use shared::error::FieldError;
+use shared::jobs;
+use shared::queue::Job;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
@@ -17,6 +19,12 @@ pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
     for (name, schema) in &mut schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             object.required = object.properties.keys().cloned().collect();
+            // The queue does not know which kinds of jobs there are.
+            if *name == Job::name()
+                && let Some(RefOr::T(Schema::Object(kind))) = object.properties.get_mut("kind")
+            {
+                kind.enum_values = Some(jobs::NAMES.map(Value::from).to_vec());
+            }
             // Only some faults have a record that stands in the way.
             if *name == FieldError::name() {
                 object.required.retain(|field| field != "id");

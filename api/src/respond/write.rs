@@ -3,6 +3,8 @@
 //! What a request does and the answer that is kept for its key are one transaction. If the process
 //! dies between the commit and the answer, the same request sent again is given that answer.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::{HeaderName, IF_MATCH};
 use axum::http::request::Parts;
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use shared::accounts::idempotency::{self, Existing, Kept, Key};
 use shared::error::FieldError;
 use shared::platform::db::Transaction;
+use shared::queue::{self, Payload};
 use shared::records::history::{Actor, ActorKind};
 use shared::values::etag::Condition;
 use shared::{Error, Result as Written};
@@ -125,6 +128,22 @@ impl Write {
     /// Adds a piece of the body to what makes this request another one than the next.
     pub fn add(&mut self, piece: &[u8]) {
         self.request.update(piece);
+    }
+
+    /// Starts a run over the workspace, or returns the one under way.
+    ///
+    /// # Errors
+    /// As [`Write::run`].
+    pub async fn start_run<P: Payload>(self, payload: P) -> Result {
+        let payload = Arc::new(payload);
+        self.run(&[], move |connection, actor| {
+            let payload = payload.clone();
+            Box::pin(async move {
+                let request_id = actor.request_id.as_deref();
+                Reply::accepted(&queue::start_run(connection, actor.workspace_id, request_id, &*payload).await?)
+            })
+        })
+        .await
     }
 
     /// As [`Write::run`], but what is one statement by itself is no transaction, unless its answer

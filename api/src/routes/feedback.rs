@@ -9,7 +9,8 @@ use shared::records::history::Actor;
 use shared::records::schema;
 use shared::values::Rating;
 use shared::values::json_schema::Shape;
-use shared::workflows::{feedback_reminders, feedback_requests};
+use shared::workflows::feedback_reminders::RemindFeedback;
+use shared::workflows::feedback_requests;
 use sqlx::PgConnection;
 use utoipa::openapi::{RefOr, Schema};
 use uuid::Uuid;
@@ -85,16 +86,7 @@ async fn request(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result 
 }
 
 async fn remind(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
-    write
-        .run(&[], move |connection, actor| {
-            Box::pin(async move {
-                let request_id = actor.request_id.as_deref();
-                Reply::accepted(
-                    &feedback_reminders::start_reminders(connection, actor.workspace_id, request_id, dry_run).await?,
-                )
-            })
-        })
-        .await
+    write.start_run(RemindFeedback { dry_run }).await
 }
 
 async fn answer(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {

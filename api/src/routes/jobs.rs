@@ -8,6 +8,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::imports;
+use shared::jobs;
 use shared::queue::{self, Job};
 
 use crate::AppState;
@@ -20,7 +21,7 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
-        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&queue::LIST),
+        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&jobs::LIST),
         Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").reads::<Job>(),
         Operation::post("/jobs/{jobId}/cancel", cancel)
             .named("cancelJob", "Cancel a job")
@@ -46,7 +47,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Job>(&state, caller.workspace_id, (&queue::LIST, queue::COLUMNS), None, &uri, query).await
+    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, queue::COLUMNS), None, &uri, query).await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {

@@ -1,11 +1,11 @@
 //! `/dev/crm/leads/nurture`
 
-use shared::workflows::nurture;
+use shared::workflows::nurture::NurtureLeads;
 
 use crate::extract::{DryRun, NoBody};
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let nurture = Operation::post("/leads/nurture/start", start)
@@ -21,12 +21,5 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn start(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
-    write
-        .run(&[], move |connection, actor| {
-            Box::pin(async move {
-                let request_id = actor.request_id.as_deref();
-                Reply::accepted(&nurture::start(connection, actor.workspace_id, request_id, dry_run).await?)
-            })
-        })
-        .await
+    write.start_run(NurtureLeads { dry_run }).await
 }

@@ -3,7 +3,8 @@
 use chrono::{Days, Utc};
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::insight::health;
+use shared::insight::health::SnapshotHealth;
+use shared::queue;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -40,7 +41,8 @@ impl Api {
 
     /// Runs a snapshot to its end.
     pub async fn snapshot(&self, dry_run: bool) -> Value {
-        let job = health::start(&mut self.connection().await, self.workspace_id, None, dry_run).await.unwrap();
+        let payload = SnapshotHealth { dry_run };
+        let job = queue::start_run(&mut self.connection().await, self.workspace_id, None, &payload).await.unwrap();
         let job = self.ended(&json!({ "id": job.id })).await;
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["progress"]["done"], job["progress"]["total"]);

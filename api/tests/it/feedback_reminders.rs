@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::feedback::{ask, changes, customer, path_of};
+use crate::runs::kill_after_pages;
 use crate::support::{self, Api, each, faults, id};
 use crate::workflows::{days_pass, outbox, put_settings, rows, run, suppress, worker};
 
@@ -221,7 +222,7 @@ async fn one_run_is_under_way_at_a_time() {
 }
 
 /// Many customers who were asked and have not answered for days.
-async fn many(api: &Api, count: i32) {
+pub(crate) async fn many(api: &Api, count: i32) {
     sqlx::query(
         "WITH new AS (
              INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
@@ -261,28 +262,9 @@ async fn a_killed_worker_leaves_nobody_out_and_reminds_nobody_twice() {
     let api = Api::start().await;
     many(&api, 6_000).await;
     let job = support::json(api.post(REMIND), 202).await;
-    let path = format!("/dev/crm/jobs/{}", id(&job));
-    let mut killed = 0;
-    loop {
-        let mut worker = worker(&api);
-        let before = api.read(&path).await["progress"]["done"].as_i64().unwrap();
-        let now = loop {
-            let now = api.read(&path).await;
-            if now["progress"]["done"].as_i64().unwrap() > before || now["finished_at"].is_string() {
-                break now;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        };
-        if now["finished_at"].is_string() {
-            assert_eq!(counts(&now), ([6_000, 6_000, 0, 0], json!({})));
-            break;
-        }
-        worker.kill9().await;
-        killed += 1;
-        // Waiting for the lease would show no more.
-        rows(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
-    }
-    assert!(killed >= 2, "it was killed {killed} times");
+    let (killed_at, job) = kill_after_pages(&api, &job).await;
+    assert!(killed_at.len() >= 2, "it was killed at {killed_at:?}");
+    assert_eq!(counts(&job), ([6_000, 6_000, 0, 0], json!({})));
     assert_eq!(written(&api).await, (6_000, 6_000, 1));
 }
 

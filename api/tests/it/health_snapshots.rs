@@ -1,15 +1,15 @@
 //! The daily snapshot of many customers, while workers die and get into each other's way.
 
-use std::time::Duration;
-
 use dev::testing::Process;
 use serde_json::{Value, json};
-use shared::insight::health;
+use shared::insight::health::SnapshotHealth;
+use shared::queue;
 
+use crate::runs::kill_after_pages;
 use crate::support::{Api, id};
 
 /// Makes customers, of whom each third has orders, each as long ago as they come late.
-async fn many(api: &Api, customers: i32) {
+pub(crate) async fn many(api: &Api, customers: i32) {
     let mut connection = api.connection().await;
     for statement in [
         "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
@@ -29,8 +29,9 @@ async fn run(api: &Api, statement: &'static str) {
     sqlx::query(statement).execute(&mut api.connection().await).await.unwrap();
 }
 
-async fn start(api: &Api) -> Value {
-    let job = health::start(&mut api.connection().await, api.workspace_id, None, false).await.unwrap();
+pub(crate) async fn start(api: &Api) -> Value {
+    let payload = SnapshotHealth { dry_run: false };
+    let job = queue::start_run(&mut api.connection().await, api.workspace_id, None, &payload).await.unwrap();
     json!({ "id": job.id })
 }
 
@@ -69,27 +70,9 @@ async fn a_killed_worker_leaves_one_snapshot_for_each_customer() {
     let api = Api::start().await;
     many(&api, 25_000).await;
     let job = start(&api).await;
-    let path = format!("/dev/crm/jobs/{}", id(&job));
-    let mut killed_while = std::collections::BTreeSet::new();
-    let ended = loop {
-        let mut worker = Process::worker(&api.database, &[]);
-        let before = api.read(&path).await["result"].clone();
-        let now = loop {
-            let now = api.read(&path).await;
-            if now["result"] != before || now["finished_at"].is_string() {
-                break now;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        if now["finished_at"].is_string() {
-            break now;
-        }
-        worker.kill9().await;
-        killed_while.insert(now["result"]["phase"].as_str().unwrap().to_owned());
-        // Waiting for the lease would show no more.
-        run(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
-    };
-    assert!(["score", "keep"].iter().all(|phase| killed_while.contains(*phase)), "killed while {killed_while:?}");
+    let (killed_at, ended) = kill_after_pages(&api, &job).await;
+    let is_in = |phase: &str| killed_at.iter().any(|cursor| cursor["page"].get(phase).is_some());
+    assert!(is_in("score") && is_in("keep"), "killed at {killed_at:?}");
     let result = &ended["result"];
     assert_eq!((&result["customers"], &result["kept"]), (&json!(25_000), &json!(25_000)), "{ended}");
     assert_whole(&api, 25_000).await;

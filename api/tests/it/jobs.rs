@@ -57,7 +57,7 @@ async fn a_job_that_gave_its_slot_up_is_still_running() {
     let job = api.import(FILE).await;
     let lease = claim(&api).await;
     let progress = Progress { done: 1, total: Some(2) };
-    queue::progress(&mut api.connection().await, lease, progress, &json!({})).await.unwrap();
+    queue::progress(&mut api.connection().await, lease, progress, &json!({}), None).await.unwrap();
     let running = support::json(api.get(&path(&job, "")), 200).await;
     assert_eq!((&running["status"], &running["attempt"]), (&json!("running"), &json!(1)));
 
@@ -190,7 +190,7 @@ async fn a_job_is_followed_to_its_end() {
     assert_eq!((name.as_str(), &running["status"]), ("progress", &json!("running")));
 
     let half = Progress { done: 1, total: Some(2) };
-    queue::progress(&mut api.connection().await, lease, half, &json!({ "rows": 1 })).await.unwrap();
+    queue::progress(&mut api.connection().await, lease, half, &json!({ "rows": 1 }), None).await.unwrap();
     let (_, halfway) = events.next().await.unwrap();
     assert_eq!(halfway["progress"], json!({ "done": 1, "total": 2 }));
 

@@ -47,6 +47,7 @@ mod preview;
 mod ratings;
 mod report_helpers;
 mod reports;
+mod runs;
 mod score_plans;
 mod segments;
 mod serving;

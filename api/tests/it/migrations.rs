@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dev::testing::{Database, Process};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::platform::db;
@@ -9,6 +10,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::{self, Api, empty_database};
+use crate::workflows::{outbox, worker};
 
 /// The last migration of 0.1.0.
 const LAST_OF_0_1_0: i64 = 20_261_125_021_000;
@@ -28,6 +30,19 @@ const MAY_BE_EMPTY: [&str; 8] = [
 /// Tables that have another name since.
 const RENAMED: [(&str, &str); 3] =
     [("customer_marks", "stale_customers"), ("email_pace", "email_rate_limits"), ("slots", "scheduled_runs")];
+
+/// Its runs that were under way, see there.
+const RUNS_OF_0_1_0: &str = include_str!("migrations/runs_of_0.1.0.sql");
+
+/// A database of 0.1.0.
+async fn database_of_0_1_0() -> (Database, PgConnection) {
+    let database = empty_database().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let before = db::MIGRATOR.iter().filter(|migration| migration.version <= LAST_OF_0_1_0).cloned();
+    Migrator::with_migrations(before.collect()).run(&mut connection).await.unwrap();
+    sqlx::raw_sql(ROWS_OF_0_1_0).execute(&mut connection).await.unwrap();
+    (database, connection)
+}
 
 /// How many rows each table has.
 async fn counts(connection: &mut PgConnection) -> BTreeMap<String, i64> {
@@ -49,11 +64,7 @@ async fn counts(connection: &mut PgConnection) -> BTreeMap<String, i64> {
 
 #[tokio::test]
 async fn a_full_database_of_the_version_before_keeps_every_row() {
-    let database = empty_database().await;
-    let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    let before = db::MIGRATOR.iter().filter(|migration| migration.version <= LAST_OF_0_1_0).cloned();
-    Migrator::with_migrations(before.collect()).run(&mut connection).await.unwrap();
-    sqlx::raw_sql(ROWS_OF_0_1_0).execute(&mut connection).await.unwrap();
+    let (database, mut connection) = database_of_0_1_0().await;
     let mut expected = counts(&mut connection).await;
     let is_empty = |(table, rows): &(&String, &i64)| **rows == 0 && !MAY_BE_EMPTY.contains(&table.as_str());
     let empty: Vec<_> = expected.iter().filter(is_empty).collect();
@@ -95,4 +106,63 @@ async fn a_full_database_of_the_version_before_keeps_every_row() {
         let list = format!("/dev/crm/{list}");
         assert!(api.read(&list).await.as_array().is_some_and(|records| !records.is_empty()), "{list}");
     }
+}
+
+#[tokio::test]
+async fn a_run_under_way_goes_on_after_the_page_before() {
+    let (database, mut connection) = database_of_0_1_0().await;
+    sqlx::raw_sql(RUNS_OF_0_1_0).execute(&mut connection).await.unwrap();
+    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    let api = Api::over(database, |_| {}).await;
+
+    let cursors: Vec<Value> = sqlx::query_scalar(
+        "SELECT cursor FROM jobs WHERE id::text LIKE '05000000-%' AND cursor IS NOT NULL ORDER BY id",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let lead = |n: u8| format!("01000000-0000-7000-8000-00000000000{n}");
+    let first = "04000000-0000-7000-8000-000000000001";
+    let walk = json!({ "began": "2026-11-20T10:00:00Z",
+        "at": { "leads": { "date": "2026-11-01T10:00:00Z", "id": "02000000-0000-7000-8000-000000000001" } } });
+    let expected = [
+        json!({ "page": lead(1) }),
+        json!({ "page": walk }),
+        json!({ "page": { "began_at": "2026-11-20T10:00:00Z", "after": ["2026-11-01T10:00:00Z", first] } }),
+        json!({ "page": { "records": lead(3) } }),
+        json!({ "page": { "keep": "03000000-0000-7000-8000-000000000001" } }),
+        json!({ "assign": first }),
+        json!({ "page": null }),
+        json!("end"),
+        json!({ "page": { "history": "01a227cd-cea9-7701-9aa7-d3bc3be239d4" } }),
+        json!("end"),
+    ];
+    assert_eq!(cursors, expected);
+
+    let job = |n: u8| format!("/dev/crm/jobs/05000000-0000-7000-8000-00000000000{n:x}");
+    let result = async |n: u8| api.read(&job(n)).await["result"].clone();
+    let healthy = json!({ "date": "2026-11-28", "customers": 1, "healthy": 1, "watch": 0, "at_risk": 0, "unknown": 0,
+        "dry_run": false, "kept": 0 });
+    assert_eq!(result(5).await, healthy);
+    assert_eq!(result(6).await, json!({ "read": 3, "found": true, "themes": 1, "comments": 2 }));
+    assert_eq!(result(9).await, json!({ "removed": 1, "restored": 1, "left": 0 }));
+    assert_eq!(result(11).await["runs"][0]["result"], json!({ "interactions": 0 }));
+    assert_eq!(result(11).await["runs"].as_array().unwrap().len(), 2);
+
+    let _workers = [worker(&api), Process::worker(&api.database, &["--queues", "imports"])];
+    for n in [1, 2, 3, 4] {
+        let job = api.ended(&json!({ "id": job(n).rsplit('/').next().unwrap() })).await;
+        assert_eq!(job["status"], "succeeded", "{job}");
+    }
+    let (nurtured, followed_up, reminded) = (result(1).await, result(2).await, result(3).await);
+    assert!(nurtured["leads"].as_i64() >= Some(3) && nurtured["sent"].as_i64() >= Some(2), "{nurtured}");
+    assert_eq!([&followed_up["interactions"], &followed_up["followed_up"], &followed_up["sent"]], [3, 3, 1]);
+    assert_eq!([&reminded["open"], &reminded["reminded"]], [2, 2], "{reminded}");
+    assert_eq!(result(4).await, json!({ "removed": 2, "restored": 0, "left": 1 }));
+    let mut written: Vec<String> = outbox(&api).await.into_iter().map(|email| email.to_email).collect();
+    written.retain(|email| ["lin@", "lou@", "cam@", "cyd@"].iter().any(|start| email.starts_with(start)));
+    written.sort();
+    assert_eq!(written, ["cyd@example.com", "lou@example.com"]);
+    assert_eq!(api.read("/dev/crm/leads?email=una@example.com").await.as_array().unwrap().len(), 1);
+    assert_eq!(api.read("/dev/crm/leads?email=urs@example.com").await, json!([]));
 }

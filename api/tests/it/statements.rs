@@ -105,7 +105,6 @@ fn what_crosses_workspaces_only_reads() {
 #[test]
 fn no_write_depends_on_what_a_distributed_database_cannot_do() {
     let set = Regex::new(r"\bSET\s[^;]*?[a-z)]\)?\[\d").unwrap();
-    let all = Regex::new(r"SELECT \* FROM [a-z{]|RETURNING \*").unwrap();
     for statement in statements().iter().filter(|statement| statement.writes() && statement.is_of_a_workspace()) {
         let text = &statement.text;
         for part in ["now()", "random()", "clock_timestamp()", "current_date"] {
@@ -116,6 +115,7 @@ fn no_write_depends_on_what_a_distributed_database_cannot_do() {
         assert!(!set.is_match(text), "a subscript in SET\n{statement:#?}");
         assert!(!text.contains("RECURSIVE"), "{statement:#?}");
     }
+    let all = Regex::new(r"SELECT \* FROM [a-z{]|RETURNING \*").unwrap();
     for Statement { file, text } in statements() {
         assert!(!all.is_match(&text), "{file} names no columns: {text}");
         assert!(!text.contains("ctid") || text.contains("workspace_id = $"), "{file}: {text}");

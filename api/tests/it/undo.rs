@@ -4,6 +4,7 @@ use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::runs::kill_after_pages;
 use crate::support::{self, Api, id};
 
 const KINDS: [&str; 2] = ["/dev/crm/leads", "/dev/crm/customers"];
@@ -116,4 +117,29 @@ async fn the_history_of_a_lead_says_nothing_about_a_customer_of_the_same_id() {
     api.send(Method::PUT, &format!("{leads}/{ID}"), json!({ "notes": "called" }), 200).await;
     assert_eq!(undo(&api, &job).await, [1, 0, 0]);
     assert!(exists(&api, leads).await);
+}
+
+#[tokio::test]
+async fn an_undo_whose_workers_are_killed_takes_everything_back_once() {
+    let api = Api::start().await;
+    let importing = Process::worker(&api.database, &[]);
+    let file = |name: &str, rows: i32| {
+        let row = |n| format!("{name} {n},lead{n}@example.com\n");
+        format!("name,email\n{}", (0..rows).map(row).collect::<String>())
+    };
+    api.imported("/dev/crm/leads/import", file("Before", 2_500)).await;
+    let import = api.imported("/dev/crm/leads/import?on_conflict=update", file("After", 5_000)).await;
+    assert_eq!([&import["result"]["created"], &import["result"]["updated"]], [2_500, 2_500], "{import}");
+    drop(importing);
+
+    let job = support::json(api.post(&format!("/dev/crm/jobs/{}/undo", id(&import))), 202).await;
+    let (killed_at, job) = kill_after_pages(&api, &job).await;
+    let is_in = |walk: &str| killed_at.iter().any(|cursor| cursor["page"].get(walk).is_some());
+    assert!(is_in("records") && is_in("history"), "killed at {killed_at:?}");
+    assert_eq!(job["result"], json!({ "removed": 2_500, "restored": 2_500, "left": 0 }));
+    let left: (i64, i64) = sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE name LIKE 'Before %') FROM leads")
+        .fetch_one(&mut api.connection().await)
+        .await
+        .unwrap();
+    assert_eq!(left, (2_500, 2_500));
 }

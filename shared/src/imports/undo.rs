@@ -2,6 +2,7 @@
 //! records that somebody else has touched since are left as they are, and listed.
 
 use std::collections::HashSet;
+use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,17 +11,16 @@ use uuid::Uuid;
 
 use super::Importable;
 use super::rows::Refused;
-use crate::error::{Reason, Result};
-use crate::mail::Cancel;
+use crate::error::{Error, Reason, Result};
+use crate::mail::{self, Cancel};
 use crate::platform::db;
-use crate::queue::{self, Job, JobStatus, NewJob, Payload};
+use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::{self, Action, Actor, Entry};
 use crate::records::link;
 use crate::records::{self, as_object};
 use crate::values::Fault;
-use crate::{Error, mail};
 
-/// How many records one step looks at.
+/// How many records a page has.
 const PAGE: i64 = 2_000;
 /// The columns of what is listed as left.
 pub(super) const LEFT_HEADERS: [&str; 2] = ["id", "email"];
@@ -52,15 +52,11 @@ pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) ->
         return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not ended"));
     }
     let payload = UndoImport { job_id, kind: job.kind };
-    let mut undo =
-        NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
-    if let Some(request_id) = &actor.request_id {
-        undo = undo.request_id(request_id);
-    }
-    queue::enqueue(connection, undo).await
+    let undo = NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
+    queue::enqueue(connection, undo.request_id(actor.request_id.as_deref())).await
 }
 
-/// How far an undo is, and what it did.
+/// What an undo did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Undone {
@@ -70,52 +66,59 @@ pub struct Undone {
     pub restored: i64,
     /// Records that somebody else has touched since; they are in the job's errors.
     pub left: i64,
-    /// Where the walk over the records goes on; it comes first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_record: Option<Uuid>,
-    /// Where the walk over the history goes on, backwards.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before_entry: Option<Uuid>,
-    /// Nothing is left to be done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub done: bool,
 }
 
-/// Does one step of an undo, as the job `actor.id`. The caller's transaction fences it.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn undo_step<R: Importable>(
-    connection: &mut PgConnection,
-    actor: &Actor,
+/// How far an undo is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndoCursor {
+    /// It walks over the records, after this one.
+    Records(Uuid),
+    /// It walks over the history, backwards from this entry.
+    History(Uuid),
+}
+
+/// The undo of an import of records of a kind.
+#[derive(Debug)]
+pub struct Undo<R> {
     import_job: Uuid,
-    undone: &mut Undone,
-) -> Result<()> {
-    let step = Undo { actor, import_job };
-    if undone.before_entry.is_none() {
-        let after = undone.after_record.unwrap_or(Uuid::nil());
-        // The import's are found by walking over all: an index of them would cost every import a tenth
-        // of its speed.
-        match records::page_end::<R>(connection, actor.workspace_id, after, PAGE).await? {
-            Some(last) => {
-                step.remove::<R>(connection, (after, last), undone).await?;
-                undone.after_record = Some(last);
-            }
-            None => undone.before_entry = Some(Uuid::max()),
-        }
-        return Ok(());
+    records: PhantomData<R>,
+}
+
+impl<R: Importable> Pages for Undo<R> {
+    type Cursor = UndoCursor;
+    type Tally = Undone;
+
+    fn begin(&self) -> Undone {
+        Undone::default()
     }
-    step.revert::<R>(connection, undone).await
-}
 
-/// Ends an undo: what only its steps needed is no part of the result.
-pub fn finish(undone: Undone) -> Undone {
-    Undone { after_record: None, before_entry: None, done: false, ..undone }
-}
+    fn done(&self, undone: &Undone) -> i64 {
+        undone.removed + undone.restored + undone.left
+    }
 
-struct Undo<'a> {
-    actor: &'a Actor,
-    import_job: Uuid,
+    async fn page(
+        &self,
+        page: &mut Page<'_>,
+        cursor: Option<UndoCursor>,
+        undone: &mut Undone,
+    ) -> Result<Option<UndoCursor>> {
+        let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
+        match cursor.unwrap_or(UndoCursor::Records(Uuid::nil())) {
+            // The import's are found by walking over all: an index of them would cost every import a tenth
+            // of its speed.
+            UndoCursor::Records(after) => {
+                let Some(last) = records::page_end::<R>(connection, actor.workspace_id, after, PAGE).await? else {
+                    return Ok(Some(UndoCursor::History(Uuid::max())));
+                };
+                self.remove(connection, actor, (after, last), undone).await?;
+                Ok(Some(UndoCursor::Records(last)))
+            }
+            UndoCursor::History(before) => {
+                Ok(self.revert(connection, actor, before, undone).await?.map(UndoCursor::History))
+            }
+        }
+    }
 }
 
 /// From when on changes by others keep a record from being taken back.
@@ -140,11 +143,17 @@ struct Former {
     former: Value,
 }
 
-impl Undo<'_> {
+impl<R: Importable> Undo<R> {
+    /// The undo of an import by its job.
+    pub fn of(import_job: Uuid) -> Self {
+        Self { import_job, records: PhantomData }
+    }
+
     /// Removes the records that the import has made and nobody has touched since.
-    async fn remove<R: Importable>(
+    async fn remove(
         &self,
         connection: &mut PgConnection,
+        actor: &Actor,
         (after, last): (Uuid, Uuid),
         undone: &mut Undone,
     ) -> Result<()> {
@@ -154,37 +163,41 @@ impl Undo<'_> {
              ORDER BY id FOR UPDATE"
         );
         let made: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(self.actor.workspace_id)
+            .bind(actor.workspace_id)
             .bind(after)
             .bind(last)
             .bind(self.import_job)
             .fetch_all(&mut *connection)
             .await?;
         let ids: Vec<Uuid> = made.iter().map(R::id).collect();
-        let touched = self.touched::<R>(connection, &ids, Since::Created).await?;
+        let touched = self.touched(connection, actor, &ids, Since::Created).await?;
         let (left, removed): (Vec<R>, Vec<R>) = made.into_iter().partition(|record| touched.contains(&record.id()));
         for record in &removed {
-            link::cut::<R::Other>(connection, self.actor, record.link()).await?;
+            link::cut::<R::Other>(connection, actor, record.link()).await?;
         }
         let ids: Vec<Uuid> = removed.iter().map(R::id).collect();
         let stopped: Vec<(Uuid, Cancel)> = ids.iter().map(|id| (*id, Cancel::All)).collect();
-        mail::cancel_to_all(connection, self.actor.workspace_id, R::TYPE, &stopped).await?;
+        mail::cancel_to_all(connection, actor.workspace_id, R::TYPE, &stopped).await?;
         let sql = format!(
             "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
         );
-        let gone: Vec<Gone> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(self.actor.workspace_id)
-            .bind(ids)
-            .fetch_all(&mut *connection)
-            .await?;
+        let gone: Vec<Gone> =
+            sqlx::query_as(AssertSqlSafe(sql)).bind(actor.workspace_id).bind(ids).fetch_all(&mut *connection).await?;
         undone.removed += i64::try_from(gone.len()).unwrap_or(i64::MAX);
         let entry = |Gone { id, row }| Entry { former: Some(row), ..Entry::new(R::TYPE, id, Action::Deleted) };
-        history::keep(connection, self.actor, gone.into_iter().map(entry).collect()).await?;
-        self.list_left(connection, undone, &left).await
+        history::keep(connection, actor, gone.into_iter().map(entry).collect()).await?;
+        self.list_left(connection, actor, undone, &left).await
     }
 
-    /// Gives records that the import has changed the values of before, the last change first.
-    async fn revert<R: Importable>(&self, connection: &mut PgConnection, undone: &mut Undone) -> Result<()> {
+    /// Gives records that the import has changed the values of before, the last change first. Returns the
+    /// last entry of the page.
+    async fn revert(
+        &self,
+        connection: &mut PgConnection,
+        actor: &Actor,
+        before: Uuid,
+        undone: &mut Undone,
+    ) -> Result<Option<Uuid>> {
         let entries: Vec<Former> = sqlx::query_as(
             "SELECT id, record_id, former FROM history
              WHERE actor_type = 'job' AND actor_id = $1 AND id < $2 AND workspace_id = $3 AND record_type = $4
@@ -192,26 +205,21 @@ impl Undo<'_> {
              ORDER BY id DESC LIMIT $5",
         )
         .bind(self.import_job)
-        .bind(undone.before_entry)
-        .bind(self.actor.workspace_id)
+        .bind(before)
+        .bind(actor.workspace_id)
         .bind(R::TYPE)
         .bind(PAGE)
         .fetch_all(&mut *connection)
         .await?;
-        let Some(last) = entries.last() else {
-            undone.done = true;
-            return Ok(());
-        };
-        undone.before_entry = Some(last.id);
-        let last = last.id;
+        let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(None) };
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
-        let ends = history::earlier_ends::<R>(connection, self.actor.workspace_id, &ids).await?;
+        let ends = history::earlier_ends::<R>(connection, actor.workspace_id, &ids).await?;
         // A record that was deleted and created again since is not the one that the import has changed.
         let is_of_present = |entry: &Former| ends.get(&entry.record_id).is_none_or(|end| entry.id > *end);
         let entries: Vec<Former> = entries.into_iter().filter(is_of_present).collect();
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
-        let present: Vec<R> = records::lock(connection, self.actor.workspace_id, &ids).await?;
-        let touched = self.touched::<R>(connection, &ids, Since::Entry(last)).await?;
+        let present: Vec<R> = records::lock(connection, actor.workspace_id, &ids).await?;
+        let touched = self.touched(connection, actor, &ids, Since::Entry(last)).await?;
         let (left, mine): (Vec<R>, Vec<R>) = present.into_iter().partition(|record| touched.contains(&record.id()));
         let mut changed = Vec::with_capacity(mine.len());
         for before in mine {
@@ -227,32 +235,34 @@ impl Undo<'_> {
             after.touch(db::now());
             changed.push((before, after));
         }
-        records::update_all(connection, self.actor, &changed).await?;
+        records::update_all(connection, actor, &changed).await?;
         undone.restored += i64::try_from(changed.len()).unwrap_or(i64::MAX);
-        self.list_left(connection, undone, &left).await
+        self.list_left(connection, actor, undone, &left).await?;
+        Ok(Some(last))
     }
 
     /// Which of the records somebody else has changed since, or have dependent records.
-    async fn touched<R: Importable>(
+    async fn touched(
         &self,
         connection: &mut PgConnection,
+        actor: &Actor,
         ids: &[Uuid],
         since: Since,
     ) -> Result<HashSet<Uuid>> {
-        let ends = history::earlier_ends::<R>(connection, self.actor.workspace_id, ids).await?;
+        let ends = history::earlier_ends::<R>(connection, actor.workspace_id, ids).await?;
         let changes: Vec<(Uuid, Uuid)> = sqlx::query_as(
             "SELECT record_id, max(id::text)::uuid FROM history
              WHERE workspace_id = $1 AND record_id = ANY ($2) AND record_type = $3 AND id > $4 AND actor_id <> ALL ($5)
              GROUP BY record_id",
         )
-        .bind(self.actor.workspace_id)
+        .bind(actor.workspace_id)
         .bind(ids)
         .bind(R::TYPE)
         .bind(match since {
             Since::Created => Uuid::nil(),
             Since::Entry(entry) => entry,
         })
-        .bind([self.import_job, self.actor.id])
+        .bind([self.import_job, actor.id])
         .fetch_all(&mut *connection)
         .await?;
         // History of an earlier record with the same id says nothing about this one.
@@ -260,13 +270,13 @@ impl Undo<'_> {
         let mut touched: HashSet<Uuid> = changed.map(|(id, _)| id).collect();
         // What depends on a record keeps it from being removed, not from being changed back.
         if since == Since::Created {
-            touched.extend(self.parents::<R>(connection, ids).await?);
+            touched.extend(self.parents(connection, actor, ids).await?);
         }
         Ok(touched)
     }
 
     /// Which of the records have dependent records.
-    async fn parents<R: Importable>(&self, connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    async fn parents(&self, connection: &mut PgConnection, actor: &Actor, ids: &[Uuid]) -> Result<Vec<Uuid>> {
         let of = |(table, column): &(&str, &str)| {
             format!("SELECT {column} FROM {table} WHERE workspace_id = $1 AND {column} = ANY ($2)")
         };
@@ -275,15 +285,16 @@ impl Undo<'_> {
             return Ok(Vec::new());
         }
         Ok(sqlx::query_scalar(AssertSqlSafe(sql.join(" UNION ")))
-            .bind(self.actor.workspace_id)
+            .bind(actor.workspace_id)
             .bind(ids)
             .fetch_all(connection)
             .await?)
     }
 
-    async fn list_left<R: Importable>(
+    async fn list_left(
         &self,
         connection: &mut PgConnection,
+        actor: &Actor,
         undone: &mut Undone,
         left: &[R],
     ) -> Result<()> {
@@ -297,16 +308,6 @@ impl Undo<'_> {
                 cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
             });
         }
-        super::write::keep_refused(connection, (self.actor.workspace_id, self.actor.id), &listed).await
-    }
-}
-
-/// Whether a job is one whose `done` work can be read from its result.
-pub fn resume(job: &Job) -> Undone {
-    match (&job.result, job.status) {
-        (Some(result), JobStatus::Running | JobStatus::Queued) => {
-            serde_json::from_value(result.clone()).unwrap_or_default()
-        }
-        _ => Undone::default(),
+        super::write::keep_refused(connection, (actor.workspace_id, actor.id), &listed).await
     }
 }

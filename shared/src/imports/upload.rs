@@ -166,11 +166,8 @@ impl Uploaded {
     /// # Errors
     /// [`Error::NotFound`] if it was swept since: it took longer than an hour to get here.
     pub async fn accept<P: Payload>(&self, connection: &mut PgConnection, actor: &Actor, payload: &P) -> Result<Job> {
-        let mut job = NewJob::new(actor.workspace_id, payload)?.id(self.id).total(self.plan.rows);
-        if let Some(request_id) = &actor.request_id {
-            job = job.request_id(request_id);
-        }
-        let job = queue::enqueue(connection, job).await?;
+        let job = NewJob::new(actor.workspace_id, payload)?.id(self.id).total(self.plan.rows);
+        let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
         let updated = sqlx::query("UPDATE imports SET job_id = $3, plan = $4 WHERE workspace_id = $1 AND id = $2")
             .bind(actor.workspace_id)
             .bind(self.id)

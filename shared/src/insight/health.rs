@@ -17,7 +17,7 @@ use crate::insight::scoring::Facts;
 pub(crate) use history::last_of_each;
 pub use history::{CustomerHealth, Snapshot, Trend, get};
 pub use parts::{Part, PartName};
-pub use snapshot::{SnapshotHealth, Walk, prune, snapshot_step, standing_walk, start};
+pub use snapshot::{SnapshotHealth, prune};
 
 impl Band {
     /// The band of a score.

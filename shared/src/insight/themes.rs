@@ -116,10 +116,6 @@ async fn enqueue(
     request_id: Option<&str>,
     (dry_run, delay): (bool, Duration),
 ) -> Result<Job> {
-    let key = if dry_run { "find_themes:dry" } else { "find_themes" };
-    let mut job = NewJob::new(workspace_id, &FindThemes { dry_run })?.dedupe_key(key).delay(delay);
-    if let Some(request_id) = request_id {
-        job = job.request_id(request_id);
-    }
+    let job = NewJob::run(workspace_id, &FindThemes { dry_run })?.request_id(request_id).delay(delay);
     queue::enqueue(connection, job).await
 }

@@ -35,17 +35,22 @@ impl Action {
 }
 
 /// Makes the links of emails.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct ActionUrls<'a> {
     /// Where people reach the API; links start with it.
     pub public_url: &'a str,
     /// The program's settings of emails.
     pub mail: &'a config::Mail,
     /// Signs the tokens.
-    pub signer: Signer,
+    pub signer: &'a Signer,
 }
 
-impl ActionUrls<'_> {
+impl<'a> ActionUrls<'a> {
+    /// The links of this program.
+    pub fn new(settings: &'a config::Settings, signer: &'a Signer) -> Self {
+        Self { public_url: &settings.public_url, mail: &settings.mail, signer }
+    }
+
     /// The link to an action on the record or email of this id.
     pub fn url(&self, action: Action, workspace_id: Uuid, id: Uuid) -> String {
         let name = action.name();

@@ -21,7 +21,7 @@ use crate::platform::config::Database;
 use pool::TransactionState;
 pub use pool::{Pool, PoolConnection};
 pub use share::on_behalf_of;
-pub use time::{CLOCK, Clock, now};
+pub use time::{CLOCK, Clock, database_now, now};
 pub use work::{Finished, within};
 
 /// Every migration, built into the binaries.

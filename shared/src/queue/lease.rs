@@ -94,15 +94,16 @@ pub struct Recorded {
 /// The statement of [`progress`]. A step that records what is recorded already, as one that a later attempt
 /// does again, takes the job nowhere new: what is wrong there still counts.
 const PROGRESS: &str = "
-    UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json,
-        failures = CASE WHEN progress_done = $3 AND result::text = $5 THEN failures ELSE 0 END,
-        crashes = CASE WHEN progress_done = $3 AND result::text = $5 THEN crashes ELSE 0 END,
-        error = CASE WHEN progress_done = $3 AND result::text = $5 THEN error END,
-        retry_state = CASE WHEN progress_done = $3 AND result::text = $5 THEN retry_state END
+    UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json, cursor = $7,
+        failures = CASE WHEN progress_done = $3 AND result::text = $5 AND cursor IS NOT DISTINCT FROM $7 THEN failures ELSE 0 END,
+        crashes = CASE WHEN progress_done = $3 AND result::text = $5 AND cursor IS NOT DISTINCT FROM $7 THEN crashes ELSE 0 END,
+        error = CASE WHEN progress_done = $3 AND result::text = $5 AND cursor IS NOT DISTINCT FROM $7 THEN error END,
+        retry_state = CASE WHEN progress_done = $3 AND result::text = $5 AND cursor IS NOT DISTINCT FROM $7 THEN retry_state END
     WHERE workspace_id = $6 AND id = $1 AND attempt = $2
     RETURNING crashes, retry_state";
 
-/// Records the progress of a step, as the last statement of the step's transaction.
+/// Records the progress of a step, what the job did so far and where it goes on, as the last statement of
+/// the step's transaction.
 ///
 /// Last, because it locks the job's row: until the commit, renewing and cancelling wait for it.
 /// If it records anything new, the counts of errors and crashes are cleared: the job gets on.
@@ -114,6 +115,7 @@ pub async fn progress(
     lease: Lease,
     progress: Progress,
     result: &Value,
+    cursor: Option<&Value>,
 ) -> Result<Recorded> {
     let recorded = sqlx::query_as(PROGRESS)
         .bind(lease.id)
@@ -122,6 +124,7 @@ pub async fn progress(
         .bind(progress.total)
         .bind(result.to_string())
         .bind(lease.workspace_id)
+        .bind(cursor)
         .fetch_optional(connection)
         .await?;
     recorded.ok_or(Error::Superseded)

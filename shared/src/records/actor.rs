@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::queue::Claimed;
 use crate::string_enum;
 
 string_enum! {
@@ -27,6 +28,14 @@ pub struct Actor {
     pub id: Uuid,
     /// The request that caused it.
     pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// A job.
+    pub fn job(job: &Claimed) -> Self {
+        let Claimed { workspace_id, id, request_id, .. } = job;
+        Self { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
+    }
 }
 
 /// The deletion of a record, with what it takes along.

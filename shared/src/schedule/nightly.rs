@@ -7,12 +7,15 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::insight::health;
-use crate::insight::themes;
-use crate::queue::{self, Job, JobStatus, Payload};
-use crate::workflows::feedback_reminders;
-use crate::workflows::followups;
-use crate::workflows::nurture;
+use crate::insight::health::SnapshotHealth;
+use crate::insight::themes::{self, FindThemes};
+use crate::queue::{self, Job, JobStatus, Page, Pages, Payload};
+use crate::workflows::feedback_reminders::RemindFeedback;
+use crate::workflows::followups::ProcessFollowups;
+use crate::workflows::nurture::NurtureLeads;
+
+/// How many rows one page of cleaning up deletes.
+const CLEANED_PAGE: i64 = 10_000;
 
 /// The nightly run of a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +38,7 @@ impl Payload for CleanUp {
     const QUEUE: &'static str = "workflows";
 }
 
-/// What was cleaned up so far; the job's result.
+/// What was cleaned up so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleaned {
     /// Rows deleted.
@@ -44,11 +47,11 @@ pub struct Cleaned {
 
 /// The kinds of the runs of a night, in the order in which they begin.
 const PARTS: [&str; 6] = [
-    nurture::NurtureLeads::KIND,
-    followups::ProcessFollowups::KIND,
-    feedback_reminders::RemindFeedback::KIND,
-    health::SnapshotHealth::KIND,
-    themes::FindThemes::KIND,
+    NurtureLeads::KIND,
+    ProcessFollowups::KIND,
+    RemindFeedback::KIND,
+    SnapshotHealth::KIND,
+    FindThemes::KIND,
     CleanUp::KIND,
 ];
 
@@ -135,16 +138,23 @@ impl Night {
         request_id: Option<&str>,
         kind: &str,
     ) -> Result<()> {
+        let dry_run = false;
         let job = match kind {
-            nurture::NurtureLeads::KIND => nurture::start(connection, workspace_id, request_id, false).await?,
-            followups::ProcessFollowups::KIND => followups::start(connection, workspace_id, request_id, false).await?,
-            feedback_reminders::RemindFeedback::KIND => {
-                feedback_reminders::start_reminders(connection, workspace_id, request_id, false).await?
+            NurtureLeads::KIND => {
+                queue::start_run(connection, workspace_id, request_id, &NurtureLeads { dry_run }).await
             }
-            health::SnapshotHealth::KIND => health::start(connection, workspace_id, request_id, false).await?,
-            themes::FindThemes::KIND => themes::start(connection, workspace_id, request_id, false).await?,
-            _ => queue::start_run(connection, workspace_id, request_id, &CleanUp {}, false).await?,
-        };
+            ProcessFollowups::KIND => {
+                queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run }).await
+            }
+            RemindFeedback::KIND => {
+                queue::start_run(connection, workspace_id, request_id, &RemindFeedback { dry_run }).await
+            }
+            SnapshotHealth::KIND => {
+                queue::start_run(connection, workspace_id, request_id, &SnapshotHealth { dry_run }).await
+            }
+            FindThemes::KIND => themes::start(connection, workspace_id, request_id, dry_run).await,
+            _ => queue::start_run(connection, workspace_id, request_id, &CleanUp {}).await,
+        }?;
         self.runs.push(job.into());
         let place = |run: &Run| PARTS.iter().position(|kind| *kind == run.kind);
         self.runs.sort_by_key(place);
@@ -179,12 +189,29 @@ impl Night {
     }
 }
 
-/// Deletes up to `limit` rows of a workspace that nothing needs any more: the steps of leads that
-/// are gone and cannot be restored, and slots of former years. Returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<u64> {
+impl Pages for CleanUp {
+    /// What is left is where it goes on.
+    type Cursor = ();
+    type Tally = Cleaned;
+
+    fn begin(&self) -> Cleaned {
+        Cleaned::default()
+    }
+
+    fn done(&self, cleaned: &Cleaned) -> i64 {
+        i64::try_from(cleaned.deleted).unwrap_or(i64::MAX)
+    }
+
+    async fn page(&self, page: &mut Page<'_>, _: Option<()>, cleaned: &mut Cleaned) -> Result<Option<()>> {
+        let deleted = clean_up(page.connection, page.job.workspace_id).await?;
+        cleaned.deleted += deleted;
+        Ok((deleted > 0).then_some(()))
+    }
+}
+
+/// Deletes a page of the rows of a workspace that nothing needs any more: the steps of leads that are gone
+/// and cannot be restored, and scheduled runs of former years. Returns how many there were.
+async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
     let steps = sqlx::query(
         "DELETE FROM nurture_steps WHERE ctid = ANY (ARRAY(
              SELECT taken.ctid FROM nurture_steps AS taken
@@ -195,7 +222,7 @@ pub async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid, limit: 
          ))",
     )
     .bind(workspace_id)
-    .bind(limit)
+    .bind(CLEANED_PAGE)
     .execute(&mut *connection)
     .await?;
     let runs = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - 400")

@@ -53,14 +53,6 @@ fn slot(date: NaiveDate, schedule: &Schedule) -> Option<DateTime<Utc>> {
     is_there.then(|| instant.to_utc())
 }
 
-/// The present time. It is the database's, so that the clocks of workers do not matter.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn now(connection: &mut PgConnection) -> Result<DateTime<Utc>> {
-    Ok(sqlx::query_scalar("SELECT now()").fetch_one(connection).await?)
-}
-
 /// A workspace as the clock sees it.
 #[derive(FromRow)]
 struct Clocked {

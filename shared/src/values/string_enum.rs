@@ -1,5 +1,14 @@
 //! Enumerations that are words.
 
+/// An enumeration made by [`string_enum!`](crate::string_enum).
+pub trait StringEnum: Copy + PartialEq + 'static {
+    /// Every value, in its natural order.
+    const VALUES: &'static [Self];
+
+    /// The value as its word.
+    fn word(self) -> &'static str;
+}
+
 /// An enumeration that is a word in JSON, in CSV and in SQL.
 #[macro_export]
 macro_rules! string_enum {
@@ -23,6 +32,14 @@ macro_rules! string_enum {
             /// The value of a word.
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl $crate::values::string_enum::StringEnum for $name {
+            const VALUES: &'static [Self] = Self::ALL;
+
+            fn word(self) -> &'static str {
+                self.as_str()
             }
         }
 

@@ -7,24 +7,23 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::feedback_requests::{Composer, Recipient, mailed, recipients};
+use super::composer::Composer;
+use super::feedback_requests::{Recipient, mailed, recipients};
+use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mail::action_urls::ActionUrls;
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
-use crate::queue::{self, Job, JobStatus, Payload, Progress};
+use crate::queue::{Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
 
-/// How many requests one step looks at.
+/// How many requests a page has.
 const PAGE: i64 = 1_000;
-/// The most requests that a dry run lists.
-const MAX_PREVIEW: usize = 1_000;
-
 /// The job that reminds customers of requests, and ends the waiting for answers that do not come.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RemindFeedback {
@@ -67,21 +66,9 @@ string_enum! {
     }
 }
 
-/// Requests whose customers should have been reminded, by what stands against it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Skipped {
-    /// See [`Reason::Blocked`].
-    pub blocked: i64,
-    /// See [`Reason::Suppressed`].
-    pub suppressed: i64,
-    /// See [`Reason::Template`].
-    pub template: i64,
-}
-
 /// What a dry run would do with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preview {
+pub struct RequestPreview {
     /// The request.
     pub feedback_id: Uuid,
     /// Who was asked.
@@ -96,7 +83,7 @@ pub struct Preview {
     pub at: Time,
 }
 
-/// How far a run is, and what it did: `open` is the sum of the others.
+/// What a run did: `open` is the sum of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reminded {
@@ -109,58 +96,34 @@ pub struct Reminded {
     /// Those whose time has not come yet.
     pub waiting: i64,
     /// Those whose customer should be reminded and cannot be.
-    pub skipped: Skipped,
+    pub skipped: Skipped<Reason>,
     /// Whether nothing was written.
     pub dry_run: bool,
     /// What a dry run would do with the oldest requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preview: Option<Vec<Preview>>,
-    /// The last request of those looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<(Time, Uuid)>,
+    #[serde(skip_serializing_if = "Preview::is_none")]
+    pub preview: Preview<RequestPreview>,
+}
+
+/// How far a run is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestCursor {
     /// When the run began; later requests are not for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    began_at: Option<Time>,
-    /// Nothing is left to be done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub done: bool,
+    began_at: Time,
+    /// The last request of the page before.
+    after: (Time, Uuid),
 }
 
 impl Reminded {
-    /// How far the job of a run is, by its result.
-    pub fn resume(job: &Job, dry_run: bool) -> Self {
-        let existing = match (&job.result, job.status) {
-            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
-            _ => None,
-        };
-        existing.unwrap_or(Self { dry_run, preview: dry_run.then(Vec::new), ..Self::default() })
-    }
-
-    /// How far the run is, of as many requests as were open when it began.
-    pub fn progress(&self, total: i64) -> Progress {
-        Progress { done: self.open, total: Some(total.max(self.open)) }
-    }
-
-    /// The result of the run: without what only its steps needed.
-    #[must_use]
-    pub fn finished(self) -> Self {
-        Self { after: None, began_at: None, done: false, ..self }
-    }
-
     fn count(&mut self, request: &Open, Verdict { would, reason, at }: Verdict) {
         self.open += 1;
-        *match (would, reason) {
-            (Would::Remind, _) => &mut self.reminded,
-            (Would::Expire, _) => &mut self.expired,
-            (Would::Skip, Some(Reason::Blocked)) => &mut self.skipped.blocked,
-            (Would::Skip, Some(Reason::Suppressed)) => &mut self.skipped.suppressed,
-            (Would::Skip, Some(Reason::Template)) => &mut self.skipped.template,
-            (Would::Skip, None) | (Would::Wait, _) => &mut self.waiting,
-        } += 1;
-        if let Some(preview) = self.preview.as_mut().filter(|preview| preview.len() < MAX_PREVIEW) {
-            let Open { id: feedback_id, customer_id, ref email, .. } = *request;
-            preview.push(Preview { feedback_id, customer_id, email: email.clone(), would, reason, at });
+        match (would, reason) {
+            (Would::Remind, _) => self.reminded += 1,
+            (Would::Expire, _) => self.expired += 1,
+            (Would::Skip, Some(reason)) => self.skipped.add(reason, 1),
+            (Would::Skip, None) | (Would::Wait, _) => self.waiting += 1,
         }
+        let Open { id: feedback_id, customer_id, ref email, .. } = *request;
+        self.preview.list(|| RequestPreview { feedback_id, customer_id, email: email.clone(), would, reason, at });
     }
 }
 
@@ -214,77 +177,72 @@ impl Open {
     }
 }
 
-/// Starts a run, or gives the one under way.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn start_reminders(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    request_id: Option<&str>,
-    dry_run: bool,
-) -> Result<Job> {
-    queue::start_run(connection, workspace_id, request_id, &RemindFeedback { dry_run }, dry_run).await
+impl Pages for RemindFeedback {
+    type Cursor = RequestCursor;
+    type Tally = Reminded;
+
+    fn begin(&self) -> Reminded {
+        Reminded { dry_run: self.dry_run, preview: Preview::new(self.dry_run), ..Reminded::default() }
+    }
+
+    fn done(&self, reminded: &Reminded) -> i64 {
+        reminded.open
+    }
+
+    /// A page of open requests, oldest first.
+    async fn page(
+        &self,
+        page: &mut Page<'_>,
+        cursor: Option<RequestCursor>,
+        reminded: &mut Reminded,
+    ) -> Result<Option<RequestCursor>> {
+        let workspace_id = page.job.workspace_id;
+        db::plan_afresh(page.connection).await?;
+        let now = db::database_now(page.connection).await?;
+        let (began_at, after) = match cursor {
+            Some(RequestCursor { began_at, after }) => (began_at, after),
+            None => {
+                page.total = Some(count_open(page.connection, workspace_id).await?);
+                (now, (Time::UNIX_EPOCH, Uuid::nil()))
+            }
+        };
+        let requests = open_requests(page.connection, workspace_id, after, began_at).await?;
+        let Some(after) = requests.last().map(|last| (last.created_at, last.id)) else { return Ok(None) };
+        let settings = settings::get(page.connection, workspace_id).await?;
+        let wait = TimeDelta::days(settings.feedback_reminder_after_days.into());
+        let mut due = Vec::new();
+        for request in requests {
+            let verdict = request.verdict(wait, now);
+            match verdict.would {
+                Would::Remind | Would::Expire if !self.dry_run => due.push(request),
+                _ => reminded.count(&request, verdict),
+            }
+        }
+        if !due.is_empty() {
+            let urls = ActionUrls::new(page.settings, page.signer);
+            let composer = Composer::new(page.connection, workspace_id, urls, &settings).await?;
+            act(page.connection, &Actor::job(page.job), (&composer, wait, now), &due, reminded).await?;
+            page.notify = Some(mail::QUEUE);
+        }
+        Ok(Some(RequestCursor { began_at, after }))
+    }
 }
 
 /// How many requests are open.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn open(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
+async fn count_open(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM feedback WHERE workspace_id = $1 AND status = 'requested'")
         .bind(workspace_id)
         .fetch_one(connection)
         .await?)
 }
 
-/// Does one step of a run, as the job `actor.id`: the next page of open requests, oldest first. The
-/// caller's transaction fences it. Returns how many mails are in the outbox by it.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn step(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    urls: &ActionUrls<'_>,
-    reminded: &mut Reminded,
-    now: Time,
-) -> Result<i64> {
-    db::plan_afresh(connection).await?;
-    let until = *reminded.began_at.get_or_insert(now);
-    let page = page(connection, actor.workspace_id, reminded.after, until).await?;
-    let Some(last) = page.last() else {
-        reminded.done = true;
-        return Ok(0);
-    };
-    reminded.after = Some((last.created_at, last.id));
-    let settings = settings::get(connection, actor.workspace_id).await?;
-    let wait = TimeDelta::days(settings.feedback_reminder_after_days.into());
-    let mut due = Vec::new();
-    for request in page {
-        let verdict = request.verdict(wait, now);
-        match verdict.would {
-            Would::Remind | Would::Expire if !reminded.dry_run => due.push(request),
-            _ => reminded.count(&request, verdict),
-        }
-    }
-    if due.is_empty() {
-        return Ok(0);
-    }
-    let before = reminded.reminded;
-    let composer = Composer::new(connection, actor.workspace_id, urls, &settings).await?;
-    act(connection, actor, (&composer, wait, now), &due, reminded).await?;
-    Ok(reminded.reminded - before)
-}
-
 /// The next open requests, in the order of feedback_status_idx.
-async fn page(
+async fn open_requests(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    after: Option<(Time, Uuid)>,
+    (created_at, id): (Time, Uuid),
     until: Time,
 ) -> Result<Vec<Open>> {
-    let (created_at, id) = after.unwrap_or((Time::UNIX_EPOCH, Uuid::nil()));
     let mut requests: Vec<Open> = sqlx::query_as(concat!(
         "SELECT feedback.id, feedback.customer_id, feedback.created_at, requested_at, reminders, last_reminder_at, email,
              customers.status = 'blocked' AS blocked, ",
@@ -346,9 +304,9 @@ async fn act(
             Would::Wait | Would::Skip => reminded.count(&request, verdict),
         }
     }
-    let reminders: Vec<_> =
-        due.iter().map(|(_, _, feedback, recipient)| (feedback.id, *recipient, Some(feedback.reminders + 1))).collect();
-    let emails = composer.write(&reminders).await?;
+    let drafts =
+        due.iter().map(|(_, _, feedback, recipient)| recipient.draft(feedback.id, Some(feedback.reminders + 1)));
+    let emails = composer.compose(drafts.collect()).await?;
     let mut letters = Vec::with_capacity(due.len());
     for ((request, verdict, feedback, _), email) in due.into_iter().zip(emails) {
         match email {
@@ -376,9 +334,6 @@ async fn remind(
 ) -> Result<Vec<(Feedback, Feedback)>> {
     let emails: Vec<NewEmail> = letters.iter().map(|(.., email)| email.clone()).collect();
     let queued = mail::queue(connection, workspace_id, &composer.sender, &emails).await?;
-    if queued.len() != letters.len() {
-        return Err(Error::internal("the outbox did not answer for each mail"));
-    }
     let mut changed = Vec::with_capacity(letters.len());
     for ((request, before, _), queued) in letters.into_iter().zip(queued) {
         let verdict = request.verdict(wait, now);

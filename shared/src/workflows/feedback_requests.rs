@@ -1,22 +1,20 @@
 //! Requests for feedback: who is asked, and what their emails say.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::accounts::settings::{self, Settings};
+use super::composer::{Composer, Draft};
+use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, OPEN_REQUEST, event_key};
 use crate::error::{Error, Reason, Result};
-use crate::mail::action_urls::{Action, ActionUrls};
+use crate::mail::action_urls::ActionUrls;
 use crate::mail::suppressions::is_suppressed;
-use crate::mail::templates::Renderer;
-use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::mail::{self, Event, Queued};
 use crate::platform::db;
-use crate::queue::{self, Job, NewJob, Payload};
+use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::records::{self, Fields, Record, RecordType};
 use crate::string_enum;
@@ -68,11 +66,8 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     let job_id = Uuid::now_v7();
     // One job is under way for a request, so that of two who take it up again one does.
     let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
-    let mut job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
-    if let Some(request_id) = &actor.request_id {
-        job = job.request_id(request_id);
-    }
-    let job = queue::enqueue(connection, job).await?;
+    let job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
+    let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
     if job.id != job_id {
         return Err(OPEN_REQUEST.conflict(Some(id)));
     }
@@ -167,81 +162,21 @@ pub(super) async fn recipients(
     .await?)
 }
 
-/// Fills in the templates of one workspace.
-pub(super) struct Composer<'a> {
-    workspace_id: Uuid,
-    urls: &'a ActionUrls<'a>,
-    renderer: Arc<Renderer>,
-    pub sender: Sender,
-}
-
-impl<'a> Composer<'a> {
-    pub async fn new(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        urls: &'a ActionUrls<'a>,
-        settings: &Settings,
-    ) -> Result<Self> {
-        let sender = settings::sender(connection, workspace_id, settings, urls.mail).await?;
-        Ok(Self { workspace_id, urls, renderer: Renderer::read(settings.all_templates()).await?, sender })
+impl Recipient {
+    /// The customer's request for feedback, or the reminder of that number.
+    pub fn draft(&self, feedback_id: Uuid, reminder: Option<i16>) -> Draft<'_> {
+        let event = if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder };
+        Draft {
+            event,
+            event_key: event_key(feedback_id, reminder),
+            template: event.as_str().to_owned(),
+            recipient: (RecordType::Customer, self.id),
+            name: &self.name,
+            email: &self.email,
+            company: self.company.as_ref(),
+            feedback_id: Some(feedback_id),
+        }
     }
-
-    /// For each feedback its request, or the reminder of that number; `None` if its template cannot be
-    /// filled in.
-    pub async fn write(&self, feedback: &[(Uuid, &Recipient, Option<i16>)]) -> Result<Vec<Option<NewEmail>>> {
-        let drafts: Vec<Draft> = feedback.iter().map(|(id, recipient, _)| self.draft(*id, recipient)).collect();
-        let contexts = feedback.iter().zip(&drafts);
-        let contexts =
-            contexts.map(|((.., reminder), draft)| (event(*reminder).as_str().to_owned(), draft.context.clone()));
-        let contents = self.renderer.render_all(contexts.collect()).await?;
-        let emails = feedback.iter().zip(drafts).zip(contents);
-        Ok(emails
-            .map(|(((feedback_id, recipient, reminder), draft), content)| {
-                let event = event(*reminder);
-                let content = content.inspect_err(|error| {
-                    tracing::warn!(%error, %feedback_id, template = event.as_str(), "a template cannot be filled in");
-                });
-                Some(NewEmail {
-                    id: draft.id,
-                    event,
-                    event_key: event_key(*feedback_id, *reminder),
-                    subject: Some((RecordType::Customer, recipient.id)),
-                    to_name: Some(recipient.name.as_ref().to_owned()),
-                    to_email: recipient.email.clone(),
-                    content: content.ok()?,
-                    unsubscribe: Some(draft.unsubscribe),
-                })
-            })
-            .collect())
-    }
-
-    fn draft(&self, feedback_id: Uuid, recipient: &Recipient) -> Draft {
-        let id = Uuid::now_v7();
-        let unsubscribe = self.urls.url(Action::Unsubscribe, self.workspace_id, id);
-        let context = json!({
-            "customer": {
-                "name": recipient.name,
-                "first_name": recipient.name.first(),
-                "email": recipient.email,
-                "company": recipient.company,
-            },
-            "sender": { "name": self.sender.name },
-            "url": self.urls.url(Action::Feedback, self.workspace_id, feedback_id),
-            "unsubscribe_url": unsubscribe,
-        });
-        Draft { id, unsubscribe, context }
-    }
-}
-
-/// An email whose template is still to be filled in.
-struct Draft {
-    id: Uuid,
-    unsubscribe: String,
-    context: Value,
-}
-
-fn event(reminder: Option<i16>) -> Event {
-    if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder }
 }
 
 string_enum! {
@@ -261,48 +196,39 @@ string_enum! {
 }
 
 /// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     /// How many mails were put into the outbox for it: one or none.
     sent: u8,
     /// Why there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped: Option<Unsent>,
 }
 
-impl Sent {
-    /// Whether there is a mail to be sent.
-    pub fn is_sent(self) -> bool {
-        self.sent > 0
+impl Pages for RequestFeedback {
+    type Cursor = ();
+    type Tally = Sent;
+
+    fn begin(&self) -> Sent {
+        Sent::default()
+    }
+
+    fn done(&self, _: &Sent) -> i64 {
+        1
+    }
+
+    /// The only page: puts the mail of the request into the outbox.
+    async fn page(&self, page: &mut Page<'_>, _: Option<()>, sent: &mut Sent) -> Result<Option<()>> {
+        let skipped = send(page, self.feedback_id).await?;
+        *sent = Sent { sent: u8::from(skipped.is_none()), skipped };
+        page.total = Some(1);
+        page.notify = skipped.is_none().then_some(mail::QUEUE);
+        Ok(None)
     }
 }
 
-impl From<Option<Unsent>> for Sent {
-    fn from(skipped: Option<Unsent>) -> Self {
-        Self { sent: u8::from(skipped.is_none()), skipped }
-    }
-}
-
-/// Puts the mail of a request into the outbox. Needs a transaction, which the caller fences.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn send_request(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    urls: &ActionUrls<'_>,
-    id: Uuid,
-) -> Result<Sent> {
-    Ok(try_request(connection, actor, urls, id).await?.into())
-}
-
-async fn try_request(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    urls: &ActionUrls<'_>,
-    id: Uuid,
-) -> Result<Option<Unsent>> {
-    let workspace_id = actor.workspace_id;
+async fn send(page: &mut Page<'_>, id: Uuid) -> Result<Option<Unsent>> {
+    let (workspace_id, connection) = (page.job.workspace_id, &mut *page.connection);
     let customer: Option<Uuid> =
         sqlx::query_scalar("SELECT customer_id FROM feedback WHERE workspace_id = $1 AND id = $2")
             .bind(workspace_id)
@@ -325,19 +251,19 @@ async fn try_request(
         return Ok(unsent);
     }
     let settings = settings::get(connection, workspace_id).await?;
+    let urls = ActionUrls::new(page.settings, page.signer);
     let composer = Composer::new(connection, workspace_id, urls, &settings).await?;
-    let Some(email) = composer.write(&[(id, &recipient, None)]).await?.pop().flatten() else {
+    let Some(email) = composer.compose(vec![recipient.draft(id, None)]).await?.pop().flatten() else {
         return Ok(Some(Unsent::Template));
     };
     match mail::queue(connection, workspace_id, &composer.sender, &[email]).await?[..] {
         [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
-        [Queued::Before] => return Ok(None),
         [Queued::New] => {}
-        _ => return Err(Error::internal("the outbox did not answer for the mail")),
+        _ => return Ok(None),
     }
     let now = db::now();
     let mut after = Feedback { requested_at: now, ..before.clone() };
     records::mark_changed(&before, &mut after, now);
-    records::update_all(connection, actor, &[(before, after)]).await?;
+    records::update_all(connection, &Actor::job(page.job), &[(before, after)]).await?;
     Ok(None)
 }

@@ -8,26 +8,22 @@ mod digest;
 mod gather;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
-use uuid::Uuid;
 
+use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::interactions::{CustomerInteraction, LeadInteraction};
 use crate::error::Result;
-use crate::platform::config;
+use crate::mail;
 use crate::platform::db;
-use crate::queue::{self, Job, JobStatus, Payload};
+use crate::queue::{Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::string_enum;
 use crate::values::{Email, Time};
 
-use gather::Place;
+use gather::DueCursor;
 
-/// How many interactions one step looks at.
+/// How many interactions a page has.
 const PAGE: i64 = 2_000;
-/// The most recipients that a dry run lists.
-const MAX_PREVIEW: usize = 1_000;
-
 /// The job that tells everybody which of their next actions are due.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ProcessFollowups {
@@ -68,34 +64,9 @@ string_enum! {
     }
 }
 
-/// Interactions of which nobody was told, by the reason. They stay due, but for those that changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Skipped {
-    /// See [`Reason::NoRecipient`].
-    pub no_recipient: i64,
-    /// See [`Reason::Suppressed`].
-    pub suppressed: i64,
-    /// See [`Reason::Changed`].
-    pub changed: i64,
-    /// See [`Reason::Template`].
-    pub template: i64,
-}
-
-impl Skipped {
-    fn add(&mut self, reason: Reason, interactions: i64) {
-        *match reason {
-            Reason::NoRecipient => &mut self.no_recipient,
-            Reason::Suppressed => &mut self.suppressed,
-            Reason::Changed => &mut self.changed,
-            Reason::Template => &mut self.template,
-        } += interactions;
-    }
-}
-
 /// What a dry run would do with a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preview {
+pub struct RecipientPreview {
     /// The address; `null` stands for all that has no recipient.
     pub email: Option<Email>,
     /// How many interactions are due.
@@ -106,7 +77,7 @@ pub struct Preview {
     pub reason: Option<Reason>,
 }
 
-/// How far a run is, and what it did: `interactions` is the sum of those that were followed up and
+/// What a run did: `interactions` is the sum of those that were followed up and
 /// those that were skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -117,132 +88,94 @@ pub struct FollowedUp {
     pub followed_up: i64,
     /// Digests: their mails are in the outbox.
     pub sent: i64,
-    /// Interactions of which nobody is told.
-    pub skipped: Skipped,
+    /// Interactions of which nobody is told. They stay due, but for those that changed.
+    pub skipped: Skipped<Reason>,
     /// Whether nothing was written.
     pub dry_run: bool,
     /// What a dry run would do with the first recipients.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preview: Option<Vec<Preview>>,
-    /// Where the run goes on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    walk: Option<Walk>,
-    /// Nothing is left to be done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub done: bool,
+    #[serde(skip_serializing_if = "Preview::is_none")]
+    pub preview: Preview<RecipientPreview>,
 }
 
 /// Where a run is. All of it is about what was due when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Walk {
+pub struct FollowupCursor {
     began: Time,
-    at: At,
+    at: Stage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum At {
-    /// Behind this interaction with a lead, gathering.
-    Leads(Option<Place>),
-    /// Behind this interaction with a customer, gathering.
-    Customers(Option<Place>),
+enum Stage {
+    /// Gathering interactions with leads, after this one.
+    Leads(Option<DueCursor>),
+    /// Gathering interactions with customers, after this one.
+    Customers(Option<DueCursor>),
     /// Writing digests.
     Digests(digest::Cursor),
 }
 
 impl FollowedUp {
-    /// How far the job of a run is, by its result.
-    pub fn resume(job: &Job, dry_run: bool) -> Self {
-        let existing = match (&job.result, job.status) {
-            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
-            _ => None,
-        };
-        let preview = dry_run.then(Vec::new);
-        existing.unwrap_or(Self { dry_run, preview, ..Self::default() })
-    }
-
-    /// How far it is, in interactions; their number is known when all are gathered.
-    pub fn progress(&self) -> queue::Progress {
-        let Skipped { no_recipient, suppressed, changed, template } = self.skipped;
-        let done = self.followed_up + no_recipient + suppressed + changed + template;
-        let gathered = self.done || matches!(self.walk, Some(Walk { at: At::Digests(_), .. }));
-        queue::Progress { done, total: gathered.then_some(self.interactions) }
-    }
-
-    /// The result of the run: without what only its steps needed.
-    #[must_use]
-    pub fn finished(self) -> Self {
-        Self { walk: None, done: false, ..self }
-    }
-
     fn list(&mut self, email: Option<&Email>, interactions: i64, reason: Option<Reason>) {
         let would = if reason.is_some() { Would::Skip } else { Would::Send };
-        let Some(preview) = self.preview.as_mut().filter(|preview| preview.len() < MAX_PREVIEW) else { return };
-        preview.push(Preview { email: email.cloned(), interactions, would, reason });
+        self.preview.list(|| RecipientPreview { email: email.cloned(), interactions, would, reason });
     }
 }
 
-/// Starts a run, or gives the one under way.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn start(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    request_id: Option<&str>,
-    dry_run: bool,
-) -> Result<Job> {
-    queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run }, dry_run).await
-}
+impl Pages for ProcessFollowups {
+    type Cursor = FollowupCursor;
+    type Tally = FollowedUp;
 
-/// Does one step of a run, as the job `actor.id`. The caller's transaction fences it. Returns how many
-/// mails are in the outbox by it.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
-pub async fn step(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    mail: &config::Mail,
-    run: &mut FollowedUp,
-    now: Time,
-) -> Result<i64> {
-    db::plan_afresh(connection).await?;
-    let settings = settings::get(connection, actor.workspace_id).await?;
-    let mut walk = run.walk.take().unwrap_or(Walk { began: now, at: At::Leads(None) });
-    let sent = run.sent;
-    walk.at = match walk.at {
-        At::Leads(after) => {
-            let gathering = gather::Gathering { actor, settings: &settings, by: walk.began };
-            match gathering.page::<LeadInteraction>(connection, after, run).await? {
-                Some(last) => At::Leads(Some(last)),
-                None => At::Customers(None),
+    fn begin(&self) -> FollowedUp {
+        FollowedUp { dry_run: self.dry_run, preview: Preview::new(self.dry_run), ..FollowedUp::default() }
+    }
+
+    fn done(&self, run: &FollowedUp) -> i64 {
+        run.followed_up + run.skipped.sum()
+    }
+
+    async fn page(
+        &self,
+        page: &mut Page<'_>,
+        cursor: Option<FollowupCursor>,
+        run: &mut FollowedUp,
+    ) -> Result<Option<FollowupCursor>> {
+        let actor = Actor::job(page.job);
+        db::plan_afresh(page.connection).await?;
+        let now = db::database_now(page.connection).await?;
+        let settings = settings::get(page.connection, actor.workspace_id).await?;
+        let FollowupCursor { began, at } = cursor.unwrap_or(FollowupCursor { began: now, at: Stage::Leads(None) });
+        let gathering = gather::Gathering { actor: &actor, settings: &settings, by: began };
+        let at = match at {
+            Stage::Leads(after) => {
+                let last = gathering.page::<LeadInteraction>(page.connection, after, run).await?;
+                last.map_or(Stage::Customers(None), |last| Stage::Leads(Some(last)))
             }
-        }
-        At::Customers(after) => {
-            let gathering = gather::Gathering { actor, settings: &settings, by: walk.began };
-            match gathering.page::<CustomerInteraction>(connection, after, run).await? {
-                Some(last) => At::Customers(Some(last)),
-                None => {
-                    if run.skipped.no_recipient > 0 {
-                        run.list(None, run.skipped.no_recipient, Some(Reason::NoRecipient));
+            Stage::Customers(after) => {
+                match gathering.page::<CustomerInteraction>(page.connection, after, run).await? {
+                    Some(last) => Stage::Customers(Some(last)),
+                    None => {
+                        let nobodys = run.skipped.count(Reason::NoRecipient);
+                        if nobodys > 0 {
+                            run.list(None, nobodys, Some(Reason::NoRecipient));
+                        }
+                        page.total = Some(run.interactions);
+                        Stage::Digests(digest::Cursor::default())
                     }
-                    At::Digests(digest::Cursor::default())
                 }
             }
-        }
-        At::Digests(cursor) => {
-            let writing = digest::Writing { actor, settings: &settings, mail, began: walk.began, now };
-            match writing.page(connection, cursor, run).await? {
-                Some(cursor) => At::Digests(cursor),
-                None => {
-                    gather::forget(connection, actor).await?;
-                    run.done = true;
-                    return Ok(0);
-                }
+            Stage::Digests(cursor) => {
+                let mail = &page.settings.mail;
+                let writing = digest::Writing { actor: &actor, settings: &settings, mail, began, now };
+                let sent = run.sent;
+                let Some(cursor) = writing.page(page.connection, cursor, run).await? else {
+                    gather::forget(page.connection, &actor).await?;
+                    return Ok(None);
+                };
+                page.notify = (run.sent > sent && !self.dry_run).then_some(mail::QUEUE);
+                Stage::Digests(cursor)
             }
-        }
-    };
-    run.walk = Some(walk);
-    Ok(if run.dry_run { 0 } else { run.sent - sent })
+        };
+        Ok(Some(FollowupCursor { began, at }))
+    }
 }

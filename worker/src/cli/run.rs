@@ -14,9 +14,9 @@ use shared::platform::db::{self, Pool, PoolConnection, Transaction};
 use shared::queue::{self, Job, JobStatus};
 use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
-use shared::workflows::feedback_reminders;
-use shared::workflows::followups;
-use shared::workflows::nurture;
+use shared::workflows::feedback_reminders::RemindFeedback;
+use shared::workflows::followups::ProcessFollowups;
+use shared::workflows::nurture::NurtureLeads;
 use uuid::Uuid;
 
 /// How often the job is looked at.
@@ -91,12 +91,15 @@ impl Arguments {
 impl Run {
     async fn begin(self, pool: &Pool, workspace_id: Uuid) -> shared::Result<Job> {
         let mut step = Transaction::begin(pool).await?;
+        let dry_run = false;
         let job = match self {
-            Self::Nightly => nightly(&mut step, workspace_id).await?,
-            Self::NurtureLeads => nurture::start(&mut step, workspace_id, None, false).await?,
-            Self::RemindFeedback => feedback_reminders::start_reminders(&mut step, workspace_id, None, false).await?,
-            Self::ProcessFollowups => followups::start(&mut step, workspace_id, None, false).await?,
-        };
+            Self::Nightly => nightly(&mut step, workspace_id).await,
+            Self::NurtureLeads => queue::start_run(&mut step, workspace_id, None, &NurtureLeads { dry_run }).await,
+            Self::RemindFeedback => queue::start_run(&mut step, workspace_id, None, &RemindFeedback { dry_run }).await,
+            Self::ProcessFollowups => {
+                queue::start_run(&mut step, workspace_id, None, &ProcessFollowups { dry_run }).await
+            }
+        }?;
         // No notification: this process may end before it is sent, and workers poll each second.
         step.commit().await?;
         Ok(job)
@@ -106,7 +109,7 @@ impl Run {
 /// Tonight's run: the one of the workspace's present date.
 async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> shared::Result<Job> {
     let settings = settings::get(connection, workspace_id).await?;
-    let today = scheduled_runs::today(scheduled_runs::now(connection).await?, settings.time_zone.get());
+    let today = scheduled_runs::today(db::database_now(connection).await?, settings.time_zone.get());
     match scheduled_runs::begin(connection, workspace_id, today, &Nightly { date: today }).await? {
         (job, _) if matches!(job.status, JobStatus::Failed | JobStatus::Cancelled) => {
             queue::retry(connection, workspace_id, job.id).await

@@ -17,22 +17,23 @@ impl Task for FindThemes {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
             return Ok(Done::With(preview(found.comments, &found.themes)));
         }
-        let existing = queue::get(&mut *job.connection().await?, workspace_id, job.id()).await?;
-        let mut summary = Summary::resume(&existing);
-        read(job, workspace_id, &mut summary).await?;
-        if summary.stage.is_none() && themes::is_due(&mut *job.connection().await?, workspace_id).await? {
-            summary.stage = Some(Stage::Find);
-            record(job.begin().await?, &summary).await?;
+        let resumed = queue::resume::<Stage, Summary>(&mut *job.connection().await?, job.claimed()).await?;
+        let (mut stage, mut summary) = resumed.map_or((Stage::Read, Summary::default()), |at| (at.cursor, at.result));
+        read(job, workspace_id, stage, &mut summary).await?;
+        if stage == Stage::Read && themes::is_due(&mut *job.connection().await?, workspace_id).await? {
+            stage = Stage::Find;
+            record(job.begin().await?, stage, &summary).await?;
         }
-        while let Some(stage) = summary.stage {
-            find(job, workspace_id, stage, &mut summary).await?;
+        while stage != Stage::Read {
+            stage = find(job, workspace_id, stage, &mut summary).await?;
         }
         Ok(Done::With(told(&summary)?))
     }
 }
 
-async fn record(step: JobStep<'_>, summary: &Summary) -> Result<(), Stop> {
-    step.commit(Progress { done: summary.read, total: None }, &told(summary)?).await
+async fn record(step: JobStep<'_>, stage: Stage, summary: &Summary) -> Result<(), Stop> {
+    let cursor = serde_json::to_value(stage).map_err(shared::Error::from)?;
+    step.commit_at(Progress { done: summary.read, total: None }, &told(summary)?, Some(&cursor)).await
 }
 
 fn told(summary: &Summary) -> Result<Value, Stop> {
@@ -49,13 +50,13 @@ fn preview(comments: i64, themes: &[Found]) -> Value {
 ///
 /// Where the finding has begun, the job stands there: what an attempt after it reads is recorded with the
 /// next stage, so that errors of the present one are counted however much is answered meanwhile.
-async fn read(job: &mut Running, workspace_id: Uuid, summary: &mut Summary) -> Result<(), Stop> {
-    let begun = summary.stage.is_some().then(|| summary.clone());
+async fn read(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut Summary) -> Result<(), Stop> {
+    let begun = (stage != Stage::Read).then(|| summary.clone());
     while themes::is_unread(&mut *job.connection().await?, workspace_id).await? {
         let mut step = job.begin().await?;
         let read = themes::read_step(&mut step, workspace_id).await?;
         summary.read += i64::try_from(read).unwrap_or(0);
-        record(step, begun.as_ref().unwrap_or(summary)).await?;
+        record(step, stage, begun.as_ref().unwrap_or(summary)).await?;
         // What is left belongs to transactions that are at work; they wake a worker when they are done.
         if read == 0 {
             break;
@@ -64,29 +65,29 @@ async fn read(job: &mut Running, workspace_id: Uuid, summary: &mut Summary) -> R
     Ok(())
 }
 
-/// Does a stage: finds the themes among all that was read, looks the answers through for them page by page,
-/// and then lists them.
-async fn find(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut Summary) -> Result<(), Stop> {
-    match stage {
+/// Does a stage and returns the next: finds the themes among all that was read, looks the answers through for
+/// them page by page, and then lists them.
+async fn find(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut Summary) -> Result<Stage, Stop> {
+    let (step, next) = match stage {
+        Stage::Read => return Ok(stage),
         Stage::Find => {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
             (summary.found, summary.themes, summary.comments) = (true, found.themes.len(), found.comments);
-            summary.stage = Some(Stage::Assign(Uuid::nil()));
             let mut step = job.begin().await?;
             themes::keep(&mut step, workspace_id, &found.themes).await?;
-            record(step, summary).await
+            (step, Stage::Assign(Uuid::nil()))
         }
         Stage::Assign(after) => {
             let mut step = job.begin().await?;
             let last = themes::assign_step(&mut step, workspace_id, after).await?;
-            summary.stage = Some(last.map_or(Stage::List, Stage::Assign));
-            record(step, summary).await
+            (step, last.map_or(Stage::List, Stage::Assign))
         }
         Stage::List => {
-            summary.stage = None;
             let mut step = job.begin().await?;
             themes::list_found(&mut step, workspace_id, summary.comments).await?;
-            record(step, summary).await
+            (step, Stage::Read)
         }
-    }
+    };
+    record(step, next, summary).await?;
+    Ok(next)
 }

@@ -1,23 +1,37 @@
-//! The walk over an uploaded file that all kinds of records share.
+//! Brings uploaded files in: one walk for all kinds of records.
 
 use std::sync::Arc;
 
+use shared::crm::customers::Customer;
+use shared::crm::leads::Lead;
 use shared::imports::rows::Rows;
-use shared::imports::{self, Importable, KeyCheck, Plan};
+use shared::imports::{self, ImportCustomers, ImportLeads, Importable, KeyCheck, Plan};
 use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::queue::job::{Done, Running, Stop};
+use crate::queue::job::{Done, Running, Stop, Task};
+
+impl Task for ImportLeads {
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        walk::<Lead>(job, self.import_id).await
+    }
+}
+
+impl Task for ImportCustomers {
+    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+        walk::<Customer>(job, self.import_id).await
+    }
+}
 
 /// A chunk of the file that was read, with its number; `None` behind the last.
 type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Changes>)>>>;
 
 /// Brings the chunks of a file in, one step each. Which chunks are left is the cursor; the next one
 /// is read while the present one is written.
-pub(crate) async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
+async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
     let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
     let plan = Arc::new(import.plan.clone());
     let mut next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), 0);

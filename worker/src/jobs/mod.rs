@@ -1,58 +1,40 @@
-//! Every kind of job, one file each.
+//! What workers do with each kind of job: those that are done page by page share one loop, the others have a
+//! file each.
 
-pub(crate) mod import;
-use shared::imports::{ImportCustomers, ImportLeads, UndoImport};
-use shared::insight::health::SnapshotHealth;
-use shared::insight::themes::FindThemes;
-use shared::schedule::nightly::{CleanUp, Nightly};
-use shared::workflows::feedback_reminders::RemindFeedback;
-use shared::workflows::feedback_requests::RequestFeedback;
-use shared::workflows::followups::ProcessFollowups;
-use shared::workflows::nurture::NurtureLeads;
+mod find_themes;
+mod import;
+mod nightly;
+pub(crate) mod pages;
+mod undo_import;
 
 use crate::queue::job::Tasks;
 
-mod clean_up;
-mod find_themes;
-mod import_customers;
-mod import_leads;
-mod nightly;
-mod nurture_leads;
-mod process_followups;
-mod remind_feedback;
-mod request_feedback;
-mod snapshot_health;
-mod undo_import;
+macro_rules! tasks {
+    (runs: [$($run:ty),+ $(,)?], handlers: [$($handler:ty),+ $(,)?]) => {
+        Tasks::new()$(.with_pages::<$run>())+$(.with::<$handler>())+
+    };
+}
 
 /// All kinds.
 pub fn all() -> Tasks {
-    Tasks::new()
-        .with::<ImportLeads>()
-        .with::<ImportCustomers>()
-        .with::<UndoImport>()
-        .with::<NurtureLeads>()
-        .with::<ProcessFollowups>()
-        .with::<Nightly>()
-        .with::<CleanUp>()
-        .with::<RequestFeedback>()
-        .with::<RemindFeedback>()
-        .with::<SnapshotHealth>()
-        .with::<FindThemes>()
+    shared::job_kinds!(tasks)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use shared::queue;
+    use shared::jobs::KINDS;
+    use shared::queue::QUEUES;
 
     use super::all;
 
     #[test]
     fn workers_run_what_the_api_offers() {
         let run: BTreeMap<_, _> = all().iter().map(|(name, kind)| (name, kind.queue)).collect();
-        let offered: BTreeMap<_, _> = queue::KINDS.iter().copied().collect();
+        let offered: BTreeMap<_, _> = KINDS.iter().map(|kind| (kind.name, kind.queue)).collect();
         assert_eq!(run, offered);
-        assert_eq!(offered.len(), queue::KINDS.len(), "a kind is there twice");
+        assert_eq!(offered.len(), KINDS.len(), "two kinds have one name");
+        assert!(KINDS.iter().all(|kind| QUEUES.contains(&kind.queue)), "{offered:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use shared::Result;
 use shared::error::ErrorClass;
-use shared::platform::db::Transaction;
+use shared::platform::db::{self, Transaction};
 use shared::queue::Payload;
 use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
@@ -63,7 +63,7 @@ async fn look(process: &WorkerContext) {
 
 async fn begin_due(process: &WorkerContext) -> Result<usize> {
     let due = process.upkeep(async |connection| {
-        let now = scheduled_runs::now(connection).await?;
+        let now = db::database_now(connection).await?;
         scheduled_runs::due_workspaces(connection, Nightly::KIND, now).await
     });
     let due = due.await?;

@@ -1,8 +1,8 @@
 //! What a kind of job is written against.
 //!
-//! A job's payload lives with its noun in `shared`; how it is run is one file in
-//! [`tasks`](crate::jobs), which implements [`Task`] for that payload. A long job is a walk over
-//! small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
+//! A job's payload lives with its noun in `shared`. One whose work is pages of records says there what it does
+//! with a page ([`Pages`]). Any other is run by a file in [`jobs`](crate::jobs), which implements [`Task`] for the
+//! payload. A long job is a walk over small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
 //! records the progress, so whatever dies in between, the next attempt goes on after the last step.
 //!
 //! ```ignore
@@ -33,15 +33,17 @@ use serde_json::Value;
 use shared::Error;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
+use shared::platform::signed_links::Signer;
 use shared::queue::notify::Notifier;
-use shared::queue::{self, Claimed, Lease, Payload, Progress, RetryState};
-use shared::records::history::{Actor, ActorKind};
+use shared::queue::{self, Claimed, Lease, Page, Pages, Payload, Progress, RetryState};
+use shared::records::history::Actor;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::context::WorkerContext;
+use crate::jobs::pages::walk;
 use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
@@ -150,8 +152,8 @@ pub struct Running {
     pub(crate) retry_state: RetryState,
     /// Runs of the handler that the database interrupted since then.
     pub(crate) interruptions: u32,
-    /// What this attempt recorded last.
-    pub(crate) recorded: Option<(Progress, Value)>,
+    /// What this attempt recorded last: the progress, the result and the cursor.
+    pub(crate) recorded: Option<(Progress, Value, Option<Value>)>,
 }
 
 impl Running {
@@ -182,12 +184,12 @@ impl Running {
 
     /// The job as the one who writes, in the history of records.
     pub fn actor(&self) -> Actor {
-        Actor {
-            workspace_id: self.workspace_id(),
-            kind: ActorKind::Job,
-            id: self.id(),
-            request_id: self.claimed.request_id.clone(),
-        }
+        Actor::job(&self.claimed)
+    }
+
+    /// The job as it was claimed.
+    pub fn claimed(&self) -> &Claimed {
+        &self.claimed
     }
 
     /// The present time, by the database's clock.
@@ -244,6 +246,17 @@ impl Running {
         Ok(JobStep { transaction, job: self })
     }
 
+    /// What the job is told to do.
+    async fn payload<P: Payload>(&mut self) -> Result<P, Stop> {
+        match queue::payload::<P>(&self.claimed) {
+            Ok(payload) => {
+                self.is_dry_run = payload.is_dry_run();
+                Ok(payload)
+            }
+            Err(error) => Err(unreadable(self, &error).await),
+        }
+    }
+
     pub(crate) async fn yield_now(&mut self) -> Result<(), Stop> {
         tokio::select! {
             biased;
@@ -271,6 +284,12 @@ pub struct JobStep<'a> {
 }
 
 impl JobStep<'_> {
+    /// What a page of a run works with.
+    pub(crate) fn page<'s>(&'s mut self, signer: &'s Signer) -> Page<'s> {
+        let Running { claimed: job, process, .. } = &*self.job;
+        Page { connection: &mut self.transaction, job, settings: &process.settings, signer, total: None, notify: None }
+    }
+
     /// Records how far the job is now and what it did so far, and commits. Recording comes last
     /// because it locks the job's row, for which renewing and cancelling wait.
     ///
@@ -279,15 +298,23 @@ impl JobStep<'_> {
     ///
     /// # Errors
     /// [`Error::Superseded`] when the job was cancelled or taken over: nothing of the step stays.
-    pub async fn commit(mut self, progress: Progress, result: &Value) -> Result<(), Stop> {
-        let recorded = queue::progress(&mut self.transaction, self.job.lease(), progress, result).await?;
+    pub async fn commit(self, progress: Progress, result: &Value) -> Result<(), Stop> {
+        self.commit_at(progress, result, None).await
+    }
+
+    /// The same, with where the job goes on. Callers never see that.
+    ///
+    /// # Errors
+    /// See [`JobStep::commit`].
+    pub async fn commit_at(mut self, progress: Progress, result: &Value, cursor: Option<&Value>) -> Result<(), Stop> {
+        let recorded = queue::progress(&mut self.transaction, self.job.lease(), progress, result, cursor).await?;
         self.transaction.commit().await?;
         let job = self.job;
         job.retry_state = recorded.retry_state.map(|Json(state)| state).unwrap_or_default();
-        let is_new = job.recorded.as_ref().is_none_or(|(before, what)| (*before, what) != (progress, result));
-        if is_new {
+        let now = Some((progress, result.clone(), cursor.cloned()));
+        if job.recorded != now {
             job.interruptions = 0;
-            job.recorded = Some((progress, result.clone()));
+            job.recorded = now;
         }
         if recorded.crashes == 0 {
             job.pass.get_on();
@@ -334,8 +361,18 @@ impl Tasks {
 
     /// And this kind.
     #[must_use]
-    pub fn with<T: Task>(mut self) -> Self {
-        self.0.insert(T::KIND, Kind { queue: T::QUEUE, handler: handle::<T>, metrics: KindMetrics::default() });
+    pub fn with<T: Task>(self) -> Self {
+        self.and::<T>(|job| Box::pin(async move { job.payload::<T>().await?.run(job).await }))
+    }
+
+    /// And this kind, whose jobs are done page by page.
+    #[must_use]
+    pub fn with_pages<P: Payload + Pages>(self) -> Self {
+        self.and::<P>(|job| Box::pin(async move { walk(job.payload::<P>().await?, job).await }))
+    }
+
+    fn and<P: Payload>(mut self, handler: Handler) -> Self {
+        self.0.insert(P::KIND, Kind { queue: P::QUEUE, handler, metrics: KindMetrics::default() });
         self
     }
 
@@ -352,18 +389,6 @@ impl Tasks {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Kind)> {
         self.0.iter().map(|(name, kind)| (*name, kind))
     }
-}
-
-fn handle<T: Task>(job: &mut Running) -> Handling<'_> {
-    Box::pin(async move {
-        match queue::payload::<T>(&job.claimed) {
-            Ok(payload) => {
-                job.is_dry_run = payload.is_dry_run();
-                payload.run(job).await
-            }
-            Err(error) => Err(unreadable(job, &error).await),
-        }
-    })
 }
 
 /// A payload that this version cannot read may be of a newer one that is being rolled out, so the job

@@ -128,7 +128,7 @@ async fn a_job_that_yields_keeps_its_place_and_its_count_of_attempts() {
     let claimed = ledger.claim_one().await;
     let mut connection = ledger.connection().await;
     let progress = Progress { done: 1, total: Some(2) };
-    queue::progress(&mut connection, claimed.lease(), progress, &serde_json::json!([])).await.unwrap();
+    queue::progress(&mut connection, claimed.lease(), progress, &serde_json::json!([]), None).await.unwrap();
     let running = ledger.get(ids[0]).await;
     queue::finish(&mut connection, &[(claimed.lease(), Outcome::Yielded)]).await.unwrap();
     assert_eq!(ledger.get(ids[0]).await, running);

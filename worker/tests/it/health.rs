@@ -113,7 +113,7 @@ async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
     for (chore, message) in
         [(Chore::Stumble, "the job met an error"), (Chore::Panic, "the job's handler panicked: as told")]
     {
-        let job = ledger.job(&chore).request_id(format!("request-of-{message}"));
+        let job = ledger.job(&chore).request_id(Some(&format!("request-of-{message}")));
         expected.push((queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id, message));
     }
     let started = Instant::now();

@@ -139,7 +139,7 @@ async fn what_a_late_attempt_writes_is_thrown_away() {
     assert!(present.attempt > late.attempt);
 
     let progress = Progress { done: 1, total: None };
-    let late_step = queue::progress(&mut connection, late, progress, &json!({})).await;
+    let late_step = queue::progress(&mut connection, late, progress, &json!({}), None).await;
     assert!(matches!(late_step, Err(Error::Superseded)));
     queue::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
     let job = ledger.get(id).await;
@@ -231,7 +231,7 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
     assert_eq!((claimed.failures, claimed.crashes), (1, 1));
     assert_eq!(claimed.retry_state.as_ref().unwrap().0, state);
     let progress = Progress { done: 1, total: Some(2) };
-    queue::progress(&mut connection, claimed.lease(), progress, &json!({})).await.unwrap();
+    queue::progress(&mut connection, claimed.lease(), progress, &json!({}), None).await.unwrap();
     assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
     assert_eq!(ledger.get(id).await.error, None);
 }
@@ -243,7 +243,7 @@ async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
     let mut connection = ledger.connection().await;
     let progress = Progress { done: 1, total: None };
     let lease = ledger.claim_one().await.lease();
-    queue::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+    queue::progress(&mut connection, lease, progress, &json!({ "at": 1 }), None).await.unwrap();
     let state = RetryState { errors: 1, ..RetryState::default() };
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
     queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
@@ -251,7 +251,7 @@ async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
     // It does the same step again, and dies; five times in all.
     let mut lease = ledger.claim_one().await.lease();
     for death in 1..=MAX_CRASHES {
-        let recorded = queue::progress(&mut connection, lease, progress, &json!({ "at": 1 })).await.unwrap();
+        let recorded = queue::progress(&mut connection, lease, progress, &json!({ "at": 1 }), None).await.unwrap();
         assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
         assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
         rescue_all(&ledger).await;

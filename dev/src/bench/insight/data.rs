@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use shared::insight::health;
+use shared::insight::health::SnapshotHealth;
 use shared::insight::themes;
 use shared::queue::{self, JobStatus};
 use uuid::Uuid;
@@ -119,7 +119,7 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
 pub async fn digest(harness: &Harness, workspace: Uuid) -> Result<()> {
     let mut connection = harness.pool.acquire().await?;
     let begun = [
-        health::start(&mut connection, workspace, None, false).await?,
+        queue::start_run(&mut connection, workspace, None, &SnapshotHealth { dry_run: false }).await?,
         themes::start(&mut connection, workspace, None, false).await?,
     ];
     for job in begun {

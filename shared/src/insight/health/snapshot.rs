@@ -2,7 +2,6 @@
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -10,7 +9,7 @@ use super::{Band, Health};
 use crate::error::{Error, Result};
 use crate::insight::scoring::{self, Day, State};
 use crate::platform::db;
-use crate::queue::{self, Job, NewJob, Payload, Progress};
+use crate::queue::{Page, Pages, Payload};
 
 /// The customers that are scored, and those that are kept, in one transaction: about a second each.
 const SCORED_PAGE: i64 = 5_000;
@@ -36,28 +35,9 @@ impl Payload for SnapshotHealth {
     }
 }
 
-/// Enqueues a snapshot, or returns the one that is under way. The caller owns the transaction, and rings
-/// for the queue after its commit.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub async fn start(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    request_id: Option<&str>,
-    dry_run: bool,
-) -> Result<Job> {
-    let mut job = NewJob::new(workspace_id, &SnapshotHealth { dry_run })?;
-    job = job.dedupe_key(if dry_run { "snapshot_health:dry" } else { "snapshot_health" });
-    if let Some(request_id) = request_id {
-        job = job.request_id(request_id);
-    }
-    queue::enqueue(connection, job).await
-}
-
-/// How far a snapshot is: what its job records with each step.
+/// What a snapshot did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Walk {
+pub struct Scored {
     date: NaiveDate,
     /// Customers so far, and how many are in each band.
     customers: i64,
@@ -65,64 +45,22 @@ pub struct Walk {
     watch: i64,
     at_risk: i64,
     unknown: i64,
-    dry_run: bool,
-    /// How many scores are kept so far, of how many customers.
+    /// How many scores are kept.
     kept: i64,
-    total: i64,
-    phase: Phase,
-    /// The customer behind whom the phase goes on.
-    after: Uuid,
+    dry_run: bool,
 }
 
+/// How far a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Phase {
-    /// Customers are scored.
-    Score,
-    /// Segments follow the new cuts, and the scores are kept.
-    Keep,
-    Done,
+pub enum Phase {
+    /// Customers after this one are scored.
+    Score(Uuid),
+    /// Segments follow the new cuts, and the scores are kept, from the customer after this one on.
+    Keep(Uuid),
 }
 
-/// The walk as its job last recorded it, or a new one of today: a day that is over is not scored any more.
-pub fn standing_walk(job: &Job, payload: SnapshotHealth) -> Walk {
-    let date = Day::today().0;
-    let recorded = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
-    recorded.filter(|walk: &Walk| walk.date == date).unwrap_or(Walk {
-        date,
-        customers: 0,
-        healthy: 0,
-        watch: 0,
-        at_risk: 0,
-        unknown: 0,
-        dry_run: payload.dry_run,
-        kept: 0,
-        total: 0,
-        phase: Phase::Score,
-        after: Uuid::nil(),
-    })
-}
-
-impl Walk {
-    /// Whether nothing is left to do.
-    pub fn is_done(&self) -> bool {
-        self.phase == Phase::Done
-    }
-
-    /// How far it is, in customers: each is scored, and then kept.
-    pub fn progress(&self) -> Progress {
-        let passes = if self.dry_run { 1 } else { 2 };
-        Progress { done: (self.customers + self.kept) / passes, total: Some(self.total.max(self.customers)) }
-    }
-
-    /// What it did, for callers.
-    pub fn result(&self) -> Value {
-        json!({
-            "date": self.date, "customers": self.customers, "healthy": self.healthy, "watch": self.watch,
-            "at_risk": self.at_risk, "unknown": self.unknown, "kept": self.kept, "dry_run": self.dry_run,
-        })
-    }
-
+impl Scored {
     fn count(&mut self, health: &Health) {
         self.customers += 1;
         match health.band {
@@ -134,68 +72,96 @@ impl Walk {
     }
 }
 
-/// Does the next step of a snapshot in the transaction of a step of its job.
-///
-/// # Errors
-/// [`Error::Repeat`] if others write scores for longer than they should; [`Error::Unavailable`] when the
-/// database is away.
-pub async fn snapshot_step(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Walk) -> Result<()> {
-    if !walk.dry_run && !scoring::lock(connection, workspace_id, PATIENCE_MS).await? {
-        return Err(Error::Repeat("the scores are being written".into()));
+impl Pages for SnapshotHealth {
+    type Cursor = Phase;
+    type Tally = Scored;
+
+    fn begin(&self) -> Scored {
+        let (date, dry_run) = (Day::today().0, self.dry_run);
+        Scored { date, customers: 0, healthy: 0, watch: 0, at_risk: 0, unknown: 0, kept: 0, dry_run }
     }
-    match walk.phase {
-        Phase::Score => score(connection, workspace_id, walk).await,
-        Phase::Keep => keep(connection, workspace_id, walk).await,
-        Phase::Done => Ok(()),
+
+    /// In customers: each is scored, and then kept.
+    fn done(&self, scored: &Scored) -> i64 {
+        if self.dry_run { scored.customers } else { (scored.customers + scored.kept) / 2 }
+    }
+
+    /// A day that is over is not scored any more.
+    fn can_resume(&self, scored: &Scored) -> bool {
+        scored.date == Day::today().0
+    }
+
+    async fn page(&self, page: &mut Page<'_>, cursor: Option<Phase>, scored: &mut Scored) -> Result<Option<Phase>> {
+        let workspace_id = page.job.workspace_id;
+        if !self.dry_run && !scoring::lock(page.connection, workspace_id, PATIENCE_MS).await? {
+            return Err(Error::Repeat("the scores are being written".into()));
+        }
+        if cursor.is_none() {
+            page.total = Some(count(page.connection, workspace_id).await?);
+        }
+        let next = match cursor.unwrap_or(Phase::Score(Uuid::nil())) {
+            Phase::Score(after) => score(page.connection, workspace_id, after, scored).await?,
+            Phase::Keep(after) => keep(page.connection, workspace_id, after, scored).await?,
+        };
+        page.total = page.total.max(Some(scored.customers));
+        Ok(next)
     }
 }
 
-async fn score(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Walk) -> Result<()> {
-    if walk.customers == 0 {
-        walk.total = sqlx::query_scalar("SELECT count(*) FROM customers WHERE workspace_id = $1")
-            .bind(workspace_id)
-            .fetch_one(&mut *connection)
-            .await?;
-    }
+async fn count(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM customers WHERE workspace_id = $1")
+        .bind(workspace_id)
+        .fetch_one(connection)
+        .await?)
+}
+
+async fn score(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    after: Uuid,
+    scored: &mut Scored,
+) -> Result<Option<Phase>> {
     let ids: Vec<Uuid> =
         sqlx::query_scalar("SELECT id FROM customers WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(workspace_id)
-            .bind(walk.after)
+            .bind(after)
             .bind(SCORED_PAGE)
             .fetch_all(&mut *connection)
             .await?;
-    let day = Day(walk.date);
-    if walk.dry_run {
+    let day = Day(scored.date);
+    if scored.dry_run {
         let facts = scoring::facts(connection, workspace_id, &ids, day).await?;
-        facts.iter().for_each(|facts| walk.count(&Health::of(facts)));
+        facts.iter().for_each(|facts| scored.count(&Health::of(facts)));
     } else {
-        let scored = scoring::score_page(connection, workspace_id, &ids, day).await?;
-        scored.iter().for_each(|(_, health)| walk.count(health));
+        let page = scoring::score_page(connection, workspace_id, &ids, day).await?;
+        page.iter().for_each(|(_, health)| scored.count(health));
     }
     match ids.last() {
-        Some(last) => walk.after = *last,
-        None if walk.dry_run => walk.phase = Phase::Done,
+        Some(last) => Ok(Some(Phase::Score(*last))),
+        None if scored.dry_run => Ok(None),
         None => {
             scoring::start_thresholds(connection, workspace_id, day).await?;
-            (walk.phase, walk.after) = (Phase::Keep, Uuid::nil());
+            Ok(Some(Phase::Keep(Uuid::nil())))
         }
     }
-    Ok(())
 }
 
-async fn keep(connection: &mut PgConnection, workspace_id: Uuid, walk: &mut Walk) -> Result<()> {
+async fn keep(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    after: Uuid,
+    scored: &mut Scored,
+) -> Result<Option<Phase>> {
     let state = State::read(connection, workspace_id).await?.ok_or(Error::NotFound)?;
-    let last = scoring::last_of_page(connection, workspace_id, walk.after, KEPT_PAGE).await?;
-    let page = (walk.after, last.unwrap_or(Uuid::max()));
+    let last = scoring::last_of_page(connection, workspace_id, after, KEPT_PAGE).await?;
+    let page = (after, last.unwrap_or(Uuid::max()));
     scoring::reclassify(connection, workspace_id, &state.cuts, page).await?;
-    let kept = scoring::snapshot_page(connection, workspace_id, page, Day(walk.date)).await?;
-    walk.kept += i64::try_from(kept).unwrap_or(i64::MAX);
-    walk.after = page.1;
+    let kept = scoring::snapshot_page(connection, workspace_id, page, Day(scored.date)).await?;
+    scored.kept += i64::try_from(kept).unwrap_or(i64::MAX);
     if last.is_none() {
-        finish(connection, workspace_id, walk.date).await?;
-        walk.phase = Phase::Done;
+        finish(connection, workspace_id, scored.date).await?;
     }
-    Ok(())
+    Ok(last.map(Phase::Keep))
 }
 
 /// Keeps how many customers are in each segment and in each band, and says that all are of the day.

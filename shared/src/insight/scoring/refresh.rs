@@ -7,9 +7,10 @@ use super::counts::gather;
 use super::write::{reclassify, save_cuts, start_thresholds, write};
 use super::{Day, Facts, State, facts};
 use crate::error::Result;
-use crate::insight::health::{self, Health};
+use crate::insight::health::{Health, SnapshotHealth};
 use crate::insight::segments::Thresholds;
 use crate::platform::db;
+use crate::queue;
 use crate::values::Time;
 
 /// The most customers whom a reader scores, while its caller waits: some 0.1 s.
@@ -105,7 +106,7 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
         if i64::try_from(all.len()).unwrap_or(i64::MAX) <= FEW {
             return score_all(connection, workspace_id, &all, day, now).await;
         }
-        health::start(connection, workspace_id, None, false).await?;
+        queue::start_run(connection, workspace_id, None, &SnapshotHealth { dry_run: false }).await?;
     }
     // More changed than is scored now: they come in their order, and some are left.
     let marked: Vec<Uuid> = sqlx::query_scalar(

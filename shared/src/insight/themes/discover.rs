@@ -13,7 +13,6 @@ use super::select::{Found, choose};
 use super::store::{self, Kept};
 use crate::error::{Error, Result};
 use crate::platform::db;
-use crate::queue::{Job, JobStatus};
 
 /// Themes are found anew when this share of the comments is new, and at least so many.
 const GROWN: f64 = 0.05;
@@ -40,32 +39,20 @@ pub struct Summary {
     pub themes: usize,
     /// Comments among which they were found.
     pub comments: i64,
-    /// Where the finding goes on, once it has begun.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stage: Option<Stage>,
 }
 
-/// How far finding themes is.
+/// How far finding themes is: the job's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// Answers are read. What is left of them is where that goes on.
+    Read,
     /// They are to be found.
     Find,
     /// They are found, and looked for in the answers after this one.
     Assign(Uuid),
     /// They are to be listed.
     List,
-}
-
-impl Summary {
-    /// How far the job of a run is, by its result.
-    pub fn resume(job: &Job) -> Self {
-        match (&job.result, job.status) {
-            (Some(result), JobStatus::Running | JobStatus::Queued) => serde_json::from_value(result.clone()).ok(),
-            _ => None,
-        }
-        .unwrap_or_default()
-    }
 }
 
 /// Whether the themes are to be found anew: somebody asked for it, or much was said since.

@@ -28,6 +28,14 @@ pub fn now() -> DateTime<Utc> {
     CLOCK.correct(Utc::now()).trunc_subsecs(6)
 }
 
+/// The present time of the database: for what is due, and what follows from it.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is unavailable.
+pub async fn database_now(connection: &mut PgConnection) -> Result<DateTime<Utc>> {
+    Ok(sqlx::query_scalar("SELECT now()").fetch_one(connection).await?)
+}
+
 /// What is known of a process's clock.
 #[derive(Debug)]
 pub struct Clock {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{FollowedUp, PAGE, Reason};
 use crate::accounts::settings::{self, Settings};
 use crate::crm::interactions::{CustomerInteraction, Interaction, LeadInteraction};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mail::suppressions;
 use crate::mail::templates::Renderer;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
@@ -265,9 +265,6 @@ impl Writing<'_> {
         }
         let emails: Vec<NewEmail> = digests.iter().map(|(_, digest)| digest.clone()).collect();
         let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
-        if queued.len() != emails.len() {
-            return Err(Error::internal("the outbox did not answer for each mail"));
-        }
         Ok(queued.iter().map(|queued| *queued != Queued::Suppressed).collect())
     }
 

@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::records::history::Actor;
 use crate::values::{Email, Time, email_key};
 
-/// An interaction's place in the order in which they are due.
+/// An interaction, in the order in which they are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct DueCursor {
     date: Time,
     id: Uuid,
 }
@@ -27,7 +27,7 @@ pub(super) struct Gathering<'a> {
 
 /// A page of what was gathered.
 #[derive(FromRow)]
-struct Page {
+struct Gathered {
     found: i64,
     without_recipient: i64,
     last_date: Option<Time>,
@@ -35,13 +35,13 @@ struct Page {
 }
 
 impl Gathering<'_> {
-    /// Gathers the next page; returns its end, or `None` if there was nothing behind `after`.
+    /// Gathers the next page; returns its end, or `None` if there was nothing after `after`.
     pub async fn page<I: Interaction>(
         &self,
         connection: &mut PgConnection,
-        after: Option<Place>,
+        after: Option<DueCursor>,
         run: &mut FollowedUp,
-    ) -> Result<Option<Place>> {
+    ) -> Result<Option<DueCursor>> {
         let parent = I::PARENT.ok_or_else(|| Error::internal("an interaction has no parent"))?;
         let (table, column, parents, kind) = (I::TABLE, parent.column, parent.table, I::TYPE.as_str());
         let user_email = email_key!("users.email");
@@ -67,7 +67,7 @@ impl Gathering<'_> {
                  (SELECT id FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_id
              FROM told"
         );
-        let page: Page = sqlx::query_as(AssertSqlSafe(sql))
+        let page: Gathered = sqlx::query_as(AssertSqlSafe(sql))
             .bind(self.actor.workspace_id)
             .bind(self.by)
             .bind(after.map(|after| after.date))
@@ -79,7 +79,7 @@ impl Gathering<'_> {
             .await?;
         run.interactions += page.found;
         run.skipped.add(Reason::NoRecipient, page.without_recipient);
-        Ok(page.last_date.zip(page.last_id).map(|(date, id)| Place { date, id }))
+        Ok(page.last_date.zip(page.last_id).map(|(date, id)| DueCursor { date, id }))
     }
 }
 

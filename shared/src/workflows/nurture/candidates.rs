@@ -27,21 +27,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    #[cfg(test)]
-    pub fn fresh(id: Uuid, email: Email, created_at: Time) -> Self {
-        let taken = Vec::new();
-        Self {
-            id,
-            email,
-            created_at,
-            taken,
-            last_taken_at: None,
-            suppression: None,
-            bounced: false,
-            interaction: false,
-        }
-    }
-
     /// Why it leaves the sequence.
     pub fn objection(&self) -> Option<Reason> {
         match &self.suppression {

@@ -1,25 +1,24 @@
 //! Sending the steps that are due: the mails, what they leave on their leads, and that they were had.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::candidates::{self, Candidate};
 use super::sequence::{Sequence, Verdict};
 use super::{Nurtured, Reason};
-use crate::accounts::settings::{self, Settings};
+use crate::accounts::settings::Settings;
 use crate::crm::interactions::{LeadInteraction, LeadInteractionType};
 use crate::crm::leads::{Lead, LeadStatus};
-use crate::error::{Error, Result};
-use crate::mail::action_urls::{Action, ActionUrls};
-use crate::mail::templates::{Rendered, Renderer};
+use crate::error::Result;
+use crate::mail::action_urls::ActionUrls;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
+use crate::queue::Page;
 use crate::records::history::Actor;
 use crate::records::{self, RecordType};
 use crate::values::{Field, Notes, Time};
+use crate::workflows::composer::{Composer, Draft};
 
 /// A lead whose step is due, with its mail.
 struct DraftEmail {
@@ -33,106 +32,50 @@ struct DraftEmail {
 /// Sends the leads `due` their steps. They are locked, and looked at once more, so that what changed
 /// since they were found counts, and nothing changes before the end.
 pub(super) async fn send(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    (urls, settings): (&ActionUrls<'_>, &Settings),
+    page: &mut Page<'_>,
+    settings: &Settings,
     due: &[Uuid],
     nurtured: &mut Nurtured,
     now: Time,
 ) -> Result<()> {
-    if due.is_empty() {
-        return Ok(());
-    }
-    let workspace_id = actor.workspace_id;
+    let (workspace_id, connection) = (page.job.workspace_id, &mut *page.connection);
     let leads: Vec<Lead> = records::lock(connection, workspace_id, due).await?;
     let mut leads: HashMap<Uuid, Lead> = leads.into_iter().map(|lead| (lead.id, lead)).collect();
     let candidates = candidates::by_ids(connection, workspace_id, due).await?;
     let sequence = Sequence::new(&settings.nurture_sequence);
-    let composer = Composer::new(connection, workspace_id, urls, settings).await?;
-    let mut unfilled = Vec::with_capacity(candidates.len());
+    let mut due = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let verdict = sequence.verdict(&candidate, now);
         match (verdict, leads.remove(&candidate.id)) {
-            (Verdict::Send { step, .. }, Some(lead)) => {
-                let draft = composer.draft(&lead);
-                unfilled.push((lead, candidate, verdict, step, draft));
-            }
+            (Verdict::Send { step, .. }, Some(lead)) => due.push((lead, candidate, verdict, step)),
             _ => nurtured.count(&candidate, &verdict),
         }
     }
-    let contexts = unfilled.iter_mut().map(|(.., step, draft)| (step.to_string(), draft.context.take())).collect();
-    let contents = composer.renderer.render_all(contexts).await?;
-    let mut drafts = Vec::with_capacity(unfilled.len());
-    for ((lead, candidate, verdict, step_id, draft), content) in unfilled.into_iter().zip(contents) {
-        match content {
-            Ok(content) => {
-                let email = draft.email(&lead, step_id, content);
-                drafts.push(DraftEmail { lead, candidate, verdict, step_id, email });
-            }
-            Err(error) => {
-                tracing::warn!(%error, lead_id = %lead.id, %step_id, "a step of the sequence cannot be filled in");
-                nurtured.count(&candidate, &Verdict::Skip { step: Some(step_id), reason: Reason::Template });
-            }
+    let urls = ActionUrls::new(page.settings, page.signer);
+    let composer = Composer::new(connection, workspace_id, urls, settings).await?;
+    let emails = composer.compose(due.iter().map(|(lead, .., step_id)| draft(lead, *step_id)).collect()).await?;
+    let mut drafts = Vec::with_capacity(due.len());
+    for ((lead, candidate, verdict, step_id), email) in due.into_iter().zip(emails) {
+        match email {
+            Some(email) => drafts.push(DraftEmail { lead, candidate, verdict, step_id, email }),
+            None => nurtured.count(&candidate, &Verdict::Skip { step: Some(step_id), reason: Reason::Template }),
         }
     }
     let drafts = take_steps(connection, workspace_id, drafts, nurtured, now).await?;
     let drafts = enqueue_emails(connection, workspace_id, &composer.sender, drafts, nurtured).await?;
-    record_interactions(connection, actor, drafts, now).await
+    record_interactions(connection, &Actor::job(page.job), drafts, now).await
 }
 
-/// Fills in the steps of one workspace.
-struct Composer<'a> {
-    workspace_id: Uuid,
-    urls: &'a ActionUrls<'a>,
-    renderer: Arc<Renderer>,
-    sender: Sender,
-}
-
-/// An email whose template is still to be filled in.
-struct Draft {
-    id: Uuid,
-    unsubscribe: String,
-    context: Value,
-}
-
-impl<'a> Composer<'a> {
-    async fn new(
-        connection: &mut PgConnection,
-        workspace_id: Uuid,
-        urls: &'a ActionUrls<'a>,
-        settings: &Settings,
-    ) -> Result<Self> {
-        let sender = settings::sender(connection, workspace_id, settings, urls.mail).await?;
-        Ok(Self { workspace_id, urls, renderer: Renderer::read(settings.all_templates()).await?, sender })
-    }
-
-    fn draft(&self, lead: &Lead) -> Draft {
-        let id = Uuid::now_v7();
-        let unsubscribe = self.urls.url(Action::Unsubscribe, self.workspace_id, id);
-        let context = json!({
-            "lead": {
-                "name": lead.name, "first_name": lead.name.first(), "email": lead.email, "company": lead.company
-            },
-            "sender": { "name": self.sender.name },
-            "unsubscribe_url": unsubscribe,
-        });
-        Draft { id, unsubscribe, context }
-    }
-}
-
-impl Draft {
-    /// The email of a step, with its template filled in.
-    fn email(self, lead: &Lead, step_id: Uuid, content: Rendered) -> NewEmail {
-        NewEmail {
-            id: self.id,
-            event: Event::Nurture,
-            event_key: format!("nurture:{}:{step_id}", lead.id),
-            subject: Some((RecordType::Lead, lead.id)),
-            to_name: Some(lead.name.as_ref().to_owned()),
-            to_email: lead.email.clone(),
-            content,
-            unsubscribe: Some(self.unsubscribe),
-        }
+fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
+    Draft {
+        event: Event::Nurture,
+        event_key: format!("nurture:{}:{step_id}", lead.id),
+        template: step_id.to_string(),
+        recipient: (RecordType::Lead, lead.id),
+        name: &lead.name,
+        email: &lead.email,
+        company: lead.company.as_ref(),
+        feedback_id: None,
     }
 }
 
@@ -173,9 +116,6 @@ async fn enqueue_emails(
 ) -> Result<Vec<DraftEmail>> {
     let emails: Vec<NewEmail> = drafts.iter().map(|draft| draft.email.clone()).collect();
     let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
-    if queued.len() != drafts.len() {
-        return Err(Error::internal("the outbox did not answer for each mail"));
-    }
     let (mut posted, mut suppressed) = (Vec::with_capacity(drafts.len()), Vec::new());
     for (draft, queued) in drafts.into_iter().zip(queued) {
         match queued {

@@ -6,7 +6,7 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::candidates::Candidate;
-use super::{Preview, Reason, Would};
+use super::{LeadPreview, Reason, Would};
 use crate::accounts::settings::SequenceStep;
 use crate::values::Time;
 
@@ -49,12 +49,12 @@ impl<'a> Sequence<'a> {
 }
 
 impl Verdict {
-    pub fn preview(self, lead: &Candidate) -> Preview {
+    pub fn preview(self, lead: &Candidate) -> LeadPreview {
         let (step, would, reason, at) = match self {
             Self::Send { step, at } => (Some(step), Would::Send, None, Some(at)),
             Self::Wait { step, at } => (Some(step), Would::Wait, None, Some(at)),
             Self::Skip { step, reason } => (step, Would::Skip, Some(reason), None),
         };
-        Preview { lead_id: lead.id, email: lead.email.clone(), step, would, reason, at }
+        LeadPreview { lead_id: lead.id, email: lead.email.clone(), step, would, reason, at }
     }
 }

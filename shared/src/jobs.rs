@@ -1,0 +1,84 @@
+//! Every kind of job, listed once: the API offers these, and workers run them.
+//!
+//! A kind is a [`Payload`], which lives with its noun. If its work is pages of records, it implements
+//! [`Pages`](crate::queue::Pages) beside it, and that is all. Any other has a handler in the worker.
+
+use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::queue::{JobStatus, Payload, STATUS};
+
+/// Calls a macro with every kind of job: those that are done page by page, and those with a handler.
+#[macro_export]
+macro_rules! job_kinds {
+    ($then:ident) => {
+        $then! {
+            runs: [
+                $crate::workflows::nurture::NurtureLeads,
+                $crate::workflows::followups::ProcessFollowups,
+                $crate::workflows::feedback_requests::RequestFeedback,
+                $crate::workflows::feedback_reminders::RemindFeedback,
+                $crate::insight::health::SnapshotHealth,
+                $crate::schedule::nightly::CleanUp,
+            ],
+            handlers: [
+                $crate::imports::ImportLeads,
+                $crate::imports::ImportCustomers,
+                $crate::imports::UndoImport,
+                $crate::insight::themes::FindThemes,
+                $crate::schedule::nightly::Nightly,
+            ]
+        }
+    };
+}
+
+/// A kind of job.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Its name, for callers.
+    pub name: &'static str,
+    /// The queue in which its jobs wait.
+    pub queue: &'static str,
+}
+
+impl Kind {
+    const fn of<P: Payload>() -> Self {
+        Self { name: P::KIND, queue: P::QUEUE }
+    }
+}
+
+macro_rules! kinds {
+    (runs: [$($run:ty),+ $(,)?], handlers: [$($handler:ty),+ $(,)?]) => {
+        &[$(Kind::of::<$run>(),)+ $(Kind::of::<$handler>(),)+]
+    };
+}
+
+/// Every kind.
+pub const KINDS: &[Kind] = job_kinds!(kinds);
+
+/// The names of the kinds.
+pub const NAMES: [&str; KINDS.len()] = {
+    let mut names = [""; KINDS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = KINDS[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// The queue in which jobs of a kind wait.
+pub fn queue_of(name: &str) -> Option<&'static str> {
+    KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.queue)
+}
+
+/// The list of jobs. Ids are made in the order of time, so they stand for it.
+pub const LIST: Spec = Spec {
+    table: "jobs",
+    filters: &[
+        Filter { name: "kind", kind: FilterKind::Word(&NAMES) },
+        Filter { name: "status", kind: FilterKind::Computed(STATUS, JobStatus::WORDS) },
+    ],
+    orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    indexed: &[],
+    searchable: false,
+    branches: None,
+};
