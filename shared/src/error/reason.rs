@@ -1,4 +1,4 @@
-//! Why a request conflicts with what is there, and what a broken constraint says about that.
+//! The reasons of conflicts, and how violated constraints map to them.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use uuid::Uuid;
 
 use super::{Error, FieldError};
 
-/// The kind of a conflict, as programs read it.
+/// The reason of a conflict, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Another record has the value, which is unique.
+    /// Another record has the same unique value.
     Taken,
-    /// The lead has a customer.
+    /// The lead was already converted to a customer.
     AlreadyConverted,
-    /// The feedback has an answer.
+    /// The feedback was already answered.
     AlreadyAnswered,
-    /// The customer has a request that is not answered yet.
+    /// The customer has an unanswered feedback request.
     OpenRequest,
     /// The customer is blocked.
     Blocked,
@@ -23,15 +23,15 @@ pub enum Reason {
     Suppressed,
     /// The job succeeded.
     JobSucceeded,
-    /// The job has not ended.
+    /// The job has not finished.
     JobUnfinished,
     /// Another job does the same work.
     AlreadyRunning,
-    /// The job is none that can be undone.
+    /// Jobs of this kind or state cannot be undone.
     NotUndoable,
     /// The record is not deleted.
     NotDeleted,
-    /// The email is in another state than the request is for.
+    /// The state of the email does not allow the request.
     WrongState,
 }
 
@@ -55,16 +55,16 @@ impl Reason {
     }
 }
 
-/// The code of a reference to a record that does not exist.
+/// The code for a reference to a record that does not exist.
 pub const NOT_FOUND: &str = "not_found";
 
 impl Error {
-    /// A conflict about the named field.
+    /// Creates a conflict about the named field.
     pub fn conflict(reason: Reason, field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Conflict(FieldError::new(field, reason.code(), message).into())
     }
 
-    /// A conflict with the record that has this id.
+    /// Creates a conflict with the record that has this id.
     pub fn conflict_with(
         id: Uuid,
         reason: Reason,
@@ -74,24 +74,24 @@ impl Error {
         Self::Conflict(FieldError { id: Some(id), ..FieldError::new(field, reason.code(), message) }.into())
     }
 
-    /// A reference in a body to a record that does not exist.
+    /// Creates an error for a reference in a body to a record that does not exist.
     pub fn missing(field: &str) -> Self {
         let noun = field.strip_suffix("_id").filter(|noun| !noun.is_empty()).unwrap_or("record");
         Self::Missing(FieldError::new(field, NOT_FOUND, format!("no {noun} has this id")).into())
     }
 
-    /// A unique value of a record in this table that another one has.
+    /// Creates a conflict about a unique value that another record of the table has.
     pub(crate) fn taken(table: &str, field: &str, id: Option<Uuid>) -> Self {
         Self::Conflict(FieldError { id, ..taken(table, field) }.into())
     }
 
-    /// What a key that is taken says.
+    /// Maps a violated unique constraint to an error.
     pub(super) fn of_unique_key(table: Option<&str>, constraint: &str) -> Self {
         match constraint {
             "feedback_open_key" => Self::open_request(None),
             "jobs_dedupe_key" => Self::conflict(Reason::AlreadyRunning, "id", "another job does the same work"),
             _ => {
-                // The names of constraints are made of the table, the column and the kind.
+                // Constraints are named after the table, the column and the kind.
                 let table = table.unwrap_or_default();
                 let rest = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_')).unwrap_or_default();
                 let column = rest.strip_suffix("_key").filter(|column| UNIQUE.contains(column)).unwrap_or("id");
@@ -100,8 +100,8 @@ impl Error {
         }
     }
 
-    /// What a missing reference says. Of the parent of an interaction the path tells, and the body of nothing
-    /// else than of the columns that it may name.
+    /// Maps a violated foreign key to an error. Bodies can only name leads and customers; other references,
+    /// such as the parent of an interaction, come from the path.
     pub(super) fn of_foreign_key(constraint: &str) -> Self {
         match constraint {
             "customers_lead_id_fkey" => Self::missing("lead_id"),
@@ -110,23 +110,23 @@ impl Error {
         }
     }
 
-    /// A customer who has been asked and has not answered.
+    /// Creates a conflict with the customer's unanswered feedback request.
     pub(crate) fn open_request(feedback_id: Option<Uuid>) -> Self {
-        let message = "the customer has a request that is not answered yet";
+        let message = "the customer has an unanswered request";
         let reason = FieldError::new("customer_id", Reason::OpenRequest.code(), message);
         Self::Conflict(FieldError { id: feedback_id, ..reason }.into())
     }
 }
 
-/// The columns of which each value is taken once in a workspace.
+/// The columns that are unique within a workspace.
 const UNIQUE: &[&str] = &["email", "lead_id", "name"];
 
 fn taken(table: &str, field: &str) -> FieldError {
     let message = match (table, field) {
-        ("suppressions", "email") => "this email is suppressed already".to_owned(),
+        ("suppressions", "email") => "this email is already suppressed".to_owned(),
         (_, "email" | "name") => format!("another {} has this {field}", singular(table)),
         (_, "lead_id") => format!("another {} belongs to this lead", singular(table)),
-        _ => format!("a {} with this id exists already", singular(table)),
+        _ => format!("a {} with this id already exists", singular(table)),
     };
     FieldError::new(field, Reason::Taken.code(), message)
 }
@@ -159,20 +159,14 @@ mod tests {
     fn no_reason_names_a_constraint() {
         for (table, constraint, field, code, message) in [
             ("leads", "leads_email_key", "email", "taken", "another lead has this email"),
-            ("leads", "leads_pkey", "id", "taken", "a lead with this id exists already"),
+            ("leads", "leads_pkey", "id", "taken", "a lead with this id already exists"),
             ("customers", "customers_lead_id_key", "lead_id", "taken", "another customer belongs to this lead"),
-            ("suppressions", "suppressions_email_key", "email", "taken", "this email is suppressed already"),
+            ("suppressions", "suppressions_email_key", "email", "taken", "this email is already suppressed"),
             ("workspaces", "workspaces_name_key", "name", "taken", "another workspace has this name"),
-            (
-                "feedback",
-                "feedback_open_key",
-                "customer_id",
-                "open_request",
-                "the customer has a request that is not answered yet",
-            ),
+            ("feedback", "feedback_open_key", "customer_id", "open_request", "the customer has an unanswered request"),
             ("jobs", "jobs_dedupe_key", "id", "already_running", "another job does the same work"),
-            ("emails", "emails_event_key", "id", "taken", "a record with this id exists already"),
-            ("", "", "id", "taken", "a record with this id exists already"),
+            ("emails", "emails_event_key", "id", "taken", "a record with this id already exists"),
+            ("", "", "id", "taken", "a record with this id already exists"),
         ] {
             let reason = reason(Error::of_unique_key(Some(table), constraint));
             assert_eq!(reason, (field.into(), code.into(), message.into()), "{constraint}");
