@@ -1,4 +1,4 @@
-//! Who uses the product: workspaces, their API keys, users and settings, and the requests they repeat.
+//! Workspaces with their API keys, users and settings, and idempotency keys.
 
 pub mod idempotency;
 pub mod settings;

@@ -1,6 +1,6 @@
-//! The one error type of the domain.
+//! The error type of the domain.
 //!
-//! The API turns it into a response in one place, the worker into the fate of a job.
+//! The API turns an error into a response in one place, the worker into the outcome of an attempt.
 
 mod field_errors;
 mod reason;
@@ -17,19 +17,21 @@ pub use reason::{NOT_FOUND, Reason};
 
 pub use field_errors::FieldErrors;
 
-/// Shorthand for results of the domain.
+/// A result of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How often the database could not be used.
 static TROUBLES: AtomicU64 = AtomicU64::new(0);
 
-/// How often the database could not be used, by anything in this process: when this has risen, no connection
-/// is trusted before it was looked at.
+/// How often this process found the database unavailable. After an increase, the pool pings each connection
+/// before it is used.
 pub(crate) fn troubles() -> u64 {
     TROUBLES.load(Relaxed)
 }
 
-/// Everything that can go wrong below the API and the worker.
+/// The errors of the domain.
+///
+/// Every function that uses the database can fail with [`Error::Unavailable`], [`Error::Repeat`] or
+/// [`Error::Internal`]. `# Errors` sections list only further errors.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The record does not exist in this workspace.
@@ -38,28 +40,27 @@ pub enum Error {
     /// A record that the body refers to does not exist in this workspace.
     #[error("not found: {} {}", .0.field, .0.message)]
     Missing(Box<FieldError>),
-    /// The record is no longer what the caller has seen.
-    #[error("changed meanwhile")]
+    /// The record was changed after the caller read it.
+    #[error("changed since it was read")]
     Changed,
-    /// A unique key is taken, or something else stands in the way.
+    /// A unique key is taken, or the state of the record does not allow the request.
     #[error("conflict: {} {}", .0.field, .0.message)]
     Conflict(Box<FieldError>),
-    /// The caller's input is wrong; every fault of it, not only the first.
+    /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
-    /// The attempt of a job that tried to write is no longer the present one: it was cancelled,
-    /// or its lease ran out and another worker has it. Whatever it did is thrown away.
+    /// The attempt of a job is no longer the current one: the job was cancelled, or the lease expired and
+    /// another worker claimed the job. The attempt's open transaction is discarded.
     #[error("another attempt has taken over")]
     Superseded,
-    /// The database cannot be reached, ended the connection, or does not do what is asked for now. Trying
-    /// again later may help.
+    /// The database cannot be reached, closed the connection, or refuses work for now. A retry may succeed.
     #[error("database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// Another transaction came between: a deadlock, a serialization failure, or a unique key that
-    /// was free when it was looked at. The same transaction may succeed when it is run again.
-    #[error("transaction must be run again: {0}")]
+    /// The transaction conflicted with another one: a deadlock, a serialization failure, or a unique key
+    /// that was free when it was checked. The same transaction may succeed when it is retried.
+    #[error("transaction must be retried: {0}")]
     Repeat(String),
-    /// A defect, or a broken environment. Its text is for the log, never for the caller.
+    /// A bug, or a broken environment. The text is for the log, never for the caller.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -67,14 +68,14 @@ pub enum Error {
 /// One fault of the caller's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// The field as the caller named it; nested fields as `a.b`, query parameters by their name. Of a
-    /// conflict, the field that stands in the way.
+    /// The name of the field or query parameter; nested fields are written `a.b`. For a conflict, the
+    /// field that causes it.
     pub field: String,
-    /// The kind of fault, stable, for programs: `required`, `invalid`, `out_of_range`, …
+    /// A stable code for programs: `required`, `invalid`, `out_of_range`, …
     pub code: Cow<'static, str>,
-    /// The fault for people.
+    /// A message for people.
     pub message: Cow<'static, str>,
-    /// The record that stands in the way of what was asked, where it is known.
+    /// The record that causes the conflict, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<Uuid>,
@@ -86,7 +87,7 @@ impl FieldError {
     /// The most characters of a message.
     pub const MAX_MESSAGE: usize = 1_000;
 
-    /// A fault of the named field. A name or message that is too long is cut.
+    /// Creates a fault of the named field. Truncates a name or message that is too long.
     pub fn new(
         field: impl Into<String>,
         code: impl Into<Cow<'static, str>>,
@@ -94,21 +95,21 @@ impl FieldError {
     ) -> Self {
         let message = match message.into() {
             message if message.len() <= Self::MAX_MESSAGE => message,
-            message => cut(message.into_owned(), Self::MAX_MESSAGE).into(),
+            message => truncated(message.into_owned(), Self::MAX_MESSAGE).into(),
         };
-        Self { field: cut(field.into(), Self::MAX_FIELD), code: code.into(), message, id: None }
+        Self { field: truncated(field.into(), Self::MAX_FIELD), code: code.into(), message, id: None }
     }
 
-    /// The same fault, of a field inside of the one at `place`.
+    /// The same fault of a field nested in `parent`.
     #[must_use]
-    pub fn inside(self, place: &str) -> Self {
-        Self { field: cut(format!("{place}.{}", self.field), Self::MAX_FIELD), ..self }
+    pub fn inside(self, parent: &str) -> Self {
+        Self { field: truncated(format!("{parent}.{}", self.field), Self::MAX_FIELD), ..self }
     }
 }
 
-/// A text of at most so many characters, the last of which says if it was cut.
-fn cut(mut text: String, max: usize) -> String {
-    // Bytes bound characters from above, so most texts are never counted.
+/// Truncates a text to at most `max` characters, the last of which is then an ellipsis.
+fn truncated(mut text: String, max: usize) -> String {
+    // A text has at most as many characters as bytes, so most texts are not counted.
     if text.len() > max && text.chars().count() > max {
         let end = text.char_indices().nth(max - 1).map_or(text.len(), |(end, _)| end);
         text.truncate(end);
@@ -119,22 +120,22 @@ fn cut(mut text: String, max: usize) -> String {
 }
 
 impl Error {
-    /// Input with a single fault.
+    /// Creates an error for input with a single fault.
     pub fn invalid(field: impl Into<String>, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(vec![FieldError::new(field, code, message)])
     }
 
-    /// An error met while a connection was opened. Whatever it is (a proxy in front of a dead server closes the
-    /// connection, says nothing or anything; TLS fails), the database cannot be used.
+    /// Converts an error that occurred while a connection was opened. Whatever it is, the database is
+    /// unavailable: a proxy of a dead server may close the connection or send anything, and TLS may fail.
     pub fn while_connecting(error: sqlx::Error) -> Self {
         Self::unavailable(error)
     }
 
-    /// What the error says about a retry.
+    /// How the error affects retries.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unavailable(error) => match sqlstate(error).as_deref().map(|code| (code, ErrorClass::of(code))) {
-                // Only a connection that was being opened is unavailable for any other reason.
+                // Errors of these classes mean `Unavailable` only while a connection is opened.
                 None | Some((_, ErrorClass::Defect)) => ErrorClass::Connection,
                 Some(("57014" | "25P03", class)) => class,
                 Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
@@ -149,7 +150,8 @@ impl Error {
         }
     }
 
-    /// What is wrong with the database, for anybody to read; `None` if nothing is known to be.
+    /// A description of the database's condition that is safe to show to anyone; `None` if the error is not
+    /// about a condition of the database.
     pub fn condition(&self) -> Option<String> {
         let error = match self {
             Self::Unavailable(error) => error,
@@ -180,14 +182,14 @@ impl Error {
         Some(format!("{what} (SQLSTATE {code})"))
     }
 
-    /// The database is away for one, so it may be for all.
+    /// Counts the failure: other connections may be broken, too.
     fn unavailable(error: sqlx::Error) -> Self {
         TROUBLES.fetch_add(1, Relaxed);
         Self::Unavailable(error)
     }
 
-    /// Whether the database refused a value, such as a text with a NUL or a row that is too large: it will
-    /// refuse it always.
+    /// Whether the database rejected a value, such as a text with a NUL or a row that is too large. A retry
+    /// cannot succeed.
     pub fn is_of_data(&self) -> bool {
         let Self::Internal(error) = self else { return false };
         match error.downcast_ref::<sqlx::Error>() {
@@ -199,7 +201,7 @@ impl Error {
         }
     }
 
-    /// A task that is waited for did not end by itself. If it panicked, so does the caller: its defect is theirs.
+    /// Converts the error of a joined task. If the task panicked, the caller panics, too.
     pub fn of_task(error: JoinError) -> Self {
         match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -207,24 +209,24 @@ impl Error {
         }
     }
 
-    /// A defect with its text for the log.
+    /// Creates an internal error with its text for the log.
     pub fn internal(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(text.into())
     }
 }
 
-/// What an error says about a retry of the work that met it.
+/// How an error affects retries of the work that failed with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// The database cannot be reached, or lets nobody in: nothing works until it does.
+    /// The database cannot be reached, or refuses connections: all work waits for it.
     Connection,
-    /// The database answers, but is short of something such as disk space: it says nothing about the work.
+    /// The database is short of resources such as disk space; the work itself may be fine.
     Resources,
     /// A relation is missing or locked, as while an operator restores or alters a table.
     Relation,
-    /// It may pass.
+    /// A retry may succeed.
     Ordinary,
-    /// The same work will meet it again: a value or a statement that the database refuses.
+    /// A retry would fail again: the database rejects a value or a statement.
     Defect,
 }
 
@@ -234,9 +236,9 @@ impl ErrorClass {
         match code {
             "57014" | "42501" => Self::Ordinary,
             "42P01" | "55P03" => Self::Relation,
-            // No connection is free; it ends sessions, starts or was dropped; there is no such database.
+            // Too many connections; the server stops or starts; the database was dropped or does not exist.
             "53300" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "3D000" => Self::Connection,
-            // A standby, as after a failover.
+            // Read-only: a standby, as after a failover.
             "25006" => Self::Resources,
             code => match code.get(..2) {
                 Some("08" | "28") => Self::Connection,
@@ -247,7 +249,8 @@ impl ErrorClass {
         }
     }
 
-    /// Whether it says nothing about the work: it never counts against a job.
+    /// Whether the error is a condition of the database and not a fault of the work: it never counts against
+    /// a job.
     pub fn is_condition(self) -> bool {
         matches!(self, Self::Connection | Self::Resources | Self::Relation)
     }
@@ -258,9 +261,9 @@ fn sqlstate(error: &sqlx::Error) -> Option<String> {
 }
 
 impl From<sqlx::Error> for Error {
-    /// SQLSTATE decides: a taken unique key is a conflict, a missing reference is not found.
-    /// Nothing is checked first and written after, so the constraints are where this is known. What a constraint
-    /// means to a caller is said by what writes the row: see [`Error::breaks`].
+    /// Converts by SQLSTATE: a taken unique key is a conflict, a missing reference is not found. Writes do
+    /// not check first, so the constraints report these. What a constraint means to a caller is said by
+    /// what writes the row: see [`Error::breaks`].
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as Sql;
         let code = match &error {
@@ -275,15 +278,14 @@ impl From<sqlx::Error> for Error {
             "23505" => Self::taken(),
             "23503" => Self::NotFound,
             "40001" | "40P01" => Self::Repeat(error.to_string()),
-            // Cancelled, by us at the end of a request's time or by the server at the end of a statement's: the
-            // connection is as well as before.
+            // Cancelled by this process at the time limit of a request, or by the server at the statement
+            // timeout: the connection still works.
             "57014" => Self::Unavailable(error),
-            // It says nothing about what was asked, only that the server does not do it now. 57: the server
-            // ends the session or is starting up; 55P03: a lock was not to be had; 25P03: idle in transaction
-            // for too long; 25006: a standby, as after a failover; 3D000: there is no such database yet.
+            // The server refuses any work for now. 55P03: a lock is not available; 25P03: idle in transaction
+            // for too long; 25006: a standby, as after a failover; 3D000: the database does not exist yet.
             "55P03" | "25P03" | "25006" | "3D000" => Self::unavailable(error),
-            // Classes: connection exceptions, who may log in, resources such as connections and disks,
-            // operators who intervene, and errors of the system.
+            // Classes: connection exceptions, authorization, resources such as connections and disks,
+            // operator intervention, and system errors.
             _ if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),
             _ => Self::Internal(error.into()),
         }

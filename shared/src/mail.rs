@@ -1,8 +1,8 @@
-//! The outbox: every mail that was or will be sent.
+//! The outbox: every email that was sent or will be sent.
 //!
-//! A mail is a row, written in the transaction of the event that causes it, under a key that its
-//! event has once. So an event and its mail are one fact, and a second run of the same event finds
-//! its mail there already. Workers send what is due.
+//! An email is a row, written in the transaction of the event that causes it, under the event's
+//! unique key. So the event and its email are committed together, and a second run of the same
+//! event finds the email in the outbox. Workers send the emails that are due.
 
 pub mod action_urls;
 pub mod breaks;
@@ -35,75 +35,76 @@ pub use lease::*;
 pub use mark::*;
 pub use rate_limit::{Turn, is_limited, lease_in_turn, prune_rate_limits};
 
-/// The queue that is notified when emails wait to be sent.
+/// The queue to notify after emails were added to the outbox.
 pub const QUEUE: &str = "mail";
 
 string_enum! {
-    /// Where a mail stands.
+    /// The state of an email.
     EmailState {
-        /// Waiting for its turn.
+        /// Waiting to be sent.
         Queued = "queued",
-        /// On its way: a connection has it.
+        /// Being sent over a connection to the mail server.
         Sending = "sending",
-        /// The server has taken it.
+        /// Accepted by the mail server.
         Sent = "sent",
-        /// The server, or the way to it, did not let it through for now; it is tried again.
+        /// Delivery failed temporarily and will be retried.
         Deferred = "deferred",
-        /// The server has refused it for good.
+        /// Delivery failed permanently.
         Bounced = "bounced",
-        /// Its address takes no mail of this workspace any more.
+        /// Not sent, because the workspace's suppressions list the address.
         Suppressed = "suppressed",
-        /// Whether the server has taken it is not known; it is never sent again by itself.
+        /// The connection broke before the server confirmed delivery. Never resent automatically.
         Unknown = "unknown",
-        /// What it was to be sent for is gone, or its address has changed.
+        /// Not sent, because the reason for it no longer applies or the recipient's address
+        /// changed.
         Cancelled = "cancelled",
     }
 }
 
-/// Who mails come from.
+/// The sender of an email.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
-    /// The name that readers see.
+    /// The display name.
     pub name: Option<String>,
     /// The address.
     pub email: String,
-    /// Where answers go, if not there.
+    /// The address for replies, if it differs.
     pub reply_to: Option<String>,
 }
 
-/// A mail that is about to be put into the outbox.
+/// An email to add to the outbox.
 #[derive(Debug, Clone)]
 pub struct NewEmail {
-    /// Made by the caller, so that the link to unsubscribe can carry it.
+    /// Chosen by the caller, so that the link to unsubscribe can contain it.
     pub id: Uuid,
-    /// What causes it.
+    /// The event that causes it.
     pub event: Event,
-    /// Which occurrence of that: it has one mail, ever.
+    /// Identifies the occurrence of the event, which causes one email only.
     pub event_key: String,
-    /// The record it is written to: a lead, a customer or a user.
+    /// The record of the recipient: a lead, a customer or a user.
     pub subject: Option<(RecordType, Uuid)>,
-    /// The name of whoever gets it.
+    /// The recipient's name.
     pub to_name: Option<String>,
-    /// Their address.
+    /// The recipient's address.
     pub to_email: values::Email,
-    /// What it says.
+    /// The subject and the body.
     pub content: Rendered,
-    /// Bulk mails: where their readers can unsubscribe.
+    /// The URL for unsubscribing, in bulk emails.
     pub unsubscribe: Option<String>,
 }
 
-/// What became of a mail that was to be put into the outbox.
+/// The result of adding an email to the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queued {
-    /// It is there.
+    /// The email was added.
     New,
-    /// Its address takes no mail of this workspace: nothing was written.
+    /// The address is suppressed in this workspace, so nothing was written.
     Suppressed,
-    /// Its event has a mail already.
+    /// The event already had an email.
     Before,
 }
 
-/// Which of the mails that wait for a record are cancelled.
+/// Which of a record's waiting emails to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
     /// All of them.
@@ -112,14 +113,12 @@ pub enum Cancel {
     Of(Event),
 }
 
-/// Mails in one statement at most.
+/// The most emails in one statement.
 const BATCH: usize = 1_000;
 
-/// Puts mails into the outbox, in the caller's transaction, and tells in their order what became of
-/// each. After the commit the caller notifies by the [`Notifier`](crate::queue::notify::Notifier) of [`QUEUE`].
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Adds emails to the outbox, in the caller's transaction, and returns the result for each, in the
+/// same order. After the commit the caller notifies [`QUEUE`] with the
+/// [`Notifier`](crate::queue::notify::Notifier).
 pub async fn queue(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -145,7 +144,8 @@ async fn queue_batch(
     fn all<'a, T>(emails: &'a [NewEmail], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
         emails.iter().map(field).collect()
     }
-    // Written in the order of their keys, so that two runs of the same events never wait in a circle.
+    // Rows are written in the order of their keys, so that two runs of the same events cannot
+    // deadlock.
     let written: Vec<(bool, bool)> = sqlx::query_as(concat!(
         "WITH new AS (
              SELECT new.*, ",
@@ -194,16 +194,14 @@ async fn queue_batch(
         .collect())
 }
 
-/// What stands behind the @, in lower case.
+/// The part after the @, in lower case.
 fn domain(email: &str) -> Cow<'_, str> {
     email.rsplit_once('@').map_or(Cow::Borrowed(email), |(_, domain)| Cow::Owned(domain.to_ascii_lowercase()))
 }
 
-/// Cancels what waits to be sent to a record, since its address has changed, it was deleted or blocked,
-/// or it has left the sequence. What is on its way already arrives. Returns how many mails there were.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Cancels the emails that wait to be sent to a record, because its address changed, it was deleted
+/// or blocked, or it left the sequence. Emails that are being sent still arrive. Returns the number
+/// of cancelled emails.
 pub async fn cancel_to(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -213,10 +211,8 @@ pub async fn cancel_to(
     cancel_to_all(connection, workspace_id, record, &[(id, cancel)]).await
 }
 
-/// Cancels the mails of events that nobody needs to hear of any more, as [`cancel_to`] does.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Cancels the waiting emails of events that no longer matter to their recipients, as [`cancel_to`]
+/// does.
 pub async fn cancel_events(connection: &mut PgConnection, workspace_id: Uuid, event_keys: &[String]) -> Result<u64> {
     let cancelled = sqlx::query(
         "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
@@ -229,10 +225,7 @@ pub async fn cancel_events(connection: &mut PgConnection, workspace_id: Uuid, ev
     Ok(cancelled.rows_affected())
 }
 
-/// As [`cancel_to`], for many records of one kind, each with what is cancelled of its mails.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Cancels the waiting emails of many records of one type, as [`cancel_to`] does.
 pub async fn cancel_to_all(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -248,7 +241,7 @@ pub async fn cancel_to_all(
         Cancel::Of(event) => Some(event.as_str()),
     });
     let events: Vec<Option<&str>> = events.collect();
-    // The attempt rises, so that a worker that holds one of them finds it gone.
+    // A higher attempt revokes the lease of a worker that holds one of the emails.
     let cancelled = sqlx::query(
         "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
@@ -270,13 +263,11 @@ pub async fn cancel_to_all(
     Ok(cancelled.rows_affected())
 }
 
-/// Gives up what waits to be sent to an address, given as [`values::Email::key`](crate::values::Email::key)
-/// makes it. What is on its way already arrives. Returns how many mails there were.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Suppresses the emails that wait to be sent to an address, given as
+/// [`values::Email::key`](crate::values::Email::key). Emails that are being sent still arrive.
+/// Returns the number of suppressed emails.
 pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
-    // In the order of their ids, so that two statements never wait for each other in a circle.
+    // Rows are locked in the order of their ids, so that two statements cannot deadlock.
     let suppressed = sqlx::query(concat!(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
@@ -294,16 +285,16 @@ pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_k
     Ok(suppressed.rows_affected())
 }
 
-/// Whom a mail was written to, and who wrote it.
+/// The recipient and the sender of an email.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressee {
-    /// The address it went to.
+    /// The recipient's address.
     pub email: values::Email,
-    /// The sender as its reader saw it.
+    /// The sender as shown to the recipient.
     pub sender: String,
 }
 
-/// The addressee of a mail.
+/// Returns the recipient and the sender of an email.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
@@ -323,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_domain_is_what_stands_behind_the_at_in_lower_case() {
+    fn the_domain_is_the_lower_case_part_after_the_at() {
         assert_eq!(domain("Ann@Example.COM"), "example.com");
         assert_eq!(domain("ann@bücher.example"), "bücher.example");
     }

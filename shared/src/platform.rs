@@ -1,4 +1,4 @@
-//! What every program needs before it knows a CRM: settings, logs, the database, signed links.
+//! Infrastructure of every program, independent of the CRM: settings, logs, the database, signed links.
 
 pub mod config;
 pub mod db;

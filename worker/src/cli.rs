@@ -15,17 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs;
 
-/// Works through the jobs of the CRM. Start as many as you like, on any machine.
+/// Runs the background jobs of the CRM and sends its email. You can run any number of workers, on
+/// any machines.
 #[derive(Debug, Parser)]
 #[command(name = "crm-worker", version)]
 struct Arguments {
-    /// A file of settings that override the built-in ones.
+    /// A settings file, applied over the built-in settings; also CRM_CONFIG.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The queues to work on, separated by commas; all if not given.
+    /// The queues to work on, separated by commas; all queues by default.
     #[arg(long, value_name = "QUEUE", value_delimiter = ',')]
     queues: Vec<String>,
-    /// How many jobs of each queue to work on at once.
+    /// The number of jobs of each queue to run at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
     #[command(subcommand)]
@@ -37,10 +38,10 @@ enum Command {
     Run(run::Arguments),
 }
 
-/// Runs the program until it is told to stop by SIGTERM or SIGINT. A second one ends it at once.
+/// Runs the program until SIGTERM or SIGINT. A second signal ends it at once.
 ///
 /// # Errors
-/// Wrong settings.
+/// The settings are invalid.
 pub async fn run() -> anyhow::Result<ExitCode> {
     let mut arguments = Arguments::parse();
     let command = arguments.command.take();
@@ -58,7 +59,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
     let mut settings = Settings::load(arguments.config.as_deref())?;
     if let Some(unknown) = arguments.queues.iter().find(|queue| !queue::QUEUES.contains(&queue.as_str())) {
-        bail!("--queues: there is no queue {unknown:?}, only {}", queue::QUEUES.join(", "));
+        bail!("--queues: unknown queue {unknown:?}; available: {}", queue::QUEUES.join(", "));
     }
     if !arguments.queues.is_empty() {
         settings.worker.queues = arguments.queues;
@@ -72,10 +73,10 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
 /// Stops the worker at the first signal and ends the process at the second.
 ///
 /// # Errors
-/// The system refuses to deliver signals.
+/// The system refuses to register the signal handlers.
 pub fn wait_for_signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     Ok(async move {
         for first in [true, false] {
             tokio::select! {
@@ -85,7 +86,7 @@ pub fn wait_for_signals(shutdown: CancellationToken) -> anyhow::Result<impl Futu
             if first {
                 shutdown.cancel();
             } else {
-                tracing::warn!("told to stop again: what is at work is left for other workers");
+                tracing::warn!("second signal received; exiting without handing back jobs");
                 std::process::exit(1);
             }
         }

@@ -1,4 +1,4 @@
-//! What all parts of one worker process share.
+//! The state that all parts of a worker process share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -21,18 +21,17 @@ use crate::queue::job::Tasks;
 use crate::queue::leases::Leases;
 use crate::queue::quarantine::Quarantine;
 
-/// Connections for the upkeep of the ledger: the listener and the renewals hold one each, and a sweep
-/// may take long; claims, acknowledgements and rescues share the others.
+/// Connections for maintaining the queue: the listener and the renewals hold one each, and a sweep
+/// may take long. Claims, acknowledgements and rescues share the others.
 const UPKEEP_CONNECTIONS: u32 = 6;
 
-/// What all parts of one worker process share.
 pub(crate) struct WorkerContext {
     pub settings: Arc<Settings>,
     pub tasks: Tasks,
     pub queues: Vec<Arc<Queue>>,
     /// For handlers.
     pub pool: Pool,
-    /// For the ledger's upkeep, which must not wait for handlers that hold all connections.
+    /// For maintaining the queue, which must not wait for handlers that hold all other connections.
     pub upkeep: Pool,
     pub notifier: Notifier,
     pub leases: Arc<Leases>,
@@ -40,15 +39,16 @@ pub(crate) struct WorkerContext {
     pub gate: Quarantine,
     pub database: DatabaseHealth,
     pub services: Services,
-    /// Jobs that wait for the database are many at once, and are logged now and then.
+    /// Limits the log lines about jobs that wait for the database, which may be many at once.
     pub waits: LogLimit,
-    /// Whether the database has had the schema of this version; before that, nothing is done.
+    /// Whether the database has the schema of this version. No jobs are claimed before.
     pub has_schema: AtomicBool,
-    /// Mails, if this process sends them.
+    /// Present if this process sends email.
     pub delivery: Option<Arc<Delivery>>,
-    /// The process was told to stop: claim nothing more, hand back at the next step.
+    /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
+    /// their step.
     pub stopping: CancellationToken,
-    /// The time to stop in is nearly over: handlers are dropped where they are.
+    /// Cancelled shortly before the shutdown timeout: handlers are dropped.
     pub aborting: CancellationToken,
 }
 
@@ -83,10 +83,11 @@ impl WorkerContext {
         }))
     }
 
-    /// How long a handler keeps its slot while it can have no connection, though others can.
+    /// How long a handler that gets no connection keeps its slot, while the database answers
+    /// others.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Runs one operation of the upkeep, and notes whether the database answered.
+    /// Runs an operation on a maintenance connection, and records whether the database answered.
     pub async fn upkeep<T>(&self, operation: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T>) -> Result<T> {
         let result = match self.upkeep.acquire().await {
             Ok(mut connection) => operation(&mut connection).await,
@@ -96,8 +97,8 @@ impl WorkerContext {
         result
     }
 
-    /// Waits until a handler can have a connection. False: the database answers others, but not for this,
-    /// so that it is better to wait without a slot.
+    /// Waits until a handler can get a connection. Returns `false` if the handler should wait
+    /// without its slot, because the database answers others.
     pub async fn wait_for_connection(&self) -> bool {
         let began = Instant::now();
         loop {
@@ -107,7 +108,7 @@ impl WorkerContext {
             {
                 return true;
             }
-            if began.elapsed() > Self::PATIENCE && !self.database.is_away() {
+            if began.elapsed() > Self::PATIENCE && !self.database.is_unavailable() {
                 return false;
             }
         }
@@ -124,14 +125,14 @@ impl WorkerContext {
     }
 }
 
-/// Whether the database answers, as the upkeep feels it.
+/// Whether the database answers, as the maintenance operations observe it.
 pub(crate) struct DatabaseHealth {
     began: Instant,
-    away: AtomicBool,
-    /// Lines about that, which may come and go many times a second.
+    unavailable: AtomicBool,
+    /// Limits the log lines, since the state may change many times a second.
     limit: LogLimit,
     is_logged: AtomicBool,
-    /// Milliseconds from the beginning to the last answer, and to the last time there was none.
+    /// Milliseconds from `began` to the last answer, and to the last missing answer.
     answered: AtomicU64,
     missed: AtomicU64,
 }
@@ -140,7 +141,7 @@ impl Default for DatabaseHealth {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            away: AtomicBool::new(false),
+            unavailable: AtomicBool::new(false),
             limit: LogLimit::each_minute(),
             is_logged: AtomicBool::new(false),
             answered: AtomicU64::new(0),
@@ -150,8 +151,8 @@ impl Default for DatabaseHealth {
 }
 
 impl DatabaseHealth {
-    /// Notes whether the database answered. One that answers that its disk is full can be used for some things;
-    /// but leases may not have been renewed meanwhile, so it counts as a miss, too.
+    /// Records whether the database answered. An error such as a full disk is an answer, but counts
+    /// as a miss as well, since leases may not have been renewed meanwhile.
     pub fn record<T>(&self, result: &Result<T>) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         if let Err(Error::Unavailable(_)) = result {
@@ -159,34 +160,33 @@ impl DatabaseHealth {
         }
         match result {
             Err(error) if error.class() == ErrorClass::Connection => {
-                let is_new = !self.away.swap(true, Relaxed);
+                let is_new = !self.unavailable.swap(true, Relaxed);
                 if let Some(left_out) = self.limit.allows() {
                     self.is_logged.store(true, Relaxed);
-                    let what =
-                        if is_new { "the database is away; waiting for it" } else { "the database is still away" };
-                    tracing::warn!(%error, left_out, "{what}");
+                    let still = if is_new { "" } else { " still" };
+                    tracing::warn!(%error, left_out, "the database is{still} unavailable");
                 }
             }
             _ => {
                 self.answered.store(now, Relaxed);
-                if self.away.swap(false, Relaxed) && self.is_logged.swap(false, Relaxed) {
-                    tracing::info!("the database is back");
+                if self.unavailable.swap(false, Relaxed) && self.is_logged.swap(false, Relaxed) {
+                    tracing::info!("the database is available again");
                 }
             }
         }
     }
 
-    /// Whether the last who asked had no answer.
-    pub fn is_away(&self) -> bool {
-        self.away.load(Relaxed)
+    /// Whether the last operation got no answer.
+    pub fn is_unavailable(&self) -> bool {
+        self.unavailable.load(Relaxed)
     }
 
-    /// How long ago the database answered last.
+    /// The time since the last answer.
     pub fn since_answer(&self) -> Option<Duration> {
         self.since(&self.answered)
     }
 
-    /// How long ago it did not answer.
+    /// The time since the last missing answer.
     pub fn since_miss(&self) -> Option<Duration> {
         self.since(&self.missed)
     }
@@ -197,7 +197,7 @@ impl DatabaseHealth {
     }
 }
 
-/// About as long, so that the processes of a cluster do not act in step.
+/// Adds 20% of jitter, so that the processes of a cluster do not act in lockstep.
 pub(crate) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(rand::random_range(0.8..1.2))
 }

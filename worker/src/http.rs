@@ -1,4 +1,4 @@
-//! What operators ask a worker over HTTP: is it alive, is it ready, what did it do?
+//! The worker's HTTP endpoints for operators: liveness, readiness and metrics.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use tokio::time::timeout;
 use crate::context::WorkerContext;
 use crate::metrics;
 
-/// A worker that had no answer from the database for this long is not ready. It asks every 2 s.
+/// A worker is not ready if the database has not answered for this long. The worker asks it every 2
+/// s.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Connections at once; the others wait.
+/// The most connections at once; others wait.
 const MAX_CONNECTIONS: usize = 64;
-/// Counting a long queue reads much of it, so not every scrape counts anew.
+/// Counting a long queue reads much of it, so counts are reused for this long.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// How long a probe waits for what is told beside that the worker is ready.
+/// How long a readiness probe waits for the details.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Reasons listed at most.
+/// The most reasons in the details.
 const MAX_REASONS: usize = 20;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers until it is dropped.
 pub(crate) async fn serve(process: Arc<WorkerContext>, port: AdminPort) {
     let listener = port.listener().await;
     if let Ok(address) = listener.local_addr() {
@@ -44,7 +44,7 @@ pub(crate) async fn serve(process: Arc<WorkerContext>, port: AdminPort) {
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely.
+            // Most likely the process is out of file descriptors.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -56,7 +56,7 @@ pub(crate) async fn serve(process: Arc<WorkerContext>, port: AdminPort) {
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            // Whatever breaks the connection concerns its client only.
+            // A broken connection only affects its client.
             let _ = http.serve_connection(TokioIo::new(stream), answers).await;
             drop(seat);
         });
@@ -65,7 +65,7 @@ pub(crate) async fn serve(process: Arc<WorkerContext>, port: AdminPort) {
 
 async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -74,21 +74,21 @@ async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<In
             text(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
         }
         "/readyz" if !process.has_schema.load(Relaxed) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the database lacks migrations: run crm-api migrate\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, "migrations are pending: run crm-api migrate\n")
         }
         "/readyz" if CLOCK.is_excessive() => {
             let trouble = CLOCK.trouble().unwrap_or_default();
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}: nothing is claimed\n"))
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}: no jobs are claimed\n"))
         }
         "/readyz" => match process.delivery.as_ref().and_then(|delivery| delivery.trouble()) {
-            // Somebody must act, or nothing is ever sent.
+            // No email is sent until an operator acts.
             Some(trouble) if trouble.settings => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("mail waits: {}\n", trouble.why))
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("email is waiting: {}\n", trouble.why))
             }
             trouble => {
                 let mut lines = vec!["ok".to_owned()];
                 lines.extend(CLOCK.trouble());
-                lines.extend(trouble.map(|trouble| format!("mail waits: {}", trouble.why)));
+                lines.extend(trouble.map(|trouble| format!("email is waiting: {}", trouble.why)));
                 lines.extend(waiting(process, counted).await);
                 text(StatusCode::OK, lines.join("\n") + "\n")
             }
@@ -97,19 +97,19 @@ async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<In
             let depths = counted.depths(process).await;
             text(StatusCode::OK, metrics::render(process, depths.as_ref()))
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        _ => text(StatusCode::NOT_FOUND, "not found; use /healthz, /readyz or /metrics\n"),
     }
 }
 
-/// What waits after errors, and why: the worker can do other work meanwhile.
+/// The services and jobs that wait after errors, with the reasons. The worker does other work
+/// meanwhile.
 async fn waiting(process: &WorkerContext, counted: &Counted) -> Vec<String> {
     let services = process.services.all().into_iter();
     let mut lines: Vec<String> =
-        services.filter_map(|service| Some(format!("{} waits: {}", service.name, service.trouble()?))).collect();
-    // A probe wants its answer soon.
+        services.filter_map(|service| Some(format!("{} is waiting: {}", service.name, service.trouble()?))).collect();
     if let Ok(Some(waiting)) = timeout(PATIENCE, counted.waiting(process)).await {
         let jobs = waiting.iter().take(MAX_REASONS);
-        lines.extend(jobs.map(|Waiting { kind, error, jobs }| format!("{jobs} {kind} wait for a retry: {error}")));
+        lines.extend(jobs.map(|Waiting { kind, error, jobs }| format!("{jobs} {kind} waiting for a retry: {error}")));
     }
     lines
 }
@@ -125,17 +125,17 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The last counts of what waits, for metrics and for readiness.
+/// The last counts, for metrics and for readiness.
 #[derive(Default)]
 struct Counted {
     depths: Counts<Depths>,
     waiting: Counts<Vec<Waiting>>,
 }
 
-/// A count, and when it was made.
+/// A count and its time.
 type Counts<T> = Mutex<Option<(Instant, T)>>;
 
-/// What waits in the queues, after errors, and in the outbox.
+/// The depths of the queues and the outbox, and the jobs that wait for a retry.
 #[derive(Clone)]
 pub(crate) struct Depths {
     pub queues: Vec<Depth>,
@@ -157,7 +157,7 @@ impl Counted {
     }
 }
 
-/// None while the database cannot be asked: nothing is known then, which is not that nothing waits.
+/// Returns `None` while the database is unavailable, since an unknown count is not zero.
 async fn counted<T: Clone>(
     process: &WorkerContext,
     counts: &Counts<T>,

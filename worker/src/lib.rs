@@ -1,10 +1,12 @@
-//! The worker: claims jobs from the ledger in PostgreSQL and runs them under apalis.
+//! The worker: claims jobs from the queue in PostgreSQL and runs them with apalis.
 //!
-//! The way of a job: [`queue::claim`] takes it from the ledger into a buffer, [`queue::buffer`] hands it to
-//! apalis, [`queue::run`](mod@queue::run) runs its handler, [`queue::acknowledge`] writes how it ended. Meanwhile [`queue::leases`] keeps it, and
-//! [`maintenance`] looks for jobs whose process died; those come back by way of [`queue::quarantine`].
+//! [`queue::claim`] claims a job into a buffer, [`queue::buffer`] passes it to apalis,
+//! [`queue::run`](mod@queue::run) runs its handler, and [`queue::acknowledge`] records its outcome.
+//! Meanwhile [`queue::leases`] renews its lease. [`maintenance`] rescues jobs whose process died,
+//! and [`queue::quarantine`] runs them again.
 //!
-//! Mails are no jobs: [`mail`](mod@mail) takes them from the outbox to the server, over [`mail::smtp`].
+//! Emails are not jobs: [`mail`](mod@mail) sends them from the outbox to the server, over
+//! [`mail::smtp`].
 
 pub mod cli;
 mod context;
@@ -35,24 +37,24 @@ use crate::queue::buffer::{Buffer, Ledger};
 use crate::queue::job::Tasks;
 use crate::queue::run::RunJob;
 
-/// Of the time to stop in, what is kept for writing the last outcomes.
+/// The part of the shutdown timeout that is reserved for writing the last outcomes.
 const TIME_TO_WRITE: Duration = Duration::from_secs(3);
 /// How long cancelling the statements of dropped handlers may take.
 const TIME_TO_CANCEL: Duration = Duration::from_secs(1);
 
-/// Runs jobs of these kinds until `shutdown` is cancelled, then hands back what is not done in time.
+/// Runs jobs of these kinds until `shutdown` is cancelled, then hands back the unfinished jobs.
 ///
 /// # Errors
-/// A queue of the settings that none of the kinds waits in. A database that is away is none.
+/// The settings name an unknown queue. An unavailable database is not an error.
 pub async fn run(settings: Settings, tasks: Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
     let admin = AdminPort::At(settings.worker_admin());
     run_with(settings, tasks, admin, shutdown).await
 }
 
-/// As [`queue::run`], with a port for operators that may be bound already.
+/// Like [`run`](fn@run), with an admin port that may already be bound.
 ///
 /// # Errors
-/// As [`queue::run`].
+/// As [`run`](fn@run).
 pub async fn run_with(
     settings: Settings,
     tasks: Tasks,
@@ -60,16 +62,16 @@ pub async fn run_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut queues = queues(&settings, &tasks)?;
-    // No jobs wait there.
-    let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|place| queues.remove(place));
+    // The mail queue contains emails, not jobs.
+    let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|index| queues.remove(index));
     let delivery = delivers.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
     let (acks, unwritten) = Acks::new();
     let process = WorkerContext::new(&settings, tasks, &queues, acks, delivery.clone())?;
     tracing::info!(
         queues = queues.join(","),
-        mails = delivery.is_some(),
+        email = delivery.is_some(),
         concurrency = settings.worker.concurrency,
-        "the worker starts"
+        "worker started"
     );
 
     let mut upkeep = JoinSet::new();
@@ -93,14 +95,14 @@ pub async fn run_with(
     let ended = CancellationToken::new();
     let acks = tokio::spawn(queue::acknowledge::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 
-    let mails = delivery.map(|delivery| tokio::spawn(mail::run(process.clone(), delivery)));
+    let emails = delivery.map(|delivery| tokio::spawn(mail::run(process.clone(), delivery)));
     let mut jobs = tokio::spawn(run_jobs(process.clone(), settings.worker.concurrency));
     tokio::select! {
         () = shutdown.cancelled() => (),
-        // Nothing ends it but a defect.
+        // Only a defect ends it before shutdown.
         failed = &mut jobs => return failed?,
     }
-    tracing::info!("the worker stops");
+    tracing::info!("worker stopping");
     process.stopping.cancel();
     let time = Duration::from_secs(settings.worker.shutdown_s);
     let in_time = tokio::time::timeout(time, async {
@@ -112,36 +114,37 @@ pub async fn run_with(
         let jobs = jobs.await;
         ended.cancel();
         let _ = acks.await;
-        if let Some(mails) = mails {
-            let _ = mails.await;
+        if let Some(emails) = emails {
+            let _ = emails.await;
         }
         jobs
     });
     match in_time.await {
         Ok(jobs) => jobs??,
-        Err(_) => tracing::warn!("not everything could be handed back in time; the leases of the rest run out"),
+        Err(_) => tracing::warn!("shutdown timeout reached; the remaining leases will expire"),
     }
-    // What dropped handlers had under way is cancelled and rolled back.
+    // The statements of dropped handlers are cancelled and rolled back.
     let _ = tokio::time::timeout(TIME_TO_CANCEL, process.pool.close()).await;
-    tracing::info!("the worker has stopped");
+    tracing::info!("worker stopped");
     Ok(())
 }
 
-/// The queues to work on: those of the settings, or that of the mails and all in which a known kind waits.
+/// The queues to work on: those in the settings, or else the mail queue and the queues of all kinds
+/// of jobs.
 fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str>> {
     let mut known = tasks.queues();
     known.push(shared::mail::QUEUE);
     known.sort_unstable();
     if let Some(unknown) = settings.worker.queues.iter().find(|queue| !known.contains(&queue.as_str())) {
-        bail!("worker.queues: there is no queue {unknown:?}, only {}", known.join(", "));
+        bail!("worker.queues: unknown queue {unknown:?}; available: {}", known.join(", "));
     }
     let all = settings.worker.queues.is_empty();
     Ok(known.into_iter().filter(|queue| all || settings.worker.queues.iter().any(|wanted| wanted == queue)).collect())
 }
 
-/// Waits until the database is there and has the schema of this version. False: told to stop.
+/// Waits until the database has the schema of this version. Returns `false` at shutdown.
 async fn wait_for_schema(process: &WorkerContext, shutdown: &CancellationToken) -> bool {
-    let (mut told, limit) = (false, LogLimit::each_minute());
+    let (mut is_logged, limit) = (false, LogLimit::each_minute());
     loop {
         let pending = tokio::select! {
             () = shutdown.cancelled() => return false,
@@ -152,14 +155,14 @@ async fn wait_for_schema(process: &WorkerContext, shutdown: &CancellationToken) 
                 process.has_schema.store(true, Relaxed);
                 return true;
             }
-            Ok(_) if !told => {
-                told = true;
-                tracing::warn!("the database lacks migrations; waiting for `crm-api migrate`");
+            Ok(_) if !is_logged => {
+                is_logged = true;
+                tracing::warn!("migrations are pending; waiting for `crm-api migrate`");
             }
-            // That the database is away is told where that is noticed.
+            // `DatabaseHealth` logs that the database is unavailable.
             Ok(_) | Err(shared::Error::Unavailable(_)) => (),
             Err(error) if limit.allows().is_some() => {
-                tracing::error!(%error, "it cannot be told which migrations the database has");
+                tracing::error!(%error, "cannot read the applied migrations");
             }
             Err(_) => (),
         }
@@ -170,8 +173,9 @@ async fn wait_for_schema(process: &WorkerContext, shutdown: &CancellationToken) 
     }
 }
 
-/// Claims jobs and has apalis run them, one apalis worker for each queue and one for the jobs that
-/// must run alone, until the process is stopping and everything has ended or was handed back.
+/// Claims jobs and runs them with apalis, which has one worker for each queue and one for
+/// quarantined jobs. Returns when the process is stopping and all jobs have ended or were handed
+/// back.
 async fn run_jobs(process: Arc<WorkerContext>, concurrency: usize) -> anyhow::Result<()> {
     let mut claimers = JoinSet::new();
     let mut monitor = Monitor::new().should_restart(|_, _| true);
@@ -184,11 +188,12 @@ async fn run_jobs(process: Arc<WorkerContext>, concurrency: usize) -> anyhow::Re
             worker.concurrency(concurrency).build(service.clone())
         });
     }
-    let (suspects, service) = (Arc::<Buffer>::default(), RunJob(process.clone()));
-    claimers.spawn(queue::quarantine::run_quarantined(process.clone(), suspects.clone()));
-    // No limit here: a suspect is alone at first, and then gets on beside the next one.
-    monitor = monitor
-        .register(move |_| WorkerBuilder::new("suspects").backend(Ledger(suspects.clone())).build(service.clone()));
+    let (quarantined, service) = (Arc::<Buffer>::default(), RunJob(process.clone()));
+    claimers.spawn(queue::quarantine::run_quarantined(process.clone(), quarantined.clone()));
+    // Without a limit, since a released job continues while the next quarantined job runs.
+    monitor = monitor.register(move |_| {
+        WorkerBuilder::new("quarantine").backend(Ledger(quarantined.clone())).build(service.clone())
+    });
 
     let stopping = process.stopping.clone();
     let stopped = async move {

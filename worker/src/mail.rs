@@ -1,8 +1,8 @@
-//! Delivery: mails go from the outbox to the mail server.
+//! Delivery of emails from the outbox to the mail server.
 //!
-//! One task leases due mails, a batch at a time; each connection has a task that takes them one by
-//! one; another renews the leases of what is held here; and one dials while the server is away. What
-//! the outbox promises is in [`shared::mail`].
+//! A task leases due emails in batches, one task for each connection sends them one by one, another
+//! renews their leases, and another tries to connect while the server is unavailable.
+//! [`shared::mail`] documents the guarantees of the outbox.
 
 mod circuit;
 mod files;
@@ -41,54 +41,57 @@ use metrics::Counts;
 use sender::End;
 use waiting::Waiting;
 
-/// How long a connection that has no mails is kept.
+/// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Everything about mails that the parts of a worker process share.
+/// The state of delivery that the parts of a worker process share.
 pub(crate) struct Delivery {
-    way: Way,
+    transport: Transport,
     settings: config::Mail,
-    /// Connections to the database of those who send, lease and renew; nothing else waits for them.
+    /// Database connections for sending, leasing and renewing, which no other part of the worker
+    /// uses.
     pool: Pool,
     pub wake: Notify,
     pub circuit: Circuit,
     pub counts: Counts,
     waiting: Waiting,
-    /// Where the next lease starts to look.
+    /// Where the next lease starts.
     marks: Mutex<Marks>,
     pub held: LeaseTable,
-    lines: AtomicUsize,
-    /// Messages in a row, over all workers, that got no answer, as far as is known here.
+    /// The number of open connections to the server.
+    connections: AtomicUsize,
+    /// The last known number of messages in a row, over all workers, that the server did not
+    /// answer.
     breaks: AtomicI32,
-    /// A connection that was made to see whether the server is there.
+    /// The connection that showed that the server is available.
     spare: Mutex<Option<SmtpConnection>>,
 }
 
-/// How mails leave.
-enum Way {
-    /// To the server of the settings.
+enum Transport {
+    /// The server in the settings.
     Server(Box<Trust>),
-    /// Into a directory.
+    /// Files in this directory.
     Files(PathBuf),
-    /// They do not.
+    /// Neither is set: emails stay queued.
     None,
 }
 
 impl Delivery {
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let mail = settings.mail.clone();
-        let way = if !mail.host.is_empty() {
-            Way::Server(Box::new(Trust::read(&mail)?))
+        let transport = if !mail.host.is_empty() {
+            Transport::Server(Box::new(Trust::read(&mail)?))
         } else if mail.directory.as_os_str().is_empty() {
-            Way::None
+            Transport::None
         } else {
-            Way::Files(mail.directory.clone())
+            Transport::Files(mail.directory.clone())
         };
-        // Beside the connections' own: one each for leasing and handing back, for renewing and for sweeps.
+        // In addition to one for each sender: one each for leasing and handing back, for renewing
+        // and for sweeps.
         let max_connections = u32::try_from(mail.connections).unwrap_or(u32::MAX).saturating_add(3);
         let database = Database { max_connections, ..settings.database.clone() };
         Ok(Self {
-            way,
+            transport,
             pool: db::pool(&database, "crm-worker mail")?,
             wake: Notify::new(),
             circuit: Circuit::new(mail.connections),
@@ -96,46 +99,43 @@ impl Delivery {
             waiting: Waiting::new(mail.connections),
             marks: Mutex::default(),
             held: LeaseTable::default(),
-            lines: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             breaks: AtomicI32::new(0),
             spare: Mutex::default(),
             settings: mail,
         })
     }
 
-    /// Connections to the server.
-    pub fn lines(&self) -> usize {
-        self.lines.load(Relaxed)
+    /// The number of open connections to the server.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
-    fn add_line(&self) {
-        self.lines.fetch_add(1, Relaxed);
+    fn add_connection(&self) {
+        self.connections.fetch_add(1, Relaxed);
     }
 
-    fn remove_line(&self) {
-        self.lines.fetch_sub(1, Relaxed);
+    fn remove_connection(&self) {
+        self.connections.fetch_sub(1, Relaxed);
     }
 
-    /// Notes what all workers know of the server; too many breaks stop all but one message at a time.
-    fn heed(&self, breaks: Breaks) {
+    /// Applies the count of all workers: after too many breaks, messages are sent one at a time.
+    fn apply_breaks(&self, breaks: Breaks) {
         self.breaks.store(breaks.in_a_row, Relaxed);
         if breaks.are_too_many() && !self.circuit.is_open() {
             self.circuit.hold();
         }
     }
 
-    /// Why mails wait, if they do.
+    /// Why emails wait, if they do.
     pub fn trouble(&self) -> Option<Refusal> {
-        match self.way {
-            Way::None => Some(Refusal {
-                why: "there is neither a mail server nor a directory in the settings".into(),
-                settings: false,
-            }),
+        match self.transport {
+            Transport::None => Some(Refusal { why: NO_TRANSPORT.into(), settings: false }),
             _ => self.circuit.trouble(),
         }
     }
 
-    /// Runs one operation on the outbox, and notes whether the database answered.
+    /// Runs an operation on the outbox, and records whether the database answered.
     async fn with<T>(
         &self,
         process: &WorkerContext,
@@ -149,7 +149,7 @@ impl Delivery {
         result
     }
 
-    /// Notes emails that wait again at their old places.
+    /// Records emails that wait again at their old positions.
     fn returned(&self, emails: impl IntoIterator<Item = (Uuid, Position)>) {
         let mut marks = lock(&self.marks);
         for (workspace_id, position) in emails {
@@ -157,34 +157,36 @@ impl Delivery {
         }
     }
 
-    /// Notes what was leased.
-    fn leased(&self, ranges: &Ranges, mails: &[Leased]) {
-        if let Some(first) = mails.first() {
-            let positions = mails.iter().map(|mail| (mail.workspace_id, mail.position()));
+    /// Records leased emails.
+    fn leased(&self, ranges: &Ranges, emails: &[Leased]) {
+        if let Some(first) = emails.first() {
+            let positions = emails.iter().map(|email| (email.workspace_id, email.position()));
             lock(&self.marks).claimed(ranges, first.leased_at(), positions);
         }
     }
 
-    /// Gives mails back about which nothing was said. Should that fail, their leases run out.
-    async fn hand_back(&self, process: &WorkerContext, mails: impl IntoIterator<Item = Leased>) {
-        let mails: Vec<Leased> = mails.into_iter().collect();
-        if mails.is_empty() {
+    /// Hands emails back that were not attempted. If that fails, their leases expire.
+    async fn hand_back(&self, process: &WorkerContext, emails: impl IntoIterator<Item = Leased>) {
+        let emails: Vec<Leased> = emails.into_iter().collect();
+        if emails.is_empty() {
             return;
         }
-        let leases: Vec<_> = mails.iter().map(Leased::lease).collect();
-        tracing::debug!(mails = leases.len(), "leased mails are handed back");
+        let leases: Vec<_> = emails.iter().map(Leased::lease).collect();
+        tracing::debug!(emails = leases.len(), "handing back leased emails");
         if let Err(error) = self.with(process, async |connection| mail::hand_back(connection, &leases).await).await {
-            tracing::debug!(%error, "leased mails cannot be handed back");
+            tracing::debug!(%error, "cannot hand back leased emails");
         }
-        self.returned(mails.iter().map(|mail| (mail.workspace_id, mail.position())));
+        self.returned(emails.iter().map(|email| (email.workspace_id, email.position())));
         self.held.release(&leases);
     }
 }
 
-/// Sends mails until the process stops.
+const NO_TRANSPORT: &str = "neither mail.host nor mail.directory is set";
+
+/// Sends emails until the process stops.
 pub(crate) async fn run(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
-    if matches!(delivery.way, Way::None) {
-        tracing::warn!("mail waits: there is neither a mail server nor a directory in the settings");
+    if matches!(delivery.transport, Transport::None) {
+        tracing::warn!("email is waiting: {NO_TRANSPORT}");
         return;
     }
     let mut upkeep = JoinSet::new();
@@ -192,18 +194,18 @@ pub(crate) async fn run(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     upkeep.spawn(dial(process.clone(), delivery.clone()));
     upkeep.spawn(sweep(process.clone(), delivery.clone()));
     let mut work = JoinSet::new();
-    work.spawn(again_after_a_panic(process.clone(), delivery.clone(), lease));
+    work.spawn(restart_after_panic(process.clone(), delivery.clone(), lease));
     for _ in 0..delivery.settings.connections {
-        work.spawn(again_after_a_panic(process.clone(), delivery.clone(), sender::run));
+        work.spawn(restart_after_panic(process.clone(), delivery.clone(), sender::run));
     }
     work.join_all().await;
-    // The last ones may have come after the others were handed back.
+    // Senders may have put emails back after the lease task handed back the others.
     delivery.hand_back(&process, delivery.waiting.take_all()).await;
 }
 
-/// Does work until it ends, and begins it anew should a defect end it. A mail that it had becomes
-/// unknown when its lease runs out.
-async fn again_after_a_panic<F>(
+/// Runs a task to its end, and restarts it after a panic. An email that it was sending becomes
+/// `unknown` when its lease expires.
+async fn restart_after_panic<F>(
     process: Arc<WorkerContext>,
     delivery: Arc<Delivery>,
     work: fn(Arc<WorkerContext>, Arc<Delivery>) -> F,
@@ -211,11 +213,11 @@ async fn again_after_a_panic<F>(
     F: Future<Output = ()> + Send + 'static,
 {
     while let Err(error) = AbortOnDropHandle::new(tokio::spawn(work(process.clone(), delivery.clone()))).await {
-        tracing::error!(%error, "a task that sends mails has ended");
+        tracing::error!(%error, "a delivery task panicked; restarting it");
     }
 }
 
-/// Leases due mails for as long as they can be sent, and hands them back when they cannot.
+/// Leases due emails while they can be sent, and hands them back when they cannot.
 async fn lease(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     loop {
         if delivery.circuit.is_open() {
@@ -228,16 +230,16 @@ async fn lease(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
                 delivery.circuit.closed().await;
                 delivery.waiting.has_room().await
             } => room,
-            () = opens_again(&delivery.circuit) => continue,
+            () = reopens(&delivery.circuit) => continue,
         };
         let leased = lease_batch(&process, &delivery, room).await;
         let failed = process.services.outbox.note(&leased);
         let pause = leased.unwrap_or_else(|_| failed.map_or(Pause::None, Pause::For));
-        let rung = async {
+        let paused = async {
             match pause {
                 Pause::None => (),
                 Pause::For(wait) => tokio::time::sleep(wait).await,
-                Pause::UntilRung => tokio::select! {
+                Pause::UntilNotified => tokio::select! {
                     () = delivery.wake.notified() => (),
                     () = tokio::time::sleep(jittered(POLL_EVERY)) => (),
                 },
@@ -246,22 +248,22 @@ async fn lease(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
         tokio::select! {
             () = process.stopping.cancelled() => break,
             () = delivery.circuit.opened() => (),
-            () = rung => (),
+            () = paused => (),
         }
     }
     delivery.hand_back(&process, delivery.waiting.take_all()).await;
 }
 
-async fn opens_again(circuit: &Circuit) {
+async fn reopens(circuit: &Circuit) {
     circuit.closed().await;
     circuit.opened().await;
 }
 
-/// Leases a batch; returns how long to wait for the next look, unless somebody notifies.
+/// Leases a batch, and returns how long to wait before the next.
 async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Pause> {
-    if matches!(delivery.way, Way::Server(_)) {
+    if matches!(delivery.transport, Transport::Server(_)) {
         let breaks = delivery.with(process, async |connection| breaks::get(connection).await).await?;
-        delivery.heed(breaks);
+        delivery.apply_breaks(breaks);
         if breaks.are_too_many() {
             return Ok(Pause::None);
         }
@@ -269,14 +271,14 @@ async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) 
     let turn = lease_up_to(process, delivery, room).await?;
     let pause = match turn.wait {
         Some(wait) => Pause::For(wait),
-        None if turn.mails.is_empty() && turn.put_off == 0 => Pause::UntilRung,
+        None if turn.emails.is_empty() && turn.put_off == 0 => Pause::UntilNotified,
         None => Pause::None,
     };
-    delivery.waiting.push(turn.mails);
+    delivery.waiting.push(turn.emails);
     Ok(pause)
 }
 
-/// Leases up to so many emails, whose senders are those that are allowed now.
+/// Leases up to `room` emails, and replaces senders that are no longer allowed.
 async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Turn> {
     if !CLOCK.is_trusted() {
         return Ok(Turn::default());
@@ -289,33 +291,33 @@ async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) 
             .with(process, async |connection| mail::lease_in_turn(connection, limit, &ranges, settings).await)
             .await?
     } else {
-        let mails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
-        Turn { mails, ..Turn::default() }
+        let emails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
+        Turn { emails, ..Turn::default() }
     };
-    delivery.leased(&ranges, &turn.mails);
-    delivery.held.hold(turn.mails.iter().map(Leased::lease));
+    delivery.leased(&ranges, &turn.emails);
+    delivery.held.hold(turn.emails.iter().map(Leased::lease));
     let apply =
-        async |connection: &mut PgConnection| senders::apply(connection, &mut turn.mails, &delivery.settings).await;
+        async |connection: &mut PgConnection| senders::apply(connection, &mut turn.emails, &delivery.settings).await;
     if let Err(error) = delivery.with(process, apply).await {
-        delivery.hand_back(process, turn.mails).await;
+        delivery.hand_back(process, turn.emails).await;
         return Err(error);
     }
     Ok(turn)
 }
 
-/// Leases the one message that is tried, and notes that it is.
+/// Leases the message of a probe, and records it.
 async fn lease_probe(process: &WorkerContext, delivery: &Delivery) -> Option<Leased> {
-    let mut mails = lease_up_to(process, delivery, 1).await.map(|turn| turn.mails).unwrap_or_default();
-    let mail = mails.pop()?;
-    if let Err(error) = delivery.with(process, async |connection| breaks::begin_probe(connection, &mail).await).await {
-        tracing::debug!(%error, "no message can be tried");
-        delivery.hand_back(process, [mail]).await;
+    let mut emails = lease_up_to(process, delivery, 1).await.map(|turn| turn.emails).unwrap_or_default();
+    let email = emails.pop()?;
+    if let Err(error) = delivery.with(process, async |connection| breaks::begin_probe(connection, &email).await).await {
+        tracing::debug!(%error, "cannot probe the mail server");
+        delivery.hand_back(process, [email]).await;
         return None;
     }
-    Some(mail)
+    Some(email)
 }
 
-/// Looks for emails that became visible before the marks of leases.
+/// Keeps looking for emails that became visible before the marks of leases.
 async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     let (mut pause, mut rounds) = (jittered(SWEEP_EVERY), Rounds::default());
     loop {
@@ -332,33 +334,32 @@ async fn sweep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
                     delivery.wake.notify_one();
                 }
             }
-            Err(error) => tracing::debug!(%error, "emails before the marks cannot be looked for"),
+            Err(error) => tracing::debug!(%error, "cannot sweep the outbox"),
         }
         pause = until_next_sweep(began.elapsed());
     }
 }
 
-/// When to look for due mails again.
+/// How long to wait before leasing again.
 enum Pause {
-    /// At once.
     None,
-    /// After a notification, or in a second.
-    UntilRung,
-    /// When the limit lets the next one leave, whatever is notified.
+    /// Until a notification, or for about a second.
+    UntilNotified,
+    /// Until the rate limit allows the next email, regardless of notifications.
     For(Duration),
 }
 
-/// While the server is unavailable, tries to reach it, less and less often.
+/// While the server is unavailable, tries to connect with increasing pauses.
 async fn dial(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
-    // The wait for a server that says nothing is a pause already.
+    // The time spent waiting for a silent server counts as part of the pause.
     let mut last_took = Duration::ZERO;
     loop {
         delivery.circuit.opened().await;
         tokio::time::sleep(jittered(delivery.circuit.pause()).saturating_sub(last_took)).await;
         let began = Instant::now();
-        match &delivery.way {
-            Way::Server(trust) => reach(&process, &delivery, trust).await,
-            Way::Files(_) | Way::None => delivery.circuit.close(),
+        match &delivery.transport {
+            Transport::Server(trust) => reach(&process, &delivery, trust).await,
+            Transport::Files(_) | Transport::None => delivery.circuit.close(),
         }
         last_took = began.elapsed();
     }
@@ -368,35 +369,35 @@ async fn reach(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &T
     match delivery.with(process, async |connection| breaks::get(connection).await).await {
         Ok(breaks) if breaks.are_too_many() => {
             delivery.circuit.hold();
-            try_one(process, delivery, trust).await;
+            probe(process, delivery, trust).await;
             return;
         }
         Ok(breaks) => delivery.breaks.store(breaks.in_a_row, Relaxed),
-        // Without the database no mail leaves; that the server is there is known all the same.
-        Err(error) => tracing::debug!(%error, "what others know of the mail server cannot be read"),
+        // No email can be sent without the database, but the server can still be checked.
+        Err(error) => tracing::debug!(%error, "cannot read the state of the mail server"),
     }
     match SmtpConnection::dial_twice(&delivery.settings, trust).await {
-        Ok(line) => {
-            let former = lock(&delivery.spare).replace(line);
+        Ok(connection) => {
+            let previous = lock(&delivery.spare).replace(connection);
             delivery.circuit.close();
-            drop(former);
+            drop(previous);
         }
         Err(refusal) => delivery.circuit.open(refusal),
     }
 }
 
-/// Tries one message, if no other worker does. One answer opens the way for all.
-async fn try_one(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) {
+/// Sends one message, if no other worker is probing. If the server answers, all workers send again.
+async fn probe(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) {
     if !delivery.with(process, async |connection| breaks::take_turn(connection).await).await.unwrap_or(false) {
         return;
     }
     let end = sender::probe(process, delivery, trust).await;
-    let noted = delivery.with(process, async |connection| match end {
+    let recorded = delivery.with(process, async |connection| match end {
         Some(End::Answered) => breaks::clear(connection).await,
         Some(End::Broke) => breaks::end_probe(connection, Probe::Broke).await,
         None => breaks::end_probe(connection, Probe::Nothing).await,
     });
-    if let Err(error) = noted.await {
-        tracing::debug!(%error, "what became of the message that was tried cannot be written");
+    if let Err(error) = recorded.await {
+        tracing::debug!(%error, "cannot record the result of the probe");
     }
 }

@@ -1,10 +1,10 @@
-//! `crm-worker`: does the long work.
+//! `crm-worker`: runs the background jobs and sends email.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// Files are read and jobs are run with many small pieces of memory.
+/// Reading files and running jobs allocates many small blocks of memory.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

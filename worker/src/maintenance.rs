@@ -1,10 +1,11 @@
-//! The upkeep that every worker process does for all: rescuing, sweeping, pruning, and listening for
+//! Maintenance by every worker process: rescuing, sweeping, pruning, and listening for
 //! notifications.
 
 pub(crate) mod schedule;
 pub(crate) mod scores;
 pub(crate) mod services;
 pub(crate) mod themes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -23,45 +24,45 @@ use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
 
-/// How often the clock is compared with the database's.
+/// How often this machine's clock is compared with the database's.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Rows deleted by one statement; few, so that nothing waits for it.
+/// The rows deleted by one statement; few, so that no other statement waits long.
 const PRUNE_BATCH: i64 = 500;
 
-/// Compares the clock of this machine with the database's as often as it takes to know.
+/// Compares this machine's clock with the database's, often enough for a result.
 pub(crate) async fn measure_clock(process: &WorkerContext) {
     for _ in 0..3 {
         if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
-            tracing::debug!(%error, "the clock cannot be compared with the database's");
+            tracing::debug!(%error, "cannot compare the clock with the database's");
         }
     }
 }
 
-/// Compares them again now and then, for ever.
+/// Keeps comparing this machine's clock with the database's.
 pub(crate) async fn watch_clock(process: Arc<WorkerContext>) {
     loop {
         tokio::time::sleep(jittered(MEASURE_EVERY)).await;
         if !CLOCK.is_known() {
-            // Nothing is claimed before.
+            // No jobs are claimed before the clock is known.
             measure_clock(&process).await;
         } else if let Err(error) = process.upkeep(async |connection| CLOCK.measure(connection).await).await {
-            tracing::debug!(%error, "the clock cannot be compared with the database's");
+            tracing::debug!(%error, "cannot compare the clock with the database's");
         }
     }
 }
 
-/// Looks for leases that ran out, for ever.
+/// Keeps rescuing jobs and emails whose leases expired.
 pub(crate) async fn rescue(process: Arc<WorkerContext>) {
-    let (mut jobs_looked, mut mails_looked) = (queue::Looked::default(), queue::Looked::default());
+    let (mut jobs_looked, mut emails_looked) = (queue::Looked::default(), queue::Looked::default());
     loop {
         if may_judge(&process) {
             let rescued = process.upkeep(async |connection| queue::rescue(connection, &mut jobs_looked).await).await;
-            let rescued_mails =
-                process.upkeep(async |connection| mail::rescue(connection, &mut mails_looked).await).await;
-            tell_rescued(&process, rescued.as_deref().unwrap_or_default());
-            tell_rescued_mails(&process, rescued_mails.as_deref().unwrap_or_default());
-            let both = rescued.and(rescued_mails);
+            let rescued_emails =
+                process.upkeep(async |connection| mail::rescue(connection, &mut emails_looked).await).await;
+            report_rescued(&process, rescued.as_deref().unwrap_or_default());
+            report_rescued_emails(&process, rescued_emails.as_deref().unwrap_or_default());
+            let both = rescued.and(rescued_emails);
             if let Some(pause) = process.services.rescue.note(&both) {
                 tokio::time::sleep(pause).await;
             }
@@ -70,22 +71,23 @@ pub(crate) async fn rescue(process: Arc<WorkerContext>) {
     }
 }
 
-/// Nobody is taken for dead by a process that could itself not reach the database of late: others
-/// may have been cut off as well, and get the time to renew first.
+/// Whether this process may treat expired leases as those of dead workers. After an outage of the
+/// database it must not: other workers may have been cut off as well, and get one lease duration to
+/// renew.
 fn may_judge(process: &WorkerContext) -> bool {
-    let keeps_mails = process.delivery.as_ref().is_none_or(|delivery| delivery.held.are_kept());
-    process.leases.are_kept() && keeps_mails && process.database.since_miss().is_none_or(|since| since > LEASE)
+    let keeps_emails = process.delivery.as_ref().is_none_or(|delivery| delivery.held.are_kept());
+    process.leases.are_kept() && keeps_emails && process.database.since_miss().is_none_or(|since| since > LEASE)
 }
 
-fn tell_rescued(process: &WorkerContext, rescued: &[Rescued]) {
+fn report_rescued(process: &WorkerContext, rescued: &[Rescued]) {
     for job in rescued {
         if let Some(kind) = process.tasks.get(&job.kind) {
             kind.metrics.rescued.fetch_add(1, Relaxed);
         }
         if job.status == JobStatus::Failed {
-            tracing::warn!(job = %job.id, kind = job.kind, "the job is given up: its worker died too often while it ran");
+            tracing::warn!(job = %job.id, kind = job.kind, "job failed: its worker died too often");
         } else {
-            tracing::warn!(job = %job.id, kind = job.kind, "the worker of the job died; it is queued again");
+            tracing::warn!(job = %job.id, kind = job.kind, "job queued again: its worker died");
         }
     }
     if !rescued.is_empty() {
@@ -93,37 +95,37 @@ fn tell_rescued(process: &WorkerContext, rescued: &[Rescued]) {
     }
 }
 
-fn tell_rescued_mails(process: &WorkerContext, rescued: &[mail::Rescued]) {
-    for mail in rescued.iter().filter(|mail| mail.state == EmailState::Unknown) {
-        tracing::warn!(mail = %mail.id, "the worker of the mail died; whether it was sent is not known");
+fn report_rescued_emails(process: &WorkerContext, rescued: &[mail::Rescued]) {
+    for email in rescued.iter().filter(|email| email.state == EmailState::Unknown) {
+        tracing::warn!(email = %email.id, "delivery unknown: the worker died while sending the email");
     }
     if let Some(delivery) = &process.delivery {
-        let unknown = rescued.iter().filter(|mail| mail.state == EmailState::Unknown).count();
+        let unknown = rescued.iter().filter(|email| email.state == EmailState::Unknown).count();
         delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
         delivery.wake.notify_one();
     }
 }
 
-/// A sweep reads all dead entries of an index once. While an old transaction is open there may be very
-/// many, so that it takes this share of the time at most.
+/// A sweep reads all dead entries of an index once. While an old transaction is open there may be
+/// very many, so the pause after a sweep is at least this many times as long as the sweep.
 const SWEEP_SHARE: u32 = 5;
 
-/// How long to wait after a sweep that took so long.
+/// The pause after a sweep.
 pub(crate) fn until_next_sweep(took: Duration) -> Duration {
     jittered((took * SWEEP_SHARE).max(SWEEP_EVERY))
 }
 
-/// Workspaces in one sweep, beside those with marks.
+/// The number of workspaces in one sweep, in addition to those with marks.
 const SWEPT_AT_ONCE: usize = 256;
 
-/// Which workspaces the next sweep reads: those with marks, and some of the others in turn.
+/// Chooses the workspaces for the next sweep: those with marks, and some of the others in turn.
 #[derive(Default)]
 pub(crate) struct Rounds {
     last: Uuid,
 }
 
 impl Rounds {
-    /// `all` are the ids of all workspaces, in their order.
+    /// `all` contains the ids of all workspaces, in ascending order.
     pub fn next(&mut self, all: &[Uuid], marks: &Marks) -> Vec<Uuid> {
         let first = all.partition_point(|id| *id <= self.last);
         let in_turn: Vec<Uuid> = all[first..].iter().chain(&all[..first]).copied().take(SWEPT_AT_ONCE).collect();
@@ -153,34 +155,30 @@ pub(crate) async fn sweep(process: Arc<WorkerContext>) {
             });
             match swept.await {
                 Ok(sweep) => queue.swept(&marks, &sweep),
-                Err(error) => tracing::debug!(%error, queue = queue.name, "jobs before the marks cannot be looked for"),
+                Err(error) => tracing::debug!(%error, queue = queue.name, "cannot sweep the queue"),
             }
         }
         pause = until_next_sweep(began.elapsed());
     }
 }
 
-/// What is kept for a time only.
+/// Rows that expire.
 #[derive(Debug, Clone, Copy)]
-enum Kept {
-    /// Jobs that ended.
+enum Expiring {
+    /// Finished jobs, after the given time.
     Jobs(Duration),
-    /// Uploads that broke off.
+    /// Unfinished uploads.
     Uploads,
-    /// Answers for idempotency keys.
-    Answers,
-    /// Deleted records, which can be restored for a while.
+    IdempotentResponses,
+    /// Deleted records, which can be restored for a limited time.
     Deletions,
-    /// Answers of reports.
-    Reports,
-    /// When mails may leave, where there is a limit.
-    RateLimit,
-    /// How customers were, day by day.
-    Snapshots,
+    CachedReports,
+    EmailRateLimits,
+    HealthSnapshots,
 }
 
-impl Kept {
-    /// Deletes a batch, and returns how many there were.
+impl Expiring {
+    /// Deletes a batch, and returns the number of rows.
     async fn prune(self, connection: &mut PgConnection) -> Result<u64> {
         let mut pruned = 0;
         match self {
@@ -189,37 +187,45 @@ impl Kept {
                     pruned += queue::prune(connection, id, keep, PRUNE_BATCH).await?;
                 }
             }
-            Self::Snapshots => {
+            Self::HealthSnapshots => {
                 for id in workspaces::ids(connection).await? {
                     pruned += health::prune(connection, id, PRUNE_BATCH).await?;
                 }
             }
             Self::Uploads => pruned = imports::sweep(connection).await?,
-            Self::Answers => pruned = idempotency::prune(connection, PRUNE_BATCH).await?,
+            Self::IdempotentResponses => pruned = idempotency::prune(connection, PRUNE_BATCH).await?,
             Self::Deletions => pruned = history::prune(connection, PRUNE_BATCH).await?,
-            Self::Reports => {
+            Self::CachedReports => {
                 for id in workspaces::ids(connection).await? {
                     pruned += reports::prune(connection, id).await?;
                 }
             }
-            Self::RateLimit => pruned = mail::prune_rate_limits(connection, PRUNE_BATCH).await?,
+            Self::EmailRateLimits => pruned = mail::prune_rate_limits(connection, PRUNE_BATCH).await?,
         }
         Ok(pruned)
     }
 }
 
-/// Deletes what was kept for long enough, for ever.
+/// Keeps deleting expired rows.
 pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
+    let expiring = [
+        Expiring::Jobs(keep_jobs),
+        Expiring::Uploads,
+        Expiring::IdempotentResponses,
+        Expiring::Deletions,
+        Expiring::CachedReports,
+        Expiring::EmailRateLimits,
+        Expiring::HealthSnapshots,
+    ];
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
-        let kept = [Kept::Jobs(keep_jobs), Kept::Uploads, Kept::Answers, Kept::Deletions, Kept::Reports];
         let mut all = Ok(());
-        for what in kept.into_iter().chain([Kept::RateLimit, Kept::Snapshots]) {
+        for what in expiring {
             let pruned = prune_all(&process, what).await;
             match &pruned {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(?what, count, "what was kept for long enough is deleted"),
-                Err(error) => tracing::debug!(?what, %error, "what was kept for long enough cannot be deleted now"),
+                Ok(count) => tracing::info!(?what, count, "pruned expired rows"),
+                Err(error) => tracing::debug!(?what, %error, "cannot prune expired rows"),
             }
             all = all.and(pruned.map(drop));
         }
@@ -227,20 +233,20 @@ pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
     }
 }
 
-async fn prune_all(process: &WorkerContext, what: Kept) -> Result<u64> {
+async fn prune_all(process: &WorkerContext, what: Expiring) -> Result<u64> {
     let mut pruned = 0;
     loop {
         match process.upkeep(async |connection| what.prune(connection).await).await? {
             0 => return Ok(pruned),
             count => pruned += count,
         }
-        // Others get on.
+        // Leaves the database to others between batches.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Wakes the queues of this process when somebody notifies them, for ever. While it cannot listen,
-/// polling goes on.
+/// Keeps waking the queues of this process when they are notified. Without a listener the queues
+/// still poll.
 pub(crate) async fn listen(process: Arc<WorkerContext>) {
     loop {
         if let Some(pause) = process.services.notifications.note(&listen_once(&process).await) {
@@ -253,15 +259,15 @@ async fn listen_once(process: &WorkerContext) -> Result<()> {
     let mut listener = Listener::new(&process.upkeep).await?;
     process.services.notifications.succeeded();
     loop {
-        // None: notifications may have been missed.
-        let rung = listener.next().await?;
+        // `None` means that notifications may have been missed.
+        let notified = listener.next().await?;
         for queue in &process.queues {
-            if rung.as_deref().is_none_or(|rung| rung == queue.name) {
+            if notified.as_deref().is_none_or(|notified| notified == queue.name) {
                 queue.wake.notify_one();
             }
         }
         if let Some(delivery) = &process.delivery
-            && rung.as_deref().is_none_or(|rung| rung == mail::QUEUE)
+            && notified.as_deref().is_none_or(|notified| notified == mail::QUEUE)
         {
             delivery.wake.notify_one();
         }

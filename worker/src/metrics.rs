@@ -1,6 +1,7 @@
-//! Counters of this process, and their text for Prometheus.
+//! Counters of this process, in Prometheus' text format.
 //!
-//! Plain atomics: a job of a few microseconds must not pay for looking up its counters.
+//! Counters are plain atomics, because looking them up must be cheap for jobs of a few
+//! microseconds.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,10 +16,10 @@ use crate::context::WorkerContext;
 use crate::http::Depths;
 use crate::mail::Delivery;
 
-/// Upper bounds of the classes of handler times, in seconds.
+/// The upper bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
 
-/// What happened to the jobs of one kind.
+/// Counters for one kind of job.
 #[derive(Debug, Default)]
 pub(crate) struct KindMetrics {
     pub started: AtomicU64,
@@ -31,13 +32,13 @@ pub(crate) struct KindMetrics {
     /// Cancelled, or taken over by another process.
     pub lost: AtomicU64,
     pub rescued: AtomicU64,
-    /// Handler times by class, each counted in the first class it fits.
+    /// Handler times by bucket, each counted in the first bucket that fits.
     times: [AtomicU64; BOUNDS.len() + 1],
     nanos: AtomicU64,
 }
 
 impl KindMetrics {
-    /// Counts a job that ended after its handler ran so long; `None`: its lease was lost.
+    /// Counts an attempt and the time of its handler. The outcome is `None` if the lease was lost.
     pub fn ended(&self, outcome: Option<&Outcome>, time: Duration) {
         let counter = match outcome {
             Some(Outcome::Succeeded(_)) => &self.succeeded,
@@ -50,31 +51,30 @@ impl KindMetrics {
         };
         counter.fetch_add(1, Relaxed);
         let seconds = time.as_secs_f64();
-        let class = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.times[class].fetch_add(1, Relaxed);
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.times[bucket].fetch_add(1, Relaxed);
         self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 }
 
-/// All figures in Prometheus' text format.
-/// Without the depths, what they tell is left out.
+/// Renders all metrics. If the depths are unknown, their metrics are omitted.
 pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String {
     let mut text = Text::default();
     type Counter = fn(&KindMetrics) -> &AtomicU64;
     let counters: [(&str, Counter, &str); 9] = [
-        ("started", |kind| &kind.started, "Attempts that began here."),
-        ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded here."),
-        ("failed", |kind| &kind.failed, "Jobs that were given up here."),
-        ("retried", |kind| &kind.retried, "Attempts that ended with an error and will be repeated."),
+        ("started", |kind| &kind.started, "Attempts started by this process."),
+        ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded in this process."),
+        ("failed", |kind| &kind.failed, "Jobs that failed permanently in this process."),
+        ("retried", |kind| &kind.retried, "Attempts that failed and will be retried."),
         (
             "waited",
             |kind| &kind.waited,
-            "Attempts that ended because of the database, such as its full disk, and will be repeated.",
+            "Attempts that ended because of the database, such as its full disk, and will be retried.",
         ),
-        ("snoozed", |kind| &kind.snoozed, "Attempts that were put off or handed back without an error."),
-        ("yielded", |kind| &kind.yielded, "Attempts that gave their slot up to another workspace."),
+        ("snoozed", |kind| &kind.snoozed, "Attempts that were postponed or handed back without an error."),
+        ("yielded", |kind| &kind.yielded, "Attempts that yielded their slot to another workspace."),
         ("lost", |kind| &kind.lost, "Attempts that ended because the job was cancelled or taken over."),
-        ("rescued", |kind| &kind.rescued, "Jobs whose lease had run out and that this process gave back."),
+        ("rescued", |kind| &kind.rescued, "Jobs with an expired lease that this process rescued."),
     ];
     for (name, counter, help) in counters {
         let name = format!("crm_jobs_{name}_total");
@@ -83,15 +83,15 @@ pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String
             text.line(format_args!("{name}{{kind=\"{kind}\"}} {}", counter(&entry.metrics).load(Relaxed)));
         }
     }
-    text.head("crm_job_seconds", "histogram", "How long handlers ran.");
+    text.head("crm_job_seconds", "histogram", "Run time of handlers.");
     for (kind, entry) in process.tasks.iter() {
         text.histogram("crm_job_seconds", kind, &entry.metrics);
     }
-    text.head("crm_claims_total", "counter", "Claiming statements.");
+    text.head("crm_claims_total", "counter", "Statements that claim jobs.");
     for queue in &process.queues {
         text.line(format_args!("crm_claims_total{{queue=\"{}\"}} {}", queue.name, queue.claims.load(Relaxed)));
     }
-    text.head("crm_clock_skew_seconds", "gauge", "By how much the clock here is ahead of the database's.");
+    text.head("crm_clock_skew_seconds", "gauge", "How far this machine's clock is ahead of the database's.");
     text.line(format_args!("crm_clock_skew_seconds {}", CLOCK.skew_seconds()));
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
@@ -110,7 +110,7 @@ struct Text(String);
 
 impl Text {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{line}");
     }
 
@@ -119,22 +119,18 @@ impl Text {
     }
 
     fn delivery(&mut self, delivery: &Delivery) {
-        self.head("crm_mails_total", "counter", "What became of mails here.");
+        self.head("crm_mails_total", "counter", "Emails processed by this process, by outcome.");
         for (outcome, count) in delivery.counts.all() {
             self.line(format_args!("crm_mails_total{{outcome=\"{outcome}\"}} {count}"));
         }
-        self.head("crm_mail_connections", "gauge", "Connections to the mail server.");
-        self.line(format_args!("crm_mail_connections {}", delivery.lines()));
-        self.head("crm_mail_waits", "gauge", "Whether mail waits because its server cannot be reached.");
+        self.head("crm_mail_connections", "gauge", "Open connections to the mail server.");
+        self.line(format_args!("crm_mail_connections {}", delivery.connections()));
+        self.head("crm_mail_waits", "gauge", "Whether email is waiting because the mail server cannot be used.");
         self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
     }
 
     fn services(&mut self, process: &WorkerContext) {
-        self.head(
-            "crm_service_waits",
-            "gauge",
-            "Whether a service of this worker waits after an error of the database.",
-        );
+        self.head("crm_service_waits", "gauge", "Whether a service of this worker is waiting after an error.");
         for service in process.services.all() {
             let waits = u8::from(service.trouble().is_some());
             self.line(format_args!("crm_service_waits{{service=\"{}\"}} {waits}", service.name));
@@ -142,9 +138,9 @@ impl Text {
     }
 
     fn waiting(&mut self, process: &WorkerContext, waiting: &[Waiting]) {
-        self.head("crm_jobs_waiting", "gauge", "Jobs that wait for a retry after an error, of all processes.");
+        self.head("crm_jobs_waiting", "gauge", "Jobs of all processes that wait for a retry after an error.");
         let known = process.tasks.iter().map(|(kind, _)| kind);
-        // Also of kinds that only another version knows.
+        // Includes kinds that only another version knows.
         let kinds: BTreeSet<&str> = known.chain(waiting.iter().map(|waiting| waiting.kind.as_str())).collect();
         for kind in kinds {
             let jobs: i64 = waiting.iter().filter(|waiting| waiting.kind == kind).map(|waiting| waiting.jobs).sum();
@@ -153,19 +149,19 @@ impl Text {
     }
 
     fn queues(&mut self, depths: &[Depth]) {
-        self.head("crm_queue_jobs", "gauge", "Unfinished jobs in the ledger, of all processes.");
+        self.head("crm_queue_jobs", "gauge", "Unfinished jobs of all processes.");
         for depth in depths {
             self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"queued\"}} {}", depth.queue, depth.queued));
             self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"running\"}} {}", depth.queue, depth.running));
         }
-        self.head("crm_queue_oldest_due_seconds", "gauge", "For how long the longest waiting job has been due.");
+        self.head("crm_queue_oldest_due_seconds", "gauge", "How long the longest waiting job has been due.");
         for depth in depths {
             self.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
         }
     }
 
     fn outbox(&mut self, depth: &mail::Depth) {
-        self.head("crm_outbox_mails", "gauge", "Mails that are not at their end, of all processes.");
+        self.head("crm_outbox_mails", "gauge", "Unfinished emails of all processes.");
         let states = [
             ("queued", depth.queued),
             ("deferred", depth.deferred),
@@ -175,15 +171,15 @@ impl Text {
         for (state, count) in states {
             self.line(format_args!("crm_outbox_mails{{state=\"{state}\"}} {count}"));
         }
-        self.head("crm_outbox_oldest_due_seconds", "gauge", "For how long the longest waiting mail has been due.");
+        self.head("crm_outbox_oldest_due_seconds", "gauge", "How long the longest waiting email has been due.");
         self.line(format_args!("crm_outbox_oldest_due_seconds {}", depth.oldest_due_s));
     }
 
     fn histogram(&mut self, name: &str, kind: &str, metrics: &KindMetrics) {
         let mut count = 0;
         let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        for (class, bound) in metrics.times.iter().zip(bounds) {
-            count += class.load(Relaxed);
+        for (bucket, bound) in metrics.times.iter().zip(bounds) {
+            count += bucket.load(Relaxed);
             self.line(format_args!("{name}_bucket{{kind=\"{kind}\",le=\"{bound}\"}} {count}"));
         }
         let seconds = Duration::from_nanos(metrics.nanos.load(Relaxed)).as_secs_f64();

@@ -1,4 +1,5 @@
-//! Runs jobs: claims them from the ledger, keeps their leases, runs their handlers and writes how they ended.
+//! Running jobs: claiming them, renewing their leases, running their handlers and recording their
+//! outcomes.
 
 pub(crate) mod acknowledge;
 pub(crate) mod buffer;

@@ -113,7 +113,7 @@ async fn a_wrong_setting_stops_the_start_and_is_named() {
         (
             "CRM_API__LISTNE",
             "127.0.0.1:0",
-            "crm-api: there is no setting api.listne, which the environment variable CRM_API__LISTNE names",
+            "crm-api: unknown setting api.listne in the environment variable CRM_API__LISTNE",
         ),
         (
             "CRM_API__LISTEN",
@@ -139,7 +139,7 @@ async fn a_wrong_setting_stops_the_start_and_is_named() {
     let path = file.to_str().unwrap();
     let output = run(&database, &["--config", path, "serve"]).await;
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(sentence(&output), format!("crm-api: there is no setting api.head_timeout_s, which {path} names"));
+    assert_eq!(sentence(&output), format!("crm-api: unknown setting api.head_timeout_s in {path}"));
 }
 
 #[tokio::test]

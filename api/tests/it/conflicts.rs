@@ -46,7 +46,7 @@ async fn a_taken_value_is_named() {
     }
     api.create("/dev/crm/suppressions", json!({ "email": "ann@example.com" })).await;
     let again = api.send(Method::POST, "/dev/crm/suppressions", json!({ "email": "ANN@example.com" }), 409).await;
-    assert_eq!(again, conflict("email", "taken", "this email is suppressed already"));
+    assert_eq!(again, conflict("email", "taken", "this email is already suppressed"));
 
     let lead = api.read(LEADS).await[0].clone();
     let of_lead = |email: &str| json!({ "name": "x", "email": email, "lead_id": id(&lead) });
@@ -147,7 +147,7 @@ async fn feedback_says_why_it_is_not_asked_for_and_not_taken() {
     let ada = customer(&api, "ada@example.com").await;
     let request = async || json(api.post(&format!("{CUSTOMERS}/{ada}/feedback/request")), 409).await;
     let path = path_of(&ask(&api, &ada).await);
-    let open = conflict("customer_id", "open_request", "the customer has a request that is not answered yet");
+    let open = conflict("customer_id", "open_request", "the customer has an unanswered request");
     assert_eq!(request().await, with_id(open, path.rsplit('/').next().unwrap()));
     api.send(Method::POST, &path, json!({ "rating": 5 }), 200).await;
     let again = api.send(Method::POST, &path, json!({ "rating": 5 }), 409).await;

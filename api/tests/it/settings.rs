@@ -117,7 +117,7 @@ async fn a_broken_template_is_refused_with_its_line() {
         api.send(Method::PUT, SETTINGS, json!({ "templates": { "feedback_reminder": { "body": body } } }), 400).await;
     assert_eq!(answer["errors"][0]["field"], "templates.feedback_reminder.body");
     let message = answer["errors"][0]["message"].as_str().unwrap();
-    assert!(message.starts_with("line 3: there is no variable customer.nmae; there are: customer.name"), "{message}");
+    assert!(message.starts_with("line 3: unknown variable customer.nmae; available: customer.name"), "{message}");
 }
 
 #[tokio::test]

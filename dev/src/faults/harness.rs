@@ -236,7 +236,7 @@ impl Harness {
         worker.process.signal("KILL");
         worker.process.ended().await?;
         let log = std::fs::read_to_string(&worker.log)?;
-        Ok(log.lines().filter(|line| line.contains("a job was claimed")).filter_map(lease_in).collect())
+        Ok(log.lines().filter(|line| line.contains("job claimed")).filter_map(lease_in).collect())
     }
 
     /// Begins tonight's run of the workspace.

@@ -1,4 +1,4 @@
-//! Idempotency keys: an answer is kept with what it answers, and given again.
+//! Idempotency keys: the response to a request is stored in the transaction of the request, and replayed.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// For how many hours an answer is kept.
+/// How many hours a response is stored.
 pub const KEPT_HOURS: i32 = 24;
 
-/// The workspace of answers stored by 0.1.0, which did not store it. Their hashes include the API key, so none
-/// is found by another workspace. None is left a day after the upgrade.
+/// The workspace of responses stored by 0.1.0, which did not store it. Their hashes include the API key, so
+/// another workspace cannot find them. They expire within a day of the upgrade.
 const BEFORE_WORKSPACES: Uuid = Uuid::nil();
 
 /// A caller's key for a request.
@@ -27,33 +27,33 @@ pub struct Key {
 }
 
 impl Key {
-    /// What the advisory lock takes.
+    /// The key of the advisory lock.
     fn lock(&self) -> i64 {
         i64::from_be_bytes(self.hash.first_chunk().copied().unwrap_or_default())
     }
 }
 
-/// An answer that is kept.
+/// A stored response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// The status of the answer.
+    /// The status code.
     pub status: u16,
-    /// Its headers.
+    /// The headers.
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-/// How things stand with a key.
+/// The state of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
-    /// It is this transaction's.
+    /// The key was unused, and now belongs to this transaction.
     Free,
-    /// Its request was answered.
+    /// The request was answered with this response.
     Kept(Kept),
-    /// It was used with another request.
+    /// The key was used with a different request.
     OtherRequest,
-    /// Another transaction has it.
+    /// Another transaction is processing the request.
     Running,
 }
 
@@ -67,11 +67,8 @@ struct Row {
 
 /// Takes a key for this transaction, if it is free.
 ///
-/// What a rival has written is not visible before its commit, so a lock tells that there is one.
-/// The statement that looks for its answer begins when the lock is held, and so sees it.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// The rows of a concurrent transaction are not visible before its commit, so an advisory lock detects it.
+/// The query for the stored response starts after the lock was acquired, and so sees committed rows.
 pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> {
     let free: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(key.lock()).fetch_one(&mut *connection).await?;
@@ -100,12 +97,9 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> 
     })
 }
 
-/// Keeps the answer, as the last statement of the transaction that took the key.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Stores the response, as the last statement of the transaction that took the key.
 pub async fn keep(connection: &mut PgConnection, key: &Key, kept: &Kept) -> Result<()> {
-    // There may be a row whose time is over.
+    // An expired row may still exist.
     sqlx::query(
         "INSERT INTO idempotency_keys (workspace_id, hash, fingerprint, status, headers, body)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -123,12 +117,9 @@ pub async fn keep(connection: &mut PgConnection, key: &Key, kept: &Kept) -> Resu
     Ok(())
 }
 
-/// Deletes up to `limit` answers whose time is over, and returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes up to `limit` expired responses, and returns their number.
 pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
-    let over: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
+    let expired: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
         "SELECT workspace_id, hash FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1)
          ORDER BY created_at LIMIT $2",
     )
@@ -137,7 +128,7 @@ pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
     .fetch_all(&mut *connection)
     .await?;
     let mut workspaces = BTreeMap::<Uuid, Vec<Vec<u8>>>::new();
-    for (workspace_id, hash) in over {
+    for (workspace_id, hash) in expired {
         workspaces.entry(workspace_id).or_default().push(hash);
     }
     let mut pruned = 0;

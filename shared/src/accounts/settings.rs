@@ -1,4 +1,4 @@
-//! The settings of a workspace: who its mails come from, what they say, and when they go.
+//! The settings of a workspace: the sender of its emails, their templates, and its schedule.
 
 mod change;
 mod overrides;
@@ -26,39 +26,39 @@ pub use schema::update_schema;
 pub use sender::sender;
 pub use values::{Days, LocalTime, TimeZone};
 
-/// The settings of a workspace, with the program's defaults where it has set nothing.
+/// The settings of a workspace; those that it has not set have the program's defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// Who mails come from; `None` is the program's own `mail.from`.
+    /// The sender's name; `None` means `mail.from_name`.
     pub sender_name: Option<Name>,
-    /// The address mails come from; `None` is the program's own `mail.from`.
+    /// The sender's address; `None` means `mail.from_email`.
     pub sender_email: Option<Email>,
-    /// Where answers go, if not to the sender.
+    /// The address for replies, if it is not the sender's.
     pub reply_to: Option<Email>,
-    /// Who is told what belongs to no user of the workspace.
+    /// The recipient of notifications about records that are assigned to no user.
     pub notification_email: Option<Email>,
-    /// When the nightly run begins, by the clocks of `time_zone`.
+    /// The local time of the nightly run, in `time_zone`.
     pub nightly_at: LocalTime,
-    /// Whose days and clocks the workspace goes by.
+    /// The time zone of the workspace's dates and times.
     pub time_zone: TimeZone,
-    /// What leads are sent, in this order.
+    /// The emails that leads receive, in this order.
     pub nurture_sequence: Vec<SequenceStep>,
-    /// Days after which a customer who has not answered is asked again.
+    /// The days without an answer after which a customer is reminded of a feedback request.
     pub feedback_reminder_after_days: u16,
-    /// What the other mails say.
+    /// The templates of the other emails.
     pub templates: Templates,
 }
 
-/// A step of the sequence that leads are sent.
+/// A step of the nurture sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
 pub struct SequenceStep {
-    /// Lasts: a lead gets each step once, ever.
+    /// A permanent id: a lead receives the step with this id at most once.
     pub id: Uuid,
-    /// Days to wait after the step before, or after the lead was made if it is the first one.
+    /// Days to wait after the previous step, or, for the first step, after the lead was created.
     pub delay_days: u16,
-    /// One line in Jinja's syntax, at most 200 characters.
+    /// A Jinja template of one line, at most 200 characters.
     pub subject: String,
-    /// Plain text in Jinja's syntax, at most 10,000 characters.
+    /// A Jinja template of plain text, at most 10,000 characters.
     pub body: String,
 }
 
@@ -66,10 +66,10 @@ pub struct SequenceStep {
 pub type Delay = Days<0, 3650>;
 /// Days to wait for an answer.
 pub type Patience = Days<1, 365>;
-/// The most steps that a sequence has. It may have none: then leads are sent nothing.
+/// The most steps of a sequence. A sequence may be empty: leads then receive no emails.
 pub const MAX_STEPS: usize = 50;
 
-/// The shipped steps, which have the same ids in every workspace, and their delays.
+/// The ids of the shipped steps, which are the same in every workspace, and their delays.
 const SHIPPED_STEPS: [(Uuid, u16); 3] = [
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0001), 0),
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0002), 3),
@@ -96,7 +96,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Every template, each under the name by which it is rendered: the id of its step, or its event.
+    /// Every template with its name, which is the id of the step or the event.
     pub fn all_templates(&self) -> Vec<(String, Event, Template)> {
         let steps = self.nurture_sequence.iter().map(|step| {
             let template = Template { subject: step.subject.clone(), body: step.body.clone() };
@@ -109,10 +109,7 @@ impl Settings {
     }
 }
 
-/// The settings of a workspace; the defaults where nothing is set.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Reads the settings of a workspace.
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Settings> {
     let set: Option<Json<Overrides>> = sqlx::query_scalar("SELECT fields FROM settings WHERE workspace_id = $1")
         .bind(workspace_id)
@@ -121,8 +118,8 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Se
     Ok(set.map(|Json(overrides)| overrides).unwrap_or_default().settings())
 }
 
-/// Changes the settings that the body of a request names; `null` sets the default. Needs a transaction:
-/// who changes settings at the same moment waits, so that changes of different ones are both kept.
+/// Changes the settings that the body of a request names; `null` resets a setting to its default. Needs a
+/// transaction, which locks the settings, so that concurrent changes of different settings both take effect.
 ///
 /// # Errors
 /// [`Error::Changed`](crate::Error::Changed) if the condition does not hold;
@@ -148,7 +145,7 @@ pub async fn update(
     condition.check(&present.clone().settings())?;
     let domains = senders::Domains::of_workspace(connection, workspace_id, mail).await?;
     let mut overrides = present.clone();
-    // Templates are read and tried on the way.
+    // Changing settings parses and renders templates, which takes time.
     let overrides = templates::aside(move || {
         overrides.change(body, &domains)?;
         overrides.prune();

@@ -1,7 +1,7 @@
-//! Users: the people of a workspace, who look after leads and customers.
+//! Users: the people of a workspace, who are responsible for leads and customers.
 //!
-//! They are those that `assigned_to` names, and their digests go to their addresses. A record may name
-//! somebody of another system, who is no user here.
+//! A record names its user in `assigned_to`, and users receive their digests by email. `assigned_to` may
+//! also name a person of another system, who is not a user here.
 
 use serde_json::{Value, json};
 
@@ -14,9 +14,9 @@ use crate::values::{Email, Name, email_key};
 record! {
     /// A user as callers see it.
     User, UserChanges in "users" {
-        /// What they are called.
+        /// The name of the user.
         required name: Name,
-        /// Where their mails go; unique among the workspace's users.
+        /// The address of the user's emails; unique among the workspace's users.
         required email: Email,
     }
 }

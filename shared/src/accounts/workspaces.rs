@@ -1,4 +1,4 @@
-//! Workspaces, the API keys that open them, and the secrets that all processes share.
+//! Workspaces and their API keys.
 
 use std::fmt;
 
@@ -15,31 +15,28 @@ use crate::error::{Error, Reason, Result};
 use crate::platform::db;
 use crate::values::{Field, Name};
 
-/// The owner of records; nothing crosses from one to another.
+/// The tenant that owns records. Workspaces are isolated from each other.
 #[derive(Debug, Clone, FromRow, Serialize)]
 pub struct Workspace {
-    /// Made by the program.
+    /// The id of the workspace.
     pub id: Uuid,
-    /// Unique among all.
+    /// The name, unique among all workspaces.
     pub name: String,
-    /// When it was made.
+    /// When the workspace was created.
     pub created_at: DateTime<Utc>,
 }
 
-/// Every workspace, by name.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// All workspaces, ordered by name.
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Workspace>> {
     Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces ORDER BY name").fetch_all(connection).await?)
 }
 
-/// The ids of all workspaces, in their order.
+/// The ids of all workspaces, in order.
 pub async fn ids(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar("SELECT id FROM workspaces ORDER BY id").fetch_all(connection).await?)
 }
 
-/// The workspace of that id or name.
+/// The workspace with this id or name.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -51,10 +48,10 @@ pub async fn get(connection: &mut PgConnection, id_or_name: &str) -> Result<Work
         .await?)
 }
 
-/// Makes a workspace.
+/// Creates a workspace.
 ///
 /// # Errors
-/// [`Error::Conflict`] if the name is taken, [`Error::Invalid`] if it is none.
+/// [`Error::Conflict`] if the name is taken, [`Error::Invalid`] if it is invalid.
 pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspace> {
     let name = parse_name(name)?;
     if Uuid::try_parse(name.as_ref()).is_ok() {
@@ -71,24 +68,24 @@ fn parse_name(name: &str) -> Result<Name> {
     Name::from_text(name.trim()).map_err(|fault| Error::Invalid(vec![fault.of("name")]))
 }
 
-/// What is known of an API key; the key itself is kept nowhere.
+/// The metadata of an API key; the key itself is not stored.
 #[derive(Debug, Clone, FromRow, Serialize)]
 pub struct ApiKey {
-    /// Made by the program.
+    /// The id of the key.
     pub id: Uuid,
-    /// The workspace it opens.
+    /// The workspace that the key gives access to.
     pub workspace_id: Uuid,
-    /// What it is for.
+    /// The purpose of the key, for people.
     pub name: String,
-    /// Its first characters, by which people recognise it.
+    /// The first characters of the key, for recognition.
     pub prefix: String,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: DateTime<Utc>,
-    /// When it stops opening.
+    /// When the key expires.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was taken back.
+    /// When the key was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used, to within half a minute or so.
+    /// When the key was last used, accurate to about half a minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -98,10 +95,10 @@ macro_rules! key_columns {
     };
 }
 
-/// An API key in clear text: `crm_`, 30 random characters, and a checksum of six by which a
-/// mistyped key is told without asking the database.
+/// An API key in clear text: `crm_`, 30 random characters, and a checksum of six characters, which detects
+/// a mistyped key without a query.
 ///
-/// `Debug` shows no more of it than its prefix.
+/// `Debug` shows only the prefix.
 #[derive(Clone)]
 pub struct Key(String);
 
@@ -112,13 +109,13 @@ impl Key {
     const LENGTH: usize = Self::MARK.len() + Self::RANDOM + Self::CHECKSUM;
     const SHOWN: usize = Self::MARK.len() + 6;
 
-    /// A new key from the operating system's randomness: 178 bits.
+    /// Generates a key with 178 bits from the operating system's random source.
     fn generate() -> Result<Self> {
         let mut key = String::with_capacity(Self::LENGTH);
         key.push_str(Self::MARK);
         while key.len() < Self::MARK.len() + Self::RANDOM {
             let byte = SysRng.try_next_u32().map_err(|error| Error::Internal(error.into()))? as u8;
-            // 248 is the largest multiple of 62 in a byte: the rest would favour some characters.
+            // 248 is the largest multiple of 62 below 256: the bytes above would favour some characters.
             if byte < 248 {
                 key.push(base62(u32::from(byte)));
             }
@@ -127,7 +124,7 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// Reads a key; `None` for what cannot be one.
+    /// Parses a key; `None` if the format or the checksum is wrong.
     pub fn parse(text: &str) -> Option<Self> {
         let (body, sum) = text.split_at_checked(Self::LENGTH - Self::CHECKSUM)?;
         let is_key = body.starts_with(Self::MARK)
@@ -136,12 +133,12 @@ impl Key {
         is_key.then(|| Self(text.to_owned()))
     }
 
-    /// The form in which a key is stored and compared.
+    /// The hash that is stored and compared.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
 
-    /// The key itself, to be shown once.
+    /// The key in clear text, to be shown once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -173,18 +170,15 @@ fn checksum(body: &str) -> String {
 }
 
 /// The keys of a workspace, oldest first.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
 pub async fn list_keys(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<ApiKey>> {
     let select = concat!("SELECT ", key_columns!(), " FROM api_keys WHERE workspace_id = $1 ORDER BY id");
     Ok(sqlx::query_as(select).bind(workspace_id).fetch_all(connection).await?)
 }
 
-/// Makes a key. The clear text is in this answer and nowhere else.
+/// Creates a key. Its clear text is only returned here.
 ///
 /// # Errors
-/// [`Error::NotFound`] without such a workspace, [`Error::Invalid`] for a name that is none.
+/// [`Error::NotFound`] if the workspace does not exist, [`Error::Invalid`] for an invalid name.
 pub async fn create_key(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -210,7 +204,7 @@ pub async fn create_key(
     Ok((key, stored))
 }
 
-/// Takes a key back; again changes nothing.
+/// Revokes a key. Revoking it again changes nothing.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -220,19 +214,16 @@ pub async fn revoke_key(connection: &mut PgConnection, id: Uuid) -> Result<ApiKe
     Ok(sqlx::query_as(revoke).bind(id).bind(db::now()).fetch_one(connection).await?)
 }
 
-/// A key that opens: which one it is, and what it opens.
+/// A valid key and its workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// The key.
+    /// The id of the key.
     pub key_id: Uuid,
-    /// The workspace.
+    /// The workspace that the key gives access to.
     pub workspace_id: Uuid,
 }
 
-/// Tries a key. `None` if it is unknown, expired or revoked: a caller learns no more than that.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Authenticates a key. Returns `None` if the key is unknown, expired or revoked, without distinction.
 pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Opened>> {
     let hash = key.hash();
     let found: Option<(Uuid, Uuid, Vec<u8>)> = sqlx::query_as(
@@ -242,12 +233,12 @@ pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Ope
     .bind(hash)
     .fetch_optional(connection)
     .await?;
-    // The index has compared hashes already, but in a time that depends on them.
+    // The index has compared the hashes, but not in constant time.
     let opened = found.filter(|(_, _, stored)| stored.ct_eq(&hash).into());
     Ok(opened.map(|(key_id, workspace_id, _)| Opened { key_id, workspace_id }))
 }
 
-/// Those of the keys that are still valid.
+/// The given keys that are still valid.
 pub async fn valid_keys(connection: &mut PgConnection, key_ids: &[Uuid]) -> Result<Vec<Uuid>> {
     let valid = sqlx::query_scalar(
         "SELECT id FROM api_keys
@@ -256,10 +247,7 @@ pub async fn valid_keys(connection: &mut PgConnection, key_ids: &[Uuid]) -> Resu
     Ok(valid.bind(key_ids).fetch_all(connection).await?)
 }
 
-/// Notes when keys were last used, all in one statement.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Records when keys were last used, in one statement.
 pub async fn touch_keys(connection: &mut PgConnection, used: &[(Uuid, DateTime<Utc>)]) -> Result<()> {
     let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = used.iter().copied().unzip();
     sqlx::query(
@@ -278,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_recognised_and_any_slip_of_the_hand_is_not() {
+    fn a_key_with_any_wrong_character_is_rejected() {
         let key = Key::generate().unwrap();
         assert_eq!(key.reveal().len(), 40);
         assert_eq!(Key::parse(key.reveal()).unwrap().hash(), key.hash());

@@ -1,9 +1,9 @@
-//! Many faults at once, in bounded memory.
+//! Collecting the faults of an input in bounded memory.
 
 use super::{Error, FieldError, Result};
 
-/// The faults of an input: the first [`MAX_SHOWN`](FieldErrors::MAX_SHOWN) of them, and the number of all
-/// others. However many faults a caller sends, collecting and reporting them costs the same.
+/// The faults of an input: the first [`MAX_SHOWN`](FieldErrors::MAX_SHOWN), and the number of the others.
+/// So the cost of collecting and reporting faults has a bound, however many a caller sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldErrors {
     shown: Vec<FieldError>,
@@ -24,7 +24,7 @@ impl FieldErrors {
         self.push_with(|| error);
     }
 
-    /// Adds a fault that is made only if it is shown.
+    /// Adds a fault that is built only if it is shown.
     pub fn push_with(&mut self, error: impl FnOnce() -> FieldError) {
         if self.shown.len() < Self::MAX_SHOWN {
             self.shown.push(error());
@@ -33,10 +33,10 @@ impl FieldErrors {
         }
     }
 
-    /// Adds the faults of something that stands at `place`.
-    pub fn absorb(&mut self, place: &str, other: Self) {
+    /// Adds the faults of the value in the field `parent`.
+    pub fn absorb(&mut self, parent: &str, other: Self) {
         for error in other.shown {
-            self.push_with(|| error.inside(place));
+            self.push_with(|| error.inside(parent));
         }
         self.more += other.more;
     }
@@ -49,12 +49,12 @@ impl FieldErrors {
         self.more += other.more;
     }
 
-    /// How many faults there are.
+    /// The number of faults.
     pub fn len(&self) -> usize {
         self.shown.len() + self.more
     }
 
-    /// Whether there are none.
+    /// Whether there is no fault.
     pub fn is_empty(&self) -> bool {
         self.shown.is_empty()
     }
@@ -75,7 +75,7 @@ impl Extend<FieldError> for FieldErrors {
 }
 
 impl From<FieldErrors> for Vec<FieldError> {
-    /// The faults as they are reported: what is not shown is counted by a last entry.
+    /// The faults as they are reported, with the number of those not shown as the last entry.
     fn from(FieldErrors { mut shown, more }: FieldErrors) -> Self {
         if more > 0 {
             shown.push(FieldError::new("body", "more", format!("and {more} more")));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_messages_are_cut() {
+    fn long_names_and_messages_are_truncated() {
         let long = "ä".repeat(10_000);
         let error = FieldError::new(long.clone(), "invalid", long).inside("items.7");
         assert!(error.field.len() <= 2 * FieldError::MAX_FIELD && error.field.starts_with("items.7.ä"), "{error:?}");

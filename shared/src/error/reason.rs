@@ -1,4 +1,4 @@
-//! Why a request conflicts with what is there, and what a broken constraint says about that.
+//! The reasons of conflicts, and how violated constraints map to them.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use uuid::Uuid;
 
 use super::{Error, FieldError};
 
-/// The kind of a conflict, as programs read it.
+/// The reason of a conflict, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Another record has the value, which is unique.
+    /// Another record has the same unique value.
     Taken,
-    /// The lead has a customer.
+    /// The lead was already converted to a customer.
     AlreadyConverted,
-    /// The feedback has an answer.
+    /// The feedback was already answered.
     AlreadyAnswered,
-    /// The customer has a request that is not answered yet.
+    /// The customer has an unanswered feedback request.
     OpenRequest,
     /// The customer is blocked.
     Blocked,
@@ -23,15 +23,15 @@ pub enum Reason {
     Suppressed,
     /// The job succeeded.
     JobSucceeded,
-    /// The job has not ended.
+    /// The job has not finished.
     JobUnfinished,
     /// Another job does the same work.
     AlreadyRunning,
-    /// The job is none that can be undone.
+    /// Jobs of this kind or state cannot be undone.
     NotUndoable,
     /// The record is not deleted.
     NotDeleted,
-    /// The email is in another state than the request is for.
+    /// The state of the email does not allow the request.
     WrongState,
 }
 
@@ -55,16 +55,16 @@ impl Reason {
     }
 }
 
-/// The code of a reference to a record that does not exist.
+/// The code for a reference to a record that does not exist.
 pub const NOT_FOUND: &str = "not_found";
 
 impl Error {
-    /// A conflict about the named field.
+    /// Creates a conflict about the named field.
     pub fn conflict(reason: Reason, field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Conflict(FieldError::new(field, reason.code(), message).into())
     }
 
-    /// A conflict with the record that has this id.
+    /// Creates a conflict with the record that has this id.
     pub fn conflict_with(
         id: Uuid,
         reason: Reason,
@@ -74,13 +74,13 @@ impl Error {
         Self::Conflict(FieldError { id: Some(id), ..FieldError::new(field, reason.code(), message) }.into())
     }
 
-    /// A reference in a body to a record that does not exist.
+    /// Creates an error for a reference in a body to a record that does not exist.
     pub fn missing(field: &str) -> Self {
         let noun = field.strip_suffix("_id").filter(|noun| !noun.is_empty()).unwrap_or("record");
         Self::Missing(FieldError::new(field, NOT_FOUND, format!("no {noun} has this id")).into())
     }
 
-    /// Whether an error of the database is that a row would break this constraint.
+    /// Whether the database rejected a row because of this constraint.
     pub(crate) fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
         let database = error.as_database_error();
         database.is_some_and(|database| {
@@ -89,8 +89,8 @@ impl Error {
         })
     }
 
-    /// A taken key of which nothing more is known than that it is one.
+    /// A conflict about a unique key of which nothing else is known.
     pub(super) fn taken() -> Self {
-        Self::conflict(Reason::Taken, "id", "a record with this id exists already")
+        Self::conflict(Reason::Taken, "id", "a record with this id already exists")
     }
 }

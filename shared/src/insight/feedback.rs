@@ -1,7 +1,7 @@
-//! What feedback says in figures: how many answer, and how content they are.
+//! Feedback analytics: response rates and ratings.
 //!
-//! Requests belong to the period in which they were made, ratings to the one in which they were given. So
-//! the response rate of a period still rises while late answers come, and its ratings do not change.
+//! A request belongs to the period in which it was sent, a rating to the period in which it was given. So the
+//! response rate of a period still rises with late answers, while its ratings do not change.
 
 mod dashboard;
 
@@ -23,39 +23,39 @@ pub use dashboard::{FeedbackDashboard, FeedbackDashboardReport, OpenRequests};
 
 /// The 97.5 % quantile of the normal distribution, for intervals of 95 %.
 const Z: f64 = 1.959_963_984_540_054;
-/// The most categories that are told apart.
+/// The most categories that are reported.
 const MAX_CATEGORIES: usize = 100;
 
-/// The figures of a period.
+/// The feedback analytics of a period.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct FeedbackFigures {
-    /// The moment of which they are.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
     /// The period.
     pub period: Period,
-    /// The requests made in the period.
+    /// The requests sent in the period.
     #[serde(flatten)]
     pub requests: Requests,
     /// The ratings given in the period.
     #[serde(flatten)]
     pub ratings: Ratings,
-    /// The ratings by what they are about: the 100 categories with most of them.
+    /// The ratings by category, for the 100 categories with the most ratings.
     pub by_category: Vec<CategoryFigures>,
-    /// The same for each day, week or month of the period.
+    /// The requests and ratings of each interval of the period.
     pub by_interval: Vec<IntervalFigures>,
 }
 
-/// Requests and what became of them.
+/// Requests and their answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackRequests)]
 pub struct Requests {
-    /// How many requests were made.
+    /// The number of requests sent.
     pub sent: i64,
-    /// How many of these are answered by now.
+    /// The number of these requests that have been answered so far.
     pub answered: i64,
-    /// The share of these.
+    /// The share of these requests that have been answered.
     pub response_rate: Rate,
-    /// The median of the hours from request to answer; `null` without answers.
+    /// The median number of hours from request to answer; `null` without answers.
     pub median_hours_to_answer: Option<f64>,
 }
 
@@ -63,46 +63,46 @@ pub struct Requests {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackRatings)]
 pub struct Ratings {
-    /// How many there are.
+    /// The number of ratings.
     pub n: i64,
-    /// Their mean; `null` if there are none.
+    /// The mean rating; `null` without ratings.
     pub mean_rating: Option<f64>,
-    /// How many there are of each.
+    /// The number of ratings of each value.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub distribution: BTreeMap<i16, i64>,
-    /// Who is content.
+    /// The customer satisfaction score.
     pub csat: Csat,
-    /// Who would recommend, and who would not.
+    /// The net promoter score.
     pub nps: Nps,
 }
 
-/// The share of ratings of 4 and 5.
+/// The customer satisfaction score: the share of ratings of 4 and 5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Csat {
-    /// Ratings of 4 and 5.
+    /// The number of ratings of 4 and 5.
     pub numerator: i64,
-    /// All ratings.
+    /// The number of all ratings.
     pub denominator: i64,
-    /// The share; `null` if there are no ratings.
+    /// The share; `null` without ratings.
     pub rate: Option<f64>,
-    /// The lower end of its 95 % interval after Wilson.
+    /// The lower bound of the 95 % Wilson interval of the share.
     pub low: Option<f64>,
-    /// The upper end.
+    /// The upper bound of that interval.
     pub high: Option<f64>,
 }
 
-/// The share of ratings of 5 less that of 1 to 3, in the manner of a net promoter score.
+/// A net promoter score over ratings from 1 to 5: the share of 5 minus the share of 1 to 3.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Nps {
-    /// Ratings of 5.
+    /// The number of ratings of 5.
     pub promoters: i64,
-    /// Ratings of 4.
+    /// The number of ratings of 4.
     pub passives: i64,
-    /// Ratings of 1 to 3.
+    /// The number of ratings of 1 to 3.
     pub detractors: i64,
-    /// All ratings.
+    /// The number of all ratings.
     pub n: i64,
-    /// The difference of the shares, from −1 to 1; `null` if there are no ratings.
+    /// The score, from −1 to 1; `null` without ratings.
     pub value: Option<f64>,
 }
 
@@ -110,23 +110,23 @@ pub struct Nps {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackCategoryFigures)]
 pub struct CategoryFigures {
-    /// The category, as it was written; `null` for ratings without one.
+    /// The category; `null` for ratings without one.
     pub category: Option<String>,
-    /// Its ratings.
+    /// The ratings of the category.
     #[serde(flatten)]
     pub ratings: Ratings,
 }
 
-/// The figures of a day, week or month.
+/// The requests and ratings of an interval.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackIntervalFigures)]
 pub struct IntervalFigures {
-    /// Its beginning, which may lie before that of the period.
+    /// The start of the interval. The first one may start before the period.
     pub start: DateTime<Utc>,
-    /// The requests made in it.
+    /// The requests sent in the interval.
     #[serde(flatten)]
     pub requests: Requests,
-    /// The ratings given in it.
+    /// The ratings given in the interval.
     #[serde(flatten)]
     pub ratings: Ratings,
 }
@@ -138,7 +138,7 @@ impl Requests {
 }
 
 impl Ratings {
-    /// The figures of so many ratings of 1, 2, 3, 4 and 5.
+    /// The figures of these numbers of ratings of 1, 2, 3, 4 and 5.
     pub fn new(counts: [i64; 5]) -> Self {
         let n = counts.iter().sum();
         let sum: i64 = counts.iter().zip(1..).map(|(count, rating)| count * rating).sum();
@@ -161,8 +161,8 @@ impl Ratings {
     }
 }
 
-/// The 95 % interval of a share after Wilson (1927), which holds also for few and for extreme ones: both
-/// solutions p of (share − p)² = z²·p·(1 − p)/n.
+/// The 95 % interval of a share after Wilson (1927), which is also valid for few ratings and extreme shares:
+/// both solutions p of (share − p)² = z²·p·(1 − p)/n.
 #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
 fn wilson(numerator: i64, n: i64) -> Option<(f64, f64)> {
     if n == 0 {
@@ -178,7 +178,7 @@ fn wilson(numerator: i64, n: i64) -> Option<(f64, f64)> {
 
 #[derive(FromRow)]
 struct Sent {
-    /// Counted from 1; `None` for all.
+    /// The number of the interval, from 1; `None` for the whole period.
     bucket: Option<i32>,
     sent: i64,
     answered: i64,
@@ -187,7 +187,7 @@ struct Sent {
 
 #[derive(FromRow)]
 struct Given {
-    /// Of a bucket, counted from 1; `None` where it is of a category.
+    /// The number of the interval, from 1; `None` for the row of a category.
     bucket: Option<i32>,
     category: Option<String>,
     rating: i16,
@@ -214,10 +214,7 @@ impl Report for FeedbackReport {
     }
 }
 
-/// The figures of a period.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Computes the figures of a period.
 pub async fn figures(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -258,11 +255,11 @@ pub async fn figures(
 }
 
 fn add(counts: &mut [i64; 5], rating: i16, count: i64) {
-    let place = usize::try_from(rating - 1).ok().and_then(|place| counts.get_mut(place));
-    place.into_iter().for_each(|place| *place += count);
+    let total = usize::try_from(rating - 1).ok().and_then(|index| counts.get_mut(index));
+    total.into_iter().for_each(|total| *total += count);
 }
 
-/// The categories with most ratings, and by their names where they have as many.
+/// The categories with the most ratings; those with equally many are ordered by name.
 fn categories(counted: BTreeMap<Option<String>, [i64; 5]>) -> Vec<CategoryFigures> {
     let mut all: Vec<CategoryFigures> = counted
         .into_iter()
@@ -273,7 +270,7 @@ fn categories(counted: BTreeMap<Option<String>, [i64; 5]>) -> Vec<CategoryFigure
     all
 }
 
-/// The requests of the period, for each bucket and for all.
+/// The requests of each interval and of the whole period.
 async fn sent(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -297,7 +294,7 @@ async fn sent(
     .await?)
 }
 
-/// How many of each rating were given in the period, for each bucket, and for each category.
+/// The number of ratings of each value, for each interval and for each category.
 async fn given(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -336,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn of_no_ratings_nothing_is_said() {
+    fn without_ratings_there_are_no_scores() {
         let ratings = Ratings::new([0; 5]);
         assert_eq!((ratings.n, ratings.mean_rating, ratings.csat.low, ratings.nps.value), (0, None, None, None));
         assert_eq!(ratings.distribution.values().sum::<i64>(), 0);

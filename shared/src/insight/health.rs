@@ -1,8 +1,8 @@
-//! Health: how a customer is, from 0 to 100, with the parts it is made of and the facts behind them.
+//! Customer health: a score from 0 to 100, with its parts and the facts that each part follows from.
 //!
-//! Everything follows from the [`Facts`] of a customer as of a day, by [`Health::of`] alone: for the
-//! customer who is asked about, for all in the nightly snapshot, and for whoever something changed of.
-//! The formulas, with their reasons and an example, are in `docs/insight.md`.
+//! [`Health::of`] computes health from the [`Facts`] of a customer as of a day: for a single customer, for
+//! all customers in the nightly snapshot, and for customers whose records changed. `docs/insight.md`
+//! explains the formulas, with reasons and an example.
 
 mod history;
 mod parts;
@@ -30,27 +30,27 @@ impl Band {
     }
 }
 
-/// How a customer is, as of a day.
+/// The health of a customer on a day.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Health {
-    /// From 0 to 100: the points of the parts of which something is known, of their maxima; `null` if
-    /// nothing is known.
+    /// The score from 0 to 100: the points of the parts with data, as a percentage of their maxima; `null`
+    /// without any data.
     pub score: Option<i16>,
-    /// What it means.
+    /// The band of the score.
     pub band: Option<Band>,
-    /// How much is known: the maxima of the known parts, of all.
+    /// The share of the score that has data: the maxima of the parts with data, divided by 100.
     pub coverage: f64,
-    /// What it is made of. A part of which nothing is known has no points, and does not count.
+    /// The parts of the score. A part without data has no points and does not count.
     pub parts: Vec<Part>,
 }
 
 impl Health {
-    /// The health that follows from the facts.
+    /// Computes the health from the facts.
     pub fn of(facts: &Facts) -> Self {
         let parts = Part::all(facts);
         let known = || parts.iter().filter_map(|part| part.hundredths().map(|points| (points, part.maximum)));
         let maximum: i64 = known().map(|(_, maximum)| maximum).sum();
-        // Points in hundredths over whole maxima are the percentage; a half counts up.
+        // Hundredths of points divided by whole maxima are the percentage, rounded half up.
         let points: i64 = known().map(|(points, _)| points).sum();
         let score = (maximum > 0).then(|| (2 * points + maximum) / (2 * maximum));
         let score = score.and_then(|score| i16::try_from(score).ok());
@@ -65,13 +65,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bands_begin_where_the_definition_says() {
+    fn bands_start_at_40_and_70() {
         let bands = [0, 39, 40, 69, 70, 100].map(Band::of);
         assert_eq!(bands, [Band::AtRisk, Band::AtRisk, Band::Watch, Band::Watch, Band::Healthy, Band::Healthy]);
     }
 
     #[test]
-    fn of_a_customer_of_whom_nothing_is_known_there_is_no_score() {
+    fn a_customer_without_data_has_no_score() {
         let health = Health::of(&Facts::default());
         assert_eq!((health.score, health.band, health.coverage), (None, None, 0.0));
         assert!(health.parts.iter().all(|part| part.points.is_none()));

@@ -1,4 +1,4 @@
-//! Periods of time, cut into days, weeks or months of a time zone: what every report is about.
+//! Periods of reports, divided into days, weeks or months of a time zone.
 
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -10,35 +10,35 @@ use crate::query::parameters::Parameters;
 use crate::string_enum;
 use crate::values::{Fault, Time};
 
-/// How long a period is whose beginning nobody asked for.
+/// The days of a period without `from`.
 pub const DEFAULT_DAYS: i64 = 90;
-/// The most intervals into which a period is cut.
+/// The most intervals of a period.
 pub const MAX_BUCKETS: usize = 1_000;
 /// The names of the parameters.
 pub const PARAMETERS: [&str; 4] = ["from", "to", "interval", "tz"];
 
 string_enum! {
-    /// Into what a period is cut.
+    /// The length of a period's intervals.
     Interval {
-        /// Calendar days, and the default.
+        /// Calendar days; the default.
         Day = "day",
-        /// Weeks that begin on Monday, as ISO 8601 has them.
+        /// ISO 8601 weeks, which start on Monday.
         Week = "week",
         /// Calendar months.
         Month = "month",
     }
 }
 
-/// A period, half-open: from `from` to just before `to`.
+/// A half-open period: `from` is included, `to` is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Period {
-    /// Its beginning.
+    /// The start, included.
     pub from: DateTime<Utc>,
-    /// Its end, which is no part of it.
+    /// The end, excluded.
     pub to: DateTime<Utc>,
-    /// Into what it is cut.
+    /// The length of the intervals.
     pub interval: Interval,
-    /// The time zone whose days, weeks and months these are, by its IANA name.
+    /// The IANA name of the time zone of the intervals.
     #[serde(serialize_with = "name")]
     #[schema(value_type = String)]
     pub tz: Tz,
@@ -73,10 +73,10 @@ fn name<S: Serializer>(tz: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Period {
-    /// Reads `from`, `to`, `interval` and `tz`. Without them it is the last 90 days, in days of UTC.
+    /// Parses `from`, `to`, `interval` and `tz`. The default is the last 90 days, in days of UTC.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault, also for a parameter that is none of these.
+    /// [`Error::Invalid`] with every fault, including unknown parameters.
     pub fn parse(parameters: &[(String, String)], now: Time) -> Result<Self> {
         let mut parameters = Parameters::new(parameters);
         let asked = Asked::read(&mut parameters);
@@ -84,43 +84,39 @@ impl Period {
         Self::new(asked, now)
     }
 
-    /// The period that was asked for.
+    /// Creates the period of these parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it ends before it begins, or has too many intervals.
+    /// [`Error::Invalid`] if the period ends before it starts, or has too many intervals.
     pub fn new(Asked { from, to, interval, tz }: Asked, now: Time) -> Result<Self> {
         let key = format!("{from:?} {to:?} {} {}", interval.as_str(), tz.name());
         let to = to.unwrap_or(now);
         let from = from.unwrap_or(to - Duration::days(DEFAULT_DAYS)).max(earliest());
         if from > to {
-            return Err(Error::invalid(
-                "from",
-                "out_of_range",
-                "must not be after to, which is now unless it is given",
-            ));
+            return Err(Error::invalid("from", "out_of_range", "must not be after `to`, which defaults to now"));
         }
         let period = Self { from, to, interval, tz, key };
         if period.starts().nth(MAX_BUCKETS).is_some() {
-            let message = format!("cuts the period into more than {MAX_BUCKETS}: choose a longer one, or less time");
+            let message = "would produce more than 1,000 intervals; use a longer interval or a shorter period";
             return Err(Error::invalid("interval", "out_of_range", message));
         }
         Ok(period)
     }
 
-    /// What was asked for, the same for all who ask the same: by this, and not by the times that follow
-    /// from when they ask, they share an answer.
+    /// The parameters in one form. Callers with the same parameters share a report, although a default `to`
+    /// depends on the time of the request.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The period of the same length just before this one. Nothing is before the year 1.
+    /// The preceding period of the same length. It never starts before the year 1.
     pub fn before(&self) -> Self {
         let from = (self.from - (self.to - self.from)).max(earliest());
         Self { from, to: self.from, ..self.clone() }
     }
 
-    /// Where each day, week or month begins that has a part in the period, by the calendar of its time
-    /// zone. The first may begin before the period does.
+    /// The starts of the intervals that overlap the period, by the calendar of the time zone. The first may be
+    /// before the period.
     pub fn buckets(&self) -> Vec<Time> {
         self.starts().collect()
     }
@@ -130,7 +126,7 @@ impl Period {
         Self { interval: Interval::Month, ..self.clone() }
     }
 
-    /// How many days it is long.
+    /// The length in days.
     pub fn days(&self) -> f64 {
         (self.to - self.from).as_seconds_f64() / 86_400.0
     }
@@ -139,7 +135,7 @@ impl Period {
         let first = self.interval.first_date(self.from.with_timezone(&self.tz).date_naive());
         let dates = std::iter::successors(Some(first), |date| self.interval.next_date(*date));
         let mut last = None;
-        // A time zone that has left out a day has two dates that begin at once.
+        // In a time zone that skipped a day, two dates start at the same instant.
         dates
             .map(|date| start_of(date, self.tz))
             .take_while(|start| *start < self.to)
@@ -148,7 +144,7 @@ impl Period {
 }
 
 impl Interval {
-    /// The first date of the interval in which a date is.
+    /// The first date of the interval that contains a date.
     fn first_date(self, date: NaiveDate) -> NaiveDate {
         match self {
             Self::Day => Some(date),
@@ -158,7 +154,7 @@ impl Interval {
         .unwrap_or(date)
     }
 
-    /// The first date of the interval after the one that begins with a date.
+    /// The first date of the interval after the one that starts on a date.
     fn next_date(self, date: NaiveDate) -> Option<NaiveDate> {
         match self {
             Self::Day => date.succ_opt(),
@@ -168,18 +164,18 @@ impl Interval {
     }
 }
 
-/// A time zone by its IANA name.
+/// Parses the IANA name of a time zone.
 fn zone(text: &str) -> Result<Tz, Fault> {
     text.parse().map_err(|_| Fault::new("invalid", "must be a time zone such as Europe/Berlin"))
 }
 
-/// The first time that callers can name.
+/// The earliest time that callers can pass.
 fn earliest() -> Time {
     NaiveDate::from_ymd_opt(1, 1, 1).and_then(|date| date.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
 }
 
-/// The first instant of a date in a time zone. Where the clock leaves out its midnight, that is the
-/// first one after; where it strikes twice, the first of both.
+/// The first instant of a date in a time zone. If a clock change skips midnight, that is the instant of the
+/// change; if midnight occurs twice, the first.
 pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
     let midnight = date.and_time(chrono::NaiveTime::MIN);
     match tz.from_local_datetime(&midnight).earliest() {
@@ -188,9 +184,9 @@ pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
     }
 }
 
-/// The instant at which the clock passes over a local time that it leaves out.
+/// The instant of the clock change that skips a local time.
 fn after_gap(local: NaiveDateTime, tz: Tz) -> Time {
-    // No offset is a day, so these are on either side of it.
+    // No offset is as large as a day, so the instant is between these.
     let (mut before, mut after) = (local.and_utc() - Duration::days(2), local.and_utc() + Duration::days(2));
     while after - before > Duration::seconds(1) {
         let middle = before + Duration::seconds((after - before).num_seconds() / 2);
@@ -243,20 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn the_period_before_is_as_long_and_ends_where_it_begins() {
+    fn the_preceding_period_has_the_same_length_and_ends_where_this_one_starts() {
         let before = parse(&[("from", "2026-01-10"), ("to", "2026-01-20")]).unwrap().before();
         assert_eq!((before.from, before.to), (time("2025-12-31"), time("2026-01-10")));
         let before = parse(&[("from", "0001-01-02"), ("to", "9999-12-31"), ("interval", "month")]);
-        assert!(before.is_err(), "that many months are refused");
+        assert!(before.is_err(), "that many months are rejected");
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let wrong = [("from", "soon"), ("tz", "Mars"), ("intervall", "day"), ("interval", "year"), ("interval", "day")];
-        let told = faults(&wrong);
-        let told: Vec<(&str, &str)> = told.iter().map(|(field, code)| (field.as_str(), code.as_str())).collect();
+        let reported = faults(&wrong);
+        let reported: Vec<_> = reported.iter().map(|(field, code)| (field.as_str(), code.as_str())).collect();
         assert_eq!(
-            told,
+            reported,
             [
                 ("from", "invalid"),
                 ("tz", "invalid"),
@@ -268,12 +264,12 @@ mod tests {
         assert_eq!(faults(&[("from", "2026-11-26")])[0].0, "from");
         assert_eq!(faults(&[("from", "2020-01-01")])[0].0, "interval");
         assert_eq!(parse(&[("from", "2020-01-01"), ("interval", "week")]).unwrap().buckets().len(), 361);
-        // An empty period is one, with nothing in it.
+        // An empty period is valid and has no intervals.
         assert_eq!(parse(&[("from", "2026-01-01"), ("to", "2026-01-01")]).unwrap().buckets().len(), 0);
     }
 
     #[test]
-    fn days_are_23_and_25_hours_long_when_the_clock_is_changed() {
+    fn days_have_23_or_25_hours_at_clock_changes() {
         let berlin = ("tz", "Europe/Berlin");
         assert_eq!(
             starts(&[berlin, ("from", "2026-03-28T12:00:00Z"), ("to", "2026-03-30T12:00:00Z")]),
@@ -286,8 +282,8 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_midnight_begins_with_its_first_instant() {
-        // Lebanon puts the clock forward at midnight.
+    fn a_day_without_midnight_starts_at_its_first_instant() {
+        // Lebanon changes to summer time at midnight.
         let beirut = [("tz", "Asia/Beirut"), ("from", "2025-03-29T12:00:00Z"), ("to", "2025-03-30T12:00:00Z")];
         assert_eq!(starts(&beirut), ["2025-03-28T22:00:00Z", "2025-03-29T22:00:00Z"]);
         // Samoa had no 30 December in 2011.
@@ -296,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn weeks_begin_on_monday_and_months_on_their_first() {
+    fn weeks_start_on_monday_and_months_on_the_first() {
         assert_eq!(
             starts(&[("interval", "week"), ("from", "2026-11-22"), ("to", "2026-11-24")]),
             ["2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"]

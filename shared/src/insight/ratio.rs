@@ -1,21 +1,21 @@
-//! Rates with what they are made of, and figures beside those of the period before.
+//! Rates with their numerator and denominator, and comparisons with the period before.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A share: how many of how many. There is none of nothing.
+/// A rate with its numerator and denominator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Rate {
-    /// How many.
+    /// The numerator.
     pub numerator: i64,
-    /// Of how many.
+    /// The denominator.
     pub denominator: i64,
-    /// The one divided by the other; `null` if there are none.
+    /// `numerator` / `denominator`; `null` if the denominator is 0.
     pub rate: Option<f64>,
 }
 
 impl Rate {
-    /// `numerator` of `denominator`.
+    /// Divides the numerator by the denominator.
     pub fn new(numerator: i64, denominator: i64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
         let rate = (denominator != 0).then(|| numerator as f64 / denominator as f64);
@@ -23,12 +23,12 @@ impl Rate {
     }
 }
 
-/// A number beside that of the period before.
+/// A number and that of the period before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Comparison {
-    /// In the period; `null` if nothing is known.
+    /// The number of the period; `null` if it is unknown.
     pub value: Option<f64>,
-    /// In the period before.
+    /// The number of the period before.
     pub before: Option<f64>,
     /// `value` − `before`; `null` unless both are known.
     pub change: Option<f64>,
@@ -37,33 +37,33 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// A number and the one before.
+    /// Compares two numbers.
     pub fn new(value: Option<f64>, before: Option<f64>) -> Self {
         let change = value.zip(before).map(|(value, before)| value - before);
         let relative_change = change.zip(before).filter(|(_, before)| *before != 0.0).map(|(by, of)| by / of);
         Self { value, before, change, relative_change }
     }
 
-    /// The same of two numbers of things.
+    /// Compares two counts.
     #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
     pub fn of_counts(value: i64, before: i64) -> Self {
         Self::new(Some(value as f64), Some(before as f64))
     }
 }
 
-/// A rate beside that of the period before.
+/// A rate and that of the period before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct RateComparison {
-    /// In the period.
+    /// The rate of the period.
     pub value: Rate,
-    /// In the period before.
+    /// The rate of the period before.
     pub before: Rate,
-    /// The difference of the two rates; `null` unless there are both.
+    /// The difference of the two rates; `null` unless both are known.
     pub change: Option<f64>,
 }
 
 impl RateComparison {
-    /// A rate and the one before.
+    /// Compares two rates.
     pub fn new(value: Rate, before: Rate) -> Self {
         let change = value.rate.zip(before.rate).map(|(value, before)| value - before);
         Self { value, before, change }
@@ -75,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_nothing_there_is_no_rate() {
+    fn a_rate_without_a_denominator_is_null() {
         assert_eq!(Rate::new(0, 0).rate, None);
         assert_eq!(Rate::new(1, 4).rate, Some(0.25));
     }
 
     #[test]
-    fn a_change_is_known_when_both_are() {
+    fn a_change_needs_both_numbers() {
         assert_eq!(Comparison::of_counts(3, 4).relative_change, Some(-0.25));
         assert_eq!(
             Comparison::of_counts(3, 0),

@@ -1,16 +1,15 @@
-//! Reports: figures about many records, and how callers share them.
+//! Reports about many records, and how callers share them.
 //!
-//! A report implements [`Report`] and is answered through [`cached`]. One that is made quickly is made
-//! anew for each caller, of the data as it is. One that takes longer is kept, and callers share it for
-//! less than a minute: at the end of that time the next caller still gets the kept answer at once
-//! and has a fresh one made behind their back.
+//! A report implements [`Report`] and is served through [`cached`]. A fast report is computed for each
+//! caller. A slow report is cached, and callers share it for less than a minute; a cached report that is
+//! about to expire is still returned immediately while one process refreshes it in the background.
 //!
 //! ```ignore
 //! struct Segments { period: Period }
 //!
 //! impl Report for Segments {
 //!     const NAME: &'static str = "customers/segments";
-//!     type Figures = SegmentFigures; // has an `as_of`, as every answer does
+//!     type Figures = SegmentFigures; // has an `as_of`, as every report does
 //!
 //!     fn key(&self) -> String {
 //!         self.period.key().to_owned()
@@ -59,27 +58,27 @@ pub use leads::{
     FunnelStage, FunnelStep, LeadMetrics, LeadReport, LeadTotals, LeadsCreated, OwnerCount, SourceMetrics,
 };
 
-/// An answer that was made in less is not kept: the next one is of the data as it is then.
+/// A report that was computed in less time is not cached: the next caller gets the latest data.
 const LIVE: Duration = Duration::from_millis(200);
-/// The age at which an answer is not given any more. That no answer is older than a minute when it
-/// arrives, it is a little less.
+/// The age at which a cached report is no longer returned. It is less than a minute, so that no report is
+/// older than a minute when it arrives.
 const TOO_OLD: Duration = Duration::from_secs(57);
-/// How long a caller waits at most before looking again whether another's answer is there.
+/// The longest interval at which a caller checks for the report that another process computes.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A report for a caller's parameters.
 pub trait Report: Send + Sync + 'static {
-    /// Its name, one of its own.
+    /// The unique name of the report.
     const NAME: &'static str;
-    /// What it tells. Its `as_of` says of which moment.
+    /// The content of the report. Its `as_of` is the time of the underlying data.
     type Figures: Serialize + Send;
 
-    /// The parameters in one form: callers with the same key share answers. Of a period, that is
+    /// The parameters in one form: callers with the same key share a report. For a period, that is
     /// [`Period::key`](crate::insight::period::Period::key).
     fn key(&self) -> String;
 
-    /// Computes the figures, in a transaction that sees the data of one moment, which is `as_of`, and
-    /// that has more memory than others for sorting and grouping. It must write nothing.
+    /// Computes the figures in a transaction with a snapshot of the data at `as_of` and more memory for
+    /// sorting and grouping. Must not write.
     fn compute(
         &self,
         connection: &mut PgConnection,
@@ -88,74 +87,75 @@ pub trait Report: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Figures>> + Send;
 }
 
-/// The figures of a report as JSON, none older than a minute.
+/// Returns a report as JSON, at most a minute old.
 ///
-/// Callers within the process take turns. Who waited is given the answer of the one before if that was
-/// begun after they asked: nobody waits for more than two, and nobody holds a connection meanwhile.
+/// Callers in the process take turns. A waiting caller shares the previous caller's report if its
+/// computation started after the request, so no caller waits for more than two computations. Waiting
+/// callers hold no connection.
 ///
 /// # Errors
-/// Those of [`Report::compute`]; [`Error::Unavailable`] when the database is away.
+/// Those of [`Report::compute`].
 pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Result<Box<RawValue>> {
     let asked = Arc::new(Asked { workspace_id, key: report.key(), report });
     let (asked_at, turns) = (Instant::now(), asked.turns());
     if let Some(kept) = asked.kept(&mut *pool.acquire().await?).await? {
         if kept.is_aging() {
-            renew(pool.clone(), asked);
+            refresh_in_background(pool.clone(), asked);
         }
         return Ok(kept.answer.0);
     }
     let turn = turns.lock_owned().await;
-    if let Some(last) = turn.as_ref().filter(|last| last.begun_at >= asked_at) {
+    if let Some(last) = turn.as_ref().filter(|last| last.started_at >= asked_at) {
         return Ok(last.answer.clone());
     }
-    // Callers who ask at the same moment have all asked before the answer is begun, and share it.
+    // Lets callers of the same moment ask before the computation starts, so that they share it.
     tokio::task::yield_now().await;
-    // When the caller leaves, its statement is cancelled and the next one has its turn.
+    // If the caller disconnects, its statement is cancelled and the next caller gets the turn.
     take_turn(pool, asked, turn).await
 }
 
-/// The last answer that was made in the process, for as long as anybody is there who asked before.
-struct Made {
-    begun_at: Instant,
+/// The last report that the process computed, as long as a caller waits who asked before.
+struct Computed {
+    started_at: Instant,
     answer: Box<RawValue>,
 }
 
-/// Who holds it makes the answer; the others wait in the order in which they asked.
-type Turns = Arc<tokio::sync::Mutex<Option<Made>>>;
-type Turn = OwnedMutexGuard<Option<Made>>;
+/// The holder of the lock computes the report; other callers wait in order.
+type Turns = Arc<tokio::sync::Mutex<Option<Computed>>>;
+type Turn = OwnedMutexGuard<Option<Computed>>;
 
-/// Names an answer within the process.
+/// Identifies a report within the process: the workspace, the report's name and its key.
 type Name = (Uuid, &'static str, String);
 
-/// The answers that are being made or waited for in this process.
+/// The reports that are being computed or waited for in this process.
 static TURNS: Mutex<BTreeMap<Name, Turns>> = Mutex::new(BTreeMap::new());
 
 async fn take_turn<R: Report>(pool: &Pool, asked: Arc<Asked<R>>, mut turn: Turn) -> Result<Box<RawValue>> {
     let mut wait = Duration::from_millis(2);
     loop {
-        let begun_at = Instant::now();
-        if let Some(answer) = make(pool, &asked).await? {
-            *turn = Some(Made { begun_at, answer: answer.clone() });
+        let started_at = Instant::now();
+        if let Some(answer) = refresh(pool, &asked).await? {
+            *turn = Some(Computed { started_at, answer: answer.clone() });
             return Ok(answer);
         }
-        // Another process is making it.
+        // Another process is computing the report.
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(PATIENCE);
     }
 }
 
-/// Makes an answer anew while the kept one is still given, unless somebody is at it.
-fn renew<R: Report>(pool: Pool, asked: Arc<Asked<R>>) {
+/// Refreshes a cached report in the background, unless another caller is computing it.
+fn refresh_in_background<R: Report>(pool: Pool, asked: Arc<Asked<R>>) {
     let Ok(turn) = asked.turns().try_lock_owned() else { return };
     tokio::spawn(async move {
         let _turn = turn;
-        if let Err(error) = make(&pool, &asked).await {
-            tracing::warn!(%error, report = R::NAME, "a report cannot be made anew");
+        if let Err(error) = refresh(&pool, &asked).await {
+            tracing::warn!(%error, report = R::NAME, "refreshing a report failed");
         }
     });
 }
 
-/// A report that was asked for.
+/// A requested report.
 struct Asked<R> {
     workspace_id: Uuid,
     key: String,
@@ -163,14 +163,14 @@ struct Asked<R> {
 }
 
 #[derive(FromRow)]
-struct Kept {
+struct CachedReport {
     answer: Json<Box<RawValue>>,
     age_s: f64,
     took_ms: i32,
 }
 
-impl Kept {
-    /// Whether it is time to make the next one, so that it is there before this one is too old.
+impl CachedReport {
+    /// Whether a refresh must start now to finish before this report expires.
     fn is_aging(&self) -> bool {
         let took = f64::from(self.took_ms) / 1000.0;
         let latest = TOO_OLD.as_secs_f64() - 10.0 - 3.0 * took;
@@ -179,15 +179,15 @@ impl Kept {
 }
 
 impl<R: Report> Asked<R> {
-    /// The turns of this answer. Those that nobody waits for any more are forgotten.
+    /// The turns of this report. Drops those that no caller waits for any more.
     fn turns(&self) -> Turns {
         let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, turns| Arc::strong_count(turns) > 1);
         all.entry((self.workspace_id, R::NAME, self.key.clone())).or_default().clone()
     }
 
-    /// The answer that is kept, if it is not too old.
-    async fn kept(&self, connection: &mut PgConnection) -> Result<Option<Kept>> {
+    /// The cached report, if it is not too old.
+    async fn kept(&self, connection: &mut PgConnection) -> Result<Option<CachedReport>> {
         Ok(sqlx::query_as(
             "SELECT answer, extract(epoch FROM clock_timestamp() - as_of)::float8 AS age_s, took_ms FROM reports
              WHERE workspace_id = $1 AND name = $2 AND parameters = $3
@@ -201,7 +201,6 @@ impl<R: Report> Asked<R> {
         .await?)
     }
 
-    /// Keeps an answer.
     async fn keep(&self, connection: &mut PgConnection, answer: &RawValue, as_of: Time, took: Duration) -> Result<()> {
         sqlx::query(
             "INSERT INTO reports (workspace_id, name, parameters, answer, as_of, took_ms)
@@ -220,9 +219,9 @@ impl<R: Report> Asked<R> {
         Ok(())
     }
 
-    /// Has the making of the answer for itself, unless somebody has. The lock is the connection's and
-    /// not a transaction's: the transaction that computes begins when it is held, and so sees what the
-    /// one before has kept.
+    /// Tries to lock the report for computing it. The lock belongs to the session and not to a transaction:
+    /// the computing transaction starts after the lock was acquired, and so sees the report that the previous
+    /// holder cached.
     async fn claim(&self, connection: &mut PgConnection) -> Result<bool> {
         let lock = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
         Ok(sqlx::query_scalar(lock).bind(self.lock()).fetch_one(connection).await?)
@@ -238,54 +237,51 @@ impl<R: Report> Asked<R> {
         format!("report {} {} {}", self.workspace_id, R::NAME, self.key)
     }
 
-    /// Computes the answer and keeps it if that took long.
+    /// Computes the report, and caches it if that took long.
     ///
-    /// Walking along an index is taken to cost little more than reading a table from its beginning, as it
-    /// does in memory and on a solid state disk: then the orders of a million customers are summed up in the
-    /// order of the index, at a quarter of the price of sorting or hashing them.
-    async fn compute(&self, step: &mut Transaction) -> Result<Box<RawValue>> {
+    /// `random_page_cost` says that an index scan costs little more than a sequential scan, which is true in
+    /// memory and on solid state disks. The planner then sums up the orders of a million customers in the order
+    /// of the index, at a quarter of the cost of sorting or hashing them.
+    async fn compute(&self, transaction: &mut Transaction) -> Result<Box<RawValue>> {
         sqlx::raw_sql(
             "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ;
              SET LOCAL work_mem = '32MB'; SET LOCAL random_page_cost = 1.1;
              SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
         )
-        .execute(&mut **step)
+        .execute(&mut **transaction)
         .await?;
-        let as_of: Time = sqlx::query_scalar("SELECT now()").fetch_one(&mut **step).await?;
-        let begun = Instant::now();
-        let figures = self.report.compute(step, self.workspace_id, as_of).await?;
+        let as_of: Time = sqlx::query_scalar("SELECT now()").fetch_one(&mut **transaction).await?;
+        let started_at = Instant::now();
+        let figures = self.report.compute(transaction, self.workspace_id, as_of).await?;
         let answer = serde_json::value::to_raw_value(&figures)?;
-        let took = begun.elapsed();
+        let took = started_at.elapsed();
         if took > LIVE {
-            self.keep(step, &answer, as_of, took).await?;
+            self.keep(transaction, &answer, as_of, took).await?;
         }
-        sqlx::raw_sql("COMMIT; BEGIN").execute(&mut **step).await?;
+        sqlx::raw_sql("COMMIT; BEGIN").execute(&mut **transaction).await?;
         Ok(answer)
     }
 }
 
-/// Makes an answer, unless somebody has just made it. `None` if somebody is making it.
+/// Computes the report, unless a fresh one was just cached. Returns `None` if another process is computing it.
 ///
-/// A step that fails gives up the lock when its connection is cleaned.
-async fn make<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
-    let mut step = Transaction::begin(pool).await?;
-    if !asked.claim(&mut step).await? {
-        step.rollback().await?;
+/// If the transaction fails, cleaning its connection releases the lock.
+async fn refresh<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
+    let mut transaction = Transaction::begin(pool).await?;
+    if !asked.claim(&mut transaction).await? {
+        transaction.rollback().await?;
         return Ok(None);
     }
-    let answer = match asked.kept(&mut step).await? {
+    let answer = match asked.kept(&mut transaction).await? {
         Some(kept) if !kept.is_aging() => kept.answer.0,
-        _ => asked.compute(&mut step).await?,
+        _ => asked.compute(&mut transaction).await?,
     };
-    asked.release(&mut step).await?;
-    step.commit().await?;
+    asked.release(&mut transaction).await?;
+    transaction.commit().await?;
     Ok(Some(answer))
 }
 
-/// Forgets answers that nobody has asked for lately. Returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes cached reports that were not refreshed for ten minutes. Returns their number.
 pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
     let pruned = sqlx::query("DELETE FROM reports WHERE workspace_id = $1 AND as_of < now() - interval '10 minutes'")
         .bind(workspace_id)

@@ -1,10 +1,10 @@
-//! Scores: what is known of each customer in figures, kept in a table beside the customers.
+//! Scores of customers, stored in a separate table.
 //!
-//! A customer's row follows from their orders, interactions and feedback as of a day (of UTC), and from the
-//! cuts of the workspace. Whatever changes one of these leaves a mark, by a trigger of the database. Readers
-//! [`refresh_if_cheap`] what is marked, if it is little; a worker does so every few seconds, however much it is.
-//! When the day changes, all are scored anew: at once if they are few, else by the job that takes
-//! the daily snapshot.
+//! A customer's scores follow from the orders, interactions and feedback as of a day (in UTC), and from the
+//! workspace's thresholds. Database triggers record customers as stale when any of these change. Readers
+//! [`refresh_if_cheap`]; a worker refreshes every few seconds, however many customers are stale. When
+//! the day changes, all customers are scored again: by the first reader if they are few, otherwise by the job
+//! that takes the daily snapshot.
 
 mod counts;
 mod facts;
@@ -26,62 +26,59 @@ pub use refresh::{Freshness, maintain, marked, refresh, refresh_if_cheap, score_
 pub(crate) use refresh::{last_of_page, lock};
 pub(crate) use write::{reclassify, snapshot_page, start_thresholds};
 
-/// Of how many months orders and ratings count.
+/// The months for which orders and ratings count.
 const MONTHS: Months = Months::new(24);
 
-/// A day of UTC, as of which customers are scored: its own events count, later ones do not yet.
+/// A day in UTC as of which customers are scored: events of the day count, later ones do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(pub NaiveDate);
 
 impl Day {
-    /// Today.
+    /// The present day.
     pub fn today() -> Self {
         Self(db::now().date_naive())
     }
 
-    /// Its beginning.
+    /// The start of the day.
     pub fn start(self) -> Time {
         self.0.and_time(NaiveTime::MIN).and_utc()
     }
 
-    /// Its end, which is no part of it.
+    /// The end of the day, excluded.
     pub fn end(self) -> Time {
         self.start().checked_add_days(Days::new(1)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// When the 24 months of which orders count began.
+    /// The start of the 24 months for which orders count.
     pub fn since(self) -> Time {
         self.start().checked_sub_months(MONTHS).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 }
 
-/// How far the scores of a workspace are.
+/// The state of a workspace's scores.
 #[derive(Debug, Clone, FromRow)]
 pub struct State {
     /// The day as of which all customers were last scored.
     pub date: Option<NaiveDate>,
-    /// Up to when all changes are in.
+    /// The time up to which all changes are included.
     pub refreshed_at: Option<Time>,
-    /// The present cuts.
+    /// The current thresholds.
     #[sqlx(flatten)]
     pub cuts: Thresholds,
-    /// When they were made.
+    /// When the thresholds were computed.
     pub cut_at: Time,
-    /// Whether orders changed since.
+    /// Whether scores have changed since.
     pub moved: bool,
-    /// The customer up to whom segments follow them; `None`: all do.
+    /// The last customer whose segment follows the current thresholds; `None` if all do.
     pub cut_after: Option<Uuid>,
-    /// When the last snapshot was complete.
+    /// When the last snapshot was completed.
     pub snapshot_at: Option<Time>,
-    /// The day of the last snapshot.
+    /// The date of the last snapshot.
     pub snapshot_date: Option<NaiveDate>,
 }
 
 impl State {
-    /// The state of a workspace; `None` if nothing was scored yet.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    /// Reads the state of a workspace; `None` if no customer was scored yet.
     pub async fn read(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Option<Self>> {
         Ok(sqlx::query_as(
             "SELECT date, refreshed_at, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after,

@@ -1,4 +1,4 @@
-//! Segments: in which of eleven groups a customer is, by how lately, how often and how much they bought.
+//! Segments: eleven groups of customers by how recently, how often and how much they bought.
 
 mod report;
 mod thresholds;
@@ -12,7 +12,7 @@ pub use thresholds::Thresholds;
 
 use Segment::{Active, AlmostLost, AtRisk, Champions, Dormant, Loyal, NeedsAttention, New, PreviouslyLoyal, Promising};
 
-/// The segment by recency, from 1 to 5, and by value, from 1 to 5.
+/// The segment for each recency and value, both from 1 to 5.
 const GRID: [[Segment; 5]; 5] = [
     [Dormant, Dormant, Dormant, PreviouslyLoyal, PreviouslyLoyal],
     [AlmostLost, AlmostLost, AtRisk, AtRisk, AtRisk],
@@ -21,29 +21,27 @@ const GRID: [[Segment; 5]; 5] = [
     [New, Active, Loyal, Champions, Champions],
 ];
 
-/// The value of a customer who scores these for how often and how much they bought: the mean of both,
-/// a half counting up.
+/// The value of a customer: the mean of the frequency and monetary scores, rounded half up.
 fn value(frequency: usize, monetary: usize) -> usize {
     (frequency + monetary).div_ceil(2)
 }
 
 impl Segment {
-    /// The segment of a customer with orders, by their three scores from 1 to 5; what is beyond counts
-    /// as the nearest of these.
+    /// The segment of a customer with orders, by the three scores, which are clamped to 1 to 5.
     pub fn of(recency: usize, frequency: usize, monetary: usize) -> Self {
         let [recency, frequency, monetary] = [recency, frequency, monetary].map(|score| score.clamp(1, 5));
         GRID[recency - 1][value(frequency, monetary) - 1]
     }
 
-    /// The segments as a statement looks them up: by `(recency - 1) * 5 + value`, counted from 1.
+    /// The segments for lookups in SQL: by `(recency - 1) * 5 + value`, counted from 1.
     pub(crate) fn grid() -> Vec<&'static str> {
         GRID.iter().flatten().map(|segment| segment.as_str()).collect()
     }
 
-    /// By which scores a customer is in it, for people.
+    /// The scores of customers in the segment, for people.
     pub fn definition(self) -> String {
         if self == Self::Prospects {
-            return "no order in the last 24 months that was not cancelled".into();
+            return "no orders in the last 24 months, except cancelled ones".into();
         }
         let mut definition = String::new();
         for recency in (1..=5).rev() {
@@ -51,7 +49,7 @@ impl Segment {
                 (1..=5).filter(|value| GRID[recency - 1][value - 1] == self).map(|value| value.to_string()).collect();
             if !values.is_empty() {
                 let separator = if definition.is_empty() { "" } else { "; or " };
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = write!(definition, "{separator}recency {recency} and value {}", values.join(" or "));
             }
         }
@@ -63,7 +61,7 @@ impl Segment {
 mod tests {
     use super::*;
 
-    /// The table of the definition, read independently of the code: by recency, then by value.
+    /// The documented table, independent of the code: by recency, then by value.
     const DEFINED: &str = "
         5 new active loyal champions champions
         4 promising active loyal loyal champions
@@ -72,10 +70,10 @@ mod tests {
         1 dormant dormant dormant previously_loyal previously_loyal";
 
     #[test]
-    fn each_of_the_125_cells_has_the_segment_of_the_definition() {
+    fn each_of_the_125_cells_has_the_documented_segment() {
         let defined: Vec<Vec<&str>> = DEFINED.trim().lines().map(|line| line.split_whitespace().collect()).collect();
         let mut cells = 0;
-        let mut met = std::collections::HashSet::new();
+        let mut found = std::collections::HashSet::new();
         for r in 1..=5_usize {
             for f in 1..=5_usize {
                 for m in 1..=5_usize {
@@ -83,19 +81,19 @@ mod tests {
                     let row = defined.iter().find(|row| row[0] == r.to_string()).unwrap();
                     assert_eq!(Segment::of(r, f, m).as_str(), row[value], "R {r}, F {f}, M {m}");
                     assert_eq!(Segment::grid()[(r - 1) * 5 + value - 1], row[value]);
-                    met.insert(Segment::of(r, f, m));
+                    found.insert(Segment::of(r, f, m));
                     cells += 1;
                 }
             }
         }
         assert_eq!(cells, 125);
-        // All but the prospects, who have no scores.
-        assert_eq!(met.len(), Segment::ALL.len() - 1);
-        assert!(!met.contains(&Segment::Prospects));
+        // All but prospects, who have no scores.
+        assert_eq!(found.len(), Segment::ALL.len() - 1);
+        assert!(!found.contains(&Segment::Prospects));
     }
 
     #[test]
-    fn a_definition_says_in_which_cells_it_is() {
+    fn a_definition_lists_the_cells_of_a_segment() {
         assert_eq!(Champions.definition(), "recency 5 and value 4 or 5; or recency 4 and value 5");
         assert_eq!(AtRisk.definition(), "recency 2 and value 3 or 4 or 5");
         assert!(Segment::ALL.iter().all(|segment| !segment.definition().is_empty()));

@@ -1,10 +1,9 @@
-//! Themes: what people talk about, found in the comments of their answers.
+//! Themes: the topics of feedback comments.
 //!
-//! The worker reads each answer once ([`read`]): the language, the phrases of one to three words that
-//! may be a theme, and how each sounds where it stands. Which phrases are themes is decided over all
-//! comments ([`choose`](mod@choose)), nightly and when much is new; which themes a comment belongs to
-//! then follows from its phrases. The counts of each day move with every reading, so a report adds up
-//! days and never looks at the comments again but for those it quotes.
+//! The worker reads each comment once ([`read`]): its language, the phrases of one to three words that may
+//! be a theme, and the sentiment of each phrase. [`choose`] selects the themes from the phrases of all
+//! comments, nightly and when many comments are new; the themes of a comment then follow from its phrases.
+//! Each reading updates counts per day, so a report adds up days and reads only the comments it quotes.
 
 mod assign;
 mod corpus;
@@ -42,13 +41,13 @@ pub use report::{LIMIT, MAX_LIMIT, Quote, Theme, Themes, ThemesReport};
 pub use select::{Found, choose};
 pub use store::{assign_step, is_unread, note_outdated, read_step};
 
-/// How long a job waits for more answers to read with the first one.
+/// How long a job waits for more comments to read with the first one.
 const GATHER: Duration = Duration::from_secs(2);
 
-/// The job that reads answers and finds themes.
+/// The job that reads comments and finds themes.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FindThemes {
-    /// Only tells which themes would be found.
+    /// Only reports which themes would be found.
     pub dry_run: bool,
 }
 
@@ -61,10 +60,8 @@ impl Payload for FindThemes {
     }
 }
 
-/// Has the themes of a workspace found anew. One job at a time does it; a dry run is one by itself.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Starts a job that finds the themes of a workspace again, or returns the one that is running. Dry runs are
+/// separate jobs.
 pub async fn start(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -84,20 +81,14 @@ pub async fn start(
     enqueue(connection, workspace_id, request_id, (dry_run, Duration::ZERO)).await
 }
 
-/// Has the worker read what was answered, in the transaction of an answer. The note that it is to be
-/// read is there by itself; this makes it soon.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Enqueues a job that soon reads a new comment, in the transaction of the answer. A trigger records that the
+/// comment is unread.
 pub async fn answered(connection: &mut PgConnection, workspace_id: Uuid, request_id: Option<&str>) -> Result<Job> {
     enqueue(connection, workspace_id, request_id, (false, GATHER)).await
 }
 
-/// Has the worker read what waits in any workspace to be read: answers that went with their customer,
-/// came back with it, or came by another way than [`answered`]. Returns how many workspaces there were.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Enqueues a job in each workspace with unread comments: those deleted or restored with their customer, or
+/// written without [`answered`]. Returns the number of workspaces.
 pub async fn wake(connection: &mut PgConnection) -> Result<usize> {
     let workspaces = db::workspaces(
         connection,

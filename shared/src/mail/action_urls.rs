@@ -1,16 +1,16 @@
-//! The links in emails: which page they lead to, and what their tokens are good for.
+//! The links in emails: the page that each opens, and the purpose of its token.
 
 use uuid::Uuid;
 
 use crate::platform::config;
 use crate::platform::signed_links::Signer;
 
-/// What a person can do by a link in an email.
+/// An action that a recipient takes through a link in an email.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Answer a request for feedback, whose id the token carries.
+    /// Answer a request for feedback. The token contains the request's id.
     Feedback,
-    /// Receive no further emails; the token carries the id of the email.
+    /// Unsubscribe from further emails. The token contains the email's id.
     Unsubscribe,
 }
 
@@ -23,23 +23,23 @@ impl Action {
         }
     }
 
-    /// A link as previews show it: it leads nowhere.
+    /// The placeholder link in previews, which opens no page.
     pub fn preview_url(self, public_url: &str) -> String {
         format!("{public_url}/{}/preview", self.name())
     }
 
-    /// The workspace and id that a link's token carries; `None` if it was not made for this action.
+    /// The workspace and the id in a link's token; `None` if the token is not for this action.
     pub fn verify(self, signer: &Signer, token: &str) -> Option<(Uuid, Uuid)> {
         signer.verify(self.name(), token)
     }
 }
 
-/// Makes the links of emails.
+/// Builds the links in emails.
 #[derive(Debug, Clone, Copy)]
 pub struct ActionUrls<'a> {
-    /// Where people reach the API; links start with it.
+    /// The public base URL of the API.
     pub public_url: &'a str,
-    /// The program's settings of emails.
+    /// The `[mail]` settings.
     pub mail: &'a config::Mail,
     /// Signs the tokens.
     pub signer: &'a Signer,
@@ -51,7 +51,7 @@ impl<'a> ActionUrls<'a> {
         Self { public_url: &settings.public_url, mail: &settings.mail, signer }
     }
 
-    /// The link to an action on the record or email of this id.
+    /// The link for an action on the record or email with this id.
     pub fn url(&self, action: Action, workspace_id: Uuid, id: Uuid) -> String {
         let name = action.name();
         format!("{}/{name}/{}", self.public_url, self.signer.sign(name, workspace_id, id))

@@ -1,8 +1,9 @@
-//! What all workers know of a mail server that ends connections after the final dot of a message.
+//! A mail server that closes connections after the final dot of a message, without an answer.
 //!
-//! Each such message is `unknown`: the server may have taken it. So after [`LIMIT`] in a row, over all
-//! workers, messages are tried one at a time, after 1, 2, 4 … seconds and at last once a minute, until one
-//! gets an answer. The state is one row of the database, and so the same for every worker.
+//! Each such message is `unknown`, because the server may have accepted it. So after [`LIMIT`] in a
+//! row, over all workers, messages are sent one at a time, after 1, 2, 4 … seconds and at most once
+//! a minute, until the server answers one of them. All workers share this state: it is one row in
+//! the database.
 
 use std::time::Duration;
 
@@ -12,32 +13,32 @@ use uuid::Uuid;
 use super::Leased;
 use crate::error::Result;
 
-/// Messages in a row, over all workers, whose connection ended after the final dot.
+/// The number of messages in a row, over all workers, after which messages are sent one at a time.
 pub const LIMIT: i32 = 3;
 
-/// The longest wait for the next try.
+/// The longest wait before the next probe.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How it stands.
+/// The count of connections that broke after the final dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Breaks {
-    /// Messages in a row that got no answer.
+    /// Messages in a row that the server did not answer.
     pub in_a_row: i32,
 }
 
 impl Breaks {
-    /// Whether messages are tried one at a time.
+    /// Whether messages are sent one at a time.
     pub fn are_too_many(self) -> bool {
         self.in_a_row >= LIMIT
     }
 }
 
-/// How it stands.
+/// Reads the present count.
 pub async fn get(connection: &mut PgConnection) -> Result<Breaks> {
     Ok(sqlx::query_as("SELECT in_a_row FROM mail_breaks").fetch_one(connection).await?)
 }
 
-/// Counts a message that got no answer, other than one that was tried on its own.
+/// Counts a message that the server did not answer. Probes are counted by [`end_probe`] instead.
 pub async fn record(connection: &mut PgConnection) -> Result<Breaks> {
     Ok(sqlx::query_as(
         "UPDATE mail_breaks
@@ -48,8 +49,8 @@ pub async fn record(connection: &mut PgConnection) -> Result<Breaks> {
     .await?)
 }
 
-/// Takes the turn to try one message, if there is one now: the wait is over, and no other worker tries one.
-/// It is lost again unless [`begin_probe`] follows within ten seconds.
+/// Takes the turn to probe the server with one message, if the wait is over and no other worker is
+/// probing. The turn expires unless [`begin_probe`] follows within ten seconds.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool> {
     let tried: Option<(Option<Uuid>, Option<Uuid>)> =
         sqlx::query_as("SELECT workspace_id, email_id FROM mail_breaks WHERE in_a_row >= $1 AND next_at <= now()")
@@ -79,26 +80,26 @@ pub async fn take_turn(connection: &mut PgConnection) -> Result<bool> {
     Ok(taken.rows_affected() > 0)
 }
 
-/// Notes which message is tried: as long as a worker holds it, no other one is.
-pub async fn begin_probe(connection: &mut PgConnection, mail: &Leased) -> Result<()> {
+/// Records the message of a probe. No other probe begins while a worker holds its lease.
+pub async fn begin_probe(connection: &mut PgConnection, email: &Leased) -> Result<()> {
     sqlx::query("UPDATE mail_breaks SET workspace_id = $1, email_id = $2")
-        .bind(mail.workspace_id)
-        .bind(mail.id)
+        .bind(email.workspace_id)
+        .bind(email.id)
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// What became of a message that was tried on its own.
+/// The result of a probe that the server did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// It got no answer either: the next wait is twice as long.
+    /// The connection broke after the final dot again, so the next wait is twice as long.
     Broke,
-    /// It said nothing about that: there was none, or it ended before the final dot.
+    /// The probe was inconclusive: no message was due, or the attempt ended before the final dot.
     Nothing,
 }
 
-/// Ends a try that has not shown the server to be well.
+/// Ends a probe that the server did not answer.
 pub async fn end_probe(connection: &mut PgConnection, probe: Probe) -> Result<()> {
     sqlx::query(
         "UPDATE mail_breaks
@@ -112,7 +113,7 @@ pub async fn end_probe(connection: &mut PgConnection, probe: Probe) -> Result<()
     Ok(())
 }
 
-/// Notes that a message got its answer.
+/// Resets the count after the server answered a message.
 pub async fn clear(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
         "UPDATE mail_breaks SET in_a_row = 0, probes = 0, email_id = NULL, workspace_id = NULL WHERE in_a_row > 0",

@@ -1,4 +1,4 @@
-//! What a mail says, and to whom.
+//! The content and the headers of an email.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use crate::values::ascii_domain;
 
-/// Everything that a message is made of.
+/// The sender, the recipient and the content of an email.
 #[derive(Debug, Clone, FromRow)]
 pub struct Content {
     /// The sender's name.
     pub from_name: Option<String>,
-    /// The sender's address, to which bounces go as well.
+    /// The sender's address, which also receives bounces.
     pub from_email: String,
-    /// Where answers go, if not there.
+    /// The address for replies, if it differs.
     pub reply_to: Option<String>,
     /// The recipient's name.
     pub to_name: Option<String>,
@@ -25,32 +25,32 @@ pub struct Content {
     pub subject: String,
     /// The body as plain text.
     pub text_body: String,
-    /// The same as HTML.
+    /// The body as HTML.
     pub html_body: Option<String>,
-    /// Where the reader can unsubscribe.
+    /// The URL for unsubscribing.
     pub unsubscribe: Option<String>,
-    /// When it was put into the outbox: the date of the message, however often it is tried.
+    /// When the email was added to the outbox. Every attempt sends this as the message's date.
     pub created_at: DateTime<Utc>,
 }
 
-/// A line of a message's head, before it is encoded for its way.
+/// A header of a message, before it is encoded for transport.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Header {
-    /// Its name.
+    /// The header's name.
     pub name: &'static str,
-    /// Its value.
+    /// The header's value.
     pub value: String,
 }
 
 impl Content {
-    /// The identifier of the message, the same whenever it is sent: servers and readers know by it
-    /// that two copies are one mail.
+    /// The `Message-ID`, the same in every attempt, so that servers and mail programs can recognize
+    /// two copies of one email.
     pub fn message_id(&self, id: Uuid) -> String {
         let domain = self.from_email.rsplit_once('@').map(|(_, domain)| ascii_domain(domain));
         format!("<{id}@{}>", domain.as_deref().unwrap_or("localhost"))
     }
 
-    /// The head of the message, as people read it.
+    /// The headers of the message, not encoded.
     pub fn headers(&self, id: Uuid) -> Vec<Header> {
         let mut headers = vec![
             Header { name: "From", value: mailbox(self.from_name.as_deref(), &self.from_email) },
@@ -62,7 +62,7 @@ impl Content {
         headers.extend(self.reply_to.iter().map(|email| Header { name: "Reply-To", value: one_line(email) }));
         if let Some(url) = &self.unsubscribe {
             headers.push(Header { name: "List-Unsubscribe", value: format!("<{}>", one_line(url)) });
-            // RFC 8058: with it, a reader's program unsubscribes without opening a page.
+            // RFC 8058: the reader's mail program unsubscribes without opening a page.
             headers.push(Header { name: "List-Unsubscribe-Post", value: "List-Unsubscribe=One-Click".into() });
         }
         headers
@@ -76,8 +76,8 @@ fn mailbox(name: Option<&str>, email: &str) -> String {
     }
 }
 
-/// Text that cannot begin a line of its own in a message's head: every run of control characters and
-/// spaces is one space.
+/// Text that cannot start a new header line: every run of control characters and spaces becomes one
+/// space.
 pub fn one_line(text: &str) -> String {
     text.split(|c: char| c.is_control() || c.is_whitespace())
         .filter(|word| !word.is_empty())
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_can_begin_a_line_of_the_head() {
+    fn header_values_cannot_start_new_headers() {
         let headers = content().headers(Uuid::nil());
         assert!(headers.iter().all(|header| !header.value.contains(['\r', '\n'])));
         assert_eq!(headers[1].value, "Ann Bcc: eve@example.com <ann@example.com>");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_mail_can_be_unsubscribed_from_with_one_click() {
+    fn bulk_emails_support_one_click_unsubscribe() {
         let names = |content: &Content| -> Vec<_> {
             content.headers(Uuid::nil()).into_iter().map(|header| header.name).collect()
         };
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_id_of_its_row() {
+    fn the_message_id_contains_the_email_id() {
         assert_eq!(content().message_id(Uuid::nil()), "<00000000-0000-0000-0000-000000000000@acme.example>");
     }
 }

@@ -1,4 +1,4 @@
-//! Mails as callers see them, and what an operator decides about them.
+//! Emails as the API returns them, and the actions of operators on them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::queue::Subject;
 use crate::records::RecordType;
 use crate::values::email_key;
 
-/// The list of mails. Ids are made in the order of time, so they stand for it.
+/// The list of emails. Ids are ordered by time, so sorting by `created_at` uses them.
 pub const LIST: Spec = Spec {
     table: "emails",
     filters: &[
@@ -41,31 +41,30 @@ macro_rules! columns {
 /// The columns of [`Email`], for the statement of a list.
 pub const COLUMNS: &str = columns!();
 
-/// The columns of [`WholeEmail`].
-macro_rules! whole {
+macro_rules! all_columns {
     () => {
         concat!(columns!(), ", text_body, html_body, unsubscribe")
     };
 }
 
-/// A mail as callers see it.
+/// An email in the outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Email {
-    /// Made by the program, in the order of time.
+    /// Assigned by the server. Ids are ordered by time.
     pub id: Uuid,
-    /// Where it stands.
+    /// The email's state.
     pub state: EmailState,
-    /// What caused it.
+    /// The event that caused the email.
     pub event: Event,
-    /// Which occurrence of that; it has one mail, ever.
+    /// Identifies the occurrence of the event, which causes one email only.
     pub event_key: String,
-    /// The record it is written to.
+    /// The recipient's record.
     pub record: Option<Subject>,
     /// The sender's name.
     pub from_name: Option<String>,
     /// The sender's address.
     pub from_email: String,
-    /// Where answers go, if not there.
+    /// The address for replies, if it differs.
     pub reply_to: Option<String>,
     /// The recipient's name.
     pub to_name: Option<String>,
@@ -73,17 +72,17 @@ pub struct Email {
     pub to_email: String,
     /// The subject.
     pub subject: String,
-    /// Tries in a row that were put off.
+    /// The number of attempts in a row that failed temporarily.
     pub failures: i16,
-    /// When it is tried next, if it waits.
+    /// When delivery is next attempted, while the email is waiting.
     pub next_try_at: Option<DateTime<Utc>>,
-    /// What the server said last, or why there was nothing to hear.
+    /// The server's last answer, or the reason why the server did not answer.
     pub answer: Option<String>,
-    /// When it was put into the outbox.
+    /// When the email was added to the outbox.
     pub created_at: DateTime<Utc>,
-    /// When its state last changed.
+    /// When the state last changed.
     pub updated_at: DateTime<Utc>,
-    /// When the server took it.
+    /// When the server accepted the email.
     pub sent_at: Option<DateTime<Utc>>,
 }
 
@@ -115,17 +114,17 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Email {
     }
 }
 
-/// A mail with all that it says.
+/// An email with its headers and body.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WholeEmail {
-    /// The mail.
+    /// The email.
     #[serde(flatten)]
     pub email: Email,
-    /// The head of the message, before it is encoded for its way.
+    /// The headers of the message, before they are encoded for transport.
     pub headers: Vec<Header>,
     /// The body as plain text.
     pub text_body: String,
-    /// The same as HTML.
+    /// The body as HTML.
     pub html_body: Option<String>,
 }
 
@@ -137,43 +136,43 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for WholeEmail {
     }
 }
 
-/// One mail.
+/// Returns one email with its content.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
-    Ok(sqlx::query_as(concat!("SELECT ", whole!(), " FROM emails WHERE id = $1 AND workspace_id = $2"))
+    Ok(sqlx::query_as(concat!("SELECT ", all_columns!(), " FROM emails WHERE id = $1 AND workspace_id = $2"))
         .bind(id)
         .bind(workspace_id)
         .fetch_one(connection)
         .await?)
 }
 
-/// Puts a mail into the queue again that is `unknown` or `bounced`: an operator has decided so. After
-/// the commit the caller notifies [`QUEUE`](super::QUEUE).
+/// Queues an email again that is `unknown` or `bounced`, on an operator's decision. After the
+/// commit the caller notifies [`QUEUE`](super::QUEUE).
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] for a mail in any other state.
+/// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
 pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
     let queued = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = now(), answer = NULL, updated_at = now()
          WHERE id = $1 AND workspace_id = $2 AND state IN ('unknown', 'bounced')
          RETURNING ",
-        whole!()
+        all_columns!()
     ));
     decide(connection, queued, workspace_id, id).await
 }
 
-/// Says that a mail which is `unknown` was sent after all.
+/// Marks an `unknown` email as sent, on an operator's decision.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] for a mail in any other state.
+/// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
 pub async fn mark_sent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
     let sent = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'sent', attempt = attempt + 1, sent_at = updated_at, updated_at = now()
          WHERE id = $1 AND workspace_id = $2 AND state = 'unknown'
          RETURNING ",
-        whole!()
+        all_columns!()
     ));
     decide(connection, sent, workspace_id, id).await
 }

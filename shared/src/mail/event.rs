@@ -1,17 +1,17 @@
-//! What emails are sent for.
+//! The events that cause emails.
 
 use crate::string_enum;
 
 string_enum! {
-    /// What causes an email.
+    /// The event that causes an email.
     Event {
         /// A step of the sequence for leads.
         Nurture = "nurture",
-        /// The next actions that are due, told to whoever looks after them.
+        /// A digest of the follow-ups that are due, for the user they are assigned to.
         Followups = "followups",
-        /// A customer is asked for feedback.
+        /// A request for feedback to a customer.
         FeedbackRequest = "feedback_request",
-        /// A customer is reminded of that.
+        /// A reminder of a request for feedback.
         FeedbackReminder = "feedback_reminder",
     }
 }

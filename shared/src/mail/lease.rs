@@ -1,9 +1,9 @@
-//! What workers do with mails that they hold: lease, hand back, renew, rescue.
+//! Leases of emails: claiming, handing back, renewing and rescuing.
 //!
-//! Mails are leased in batches and marked one by one. As with jobs, `attempt` only ever rises, and is the
-//! fence of every write.
+//! Emails are leased in batches, and their outcomes are recorded one by one. As with jobs,
+//! `attempt` only rises, and fences every write.
 //!
-//! The statements are constants because their plans are tested.
+//! The statements are public constants, so that tests can check their query plans.
 
 use std::time::Duration;
 
@@ -18,53 +18,53 @@ use crate::queue::rescue::look;
 pub use crate::queue::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
 use crate::queue::{by_workspace, renew_by};
 
-/// A mail in the hands of a worker.
+/// An email that a worker has leased.
 #[derive(Debug, Clone, FromRow)]
 pub struct Leased {
-    /// The mail.
+    /// The email's id.
     pub id: Uuid,
     /// The attempt that this lease began.
     pub attempt: i32,
-    /// Whose mail it is.
+    /// The workspace that sends the email.
     pub workspace_id: Uuid,
-    /// Tries in a row that were put off.
+    /// The number of attempts in a row that failed temporarily.
     pub failures: i16,
-    /// The domain of its recipient.
+    /// The domain of the recipient.
     pub to_domain: String,
-    /// When it became due.
+    /// When the email became due.
     pub run_at: DateTime<Utc>,
-    /// Until when it is held, unless the lease is renewed.
+    /// When the lease expires, unless it is renewed.
     pub lease_until: DateTime<Utc>,
-    /// What it says, and to whom.
+    /// The addresses and the content.
     #[sqlx(flatten)]
     pub content: Content,
 }
 
 impl Leased {
-    /// The right to write for this mail.
+    /// The lease, which every write for this email must present.
     pub fn lease(&self) -> Lease {
         Lease { workspace_id: self.workspace_id, id: self.id, attempt: self.attempt }
     }
 
-    /// Its place among the emails of its workspace.
+    /// The position among the due emails of the workspace.
     pub fn position(&self) -> Position {
         Position { run_at: self.run_at, id: self.id }
     }
 
-    /// When it was leased, by the database's clock.
+    /// When the email was leased, by the database's clock.
     pub fn leased_at(&self) -> DateTime<Utc> {
         self.lease_until - LEASE
     }
 }
 
-/// The statement that finds the [`fronts`](crate::queue::fronts) of the outbox; its plan is tested.
+/// Finds the [`fronts`](crate::queue::fronts) of the outbox.
 pub const ENTRIES: &str = "
     SELECT workspace_id, run_at, id, now() AS now FROM emails
     WHERE state IN ('queued', 'deferred') AND lease_until IS NULL
         AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4
     ORDER BY workspace_id, run_at, id LIMIT 64";
 
-/// The statement that finds the front of one workspace; its plan is tested.
+/// Finds the front of one workspace.
 pub const HEAD: &str = "
     SELECT head.run_at, head.id, before.walked AS walked_before,
         pg_stat_get_xact_tuples_returned('emails_due_idx'::regclass) AS walked_after, now() AS now
@@ -77,8 +77,8 @@ pub const HEAD: &str = "
 
 const WAITING: Waiting<'static> = Waiting { entries: ENTRIES, head: HEAD, queue: None };
 
-/// The statement of [`lease`] for one workspace; its plan is tested. The rows are reached by their places;
-/// one that moved between the statement's snapshot and its lock is left for the next time.
+/// Leases due emails of one workspace. The rows are read by `ctid`: a row that moved between the
+/// statement's snapshot and its lock is left for the next lease.
 pub const LEASE_DUE: &str = "
     UPDATE emails
     SET attempt = attempt + 1, lease_until = now() + make_interval(secs => $3)
@@ -91,8 +91,9 @@ pub const LEASE_DUE: &str = "
     RETURNING id, attempt, workspace_id, failures, to_domain, run_at, lease_until, from_name, from_email, reply_to,
         to_name, to_email, subject, text_body, html_body, unsubscribe, created_at";
 
-/// Leases up to `limit` due emails in these ranges: an equal share for each workspace that has any, oldest
-/// first within it. Each workspace's lease is a transaction of its own, unless the connection is in one.
+/// Leases up to `limit` due emails in these ranges: an equal share for each workspace that has any,
+/// the oldest first within a workspace. Each workspace's emails are leased in a separate
+/// transaction, unless the connection is in one.
 pub async fn lease(connection: &mut PgConnection, limit: i64, ranges: &Ranges) -> Result<Vec<Leased>> {
     let mut leased: Vec<Leased> = Vec::new();
     for Share { front, limit: share } in WAITING.shares(connection, limit, ranges, &[]).await? {
@@ -107,29 +108,30 @@ pub async fn lease(connection: &mut PgConnection, limit: i64, ranges: &Ranges) -
             .await?;
         leased.extend(emails);
     }
-    leased.sort_unstable_by_key(|mail| (mail.workspace_id, mail.id));
-    // The first of each workspace, then the second of each, so that a single one waits for few.
-    let mut places = std::collections::HashMap::<Uuid, u32>::new();
-    leased.sort_by_cached_key(|mail| {
-        let place = places.entry(mail.workspace_id).or_default();
-        *place += 1;
-        *place
+    leased.sort_unstable_by_key(|email| (email.workspace_id, email.id));
+    // The first email of each workspace, then the second of each, so that a single email waits for
+    // few others.
+    let mut ranks = std::collections::HashMap::<Uuid, u32>::new();
+    leased.sort_by_cached_key(|email| {
+        let rank = ranks.entry(email.workspace_id).or_default();
+        *rank += 1;
+        *rank
     });
     Ok(leased)
 }
 
-/// Reads from the front of the outbox where the emails of these workspaces begin.
+/// Finds where the waiting emails of these workspaces begin.
 pub async fn sweep(connection: &mut PgConnection, workspaces: &[Uuid]) -> Result<Sweep> {
     WAITING.sweep(connection, workspaces).await
 }
 
-/// The statement of [`hand_back`] for one workspace; its plan is tested.
+/// Hands emails of one workspace back.
 pub const HAND_BACK: &str = "
     UPDATE emails SET lease_until = NULL
     FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
     WHERE emails.workspace_id = $1 AND emails.id = mine.id AND emails.attempt = mine.attempt";
 
-/// Gives mails about which nothing was said back, as if they had never been leased.
+/// Hands emails back that were not attempted, as if they had never been leased.
 pub async fn hand_back(connection: &mut PgConnection, leases: &[Lease]) -> Result<()> {
     for (workspace_id, ids, attempts) in by_workspace(leases) {
         sqlx::query(HAND_BACK).bind(workspace_id).bind(ids).bind(attempts).execute(&mut *connection).await?;
@@ -137,38 +139,38 @@ pub async fn hand_back(connection: &mut PgConnection, leases: &[Lease]) -> Resul
     Ok(())
 }
 
-/// The statement of [`renew`] for one workspace; its plan is tested. What was marked meanwhile has no lease,
-/// and gets none.
+/// Renews leases of one workspace. An email whose outcome was recorded meanwhile has no lease, and
+/// gets none.
 pub const RENEW: &str = "
     UPDATE emails SET lease_until = CASE WHEN lease_until IS NOT NULL THEN $4::timestamptz END
     FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
     WHERE emails.workspace_id = $1 AND emails.id = mine.id AND emails.attempt = mine.attempt
     RETURNING emails.workspace_id, emails.id, emails.attempt";
 
-/// Renews leases, all of a workspace in one statement, and returns those that are still held.
+/// Renews leases, with one statement for each workspace, and returns those that are still held.
 pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Lease>> {
     renew_by(RENEW, connection, leases).await
 }
 
-/// A mail whose lease had run out.
+/// An email whose lease had expired.
 #[derive(Debug, FromRow)]
 pub struct Rescued {
-    /// The mail.
+    /// The email's id.
     pub id: Uuid,
-    /// `unknown` if it was on its way, else what it was before.
+    /// `unknown` if the email was being sent, else its state before the lease.
     pub state: EmailState,
 }
 
-/// The statement by which [`rescue`] looks; its plan is tested.
+/// Finds expired leases.
 pub const LOOK: &str = look!("emails");
 
-/// The statement by which [`rescue`] frees the emails of one workspace; its plan is tested. Compared by itself, `lease_until` would
-/// lure the planner to the index of leases.
+/// Frees emails of one workspace whose leases expired. Without `coalesce`, the planner would choose
+/// the index on `lease_until` instead of the primary key.
 pub const RESCUE: &str = "
     UPDATE emails
     SET attempt = attempt + 1, lease_until = NULL, updated_at = now(),
         state = CASE WHEN state = 'sending' THEN 'unknown' ELSE state END,
-        answer = CASE WHEN state = 'sending' THEN 'the worker died while it sent this mail' ELSE answer END
+        answer = CASE WHEN state = 'sending' THEN 'the worker died while sending this message' ELSE answer END
     WHERE workspace_id = $1 AND id = ANY (ARRAY(
         SELECT id FROM emails
         WHERE workspace_id = $1 AND id = ANY ($2) AND coalesce(lease_until, 'infinity') < now()
@@ -176,7 +178,7 @@ pub const RESCUE: &str = "
     ))
     RETURNING id, state";
 
-/// Frees emails whose worker died: those that were on their way are `unknown` from now on.
+/// Frees the emails of workers that died. Those that were being sent become `unknown`.
 pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
     let mut rescued = Vec::new();
     for (workspace_id, ids) in looked.look(connection, LOOK).await? {
@@ -185,13 +187,12 @@ pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Resul
     Ok(rescued)
 }
 
-/// The first wait of a mail that the server put off; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
-/// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// How long a mail waits that was put off after so many failures before: one minute at first, double
-/// each time, at most an hour, spread by a fifth up and down. `None`: it has been tried for long enough.
+/// How long to wait before the next attempt after a temporary failure, given the number of earlier
+/// failures: one minute at first, then twice as long each time, at most an hour, with 20% jitter.
+/// `None` if the waits so far add up to `give_up_after`.
 pub fn backoff(failures: i16, give_up_after: Duration) -> Option<Duration> {
     let waited: Duration = (0..failures).map(wait).sum();
     (waited < give_up_after).then(|| wait(failures).mul_f64(rand::random_range(0.8..1.2)))
@@ -201,25 +202,22 @@ fn wait(failures: i16) -> Duration {
     FIRST_WAIT.saturating_mul(1 << failures.clamp(0, 10)).min(LONGEST_WAIT)
 }
 
-/// How much waits in the outbox and how much wants an operator, for operators.
+/// The number of unfinished emails by state.
 #[derive(Debug, Clone, Copy, Default, FromRow)]
 pub struct Depth {
-    /// Mails that were not tried yet.
+    /// Emails in the state `queued`.
     pub queued: i64,
-    /// Mails that were put off.
+    /// Emails in the state `deferred`.
     pub deferred: i64,
-    /// Mails on their way.
+    /// Emails in the state `sending`.
     pub sending: i64,
-    /// Mails of which it is not known whether they were sent.
+    /// Emails in the state `unknown`, which an operator must resolve.
     pub unknown: i64,
-    /// For how many seconds the longest waiting due mail has been due.
+    /// How many seconds the longest waiting email has been due.
     pub oldest_due_s: f64,
 }
 
-/// Counts what is not at its end.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Counts the unfinished emails of all workspaces.
 pub async fn depth(connection: &mut PgConnection) -> Result<Depth> {
     Ok(sqlx::query_as(
         "SELECT count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FILTER (WHERE state = 'deferred') AS deferred,

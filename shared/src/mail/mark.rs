@@ -1,7 +1,8 @@
-//! Marking: what became of a mail, and that the next one is on its way.
+//! Marking: recording the outcome of an email, and that the next one is being sent.
 //!
-//! A mail is `sending`, and that is committed, before a connection says a word about it; so whatever dies,
-//! it is known which mails were on their way. Each connection marks its mails one by one.
+//! An email is committed as `sending` before anything about it is sent to the mail server. So after
+//! a crash, the database shows which emails were being sent. Each connection marks its emails one
+//! by one.
 
 use std::time::Duration;
 
@@ -12,72 +13,75 @@ use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
 use crate::values::email_key;
 
-/// What became of a mail that a worker had.
+/// The outcome of an attempt to send an email.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server has taken it.
+    /// The server accepted the email.
     Sent {
-        /// Its answer.
+        /// The server's answer.
         answer: String,
     },
-    /// The server has refused it for good.
+    /// Delivery failed permanently.
     Bounced {
-        /// Its answer.
+        /// The server's answer, or the reason.
         answer: String,
-        /// Whether it said that there is no such address, so that nothing is sent there any more.
+        /// Whether the server reported that the address does not exist, so that the address is
+        /// suppressed.
         suppress: bool,
     },
-    /// Not now: again after the delay, with one failure more on its account.
+    /// Delivery failed temporarily, which counts as a failure. The email is retried after the
+    /// delay.
     Deferred {
-        /// What the server said, or why there was nothing to hear.
+        /// The server's answer, or the reason why it did not answer.
         answer: String,
-        /// How long to wait.
+        /// The time until the next attempt.
         delay: Duration,
     },
-    /// Nothing was said about it, or nothing that counts: again at once.
+    /// The attempt ended before delivery was in doubt, and does not count. The email is retried at
+    /// once.
     Untouched,
-    /// It was handed over, and whether the server has taken it is not known.
+    /// The message was handed over, but the server did not confirm delivery.
     Unknown {
-        /// Why.
+        /// The reason why it did not answer.
         answer: String,
     },
 }
 
-/// How the next mail of a connection may go on.
+/// Whether a connection may send its next email.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It is `sending`, and nobody else will send it: speak.
+    /// The email is `sending`, and no other worker will send it.
     Sending,
-    /// Its address takes no mail any more; it is `suppressed`.
+    /// The email is `suppressed`, because its address is.
     Suppressed,
-    /// It was cancelled, or another worker has it.
-    Gone,
+    /// The email was cancelled, or another worker has it.
+    Superseded,
 }
 
-/// The statement that records a sent email; its plan is tested. Like the others here it names no state in
-/// WHERE: the attempt says everything, and the planner has nothing but the primary key to go by.
+// No statement here tests the state in WHERE: the attempt is sufficient, and leaves the planner no
+// index but the primary key. The statements are public so that tests can check their query plans.
+
+/// Records a sent email.
 pub const SENT: &str = "
     UPDATE emails
     SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// The statement that records an email that was put off; its plan is tested.
+/// Records a temporary failure.
 pub const DEFERRED: &str = "
     UPDATE emails
     SET state = 'deferred', answer = $4, failures = failures + 1, run_at = now() + make_interval(secs => $5),
         lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// The statement that records an email that has any other state now, or ($5 is NULL) the one before; its plan
-/// is tested.
+/// Records any other state, or restores the state before the lease if $5 is NULL.
 pub const ENDED: &str = "
     UPDATE emails
     SET state = CASE WHEN $5::text IS NOT NULL THEN $5 WHEN failures > 0 THEN 'deferred' ELSE 'queued' END,
         answer = coalesce($4, answer), lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// The statement that records that an email is on its way, unless its address is suppressed; its plan is
-/// tested.
+/// Records that an email is being sent, unless its address is suppressed.
 pub const SENDING: &str = concat!(
     "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
@@ -89,7 +93,7 @@ pub const SENDING: &str = concat!(
     )"
 );
 
-/// [`SENT`] and [`SENDING`] for two emails of one workspace, in one commit; its plan is tested.
+/// [`SENT`] and [`SENDING`] for two emails of one workspace, in one statement.
 pub const SENT_THEN_SENDING: &str = concat!(
     "
     WITH sent AS (
@@ -106,12 +110,12 @@ pub const SENT_THEN_SENDING: &str = concat!(
     )"
 );
 
-/// Records what became of a connection's last mail, and that its next one is on its way. Doing it again is
-/// harmless.
+/// Records the outcome of a connection's last email, and that its next email is being sent.
+/// Repeating the call is harmless.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away: then neither may
-/// have been recorded, and nothing may be said about the next mail.
+/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is unavailable: perhaps
+/// neither was recorded, so the next email must not be sent yet.
 pub async fn mark(
     connection: &mut PgConnection,
     last: Option<&(Lease, Outcome)>,
@@ -144,7 +148,6 @@ pub async fn mark(
     }
 }
 
-/// Records what became of a mail.
 async fn record(connection: &mut PgConnection, lease: Lease, outcome: &Outcome) -> Result<()> {
     match outcome {
         Outcome::Sent { answer } => {
@@ -181,8 +184,9 @@ async fn end(
     Ok(ended.rows_affected() > 0)
 }
 
-/// Records that there is no such address: it is suppressed, and what else waits for it is given up, in one
-/// transaction, since the connection's next mail may be one of these.
+/// Records a bounce from an address that does not exist: suppresses the address and the other
+/// emails that wait for it, in one transaction, since the connection's next email may be one of
+/// them.
 async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Result<()> {
     let mut bounce = connection.begin().await?;
     if end(&mut bounce, lease, Some(EmailState::Bounced), Some(answer)).await? {
@@ -206,7 +210,6 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
     Ok(bounce.commit().await?)
 }
 
-/// Records that a mail is on its way.
 async fn begin(connection: &mut PgConnection, next: &Leased) -> Result<Next> {
     let marked = sqlx::query(SENDING)
         .bind(next.workspace_id)
@@ -219,11 +222,11 @@ async fn begin(connection: &mut PgConnection, next: &Leased) -> Result<Next> {
     or_suppressed(connection, next, marked.rows_affected()).await
 }
 
-/// A mail that was not marked is suppressed or gone.
+/// An email that was not marked is suppressed, or its lease is lost.
 async fn or_suppressed(connection: &mut PgConnection, next: &Leased, marked: u64) -> Result<Next> {
     if marked > 0 {
         return Ok(Next::Sending);
     }
     let held = end(connection, next.lease(), Some(EmailState::Suppressed), None).await?;
-    Ok(if held { Next::Suppressed } else { Next::Gone })
+    Ok(if held { Next::Suppressed } else { Next::Superseded })
 }

@@ -1,9 +1,10 @@
-//! How many mails may leave in a minute, in all and to one domain, over all workers.
+//! Rate limits: how many emails are sent in a minute, in total and to one domain, over all workers.
 //!
-//! Mails leave evenly: a scope (all mails, or a domain) is free again at a time that moves on by a
-//! minute's share with each mail. A tenth of a minute's mails may leave at once; that is the virtual
-//! scheduling form of the generic cell rate algorithm (ITU-T I.371). The time stands in a row that is
-//! locked while mails are leased, so the limits hold however many workers there are.
+//! The limits use the virtual scheduling form of the generic cell rate algorithm (ITU-T I.371).
+//! Each scope (all emails, or a domain) has a time, and each email moves it by 60 seconds divided
+//! by the limit. Emails are sent evenly, and a tenth of a minute's emails may be sent at once. The
+//! time is in a row that is locked while emails are leased, so the limits hold for any number of
+//! workers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,30 +16,30 @@ use super::lease::{Lease, Leased, Ranges, hand_back, lease};
 use crate::error::Result;
 use crate::platform::config;
 
-/// How far ahead a mail is put off at most, in seconds: limits may be raised meanwhile, and others of
-/// its domain cancelled.
+/// The longest time by which an email is postponed, in seconds. It is short because limits may be
+/// raised meanwhile, and other emails to the domain cancelled.
 const FURTHEST: f64 = 15.0 * 60.0;
 
-/// What may leave now.
+/// The emails that may be sent now.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// The mails.
-    pub mails: Vec<Leased>,
-    /// How many others were put off, since their domains have had enough.
+    /// The leased emails.
+    pub emails: Vec<Leased>,
+    /// The number of emails that were postponed because their domains reached the limit.
     pub put_off: usize,
-    /// How long nothing may leave at all.
+    /// How long no email may be sent at all.
     pub wait: Option<Duration>,
 }
 
-/// Whether there is a limit, so that emails are leased by [`lease_in_turn`].
+/// Whether a limit is set, so that emails must be leased by [`lease_in_turn`].
 pub fn is_limited(settings: &config::Mail) -> bool {
     settings.per_minute > 0 || settings.per_domain_per_minute > 0
 }
 
-/// Leases up to `limit` due mails, as [`lease`] does, within the limits.
+/// Leases up to `limit` due emails, as [`lease`] does, within the rate limits.
 ///
-/// Places are taken after the lease, in a transaction of their own, since the limits belong to no workspace.
-/// A process that dies in between leaves mails that were leased and not sent.
+/// The limits are charged after the lease, in a separate transaction, because they are shared by
+/// all workspaces. If the process dies between the two, the leases expire.
 pub async fn lease_in_turn(
     connection: &mut PgConnection,
     mut limit: i64,
@@ -53,106 +54,108 @@ pub async fn lease_in_turn(
             return Ok(Turn { wait: Some(Duration::from_secs_f64(all.until_free(ahead))), ..Turn::default() });
         }
     }
-    let mails = lease(connection, limit, ranges).await?;
-    if mails.is_empty() {
+    let emails = lease(connection, limit, ranges).await?;
+    if emails.is_empty() {
         return Ok(Turn::default());
     }
-    let leases: Vec<Lease> = mails.iter().map(Leased::lease).collect();
-    let turn = divide(connection, mails, all, RateLimit::of(settings.per_domain_per_minute)).await;
+    let leases: Vec<Lease> = emails.iter().map(Leased::lease).collect();
+    let turn = divide(connection, emails, all, RateLimit::of(settings.per_domain_per_minute)).await;
     if turn.is_err() {
-        // Should this fail as well, the leases run out.
+        // If this fails as well, the leases expire.
         let _ = hand_back(connection, &leases).await;
     }
     turn
 }
 
-/// Takes places for mails; those that get none are handed back, or put off if their domain has had enough.
+/// Charges the limits for the emails. Those beyond the total limit are handed back, and those
+/// beyond their domain's limit are postponed.
 async fn divide(
     connection: &mut PgConnection,
-    mut mails: Vec<Leased>,
+    mut emails: Vec<Leased>,
     all: Option<RateLimit>,
     domain: Option<RateLimit>,
 ) -> Result<Turn> {
     let (mut surplus, mut late) = (Vec::new(), Vec::new());
-    let mut places = connection.begin().await?;
-    // In one order everywhere, so that two workers never wait for each other in a circle.
+    let mut limits = connection.begin().await?;
+    // Scopes are locked in the same order everywhere, so that two workers cannot deadlock.
     if let Some(all) = all {
-        let ahead = ahead(&mut places, "").await?;
-        surplus = mails.split_off(usize::try_from(all.room(ahead)).unwrap_or(usize::MAX).min(mails.len()));
+        let ahead = ahead(&mut limits, "").await?;
+        surplus = emails.split_off(usize::try_from(all.room(ahead)).unwrap_or(usize::MAX).min(emails.len()));
         if let Some(domain) = domain {
-            (mails, late) = within_domains(&mut places, mails, domain).await?;
+            (emails, late) = within_domains(&mut limits, emails, domain).await?;
         }
-        take(&mut places, "", all.after(ahead, mails.len())).await?;
+        advance(&mut limits, "", all.after(ahead, emails.len())).await?;
     } else if let Some(domain) = domain {
-        (mails, late) = within_domains(&mut places, mails, domain).await?;
+        (emails, late) = within_domains(&mut limits, emails, domain).await?;
     }
-    places.commit().await?;
+    limits.commit().await?;
     hand_back(connection, &surplus.iter().map(Leased::lease).collect::<Vec<_>>()).await?;
     put_off(connection, &late).await?;
-    Ok(Turn { mails, put_off: late.len(), wait: None })
+    Ok(Turn { emails, put_off: late.len(), wait: None })
 }
 
-/// Divides mails into those whose domains have room, and those that wait, each for so many seconds.
+/// Divides emails into those within their domains' limits, and those that must wait, each with the
+/// seconds.
 async fn within_domains(
-    places: &mut PgConnection,
-    mails: Vec<Leased>,
+    limits: &mut PgConnection,
+    emails: Vec<Leased>,
     limit: RateLimit,
 ) -> Result<(Vec<Leased>, Vec<(Leased, f64)>)> {
     let mut domains = BTreeMap::<String, Vec<Leased>>::new();
-    for mail in mails {
-        domains.entry(mail.to_domain.clone()).or_default().push(mail);
+    for email in emails {
+        domains.entry(email.to_domain.clone()).or_default().push(email);
     }
     let (mut now, mut later) = (Vec::new(), Vec::new());
-    for (domain, mut mails) in domains {
-        let ahead = ahead(places, &domain).await?;
-        let room = usize::try_from(limit.room(ahead)).unwrap_or(usize::MAX).min(mails.len());
-        let late = mails.split_off(room);
+    for (domain, mut emails) in domains {
+        let ahead = ahead(limits, &domain).await?;
+        let room = usize::try_from(limit.room(ahead)).unwrap_or(usize::MAX).min(emails.len());
+        let late = emails.split_off(room);
         let ahead = limit.after(ahead, room);
-        take(places, &domain, ahead).await?;
-        now.append(&mut mails);
-        later.extend(waits(places, &domain, limit, limit.until_free(ahead), late).await?);
+        advance(limits, &domain, ahead).await?;
+        now.append(&mut emails);
+        later.extend(waits(limits, &domain, limit, limit.until_free(ahead), late).await?);
     }
     Ok((now, later))
 }
 
-/// Each workspace's mails to the domain stand behind its own that were put off before, and not
-/// behind another's.
+/// How long each email to a domain must wait. A workspace's emails are scheduled after its own
+/// postponed emails, but not after those of other workspaces.
 async fn waits(
-    places: &mut PgConnection,
+    limits: &mut PgConnection,
     domain: &str,
     limit: RateLimit,
     free_in: f64,
     late: Vec<Leased>,
 ) -> Result<Vec<(Leased, f64)>> {
     let mut workspaces = BTreeMap::<Uuid, Vec<Leased>>::new();
-    for mail in late {
-        workspaces.entry(mail.workspace_id).or_default().push(mail);
+    for email in late {
+        workspaces.entry(email.workspace_id).or_default().push(email);
     }
     let mut waits = Vec::new();
-    for (workspace_id, mails) in workspaces {
+    for (workspace_id, emails) in workspaces {
         let scope = format!("{domain} {workspace_id}");
-        let first = ahead(places, &scope).await?.max(free_in);
-        take(places, &scope, (first + limit.share * mails.len() as f64).min(FURTHEST)).await?;
-        let mails = mails.into_iter().enumerate();
-        waits.extend(mails.map(|(n, mail)| (mail, (first + limit.share * n as f64).min(FURTHEST))));
+        let first = ahead(limits, &scope).await?.max(free_in);
+        advance(limits, &scope, (first + limit.share * emails.len() as f64).min(FURTHEST)).await?;
+        let emails = emails.into_iter().enumerate();
+        waits.extend(emails.map(|(n, email)| (email, (first + limit.share * n as f64).min(FURTHEST))));
     }
     Ok(waits)
 }
 
-/// Hands mails back that are due again only after so many seconds.
+/// Hands emails back, due again after their waits.
 async fn put_off(connection: &mut PgConnection, late: &[(Leased, f64)]) -> Result<()> {
     let mut late: Vec<&(Leased, f64)> = late.iter().collect();
-    late.sort_unstable_by_key(|(mail, _)| mail.lease());
+    late.sort_unstable_by_key(|(email, _)| email.lease());
     for late in late.chunk_by(|(one, _), (other, _)| one.workspace_id == other.workspace_id) {
-        let run_ats = late.iter().map(|(mail, wait)| mail.leased_at() + Duration::from_secs_f64(*wait));
+        let run_ats = late.iter().map(|(email, wait)| email.leased_at() + Duration::from_secs_f64(*wait));
         sqlx::query(
             "UPDATE emails SET lease_until = NULL, run_at = late.run_at
              FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[]) AS late (id, attempt, run_at)
              WHERE emails.workspace_id = $1 AND emails.id = late.id AND emails.attempt = late.attempt",
         )
         .bind(late[0].0.workspace_id)
-        .bind(late.iter().map(|(mail, _)| mail.id).collect::<Vec<_>>())
-        .bind(late.iter().map(|(mail, _)| mail.attempt).collect::<Vec<_>>())
+        .bind(late.iter().map(|(email, _)| email.id).collect::<Vec<_>>())
+        .bind(late.iter().map(|(email, _)| email.attempt).collect::<Vec<_>>())
         .bind(run_ats.collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
@@ -160,7 +163,7 @@ async fn put_off(connection: &mut PgConnection, late: &[(Leased, f64)]) -> Resul
     Ok(())
 }
 
-/// How far ahead of the present a scope's time is, in seconds, without a lock.
+/// How many seconds a scope's time is in the future, without locking its row.
 async fn peek(connection: &mut PgConnection, scope: &str) -> Result<f64> {
     let ahead: Option<f64> = sqlx::query_scalar(
         "SELECT greatest(extract(epoch FROM free_at - clock_timestamp()), 0)::float8 FROM email_rate_limits
@@ -172,7 +175,7 @@ async fn peek(connection: &mut PgConnection, scope: &str) -> Result<f64> {
     Ok(ahead.unwrap_or(0.0))
 }
 
-/// How far ahead of the present a scope's time is, in seconds. Its row is locked from now on.
+/// How many seconds a scope's time is in the future. Locks the scope's row.
 async fn ahead(connection: &mut PgConnection, scope: &str) -> Result<f64> {
     Ok(sqlx::query_scalar(
         "INSERT INTO email_rate_limits (scope, free_at) VALUES ($1, now())
@@ -184,7 +187,7 @@ async fn ahead(connection: &mut PgConnection, scope: &str) -> Result<f64> {
     .await?)
 }
 
-async fn take(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<()> {
+async fn advance(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<()> {
     sqlx::query(
         "UPDATE email_rate_limits SET free_at = clock_timestamp() + make_interval(secs => $2) WHERE scope = $1",
     )
@@ -195,10 +198,7 @@ async fn take(connection: &mut PgConnection, scope: &str, ahead: f64) -> Result<
     Ok(())
 }
 
-/// Deletes up to `limit` scopes whose times have passed long ago, and returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Deletes up to `limit` scopes whose times are long past, and returns their number.
 pub async fn prune_rate_limits(connection: &mut PgConnection, limit: i64) -> Result<u64> {
     let pruned = sqlx::query(
         "DELETE FROM email_rate_limits WHERE scope IN (
@@ -211,12 +211,11 @@ pub async fn prune_rate_limits(connection: &mut PgConnection, limit: i64) -> Res
     Ok(pruned.rows_affected())
 }
 
-/// A limit.
 #[derive(Debug, Clone, Copy)]
 struct RateLimit {
-    /// Seconds from one mail to the next.
+    /// Seconds from one email to the next.
     share: f64,
-    /// How far ahead of the present the time may be, in seconds, for one more mail to leave.
+    /// How many seconds a scope's time may be in the future when another email is sent.
     slack: f64,
 }
 
@@ -227,21 +226,21 @@ impl RateLimit {
         (per_minute > 0).then(|| Self { share, slack: share * f64::from(burst - 1) })
     }
 
-    /// How many mails may leave now.
+    /// How many emails may be sent now.
     fn room(self, ahead: f64) -> i64 {
-        // A clock that is read twice must not cost a mail.
+        // The tolerance keeps rounding errors from costing an email.
         let room = ((self.slack - ahead) / self.share + 1e-6).floor() + 1.0;
         if room < 1.0 { 0 } else { room as i64 }
     }
 
-    /// How long until one may.
+    /// Seconds until the next email may be sent.
     fn until_free(self, ahead: f64) -> f64 {
         (ahead - self.slack).max(0.0)
     }
 
-    /// The time when so many have left.
-    fn after(self, ahead: f64, mails: usize) -> f64 {
-        ahead + self.share * mails as f64
+    /// The scope's time after so many emails, in seconds from now.
+    fn after(self, ahead: f64, emails: usize) -> f64 {
+        ahead + self.share * emails as f64
     }
 }
 
@@ -250,12 +249,12 @@ mod tests {
     use super::RateLimit;
 
     #[test]
-    fn mails_leave_evenly_and_a_tenth_of_a_minutes_at_once() {
-        let pace = RateLimit::of(60).unwrap();
-        assert_eq!(pace.room(0.0), 6);
-        let ahead = pace.after(0.0, 6);
-        assert_eq!((pace.room(ahead), pace.until_free(ahead)), (0, 1.0));
-        assert_eq!(pace.room(ahead - 1.0), 1);
+    fn a_tenth_of_a_minutes_emails_are_sent_at_once_and_the_others_evenly() {
+        let limit = RateLimit::of(60).unwrap();
+        assert_eq!(limit.room(0.0), 6);
+        let ahead = limit.after(0.0, 6);
+        assert_eq!((limit.room(ahead), limit.until_free(ahead)), (0, 1.0));
+        assert_eq!(limit.room(ahead - 1.0), 1);
         assert_eq!(RateLimit::of(3).unwrap().room(0.0), 1);
         assert!(RateLimit::of(0).is_none());
     }

@@ -1,8 +1,9 @@
 //! The domains that a workspace may send from.
 //!
-//! Whoever may send as `@bank.example` can write in the bank's name, and the servers of recipients judge
-//! the operator by it. So the operator allows domains: for all workspaces with `mail.sender_domains`, for
-//! one with `crm-api workspaces allow-sender`. The domain of `mail.from_email` is always allowed.
+//! A sender at `@bank.example` writes in the bank's name, and the recipients' servers hold the
+//! operator responsible. So the operator allows domains: for all workspaces with
+//! `mail.sender_domains`, for one workspace with `crm-api workspaces allow-sender`. The domain of
+//! `mail.from_email` is always allowed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::platform::config;
 use crate::values::{Email, Fault, ascii_domain, domain};
 
-/// The domains that one workspace may send from, each as [`ascii_domain`] gives it.
+/// The domains that a workspace may send from, each in the form of [`ascii_domain`].
 #[derive(Debug, Clone, Default)]
 pub struct Domains {
     is_any: bool,
@@ -22,7 +23,7 @@ pub struct Domains {
 }
 
 impl Domains {
-    /// What the operator's settings allow every workspace.
+    /// The domains that the settings allow for every workspace.
     pub fn of_operator(mail: &config::Mail) -> Self {
         let from = mail.from_email.rsplit_once('@').map(|(_, domain)| domain);
         let all = mail.sender_domains.iter().map(String::as_str).chain(from);
@@ -32,7 +33,7 @@ impl Domains {
         }
     }
 
-    /// What is allowed to one workspace.
+    /// The domains that one workspace may send from.
     pub async fn of_workspace(connection: &mut PgConnection, workspace_id: Uuid, mail: &config::Mail) -> Result<Self> {
         let mut allowed = Self::of_operator(mail);
         if !allowed.is_any {
@@ -41,26 +42,27 @@ impl Domains {
         Ok(allowed)
     }
 
-    /// Whether an address is of one of the domains. A subdomain is another domain.
+    /// Whether the address belongs to an allowed domain. Subdomains are not included.
     pub fn allow(&self, email: &str) -> bool {
         let domain = email.rsplit_once('@').map(|(_, domain)| ascii_domain(domain));
         self.is_any || domain.is_some_and(|domain| self.domains.contains(&domain))
     }
 
-    /// What is wrong with an address to send from, if it is not allowed.
+    /// Rejects a sender's address whose domain is not allowed.
     pub fn check(&self, email: &Email) -> Result<(), Fault> {
         if self.allow(email.as_ref()) {
             return Ok(());
         }
         Err(Fault::new(
             "not_allowed",
-            "has a domain that this workspace may not send from; ask the operator to allow it",
+            "must be on a domain this workspace may send from; ask the operator to allow the domain",
         ))
     }
 }
 
 impl Domains {
-    /// The address to send from and the one for answers, where a workspace wants these.
+    /// The addresses for `From` and `Reply-To`, given those that a workspace has set. A sender that
+    /// is not allowed becomes the `Reply-To`, unless one is set.
     pub(crate) fn apply(
         &self,
         email: String,
@@ -74,7 +76,8 @@ impl Domains {
     }
 }
 
-/// Applies what is allowed now to emails that were written before, such as before a domain was removed.
+/// Checks the senders of leased emails again: a domain may have been removed since they were
+/// queued.
 pub async fn apply(connection: &mut PgConnection, emails: &mut [Leased], mail: &config::Mail) -> Result<()> {
     let operator = Domains::of_operator(mail);
     let mut others: Vec<&mut Leased> =
@@ -101,7 +104,7 @@ pub async fn apply(connection: &mut PgConnection, emails: &mut [Leased], mail: &
     write_senders(connection, &mut others).await
 }
 
-/// What is shown of an email is what is sent.
+/// Saves changed senders, so that the API shows the addresses that are sent.
 async fn write_senders(connection: &mut PgConnection, emails: &mut [&mut Leased]) -> Result<()> {
     emails.sort_unstable_by_key(|email| email.lease());
     for emails in emails.chunk_by(|one, other| one.workspace_id == other.workspace_id) {
@@ -122,7 +125,7 @@ async fn write_senders(connection: &mut PgConnection, emails: &mut [&mut Leased]
     Ok(())
 }
 
-/// The domains that are allowed to one workspace alone.
+/// Lists the domains that are allowed for this workspace alone.
 pub async fn list(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<String>> {
     Ok(sqlx::query_scalar("SELECT domain FROM sender_domains WHERE workspace_id = $1 ORDER BY domain")
         .bind(workspace_id)
@@ -130,8 +133,8 @@ pub async fn list(connection: &mut PgConnection, workspace_id: Uuid) -> Result<V
         .await?)
 }
 
-/// Allows a domain to a workspace; returns it in the form in which it is compared. Doing it again changes
-/// nothing.
+/// Allows a domain for a workspace, and returns its normalized form. Allowing a domain twice is
+/// harmless.
 pub async fn allow(connection: &mut PgConnection, workspace_id: Uuid, domain: &str) -> Result<String> {
     let domain = parse(domain)?;
     sqlx::query("INSERT INTO sender_domains (workspace_id, domain) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -142,10 +145,10 @@ pub async fn allow(connection: &mut PgConnection, workspace_id: Uuid, domain: &s
     Ok(domain)
 }
 
-/// Allows a domain no more.
+/// Removes a domain from those allowed for a workspace.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it was not allowed to this workspace.
+/// [`Error::NotFound`] if the domain was not allowed for this workspace.
 pub async fn remove(connection: &mut PgConnection, workspace_id: Uuid, domain: &str) -> Result<String> {
     let domain = parse(domain)?;
     let removed = sqlx::query("DELETE FROM sender_domains WHERE workspace_id = $1 AND domain = $2")

@@ -1,8 +1,10 @@
-//! The mails: what they say, and how that becomes a subject, a text and a page.
+//! Templates of emails: from a template and its variables to a subject, a plain text and an HTML
+//! body.
 //!
-//! A template is a subject and a body of plain text in Jinja's syntax. The HTML of a mail is made of the
-//! same text, put into `config/templates/layout.html`. What a template inserts is data wherever it
-//! stands: it is escaped, stays on its line, and is never read as a template, a link or a list.
+//! A template is a subject and a body of plain text in Jinja's syntax. The HTML is generated from
+//! the same text and inserted into `config/templates/layout.html`. Inserted values are data
+//! everywhere: they are escaped, stay on one line, and are never interpreted as a template, a link
+//! or a list.
 
 mod check;
 mod engine;
@@ -39,7 +41,7 @@ pub type Subject = Line<200>;
 /// The body of a template.
 pub type Body = Text<10_000>;
 
-/// The most items that a digest has. The others come with the next one.
+/// The most items in a digest. The next digest has the others.
 pub const MAX_ITEMS: usize = 1_000;
 /// The most bytes of a rendered body.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -49,19 +51,19 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub struct Template {
     /// One line, at most 200 characters.
     pub subject: String,
-    /// Plain text, at most 10,000 characters. Paragraphs are set apart by empty lines, lists have lines
-    /// that begin with `- `, and `[label](link)` on a line of its own is a button.
+    /// Plain text, at most 10,000 characters. Empty lines separate paragraphs, lines that start
+    /// with `- ` form a list, and `[label](link)` on a separate line is a button.
     pub body: String,
 }
 
-/// The templates beside those of the sequence.
+/// The templates other than those of the nurture sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Templates {
-    /// The digest of what a user has to do.
+    /// The digest of a user's follow-ups.
     pub followups: Template,
-    /// The question to a customer.
+    /// The request for feedback to a customer.
     pub feedback_request: Template,
-    /// The question once more.
+    /// The reminder of a request for feedback.
     pub feedback_reminder: Template,
 }
 
@@ -76,7 +78,7 @@ impl Default for Templates {
 }
 
 impl Templates {
-    /// The template of an event; a step of the sequence has its own.
+    /// The template of an event; `None` for the nurture sequence, where each step has its own.
     pub fn get(&self, name: Event) -> Option<&Template> {
         match name {
             Event::Nurture => None,
@@ -96,7 +98,7 @@ impl Templates {
     }
 }
 
-/// The templates of the sequence that leads are sent unless a workspace says otherwise.
+/// The templates of the default nurture sequence.
 pub(crate) fn shipped_sequence() -> [Template; 3] {
     [
         shipped(include_str!("../../../config/templates/nurture-1.txt")),
@@ -105,39 +107,39 @@ pub(crate) fn shipped_sequence() -> [Template; 3] {
     ]
 }
 
-/// A template as a file: its subject in the first line, and its body behind an empty one.
+/// Parses a template file: the subject on the first line, then an empty line and the body.
 fn shipped(file: &str) -> Template {
     let (subject, body) = file.split_once('\n').unwrap_or((file, ""));
     let subject = subject.strip_prefix("Subject: ").unwrap_or(subject);
     Template { subject: subject.to_owned(), body: body.trim().to_owned() }
 }
 
-/// A mail as it is sent.
+/// The rendered content of an email.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rendered {
-    /// One line.
+    /// The subject, on one line.
     pub subject: String,
-    /// The plain text.
+    /// The body as plain text.
     pub text: String,
-    /// The same as a page.
+    /// The body as HTML.
     pub html: String,
 }
 
-/// The templates of a workspace, read once for any number of emails.
+/// The templates of a workspace, compiled once for any number of emails.
 pub struct Renderer {
-    /// One for each event, since each has its own fuel.
+    /// One for each event, since fuel depends on the event.
     environments: HashMap<Event, Environment<'static>>,
-    /// Each template by its name: its event and the names of its subject and body in the environment, or
-    /// what is wrong with it.
+    /// Each template by its name: its event and the names of its subject and body in the
+    /// environment, or the error.
     templates: HashMap<String, Result<(Event, [String; 2]), String>>,
 }
 
-/// How many emails are filled in before other renderings get their turn.
+/// How many emails are rendered before other renderings get their turn.
 const PER_TURN: usize = 50;
 
 impl Renderer {
-    /// Reads templates, each with its name and event. One that cannot be read, since it was saved when
-    /// templates could say more, fails the emails that it is for and no others.
+    /// Compiles templates, each with its name and event. A template that was saved under older,
+    /// less strict rules may not compile; it fails only the emails that use it.
     pub async fn read(templates: Vec<(String, Event, Template)>) -> Result<Arc<Self>> {
         aside(move || Arc::new(Self::new(templates))).await
     }
@@ -150,12 +152,11 @@ impl Renderer {
         renderer
     }
 
-    /// Without any template yet.
     fn none() -> Self {
         Self { environments: HashMap::new(), templates: HashMap::new() }
     }
 
-    /// Reads one template, which is then known by a name.
+    /// Compiles one template under a name.
     fn add(&mut self, name: &str, event: Event, subject: &str, body: &str) {
         let names = [SUBJECT, BODY].map(|part| format!("{name}.{part}"));
         let environment = self.environments.entry(event).or_insert_with(|| engine::environment(event));
@@ -164,31 +165,30 @@ impl Renderer {
         self.templates.insert(name.to_owned(), added.map(|()| (event, names)));
     }
 
-    /// Fills in templates, each with its context; which variables that must have stands in [`samples`]. An
-    /// email that cannot be filled in has its own error, [`Error::Internal`].
+    /// Renders templates, each by its name with its context. [`samples`] shows the variables of
+    /// each event. An email that cannot be rendered gets an error of its own, [`Error::Internal`].
     ///
     /// # Errors
-    /// [`Error::Repeat`] if that takes longer than it ever should.
+    /// [`Error::Repeat`] if rendering exceeds its deadline.
     pub async fn render_all(self: &Arc<Self>, emails: Vec<(String, Json)>) -> Result<Vec<Result<Rendered>>> {
         let mut rendered = Vec::with_capacity(emails.len());
         let mut emails = emails.into_iter().peekable();
         while emails.peek().is_some() {
             let (renderer, turn): (_, Vec<_>) = (self.clone(), emails.by_ref().take(PER_TURN).collect());
-            let fill_in = move || turn.iter().map(|(name, context)| renderer.render(name, context)).collect::<Vec<_>>();
-            rendered.extend(aside(fill_in).await?);
+            let render = move || turn.iter().map(|(name, context)| renderer.render(name, context)).collect::<Vec<_>>();
+            rendered.extend(aside(render).await?);
         }
         Ok(rendered)
     }
 
-    /// Fills in one template, as [`Renderer::render_all`] does.
+    /// Renders one template, as [`Renderer::render_all`] does.
     pub async fn render_one(self: &Arc<Self>, name: &str, context: Json) -> Result<Result<Rendered>> {
         let mut rendered = self.render_all(vec![(name.to_owned(), context)]).await?;
-        rendered.pop().ok_or_else(|| Error::internal("nothing was filled in"))
+        rendered.pop().ok_or_else(|| Error::internal("no email was rendered"))
     }
 
     pub(crate) fn render(&self, name: &str, context: &Json) -> Result<Rendered> {
-        let template =
-            self.templates.get(name).ok_or_else(|| Error::internal(format!("there is no template {name}")))?;
+        let template = self.templates.get(name).ok_or_else(|| Error::internal(format!("unknown template {name}")))?;
         let (event, [subject, body]) =
             template.as_ref().map_err(|fault| Error::internal(format!("template {name}: {fault}")))?;
         let context = Value::from(Serde(context));
@@ -198,7 +198,8 @@ impl Renderer {
     }
 
     fn run(&self, event: Event, name: &str, context: &Value) -> Result<String> {
-        let environment = self.environments.get(&event).ok_or_else(|| Error::internal("there is no environment"))?;
+        let environment =
+            self.environments.get(&event).ok_or_else(|| Error::internal("no environment for the event"))?;
         let template = environment.get_template(name).map_err(broken)?;
         template.render(context).map_err(broken)
     }
@@ -214,7 +215,7 @@ fn broken(error: minijinja::Error) -> Error {
     Error::internal(format!("template {}: {}", error.name().unwrap_or("?"), check::describe(&error)))
 }
 
-/// The surroundings of every mail.
+/// The variables of the layouts.
 #[derive(Serialize)]
 struct Layout<'a> {
     subject: &'a str,
@@ -222,16 +223,16 @@ struct Layout<'a> {
     unsubscribe_url: Option<&'a str>,
 }
 
-/// Puts a subject and a body, as the engine wrote it, into the layouts.
+/// Inserts a subject and a body, as the engine wrote it, into the layouts.
 fn finish(subject: String, body: &str, context: &Value) -> Result<Rendered> {
     let [url, unsubscribe_url] = ["url", "unsubscribe_url"].map(|name| context.get_attr(name).unwrap_or_default());
     let links: Vec<&str> = [&url, &unsubscribe_url].into_iter().filter_map(Value::as_str).collect();
     let body = Marked::read(body, &links);
     if body.len() > MAX_BYTES {
-        return Err(Error::internal("a template made a mail of more than 1 MiB"));
+        return Err(Error::internal("the rendered body is larger than 1 MiB"));
     }
     let text = body.to_text();
-    // A body that tells how to unsubscribe need not be told again.
+    // A body that contains the link to unsubscribe needs no footer.
     let unsubscribe_url = unsubscribe_url.as_str().filter(|url| !text.contains(url));
     let html = in_layout("layout.html", &Layout { subject: &subject, content: &body.to_html(), unsubscribe_url })?;
     let text = in_layout("layout.txt", &Layout { subject: &subject, content: &text, unsubscribe_url })?;

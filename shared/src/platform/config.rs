@@ -1,7 +1,7 @@
-//! The settings of all programs, in layers: built in, a file, the environment.
+//! The settings of all programs, in layers: the built-in ones, a file, the environment.
 //!
-//! `config/default.toml` has every setting with its meaning. What it does not have does not exist:
-//! each further layer is checked against it, so a typo stops the start instead of being ignored.
+//! `config/default.toml` documents every setting. The other layers are checked against it, so a
+//! misspelled setting prevents the start instead of being ignored.
 
 mod layers;
 mod mail;
@@ -22,11 +22,10 @@ pub use mail::{Mail, Tls};
 pub use network::{Address, Network};
 
 const BUILT_IN: &str = include_str!("../../../config/default.toml");
-/// What variables of ours start with.
 const PREFIX: &str = "CRM_";
-/// Names the file of the second layer; not a setting itself.
+/// Names the settings file; not a setting itself.
 const FILE_VARIABLE: &str = "CRM_CONFIG";
-/// The variable by which every platform hands over a database.
+/// The variable that hosting platforms set for a database.
 const DATABASE_URL: &str = "DATABASE_URL";
 const API_ADMIN_PORT: u16 = 9463;
 const WORKER_ADMIN_PORT: u16 = 9464;
@@ -35,19 +34,19 @@ const WORKER_ADMIN_PORT: u16 = 9464;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where people reach the API; links start with it. Never ends with a slash.
+    /// The public base URL of the API, which links start with. Never ends with a slash.
     pub public_url: String,
     /// The database.
     pub database: Database,
     /// The API's server.
     pub api: Api,
-    /// What operators ask.
+    /// The admin listener.
     pub admin: Admin,
     /// Imports.
     pub imports: Imports,
     /// The ledger of jobs.
     pub jobs: Jobs,
-    /// Mails and the server that takes them.
+    /// Email and the mail server.
     pub mail: Mail,
     /// The worker's process.
     pub worker: Worker,
@@ -61,11 +60,11 @@ pub struct Settings {
 pub struct Database {
     /// `postgres://user:password@host:5432/name`
     pub url: Secret,
-    /// Connections of one process at most.
+    /// The most connections of one process.
     pub max_connections: u32,
     /// How long to wait for a free connection.
     pub acquire_timeout_s: u64,
-    /// Whether a pooler stands between, so that nothing can be cancelled.
+    /// Whether connections go through a pooler, so that statements cannot be cancelled.
     pub pooler: bool,
 }
 
@@ -75,41 +74,41 @@ pub struct Database {
 pub struct Api {
     /// The address to serve on.
     pub listen: SocketAddr,
-    /// For how long a port that is taken is retried.
+    /// How long to retry while the port is taken.
     pub bind_timeout_s: u64,
-    /// Open connections at most.
+    /// The most open connections.
     pub max_connections: usize,
-    /// Open connections from one address at most; 0 is a quarter of the others.
+    /// The most open connections from one address; 0 means a quarter of `max_connections`.
     pub max_connections_per_address: usize,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// How long the head of a request may take.
+    /// How long the headers of a request may take.
     pub header_timeout_s: u64,
-    /// How long a request that is no upload or stream may take.
+    /// How long a request may take that is neither an upload nor a stream.
     pub request_timeout_s: u64,
-    /// For how long nothing of a body may arrive.
+    /// How long a client may send no byte of a body.
     pub upload_idle_timeout_s: u64,
-    /// The slowest rate at which a body may arrive; 0 is any.
+    /// The lowest rate at which a body may arrive; 0 means any.
     pub min_body_bytes_per_s: u32,
     /// The seconds over which that rate is averaged.
     pub body_window_s: u64,
-    /// For how long a client may take nothing of its response.
+    /// How long a client may read no byte of its response.
     pub write_timeout_s: u64,
     /// The largest body of a request that is not an upload.
     pub max_body_bytes: usize,
     /// The largest body of a batch.
     pub max_batch_bytes: usize,
-    /// Requests a minute that each key has; 0 is no limit.
+    /// The requests per minute of each API key; 0 means no limit.
     pub rate_limit_per_minute: u32,
-    /// How long requests under way get to end when the process is told to stop.
+    /// How long open requests may take to finish during a shutdown.
     pub shutdown_s: u64,
 }
 
-/// Where operators ask for metrics and readiness.
+/// The listener for metrics and readiness.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// The address; by default one for each program.
+    /// The address; each program has its own default.
     pub listen: Address,
 }
 
@@ -125,7 +124,7 @@ pub struct Imports {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jobs {
-    /// Days for which ended jobs are kept.
+    /// How many days finished jobs are retained.
     pub keep_days: u32,
 }
 
@@ -133,15 +132,15 @@ pub struct Jobs {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
-    /// Where operators ask, for workers alone.
+    /// The admin listener of workers; overrides `admin.listen`.
     pub listen: Address,
     /// The queues to work on; empty means all.
     pub queues: Vec<String>,
-    /// Jobs of each queue at once.
+    /// The jobs of each queue that run at once.
     pub concurrency: usize,
-    /// Whether nightly runs are begun by this process.
+    /// Whether this process starts scheduled runs.
     pub schedule: bool,
-    /// How long jobs at work get to hand back when the process is told to stop.
+    /// How long running jobs may take to release their leases during a shutdown.
     pub shutdown_s: u64,
 }
 
@@ -149,21 +148,21 @@ pub struct Worker {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// How lines look.
+    /// The format of log lines.
     pub format: LogFormat,
-    /// A level, or a filter as `tracing` reads it.
+    /// A level, or a filter in the syntax of `tracing`.
     pub level: String,
 }
 
-/// How lines of the log look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Human-readable text.
     Text,
 }
 
@@ -180,7 +179,7 @@ impl TryFrom<String> for LogFormat {
     }
 }
 
-/// A setting that never shows in logs: it reads as a string, but `Debug` hides it.
+/// A setting that never appears in logs: it dereferences to a string, but `Debug` hides it.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -199,7 +198,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why the settings cannot be used: one sentence, with the setting's name and where it came from.
+/// Why the settings are unusable: one sentence with the setting's name and its source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
@@ -209,15 +208,15 @@ impl Settings {
     /// environment of the process.
     ///
     /// # Errors
-    /// [`SettingsError`] for a setting that is unknown, wrong or missing, and for an unreadable file.
+    /// [`SettingsError`] for a setting that is unknown, invalid or missing, and for an unreadable file.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        // A variable that is not Unicode is none of ours; if it should be, its setting is missing.
+        // Variables that are not Unicode are ignored.
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self::from_layers(file, environment)
     }
 
-    /// Reads the settings from the file, if one is named, and from the given environment.
+    /// Reads the settings as [`Settings::load`] does, but from the given environment.
     ///
     /// # Errors
     /// As [`Settings::load`].
@@ -239,20 +238,20 @@ impl Settings {
         settings.read()
     }
 
-    /// Where `crm-api` answers its operators.
+    /// The address of the admin listener of `crm-api`.
     #[must_use]
     pub fn api_admin(&self) -> SocketAddr {
         self.admin.listen.get().unwrap_or((Ipv4Addr::LOCALHOST, API_ADMIN_PORT).into())
     }
 
-    /// Where `crm-worker` answers its operators.
+    /// The address of the admin listener of `crm-worker`.
     #[must_use]
     pub fn worker_admin(&self) -> SocketAddr {
         let set = self.worker.listen.get().or(self.admin.listen.get());
         set.unwrap_or((Ipv4Addr::LOCALHOST, WORKER_ADMIN_PORT).into())
     }
 
-    /// What types cannot say.
+    /// Checks what the types cannot express.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
         let web = self.public_url.strip_prefix("http://").or(self.public_url.strip_prefix("https://"));
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_may_be_named_by_a_variable() {
+    fn a_variable_can_name_the_file() {
         let path = write("[jobs]\nkeep_days = 7\n");
         let settings = load(None, &[URL, ("CRM_CONFIG", path.to_str().unwrap())]).unwrap();
         std::fs::remove_file(path).unwrap();
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_variable_wins_over_the_common_one_and_a_list_has_commas() {
+    fn a_prefixed_variable_wins_over_the_common_one_and_lists_are_separated_by_commas() {
         let environment =
             [("CRM_DATABASE__URL", "postgres://ours/crm"), URL, ("CRM_WORKER__QUEUES", "imports, imports")];
         let settings = load(None, &environment).unwrap();
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_comes_from_a_file_and_is_never_shown() {
+    fn a_secret_is_read_from_a_file_and_never_shown() {
         let path = write("postgres://crm:hidden@localhost/crm\n");
         let settings = load(None, &[("DATABASE_URL_FILE", path.to_str().unwrap())]).unwrap();
         std::fs::remove_file(path).unwrap();
@@ -408,21 +407,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_setting_is_named_with_its_place() {
+    fn an_unknown_setting_is_reported_with_its_source() {
         let unknown = |file, variable| load(file, &[URL, variable]).unwrap_err();
         assert_eq!(
             unknown(None, ("CRM_API__LISTNE", "x")),
-            "there is no setting api.listne, which the environment variable CRM_API__LISTNE names"
+            "unknown setting api.listne in the environment variable CRM_API__LISTNE"
         );
         let in_file = unknown(Some("[api]\nport = 3\n"), ("HOME", "/"));
-        assert!(
-            in_file.starts_with("there is no setting api.port, which /") && in_file.ends_with(".toml names"),
-            "{in_file}"
-        );
+        assert!(in_file.starts_with("unknown setting api.port in /") && in_file.ends_with(".toml"), "{in_file}");
     }
 
     #[test]
-    fn a_wrong_setting_is_named_with_its_place_and_reason() {
+    fn an_invalid_setting_is_reported_with_its_source_and_the_reason() {
         let wrong = |name, value| load(None, &[URL, (name, value)]).unwrap_err();
         for (name, value, sentence) in [
             (

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL and the migrations.
+//! Connections to PostgreSQL, transactions and migrations.
 
 mod cancel;
 mod clean;
@@ -27,28 +27,28 @@ pub use work::{Finished, within};
 /// Every migration, built into the binaries.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
-/// A step of a job takes at most 5 s; nothing we run needs longer.
+/// A step of a job takes at most 5 s; no other statement needs longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A pool of connections for the process called `name`, which operators see in `pg_stat_activity`.
+/// Creates a pool for the process called `name`, which operators see in `pg_stat_activity`.
 ///
-/// Connecting happens when the first connection is asked for, so a process starts, and waits,
-/// while its database is away.
+/// The pool connects when the first connection is acquired, so a process can start while the
+/// database is unavailable.
 ///
 /// # Errors
-/// [`Error::Internal`] if the URL is not one.
+/// [`Error::Internal`] if the URL is invalid.
 pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
     let options: PgConnectOptions = settings.url.parse().map_err(Error::from)?;
     let options = options.application_name(name).options([
-        // A process that stops in the middle of a transaction must not hold its locks for ever.
+        // A process that stops in the middle of a transaction must not hold its locks forever.
         ("idle_in_transaction_session_timeout", "15s".to_owned()),
         ("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis())),
     ]);
     Pool::new(options, settings)
 }
 
-/// The workspaces that a statement finds one by one: it returns the first after `$1`, so that none with many
-/// rows is read as a whole.
+/// The workspaces that a statement finds one by one: `next` returns the first workspace after `$1`, so
+/// that a workspace with many rows costs one index lookup.
 pub async fn workspaces(connection: &mut PgConnection, next: &'static str) -> Result<Vec<Uuid>> {
     let mut workspaces = Vec::new();
     let mut last = Uuid::nil();
@@ -59,39 +59,36 @@ pub async fn workspaces(connection: &mut PgConnection, next: &'static str) -> Re
     Ok(workspaces)
 }
 
-/// Brings the schema up to this program's version. Safe when several processes do it at once:
-/// sqlx holds an advisory lock meanwhile.
+/// Brings the schema up to this program's version. Several processes can do this at once: sqlx holds an
+/// advisory lock.
 ///
 /// # Errors
-/// [`Error::Unavailable`], or [`Error::Internal`] with what is wrong with the migrations.
+/// [`Error::Internal`] if a migration fails.
 pub async fn migrate(settings: &Database) -> Result<()> {
-    // A connection of its own: a migration may take longer than any statement of the pool may.
+    // Not a connection of the pool: a migration may take longer than the pool's statement timeout.
     let mut connection = PgConnection::connect(&settings.url).await.map_err(Error::while_connecting)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| Error::Internal(error.into()))?;
     connection.close().await?;
     Ok(())
 }
 
-/// The versions of migrations that this program knows and the database has not seen.
-///
-/// # Errors
-/// [`Error::Unavailable`] while the database is away.
+/// The versions of this program's migrations that the database does not have yet.
 pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64>> {
     let applied: Vec<i64> =
         match sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await {
             Ok(applied) => applied,
-            // 42P01: there is no such table before the first migration.
+            // 42P01: the table does not exist before the first migration.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
             Err(error) => return Err(error.into()),
         };
     Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
 }
 
-/// A transaction that takes everything back unless it is committed.
+/// A transaction that is rolled back unless it is committed.
 ///
-/// One that is dropped before its end is rolled back in the background: what runs is cancelled, and
-/// the connection returns to the pool when nothing of the transaction is left on it. A COPY must be
-/// done in one: sqlx does not count its answers, so only what a step does at its end shows whether they
+/// Dropping an open transaction rolls it back in the background: the running statement is cancelled, and
+/// the connection returns to the pool once the transaction has ended on the server. A COPY must run in a
+/// transaction: sqlx does not count its replies, and the end of a transaction proves that all of them
 /// were read.
 #[derive(Debug)]
 pub struct Transaction {
@@ -99,10 +96,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins on a connection of the pool.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the database is away.
+    /// Begins a transaction on a connection of the pool.
     pub async fn begin(pool: &Pool) -> Result<Self> {
         let mut connection = pool.acquire().await?;
         connection.set_transaction(TransactionState::Open);
@@ -110,10 +104,10 @@ impl Transaction {
         Ok(Self { connection })
     }
 
-    /// Commits. When it fails, whether it was committed is not known.
+    /// Commits the transaction. After an error it is unknown whether the transaction was committed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the database went away meanwhile, or the time of the work is over.
+    /// [`Error::Unavailable`] also if the time limit of [`within`] has passed.
     pub async fn commit(mut self) -> Result<()> {
         let _under_way = self.connection.begin_commit()?;
         sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
@@ -121,10 +115,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Takes everything back, and gives the connection back to the pool.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the database is away; then, too, nothing of it stays.
+    /// Rolls the transaction back and returns the connection to the pool. The transaction has no effect
+    /// even if this fails.
     pub async fn rollback(mut self) -> Result<()> {
         sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await?;
         self.connection.set_transaction(TransactionState::None);
@@ -146,9 +138,9 @@ impl DerefMut for Transaction {
     }
 }
 
-/// Until the transaction ends, statements are planned for the tables as they are. A plan that was kept
-/// from when a table was empty reads all of it for each step, and a first run grows it a thousandfold
-/// before the database counts again.
+/// Makes the database plan each statement anew until the transaction ends. A cached plan from the time
+/// when a table was empty scans the whole table for each step, and a first run can grow a table a
+/// thousandfold before the next ANALYZE.
 pub(crate) async fn plan_afresh(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan").execute(connection).await?;
     Ok(())

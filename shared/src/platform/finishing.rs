@@ -1,4 +1,4 @@
-//! Work that ends, whoever waits for it.
+//! Futures that run to completion even when they are dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,25 +8,25 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Where the rest of a [`Finishing`] future runs when nobody waits for it any more.
+/// Where a dropped [`Finishing`] future runs to completion.
 #[derive(Clone, Debug, Default)]
 pub struct Background {
-    /// Waits for what still runs.
+    /// The tasks that are still running.
     pub tasks: TaskTracker,
-    /// Ends what still runs.
+    /// Stops the tasks that are still running.
     pub cut_off: CancellationToken,
 }
 
-/// A future that runs to its end: dropped before that, it continues in a task of its own.
+/// A future that runs to completion: dropped before its end, it continues in its own task.
 ///
-/// While somebody waits for it, it costs no task and no change of threads.
+/// While it is polled, it costs neither a task nor a change of threads.
 pub struct Finishing<'a, T: Send + 'static> {
     rest: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     background: &'a Background,
 }
 
 impl<'a, T: Send + 'static> Finishing<'a, T> {
-    /// A future whose rest runs in the background.
+    /// Wraps a future, which continues in the background when the wrapper is dropped.
     pub fn new(future: impl Future<Output = T> + Send + 'static, background: &'a Background) -> Self {
         Self { rest: Some(Box::pin(future)), background }
     }
@@ -63,12 +63,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_dropped_future_runs_to_its_end_unless_it_is_cut_off() {
+    async fn a_dropped_future_runs_to_completion_unless_it_is_cut_off() {
         let background = Background::default();
-        let (go, gone) = oneshot::channel::<()>();
+        let (go, started) = oneshot::channel::<()>();
         let (end, mut ended) = oneshot::channel();
         let work = async move {
-            gone.await.unwrap();
+            started.await.unwrap();
             end.send(()).unwrap();
         };
         let mut finishing = Finishing::new(work, &background);

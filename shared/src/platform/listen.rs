@@ -1,4 +1,4 @@
-//! Ports of a process, which another process may hold for a while.
+//! Binding ports that another process may still hold.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often the log repeats that an admin port is taken.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Binds an address. A port that is taken is retried for so long: the process that holds it may be
-/// about to end.
+/// Binds an address. Retries a taken port for the given time: the process that holds it may be about to
+/// end.
 ///
 /// # Errors
-/// When it is still taken, and at once for an address that cannot be bound at all.
+/// If the port is still taken then, and at once for an address that cannot be bound at all.
 pub async fn within(patience: Duration, address: SocketAddr) -> io::Result<TcpListener> {
     let started = Instant::now();
     let mut warned = false;
@@ -33,18 +33,18 @@ pub async fn within(patience: Duration, address: SocketAddr) -> io::Result<TcpLi
     }
 }
 
-/// The port at which a process answers its operators.
+/// The port of a process's admin listener.
 #[derive(Debug)]
 pub enum AdminPort {
-    /// It is bound as soon as it is free.
+    /// An address to bind as soon as it is free.
     At(SocketAddr),
-    /// It is bound already.
+    /// A listener that is already bound.
     Bound(TcpListener),
 }
 
 impl AdminPort {
-    /// The listener, however long it takes to get it: what a process does for its operators must never
-    /// end what it does for its users.
+    /// Binds the port, however long that takes: a taken admin port must not stop a process from serving
+    /// its users.
     pub async fn listener(self) -> TcpListener {
         let address = match self {
             Self::Bound(listener) => return listener,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_is_bound_when_its_holder_ends_in_time() {
+    async fn a_port_is_bound_once_its_holder_has_ended() {
         let (holder, address) = taken().await;
         let bound = tokio::spawn(within(Duration::from_secs(60), address));
         let admin = tokio::spawn(AdminPort::At(address).listener());

@@ -1,6 +1,7 @@
-//! Signed tokens in links: they say which record a link is for, and that it was this program that made
-//! it. They never expire; what a link may still do is for its reader to say. The cursors of lists are
-//! sealed under the same secret.
+//! Signed tokens in links, which name a record and prove that this program created the link.
+//!
+//! Tokens never expire: the code that reads a link decides what it still allows. The cursors of lists
+//! are sealed with the same secret.
 
 use std::fmt;
 
@@ -17,21 +18,18 @@ use crate::error::{Error, Result};
 
 /// The name of the secret.
 const SECRET: &str = "links";
-/// Of HMAC-SHA256, the first 128 bits: nobody guesses them, and links stay short (RFC 2104, 5).
+/// The first 128 bits of HMAC-SHA256: enough against guessing, and links stay short (RFC 2104, 5).
 const TAG: usize = 16;
 const ID: usize = 16;
-/// The purpose of the tokens in lists' cursors.
+/// The purpose of the tokens in cursors.
 const CURSOR: &str = "cursor";
 
-/// Signs and verifies tokens under the secret that all processes share.
+/// Signs and verifies tokens with the secret that all processes share.
 #[derive(Clone)]
 pub struct Signer(Hmac<Sha256>);
 
 impl Signer {
-    /// The signer of this database.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the database is away.
+    /// Reads the secret of this database; creates it on first use.
     pub async fn load(connection: &mut PgConnection) -> Result<Self> {
         Self::new(&secret(connection, SECRET).await?)
     }
@@ -40,14 +38,14 @@ impl Signer {
         Hmac::new_from_slice(secret).map(Self).map_err(|error| Error::internal(error.to_string()))
     }
 
-    /// A token of 64 characters that can stand in any URL. A token of one purpose is none of another.
+    /// Returns a URL-safe token of 64 characters, which is valid only for this purpose.
     pub fn sign(&self, purpose: &str, workspace_id: Uuid, id: Uuid) -> String {
         let tag = self.mac(purpose, workspace_id.as_bytes(), id.as_bytes()).finalize().into_bytes();
         URL_SAFE_NO_PAD.encode([workspace_id.as_bytes(), id.as_bytes(), &tag[..TAG]].concat())
     }
 
-    /// The workspace and the id that a token of this purpose names; `None` for one that is not ours, or
-    /// that was altered.
+    /// Returns the workspace and the id that a token of this purpose names; `None` for a token with a wrong
+    /// signature.
     pub fn verify(&self, purpose: &str, token: &str) -> Option<(Uuid, Uuid)> {
         let token: [u8; 2 * ID + TAG] = URL_SAFE_NO_PAD.decode(token).ok()?.try_into().ok()?;
         let (ids, tag) = token.split_at(2 * ID);
@@ -56,13 +54,13 @@ impl Signer {
         Some((Uuid::from_slice(workspace_id).ok()?, Uuid::from_slice(id).ok()?))
     }
 
-    /// A token that carries a cursor's content, for the list that `context` names.
+    /// Returns a token that carries a cursor's content, for the list that `context` identifies.
     pub(crate) fn seal(&self, context: &[u8; 32], content: &[u8]) -> String {
         let tag = self.mac(CURSOR, context, content).finalize().into_bytes();
         URL_SAFE_NO_PAD.encode([content, &tag[..TAG]].concat())
     }
 
-    /// The content of a token that was sealed for this context; `None` for any other.
+    /// Returns the content of a token that was sealed for this context; `None` for any other token.
     pub(crate) fn open(&self, context: &[u8; 32], token: &str) -> Option<Vec<u8>> {
         let mut content = URL_SAFE_NO_PAD.decode(token).ok()?;
         let tag = content.split_off(content.len().checked_sub(TAG)?);
@@ -70,15 +68,15 @@ impl Signer {
         Some(content)
     }
 
-    /// Over a part of one length (an id, or a context), the rest, and then the purpose: nothing can run into
-    /// another, as long as no purpose ends as another does.
+    /// The MAC covers a part of fixed length (an id, or a context), the rest, and the purpose. Different
+    /// parts give different texts as long as no purpose is the ending of another.
     fn mac(&self, purpose: &str, first: &[u8], rest: &[u8]) -> Hmac<Sha256> {
         let Self(keyed) = self;
         keyed.clone().chain_update(first).chain_update(rest).chain_update(purpose)
     }
 }
 
-/// The secret of that name: 32 random bytes, made on first use and then the same for all processes.
+/// The secret of this name: 32 random bytes, created on first use and shared by all processes.
 async fn secret(connection: &mut PgConnection, name: &str) -> Result<Vec<u8>> {
     let mut value = [0; 32];
     SysRng.try_fill_bytes(&mut value).map_err(|error| Error::Internal(error.into()))?;
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_purpose_and_for_nothing_else() {
+    fn a_token_is_valid_only_for_its_purpose() {
         let signer = Signer::new(&[7; 32]).unwrap();
         let (workspace_id, id) = (Uuid::now_v7(), Uuid::now_v7());
         let token = signer.sign("feedback", workspace_id, id);
@@ -112,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_altered_anywhere_is_none() {
+    fn an_altered_token_is_invalid() {
         let signer = Signer::new(&[7; 32]).unwrap();
         let token = signer.sign("feedback", Uuid::now_v7(), Uuid::now_v7());
-        for place in 0..token.len() {
+        for at in 0..token.len() {
             let mut altered = token.clone();
-            altered.replace_range(place..=place, if &token[place..=place] == "A" { "B" } else { "A" });
-            assert_eq!(signer.verify("feedback", &altered), None, "{place}");
+            altered.replace_range(at..=at, if &token[at..=at] == "A" { "B" } else { "A" });
+            assert_eq!(signer.verify("feedback", &altered), None, "{at}");
         }
         for wrong in ["", "A", &token[1..], &format!("{token}A"), &format!("{token}="), "ü"] {
             assert_eq!(signer.verify("feedback", wrong), None, "{wrong}");

@@ -1,6 +1,6 @@
-//! Logs: readable ones on a terminal, one JSON object a line elsewhere.
+//! Logs: text on a terminal, one JSON object per line elsewhere.
 //!
-//! They go to the standard error stream, since the standard output of commands is their result.
+//! Logs go to the standard error stream, since the standard output of commands is their result.
 
 mod json;
 mod limit;
@@ -19,7 +19,7 @@ use crate::platform::config::{Log, LogFormat};
 
 pub use limit::LogLimit;
 
-/// Logging, until it is dropped.
+/// Writes the gathered log lines when dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Logging(());
@@ -27,12 +27,12 @@ pub struct Logging(());
 /// Starts logging for the process. `RUST_LOG` wins over the level of the settings.
 ///
 /// # Errors
-/// [`Error::Internal`] for a level that is none, and when logging was started before.
+/// [`Error::Internal`] for an invalid level, and if logging was already started.
 pub fn start(settings: &Log) -> Result<Logging> {
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| settings.level.clone());
-    // Not by the fields of spans: a filter that knows them looks at every span that is entered.
+    // `Targets` cannot filter by the fields of spans: `EnvFilter` can, and costs time at every span.
     let filter: Targets =
-        level.parse().map_err(|error| Error::internal(format!("the log level {level:?} is wrong: {error}")))?;
+        level.parse().map_err(|error| Error::internal(format!("invalid log level {level:?}: {error}")))?;
     let lines = layer().with_writer(lines::start()?);
     let json = match settings.format {
         LogFormat::Json => true,

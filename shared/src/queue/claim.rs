@@ -1,6 +1,6 @@
-//! Claiming: which due jobs a worker gets, in turn for each workspace.
+//! Claiming due jobs, in turn for each workspace.
 //!
-//! The statements are constants because their plans are tested.
+//! The statements are constants because tests check their plans.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
@@ -12,58 +12,58 @@ use super::fronts::{Front, Share, Waiting};
 use super::{LEASE, Lease, Payload, Position, Ranges, RetryState, Sweep};
 use crate::error::Result;
 
-/// A job in the hands of a worker.
+/// A job that a worker has claimed.
 #[derive(Debug, FromRow)]
 pub struct Claimed {
-    /// The job.
+    /// The id of the job.
     pub id: Uuid,
-    /// Whose job it is.
+    /// The workspace of the job.
     pub workspace_id: Uuid,
-    /// What is to be done.
+    /// The kind of the job.
     pub kind: String,
-    /// The attempt this claim began.
+    /// The attempt that this claim started.
     pub attempt: i32,
-    /// Errors that count, since a step last recorded anything new.
+    /// The errors that count, since a step last recorded progress.
     pub failures: i16,
-    /// Deaths of its process since then.
+    /// The crashes of the job's process since then.
     pub crashes: i16,
-    /// All errors since then; `None` when there were none.
+    /// All errors since then, if there were any.
     pub retry_state: Option<Json<RetryState>>,
     /// The [`Payload`], as JSON.
     pub payload: Json<Box<RawValue>>,
-    /// The request that caused it.
+    /// The request that enqueued the job.
     pub request_id: Option<String>,
-    /// When it became due.
+    /// When the job became due.
     pub run_at: DateTime<Utc>,
-    /// Until when it is held, unless the lease is renewed.
+    /// When the lease expires, unless it is renewed.
     pub lease_until: DateTime<Utc>,
 }
 
 impl Claimed {
-    /// The right to write for this job.
+    /// The lease of this claim.
     pub fn lease(&self) -> Lease {
         Lease { workspace_id: self.workspace_id, id: self.id, attempt: self.attempt }
     }
 
-    /// Its place among the jobs of its workspace.
+    /// The position of the job in its workspace's queue.
     pub fn position(&self) -> Position {
         Position { run_at: self.run_at, id: self.id }
     }
 
-    /// When it was claimed, by the database's clock.
+    /// When the job was claimed, by the database's clock.
     pub fn claimed_at(&self) -> DateTime<Utc> {
         self.lease_until - LEASE
     }
 }
 
-/// The statement that finds [`fronts`](super::fronts); its plan is tested.
+/// The statement that finds [`fronts`](super::fronts).
 pub const ENTRIES: &str = "
     SELECT workspace_id, run_at, id, now() AS now FROM jobs
     WHERE queue = $5 AND status = 'queued' AND crashes = 0
         AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4
     ORDER BY workspace_id, run_at, id LIMIT 64";
 
-/// The statement that finds the front of one workspace; its plan is tested.
+/// The statement that finds the front of one workspace.
 pub const HEAD: &str = "
     SELECT head.run_at, head.id, before.walked AS walked_before,
         pg_stat_get_xact_tuples_returned('jobs_due_idx'::regclass) AS walked_after, now() AS now
@@ -78,8 +78,8 @@ fn waiting(queue: &str) -> Waiting<'_> {
     Waiting { entries: ENTRIES, head: HEAD, queue: Some(queue) }
 }
 
-/// The statement of [`claim`] for one workspace; its plan is tested. The rows are reached by their places;
-/// one that moved between the statement's snapshot and its lock is left for the next time.
+/// The statement of [`claim`] for one workspace. It updates rows by `ctid`; a row that was updated between
+/// the snapshot and the lock is left for the next claim.
 pub const CLAIM: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $4),
@@ -92,13 +92,13 @@ pub const CLAIM: &str = "
     ))
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
 
-/// Claims up to `limit` due jobs of a queue: an equal share for each workspace that has any, oldest first
-/// within it. Each workspace's claim is a transaction of its own, unless the connection is in one.
+/// Claims up to `limit` due jobs of a queue: an equal share for each workspace with due jobs, oldest first.
+/// Each workspace's claim is a separate transaction, unless the connection is in one.
 pub async fn claim(connection: &mut PgConnection, queue: &str, limit: i64) -> Result<Vec<Claimed>> {
     claim_in(connection, queue, limit, &Ranges::default(), &[]).await
 }
 
-/// As [`claim`], but only in these ranges, and for the workspaces in `holders` last.
+/// Like [`claim`], but only in these ranges, and for the workspaces in `holders` last.
 pub async fn claim_in(
     connection: &mut PgConnection,
     queue: &str,
@@ -125,13 +125,13 @@ pub async fn claim_in(
     Ok(claimed)
 }
 
-/// The statement that finds jobs for [`claim_quarantined`]; its plan is tested.
+/// The statement that finds jobs for [`claim_quarantined`].
 pub const QUARANTINED: &str = "
     SELECT workspace_id, id, now() AS now FROM jobs
     WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
     ORDER BY crashes, run_at LIMIT 8";
 
-/// The statement of [`claim_quarantined`]; its plan is tested.
+/// The statement of [`claim_quarantined`].
 pub const CLAIM_QUARANTINED: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
@@ -139,8 +139,8 @@ pub const CLAIM_QUARANTINED: &str = "
     WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND crashes > 0 AND run_at <= now()
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
 
-/// Claims one due job whose process died: the one that did so least often, since the guilty one has
-/// the most deaths.
+/// Claims one due job of the quarantine: the one with the fewest crashes, since the job that causes the
+/// crashes has the most.
 pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
     let found: Vec<(Uuid, Uuid, DateTime<Utc>)> =
         sqlx::query_as(QUARANTINED).bind(queues).fetch_all(&mut *connection).await?;
@@ -152,7 +152,7 @@ pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -
             .bind(now)
             .fetch_optional(&mut *connection)
             .await?;
-        // None: another worker has it.
+        // `None`: another worker has claimed the job.
         if claimed.is_some() {
             return Ok(claimed);
         }
@@ -160,7 +160,7 @@ pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -
     Ok(None)
 }
 
-/// For how long a job must have been due before others give up a slot for it: any worker with a free
+/// How long a job must have been due before another workspace's job yields to it. Any worker with a free
 /// slot has claimed it by then.
 const OVERDUE: TimeDelta = TimeDelta::milliseconds(200);
 
@@ -183,15 +183,15 @@ pub async fn workspaces_waiting(
     Ok(workspaces)
 }
 
-/// Reads from the front of a queue where the work of these workspaces begins.
+/// Finds the first waiting jobs of these workspaces, reading from the front of the queue.
 pub async fn sweep(connection: &mut PgConnection, queue: &str, workspaces: &[Uuid]) -> Result<Sweep> {
     waiting(queue).sweep(connection, workspaces).await
 }
 
-/// A payload as JSON text is what [`Claimed`] carries; this is how the worker reads it.
+/// Parses the payload of a claimed job.
 ///
 /// # Errors
-/// [`Error::Internal`](crate::Error::Internal) for a payload of another version of the program.
+/// [`Error::Internal`](crate::Error::Internal) for a payload of an incompatible version of the program.
 pub fn payload<P: Payload>(claimed: &Claimed) -> Result<P> {
     Ok(serde_json::from_str(claimed.payload.0.get())?)
 }

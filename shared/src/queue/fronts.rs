@@ -1,7 +1,7 @@
-//! Fronts: which workspaces have work that waits, and where it begins.
+//! Fronts: the first waiting entry of each workspace.
 //!
-//! Finding them is the one read of a claim that crosses workspaces. It locks nothing: the claim then goes
-//! workspace by workspace, and checks again what is due.
+//! Finding fronts is the only read of a claim that crosses workspaces. It takes no locks: the claim then
+//! proceeds workspace by workspace, and checks again which entries are due.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
@@ -10,23 +10,23 @@ use uuid::Uuid;
 use super::marks::{Position, Ranges, after};
 use crate::error::Result;
 
-/// Entries read in one statement. A workspace with more of them costs a statement, others share theirs. The
-/// statements name it themselves: a planner that does not know it takes another index.
+/// The number of entries that one statement reads. A workspace with more entries costs a statement of its
+/// own. The statements contain the number as a literal: with a parameter the planner picks another index.
 const PAGE: usize = 64;
 
-/// Work that waits in an index ordered by workspace, time and id.
+/// Waiting work in an index ordered by workspace, time and id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting<'a> {
-    /// Reads entries from a workspace (`$1`), time (`$2`) and id (`$3`) on until a workspace (`$4`), at
-    /// most [`PAGE`], as [`Front`]s.
+    /// Reads at most [`PAGE`] entries as [`Front`]s, from a workspace (`$1`), time (`$2`) and id (`$3`) to
+    /// before a workspace (`$4`).
     pub entries: &'static str,
-    /// Reads the first entry of a workspace (`$1`), as a [`HeadRow`], also when there is none.
+    /// Reads the first entry of a workspace (`$1`) as a [`HeadRow`], which is also returned without entries.
     pub head: &'static str,
-    /// The last parameter of both, if they have one more.
+    /// The last parameter of both statements, if they have one more.
     pub queue: Option<&'a str>,
 }
 
-/// A part of the index: from a place of one workspace to the beginning of another.
+/// A range of the index: from a position in one workspace to the start of another workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub workspace_id: Uuid,
@@ -48,15 +48,15 @@ pub(crate) struct Front {
     pub now: DateTime<Utc>,
 }
 
-/// How much of a workspace's due work a claim takes.
+/// The share of a claim that goes to a workspace.
 pub(crate) struct Share {
     pub front: Front,
     pub limit: i64,
 }
 
 impl Waiting<'_> {
-    /// Divides up to `limit` entries among the workspaces that have due ones: an equal share for each, and
-    /// those in `holders` last.
+    /// Divides up to `limit` entries equally among the workspaces with due entries; those in `holders` come
+    /// last.
     pub async fn shares(
         self,
         connection: &mut PgConnection,
@@ -120,7 +120,7 @@ impl Waiting<'_> {
         Ok(query.fetch_all(connection).await?)
     }
 
-    /// Reads from the front where the work of these workspaces begins. It reads all dead entries once.
+    /// Finds the first entries of these workspaces, reading from the front and so over all dead entries.
     pub async fn sweep(self, connection: &mut PgConnection, workspaces: &[Uuid]) -> Result<Sweep> {
         let mut sweep = Sweep { now: DateTime::UNIX_EPOCH, workspaces: Vec::with_capacity(workspaces.len()) };
         for workspace_id in workspaces {
@@ -141,7 +141,7 @@ impl Waiting<'_> {
     }
 }
 
-/// The first entry of a workspace, and the count of entries read before and after it was found.
+/// The first entry of a workspace, and the session's count of entries read, before and after the search.
 #[derive(FromRow)]
 struct HeadRow {
     run_at: Option<DateTime<Utc>>,
@@ -151,7 +151,7 @@ struct HeadRow {
     now: DateTime<Utc>,
 }
 
-/// Where the work of workspaces begins, read from the front of the index.
+/// The first entries of workspaces, read from the front of the index.
 #[derive(Debug)]
 pub struct Sweep {
     pub(super) now: DateTime<Utc>,
@@ -162,6 +162,6 @@ pub struct Sweep {
 pub(super) struct Swept {
     pub workspace_id: Uuid,
     pub head: Option<Position>,
-    /// Entries that had to be read to find it; dead ones, but for the last.
+    /// The number of entries read to find the first: all dead but the last.
     pub walked: u64,
 }

@@ -1,7 +1,7 @@
-//! What workers do with the jobs they hold: renew, record progress, finish.
+//! Leases of claimed jobs: renewing, recording progress, finishing.
 //!
-//! The statements are constants because their plans are tested: a queue lives from plans that stay
-//! what they are after ANALYZE.
+//! The statements are constants because tests check their plans: the queue depends on plans that do not
+//! change after ANALYZE.
 
 use std::time::Duration;
 
@@ -14,46 +14,45 @@ use uuid::Uuid;
 use super::{JobStatus, Progress, RetryState};
 use crate::error::{Error, Result};
 
-/// How long a claimed job is held without a sign of life from its worker.
+/// The lease duration: how long a claimed job is reserved without a renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
-/// How often a worker renews its leases; several renewals may be lost before a lease is.
+/// How often a worker renews its leases; a lease survives several lost renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(4);
-/// How often a worker looks for leases that ran out.
+/// How often a worker looks for expired leases.
 pub const RESCUE_EVERY: Duration = Duration::from_secs(2);
-/// Deaths of its process in a row, with no step committed between them, that condemn a job.
+/// The number of consecutive crashes, without a committed step between them, that fail a job.
 pub const MAX_CRASHES: i16 = 5;
 
-/// The right to write for a job: its key and the attempt under which it was claimed.
+/// The right to write for a job: its key and the attempt that claimed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromRow)]
 pub struct Lease {
     /// The workspace of the job.
     pub workspace_id: Uuid,
-    /// The job.
+    /// The id of the job.
     pub id: Uuid,
-    /// The attempt; the fence of every write.
+    /// The attempt, which fences every write.
     pub attempt: i32,
 }
 
-/// The statement of [`renew`] for one workspace; its plan is tested.
+/// The statement of [`renew`] for one workspace.
 ///
-/// A lease that ran out is still renewed while nobody has taken the job. The status stands in SET
-/// only: a job that was finished or handed back meanwhile, under the same attempt, gets no lease.
+/// An expired lease is still renewed as long as no other worker has claimed the job. The status is only
+/// used in SET: a job that was finished or requeued in the meantime, with the same attempt, gets no lease.
 pub const RENEW: &str = "
     UPDATE jobs SET lease_until = CASE WHEN status = 'running' THEN $4::timestamptz END
     FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
     WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt
     RETURNING jobs.workspace_id, jobs.id, jobs.attempt";
 
-/// Renews leases, all of a workspace in one statement, and returns those that are still held. The others
-/// were cancelled or taken over: their handlers must stop.
+/// Renews leases, one statement per workspace, and returns those that are still held. The jobs of the others
+/// were cancelled or claimed by another worker: their handlers must stop.
 ///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away; nothing is known about the leases then.
+/// After an error, it is unknown which leases are held.
 pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Lease>> {
     renew_by(RENEW, connection, leases).await
 }
 
-/// Renews leases by a statement like [`RENEW`].
+/// Renews leases with a statement like [`RENEW`].
 pub(crate) async fn renew_by(
     statement: &'static str,
     connection: &mut PgConnection,
@@ -69,8 +68,8 @@ pub(crate) async fn renew_by(
     Ok(held)
 }
 
-/// The ids and attempts of each workspace's leases. In their order rows are locked everywhere, so that two
-/// statements never wait for each other in a circle.
+/// The ids and attempts of each workspace's leases, in the order in which all statements lock rows, so that
+/// they never deadlock.
 pub(crate) fn by_workspace(leases: &[Lease]) -> Vec<(Uuid, Vec<Uuid>, Vec<i32>)> {
     let mut leases = leases.to_vec();
     leases.sort_unstable();
@@ -82,7 +81,7 @@ pub(crate) fn by_workspace(leases: &[Lease]) -> Vec<(Uuid, Vec<Uuid>, Vec<i32>)>
     columns.collect()
 }
 
-/// What a committed step left of the errors and deaths before it.
+/// The crashes and errors that still count after a committed step.
 #[derive(Debug, FromRow)]
 pub struct Recorded {
     /// See [`Claimed::crashes`].
@@ -91,8 +90,8 @@ pub struct Recorded {
     pub retry_state: Option<Json<RetryState>>,
 }
 
-/// The statement of [`progress`]. A step that records what is recorded already, as one that a later attempt
-/// does again, takes the job nowhere new: what is wrong there still counts.
+/// The statement of [`progress`]. A step that records the same progress and result again, because a later
+/// attempt repeats it, is no progress: earlier errors still count.
 const PROGRESS: &str = "
     UPDATE jobs SET progress_done = $3, progress_total = $4, result = $5::text::json, cursor = $7,
         failures = CASE WHEN progress_done = $3 AND result::text = $5 AND cursor IS NOT DISTINCT FROM $7 THEN failures ELSE 0 END,
@@ -102,14 +101,12 @@ const PROGRESS: &str = "
     WHERE workspace_id = $6 AND id = $1 AND attempt = $2
     RETURNING crashes, retry_state";
 
-/// Records the progress of a step, what the job did so far and where it goes on, as the last statement of
-/// the step's transaction.
-///
-/// Last, because it locks the job's row: until the commit, renewing and cancelling wait for it.
-/// If it records anything new, the counts of errors and crashes are cleared: the job gets on.
+/// Records the progress of a step, the result so far and the cursor, as the last statement of the step's
+/// transaction: it locks the job's row, and renewing and cancelling wait for the commit. New progress
+/// resets the counts of errors and crashes.
 ///
 /// # Errors
-/// [`Error::Superseded`] when the attempt is no longer the present one; the caller rolls back.
+/// [`Error::Superseded`] if the attempt is no longer the current one; the caller rolls back.
 pub async fn progress(
     connection: &mut PgConnection,
     lease: Lease,
@@ -133,30 +130,30 @@ pub async fn progress(
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Done, with its result; `None` keeps the result that the last step recorded.
+    /// The job succeeded with this result; `None` keeps the result that the last step recorded.
     Succeeded(Option<Value>),
-    /// Given up: trying again would not help.
+    /// The job failed: a retry would not help.
     Failed(String),
-    /// An error: again after the delay.
+    /// The attempt failed, and the job is retried after the delay.
     Retry {
         /// The error.
         error: String,
         /// How long to wait.
         delay: Duration,
-        /// Whether it counts as a failure. A condition of the database does not.
+        /// Whether the error counts as a failure. A condition of the database does not.
         counts: bool,
-        /// All errors since a step last recorded anything new.
+        /// All errors since a step last recorded progress.
         state: RetryState,
     },
-    /// Nothing is wrong, but it is not the time yet: again after the delay.
+    /// The job resumes after the delay; no error occurred.
     Snooze(Duration),
-    /// It gave its slot up to another workspace: it keeps its place in the queue, and is still running
-    /// to callers.
+    /// The job yielded its slot to another workspace. It keeps its position in the queue, and callers still
+    /// see it as running.
     Yielded,
 }
 
-/// The statement of [`finish`] for the jobs of one workspace that have ended; its plan is tested. It never
-/// names the status in WHERE, see the index of leases.
+/// The statement of [`finish`] for succeeded and failed jobs of one workspace. WHERE must not use the status,
+/// since the planner would then use the index of leases.
 pub const END: &str = "
     UPDATE jobs
     SET status = ended.status, lease_until = NULL, yielded = false, finished_at = now(),
@@ -166,8 +163,7 @@ pub const END: &str = "
         AS ended (id, attempt, status, result, error)
     WHERE jobs.workspace_id = $1 AND jobs.id = ended.id AND jobs.attempt = ended.attempt";
 
-/// The statement of [`finish`] for jobs of one workspace that wait again after the same time and for the same
-/// reason; its plan is tested.
+/// The statement of [`finish`] for jobs of one workspace that are queued again with the same delay and error.
 pub const REQUEUE: &str = "
     UPDATE jobs
     SET status = 'queued', lease_until = NULL, yielded = false, run_at = now() + make_interval(secs => $4),
@@ -176,23 +172,20 @@ pub const REQUEUE: &str = "
     FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
     WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt";
 
-/// The statement of [`finish`] for jobs of one workspace that gave their slots up; its plan is tested.
+/// The statement of [`finish`] for jobs of one workspace that yielded.
 pub const YIELD: &str = "
     UPDATE jobs SET status = 'queued', lease_until = NULL, yielded = true
     FROM unnest($2::uuid[], $3::integer[]) AS mine (id, attempt)
     WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt";
 
-/// Records how attempts ended, many of a workspace in one statement. Those that are no longer the present
-/// attempt of their job change nothing.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away; doing it again is harmless.
+/// Records how attempts ended, many of a workspace in one statement. An attempt that is no longer the
+/// current one of its job changes nothing. After an error the call can be repeated.
 pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -> Result<()> {
     let mut ended: Vec<&(Lease, Outcome)> = ended.iter().collect();
     ended.sort_unstable_by_key(|(lease, _)| *lease);
     for ended in ended.chunk_by(|(one, _), (other, _)| one.workspace_id == other.workspace_id) {
         end(connection, ended).await?;
-        // What is handed back together has the same outcome.
+        // Jobs with the same outcome are queued again in one statement.
         for same in ended.chunk_by(|(_, one), (_, other)| one == other) {
             let leases: Vec<Lease> = same.iter().map(|(lease, _)| *lease).collect();
             requeue(connection, &leases, &same[0].1).await?;
@@ -258,16 +251,16 @@ async fn requeue(connection: &mut PgConnection, leases: &[Lease], outcome: &Outc
     Ok(())
 }
 
-/// For how long workers may fail to read a payload before the job is failed.
+/// How long a payload may be unreadable before the job fails.
 const UNREADABLE_FOR: TimeDelta = TimeDelta::days(1);
-/// A job that nobody failed to read for so long was readable, or waited for its time.
+/// After this time without a report, a payload no longer counts as unreadable since the first report.
 const UNREADABLE_AGAIN: TimeDelta = TimeDelta::hours(1);
 
-/// Notes that a worker cannot read the payload of a job. Returns whether that has lasted a day, by the
-/// database's clock.
+/// Records that a worker cannot read the payload of a job. Returns whether the payload has been unreadable
+/// for a day, by the database's clock.
 ///
 /// # Errors
-/// [`Error::Superseded`] when the attempt is no longer the present one.
+/// [`Error::Superseded`] if the attempt is no longer the current one.
 pub async fn note_unreadable(connection: &mut PgConnection, lease: Lease) -> Result<bool> {
     type Seen = (DateTime<Utc>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
     let (now, first, last): Seen = sqlx::query_as(
@@ -279,8 +272,8 @@ pub async fn note_unreadable(connection: &mut PgConnection, lease: Lease) -> Res
     .fetch_optional(&mut *connection)
     .await?
     .ok_or(Error::Superseded)?;
-    let is_going_on = last.is_some_and(|last| now - last < UNREADABLE_AGAIN);
-    let since = first.filter(|_| is_going_on).unwrap_or(now);
+    let is_recent = last.is_some_and(|last| now - last < UNREADABLE_AGAIN);
+    let since = first.filter(|_| is_recent).unwrap_or(now);
     sqlx::query(
         "UPDATE jobs SET unreadable_since = $4, unreadable_at = $5 WHERE workspace_id = $1 AND id = $2 AND attempt = $3",
     )

@@ -1,14 +1,14 @@
-//! Low-water marks: where a claim starts to look in each workspace.
+//! Low-water marks: the position at which a claim starts in each workspace.
 //!
-//! Each claim leaves a dead entry in the index of due work. PostgreSQL clears these entries, except
-//! while an older transaction is open that may still see them. A claim that started at the front of
-//! the index would then walk over every job claimed since that transaction began. So each process
-//! remembers how far it has claimed, and starts there.
+//! Each claim leaves a dead entry in the index of due work. PostgreSQL removes these entries, except
+//! while an older transaction is open that may still see them. A claim that starts at the front of the
+//! index then reads every entry claimed since that transaction began. So each process remembers how far
+//! it has claimed, and starts there.
 //!
-//! What becomes visible before a mark (a late commit, an email that was handed back, a clock that
-//! was set back) is found by a [`Sweep`], which reads from the front every few seconds, beside the
-//! claims, and moves marks back. Marks are a hint in memory: without them a claim finds the same
-//! jobs, only more slowly.
+//! Work can become visible before a mark: a late commit, an email that was requeued, a clock that was
+//! set back. A [`Sweep`] finds such work: it reads from the front every few seconds, independently of
+//! claims, and moves marks back. Marks are a hint in memory: without them a claim finds the same jobs,
+//! only more slowly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,45 +21,45 @@ use super::fronts::{Range, Sweep};
 
 /// How often a process looks for work before its marks.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(4);
-/// Marks stay this far before the present, so that the next claim finds what commits a little late.
+/// Marks stay this far before the present, so that the next claim finds jobs that commit a little late.
 const SETTLE: chrono::Duration = chrono::Duration::seconds(1);
-/// Dead entries that a claim may walk over; a workspace with more gets a mark.
+/// A workspace with this many dead entries gets a mark; a claim reads over fewer.
 const MANY: u64 = 100;
 
-/// A place in the order in which a workspace's work is claimed.
+/// A position in the order in which a workspace's work is claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromRow)]
 pub struct Position {
     /// When the job or email became due.
     pub run_at: DateTime<Utc>,
-    /// Its id.
+    /// The id of the job or email.
     pub id: Uuid,
 }
 
 impl Position {
-    /// Before everything that can wait.
+    /// The position before all entries.
     pub(super) const START: Self = Self { run_at: DateTime::UNIX_EPOCH, id: Uuid::nil() };
 }
 
-/// How far the work of each workspace was claimed, as one process knows it.
+/// How far one process has claimed the work of each workspace.
 #[derive(Debug, Clone, Default)]
 pub struct Marks {
     marks: BTreeMap<Uuid, Mark>,
-    /// Rises when a mark is moved back, so that a claim under way does not move it on again.
+    /// Counts marks that were moved back, so that a claim in progress does not move them forward again.
     moved_back: u64,
-    /// The workspace at which the next claim begins: workspaces take turns.
+    /// The workspace at which the next claim starts: workspaces take turns.
     first: Uuid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
-    /// Nothing before it waits, as far as is known.
+    /// No known work waits before this position.
     from: Position,
-    /// About how many dead entries lie before it.
+    /// The approximate number of dead entries before it.
     dead: u64,
 }
 
 impl Marks {
-    /// Where the next claim is to look.
+    /// The ranges that the next claim reads.
     pub fn ranges(&self) -> Ranges {
         let marks = self.marks.iter().filter(|(_, mark)| mark.dead >= MANY);
         let mut ranges = Ranges { moved_back: self.moved_back, first: self.first, ..Ranges::default() };
@@ -69,7 +69,7 @@ impl Marks {
         ranges
     }
 
-    /// Notes what a claim in these ranges has claimed, at a time of the database.
+    /// Records what a claim in these ranges has claimed, with the database's time.
     pub fn claimed(
         &mut self,
         ranges: &Ranges,
@@ -94,12 +94,12 @@ impl Marks {
         }
     }
 
-    /// The workspaces that a sweep must read: those in which claims start at a mark.
+    /// The workspaces that a sweep must read: those with a mark.
     pub fn workspaces(&self) -> impl Iterator<Item = Uuid> {
         self.marks.keys().copied()
     }
 
-    /// Notes work that waits again at its old place, such as what this process handed back.
+    /// Records work that waits again at its old position, such as a job that this process requeued.
     pub fn returned(&mut self, workspace_id: Uuid, position: Position) {
         if let Some(mark) = self.marks.get_mut(&workspace_id).filter(|mark| position < mark.from) {
             mark.from = position;
@@ -107,8 +107,8 @@ impl Marks {
         }
     }
 
-    /// Moves marks to where a sweep found work, drops those that are not needed, and returns whether
-    /// any work was found before a mark. `began` are the marks as they were before the sweep.
+    /// Moves marks to the work that a sweep found, and drops marks that are no longer needed. Returns whether
+    /// the sweep found work before a mark. `began` are the marks before the sweep.
     pub fn swept(&mut self, began: &Self, sweep: &Sweep) -> bool {
         let settled = Position { run_at: sweep.now - SETTLE, id: Uuid::nil() };
         let mut found_late = false;
@@ -120,8 +120,8 @@ impl Marks {
             let claimed_since = now.filter(|now| before != Some(now));
             let from = claimed_since.filter(|_| !is_late).map_or(head, |now| now.from);
             let since = claimed_since.map_or(0, |now| now.dead.saturating_sub(before.map_or(0, |before| before.dead)));
-            // A sweep that was planned over another index walks no dead entries: what is known fades, and
-            // does not end at once.
+            // A sweep that used another index reads no dead entries: so the known number decays instead of
+            // dropping at once.
             let known = before.map_or(0, |before| before.dead / 2);
             let mark = Mark { from, dead: found.walked.max(known) + since };
             if mark.dead >= MANY || claimed_since.is_some() {
@@ -141,7 +141,7 @@ impl Marks {
     }
 }
 
-/// The parts of the index of due work that a claim looks into: all of it but what lies before the marks.
+/// The ranges of the index of due work that a claim reads: everything except what lies before the marks.
 #[derive(Debug, Clone)]
 pub struct Ranges {
     ranges: Vec<Range>,
@@ -150,14 +150,14 @@ pub struct Ranges {
 }
 
 impl Default for Ranges {
-    /// Everything.
+    /// The whole index.
     fn default() -> Self {
         Self { ranges: vec![Range::EVERYTHING], first: Uuid::nil(), moved_back: 0 }
     }
 }
 
 impl Ranges {
-    /// Leaves out what lies before a mark; marks come in the order of their workspaces.
+    /// Skips what lies before a mark. Marks must be given in the order of their workspaces.
     fn split(&mut self, workspace_id: Uuid, from: Position) {
         if let Some(last) = self.ranges.last_mut() {
             last.until = workspace_id;
@@ -165,8 +165,8 @@ impl Ranges {
         self.ranges.push(Range { workspace_id, from, until: Uuid::max() });
     }
 
-    /// The ranges in the order of this claim: from the workspace whose turn it is to the last one, then
-    /// from the first one on.
+    /// The ranges in the order of this claim: from the workspace whose turn it is to the last, then from the
+    /// first.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = Range> {
         let (mut now, mut then) = (Vec::new(), Vec::new());
         for range in &self.ranges {
@@ -203,7 +203,7 @@ mod tests {
         Uuid::from_u128(n)
     }
 
-    /// Marks of one workspace whose jobs of these seconds were claimed, each a hundred times.
+    /// Claims a hundred jobs of each of these seconds in one workspace.
     fn claimed(marks: &mut Marks, n: u128, seconds: std::ops::RangeInclusive<i64>) {
         let ranges = marks.ranges();
         let jobs = seconds.flat_map(|second| std::iter::repeat_n((workspace(n), at(second)), 100));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn without_marks_everything_is_looked_into() {
+    fn without_marks_a_claim_reads_the_whole_index() {
         assert_eq!(Marks::default().ranges().ranges, [Range::EVERYTHING]);
     }
 
@@ -244,22 +244,22 @@ mod tests {
     }
 
     #[test]
-    fn work_found_before_a_mark_moves_it_back_whatever_was_claimed_meanwhile() {
+    fn work_found_before_a_mark_moves_it_back_despite_claims_in_the_meantime() {
         let mut marks = Marks::default();
         claimed(&mut marks, 1, 100..=200);
-        let (began, under_way) = (marks.clone(), marks.ranges());
+        let (began, in_progress) = (marks.clone(), marks.ranges());
         claimed(&mut marks, 1, 201..=300);
         assert!(marks.swept(&began, &sweep(&[(1, Some(50), 9_999)])));
         assert_eq!(starts(&marks), [(workspace(1), 50)]);
-        // The claim that was under way had looked from 200 on.
-        marks.claimed(&under_way, at(NOW).run_at, [(workspace(1), at(301))]);
+        // The claim that was in progress had started at 200.
+        marks.claimed(&in_progress, at(NOW).run_at, [(workspace(1), at(301))]);
         assert_eq!(starts(&marks), [(workspace(1), 50)]);
         claimed(&mut marks, 1, 50..=302);
         assert_eq!(starts(&marks), [(workspace(1), 302)]);
     }
 
     #[test]
-    fn a_sweep_that_finds_nothing_late_leaves_marks_that_moved_on() {
+    fn a_sweep_without_late_work_leaves_marks_that_moved_forward() {
         let mut marks = Marks::default();
         claimed(&mut marks, 1, 100..=200);
         let began = marks.clone();
@@ -269,13 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_marks_what_others_have_claimed_and_drops_what_nobody_needs() {
+    fn a_sweep_adds_marks_for_claims_of_other_processes_and_drops_unneeded_ones() {
         let mut marks = Marks::default();
         claimed(&mut marks, 1, 100..=200);
         let began = marks.clone();
         let found = sweep(&[(1, Some(900), 3), (2, None, 5_000), (3, Some(700), 5_000), (4, Some(1), 1)]);
         assert!(!marks.swept(&began, &found));
-        // What was known of the first one fades.
+        // The known number of dead entries of the first workspace decays.
         assert_eq!(starts(&marks), [(workspace(1), 900), (workspace(2), NOW - 1), (workspace(3), 700)]);
         for _ in 0..7 {
             let began = marks.clone();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_back_is_found_at_its_old_place() {
+    fn a_requeued_job_moves_the_mark_back_to_its_old_position() {
         let mut marks = Marks::default();
         claimed(&mut marks, 1, 100..=200);
         marks.returned(workspace(1), at(150));

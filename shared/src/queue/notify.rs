@@ -1,8 +1,8 @@
-//! Waking workers by NOTIFY: beside the ledger of jobs, never a part of it.
+//! Waking workers by NOTIFY.
 //!
-//! A NOTIFY inside the transaction that enqueues makes commits queue behind each other, so it
-//! is sent after the commit, by a task of its own. It is best effort: workers also poll, and a
-//! notification that is lost costs a second, never a job.
+//! A NOTIFY inside the transaction that enqueues a job would serialize commits, so a background task
+//! sends it after the commit. Notifications are best effort: workers also poll, and a lost notification
+//! costs a second, never a job.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ const CHANNEL: &str = "crm_jobs";
 /// A busy process notifies at most this often.
 const QUIET: Duration = Duration::from_millis(5);
 
-/// Notifies the workers of queues that have new work. Cloning it gives another handle on the same notifier.
+/// Notifies the workers of queues that have new work. Clones share one background task.
 #[derive(Debug, Clone)]
 pub struct Notifier {
     pending: Arc<Pending>,
@@ -31,8 +31,8 @@ struct Pending {
 }
 
 impl Notifier {
-    /// A notifier that uses a connection of the pool. Must be called within a Tokio runtime;
-    /// its task ends when the last handle is gone.
+    /// Starts the background task, which uses connections of the pool and ends when the last clone is dropped.
+    /// Must be called within a Tokio runtime.
     pub fn new(pool: Pool) -> Self {
         let pending = Arc::new(Pending::default());
         let weak = Arc::downgrade(&pending);
@@ -42,22 +42,22 @@ impl Notifier {
                 if queues.is_empty() {
                     let notify = pending.clone();
                     drop(pending);
-                    // Wakes now and then to see whether anybody still holds the notifier.
+                    // Wakes now and then to check whether a clone of the notifier still exists.
                     let _ = tokio::time::timeout(Duration::from_secs(1), notify.notify.notified()).await;
                     continue;
                 }
                 let queues: Vec<&str> = queues.into_iter().collect();
                 if let Err(error) = notify(&pool, queues).await {
-                    tracing::debug!(%error, "the notifier could not notify; workers will find the work by polling");
+                    tracing::debug!(%error, "NOTIFY failed; workers will find the work by polling");
                 }
-                // The first notification went out at once; what comes within this time shares the next.
+                // The first notification was sent at once; those within this time share the next.
                 tokio::time::sleep(QUIET).await;
             }
         });
         Self { pending }
     }
 
-    /// Says that a queue has new work. Returns at once. Call it after the commit.
+    /// Announces that a queue has new work. Returns at once. Call it after the commit.
     pub fn notify(&self, queue: &'static str) {
         lock(&self.pending.queues).insert(queue);
         self.pending.notify.notify_one();
@@ -73,27 +73,21 @@ async fn notify(pool: &Pool, queues: Vec<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Hears the bells of all processes.
+/// Receives the notifications of all processes.
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Starts listening, on a connection of its own.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    /// Starts listening on a dedicated connection.
     pub async fn new(pool: &Pool) -> Result<Self> {
-        let apart = PgPoolOptions::new().max_connections(1).connect_lazy_with(pool.options().clone());
-        let mut listener = PgListener::connect_with(&apart).await.map_err(Error::while_connecting)?;
+        let dedicated = PgPoolOptions::new().max_connections(1).connect_lazy_with(pool.options().clone());
+        let mut listener = PgListener::connect_with(&dedicated).await.map_err(Error::while_connecting)?;
         listener.listen(CHANNEL).await?;
         Ok(Self(listener))
     }
 
-    /// The next queue that was notified. After a lost connection it listens again by itself;
-    /// `None` then says that notifications may have been missed.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when connecting again fails.
+    /// Waits for the next notification and returns its queue. Returns `None` after it has reconnected, when
+    /// notifications may have been missed.
     pub async fn next(&mut self) -> Result<Option<String>> {
         Ok(self
             .0
@@ -104,7 +98,7 @@ impl Listener {
     }
 }
 
-/// The set is whole even if a thread died while it held the lock.
+// Ignores poisoning: the set stays consistent even if a thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Rescue: jobs whose worker died go back to their queue.
+//! Rescuing jobs whose worker died: they return to their queue.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use uuid::Uuid;
 use super::{JobStatus, LEASE, MAX_CRASHES};
 use crate::error::Result;
 
-/// Leases looked at in one statement at most.
+/// The most expired leases that one statement reads.
 const LIMIT: i64 = 1000;
-/// A look starts this far before the last one. A lease that appears later than that is older than any
-/// statement may take; only a clock that was set back brings one, and [`FROM_THE_FRONT_EVERY`] finds it.
+/// A look starts this far before the last one. No statement runs long enough to commit an earlier lease;
+/// only a clock that was set back can cause one, which [`FROM_THE_FRONT_EVERY`] then finds.
 const OVERLAP: chrono::Duration = chrono::Duration::seconds(60);
 /// How often a look starts at the front.
 const FROM_THE_FRONT_EVERY: chrono::Duration = chrono::Duration::seconds(60);
 
-/// The columns of a look for leases that ran out, which reads them from `$1` on, at most `$3` of them.
+/// The statement of a look, which reads at most `$3` expired leases from `$1` on.
 ///
-/// While the database was unavailable no worker could renew, so for one lease duration (`$2`, in seconds)
-/// after it was started nobody is taken for dead; then the look counts for nothing.
+/// While the database was unavailable, no worker could renew its leases. So for one lease duration (`$2`, in
+/// seconds) after the database was started, no lease is treated as expired: `counts` is then false.
 macro_rules! look {
     ($from:literal) => {
         concat!(
@@ -37,9 +37,9 @@ macro_rules! look {
 
 pub(crate) use look;
 
-/// From where on this process looks for leases that ran out. Each lease and each renewal leaves a
-/// dead entry in the index of leases, and while an old transaction is open these stay: a look from
-/// the front would walk over all of them.
+/// The time from which this process looks for expired leases. Each lease and each renewal leaves a dead
+/// entry in the index of leases, and while an old transaction is open these entries stay: a look from the
+/// front reads all of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Looked {
     from: Option<DateTime<Utc>>,
@@ -55,7 +55,7 @@ struct Look {
 }
 
 impl Looked {
-    /// Returns what holds a lease that ran out, by workspace, found by a statement of [`look!`].
+    /// Returns the ids with an expired lease by workspace, using a statement of [`look!`].
     pub(crate) async fn look(
         &mut self,
         connection: &mut PgConnection,
@@ -78,11 +78,12 @@ impl Looked {
         Ok(found)
     }
 
-    /// Notes a look: the next one starts after it, unless there is more, or it is time for the front.
+    /// Records a look. The next look starts near this time, or at the same time as this look if there are
+    /// more expired leases, or at the front if that is due.
     fn seen(&mut self, now: DateTime<Utc>, is_more: bool) {
         let at = match (self.from, self.from_the_front_at) {
             (Some(_), Some(at)) if at <= now && now - at < FROM_THE_FRONT_EVERY => at,
-            // This one was from the front.
+            // This look started at the front.
             (None, _) => now,
             _ => {
                 *self = Self::default();
@@ -96,24 +97,24 @@ impl Looked {
     }
 }
 
-/// A job whose lease had run out.
+/// A job whose lease had expired.
 #[derive(Debug, FromRow)]
 pub struct Rescued {
-    /// The job.
+    /// The id of the job.
     pub id: Uuid,
-    /// What was being done.
+    /// The kind of the job.
     pub kind: String,
-    /// The queue it waits in again.
+    /// The queue of the job.
     pub queue: String,
-    /// `queued`, or `failed` when its process died too often.
+    /// `queued`, or `failed` after too many crashes.
     pub status: JobStatus,
 }
 
-/// The statement by which [`rescue`] looks; its plan is tested.
+/// The statement with which [`rescue`] finds expired leases.
 pub const LOOK: &str = look!("jobs");
 
-/// The statement by which [`rescue`] gives jobs of one workspace back; its plan is tested. Compared by itself,
-/// `lease_until` would lure the planner to the index of leases.
+/// The statement with which [`rescue`] queues jobs of one workspace again. `coalesce` keeps the planner from
+/// using the index of leases.
 pub const RESCUE: &str = "
     UPDATE jobs
     SET attempt = attempt + 1, crashes = crashes + 1, retries = retries + 1, lease_until = NULL, run_at = now(),
@@ -125,7 +126,7 @@ pub const RESCUE: &str = "
     ))
     RETURNING id, kind, queue, status";
 
-/// The statement by which [`rescue`] fails jobs of one workspace; its plan is tested.
+/// The statement with which [`rescue`] fails jobs of one workspace.
 pub const CONDEMN: &str = "
     UPDATE jobs
     SET attempt = attempt + 1, crashes = crashes + 1, lease_until = NULL, run_at = now(),
@@ -138,7 +139,7 @@ pub const CONDEMN: &str = "
     ))
     RETURNING id, kind, queue, status";
 
-/// Gives jobs whose lease ran out back to their queue, or fails those that did so too often.
+/// Returns jobs with an expired lease to their queue, and fails those that crashed too often.
 pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
     let mut rescued = Vec::new();
     for (workspace_id, ids) in looked.look(connection, LOOK).await? {
@@ -158,7 +159,7 @@ mod tests {
         DateTime::from_timestamp(second, 0).unwrap()
     }
 
-    /// From where each of these looks starts; `None` is the front.
+    /// The start of each of these looks; `None` means the front.
     fn starts(looks: &[(i64, bool)]) -> Vec<Option<i64>> {
         let mut looked = Looked::default();
         let starts = looks.iter().map(|&(second, is_more)| {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn while_there_is_more_the_next_look_starts_at_the_same_place() {
+    fn while_there_are_more_leases_the_next_look_starts_at_the_same_time() {
         assert_eq!(
             starts(&[(1000, true), (1002, false), (1004, true), (1006, false)]),
             [None, None, Some(942), Some(942)]

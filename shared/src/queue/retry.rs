@@ -1,16 +1,16 @@
-//! When a job whose attempt met an error is tried again, and when it is given up.
+//! When a job is retried after an error, and when it fails.
 //!
 //! | the error | is retried after | and fails the job |
 //! | --- | --- | --- |
 //! | a condition of the database: unreachable, disk full, … | 1 s, 2 s, 4 s … 60 s | never |
 //! | a relation is missing or locked | the same | after 24 h |
-//! | a defect: a panic, a value that the database refuses | 1 s, 2 s … 300 s | at the 8th |
+//! | a defect: a panic, a value that the database rejects | 1 s, 2 s … 300 s | at the 8th |
 //! | anything else | 1 s, 2 s … 1 h | at the 36th, which is more than 24 h after the first |
 //!
-//! A dry run, for which somebody waits, gives up after ten minutes.
+//! A dry run, for which a caller waits, gives up after ten minutes.
 //!
-//! Errors count by the place in the job: a step that records anything new resets the counts, and a step that
-//! only repeats what an attempt before it has recorded does not.
+//! A step that records progress resets the counts; a step that only repeats the recorded progress of an
+//! earlier attempt does not.
 
 use std::time::Duration;
 
@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorClass;
 
-/// Defects in a row, with nothing new recorded between them, that fail a job.
+/// The number of defects without progress that fail a job.
 pub const MAX_DEFECTS: u16 = 8;
-/// Ordinary errors in a row that fail a job: the pauses between them add up to more than 24 hours.
+/// The number of ordinary errors without progress that fail a job: the pauses between them add up to more
+/// than 24 hours.
 pub const MAX_ERRORS: u16 = 36;
 /// How long a relation may be missing or locked.
 const MAX_RELATION: TimeDelta = TimeDelta::hours(24);
@@ -32,34 +33,34 @@ const LONGEST_WAIT: u64 = 60;
 const LONGEST_PAUSE: u64 = 60 * 60;
 const LONGEST_DEFECT_PAUSE: u64 = 300;
 
-/// The errors of a job since it last recorded anything new.
+/// The errors of a job since it last recorded progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RetryState {
-    /// When the first occurred.
+    /// When the first error occurred.
     pub since: Option<DateTime<Utc>>,
-    /// How often the job waited for the database in a row.
+    /// The number of consecutive waits for the database.
     pub waits: u16,
     /// Since when a relation has been missing or locked.
     pub relation_since: Option<DateTime<Utc>>,
-    /// Ordinary errors.
+    /// The number of ordinary errors.
     pub errors: u16,
-    /// Defects.
+    /// The number of defects.
     pub defects: u16,
 }
 
-/// What becomes of a job that met an error.
+/// What happens to a job after an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// It is tried again after this time.
+    /// The job is retried after this time.
     Retry(Duration),
-    /// It fails; with the reason, where that is not the error alone.
+    /// The job fails, with a reason to put before the error.
     Fail(Option<&'static str>),
 }
 
 impl RetryState {
-    /// Adds an error that occurred `now`. `spread`, from 0 to 1, is chance: it keeps jobs that failed together
-    /// from being retried together.
+    /// Adds an error that occurred `now`. `spread` is a random number from 0 to 1, which keeps jobs that failed
+    /// together from being retried together.
     pub fn add(&mut self, class: ErrorClass, now: DateTime<Utc>, is_dry_run: bool, spread: f64) -> Next {
         let since = *self.since.get_or_insert(now);
         self.relation_since = (class == ErrorClass::Relation).then(|| self.relation_since.unwrap_or(now));
@@ -94,7 +95,7 @@ impl RetryState {
     }
 }
 
-/// A last attempt is made when the time is over.
+/// Shortens a pause to the time left, so that a last attempt starts at its end.
 fn within(pause: Duration, left: TimeDelta) -> Next {
     match left.to_std() {
         Ok(left) if !left.is_zero() => Next::Retry(pause.min(left)),
@@ -102,7 +103,7 @@ fn within(pause: Duration, left: TimeDelta) -> Next {
     }
 }
 
-/// Doubles with each error before, from one second on.
+/// Starts at one second and doubles with each earlier error.
 fn exponential(before: u16, longest_s: u64) -> Duration {
     Duration::from_secs((1_u64 << before.min(16)).min(longest_s))
 }
@@ -115,7 +116,8 @@ mod tests {
         "2026-11-29T02:00:00Z".parse().unwrap()
     }
 
-    /// Meets the same error until the job fails, or so many times: how often, after how long, and how it ended.
+    /// Adds the same error until the job fails, at most `times` times. Returns how often it was added, the time
+    /// that passed, and how it ended.
     fn repeat(class: ErrorClass, is_dry_run: bool, spread: f64, times: u32) -> (u32, TimeDelta, Next) {
         let (mut state, mut now) = (RetryState::default(), start());
         for time in 1..=times {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_of_the_database_never_fails_a_job_and_is_looked_at_each_minute() {
+    fn a_condition_of_the_database_never_fails_a_job_and_is_retried_each_minute() {
         for class in [ErrorClass::Connection, ErrorClass::Resources] {
             let (times, after, end) = repeat(class, false, 1.0, 100_000);
             assert_eq!((times, end), (100_000, Next::Retry(Duration::ZERO)));
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_behind_a_full_disk_is_not_counted_to_a_locked_table() {
+    fn a_day_of_a_full_disk_does_not_count_as_a_locked_table() {
         let mut state = RetryState::default();
         state.add(ErrorClass::Resources, start(), false, 0.5);
         let later = start() + TimeDelta::hours(30);
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_errors_are_retried_over_a_day_whatever_chance_says() {
+    fn ordinary_errors_are_retried_for_more_than_a_day() {
         for spread in [0.0, 0.5, 1.0] {
             let (times, after, end) = repeat(ErrorClass::Ordinary, false, spread, 1_000);
             assert_eq!((times, end), (u32::from(MAX_ERRORS), Next::Fail(None)));
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_defect_fails_a_job_at_its_eighth_time_and_other_errors_do_not_count_to_it() {
+    fn the_eighth_defect_fails_a_job_and_other_errors_do_not_count_as_defects() {
         let (times, after, end) = repeat(ErrorClass::Defect, false, 0.5, 1_000);
         assert_eq!((times, end), (8, Next::Fail(None)));
         assert_eq!(after.num_seconds(), 127);

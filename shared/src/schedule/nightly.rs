@@ -1,4 +1,4 @@
-//! The nightly run of a workspace: the runs it begins, and how they ended.
+//! The nightly run of a workspace, which starts other jobs and reports how they ended.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ const CLEANED_PAGE: i64 = 10_000;
 /// The nightly run of a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nightly {
-    /// The local date it is for.
+    /// The local date of the run.
     pub date: NaiveDate,
 }
 
@@ -29,7 +29,7 @@ impl Payload for Nightly {
     const QUEUE: &'static str = "workflows";
 }
 
-/// The job that deletes rows of a workspace that nothing needs any more.
+/// The job that deletes obsolete rows of a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CleanUp {}
 
@@ -38,14 +38,14 @@ impl Payload for CleanUp {
     const QUEUE: &'static str = "workflows";
 }
 
-/// What was cleaned up so far.
+/// The result of a [`CleanUp`] job so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleaned {
     /// Rows deleted.
     pub deleted: u64,
 }
 
-/// The kinds of the runs of a night, in the order in which they begin.
+/// The kinds of the jobs of a nightly run, in the order in which they start.
 const PARTS: [&str; 6] = [
     NurtureLeads::KIND,
     ProcessFollowups::KIND,
@@ -55,33 +55,33 @@ const PARTS: [&str; 6] = [
     CleanUp::KIND,
 ];
 
-/// What became of a night so far; the job's result.
+/// The result of a nightly run so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Night {
-    /// The local date it is for.
+    /// The local date of the run.
     pub date: NaiveDate,
-    /// The runs it began, in their order.
+    /// The jobs that it started, in their order.
     pub runs: Vec<Run>,
-    /// Rows that nothing needs any more, deleted.
+    /// The number of obsolete rows deleted.
     pub cleaned: u64,
-    /// Whether all of it has ended, well or not. A night that is tried again begins anew what failed.
+    /// Whether all jobs have finished, successfully or not. A retry starts the failed ones again.
     pub ended: bool,
 }
 
-/// A run that a night began, or found under way.
+/// A job that a nightly run started, or found already running.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow)]
 pub struct Run {
-    /// Its job.
+    /// The id of the job.
     pub job_id: Uuid,
-    /// What it does.
+    /// The kind of the job.
     pub kind: String,
-    /// Where it stands.
+    /// The status of the job.
     pub status: JobStatus,
-    /// What it did.
+    /// The result of the job.
     pub result: Option<Value>,
-    /// Why it failed, or why it waits for a retry.
+    /// Why the job failed, or why it waits for a retry.
     pub error: Option<String>,
-    /// When it is tried again, if it waits after an error.
+    /// When the job is retried, if it waits after an error.
     #[serde(default)]
     pub retry_at: Option<DateTime<Utc>>,
 }
@@ -94,43 +94,40 @@ impl From<Job> for Run {
 }
 
 impl Night {
-    /// The night that a job stands for, as far as it has come.
+    /// The nightly run of a job, as far as its result records it.
     pub fn of(job: &Job, date: NaiveDate) -> Self {
         let existing = job.result.clone().and_then(|result| serde_json::from_value(result).ok());
         let mut night = existing.unwrap_or(Self { date, runs: Vec::new(), cleaned: 0, ended: false });
         if night.ended {
-            // It is tried again.
+            // A retry.
             night.runs.retain(|run| run.status == JobStatus::Succeeded);
             night.ended = false;
         }
         night
     }
 
-    /// How many runs have ended.
+    /// The number of finished jobs.
     pub fn done(&self) -> usize {
         self.runs.iter().filter(|run| run.status.is_finished()).count()
     }
 
-    /// How many runs it has.
+    /// The number of jobs.
     pub fn total(&self) -> usize {
         self.runs.len().max(PARTS.len())
     }
 
-    /// The kinds of runs that did not succeed.
+    /// The kinds of the jobs that finished without success.
     pub fn failed(&self) -> Vec<&str> {
         let failed = |run: &&Run| run.status.is_finished() && run.status != JobStatus::Succeeded;
         self.runs.iter().filter(failed).map(|run| run.kind.as_str()).collect()
     }
 
-    /// The kinds of runs that it has not begun yet.
+    /// The kinds of the jobs that were not started yet.
     pub fn missing(&self) -> Vec<&'static str> {
         PARTS.into_iter().filter(|kind| !self.runs.iter().any(|run| run.kind == *kind)).collect()
     }
 
-    /// Begins a run. One that is under way already is taken as it is.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    /// Starts the job of this kind, or adopts one that is already running.
     pub async fn begin(
         &mut self,
         connection: &mut PgConnection,
@@ -156,15 +153,12 @@ impl Night {
             _ => queue::start_run(connection, workspace_id, request_id, &CleanUp {}).await,
         }?;
         self.runs.push(job.into());
-        let place = |run: &Run| PARTS.iter().position(|kind| *kind == run.kind);
-        self.runs.sort_by_key(place);
+        let order = |run: &Run| PARTS.iter().position(|kind| *kind == run.kind);
+        self.runs.sort_by_key(order);
         Ok(())
     }
 
-    /// Looks how the runs stand now.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+    /// Updates the runs to the present state of their jobs.
     pub async fn look(&mut self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
         let ids: Vec<Uuid> = self.runs.iter().map(|run| run.job_id).collect();
         let existing: Vec<Run> = sqlx::query_as(
@@ -190,7 +184,7 @@ impl Night {
 }
 
 impl Pages for CleanUp {
-    /// What is left is where it goes on.
+    /// The rows that are left are where it resumes.
     type Cursor = ();
     type Tally = Cleaned;
 
@@ -209,8 +203,8 @@ impl Pages for CleanUp {
     }
 }
 
-/// Deletes a page of the rows of a workspace that nothing needs any more: the steps of leads that are gone
-/// and cannot be restored, and scheduled runs of former years. Returns how many there were.
+/// Deletes a page of obsolete rows of a workspace: nurture steps of deleted leads that can no longer be
+/// restored, and scheduled runs older than 400 days. Returns the number of deleted rows.
 async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
     let steps = sqlx::query(
         "DELETE FROM nurture_steps WHERE ctid = ANY (ARRAY(

@@ -1,22 +1,22 @@
-//! Values as cells of a row: for COPY, or as CSV.
+//! Values as cells of a row, for COPY or CSV.
 
 use std::fmt::Display;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
-/// A row of cells being written: for COPY, or as CSV.
+/// Writes the cells of a row.
 pub trait Cells {
-    /// A value whose text needs no escaping.
+    /// Writes a value whose text needs no escaping.
     fn value(&mut self, value: impl Display);
-    /// Any text.
+    /// Writes any text.
     fn text(&mut self, text: &str);
-    /// The text of a JSON object.
+    /// Writes the text of a JSON object.
     fn json(&mut self, json: &str);
-    /// Nothing.
+    /// Writes an empty cell.
     fn empty(&mut self);
 
-    /// A value whose text needs no escaping, or nothing.
+    /// Writes a value whose text needs no escaping, or an empty cell.
     fn optional(&mut self, value: Option<impl Display>) {
         match value {
             Some(value) => self.value(value),
@@ -24,7 +24,7 @@ pub trait Cells {
         }
     }
 
-    /// Any text, or nothing.
+    /// Writes any text, or an empty cell.
     fn optional_text(&mut self, text: Option<&impl AsRef<str>>) {
         match text {
             Some(text) => self.text(text.as_ref()),
@@ -32,13 +32,13 @@ pub trait Cells {
         }
     }
 
-    /// A point in time, in microseconds.
+    /// Writes a point in time, in microseconds.
     fn time(&mut self, time: DateTime<Utc>) {
         self.value(time.to_rfc3339_opts(SecondsFormat::Micros, true));
     }
 }
 
-/// A kind of value that is one cell.
+/// A type whose values are one cell each.
 pub trait Cell {
     /// Writes the cell.
     fn write(&self, cells: &mut impl Cells);

@@ -1,4 +1,4 @@
-//! The caller's own fields of a record.
+//! Custom fields of a record.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -13,24 +13,23 @@ use super::{Fault, Field};
 use crate::values::cell::{Cell, Cells};
 use crate::values::json;
 
-/// The caller's own fields of a record: a JSON object with bounded size.
+/// Custom fields of a record: a JSON object of bounded size.
 ///
-/// They are kept as text without blanks: a tree of them can take forty times as much memory, and a batch
-/// has a thousand. `None` is the empty object.
+/// The object is stored as text without whitespace: a tree of values can take forty times as much memory,
+/// and a batch has a thousand records. `None` is the empty object.
 #[derive(Debug, Clone, Default)]
 pub struct CustomFields(Option<Box<RawValue>>);
 
 impl CustomFields {
     /// The most keys and bytes (as JSON) that an API caller may store.
     pub const API_LIMITS: (usize, usize) = (100, 16 * 1024);
-    /// The most keys and bytes (as JSON) that an import may store, where every column that matches
-    /// nothing is kept.
+    /// The most keys and bytes (as JSON) that an import may store; an import stores every unknown column.
     pub const IMPORT_LIMITS: (usize, usize) = (1_000, 64 * 1024);
     const MAX_DEPTH: usize = 5;
 
     /// The fields as a JSON object.
     pub fn to_map(&self) -> Map<String, Value> {
-        // The text was made from an object.
+        // The text is always an object.
         serde_json::from_str(self.as_json()).unwrap_or_default()
     }
 
@@ -43,7 +42,7 @@ impl CustomFields {
         Ok(Self(if map.is_empty() { None } else { Some(to_raw_value(map)?) }))
     }
 
-    /// Takes a JSON object within the given limits of keys and bytes.
+    /// Accepts a JSON object within the given limits of keys and bytes.
     pub fn new(map: Map<String, Value>, (keys, bytes): (usize, usize)) -> Result<Self, Fault> {
         if map.len() > keys {
             return Err(Fault::new("too_long", format!("must have at most {keys} keys")));
@@ -67,7 +66,7 @@ impl CustomFields {
 }
 
 impl PartialEq for CustomFields {
-    /// Objects are the same in whatever order they have their keys.
+    /// The order of the keys does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.as_json() == other.as_json() || self.to_map() == other.to_map()
     }
@@ -120,7 +119,7 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// How many levels of arrays and objects a value has: 0 for a plain one.
+/// The levels of arrays and objects of a value: 0 for a plain value.
 pub fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -133,8 +132,8 @@ impl Field for CustomFields {
     const IS_STRING: bool = false;
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let no_object = || Fault::new("invalid", "must be a JSON object");
-        let map = json::object_in_text(text).map_err(|twice| twice.unwrap_or_else(no_object))?;
+        let not_an_object = || Fault::new("invalid", "must be a JSON object");
+        let map = json::object_in_text(text).map_err(|duplicate| duplicate.unwrap_or_else(not_an_object))?;
         Self::new(map, Self::IMPORT_LIMITS)
     }
 

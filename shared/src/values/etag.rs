@@ -1,4 +1,4 @@
-//! Entity tags: what a caller has seen of a record, as a word.
+//! Entity tags of records.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,23 +7,23 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// The tag of a record's JSON: the same JSON has the same tag, whichever process answers.
+/// The tag of a record's JSON. The same JSON has the same tag in every process.
 pub fn of(json: &[u8]) -> String {
     format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(json)[..12]))
 }
 
-/// What must hold of a record for a write to take place (`If-Match`).
+/// The precondition of a write (`If-Match`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Anything.
+    /// No precondition.
     #[default]
     None,
-    /// It has one of these tags.
+    /// The record has one of these tags.
     Tags(Vec<String>),
 }
 
 impl Condition {
-    /// Checks the record.
+    /// Checks the precondition against the record.
     ///
     /// # Errors
     /// [`Error::Changed`].
@@ -38,13 +38,13 @@ impl Condition {
     }
 }
 
-/// Whether two tags name one state of a record, whatever a proxy on the way has made of them: one that
-/// compresses makes a tag weak, or adds the encoding to it.
+/// Whether two tags denote the same state of a record. Proxies that compress make a tag weak or append the
+/// encoding to it; such changes are ignored.
 pub fn is_same(one: &str, other: &str) -> bool {
     bare(one).is_some_and(|tag| bare(other) == Some(tag))
 }
 
-/// What a tag consists of, without quotes, weakness and encoding; `None` for what is no tag.
+/// The content of a tag, without quotes, weakness and encoding; `None` for an invalid tag.
 fn bare(tag: &str) -> Option<&str> {
     let tag = tag.trim();
     let quoted = tag.strip_prefix("W/").unwrap_or(tag);

@@ -1,8 +1,8 @@
-//! JSON from callers, read strictly and within bounds.
+//! JSON from callers, read strictly and within limits.
 //!
-//! A body that two programs could read differently is refused. A tree of JSON values takes up to a
-//! hundred times the memory of its text, so an object may have only so many values; the items of a
-//! batch, which may be many more, are read one at a time.
+//! A body that two programs could read differently is rejected. A tree of JSON values takes up to a
+//! hundred times the memory of its text, so the number of values in an object is limited. The items of
+//! a batch, which may have many more values, are read one at a time.
 
 mod items;
 
@@ -17,12 +17,12 @@ use crate::values::Fault;
 
 pub use items::Items;
 
-/// Levels of arrays and objects in a body, itself included.
+/// The most levels of arrays and objects in a body, including the body itself.
 const MAX_DEPTH: usize = 64;
-/// Values in a body or in an item of a batch: what `custom_fields` may hold, and all other fields.
+/// The most values in a body or in an item of a batch: enough for full `custom_fields` and all other fields.
 const MAX_VALUES: usize = 10_000;
 
-/// Reads a body that must be one object, without a key that is there twice on any level.
+/// Reads a body, which must be one object without duplicate keys on any level.
 ///
 /// # Errors
 /// Every fault of the body.
@@ -40,10 +40,10 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, FieldErrors> {
     Err(errors)
 }
 
-/// Reads a parameter or a cell that must be one object.
+/// Reads a parameter or a cell, which must be one object.
 ///
 /// # Errors
-/// A fault that says which key is there twice, or none if the text is no object at all.
+/// A fault that names a duplicate key, or `None` if the text is not an object.
 pub fn object_in_text(text: &str) -> Result<Map<String, Value>, Option<Fault>> {
     let mut errors = FieldErrors::default();
     read(text, None, &mut errors).ok_or_else(|| {
@@ -54,14 +54,14 @@ pub fn object_in_text(text: &str) -> Result<Map<String, Value>, Option<Fault>> {
 
 const DUPLICATE: &str = "duplicate";
 
-/// Reads an object that stands at a place of a body; without any, it is the body.
-fn read(text: &str, place: Option<&str>, errors: &mut FieldErrors) -> Option<Map<String, Value>> {
-    let field = place.unwrap_or("body");
+/// Reads an object: the value of the field `path`, or the whole body if that is `None`.
+fn read(text: &str, path: Option<&str>, errors: &mut FieldErrors) -> Option<Map<String, Value>> {
+    let field = path.unwrap_or("body");
     let before = errors.len();
-    let root = place.map(|key| Place { parent: None, key });
+    let root = path.map(|key| Path { parent: None, key });
     let bounds = Bounds { duplicates: RefCell::new(std::mem::take(errors)), left: Cell::new(MAX_VALUES + 1) };
     let mut json = serde_json::Deserializer::from_str(text);
-    let strict = Strict { place: root.as_ref(), depth: 0, bounds: &bounds };
+    let strict = Strict { path: root.as_ref(), depth: 0, bounds: &bounds };
     let value = strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
     *errors = bounds.duplicates.into_inner();
     match value {
@@ -75,30 +75,30 @@ fn read(text: &str, place: Option<&str>, errors: &mut FieldErrors) -> Option<Map
     None
 }
 
-/// What bounds the reading of an object.
+/// The state of reading an object.
 struct Bounds {
     duplicates: RefCell<FieldErrors>,
-    /// How many more values are read, and the one too many.
+    /// How many more values may be read, plus one: 0 means too many.
     left: Cell<usize>,
 }
 
-/// A value at some place of an object.
+/// Reads a value strictly.
 #[derive(Clone, Copy)]
 struct Strict<'a> {
-    place: Option<&'a Place<'a>>,
+    path: Option<&'a Path<'a>>,
     depth: usize,
     bounds: &'a Bounds,
 }
 
-struct Place<'a> {
+struct Path<'a> {
     parent: Option<&'a Self>,
     key: &'a str,
 }
 
-impl Place<'_> {
-    /// The names on the way to it, as much of them as an error shows.
-    fn path(&self) -> String {
-        let mut path = self.parent.map(Self::path).unwrap_or_default();
+impl Path<'_> {
+    /// The keys joined by dots, up to the length that an error shows.
+    fn dotted(&self) -> String {
+        let mut path = self.parent.map(Self::dotted).unwrap_or_default();
         if path.len() <= FieldError::MAX_FIELD {
             if !path.is_empty() {
                 path.push('.');
@@ -175,10 +175,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inside = self.inside()?;
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let place = Place { parent: inside.place, key: &key };
-            let value = entries.next_value_seed(Strict { place: Some(&place), ..inside })?;
+            let path = Path { parent: inside.path, key: &key };
+            let value = entries.next_value_seed(Strict { path: Some(&path), ..inside })?;
             if object.contains_key(&key) {
-                let error = || FieldError::new(place.path(), DUPLICATE, "must be given only once");
+                let error = || FieldError::new(path.dotted(), DUPLICATE, "must be given only once");
                 inside.bounds.duplicates.borrow_mut().push_with(error);
             }
             object.insert(key, value);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_what_was_written() {
+    fn values_and_the_order_of_keys_are_preserved() {
         let body = r#"{"b":[1,-2,3.5,null,true,"x"],"a":{"c":{}}}"#;
         assert_eq!(Value::Object(object(body.as_bytes()).unwrap()).to_string(), body);
     }
@@ -224,16 +224,16 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_is_there_twice_is_named() {
-        let twice = |field: &str| (field.to_owned(), "duplicate".to_owned());
-        assert_eq!(codes(r#"{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":3}"#), [twice("b.c.d"), twice("a")]);
+    fn every_duplicate_key_is_reported() {
+        let duplicate = |field: &str| (field.to_owned(), "duplicate".to_owned());
+        assert_eq!(codes(r#"{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":3}"#), [duplicate("b.c.d"), duplicate("a")]);
         let fault = object_in_text(r#"{"E-mail":"email","E-mail":null}"#).unwrap_err().unwrap();
         assert_eq!((fault.code, fault.message.as_ref()), ("duplicate", "has the key E-mail more than once"));
         assert_eq!(object_in_text("[]"), Err(None));
     }
 
     #[test]
-    fn duplicates_cost_no_more_than_their_number() {
+    fn many_duplicates_are_reported_in_bounded_memory() {
         let key = format!("\"{}\":", "k".repeat(1000));
         let body = format!("{{{key}{{{}\"x\":0}}}}", "\"x\":0,".repeat(5_000));
         let errors = errors(&body);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded_and_never_breaks_the_stack() {
+    fn depth_is_limited_and_never_overflows_the_stack() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
         assert_eq!(codes(&nested(MAX_DEPTH)), one("body", "malformed"));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_values_is_bounded() {
+    fn the_number_of_values_is_limited() {
         let values = |count: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(count - 1));
         // The object and the array are values, too.
         assert!(object(values(MAX_VALUES - 2).as_bytes()).is_ok());
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    /// Objects of any values, with keys that are rarely the same.
+    /// Arbitrary values, whose keys are rarely equal.
     fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -294,7 +294,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_breaks_the_reader_and_errors_are_bounded(text in r#"[{}\[\]":,0-9a\\e\-. ]{0,200}"#) {
+        fn the_reader_never_panics_and_the_number_of_errors_is_limited(text in r#"[{}\[\]":,0-9a\\e\-. ]{0,200}"#) {
             let known = serde_json::from_str::<Map<String, Value>>(&text);
             match object(text.as_bytes()) {
                 Ok(fields) => prop_assert_eq!(fields, known.unwrap()),
@@ -303,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(body: Vec<u8>) {
+        fn any_bytes_are_read_or_rejected(body: Vec<u8>) {
             let _ = object(&body);
         }
     }

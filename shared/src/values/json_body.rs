@@ -8,7 +8,7 @@ use crate::error::{Error, FieldError, FieldErrors, Result};
 use crate::values::patch::Patch;
 use crate::values::{Field, is_blank};
 
-/// A JSON object that is being read field by field, gathering every fault.
+/// Reads a JSON object field by field and collects every fault.
 #[derive(Debug, Clone)]
 pub struct Object {
     fields: Map<String, Value>,
@@ -26,7 +26,7 @@ impl Object {
         self.fields.contains_key(name)
     }
 
-    /// The text of a field, if it is one.
+    /// The text of a field, if it is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name).and_then(Value::as_str)
     }
@@ -34,7 +34,7 @@ impl Object {
     /// Takes the id out of the object, if it has one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is none.
+    /// [`Error::Invalid`] if it is not a UUID.
     pub fn id(&mut self) -> Result<Option<Uuid>> {
         match self.fields.shift_remove("id").map(Uuid::from_json).transpose() {
             Ok(id) => Ok(id),
@@ -42,13 +42,13 @@ impl Object {
         }
     }
 
-    /// A field that must be there and cannot be `null`.
+    /// Takes a field that is required and cannot be `null`.
     pub fn required<T: Field>(&mut self, name: &str) -> Option<T> {
         let faults = self.errors.len();
         match self.take(name) {
             Patch::Set(value) => Some(value),
             Patch::Clear | Patch::Keep => {
-                // A value that was refused has said so already.
+                // An invalid value was already reported.
                 if self.errors.len() == faults {
                     self.errors.push(FieldError::new(name, "required", "is required"));
                 }
@@ -57,12 +57,12 @@ impl Object {
         }
     }
 
-    /// A field that may be absent but cannot be emptied.
+    /// Takes a field that may be absent but cannot be `null`.
     pub fn present<T: Field>(&mut self, name: &str) -> Option<T> {
         self.fields.contains_key(name).then(|| self.required(name)).flatten()
     }
 
-    /// A field that may be absent, and emptied by `null`, a string also by an empty one.
+    /// Takes a field that may be absent or cleared, by `null` or, for a string, by an empty string.
     pub fn take<T: Field>(&mut self, name: &str) -> Patch<T> {
         match self.fields.shift_remove(name) {
             None => Patch::Keep,
@@ -78,7 +78,7 @@ impl Object {
         }
     }
 
-    /// A field that is an object, to be read in turn and given back to [`Object::close`].
+    /// Takes a field that is an object, to be read in turn and passed to [`Object::close`].
     pub fn open(&mut self, name: &str) -> Patch<Self> {
         match self.fields.shift_remove(name) {
             None => Patch::Keep,
@@ -91,18 +91,18 @@ impl Object {
         }
     }
 
-    /// A field that is an object of any fields.
+    /// Takes a field that is an object with any fields.
     pub fn take_map(&mut self, name: &str) -> Patch<Map<String, Value>> {
         self.open(name).map(|object| object.fields)
     }
 
-    /// Ends the reading of an object that stands at `place`, and takes its faults over.
-    pub fn close(&mut self, place: &str, object: Self) {
-        self.errors.absorb(place, object.into_errors());
+    /// Finishes an object that was taken from the field `path`, and adds its faults to this one's.
+    pub fn close(&mut self, path: &str, object: Self) {
+        self.errors.absorb(path, object.into_errors());
     }
 
-    /// A field that is a list of objects, each to be read in turn and given back to [`Object::close`]
-    /// with its place, such as `items.0`. An item that is no object is refused, and left out.
+    /// Takes a field that is a list of objects, each to be read in turn and passed to [`Object::close`] with
+    /// its path, such as `items.0`. Items that are not objects are reported and left out.
     pub fn open_all(&mut self, name: &str, max: usize) -> Patch<Vec<(String, Self)>> {
         let items = match self.fields.shift_remove(name) {
             None => return Patch::Keep,
@@ -118,11 +118,11 @@ impl Object {
             return Patch::Keep;
         }
         let mut objects = Vec::with_capacity(items.len());
-        for (place, item) in items.into_iter().enumerate() {
-            let place = format!("{name}.{place}");
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{name}.{index}");
             match item {
-                Value::Object(fields) => objects.push((place, Self::new(fields))),
-                _ => self.refuse(FieldError::new(place, "invalid", "must be a JSON object")),
+                Value::Object(fields) => objects.push((path, Self::new(fields))),
+                _ => self.refuse(FieldError::new(path, "invalid", "must be a JSON object")),
             }
         }
         Patch::Set(objects)
@@ -133,8 +133,8 @@ impl Object {
         self.errors.push(error);
     }
 
-    /// Leaves out a field that has its present value: what was taken once may be sent back, even if it would
-    /// not be taken from this caller.
+    /// Ignores a field that has its present value: callers can send a stored value back unchanged, even if
+    /// it would be rejected as a new one.
     pub fn drop_unchanged(&mut self, name: &str, present: &impl Serialize) {
         if let Some(value) = self.fields.get(name)
             && serde_json::to_value(present).is_ok_and(|present| present == *value)
@@ -143,7 +143,7 @@ impl Object {
         }
     }
 
-    /// A field that only the server sets: an update may send it back unchanged.
+    /// Takes a read-only field: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)
             && present.and_then(|present| serde_json::to_value(present).ok()).as_ref() != Some(&value)
@@ -152,7 +152,7 @@ impl Object {
         }
     }
 
-    /// Ends the reading: fields that nobody asked for are faults, too.
+    /// Finishes reading: fields that were not taken are unknown, and so are faults.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault.

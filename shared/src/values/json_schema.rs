@@ -1,8 +1,8 @@
-//! What fields and records look like from outside: JSON Schema, for the API's document.
+//! JSON Schema of fields and records, for the OpenAPI document.
 //!
-//! A [`Field`](crate::values::Field) says here what it takes, so that what is written about it is
-//! what it does. A record says of each of its fields how callers may write it; what they send to
-//! make one or to change one, and what they get, all follow from that.
+//! Each [`Field`](crate::values::Field) declares here what it accepts. A record declares for each of its
+//! fields how callers may write it. The schemas for creating, updating and reading a record all follow
+//! from these declarations.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::values::{CustomFields, Email, Line, Money, Name, Quantity, Rating, Score, Text};
 
-/// Text on one line, of which something is left when it is trimmed.
+/// Text on one line that is not blank.
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
-/// The same on any number of lines, with tabs.
+/// Text on any number of lines, with tabs, that is not blank.
 const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 
-/// Names: a line without what misleads a reader, and with something that can be seen.
+/// Names: one line without misleading characters and with at least one visible character.
 const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*[^\s\u0000-\u001f\u007f-\u00a0\u00ad\u0300-\u036f\u0600-\u0605\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff][^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]*$";
 
-/// A type of a field, as JSON Schema.
+/// A type of a field with a JSON Schema.
 pub trait Shape {
-    /// What a JSON body may hold for such a field.
+    /// The schema of such a field in a JSON body.
     fn shape() -> Object;
 }
 
@@ -122,7 +122,7 @@ impl Shape for DateTime<Utc> {
 impl Shape for CustomFields {
     fn shape() -> Object {
         ObjectBuilder::new()
-            .description(Some("At most 100 keys, 16 KiB as JSON, and five levels."))
+            .description(Some("At most 100 keys, 16 KiB as JSON, and 5 levels."))
             .max_properties(Some(Self::API_LIMITS.0))
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .build()
@@ -135,7 +135,7 @@ impl<T: Shape> Shape for Option<T> {
     }
 }
 
-/// The same, or `null`.
+/// The same schema, also accepting `null`.
 pub fn nullable(mut shape: Object) -> Object {
     if let SchemaType::Type(of) = shape.schema_type {
         shape.schema_type = SchemaType::Array(vec![of, Type::Null]);
@@ -149,42 +149,42 @@ pub fn nullable(mut shape: Object) -> Object {
 /// How callers may write a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
-    /// It must be there when the record is made, and cannot be emptied.
+    /// The field is required when the record is created, and cannot be cleared.
     Required,
-    /// It may be absent, and emptied by `null`.
+    /// The field may be absent, and is cleared by `null`.
     Optional,
-    /// It has this value unless a caller gives it one; `null` gives it this value again.
+    /// The field has this value unless a caller sets another; `null` resets it.
     Defaulted(Value),
-    /// Only the program sets it.
+    /// The field is read-only.
     Fixed,
 }
 
 /// A field of a record.
 pub struct Property {
-    /// Its name in JSON.
+    /// The name in JSON.
     pub name: &'static str,
-    /// What it means, for people.
+    /// The description.
     pub about: &'static str,
-    /// How callers may write it.
+    /// How callers may write the field.
     pub mode: Mode,
-    /// What it looks like.
+    /// The schema of the field's type.
     pub shape: Object,
 }
 
 impl Property {
-    /// A field of the type `T`; of an optional one, `T` is the `Option`.
+    /// A field of the type `T`, which is an `Option` for an optional field.
     pub fn new<T: Shape>(name: &'static str, about: &'static str, mode: Mode) -> Self {
         Self { name, about: about.trim(), mode, shape: T::shape() }
     }
 }
 
-/// An object without any further fields.
+/// An object that accepts no other fields.
 pub fn closed(object: ObjectBuilder) -> RefOr<Schema> {
     object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).into()
 }
 
 impl Property {
-    /// What it means, followed by what its type says of itself.
+    /// The schema with the description of the field, followed by that of its type.
     fn described(&self) -> Object {
         let mut shape = self.shape.clone();
         shape.description = Some(match shape.description {
@@ -194,16 +194,17 @@ impl Property {
         shape
     }
 
-    /// As it is answered.
+    /// The schema of the field in responses.
     pub(crate) fn answered(&self) -> Object {
         let mut shape = self.described();
         shape.read_only = (self.mode == Mode::Fixed).then_some(true);
-        // What an import has stored may have more, and who reads it need not check it.
+        // Imports may store more keys, and readers need not check patterns.
         (shape.max_properties, shape.pattern) = (None, None);
         shape
     }
 
-    /// As callers write it. All but what is required can be emptied, a string also by an empty one.
+    /// The schema of the field in requests. All but required fields can be cleared, a string also by an empty
+    /// string.
     pub(crate) fn written(&self, default: Option<Value>) -> Schema {
         let mut shape = self.described();
         shape.default = default;
@@ -214,7 +215,7 @@ impl Property {
         }
     }
 
-    /// What it is if a caller does not say; a time that it has by itself is another each time.
+    /// The default to document; a default time is the time of the request, and so is left out.
     pub(crate) fn default(&self) -> Option<Value> {
         match &self.mode {
             Mode::Defaulted(default) if self.shape.format.is_none() => Some(default.clone()),
@@ -223,7 +224,7 @@ impl Property {
     }
 }
 
-/// The same, or an empty string if it is a string.
+/// The same schema, also accepting an empty string if it is a string.
 fn or_empty(mut shape: Object) -> Schema {
     if let Some(words) = &mut shape.enum_values {
         words.push("".into());

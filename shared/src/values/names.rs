@@ -1,4 +1,4 @@
-//! Names of people, companies and things: what they may not contain, since it misleads whoever reads them.
+//! Names of people, companies and things, without characters that mislead a reader.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,9 +9,9 @@ use crate::values::cell::{Cell, Cells};
 
 /// The name of a person, a company, a workspace, an API key, …: at most 200 characters on one line.
 ///
-/// Names stand in other people's lists, emails and pages. So characters that turn the direction of the text
-/// around them, that begin a new line, or that are no characters are rejected, and a name has at least one
-/// character that can be seen. Marks that scripts need (ZWNJ, ZWJ, LRM, RLM) stay inside of a name.
+/// Names appear in other people's lists, emails and pages. So a name must not contain characters that change
+/// the direction of the text around it, line separators or noncharacters, and has at least one visible
+/// character. Marks that scripts need (ZWNJ, ZWJ, LRM, RLM) are allowed inside a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
@@ -21,7 +21,7 @@ impl Name {
     /// The most characters of a name.
     pub const MAX: usize = 200;
 
-    /// The name by which an email speaks to somebody: its first word.
+    /// The first word of the name, for the greeting of an email.
     pub fn first(&self) -> &str {
         self.0.split_whitespace().find(|word| word.chars().any(is_visible)).unwrap_or(&self.0)
     }
@@ -42,7 +42,7 @@ impl Field for Name {
             return Err(Fault::new("invalid", format!("must not contain the character U+{code:04X}")));
         }
         if !text.chars().any(is_visible) {
-            return Err(Fault::new("invalid", "must have a character that can be seen"));
+            return Err(Fault::new("invalid", "must contain a visible character"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -61,17 +61,17 @@ impl Cell for Name {
     }
 }
 
-/// Text without what cannot be seen at its ends: blanks and the marks ZWNJ, ZWJ, LRM and RLM.
+/// Trims whitespace and the invisible marks ZWNJ, ZWJ, LRM and RLM.
 pub fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200c}'..='\u{200f}'))
 }
 
-/// Whether a text has nothing but blanks and such marks, and so says nothing.
+/// Whether [`trim`] leaves nothing of a text.
 pub fn is_blank(text: &str) -> bool {
     trim(text).is_empty()
 }
 
-/// Embeddings, overrides and isolates of direction, line and paragraph separators, and non-characters.
+/// Directional embeddings, overrides and isolates, line and paragraph separators, and noncharacters.
 fn is_misleading(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fdd0}'..='\u{fdef}')
         || u32::from(c) & 0xfffe == 0xfffe
@@ -79,7 +79,7 @@ fn is_misleading(c: char) -> bool {
 
 fn is_visible(c: char) -> bool {
     use GeneralCategory as Is;
-    // Letters and symbols that look like nothing.
+    // Letters and symbols without a visible glyph.
     let is_empty =
         matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}');
     let category = c.general_category();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_misleads_a_reader_is_no_part_of_a_name() {
+    fn a_name_has_no_misleading_characters() {
         for wrong in [
             "\u{202a}",
             "\u{202e}",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_be_seen() {
+    fn a_name_has_a_visible_character() {
         for wrong in [
             "\u{2060}",
             "\u{ad}",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_direction_are_blanks_at_the_ends_of_a_name() {
+    fn directional_marks_are_trimmed_at_the_ends_of_a_name() {
         let name = Name::from_json(Value::from(" \u{200f}\u{200e} Ann\u{200d}B \u{200c}\u{200f}\t")).unwrap();
         assert_eq!(name.as_ref(), "Ann\u{200d}B");
         assert_eq!(Name::from_text("\u{200e} \u{200d}").unwrap_err().code, "required");
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_that_is_accepted_is_accepted_again_as_it_is(text in "\\PC{0,20}") {
+        fn an_accepted_name_is_accepted_again_unchanged(text in "\\PC{0,20}") {
             if let Ok(name) = Name::from_text(&text) {
                 prop_assert_eq!(Name::from_text(name.as_ref()).unwrap(), name);
             }

@@ -1,4 +1,4 @@
-//! Numbers of records that are more than any number.
+//! Number types of record fields.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use crate::values::cell::{Cell, Cells};
 
 use super::{Fault, Field, serialize_number};
 
-/// An amount of money, zero or more, in a currency that the caller knows: at most four decimal
-/// places, and below one hundred billion, so that it is the same number in JSON and in SQL.
+/// An amount of money, zero or more, in a currency that the caller knows. It has at most four decimal
+/// places and is below one hundred billion, so that JSON and SQL represent it exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Money(Decimal);
@@ -27,16 +27,16 @@ impl Money {
         }
         let amount = amount.normalize();
         if amount.scale() > Self::PLACES {
-            return Err(Self::too_exact());
+            return Err(Self::too_precise());
         }
         Ok(Self(amount.abs()))
     }
 
-    /// What is wrong with a text that is no [`Decimal`]: it may be a number that is too large, or too exact.
+    /// The fault of a text that is not a [`Decimal`]: a number that is too large or too precise, or no number.
     fn fault_of(text: &str) -> Fault {
         match f64::from_text(text) {
             Ok(number) if number < 0.0 || number >= Self::END as f64 => Self::out_of_range(),
-            Ok(_) => Self::too_exact(),
+            Ok(_) => Self::too_precise(),
             Err(fault) => fault,
         }
     }
@@ -45,7 +45,7 @@ impl Money {
         Fault::new("out_of_range", "must be from 0 to 99999999999.9999")
     }
 
-    fn too_exact() -> Fault {
+    fn too_precise() -> Fault {
         Fault::new("invalid", "must have at most 4 decimal places")
     }
 }
@@ -58,7 +58,7 @@ impl Field for Money {
         Self::new(amount.map_err(|_| Self::fault_of(text))?)
     }
 
-    /// The number as it is written in JSON, not the binary one next to it.
+    /// Reads the decimal number as it is written in JSON, not the nearest binary number.
     fn from_json(value: Value) -> Result<Self, Fault> {
         match value {
             Value::Number(number) => Self::from_text(&number.to_string()),
@@ -76,7 +76,7 @@ impl Serialize for Money {
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = f64::deserialize(deserializer)?;
-        let amount = Decimal::from_f64(number).ok_or_else(|| serde::de::Error::custom("is no amount of money"))?;
+        let amount = Decimal::from_f64(number).ok_or_else(|| serde::de::Error::custom("not an amount of money"))?;
         Self::new(amount).map_err(|fault| serde::de::Error::custom(fault.message))
     }
 }
@@ -93,7 +93,7 @@ impl Cell for Money {
     }
 }
 
-/// How many: a whole number from 1 to 2,147,483,647.
+/// A quantity: a whole number from 1 to 2,147,483,647.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
@@ -135,7 +135,7 @@ impl Cell for Quantity {
     }
 }
 
-/// How satisfied somebody is: a whole number from 1 to 5.
+/// A rating: a whole number from 1 to 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
@@ -180,7 +180,7 @@ impl Cell for Rating {
     }
 }
 
-/// A count of a few.
+/// A small count.
 impl Field for i16 {
     const IS_STRING: bool = false;
 
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_the_number_that_was_written() {
+    fn money_keeps_the_number_that_was_written() {
         for (json, back) in [
             (json!(10000.00), json!(10000)),
             (json!(0.1), json!(0.1)),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_money_says_why() {
+    fn an_invalid_amount_is_rejected_with_the_reason() {
         let code = |json| Money::from_json(json).unwrap_err().code;
         assert_eq!(code(json!(-1)), "out_of_range");
         assert_eq!(code(json!(1e11)), "out_of_range");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rating_is_one_of_five() {
+    fn a_rating_is_a_whole_number_from_1_to_5() {
         assert_eq!([json!(1), json!(5.0)].map(|json| Rating::from_json(json).unwrap().get()), [1, 5]);
         let wrong =
             [(json!(0), "out_of_range"), (json!(6), "out_of_range"), (json!(4.5), "invalid"), (json!("5"), "invalid")];

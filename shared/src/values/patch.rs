@@ -1,19 +1,19 @@
-//! What an update says about one optional field.
+//! The change of one field by an update.
 
-/// Absent, cleared or set: the three things a caller can say about an optional field.
+/// The change of a field: absent, cleared or set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Patch<T> {
-    /// The field was not named: it keeps its value.
+    /// The field was absent: it keeps its value.
     #[default]
     Keep,
-    /// `null`, or an empty string for a string: the field is emptied, or set to its default if it has one.
+    /// `null`, or an empty string for a string: the field is cleared, or reset to its default if it has one.
     Clear,
     /// A new value.
     Set(T),
 }
 
 impl<T> Patch<T> {
-    /// The same with another value, if it has one.
+    /// Converts the new value, if there is one.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Patch<U> {
         match self {
             Self::Keep => Patch::Keep,
@@ -31,7 +31,7 @@ impl<T> Patch<T> {
         }
     }
 
-    /// Applies the patch to a field that always has a value, and a default for when it is cleared.
+    /// Applies the patch to a field that always has a value: clearing sets the default.
     pub fn apply_or(self, to: &mut T, default: T) {
         match self {
             Self::Keep => {}

@@ -1,13 +1,13 @@
-//! The words of a record by which `q=` finds it.
+//! The words by which `q=` finds a record.
 
 use uuid::Uuid;
 
 use crate::values::Fault;
 
-/// The words of the given texts as a `tsvector` in its text form.
+/// Returns the words of the given texts as a `tsvector` in its text form.
 ///
-/// A word is a run of letters and digits, in lower case. Each stands behind four characters made of
-/// the workspace's id, so that one index of words serves all workspaces and searches stay in theirs.
+/// A word is a run of letters and digits, in lower case. Each is prefixed with four characters of the
+/// workspace's id, so that one index serves all workspaces and a search reads only its own.
 pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) -> String {
     let scope = scope(workspace_id);
     let mut vector = String::new();
@@ -25,8 +25,7 @@ pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) 
 const MAX_WORDS: usize = 20;
 const MAX_LENGTH: usize = 100;
 
-/// A `tsquery` in its text form, which finds the records in which every word of `text` begins a
-/// word.
+/// Returns a `tsquery` in its text form: every word of `text` must be the beginning of a word of the record.
 ///
 /// # Errors
 /// A [`Fault`] for a text without a word, or with too many or too long ones.
@@ -44,7 +43,7 @@ pub fn query(workspace_id: Uuid, text: &str) -> Result<String, Fault> {
     if words.is_empty() {
         return Err(Fault::new("invalid", "must have at least one letter or digit"));
     }
-    // A word that begins another one says nothing more, and would have all its matches read.
+    // A word that is a prefix of another one is redundant, and would make the search read all its matches.
     words.sort_unstable();
     words.dedup_by(|next, word| {
         let is_longer = next.starts_with(word.as_str());
@@ -62,12 +61,12 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn lower(word: &str) -> impl Iterator<Item = char> {
-    // A tsvector takes words of up to 2,046 bytes; nobody searches by the tail of a longer one.
+    // A tsvector accepts words of up to 2,046 bytes; nobody searches by the tail of a longer one.
     const MAX: usize = 255;
     word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).take(MAX)
 }
 
-/// The last digits of an id are its most random ones.
+/// The last four digits of the id, which are random in a UUIDv7.
 fn scope(workspace_id: Uuid) -> String {
     let mut id = workspace_id.simple().to_string();
     id.split_off(id.len() - 4)
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_has_few_words_each_of_which_says_something() {
+    fn a_query_has_a_limited_number_of_words_without_redundant_ones() {
         let query = |text: &str| query(Uuid::from_u128(0xabcd), text).map_err(|fault| fault.code);
         assert_eq!(query("exa, Ann"), Ok("abcdann:* & abcdexa:*".into()));
         assert_eq!(query("a ann an b annex a"), Ok("abcdannex:* & abcdb:*".into()));

@@ -1,6 +1,6 @@
-//! Enumerations that are words.
+//! Enumerations that are strings outside the program.
 
-/// An enumeration made by [`string_enum!`](crate::string_enum).
+/// An enumeration defined by [`string_enum!`](crate::string_enum).
 pub trait StringEnum: Copy + PartialEq + 'static {
     /// Every value, in its natural order.
     const VALUES: &'static [Self];
@@ -9,7 +9,7 @@ pub trait StringEnum: Copy + PartialEq + 'static {
     fn word(self) -> &'static str;
 }
 
-/// An enumeration that is a word in JSON, in CSV and in SQL.
+/// Defines an enumeration whose values are strings in JSON, CSV and SQL.
 #[macro_export]
 macro_rules! string_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -18,18 +18,18 @@ macro_rules! string_enum {
         pub enum $name { $($(#[doc = $about])* $variant),+ }
 
         impl $name {
-            /// Every value, in its natural order.
+            /// Every value, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Every word, in the same order.
+            /// The string of every value, in the same order.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// The value as its word.
+            /// The string of the value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The value of a word.
+            /// The value with this string.
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
@@ -110,7 +110,7 @@ macro_rules! string_enum {
         impl sqlx::Decode<'_, sqlx::Postgres> for $name {
             fn decode(value: sqlx::postgres::PgValueRef<'_>) -> Result<Self, sqlx::error::BoxDynError> {
                 let word = <&str as sqlx::Decode<sqlx::Postgres>>::decode(value)?;
-                Self::from_word(word).ok_or_else(|| format!(concat!(stringify!($name), " has no word {:?}"), word).into())
+                Self::from_word(word).ok_or_else(|| format!(concat!(stringify!($name), " has no value {:?}"), word).into())
             }
         }
     };

@@ -1,4 +1,5 @@
-//! `crm-worker run`: begins a run of a workspace for a scheduler outside, and waits for its end.
+//! `crm-worker run`: starts a run of a workspace for an external scheduler, and can wait for its
+//! end.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -19,33 +20,32 @@ use shared::workflows::followups::ProcessFollowups;
 use shared::workflows::nurture::NurtureLeads;
 use uuid::Uuid;
 
-/// How often the job is looked at.
 const POLL: Duration = Duration::from_millis(500);
-/// The run failed, or was cancelled.
+/// The run failed or was cancelled.
 const FAILED: u8 = 1;
-/// The arguments are wrong; also the code of those that cannot be read at all.
+/// The arguments are invalid. clap exits with the same code.
 const WRONG: u8 = 2;
-/// The time to wait is over; the run goes on.
+/// The timeout has passed while the run continues.
 const NOT_IN_TIME: u8 = 3;
 
-/// Begins a run that workers then do, and prints its job as JSON.
+/// Start a run, which workers execute, and print its job as JSON.
 ///
-/// A nightly run takes place once for each local date of the workspace: asked for again, and also
-/// after the schedule has begun it, it is the same job. One that failed is tried again. Of the
-/// other runs one is under way at a time.
+/// A nightly run takes place once for each local date of the workspace: starting it again, also
+/// after the schedule has started it, returns the same job, and retries it if it failed. Of each
+/// other run, only one is in progress at a time.
 ///
-/// Exit codes: 0 it was begun, or with --wait it succeeded; 1 it failed, or could not be begun; 2 wrong
-/// arguments; 3 with --timeout-s, it goes on.
+/// Exit codes: 0 the run was started, or with --wait it succeeded; 1 the run failed or could not be
+/// started; 2 the arguments are invalid; 3 the run continues after --timeout-s.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     run: Run,
     /// The workspace.
     #[arg(long, value_name = "NAME_OR_ID")]
     workspace: String,
-    /// Wait for the end of it.
+    /// Wait until the run ends.
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than this.
+    /// The longest time to wait.
     #[arg(long, value_name = "SECONDS", requires = "wait")]
     timeout_s: Option<u64>,
 }
@@ -73,13 +73,13 @@ impl Arguments {
         };
         let mut job = self.run.begin(&pool, workspace_id).await.map_err(sentence)?;
         if !self.wait {
-            tell(&job)?;
+            print(&job)?;
             return Ok(ExitCode::SUCCESS);
         }
         let patience = self.timeout_s.map_or(Duration::MAX, Duration::from_secs);
-        // Out of time: the job is told as it was seen last.
+        // After the timeout, the job is printed as last read.
         tokio::time::timeout(patience, until_ended(&pool, workspace_id, &mut job)).await.unwrap_or(Ok(()))?;
-        tell(&job)?;
+        print(&job)?;
         Ok(ExitCode::from(match job.status {
             JobStatus::Succeeded => 0,
             JobStatus::Failed | JobStatus::Cancelled => FAILED,
@@ -90,23 +90,27 @@ impl Arguments {
 
 impl Run {
     async fn begin(self, pool: &Pool, workspace_id: Uuid) -> shared::Result<Job> {
-        let mut step = Transaction::begin(pool).await?;
+        let mut transaction = Transaction::begin(pool).await?;
         let dry_run = false;
         let job = match self {
-            Self::Nightly => nightly(&mut step, workspace_id).await,
-            Self::NurtureLeads => queue::start_run(&mut step, workspace_id, None, &NurtureLeads { dry_run }).await,
-            Self::RemindFeedback => queue::start_run(&mut step, workspace_id, None, &RemindFeedback { dry_run }).await,
+            Self::Nightly => nightly(&mut transaction, workspace_id).await,
+            Self::NurtureLeads => {
+                queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads { dry_run }).await
+            }
+            Self::RemindFeedback => {
+                queue::start_run(&mut transaction, workspace_id, None, &RemindFeedback { dry_run }).await
+            }
             Self::ProcessFollowups => {
-                queue::start_run(&mut step, workspace_id, None, &ProcessFollowups { dry_run }).await
+                queue::start_run(&mut transaction, workspace_id, None, &ProcessFollowups { dry_run }).await
             }
         }?;
-        // No notification: this process may end before it is sent, and workers poll each second.
-        step.commit().await?;
+        // Workers are not notified, because this process may end before that. They poll every second.
+        transaction.commit().await?;
         Ok(job)
     }
 }
 
-/// Tonight's run: the one of the workspace's present date.
+/// Starts or retries the run of the workspace's present date.
 async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> shared::Result<Job> {
     let settings = settings::get(connection, workspace_id).await?;
     let today = scheduled_runs::today(db::database_now(connection).await?, settings.time_zone.get());
@@ -118,25 +122,25 @@ async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> sha
     }
 }
 
-/// Waits for the end of a job. A database that is away meanwhile is waited for.
+/// Waits until the job ends, and while the database is unavailable.
 async fn until_ended(pool: &Pool, workspace_id: Uuid, job: &mut Job) -> Result<()> {
     while !job.status.is_finished() {
         tokio::time::sleep(POLL).await;
         let found = async { queue::get(&mut *pool.acquire().await?, workspace_id, job.id).await };
         match found.await {
             Ok(found) => *job = found,
-            Err(Error::Unavailable(error)) => tracing::debug!(%error, "the job cannot be looked at"),
+            Err(Error::Unavailable(error)) => tracing::debug!(%error, "cannot read the job"),
             Err(error) => return Err(sentence(error)),
         }
     }
     Ok(())
 }
 
-/// Prints the job. Who stopped reading does not want to know, and the run goes on.
-fn tell(job: &Job) -> Result<()> {
-    let json = serde_json::to_string(job).context("the job cannot be written as JSON")?;
+/// Prints the job. A reader that closed the pipe is not an error, since the run continues.
+fn print(job: &Job) -> Result<()> {
+    let json = serde_json::to_string(job).context("cannot write the job as JSON")?;
     match writeln!(io::stdout(), "{json}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the job cannot be printed"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print the job"),
         _ => Ok(()),
     }
 }

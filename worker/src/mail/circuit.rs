@@ -1,6 +1,7 @@
-//! Whether the mail server is there.
+//! A circuit breaker for the mail server.
 //!
-//! While it is not, no mail is touched: mails wait in the ledger, and one task dials now and then.
+//! While the server is unavailable, emails wait untouched in the outbox, and a single task keeps
+//! trying to connect.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,38 +11,38 @@ use tokio::sync::watch;
 use crate::mail::smtp::Refusal;
 use crate::queue::leases::lock;
 
-/// The longest pause between two attempts to reach the server.
+/// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Closed: mails flow. Open: the server is away, and they wait.
+/// Closed: emails are sent. Open: the server is unavailable, and emails wait.
 pub(crate) struct Circuit {
     open: watch::Sender<bool>,
     state: Mutex<State>,
-    /// Troubles in a row that open it.
+    /// The number of broken connections in a row that opens the circuit.
     patience: u32,
 }
 
 #[derive(Default)]
 struct State {
-    /// Why it is open; none before the first attempt to reach the server.
+    /// Why the circuit is open; `None` before the first attempt to connect.
     why: Option<Refusal>,
-    /// Times it was opened since a mail came through.
+    /// How often the circuit was opened since the server answered for an email.
     openings: u32,
-    /// Connections that broke in a row since a mail came through.
+    /// How many connections broke in a row since the server answered for an email.
     troubles: u32,
-    /// Messages are tried one at a time, when the database says so.
+    /// Whether messages are sent one at a time, according to the database.
     is_held: bool,
 }
 
 impl Circuit {
-    /// Open, until the server is reached for the first time.
+    /// Creates an open circuit, which closes at the first connection to the server.
     pub fn new(patience: usize) -> Self {
         let patience = u32::try_from(patience).unwrap_or(u32::MAX).max(3);
         Self { open: watch::Sender::new(true), state: Mutex::default(), patience }
     }
 
-    /// Why mails wait, if the server could not be reached.
+    /// Why emails wait, if the server cannot be used.
     pub fn trouble(&self) -> Option<Refusal> {
         if *self.open.borrow() { lock(&self.state).why.clone() } else { None }
     }
@@ -50,22 +51,20 @@ impl Circuit {
         *self.open.borrow()
     }
 
-    /// Waits until mails may flow.
     pub async fn closed(&self) {
         // The sender is part of `self`.
         let _ = self.open.subscribe().wait_for(|open| !open).await;
     }
 
-    /// Waits until they may not.
     pub async fn opened(&self) {
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 
-    /// The server cannot be reached, or lets nobody in.
+    /// Opens the circuit: the server cannot be reached, or rejects the login.
     pub fn open(&self, why: Refusal) {
         let mut state = lock(&self.state);
         if state.why.as_ref() != Some(&why) {
-            tracing::warn!("mail waits: {}", why.why);
+            tracing::warn!("email is waiting: {}", why.why);
         }
         state.why = Some(why);
         state.openings += 1;
@@ -74,37 +73,39 @@ impl Circuit {
         self.open.send_replace(true);
     }
 
-    /// Messages are tried one at a time: the server ends connections after the final dot.
+    /// Opens the circuit for all but one message at a time: the server closes connections after the
+    /// final dot.
     pub fn hold(&self) {
-        let why = "the mail server ends connections after messages without an answer; one message at a time is tried";
+        let why = "the mail server closes connections without confirming messages; trying one message at a time";
         let why = Refusal { why: why.into(), settings: false };
         let mut state = lock(&self.state);
         if state.why.as_ref() != Some(&why) {
-            tracing::warn!("mail waits: {}", why.why);
+            tracing::warn!("email is waiting: {}", why.why);
         }
         state.why = Some(why);
         state.is_held = true;
         self.open.send_replace(true);
     }
 
-    /// The server was reached. Only a mail that comes through shows that it is well.
+    /// Closes the circuit: the server was reached. The backoff continues until it answers for an
+    /// email.
     pub fn close(&self) {
         let mut state = lock(&self.state);
         state.is_held = false;
         if state.why.take().is_some() {
-            tracing::info!("the mail server is there again");
+            tracing::info!("the mail server is available again");
         }
         self.open.send_replace(false);
     }
 
-    /// The server has answered for a mail.
+    /// Records that the server answered for an email.
     pub fn succeed(&self) {
         let mut state = lock(&self.state);
         state.openings = 0;
         state.troubles = 0;
     }
 
-    /// A connection broke before it had brought any mail through.
+    /// Records a connection that broke before the server answered for an email.
     pub fn stumble(&self, why: &str) {
         let troubles = {
             let mut state = lock(&self.state);
@@ -112,11 +113,11 @@ impl Circuit {
             state.troubles
         };
         if troubles >= self.patience {
-            self.open(Refusal { why: format!("the mail server breaks connections: {why}"), settings: false });
+            self.open(Refusal { why: format!("the mail server drops connections: {why}"), settings: false });
         }
     }
 
-    /// How long to wait before the server is tried again.
+    /// How long to wait before the next attempt to connect.
     pub fn pause(&self) -> Duration {
         let state = lock(&self.state);
         match state.openings {

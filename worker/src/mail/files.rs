@@ -1,4 +1,4 @@
-//! Mails as files, where there is no server: one can open them with a mail program.
+//! Emails as files, for installations without a mail server. Mail programs can open them.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::mail::smtp::Message;
 
-/// Writes a mail into a directory, whole or not at all. The name is that of the mail, so that it is
-/// there once, however often it is written.
+/// Writes an email to a directory atomically. The file is named by the email's id, so that writing
+/// the email again replaces it.
 pub(super) async fn write(directory: &Path, id: Uuid, message: &Message) -> anyhow::Result<String> {
     fs::create_dir_all(directory).await.with_context(|| directory.display().to_string())?;
     let path = directory.join(format!("{id}.eml"));

@@ -1,4 +1,4 @@
-//! The mails that this process holds, and the task that renews their leases.
+//! The emails that this process holds, and the task that renews their leases.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,9 @@ use super::Delivery;
 use crate::context::WorkerContext;
 use crate::queue::leases::lock;
 
-/// The leases that this process holds.
 #[derive(Default)]
 pub(crate) struct LeaseTable {
-    /// Each with the time from which it is to be renewed.
+    /// The leases, each with the time when it was taken.
     leases: Mutex<HashMap<Lease, Instant>>,
     renewed: Mutex<Option<Instant>>,
 }
@@ -32,35 +31,37 @@ impl LeaseTable {
         }
     }
 
-    /// Whether what is held here is renewed in time, as [`crate::queue::leases::Leases::are_kept`].
+    /// Whether this process renews its leases in time, as
+    /// [`crate::queue::leases::Leases::are_kept`].
     pub fn are_kept(&self) -> bool {
         lock(&self.leases).is_empty() || lock(&self.renewed).is_some_and(|renewed| renewed.elapsed() < 2 * RENEW_EVERY)
     }
 
-    /// Whether a mail that was marked at that time is still held for certain, by the clock of this
+    /// Whether an email that was marked at `marked` is certainly still held, by the clock of this
     /// process.
     pub fn still_has(&self, lease: Lease, marked: Instant) -> bool {
         let renewed = lock(&self.renewed).filter(|renewed| *renewed > marked).unwrap_or(marked);
         lock(&self.leases).contains_key(&lease) && renewed.elapsed() < LEASE
     }
 
-    /// Those that were held for a while. Most mails are gone before, and need no renewal.
+    /// The leases that have been held for a while. Most emails are sent before, and need no
+    /// renewal.
     fn to_renew(&self) -> Vec<Lease> {
         let held = lock(&self.leases);
         held.iter().filter(|(_, since)| since.elapsed() > RENEW_EVERY / 2).map(|(lease, _)| *lease).collect()
     }
 
-    /// Forgets those that were asked for and are held no longer.
-    fn forget(&self, asked: &[Lease], still: &[Lease]) {
-        let still: HashSet<&Lease> = still.iter().collect();
+    /// Removes the leases that were not renewed.
+    fn remove_lost(&self, leases: &[Lease], renewed: &[Lease]) {
+        let renewed: HashSet<&Lease> = renewed.iter().collect();
         let mut held = lock(&self.leases);
-        for lease in asked.iter().filter(|lease| !still.contains(lease)) {
+        for lease in leases.iter().filter(|lease| !renewed.contains(lease)) {
             held.remove(lease);
         }
     }
 }
 
-/// Renews all leases, for ever.
+/// Keeps renewing all leases.
 pub(super) async fn keep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,9 +74,9 @@ pub(super) async fn keep(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
             continue;
         }
         match delivery.with(&process, async |connection| mail::renew(connection, &held).await).await {
-            Ok(still) => {
+            Ok(renewed) => {
                 process.services.leases.succeeded();
-                delivery.held.forget(&held, &still);
+                delivery.held.remove_lost(&held, &renewed);
                 *lock(&delivery.held.renewed) = Some(began);
             }
             Err(error) => {

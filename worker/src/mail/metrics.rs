@@ -1,10 +1,9 @@
-//! What became of mails in this process.
+//! Counters of the emails that this process handled.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shared::mail::Outcome;
 
-/// Counts of what this process did with mails.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub sent: AtomicU64,
@@ -12,7 +11,7 @@ pub(crate) struct Counts {
     pub bounced: AtomicU64,
     pub unknown: AtomicU64,
     pub suppressed: AtomicU64,
-    /// Taken back before anything was said about them that counts.
+    /// Attempts that ended before delivery was in doubt.
     pub untouched: AtomicU64,
 }
 
@@ -28,7 +27,7 @@ impl Counts {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Each with its word.
+    /// The counters with their labels.
     pub fn all(&self) -> [(&'static str, u64); 6] {
         let Self { sent, deferred, bounced, unknown, suppressed, untouched } = self;
         [
@@ -39,6 +38,6 @@ impl Counts {
             ("suppressed", suppressed),
             ("untouched", untouched),
         ]
-        .map(|(word, counter)| (word, counter.load(Relaxed)))
+        .map(|(label, counter)| (label, counter.load(Relaxed)))
     }
 }

@@ -1,7 +1,8 @@
-//! One connection: takes mails one by one and brings them to the server.
+//! A sender: takes emails one by one and sends them over its connection.
 //!
-//! That the last mail ended and that the next one is on its way is one statement, committed before
-//! a word is said about the next. So whatever dies, at most one mail of each connection is in doubt.
+//! One statement records the outcome of the last email and that the next one is being sent. It is
+//! committed before anything about the next email is sent. So after a crash, at most one email of
+//! each connection is in doubt.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,75 +13,76 @@ use shared::mail::breaks::{self, Breaks};
 use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
 use uuid::Uuid;
 
-use super::{Delivery, IDLE, Way, files};
+use super::{Delivery, IDLE, Transport, files};
 use crate::context::{WorkerContext, jittered};
 use crate::mail::smtp::{Message, Refusal, SmtpConnection, Trust, Verdict};
 use crate::queue::leases::lock;
 
-/// A connection that was not used for this long may be gone without a word.
+/// A connection that was idle for this long is checked before it is used.
 const STALE: Duration = Duration::from_secs(5);
-/// How long a connection waits that cannot be made while others can.
+/// How long a sender waits when it cannot connect while others are connected.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Brings mails to the server until the process stops.
+/// Sends emails until the process stops.
 pub(super) async fn run(process: Arc<WorkerContext>, delivery: Arc<Delivery>) {
     let mut sender = Sender::new(process, delivery);
-    while let Some(mail) = sender.next().await {
-        sender.carry(mail).await;
-        sender.heed_end().await;
+    while let Some(email) = sender.next().await {
+        sender.deliver(email).await;
+        sender.share_result().await;
     }
     sender.flush().await;
-    sender.hang_up().await;
+    sender.disconnect().await;
 }
 
-/// Tries one message, since the server ended connections after others; reports what came of it.
+/// Sends one message to probe a server that closed connections after others, and returns how it
+/// ended.
 pub(super) async fn probe(process: &Arc<WorkerContext>, delivery: &Arc<Delivery>, trust: &Trust) -> Option<End> {
     let mut sender = Sender::new(process.clone(), delivery.clone());
     match SmtpConnection::dial_twice(&delivery.settings, trust).await {
-        Ok(line) => sender.put_through(line),
+        Ok(connection) => sender.use_connection(connection),
         Err(refusal) => {
-            tracing::debug!(why = refusal.why, "no message can be tried");
+            tracing::debug!(why = refusal.why, "cannot probe the mail server");
             return None;
         }
     }
-    if let Some(mail) = super::lease_probe(process, delivery).await {
-        sender.carry(mail).await;
+    if let Some(email) = super::lease_probe(process, delivery).await {
+        sender.deliver(email).await;
         sender.flush().await;
     }
-    sender.hang_up().await;
+    sender.disconnect().await;
     sender.end
 }
 
-/// How a message ended whose final dot was out.
+/// How the attempt ended for a message whose final dot was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The server has taken it.
+    /// The server accepted the message.
     Answered,
-    /// The connection ended without an answer.
+    /// The connection broke without an answer.
     Broke,
 }
 
 struct Sender {
     process: Arc<WorkerContext>,
     delivery: Arc<Delivery>,
-    line: Option<SmtpConnection>,
-    /// When the line was last used.
+    connection: Option<SmtpConnection>,
+    /// When the connection was last used.
     used: Instant,
-    /// What became of the last mail, if that is not written yet.
+    /// The outcome of the last email, if it is not recorded yet.
     last: Option<(Lease, Outcome)>,
-    /// How the last message ended, if its final dot was out.
+    /// How the last message ended, if its final dot was sent.
     end: Option<End>,
-    /// The place of the last mail, where it waits again if nothing was said about it.
-    place: Option<(Uuid, Position)>,
+    /// The position of the last email, where it waits again if the attempt does not count.
+    position: Option<(Uuid, Position)>,
 }
 
 impl Sender {
     fn new(process: Arc<WorkerContext>, delivery: Arc<Delivery>) -> Self {
-        Self { process, delivery, line: None, used: Instant::now(), last: None, end: None, place: None }
+        Self { process, delivery, connection: None, used: Instant::now(), last: None, end: None, position: None }
     }
 
-    /// Tells all workers of a message that got no answer, and of the next that gets one.
-    async fn heed_end(&mut self) {
+    /// Shares with all workers that the server did not answer a message, or answered one again.
+    async fn share_result(&mut self) {
         let breaks = match self.end.take() {
             Some(End::Broke) => {
                 self.flush().await;
@@ -95,20 +97,21 @@ impl Sender {
             _ => return,
         };
         match breaks {
-            Ok(breaks) => self.delivery.heed(breaks),
-            Err(error) => tracing::debug!(%error, "what the mail server did cannot be written"),
+            Ok(breaks) => self.delivery.apply_breaks(breaks),
+            Err(error) => tracing::debug!(%error, "cannot record the state of the mail server"),
         }
     }
 
-    /// The next mail; none when the process stops. What became of the last one never waits for it.
+    /// Waits for the next email; `None` when the process stops. The last outcome is recorded before
+    /// waiting.
     async fn next(&mut self) -> Option<Leased> {
         if self.process.stopping.is_cancelled() {
             return None;
         }
         if !self.delivery.circuit.is_open()
-            && let Some(mail) = self.delivery.waiting.take()
+            && let Some(email) = self.delivery.waiting.take()
         {
-            return Some(mail);
+            return Some(email);
         }
         self.flush().await;
         let delivery = self.delivery.clone();
@@ -120,78 +123,78 @@ impl Sender {
         loop {
             tokio::select! {
                 () = self.process.stopping.cancelled() => return None,
-                mail = &mut next => return Some(mail),
-                () = tokio::time::sleep(IDLE) => self.hang_up().await,
+                email = &mut next => return Some(email),
+                () = tokio::time::sleep(IDLE) => self.disconnect().await,
             }
         }
     }
 
-    async fn carry(&mut self, mail: Leased) {
+    async fn deliver(&mut self, email: Leased) {
         let began = Instant::now();
-        if !self.has_line().await {
-            // Others may be able to take it, while this one dials.
-            self.delivery.waiting.put_back(mail, self.delivery.lines() > 0);
+        if !self.is_connected().await {
+            // Another sender may send the email while this one connects.
+            self.delivery.waiting.put_back(email, self.delivery.connections() > 0);
             return self.dial().await;
         }
-        let message = match Message::build(mail.id, &mail.content) {
+        let message = match Message::build(email.id, &email.content) {
             Ok(message) => message,
             Err(answer) => {
                 self.flush().await;
-                return self.end(mail.lease(), Outcome::Bounced { answer, suppress: false });
+                return self.end(email.lease(), Outcome::Bounced { answer, suppress: false });
             }
         };
-        match self.mark(Some(&mail)).await {
+        match self.mark(Some(&email)).await {
             Some(Next::Sending) => {
                 let marked = Instant::now();
-                let outcome = self.send(&mail, &message, marked).await;
+                let outcome = self.send(&email, &message, marked).await;
                 self.delivery.waiting.took(began.elapsed());
-                self.place = Some((mail.workspace_id, mail.position()));
-                self.end(mail.lease(), outcome);
+                self.position = Some((email.workspace_id, email.position()));
+                self.end(email.lease(), outcome);
             }
             Some(Next::Suppressed) => {
                 self.delivery.counts.suppressed.fetch_add(1, Relaxed);
-                self.delivery.held.release(&[mail.lease()]);
+                self.delivery.held.release(&[email.lease()]);
             }
-            Some(Next::Gone) => self.delivery.held.release(&[mail.lease()]),
-            // The process ends without having reached the database.
+            Some(Next::Superseded) => self.delivery.held.release(&[email.lease()]),
+            // The process is ending and the database is unavailable.
             None => (),
         }
     }
 
-    /// Whether there is a line that the server still answers on.
-    async fn has_line(&mut self) -> bool {
-        if !matches!(self.delivery.way, Way::Server(_)) {
+    /// Whether there is a connection on which the server still answers.
+    async fn is_connected(&mut self) -> bool {
+        if !matches!(self.delivery.transport, Transport::Server(_)) {
             return true;
         }
-        let Some(line) = &mut self.line else { return false };
-        if self.used.elapsed() < STALE || line.is_alive().await {
+        let Some(connection) = &mut self.connection else { return false };
+        if self.used.elapsed() < STALE || connection.is_alive().await {
             return true;
         }
-        self.drop_line();
+        self.drop_connection();
         false
     }
 
-    /// Makes a line; if there is none to be had, the circuit is told why.
+    /// Connects to the server. Opens the circuit if no sender can connect.
     async fn dial(&mut self) {
         let delivery = self.delivery.clone();
-        let Way::Server(trust) = &delivery.way else { return };
-        // It may take long, and what is known is written first.
+        let Transport::Server(trust) = &delivery.transport else { return };
+        // Recorded first, because connecting may take long.
         self.flush().await;
         let spare = lock(&delivery.spare).take();
-        if let Some(mut line) = spare
-            && line.is_alive().await
+        if let Some(mut connection) = spare
+            && connection.is_alive().await
         {
-            return self.put_through(line);
+            return self.use_connection(connection);
         }
         let dialled = tokio::select! {
             () = self.process.stopping.cancelled() => return,
             dialled = SmtpConnection::dial(&delivery.settings, trust) => dialled,
         };
         match dialled {
-            Ok(line) => self.put_through(line),
-            // A server may allow fewer connections than we would like; those that it has serve.
-            Err(refusal) if delivery.lines() > 0 && !refusal.settings => {
-                tracing::debug!(why = refusal.why, "one more connection cannot be made");
+            Ok(connection) => self.use_connection(connection),
+            // The server may limit connections, so the open ones are used.
+            Err(refusal) if delivery.connections() > 0 && !refusal.settings => {
+                tracing::debug!(why = refusal.why, "cannot open another connection");
                 tokio::select! {
                     () = self.process.stopping.cancelled() => (),
                     () = tokio::time::sleep(jittered(PAUSE)) => (),
@@ -204,102 +207,101 @@ impl Sender {
         }
     }
 
-    fn put_through(&mut self, line: SmtpConnection) {
-        self.delivery.add_line();
+    fn use_connection(&mut self, connection: SmtpConnection) {
+        self.delivery.add_connection();
         self.used = Instant::now();
-        self.line = Some(line);
+        self.connection = Some(connection);
     }
 
-    fn drop_line(&mut self) -> Option<SmtpConnection> {
-        let line = self.line.take();
-        if line.is_some() {
-            self.delivery.remove_line();
+    fn drop_connection(&mut self) -> Option<SmtpConnection> {
+        let connection = self.connection.take();
+        if connection.is_some() {
+            self.delivery.remove_connection();
         }
-        line
+        connection
     }
 
-    async fn hang_up(&mut self) {
-        if let Some(line) = self.drop_line() {
-            line.quit().await;
+    async fn disconnect(&mut self) {
+        if let Some(connection) = self.drop_connection() {
+            connection.quit().await;
         }
     }
 
-    /// Sends a mail that is marked as being sent.
-    async fn send(&mut self, mail: &Leased, message: &Message, marked: Instant) -> Outcome {
+    /// Sends an email that is marked as `sending`.
+    async fn send(&mut self, email: &Leased, message: &Message, marked: Instant) -> Outcome {
         let delivery = self.delivery.clone();
-        if let Way::Files(directory) = &delivery.way {
-            return match files::write(directory, mail.id, message).await {
+        if let Transport::Files(directory) = &delivery.transport {
+            return match files::write(directory, email.id, message).await {
                 Ok(answer) => {
                     delivery.circuit.succeed();
                     Outcome::Sent { answer }
                 }
                 Err(error) => {
-                    delivery
-                        .circuit
-                        .open(Refusal { why: format!("no file can be written: {error:#}"), settings: true });
+                    delivery.circuit.open(Refusal { why: format!("cannot write a file: {error:#}"), settings: true });
                     Outcome::Untouched
                 }
             };
         }
-        let Some(line) = &mut self.line else { return Outcome::Untouched };
-        let may_go = || delivery.held.still_has(mail.lease(), marked);
+        let Some(connection) = &mut self.connection else { return Outcome::Untouched };
+        let may_send = || delivery.held.still_has(email.lease(), marked);
         let verdict = tokio::select! {
-            verdict = line.send(message, may_go) => Some(verdict),
+            verdict = connection.send(message, may_send) => Some(verdict),
             () = self.process.aborting.cancelled() => None,
         };
         self.end = match &verdict {
-            Some(Verdict::Taken(_)) => Some(End::Answered),
+            Some(Verdict::Accepted(_)) => Some(End::Answered),
             Some(Verdict::Lost(_)) => Some(End::Broke),
             _ => None,
         };
-        let verdict = verdict.unwrap_or_else(|| line.break_off());
-        let proved = line.proved;
-        if line.is_dead() || matches!(verdict, Verdict::Broken(_) | Verdict::Lost(_)) {
-            self.drop_line();
+        let verdict = verdict.unwrap_or_else(|| connection.break_off());
+        let proved = connection.proved;
+        if connection.is_dead() || matches!(verdict, Verdict::Broken(_) | Verdict::Lost(_)) {
+            self.drop_connection();
         }
         self.used = Instant::now();
-        self.judge(mail, verdict, proved)
+        self.judge(email, verdict, proved)
     }
 
-    fn judge(&mut self, mail: &Leased, verdict: Verdict, proved: bool) -> Outcome {
+    fn judge(&mut self, email: &Leased, verdict: Verdict, proved: bool) -> Outcome {
         let circuit = &self.delivery.circuit;
         match verdict {
-            Verdict::Taken(answer) => {
+            Verdict::Accepted(answer) => {
                 circuit.succeed();
                 Outcome::Sent { answer }
             }
-            Verdict::Refused { answer, no_recipient } => {
+            Verdict::Rejected { answer, no_recipient } => {
                 circuit.succeed();
                 Outcome::Bounced { answer, suppress: no_recipient }
             }
-            Verdict::PutOff(answer) => {
+            Verdict::Deferred(answer) => {
                 circuit.succeed();
-                self.put_off(mail, answer)
+                self.put_off(email, answer)
             }
-            // A connection that has brought mails through may break for reasons of its own, such as
-            // a limit of mails. One that breaks at its first mail may do so because of this mail.
+            // After the server has answered for an email, the connection may break for other
+            // reasons, such as a limit of emails. If it breaks at its first email, that email may
+            // be the reason.
             Verdict::Broken(_) if proved => Outcome::Untouched,
             Verdict::Broken(why) => {
                 circuit.stumble(&why);
-                self.put_off(mail, why)
+                self.put_off(email, why)
             }
             Verdict::Lost(why) => {
-                tracing::warn!(mail = %mail.id, why, "whether the mail was sent is not known");
+                tracing::warn!(email = %email.id, why, "delivery unknown: the server did not confirm the email");
                 Outcome::Unknown { answer: why }
             }
             Verdict::Login(why) => {
-                let why = format!("the mail server wants other credentials: {why}");
+                let why = format!("the mail server requires valid credentials: {why}");
                 circuit.open(Refusal { why, settings: true });
                 Outcome::Untouched
             }
         }
     }
 
-    fn put_off(&self, mail: &Leased, answer: String) -> Outcome {
+    fn put_off(&self, email: &Leased, answer: String) -> Outcome {
         let hours = self.delivery.settings.give_up_after_hours;
-        match mail::backoff(mail.failures, Duration::from_secs(u64::from(hours) * 60 * 60)) {
+        match mail::backoff(email.failures, Duration::from_secs(u64::from(hours) * 60 * 60)) {
             Some(delay) => Outcome::Deferred { answer, delay },
-            None => Outcome::Bounced { answer: format!("given up: {answer}"), suppress: false },
+            None => Outcome::Bounced { answer: format!("gave up: {answer}"), suppress: false },
         }
     }
 
@@ -308,15 +310,16 @@ impl Sender {
         self.last = Some((lease, outcome));
     }
 
-    /// Writes what became of the last mail.
+    /// Records the outcome of the last email.
     async fn flush(&mut self) {
         if self.last.is_some() {
             self.mark(None).await;
         }
     }
 
-    /// Writes what became of the last mail, and that the next one is on its way, however long the
-    /// database is away. Doing it twice is harmless: the attempt is the fence. None: the process ends.
+    /// Records the outcome of the last email and that the next one is being sent. Retries for as
+    /// long as the database is unavailable, which is harmless, because the attempt is the fence.
+    /// Returns `None` when the process ends.
     async fn mark(&mut self, next: Option<&Leased>) -> Option<Next> {
         loop {
             let last = self.last.as_ref();
@@ -326,13 +329,13 @@ impl Sender {
                     if let Some((lease, outcome)) = self.last.take() {
                         self.delivery.held.release(&[lease]);
                         if outcome == Outcome::Untouched {
-                            self.delivery.returned(self.place);
+                            self.delivery.returned(self.position);
                             self.delivery.wake.notify_one();
                         }
                     }
                     return marked;
                 }
-                // Two statements have waited for each other.
+                // A deadlock: another statement locked the same rows.
                 Err(Error::Repeat(_)) => continue,
                 Err(error) => {
                     let pause = self.process.services.outbox.failed(&error);

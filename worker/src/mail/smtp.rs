@@ -1,10 +1,10 @@
-//! A connection to the mail server, command by command.
+//! A connection to the mail server.
 //!
-//! lettre speaks the protocol; the stream under it is our own. So it is known of every mail whether
-//! its final dot was handed to the network: before, the server cannot have taken the mail, and it is
-//! safe to send it again; after, only its answer tells. The message and the dot leave in one write:
-//! apart, with Nagle's algorithm between them, a server that delays its acknowledgements takes 22
-//! mails a second.
+//! lettre implements the protocol, over a stream of our own that records whether a message's final
+//! dot was passed to the network. Before that, the server cannot have accepted the message, and
+//! resending it is safe. After that, only the server's answer shows whether it accepted the
+//! message. The message and the dot are sent in one write: as two writes, with Nagle's algorithm, a
+//! server that delays its acknowledgements accepts only 22 emails a second.
 
 mod encoded;
 mod message;
@@ -30,74 +30,73 @@ use stream::{HandedOver, Watched};
 pub(crate) use message::Message;
 pub(crate) use tls::Trust;
 
-// How long a server may take, after RFC 5321, 4.5.3.2. A shorter time for the final dot would make
-// mails unknown that a slow server takes after all.
+// The timeouts follow RFC 5321, 4.5.3.2. With a shorter one for the final dot, messages that a slow
+// server accepts would become unknown.
 const DIAL: Duration = Duration::from_secs(30);
-// Shorter than the RFC's, since nothing is in doubt before the final dot, and while a server accepts
-// connections and says nothing, no email leaves.
+// Shorter than in the RFC, because delivery is not in doubt before the final dot, and no email is
+// sent while a server accepts connections and does not greet.
 const GREETING: Duration = Duration::from_secs(30);
 const LOGIN: Duration = Duration::from_secs(60);
 const COMMAND: Duration = Duration::from_secs(2 * 60);
-/// How long one connection waits for its greeting before another is tried beside it.
-const BESIDE: Duration = Duration::from_secs(5);
+/// How long a connection waits for its greeting before a second connection is opened.
+const SECOND_DIAL: Duration = Duration::from_secs(5);
 const DATA: Duration = Duration::from_secs(2 * 60);
 const MESSAGE: Duration = Duration::from_secs((3 + 10) * 60);
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-const PARTING: Duration = Duration::from_secs(2);
+const PROBE: Duration = Duration::from_secs(5);
+const QUIT: Duration = Duration::from_secs(2);
 
-/// How much of an answer is kept.
+/// The most characters of an answer that are stored.
 const MAX_ANSWER: usize = 500;
 
-/// A connection that is ready for mails.
+/// A connection that is ready to send emails.
 pub(crate) struct SmtpConnection {
     smtp: AsyncSmtpConnection,
     handed_over: HandedOver,
-    /// A message, and not one of the commands before it, is what was written last.
+    /// Whether a message was written last, rather than one of the commands before it.
     in_message: bool,
     dead: bool,
-    /// Whether the server has answered for a mail on it.
+    /// Whether the server has answered for an email on this connection.
     pub proved: bool,
 }
 
-/// Why there is no connection.
+/// Why the server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// A sentence for operators.
     pub why: String,
-    /// Waiting will not help: the settings, or the server's, must change.
+    /// Whether waiting cannot help, because the settings here or on the server must change.
     pub settings: bool,
 }
 
-/// What came of a mail.
+/// The result of sending an email.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The server has taken it.
-    Taken(String),
-    /// Not now.
-    PutOff(String),
-    /// Never.
-    Refused {
+    Accepted(String),
+    /// Temporarily rejected (4xx).
+    Deferred(String),
+    /// Permanently rejected (5xx).
+    Rejected {
         /// The server's answer.
         answer: String,
-        /// It said that there is no such recipient.
+        /// Whether the server reported that the recipient does not exist.
         no_recipient: bool,
     },
-    /// The server wants credentials, or others. The mail was not taken.
+    /// The server requires credentials, and did not accept the email.
     Login(String),
-    /// The connection is gone, and the mail was not taken.
+    /// The connection broke before the email was handed over.
     Broken(String),
-    /// The connection is gone after the mail was handed over.
+    /// The connection broke after the email was handed over.
     Lost(String),
 }
 
 impl SmtpConnection {
-    /// Connects, encrypts as the settings say, and logs in.
+    /// Connects, encrypts the connection as configured, and logs in.
     pub async fn dial(settings: &config::Mail, trust: &Trust) -> Result<Self, Refusal> {
         let server = format!("{}:{}", settings.host, settings.port());
         let failed = |error: &dyn std::fmt::Display| Refusal::passing(format!("{server} cannot be reached: {error}"));
         let dialling = timeout(DIAL, TcpStream::connect((settings.host.as_str(), settings.port()))).await;
         let tcp = dialling.map_err(|_| failed(&"no answer"))?.map_err(|error| failed(&error))?;
-        // A command must not wait for the acknowledgement of the last one.
+        // With Nagle's algorithm, a command would wait for the acknowledgement of the last one.
         tcp.set_nodelay(true).map_err(|error| failed(&error))?;
         let peer = tcp.peer_addr().map_err(|error| failed(&error))?;
         let hello = match tcp.local_addr().map_err(|error| failed(&error))?.ip() {
@@ -114,31 +113,32 @@ impl SmtpConnection {
                 let stream = Watched::new(tcp, peer, handed_over.clone());
                 AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
             }
-            .map_err(|error| Refusal::passing(format!("{server} does not greet: {}", answer(&error))))
+            .map_err(|error| Refusal::passing(format!("{server} sent no greeting: {}", answer(&error))))
         };
         let smtp =
-            timeout(GREETING, greet).await.map_err(|_| Refusal::passing(format!("{server} does not greet")))??;
-        let mut line = Self { smtp, handed_over, in_message: false, dead: false, proved: false };
-        let prepare = line.prepare(settings, trust, &hello);
+            timeout(GREETING, greet).await.map_err(|_| Refusal::passing(format!("{server} sent no greeting")))??;
+        let mut connection = Self { smtp, handed_over, in_message: false, dead: false, proved: false };
+        let prepare = connection.prepare(settings, trust, &hello);
         timeout(LOGIN, prepare).await.map_err(|_| Refusal::passing(format!("{server} does not answer")))??;
-        Ok(line)
+        Ok(connection)
     }
 
-    /// As [`SmtpConnection::dial`]; while the server says nothing, a second connection is tried beside the first. What a
-    /// server accepted while it was stuck, it may never greet.
+    /// Connects as [`SmtpConnection::dial`] does, and opens a second connection if the first gets
+    /// no greeting for a while. A server that was stuck may never greet the connections that it
+    /// accepted meanwhile.
     pub async fn dial_twice(settings: &config::Mail, trust: &Trust) -> Result<Self, Refusal> {
         let mut first = std::pin::pin!(Self::dial(settings, trust));
-        if let Ok(dialled) = timeout(BESIDE, &mut first).await {
+        if let Ok(dialled) = timeout(SECOND_DIAL, &mut first).await {
             return dialled;
         }
         let mut second = std::pin::pin!(Self::dial(settings, trust));
         tokio::select! {
             dialled = &mut first => match dialled {
-                Ok(line) => Ok(line),
+                Ok(connection) => Ok(connection),
                 Err(_) => second.await,
             },
             dialled = &mut second => match dialled {
-                Ok(line) => Ok(line),
+                Ok(connection) => Ok(connection),
                 Err(_) => first.await,
             },
         }
@@ -168,19 +168,19 @@ impl SmtpConnection {
 
     /// Whether the server still answers.
     pub async fn is_alive(&mut self) -> bool {
-        timeout(SIGN_OF_LIFE, self.smtp.test_connected()).await.unwrap_or(false)
+        timeout(PROBE, self.smtp.test_connected()).await.unwrap_or(false)
     }
 
-    /// Says goodbye.
     pub async fn quit(mut self) {
-        let _ = timeout(PARTING, self.smtp.quit()).await;
+        let _ = timeout(QUIT, self.smtp.quit()).await;
     }
 
-    /// Sends a mail, unless `may_go` says no at the last moment at which it can be kept back.
-    /// After [`Verdict::Broken`], [`Verdict::Lost`] and [`Verdict::Login`] the line is of no use.
-    pub async fn send(&mut self, message: &Message, may_go: impl FnOnce() -> bool) -> Verdict {
-        let verdict = match self.talk(message, may_go).await {
-            Ok(answer) => Verdict::Taken(answer),
+    /// Sends an email, unless `may_send` returns `false` immediately before the message is written.
+    /// After [`Verdict::Broken`], [`Verdict::Lost`] and [`Verdict::Login`] the connection cannot be
+    /// used again.
+    pub async fn send(&mut self, message: &Message, may_send: impl FnOnce() -> bool) -> Verdict {
+        let verdict = match self.transmit(message, may_send).await {
+            Ok(answer) => Verdict::Accepted(answer),
             Err(verdict) => verdict,
         };
         self.in_message = false;
@@ -191,36 +191,37 @@ impl SmtpConnection {
         verdict
     }
 
-    async fn talk(&mut self, message: &Message, may_go: impl FnOnce() -> bool) -> Result<String, Verdict> {
+    async fn transmit(&mut self, message: &Message, may_send: impl FnOnce() -> bool) -> Result<String, Verdict> {
         let mut parameters = Vec::new();
         if message.is_international() {
             if !self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
                 let answer = "the mail server accepts ASCII addresses only (it does not offer SMTPUTF8)".to_owned();
-                return Err(Verdict::Refused { answer, no_recipient: false });
+                return Err(Verdict::Rejected { answer, no_recipient: false });
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
         self.command(Mail::new(Some(message.from.clone()), parameters), COMMAND, false).await?;
         self.command(Rcpt::new(message.to.clone(), Vec::new()), COMMAND, true).await?;
         self.command(Data, DATA, false).await?;
-        if !may_go() {
-            return Err(Verdict::Broken("the lease of the mail has run out".into()));
+        if !may_send() {
+            return Err(Verdict::Broken("the email's lease has expired".into()));
         }
         self.handed_over.reset();
         self.in_message = true;
         let response = match timeout(MESSAGE, self.smtp.command(message.data())).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.judge_end(&error)),
-            Err(_) => return Err(self.gone("the mail server does not answer".into())),
+            Err(_) => return Err(self.broken("the mail server does not answer".into())),
         };
-        // A 3xx is no answer to a message.
+        // A 3xx is not a valid answer to a message.
         match response.code().severity {
             Severity::PositiveCompletion => Ok(text(&response)),
-            _ => Err(self.gone(text(&response))),
+            _ => Err(self.broken(text(&response))),
         }
     }
 
-    /// One command before the message. A refusal leaves the connection ready for the next mail.
+    /// Sends a command before the message. After a rejection, the connection is ready for the next
+    /// email.
     async fn command(
         &mut self,
         command: impl std::fmt::Display,
@@ -233,7 +234,7 @@ impl SmtpConnection {
             Err(_) => return Err(Verdict::Broken("the mail server does not answer".into())),
         };
         let verdict = judge(&error, to_recipient);
-        if matches!(verdict, Verdict::PutOff(_) | Verdict::Refused { .. })
+        if matches!(verdict, Verdict::Deferred(_) | Verdict::Rejected { .. })
             && !matches!(timeout(COMMAND, self.smtp.command(Rset)).await, Ok(Ok(_)))
         {
             self.dead = true;
@@ -241,27 +242,27 @@ impl SmtpConnection {
         Err(verdict)
     }
 
-    /// The answer to the message itself. Any code is one; without one, it depends on whether the
-    /// final dot was handed over.
+    /// The verdict on an error after the message. Any status code is an answer; without one, the
+    /// verdict depends on whether the final dot was handed over.
     fn judge_end(&self, error: &Error) -> Verdict {
         match error.status() {
-            // 421 says that the server goes, and so that it has not taken the mail.
-            Some(_) if is_closing(error) => Verdict::PutOff(answer(error)),
+            // 421 means that the server is closing the connection and has not accepted the message.
+            Some(_) if is_closing(error) => Verdict::Deferred(answer(error)),
             Some(_) => judge(error, false),
-            None => self.gone(answer(error)),
+            None => self.broken(answer(error)),
         }
     }
 
-    fn gone(&self, why: String) -> Verdict {
+    fn broken(&self, why: String) -> Verdict {
         if self.in_message && self.handed_over.is_whole() { Verdict::Lost(why) } else { Verdict::Broken(why) }
     }
 
-    /// What can be said of a mail whose sending is broken off now.
+    /// The verdict on an email whose sending is aborted now.
     pub fn break_off(&self) -> Verdict {
-        self.gone("the worker was stopped while it sent this mail".into())
+        self.broken("the worker was stopped while sending this message".into())
     }
 
-    /// Whether it takes no further mail.
+    /// Whether the connection cannot be used again.
     pub fn is_dead(&self) -> bool {
         self.dead
     }
@@ -278,13 +279,13 @@ impl Refusal {
 }
 
 fn judge(error: &Error, to_recipient: bool) -> Verdict {
-    let said = answer(error);
+    let answer = answer(error);
     match error.status().map(u16::from) {
-        None | Some(421) => Verdict::Broken(said),
-        // Credentials are wanted, or stronger ones (RFC 4954).
-        Some(530 | 534 | 535 | 538) => Verdict::Login(said),
-        Some(_) if error.is_transient() => Verdict::PutOff(said),
-        Some(_) => Verdict::Refused { no_recipient: to_recipient && is_about_recipient(&said), answer: said },
+        None | Some(421) => Verdict::Broken(answer),
+        // The server requires credentials, or stronger authentication (RFC 4954).
+        Some(530 | 534 | 535 | 538) => Verdict::Login(answer),
+        Some(_) if error.is_transient() => Verdict::Deferred(answer),
+        Some(_) => Verdict::Rejected { no_recipient: to_recipient && is_about_recipient(&answer), answer },
     }
 }
 
@@ -292,19 +293,19 @@ fn is_closing(error: &Error) -> bool {
     error.status().map(u16::from) == Some(421)
 }
 
-/// Whether an answer says that there is no such address: the enhanced code 5.1.x, save for the two
-/// that are about the sender's (RFC 3463).
+/// Whether an answer reports that the address does not exist: the enhanced code 5.1.x, except for
+/// the two codes about the sender (RFC 3463).
 fn is_about_recipient(answer: &str) -> bool {
     let code = answer.split_whitespace().nth(1).unwrap_or_default();
     code.starts_with("5.1.") && !matches!(code, "5.1.7" | "5.1.8")
 }
 
-/// What the server said: its code and its words on one line.
+/// The server's answer on one line: its code and its text.
 fn answer(error: &Error) -> String {
-    let words = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     shorten(&match error.status() {
-        Some(code) => format!("{code} {words}"),
-        None => words,
+        Some(code) => format!("{code} {text}"),
+        None => text,
     })
 }
 
@@ -322,7 +323,7 @@ mod tests {
     use super::is_about_recipient;
 
     #[test]
-    fn only_answers_about_the_recipients_address_say_that_there_is_none() {
+    fn only_answers_about_the_recipients_address_suppress_it() {
         assert!(is_about_recipient("550 5.1.1 No such user"));
         assert!(is_about_recipient("556 5.1.10 Null MX"));
         assert!(!is_about_recipient("550 5.7.1 Spam"));

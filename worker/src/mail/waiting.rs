@@ -1,4 +1,4 @@
-//! Leased mails that wait in this process for a connection.
+//! Leased emails that wait in this process for a connection.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -10,33 +10,32 @@ use tokio::sync::Notify;
 
 use crate::queue::leases::lock;
 
-/// For how long mails may wait here, as far as it can be foreseen: another workspace's mail gets its
-/// turn behind them.
+/// How long emails may wait here, according to the estimate. Another workspace's emails are sent
+/// after them.
 const AHEAD: Duration = Duration::from_millis(200);
-/// Mails leased in one statement at most.
+/// The most emails that are leased in one statement.
 const BATCH: usize = 500;
 
-/// Mails that wait, and how many may.
+/// The waiting emails.
 pub(crate) struct Waiting {
-    mails: Mutex<VecDeque<Leased>>,
+    emails: Mutex<VecDeque<Leased>>,
     filled: Notify,
     emptied: Notify,
     connections: usize,
-    /// How long a mail takes of late, a moving average in nanoseconds; 0 before the first.
+    /// A moving average of the time for an email in nanoseconds; 0 before the first.
     average: AtomicU64,
 }
 
 impl Waiting {
     pub fn new(connections: usize) -> Self {
         let (filled, emptied) = (Notify::new(), Notify::new());
-        Self { mails: Mutex::default(), filled, emptied, connections, average: AtomicU64::new(0) }
+        Self { emails: Mutex::default(), filled, emptied, connections, average: AtomicU64::new(0) }
     }
 
-    /// How many mails to lease now: as many as the connections send in a while. Half of them may still
-    /// be there then.
+    /// Waits until half of the emails are sent, and returns how many to lease.
     pub async fn has_room(&self) -> usize {
         loop {
-            let (ahead, here) = (self.ahead(), lock(&self.mails).len());
+            let (ahead, here) = (self.ahead(), lock(&self.emails).len());
             if here <= ahead / 2 {
                 return ahead - here;
             }
@@ -50,47 +49,46 @@ impl Waiting {
         usize::try_from(foreseen).unwrap_or(BATCH).clamp(self.connections, BATCH.max(self.connections))
     }
 
-    /// Notes how long a mail took.
+    /// Records how long an email took.
     pub fn took(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let average = self.average.load(Relaxed);
         self.average.store(if average == 0 { nanos } else { average - average / 8 + nanos / 8 }.max(1), Relaxed);
     }
 
-    pub fn push(&self, mails: Vec<Leased>) {
-        lock(&self.mails).extend(mails);
+    pub fn push(&self, emails: Vec<Leased>) {
+        lock(&self.emails).extend(emails);
         self.filled.notify_waiters();
     }
 
-    /// Puts a mail back that is the next one again; whether to wake those who wait for one depends on
-    /// whether any has a connection.
-    pub fn put_back(&self, mail: Leased, wake: bool) {
-        lock(&self.mails).push_front(mail);
+    /// Puts an email back as the next one. `wake` if other senders have connections to send it.
+    pub fn put_back(&self, email: Leased, wake: bool) {
+        lock(&self.emails).push_front(email);
         if wake {
             self.filled.notify_waiters();
         }
     }
 
     pub fn take(&self) -> Option<Leased> {
-        let mail = lock(&self.mails).pop_front();
+        let email = lock(&self.emails).pop_front();
         self.emptied.notify_one();
-        mail
+        email
     }
 
-    /// Waits for a mail.
+    /// Waits for an email.
     pub async fn next(&self) -> Leased {
         loop {
             let mut filled = std::pin::pin!(self.filled.notified());
             filled.as_mut().enable();
-            if let Some(mail) = self.take() {
-                return mail;
+            if let Some(email) = self.take() {
+                return email;
             }
             filled.await;
         }
     }
 
-    /// Takes everything back that still waits.
+    /// Takes all waiting emails.
     pub fn take_all(&self) -> VecDeque<Leased> {
-        std::mem::take(&mut *lock(&self.mails))
+        std::mem::take(&mut *lock(&self.emails))
     }
 }

@@ -1,7 +1,7 @@
-//! The schedule: wakes each minute and begins what the clock says is due.
+//! The schedule: wakes every minute and starts the scheduled runs that are due.
 //!
-//! Every worker has one. That a run is begun once is decided by its slot in the database, see
-//! [`clock`], and not by who wakes first: the scheduler's ticks only bring the question up.
+//! Every worker has a schedule. The database ensures that a run is started once, see
+//! [`scheduled_runs`]; the scheduler's ticks only trigger the check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::context::{WorkerContext, jittered};
 
 /// At the start of every minute: seconds, minutes, hours, days, months, days of the week.
 const EACH_MINUTE: &str = "0 * * * * *";
-/// Workers that wake in the same second do not all ask in the same millisecond.
+/// Spreads the checks of workers that wake in the same second.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// Looks at once, and then each minute until the process stops.
+/// Starts due runs at once, and then every minute until the process stops.
 pub(crate) async fn keep(process: Arc<WorkerContext>) {
-    look(&process).await;
+    start_due(&process).await;
     if let Err(error) = each_minute(&process).await {
-        // Nothing but a defect: the expression is a constant.
-        tracing::error!(%error, "the schedule cannot be kept");
+        // Only a defect causes this: the expression is a constant.
+        tracing::error!(%error, "the schedule has ended");
     }
 }
 
@@ -39,7 +39,7 @@ async fn each_minute(process: &Arc<WorkerContext>) -> Result<(), JobSchedulerErr
         let process = ticking.clone();
         Box::pin(async move {
             tokio::time::sleep(jittered(SPREAD).saturating_sub(SPREAD / 2)).await;
-            look(&process).await;
+            start_due(&process).await;
         })
     })?;
     scheduler.add(tick).await?;
@@ -48,11 +48,11 @@ async fn each_minute(process: &Arc<WorkerContext>) -> Result<(), JobSchedulerErr
     scheduler.shutdown().await
 }
 
-/// Begins what is due. While the database is away nothing is: what was missed is made up later.
-async fn look(process: &WorkerContext) {
+/// Starts due runs. Runs that are missed while the database is unavailable are started later.
+async fn start_due(process: &WorkerContext) {
     match begin_due(process).await {
         Ok(0) => {}
-        Ok(count) => tracing::info!(count, "nightly runs have begun"),
+        Ok(count) => tracing::info!(count, "nightly runs started"),
         Err(error) => {
             process.services.schedule.failed(&error);
             return;
@@ -72,7 +72,7 @@ async fn begin_due(process: &WorkerContext) -> Result<usize> {
         match begin(process, workspace_id, date).await {
             Ok(is_new) => begun += usize::from(is_new),
             Err(error) if error.class() == ErrorClass::Connection => return Err(error),
-            // Another's night begins all the same.
+            // The runs of other workspaces are still started.
             Err(error) => first = first.and(Err(error)),
         }
     }
@@ -80,11 +80,11 @@ async fn begin_due(process: &WorkerContext) -> Result<usize> {
 }
 
 async fn begin(process: &WorkerContext, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
-    let mut step = Transaction::begin(&process.pool).await?;
-    let (job, is_new) = scheduled_runs::begin(&mut step, workspace_id, date, &Nightly { date }).await?;
-    step.commit().await?;
+    let mut transaction = Transaction::begin(&process.pool).await?;
+    let (job, is_new) = scheduled_runs::begin(&mut transaction, workspace_id, date, &Nightly { date }).await?;
+    transaction.commit().await?;
     if is_new {
-        tracing::info!(%workspace_id, %date, job = %job.id, "the nightly run has begun");
+        tracing::info!(%workspace_id, %date, job = %job.id, "nightly run started");
         process.notifier.notify(Nightly::QUEUE);
     }
     Ok(is_new)

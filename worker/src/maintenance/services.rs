@@ -1,7 +1,7 @@
-//! What a worker does besides jobs: services that go on through errors of the database.
+//! The services of a worker: what it does besides running jobs, and retries after errors.
 //!
-//! Each waits after an error, longer with each in a row, and logs at most one line a minute about it. What is
-//! wrong stands in the details of readiness until the service succeeds again.
+//! A service waits after an error, longer after each error in a row, and logs at most one line a
+//! minute. The details of readiness show the error until the service succeeds again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,9 +15,8 @@ use uuid::Uuid;
 use crate::context::jittered;
 use crate::queue::leases::lock;
 
-/// The services of a worker process.
 pub(crate) struct Services {
-    /// Not for long: a lease that is not renewed runs out.
+    /// Its waits are short, because a lease that is not renewed expires.
     pub leases: Service,
     pub claims: Service,
     pub outcomes: Service,
@@ -36,13 +35,13 @@ impl Default for Services {
         Self {
             leases: within(2, "renewing leases"),
             claims: within(10, "claiming jobs"),
-            outcomes: within(10, "recording how jobs ended"),
+            outcomes: within(10, "recording outcomes"),
             rescue: within(10, "rescuing jobs"),
             outbox: within(10, "delivering email"),
             pruning: within(60, "pruning"),
             schedule: within(60, "the schedule"),
             scores: within(60, "scoring customers"),
-            themes: within(60, "waking the themes"),
+            themes: within(60, "finding themes"),
             notifications: within(60, "listening for notifications"),
         }
     }
@@ -55,7 +54,6 @@ impl Services {
     }
 }
 
-/// One service.
 pub(crate) struct Service {
     pub name: &'static str,
     longest: Duration,
@@ -65,9 +63,9 @@ pub(crate) struct Service {
 
 #[derive(Default)]
 struct State {
-    /// Errors in a row.
+    /// The number of errors in a row.
     errors: u32,
-    /// The last of them, in words for operators.
+    /// The last error, described for operators.
     why: Option<String>,
     is_logged: bool,
 }
@@ -77,23 +75,24 @@ impl Service {
         Self { name, longest, state: Mutex::default(), limit: LogLimit::each_minute() }
     }
 
-    /// Notes an error, and returns how long to wait: from half a second on, doubled with each in a row.
+    /// Records an error, and returns how long to wait: half a second, doubled after each error in a
+    /// row.
     pub fn failed(&self, error: &Error) -> Duration {
         let mut state = lock(&self.state);
         state.errors = state.errors.saturating_add(1);
-        state.why = Some(error.condition().unwrap_or_else(|| "an internal error; see the log".into()));
-        // That the database cannot be reached is logged once for all.
+        state.why = Some(error.condition().unwrap_or_else(|| "internal error; see the worker's log".into()));
+        // `DatabaseHealth` logs once for all services that the database is unavailable.
         if error.class() == ErrorClass::Connection {
-            tracing::debug!(service = self.name, %error, "the service waits for the database");
+            tracing::debug!(service = self.name, %error, "the service is waiting for the database");
         } else if let Some(left_out) = self.limit.allows() {
             state.is_logged = true;
-            tracing::warn!(service = self.name, %error, errors = state.errors, left_out, "the service is retried after an error");
+            tracing::warn!(service = self.name, %error, errors = state.errors, left_out, "the service failed and will be retried");
         }
         let doubled = Duration::from_millis(500).saturating_mul(1 << (state.errors - 1).min(10));
         jittered(doubled.min(self.longest))
     }
 
-    /// Notes that it works.
+    /// Records a success.
     pub fn succeeded(&self) {
         let mut state = lock(&self.state);
         if state.errors > 0 {
@@ -104,7 +103,7 @@ impl Service {
         }
     }
 
-    /// Notes how it went: `Some` is how long to wait after an error.
+    /// Records a result. Returns how long to wait after an error.
     pub fn note<T>(&self, result: &shared::Result<T>) -> Option<Duration> {
         match result {
             Ok(_) => {
@@ -115,13 +114,13 @@ impl Service {
         }
     }
 
-    /// Why it waits, if it does.
+    /// The error that the service waits after, if any.
     pub fn trouble(&self) -> Option<String> {
         lock(&self.state).why.clone()
     }
 }
 
-/// Workspaces in which something fails wait longer each time, and hold back no other.
+/// Backoff for each workspace, so that a failing workspace delays no other.
 #[derive(Default)]
 pub(crate) struct Failing(Mutex<HashMap<Uuid, (u32, Instant)>>);
 
@@ -129,12 +128,12 @@ impl Failing {
     const FIRST: Duration = Duration::from_secs(5);
     const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-    /// Whether it is the workspace's turn.
+    /// Whether the workspace's wait is over.
     pub fn is_due(&self, workspace_id: Uuid) -> bool {
         lock(&self.0).get(&workspace_id).is_none_or(|(_, due)| *due <= Instant::now())
     }
 
-    /// Notes how it went in a workspace.
+    /// Records a workspace's result.
     pub fn note<T>(&self, workspace_id: Uuid, result: &shared::Result<T>) {
         let mut failing = lock(&self.0);
         if result.is_ok() {
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_waits_longer_with_each_error_in_a_row_and_says_why() {
+    fn a_service_waits_longer_after_each_error_in_a_row_and_reports_the_error() {
         let service = Service::new("testing", Duration::from_secs(10));
         let error = Error::internal("broken");
         let waits: Vec<f64> = (0..8).map(|_| service.failed(&error).as_secs_f64()).collect();
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_workspace_waits_and_another_does_not() {
+    fn a_failing_workspace_does_not_delay_another() {
         let (failing, [bad, good]) = (Failing::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
         failing.note::<()>(bad, &Err(Error::internal("broken")));
         assert!(!failing.is_due(bad) && failing.is_due(good));

@@ -1,5 +1,5 @@
-//! Answers that nobody has read yet: those that came while the job that reads them was about to end,
-//! and those that went with their customer or came back.
+//! Finds feedback that no job will read: answers that arrived while the reading job was ending, and
+//! answers that were deleted or restored together with their customer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::context::{WorkerContext, jittered};
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Has them read, for ever.
+/// Keeps starting jobs for unread feedback.
 pub(crate) async fn maintain(process: Arc<WorkerContext>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;

@@ -1,8 +1,7 @@
-//! Acknowledgements: how attempts ended, written in batches.
+//! Acknowledgements: recording the outcomes of attempts in batches.
 //!
-//! One task writes them, up to two thousand in one statement, and the next batch gathers while the
-//! present one is written: an idle worker's single outcome goes out at once, and a busy one's cost
-//! next to nothing each.
+//! A single task writes up to 2,000 outcomes in one statement, while the next batch collects. So an
+//! idle worker's outcome is written at once, and a busy worker's outcomes cost little each.
 
 use std::sync::Arc;
 
@@ -13,15 +12,15 @@ use tokio::sync::mpsc;
 
 use crate::context::WorkerContext;
 
-/// Outcomes in one statement at most. As many may wait; then handlers' slots stay taken.
+/// The most outcomes in one statement. As many may wait; beyond that, jobs keep their slots.
 const BATCH: usize = 2000;
 
 type Ended = (Lease, Outcome);
 
-/// Where outcomes are sent.
+/// The sending end of the outcomes.
 pub(crate) struct Acks(mpsc::Sender<Ended>);
 
-/// Where they arrive.
+/// The receiving end of the outcomes.
 pub(crate) struct Unwritten(mpsc::Receiver<Ended>);
 
 impl Acks {
@@ -30,14 +29,15 @@ impl Acks {
         (Self(sender), Unwritten(receiver))
     }
 
-    /// Leaves an outcome to be written soon. The lease must have left the table of leases before.
+    /// Passes an outcome on to be written. The lease must have left the table of leases before.
     pub async fn send(&self, lease: Lease, outcome: Outcome) {
-        // It fails only when the process ends without waiting; a rescue takes care of the job then.
+        // Sending only fails when the process ends without waiting. Then another worker rescues the
+        // job.
         let _ = self.0.send((lease, outcome)).await;
     }
 }
 
-/// Writes outcomes until the process has `ended` and none is left.
+/// Writes outcomes until the process has `ended` and all outcomes are written.
 pub(crate) async fn write_all(
     process: Arc<WorkerContext>,
     Unwritten(mut unwritten): Unwritten,
@@ -64,8 +64,8 @@ pub(crate) async fn write_all(
     }
 }
 
-/// Writes outcomes, however long the database is away. Doing it twice is harmless: the attempt is
-/// the fence.
+/// Writes outcomes, and retries for as long as the database is unavailable. Writing an outcome
+/// twice is harmless, because the attempt is the fence.
 pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
     loop {
         let error = match finish(process, ended).await {
@@ -78,10 +78,10 @@ pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
                 process.services.outcomes.failed(&error);
                 process.wait_for_database().await;
             }
-            // One of them cannot be written, such as a text that PostgreSQL refuses. The others must
-            // not suffer: halve until it stands alone.
+            // One of the outcomes cannot be written, such as text that PostgreSQL rejects. Halving
+            // the batch isolates it, so that the others are written.
             error if error.is_of_data() && ended.len() > 1 => {
-                tracing::error!(%error, "outcomes cannot be written together");
+                tracing::error!(%error, "cannot write a batch of outcomes");
                 let (first, second) = ended.split_at_mut(ended.len() / 2);
                 Box::pin(write(process, first)).await;
                 Box::pin(write(process, second)).await;
@@ -89,14 +89,14 @@ pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
             }
             error if error.is_of_data() => {
                 let Some((lease, outcome)) = ended.first_mut() else { return };
-                tracing::error!(job = %lease.id, %error, "an outcome cannot be written");
-                let fallback = Outcome::Failed("what the job returned cannot be stored".into());
+                tracing::error!(job = %lease.id, %error, "cannot write the outcome");
+                let fallback = Outcome::Failed("the job's result cannot be stored".into());
                 if *outcome == fallback {
                     return;
                 }
                 *outcome = fallback;
             }
-            // Whatever it is, it is not the jobs' fault: what they did stays to be written.
+            // Not caused by the jobs, so their outcomes are kept and retried.
             error => tokio::time::sleep(process.services.outcomes.failed(&error)).await,
         }
     }

@@ -1,7 +1,7 @@
-//! apalis' view of the ledger: a buffer of jobs that were claimed already.
+//! The backend for apalis: a buffer of claimed jobs.
 //!
-//! Claiming, leases and acknowledgements have tasks of their own, since apalis polls a backend only
-//! while it wants work, and ends a worker whose backend reports an error. So nothing can fail here.
+//! Claiming, leases and acknowledgements run in separate tasks, because apalis polls a backend only
+//! while it wants work, and ends a worker whose backend returns an error. This backend never fails.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use crate::queue::leases::lock;
 
 type Task = apalis::prelude::Task<ClaimedJob>;
 
-/// Claimed jobs that wait for apalis to take them.
+/// Claimed jobs that wait for apalis.
 #[derive(Default)]
 pub(crate) struct Buffer {
     jobs: Mutex<VecDeque<ClaimedJob>>,
@@ -33,7 +33,7 @@ impl Buffer {
         self.taker.wake();
     }
 
-    /// Takes back everything that still waits.
+    /// Takes all waiting jobs out of the buffer.
     pub fn take_all(&self) -> VecDeque<ClaimedJob> {
         std::mem::take(&mut *lock(&self.jobs))
     }
@@ -43,12 +43,12 @@ impl Buffer {
             return Poll::Ready(job);
         }
         self.taker.register(context.waker());
-        // One may have come before the waker was there.
+        // A job may have been pushed before the waker was registered.
         lock(&self.jobs).pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-/// A buffer as apalis sees it.
+/// The buffer as a backend of apalis.
 pub(crate) struct Ledger(pub Arc<Buffer>);
 
 impl Backend for Ledger {

@@ -1,4 +1,4 @@
-//! Claiming: one task for each queue takes due jobs from the ledger, as many as there is room for.
+//! Claiming: one task for each queue claims due jobs, as many as there is room for.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -17,23 +17,24 @@ use crate::queue::fairness::Slots;
 use crate::queue::leases::{Hold, lock};
 use crate::queue::quarantine::RunPermit;
 
-/// How often an idle worker looks for work without a notification.
+/// How often an idle worker polls for jobs without a notification.
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(1);
-/// Jobs claimed ahead in one statement at most.
+/// The most jobs that are claimed ahead in one statement.
 const BATCH: usize = 2000;
-/// Jobs that take longer than this are never claimed ahead: another process may have a free slot.
+/// Jobs that take longer than this are never claimed ahead, since another process may have a free
+/// slot.
 const SHORT: Duration = Duration::from_millis(5);
-/// For how long jobs may wait in this process after their claim, as far as it can be foreseen.
+/// How long claimed jobs may wait in this process, according to the estimate.
 const AHEAD: Duration = Duration::from_millis(200);
 
-/// A queue as this process works on it.
+/// A queue that this process works on.
 pub(crate) struct Queue {
     pub name: &'static str,
     pub wake: Notify,
     pub buffer: Arc<Buffer>,
     pub claims: AtomicU64,
     window: Arc<Window>,
-    /// Where the next claim starts to look.
+    /// Where the next claim starts.
     marks: Mutex<Marks>,
 }
 
@@ -44,22 +45,22 @@ impl Queue {
         Self { name, wake, buffer, claims, window, marks: Mutex::default() }
     }
 
-    /// The jobs that run in its slots here.
+    /// The jobs of this queue that run in this process.
     pub fn slots(&self) -> &Slots {
         &self.window.slots
     }
 
-    /// Where the next claim is to look.
+    /// The ranges for the next claim.
     pub fn ranges(&self) -> Ranges {
         lock(&self.marks).ranges()
     }
 
-    /// The marks as they are now, for a sweep that begins.
+    /// The present marks, for the start of a sweep.
     pub fn marks(&self) -> Marks {
         lock(&self.marks).clone()
     }
 
-    /// Moves the marks to where a sweep found work.
+    /// Moves the marks to the jobs that a sweep found.
     pub fn swept(&self, began: &Marks, sweep: &Sweep) {
         if lock(&self.marks).swept(began, sweep) {
             tracing::info!(queue = self.name, "found jobs that became visible late");
@@ -67,7 +68,7 @@ impl Queue {
         }
     }
 
-    /// Takes a claimed job into the tables of this process: its lease and its slot.
+    /// Registers a claimed job's lease and slot.
     pub fn hold(&self, process: &WorkerContext, claimed: Claimed) -> ClaimedJob {
         self.window.held.fetch_add(1, Relaxed);
         let (hold, slot) = (process.leases.hold(claimed.lease()), Slot(self.window.clone()));
@@ -75,20 +76,20 @@ impl Queue {
     }
 }
 
-/// How many jobs of a queue this process may hold.
+/// Limits how many jobs of a queue this process holds.
 #[derive(Default)]
 struct Window {
     concurrency: usize,
     held: AtomicUsize,
-    /// How long handlers took of late, a moving average in nanoseconds; 0 before the first.
+    /// A moving average of the handlers' run time in nanoseconds; 0 before the first.
     average: AtomicU64,
     freed: Notify,
     slots: Slots,
 }
 
 impl Window {
-    /// How many jobs to claim now. Each slot is free; beyond them, jobs so short that fetching them
-    /// takes longer than running them are claimed ahead: one batch waits while another runs.
+    /// How many jobs to claim now: one for each free slot. Jobs that take longer to fetch than to
+    /// run are also claimed ahead, so that one batch waits while another runs.
     fn room(&self) -> usize {
         let held = self.held.load(Relaxed);
         match self.ahead() {
@@ -117,20 +118,21 @@ impl Window {
     }
 }
 
-/// A job's place in the window of its queue; free again when this is dropped.
+/// A job's slot in the window of its queue, which is freed when this is dropped.
 pub(crate) struct Slot(Arc<Window>);
 
 impl Slot {
-    /// Notes how long the handler took.
+    /// Records how long the handler took.
     pub fn took(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let average = self.0.average.load(Relaxed);
-        // Long ones count at once: what is claimed ahead would wait behind them.
+        // A long job counts in full at once, because jobs claimed ahead would wait for others like
+        // it.
         let next = if average == 0 || time > SHORT { nanos } else { average - average / 8 + nanos / 8 };
         self.0.average.store(next.max(1), Relaxed);
     }
 
-    /// The jobs that run in slots of its queue.
+    /// The running jobs of the same queue.
     pub fn others(&self) -> &Slots {
         &self.0.slots
     }
@@ -150,11 +152,11 @@ pub(crate) struct ClaimedJob {
     pub claimed: Claimed,
     pub hold: Hold,
     pub slot: Slot,
-    /// The right to run, if it is there already.
+    /// The permit to run, for quarantined jobs.
     pub pass: RunPermit,
 }
 
-/// Notes that a job gave its slot up: others come before its workspace, and it waits at its old place.
+/// Records that a job yielded: other workspaces come first, and the job waits at its old position.
 pub(crate) fn note_yield(process: &WorkerContext, slot: &Slot, queue: &str, workspace_id: Uuid, position: Position) {
     slot.others().yielded(workspace_id);
     if let Some(queue) = process.queues.iter().find(|known| known.name == queue) {
@@ -162,14 +164,14 @@ pub(crate) fn note_yield(process: &WorkerContext, slot: &Slot, queue: &str, work
     }
 }
 
-/// Claims jobs of one queue until the process stops, then hands back what still waits.
+/// Claims jobs of one queue until the process stops, then hands back those that still wait.
 pub(crate) async fn run(process: Arc<WorkerContext>, queue: Arc<Queue>) {
     loop {
         let room = tokio::select! {
             biased;
             () = process.stopping.cancelled() => break,
             room = queue.window.has_room() => room,
-            // What was claimed ahead does not get on: it was not as short as foreseen.
+            // The jobs that were claimed ahead take longer than estimated, so others may run them.
             () = tokio::time::sleep(POLL_EVERY) => {
                 hand_back(&process, queue.buffer.take_all()).await;
                 continue;
@@ -194,7 +196,7 @@ async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<us
     if !CLOCK.is_trusted() {
         return Ok(0);
     }
-    // Nothing is claimed while a job has the process for itself.
+    // No jobs are claimed while a quarantined job has the process to itself.
     let _pass = tokio::select! {
         pass = process.gate.pass() => pass,
         () = process.stopping.cancelled() => return Ok(0),
@@ -214,12 +216,12 @@ async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<us
     Ok(count)
 }
 
-/// Gives jobs that have not begun back to the ledger, as if they had never been claimed.
+/// Hands back jobs that have not started, as if they had never been claimed.
 pub(crate) async fn hand_back(process: &WorkerContext, waiting: impl IntoIterator<Item = ClaimedJob>) {
-    let leases = waiting.into_iter().map(|held| held.hold.lease);
+    let leases = waiting.into_iter().map(|job| job.hold.lease);
     let mut ended: Vec<(Lease, Outcome)> = leases.map(|lease| (lease, Outcome::Snooze(Duration::ZERO))).collect();
     if !ended.is_empty() {
-        tracing::info!(jobs = ended.len(), "claimed jobs are handed back before they began");
+        tracing::info!(jobs = ended.len(), "handing back jobs that have not started");
         acknowledge::write(process, &mut ended).await;
     }
 }

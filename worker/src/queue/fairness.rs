@@ -1,14 +1,15 @@
-//! Fairness between workspaces: a job gives its slot up when a workspace that holds none waits.
+//! Fairness between workspaces: a job yields its slot when another workspace waits and holds no
+//! slot.
 //!
-//! Claims give each workspace with due work an equal share. But long jobs of one workspace may hold
-//! every slot of this process, for hours. So while no slot is free, the queue is asked a few times a
-//! second whether another workspace has work that nobody has claimed. If so, as many jobs as are
-//! needed are asked to yield, first those of the workspace that holds the most slots, and of these
-//! the one that has held its slot for longest. A job yields after its current step, keeps its place in
-//! the queue, and resumes there with its next claim.
+//! Claims give each workspace with due jobs an equal share. But long jobs of one workspace may hold
+//! every slot of this process for hours. So while no slot is free, the worker checks a few times a
+//! second whether other workspaces have unclaimed jobs. If so, it asks as many jobs as needed to
+//! yield: first those of the workspace that holds the most slots, and of these the job that has
+//! held its slot longest. A job yields after its current step, keeps its position in the queue, and
+//! resumes after its next claim.
 //!
-//! A job that was claimed keeps its slot for a second, and for as long again as it took to commit its
-//! first step, so that many workspaces take turns without spending their turns on starting.
+//! A claimed job keeps its slot for at least a second, and for twice the time until its first
+//! committed step, so that workspaces do not spend their turns on starting jobs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,9 +24,9 @@ use crate::context::{WorkerContext, jittered};
 use crate::queue::claim::Queue;
 use crate::queue::leases::lock;
 
-/// How often a queue without a free slot is asked who waits.
+/// How often the worker checks for waiting workspaces while no slot is free.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// For how long a claimed job keeps its slot at least.
+/// How long a claimed job keeps its slot at least.
 const KEEP: Duration = Duration::from_secs(1);
 
 /// A job's time in its slot.
@@ -43,12 +44,12 @@ impl Turn {
         Arc::new(Self { workspace_id, began: Instant::now(), first_step, is_asked })
     }
 
-    /// Notes that the job has committed a step.
+    /// Records that the job has committed a step.
     pub fn step(&self) {
         self.first_step.get_or_init(Instant::now);
     }
 
-    /// Whether the job is to yield now.
+    /// Whether the job must yield now.
     pub fn is_over(&self) -> bool {
         self.is_asked.load(Relaxed)
     }
@@ -60,32 +61,32 @@ impl Turn {
     }
 }
 
-/// The jobs that run in the slots of a queue, and the workspaces that gave slots up just now.
+/// The running jobs of a queue, and the workspaces that yielded slots just now.
 #[derive(Default)]
 pub(crate) struct Slots {
     turns: Mutex<Vec<Arc<Turn>>>,
     yielded: Mutex<HashMap<Uuid, Instant>>,
 }
 
-/// A running job's entry among the [`Slots`], until this is dropped.
+/// A running job's entry in the [`Slots`], which is removed when this is dropped.
 pub(crate) struct Seat<'a> {
     slots: &'a Slots,
     turn: Arc<Turn>,
 }
 
 impl Slots {
-    /// Enters a job that runs.
+    /// Adds a running job.
     pub fn take(&self, turn: Arc<Turn>) -> Seat<'_> {
         lock(&self.turns).push(turn.clone());
         Seat { slots: self, turn }
     }
 
-    /// Notes that a job of the workspace has yielded.
+    /// Records that a job of the workspace has yielded.
     pub fn yielded(&self, workspace_id: Uuid) {
         lock(&self.yielded).insert(workspace_id, Instant::now());
     }
 
-    /// The workspaces that hold slots or have just given one up: others come first.
+    /// The workspaces that hold a slot or have just yielded one. Other workspaces come first.
     pub fn holders(&self) -> Vec<Uuid> {
         let mut yielded = lock(&self.yielded);
         yielded.retain(|_, since| since.elapsed() < KEEP);
@@ -104,7 +105,8 @@ impl Slots {
         is_full.then(|| turns.iter().map(|turn| turn.workspace_id).collect())
     }
 
-    /// Asks as many jobs to yield as so many waiting workspaces need, and no others.
+    /// Asks as many jobs to yield as the waiting workspaces need, and withdraws the request from
+    /// all others.
     fn ask(&self, waiting: usize, concurrency: usize) {
         let turns = lock(&self.turns);
         let needed = if waiting == 0 { 0 } else { (turns.len() + waiting).saturating_sub(concurrency) };
@@ -121,8 +123,8 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// Chooses up to `count` jobs that may be asked: each time one of the workspace with the most slots
-/// left, and of these the one that has held its slot for longest.
+/// Chooses up to `count` jobs that may be asked to yield: each time a job of the workspace with the
+/// most remaining slots, and of these the job that has held its slot longest.
 fn choose(turns: &[Arc<Turn>], count: usize) -> Vec<Arc<Turn>> {
     let mut held = BTreeMap::<Uuid, usize>::new();
     for turn in turns {
@@ -143,7 +145,7 @@ fn choose(turns: &[Arc<Turn>], count: usize) -> Vec<Arc<Turn>> {
     chosen
 }
 
-/// Has jobs of a queue yield to workspaces that wait, until the process stops.
+/// Asks jobs of a queue to yield to waiting workspaces, until the process stops.
 pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
     let concurrency = process.settings.worker.concurrency;
     loop {
@@ -152,7 +154,7 @@ pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
             () = tokio::time::sleep(jittered(LOOK_EVERY)) => (),
         }
         let waiting = match queue.slots().holders_if_full(concurrency) {
-            // While this process may not claim, nobody gains by a slot that is given up.
+            // While this process must not claim, a free slot helps nobody.
             Some(holders) if CLOCK.is_trusted() => waiting(&process, &queue, &holders).await,
             _ => 0,
         };
@@ -160,7 +162,7 @@ pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
     }
 }
 
-/// How many workspaces that hold no slot here wait for one. Unknown counts as none.
+/// Counts the workspaces that wait and hold no slot here. An unknown count is treated as zero.
 async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> usize {
     let limit = process.settings.worker.concurrency;
     let ranges = queue.ranges();
@@ -169,9 +171,9 @@ async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> us
         .await;
     match waiting {
         Ok(waiting) => waiting.len(),
-        // The claims of this queue report it.
+        // Claims report the same error.
         Err(error) => {
-            tracing::debug!(%error, queue = queue.name, "workspaces that wait cannot be looked for");
+            tracing::debug!(%error, queue = queue.name, "cannot look for waiting workspaces");
             0
         }
     }
@@ -181,7 +183,8 @@ async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> us
 mod tests {
     use super::*;
 
-    /// A job that began so many seconds ago, and committed its first step after some of them.
+    /// A job that began `ago` seconds ago, and committed its first step after `first_step_after`
+    /// seconds.
     fn turn(workspace: u128, ago: u64, first_step_after: Option<u64>) -> Arc<Turn> {
         let began = Instant::now() - Duration::from_secs(ago);
         let first_step = OnceLock::new();
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_with_most_slots_yields_first_with_the_job_that_ran_for_longest() {
+    fn the_workspace_with_the_most_slots_yields_its_longest_running_job_first() {
         let slots = slots(vec![turn(1, 900, Some(1)), turn(2, 10, Some(1)), turn(2, 20, Some(1)), turn(2, 5, Some(1))]);
         slots.ask(1, 4);
         assert_eq!(asked(&slots), [false, false, true, false]);
@@ -221,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn where_more_run_than_there_are_slots_enough_yield_for_one_to_be_free() {
+    fn enough_jobs_yield_to_free_a_slot_when_more_run_than_there_are_slots() {
         let slots = slots((0..6).map(|_| turn(1, 50, Some(1))).collect());
         slots.ask(1, 4);
         assert_eq!(asked(&slots).iter().filter(|asked| **asked).count(), 3);
     }
 
     #[test]
-    fn nobody_is_looked_for_while_a_slot_is_free_or_no_job_could_yield() {
+    fn waiting_workspaces_are_ignored_while_a_slot_is_free_or_no_job_could_yield() {
         assert_eq!(slots(vec![turn(1, 50, Some(1))]).holders_if_full(2), None);
         assert_eq!(slots(vec![turn(1, 0, Some(0))]).holders_if_full(1), None);
         assert_eq!(slots(vec![turn(1, 50, Some(1))]).holders_if_full(1), Some(vec![Uuid::from_u128(1)]));

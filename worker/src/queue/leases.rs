@@ -1,8 +1,8 @@
 //! The leases that this process holds, and the task that renews them.
 //!
-//! A job is in the table from its claim until its handler has ended, also while it waits in a
-//! buffer. All are renewed in one statement, on a connection of its own, apart from everything
-//! else, so that neither polling nor handlers can delay it.
+//! A job is in the table from its claim until its handler has ended, including while it waits in a
+//! buffer. The leases are renewed over a separate connection, so that neither polling nor handlers
+//! can delay the renewal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::WorkerContext;
 
-/// The leases that this process holds.
 #[derive(Default)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<Lease, CancellationToken>>,
     renewed: Mutex<Option<Instant>>,
 }
 
-/// A held lease. It is renewed until this is dropped.
+/// A held lease, which is renewed until this is dropped.
 pub(crate) struct Hold {
     pub lease: Lease,
     /// Cancelled when the lease is lost.
@@ -32,16 +31,16 @@ pub(crate) struct Hold {
 }
 
 impl Leases {
-    /// Puts a claimed job into the table.
+    /// Adds a claimed job to the table.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
-        tracing::debug!(job = %lease.id, attempt = lease.attempt, "a job was claimed");
+        tracing::debug!(job = %lease.id, attempt = lease.attempt, "job claimed");
         let lost = CancellationToken::new();
         lock(&self.held).insert(lease, lost.clone());
         Hold { lease, lost, leases: self.clone() }
     }
 
-    /// Whether the leases held here are renewed in time. A process that cannot keep its own must
-    /// not judge others: it may just have been stopped and woken again.
+    /// Whether this process renews its leases in time. A process that does not must not rescue the
+    /// jobs of others: it may have been suspended itself.
     pub fn are_kept(&self) -> bool {
         lock(&self.held).is_empty() || lock(&self.renewed).is_some_and(|renewed| renewed.elapsed() < 2 * RENEW_EVERY)
     }
@@ -50,13 +49,13 @@ impl Leases {
         lock(&self.held).keys().copied().collect()
     }
 
-    /// Tells the handlers of all leases that were asked for and are not held any more.
-    fn tell_lost(&self, asked: &[Lease], still: Vec<Lease>) {
-        let still: std::collections::HashSet<Lease> = still.into_iter().collect();
+    /// Cancels the handlers whose leases were not renewed.
+    fn cancel_lost(&self, leases: &[Lease], renewed: Vec<Lease>) {
+        let renewed: std::collections::HashSet<Lease> = renewed.into_iter().collect();
         let held = lock(&self.held);
-        for lease in asked.iter().filter(|lease| !still.contains(lease)) {
+        for lease in leases.iter().filter(|lease| !renewed.contains(lease)) {
             if let Some(lost) = held.get(lease) {
-                tracing::info!(job = %lease.id, attempt = lease.attempt, "the job was cancelled or taken over; its handler is stopped");
+                tracing::info!(job = %lease.id, attempt = lease.attempt, "job cancelled or taken over; stopping its handler");
                 lost.cancel();
             }
         }
@@ -69,7 +68,7 @@ impl Drop for Hold {
     }
 }
 
-/// Renews all leases, for ever.
+/// Keeps renewing all leases.
 pub(crate) async fn keep(process: Arc<WorkerContext>) {
     let mut connection = None;
     let mut ticks = tokio::time::interval(RENEW_EVERY);
@@ -86,7 +85,7 @@ pub(crate) async fn keep(process: Arc<WorkerContext>) {
         match renewed {
             Ok(still) => {
                 process.services.leases.succeeded();
-                process.leases.tell_lost(&leases, still);
+                process.leases.cancel_lost(&leases, still);
                 *lock(&process.leases.renewed) = Some(began);
             }
             Err(error) => {
@@ -109,7 +108,8 @@ async fn renew(
     queue::renew(connection, leases).await
 }
 
-/// What is behind our locks is whole even if a thread died while it held one.
+/// Locks a mutex, poisoned or not: our critical sections leave the data consistent even if they
+/// panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
-//! Jobs whose process died run alone in their process the next time.
+//! The quarantine: a job whose process died runs alone in its process the next time.
 //!
-//! Nobody knows whether such a job killed its process or only happened to run in it. So it is
-//! claimed by itself; everything that waits here is handed back, everything that runs here ends or
-//! comes to the end of its step, and only then it starts. As soon as it has committed a step, or
-//! after half a minute, it is an ordinary job again. If it kills the process after all, it takes the
-//! fewest others with it; and since of several suspects the one with the fewest deaths goes first,
-//! those others get on before the guilty one can take them along again.
+//! Such a job may have killed its process, or only happened to run in it. So the worker claims it
+//! separately, hands back all waiting jobs, and waits until all running jobs have ended or
+//! committed their step. Then the quarantined job starts. Once it has committed a step, or after 30
+//! seconds, it runs as an ordinary job. If it kills the process, few other jobs are affected. Jobs
+//! with fewer crashes leave quarantine first, so that the job that causes the crashes cannot hold
+//! up the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,39 +19,39 @@ use crate::queue::buffer::Buffer;
 use crate::queue::claim::{self, ClaimedJob, POLL_EVERY};
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
 
-/// For how long a job that commits no step has the process for itself at most.
+/// How long a job that commits no step may have the process to itself.
 const AT_MOST: Duration = Duration::from_secs(30);
-/// For how long several of them have it, one after the other.
+/// How long several quarantined jobs may have the process to themselves, one after the other.
 const AT_MOST_IN_TURN: Duration = Duration::from_secs(5);
 
-/// Jobs at work hold it together, or one holds it alone. Who waits to be alone comes before all who
-/// ask later.
+/// A lock that ordinary jobs share, and that a quarantined job holds exclusively. The lock is fair:
+/// a waiting quarantined job precedes all jobs that ask later.
 #[derive(Default)]
 pub(crate) struct Quarantine {
     lock: Arc<RwLock<()>>,
-    /// Rung when this process has rescued jobs.
+    /// Notified when this process has rescued jobs.
     pub rescued: Notify,
 }
 
 impl Quarantine {
-    /// Waits until no job has the process for itself.
+    /// Waits until no quarantined job has the process to itself.
     pub async fn pass(&self) -> RunPermit {
         RunPermit::Together { _guard: self.lock.clone().read_owned().await }
     }
 }
 
-/// A job's right to be at work.
+/// A job's permit to run.
 pub(crate) enum RunPermit {
-    /// None yet, or between two steps.
+    /// No permit yet, or between two steps.
     None,
-    /// Beside others.
+    /// The job runs together with others.
     Together { _guard: OwnedRwLockReadGuard<()> },
-    /// Alone, until this is dropped.
+    /// The job runs alone, until this is dropped.
     Alone { _until: oneshot::Sender<()> },
 }
 
 impl RunPermit {
-    /// Lets a job that waits to be alone go first. One that is alone stays so.
+    /// Lets a waiting quarantined job go first. A job that runs alone keeps its permit.
     pub async fn renew(&mut self, gate: &Quarantine) {
         if !matches!(self, Self::Alone { .. }) {
             *self = Self::None;
@@ -59,7 +59,7 @@ impl RunPermit {
         }
     }
 
-    /// A step was committed: the job is beyond suspicion, and need not be alone any more.
+    /// Ends the quarantine of a job that has committed a step.
     pub fn get_on(&mut self) {
         if matches!(self, Self::Alone { .. }) {
             *self = Self::None;
@@ -67,11 +67,11 @@ impl RunPermit {
     }
 }
 
-/// Claims suspects, one after the other, and lets each be alone.
+/// Claims quarantined jobs one after the other, and runs each alone.
 pub(crate) async fn run_quarantined(process: Arc<WorkerContext>, buffer: Arc<Buffer>) {
     while !process.stopping.is_cancelled() {
-        if let Some(suspect) = claim(&process).await {
-            run_in_turn(&process, &buffer, suspect).await;
+        if let Some(job) = claim(&process).await {
+            run_in_turn(&process, &buffer, job).await;
             continue;
         }
         tokio::select! {
@@ -82,8 +82,8 @@ pub(crate) async fn run_quarantined(process: Arc<WorkerContext>, buffer: Arc<Buf
     }
 }
 
-/// Waits until the process is quiet, then starts this suspect and those that come after it, each
-/// when the one before is beyond suspicion.
+/// Waits until no job is running, then runs this job and the next quarantined ones. Each starts
+/// when the one before has left quarantine.
 async fn run_in_turn(process: &WorkerContext, buffer: &Buffer, first: ClaimedJob) {
     let _alone = tokio::select! {
         alone = process.gate.lock.write() => alone,
@@ -95,9 +95,9 @@ async fn run_in_turn(process: &WorkerContext, buffer: &Buffer, first: ClaimedJob
     }
     let began = Instant::now();
     let mut next = Some(first);
-    while let Some(suspect) = next {
-        run_alone(process, buffer, suspect).await;
-        // The others here have waited for long enough, however many suspects there are.
+    while let Some(job) = next {
+        run_alone(process, buffer, job).await;
+        // Ordinary jobs get their turn, however many jobs are quarantined.
         if began.elapsed() > AT_MOST_IN_TURN || process.stopping.is_cancelled() {
             return;
         }
@@ -105,16 +105,16 @@ async fn run_in_turn(process: &WorkerContext, buffer: &Buffer, first: ClaimedJob
     }
 }
 
-/// Starts a suspect, and returns when it need not be alone any more.
-async fn run_alone(process: &WorkerContext, buffer: &Buffer, mut suspect: ClaimedJob) {
-    let claimed = &suspect.claimed;
-    tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "a job whose process died runs alone");
-    let (until, beyond_suspicion) = oneshot::channel();
-    suspect.pass = RunPermit::Alone { _until: until };
-    buffer.push([suspect]);
+/// Starts a quarantined job, and returns when it need not run alone any more.
+async fn run_alone(process: &WorkerContext, buffer: &Buffer, mut job: ClaimedJob) {
+    let claimed = &job.claimed;
+    tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "running quarantined job alone");
+    let (until, released) = oneshot::channel();
+    job.pass = RunPermit::Alone { _until: until };
+    buffer.push([job]);
     tokio::select! {
-        // The sender is dropped, nothing is ever sent.
-        _ = beyond_suspicion => (),
+        // Completes when the sender is dropped; nothing is ever sent.
+        _ = released => (),
         () = tokio::time::sleep(AT_MOST) => (),
         () = process.stopping.cancelled() => claim::hand_back(process, buffer.take_all()).await,
     }
@@ -131,7 +131,7 @@ async fn claim(process: &WorkerContext) -> Option<ClaimedJob> {
     match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
         Some(queue) => Some(queue.hold(process, claimed)),
         None => {
-            tracing::warn!(job = %claimed.id, kind = claimed.kind, "this version does not know the kind of job");
+            tracing::warn!(job = %claimed.id, kind = claimed.kind, "unknown kind of job");
             process.acks.send(claimed.lease(), Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
             None
         }

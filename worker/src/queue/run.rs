@@ -1,4 +1,4 @@
-//! One job's life in this process, from the buffer to its outcome.
+//! Runs one job, from the buffer to its outcome.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -25,14 +25,18 @@ use crate::queue::claim::{self, ClaimedJob};
 use crate::queue::fairness::{Slots, Turn};
 use crate::queue::job::{Done, Handler, Running, Stop};
 
-/// A kind that this version does not know may be known to a newer one that is being rolled out.
+/// How long a job of an unknown kind is postponed, since a newer version that is being deployed may
+/// know it.
 pub(crate) const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(30);
-/// A handler that lost its lease gets this long to end by itself before it is dropped.
+/// How long a handler that lost its lease may take to end before it is dropped.
 const GRACE: Duration = Duration::from_secs(1);
-/// Interruptions by the database between two steps that are no failure of the job.
+/// The number of interruptions by the database between two steps that do not count as a failure.
 const MAX_INTERRUPTIONS: u32 = 10;
-/// A job that took this long is worth a line in the log.
+/// Attempts that take this long are logged.
 const LONG: Duration = Duration::from_secs(1);
+/// The error of a job whose handler panicked, while the job is retried.
+const PANICKED: &str = "internal error; the job will be retried";
+const INTERNAL: &str = "internal error; see the worker's log";
 
 /// Runs jobs for apalis.
 #[derive(Clone)]
@@ -52,11 +56,11 @@ impl Service<apalis::prelude::Task<ClaimedJob>> for RunJob {
     }
 }
 
-/// Runs a job and leaves its outcome to be written.
-async fn run(process: Arc<WorkerContext>, held: ClaimedJob) {
-    let ClaimedJob { claimed, hold, slot, pass } = held;
+/// Runs a job and passes its outcome on to be written.
+async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
+    let ClaimedJob { claimed, hold, slot, pass } = job;
     let lease = claimed.lease();
-    // Of the highest level, so that no filter of the log takes the job away from a warning.
+    // The span has the highest level, so that warnings carry it whatever the log's level.
     let span = tracing::error_span!(
         "job",
         id = %claimed.id,
@@ -66,7 +70,7 @@ async fn run(process: Arc<WorkerContext>, held: ClaimedJob) {
         request_id = claimed.request_id,
     );
     let Some(kind) = process.tasks.get(&claimed.kind) else {
-        span.in_scope(|| tracing::warn!("this version does not know the kind of job"));
+        span.in_scope(|| tracing::warn!("unknown kind of job"));
         drop(hold);
         return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
     };
@@ -93,15 +97,13 @@ async fn run(process: Arc<WorkerContext>, held: ClaimedJob) {
     slot.took(time);
     kind.metrics.ended(outcome.as_ref(), time);
     if outcome == Some(Outcome::Yielded) {
-        span.in_scope(|| tracing::debug!("the job gave its slot up"));
+        span.in_scope(|| tracing::debug!("job yielded its slot"));
         claim::note_yield(&process, &slot, kind.queue, workspace_id, position);
     } else if time >= LONG {
-        span.in_scope(|| {
-            tracing::info!(seconds = time.as_secs_f64(), "the job's attempt ended: {}", word(outcome.as_ref()))
-        });
+        span.in_scope(|| tracing::info!(seconds = time.as_secs_f64(), "attempt ended: {}", word(outcome.as_ref())));
     }
 
-    // First the lease leaves the table, then its outcome is sent: what is renewed is still at work.
+    // The lease leaves the table before the outcome is sent, so that only running jobs are renewed.
     drop(hold);
     if let Some(outcome) = outcome {
         process.acks.send(lease, outcome).await;
@@ -112,15 +114,15 @@ fn word(outcome: Option<&Outcome>) -> &'static str {
     match outcome {
         Some(Outcome::Succeeded(_)) => "succeeded",
         Some(Outcome::Failed(_)) => "failed",
-        Some(Outcome::Retry { .. }) => "to be retried",
-        Some(Outcome::Snooze(_)) => "put off or handed back",
-        Some(Outcome::Yielded) => "gave its slot up",
+        Some(Outcome::Retry { .. }) => "will be retried",
+        Some(Outcome::Snooze(_)) => "postponed or handed back",
+        Some(Outcome::Yielded) => "yielded its slot",
         None => "cancelled or taken over",
     }
 }
 
-/// Sees a handler through to its outcome, or drops it when its time is over. `None`: nothing is to
-/// be written, since the job is not ours any more.
+/// Waits for a handler's outcome, or drops the handler when it must stop. Returns `None` if this
+/// worker has lost the job and must not write an outcome.
 async fn supervise(
     process: &WorkerContext,
     lost: &CancellationToken,
@@ -128,7 +130,7 @@ async fn supervise(
     handling: impl Future<Output = Option<Outcome>> + Send + 'static,
 ) -> Option<Outcome> {
     let mut handling = Box::pin(handling);
-    // Many short jobs are done before they wait for anything; the others get a task of their own.
+    // Many short jobs end before they wait for anything. The others get a separate task.
     if let Poll::Ready(outcome) = futures_util::poll!(handling.as_mut()) {
         return outcome;
     }
@@ -141,7 +143,7 @@ async fn supervise(
     }
 }
 
-/// Runs the handler until it has an outcome, again and again if the database interrupts it.
+/// Runs the handler until it has an outcome, and again after each interruption by the database.
 async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
     loop {
         let stop = match attempt(&mut job, handler).await {
@@ -151,10 +153,10 @@ async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
         };
         match stop.error() {
             Some(error) if is_interruption(error) && job.interruptions < MAX_INTERRUPTIONS => {
-                tracing::debug!(%error, "the handler was interrupted and is run again");
+                tracing::debug!(%error, "handler interrupted; running it again");
                 job.interruptions += 1;
-                let is_cut_off = error.class() == ErrorClass::Connection;
-                if is_cut_off && !can_go_on(&job).await {
+                let is_disconnected = error.class() == ErrorClass::Connection;
+                if is_disconnected && !can_resume(&job).await {
                     return verdict(&mut job, stop);
                 }
             }
@@ -163,10 +165,11 @@ async fn handle(mut job: Running, handler: Handler) -> Option<Outcome> {
     }
 }
 
-/// Waits for the database. False: it answers others, so the job waits without its slot.
-async fn can_go_on(job: &Running) -> bool {
+/// Waits for the database. Returns `false` if the job must wait without its slot, because the
+/// database answers others.
+async fn can_resume(job: &Running) -> bool {
     tokio::select! {
-        is_back = job.process.wait_for_connection() => is_back,
+        is_connected = job.process.wait_for_connection() => is_connected,
         () = job.stopping() => true,
     }
 }
@@ -175,17 +178,17 @@ async fn attempt(job: &mut Running, handler: Handler) -> Result<Done, Stop> {
     job.yield_now().await?;
     AssertUnwindSafe(handler(job)).catch_unwind().await.unwrap_or_else(|panic| {
         tracing::error!("the job's handler panicked: {}", text_of(&*panic));
-        Err(Stop::Defect("a defect of the program (its handler panicked)".into()))
+        Err(Stop::Defect(PANICKED.into()))
     })
 }
 
-/// Whether the handler is best run again at once: the connection was lost, the transaction was ended, or a row
-/// slipped in between.
+/// Whether to run the handler again at once: the connection was lost, the transaction was aborted,
+/// or another transaction inserted a conflicting row.
 fn is_interruption(error: &Error) -> bool {
     matches!(error, Error::Repeat(_) | Error::Conflict(_)) || error.class() == ErrorClass::Connection
 }
 
-/// What becomes of a job whose handler stopped. `None`: it is not ours any more.
+/// The outcome of a job whose handler stopped; `None` if this worker has lost the job.
 fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
     if let Some(error) = stop.error() {
         if matches!(error, Error::Superseded) {
@@ -204,7 +207,10 @@ fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
         Stop::ErrorOf { part, error } => (error.class(), format!("{part}: {}", text_for_callers(&error)), None),
     };
     let now = job.now();
-    match job.retry_state.add(class, now, job.is_dry_run, rand::random()) {
+    let next = job.retry_state.add(class, now, job.is_dry_run, rand::random());
+    // A failed job must not promise a retry.
+    let error = if error == PANICKED && matches!(next, Next::Fail(_)) { INTERNAL.into() } else { error };
+    match next {
         Next::Retry(delay) => Some(Outcome::Retry {
             error,
             delay: wanted.unwrap_or(delay),
@@ -216,24 +222,27 @@ fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
     }
 }
 
-/// While the database is short of something, many jobs meet the error, again and again.
+/// Logs an error. Errors that are caused by the state of the database are limited, because many
+/// jobs meet them repeatedly.
 fn log(job: &Running, error: &Error) {
     if !error.class().is_condition() {
-        tracing::warn!(%error, failures = job.claimed.failures + 1, "the job met an error");
+        tracing::warn!(%error, failures = job.claimed.failures + 1, "job attempt failed");
     } else if let Some(left_out) = job.process.waits.allows() {
-        tracing::warn!(%error, waits = job.retry_state.waits + 1, left_out, "the job waits for the database");
+        tracing::warn!(%error, waits = job.retry_state.waits + 1, left_out, "job is waiting for the database");
     }
 }
 
-/// The text of an error as callers may read it.
+/// The text of an error for callers, without internal details.
 fn text_for_callers(error: &Error) -> String {
     match error {
-        Error::NotFound => "a record it needs was not found".into(),
+        Error::NotFound => "a record the job needs was not found".into(),
         Error::Missing(_) | Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => {
             error.to_string()
         }
-        Error::Unavailable(_) | Error::Repeat(_) => error.condition().unwrap_or("the database could not do it".into()),
-        Error::Internal(_) => error.condition().unwrap_or("an internal error; the worker's log has it".into()),
+        Error::Unavailable(_) | Error::Repeat(_) => {
+            error.condition().unwrap_or("the database could not complete the operation".into())
+        }
+        Error::Internal(_) => error.condition().unwrap_or(INTERNAL.into()),
     }
 }
 

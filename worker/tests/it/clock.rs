@@ -1,4 +1,4 @@
-//! What runs by itself, seen by several workers at once.
+//! Scheduled runs with several workers, and `crm-worker run`.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use crate::support::PATIENCE;
 
-/// A workspace with its nightly run at a local time, made before the days that are played.
-async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone: &str, made: &str) -> Uuid {
+/// Creates a workspace with its nightly run at a local time.
+async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone: &str, created: &str) -> Uuid {
     let mut connection = database.pool().acquire().await.unwrap();
     let workspace = workspaces::create(&mut connection, name).await.unwrap().id;
     sqlx::query("UPDATE workspaces SET created_at = $2::timestamptz WHERE id = $1")
         .bind(workspace)
-        .bind(made.parse::<DateTime<Utc>>().unwrap())
+        .bind(created.parse::<DateTime<Utc>>().unwrap())
         .execute(&mut *connection)
         .await
         .unwrap();
@@ -34,22 +34,23 @@ async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone:
     workspace
 }
 
-/// A worker's look at the clock at some time; one that dies does so before its commit.
+/// Starts the runs that are due at a time, as a worker does. A worker that dies does so before the
+/// commit.
 async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
     let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), Nightly::KIND, now).await.unwrap();
     for (workspace_id, date) in due {
-        let mut step = Transaction::begin(pool).await.unwrap();
-        scheduled_runs::begin(&mut step, workspace_id, date, &Nightly { date }).await.unwrap();
+        let mut transaction = Transaction::begin(pool).await.unwrap();
+        scheduled_runs::begin(&mut transaction, workspace_id, date, &Nightly { date }).await.unwrap();
         if dies {
-            drop(step);
+            drop(transaction);
         } else {
-            step.commit().await.unwrap();
+            transaction.commit().await.unwrap();
         }
     }
 }
 
-/// Four workers look each on their own minutes, from one time to another. They are started again now
-/// and then, and die in the middle of a look.
+/// Simulates the schedule with four workers that check at different minutes. Some sleep, and some
+/// die during a check.
 async fn play(database: &Database, from: &str, days: i64) {
     let settings = Settings::from_layers(None, [("DATABASE_URL".to_owned(), database.url().to_owned())]).unwrap();
     let pool = db::pool(&settings.database, "clock test").unwrap();
@@ -58,7 +59,7 @@ async fn play(database: &Database, from: &str, days: i64) {
         let looks = (0..4_i64).map(|worker| {
             let pool = pool.clone();
             async move {
-                // The third sleeps every other day, and the fourth is killed now and then.
+                // The third worker sleeps every other day, and the fourth sometimes dies.
                 let awake = worker != 2 || (minute / 1440) % 2 == 0;
                 let now = start + TimeDelta::minutes(minute + worker);
                 if awake {
@@ -82,11 +83,11 @@ async fn runs(database: &Database, workspace: Uuid) -> BTreeMap<NaiveDate, i64> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_workers_begin_each_of_thirty_nights_once_through_two_changes_of_the_clocks() {
+async fn four_workers_start_each_of_thirty_nightly_runs_once_across_two_clock_changes() {
     let database = Database::create().await;
-    // In Hebron the clocks went back at midnight on August 1, 2011, and ahead at midnight on August 30.
+    // In Hebron the clocks went back at midnight on August 1, 2011, and forward at midnight on
+    // August 30.
     let hebron = workspace(&database, "hebron", "00:30", "Asia/Hebron", "2011-07-31T12:00:00Z").await;
-    // Elsewhere nothing happened.
     let utc = workspace(&database, "utc", "00:30", "UTC", "2011-07-31T12:00:00Z").await;
     play(&database, "2011-07-31T12:00:00Z", 30).await;
     let august: BTreeMap<NaiveDate, i64> =
@@ -96,7 +97,7 @@ async fn four_workers_begin_each_of_thirty_nights_once_through_two_changes_of_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_starts_begins_what_was_missed_and_the_run_ends_with_all_its_parts() {
+async fn a_starting_worker_makes_up_a_missed_nightly_run_with_all_its_parts() {
     let database = Database::create().await;
     let workspace = workspace(&database, "acme", "00:00", "UTC", "2020-01-01T00:00:00Z").await;
     let _workers = [Process::worker(&database, &[]), Process::worker(&database, &[])];
@@ -111,7 +112,7 @@ async fn a_worker_that_starts_begins_what_was_missed_and_the_run_ends_with_all_i
     assert_eq!(runs(&database, workspace).await.values().sum::<i64>(), 1);
 }
 
-/// The nightly job of a workspace, when it has ended.
+/// Waits for the end of a workspace's nightly job, and returns it.
 async fn ended(database: &Database, workspace: Uuid) -> Value {
     let started = std::time::Instant::now();
     loop {
@@ -137,20 +138,20 @@ fn command(database: &Database, arguments: &[&str]) -> tokio::process::Command {
     command
 }
 
-/// `crm-worker run …`: its exit code, and the job it told.
+/// Runs `crm-worker run …`, and returns its exit code and the job that it printed.
 async fn run(database: &Database, arguments: &[&str]) -> (i32, Value) {
     let output = command(database, arguments).output().await.unwrap();
     (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scheduler_outside_runs_a_night_once_and_learns_how_it_ended() {
+async fn an_external_scheduler_runs_a_night_once_and_learns_the_outcome() {
     let database = Database::create().await;
     workspace(&database, "acme", "23:59", "UTC", "2020-01-01T00:00:00Z").await;
     let nightly = ["nightly", "--workspace", "acme"];
     let (code, begun) = run(&database, &nightly).await;
     assert_eq!((code, &begun["status"]), (0, &json!("queued")));
-    // Nobody works yet.
+    // No worker is running yet.
     let (code, waiting) = run(&database, &["nightly", "--workspace", "acme", "--wait", "--timeout-s", "1"]).await;
     assert_eq!((code, &waiting["id"]), (3, &begun["id"]));
 
@@ -163,39 +164,39 @@ async fn a_scheduler_outside_runs_a_night_once_and_learns_how_it_ended() {
     assert_eq!(
         (code, &again["id"], &again["status"]),
         (0, &begun["id"], &json!("succeeded")),
-        "one that failed is tried again"
+        "a failed run is retried"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_cannot_be_begun_has_an_exit_code_of_its_own() {
+async fn a_run_that_cannot_start_has_its_own_exit_code() {
     let database = Database::create().await;
     database.key("acme").await;
     let nobody = command(&database, &["nightly", "--workspace", "nobody"]).env("RUST_BACKTRACE", "1").output().await;
     let nobody = nobody.unwrap();
     assert_eq!(nobody.status.code(), Some(2));
     assert_eq!(String::from_utf8_lossy(&nobody.stderr), "crm-worker: there is no workspace \"nobody\"\n");
-    let away = command(&database, &["nightly", "--workspace", "acme"])
+    let unavailable = command(&database, &["nightly", "--workspace", "acme"])
         .env("DATABASE_URL", "postgres://crm@127.0.0.1:1/crm")
         .env("RUST_BACKTRACE", "1")
         .output()
         .await
         .unwrap();
-    assert_eq!((away.status.code(), away.stdout.len()), (Some(1), 0));
-    let told = String::from_utf8(away.stderr).unwrap();
-    assert!(told.starts_with("crm-worker: the database cannot be reached: ") && told.lines().count() == 1, "{told}");
+    assert_eq!((unavailable.status.code(), unavailable.stdout.len()), (Some(1), 0));
+    let error = String::from_utf8(unavailable.stderr).unwrap();
+    assert!(error.starts_with("crm-worker: the database cannot be reached: ") && error.lines().count() == 1, "{error}");
     assert_eq!(run(&database, &["weekly", "--workspace", "acme"]).await.0, 2);
     assert_eq!(run(&database, &["nightly", "--workspace", "acme", "--timeout-s", "1"]).await.0, 2);
     for kind in ["nurture_leads", "process_followups", "remind_feedback"] {
         let (code, job) = run(&database, &[kind, "--workspace", "acme"]).await;
         assert_eq!((code, &job["kind"]), (0, &json!(kind)));
         let (_, same) = run(&database, &[kind, "--workspace", "acme"]).await;
-        assert_eq!(job["id"], same["id"], "one is under way at a time");
+        assert_eq!(job["id"], same["id"], "only one run is in progress at a time");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_job_nobody_reads_is_begun_all_the_same() {
+async fn a_run_starts_even_if_nobody_reads_the_output() {
     let database = Database::create().await;
     database.key("acme").await;
     let (reader, writer) = std::io::pipe().unwrap();

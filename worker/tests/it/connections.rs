@@ -1,4 +1,4 @@
-//! Connections whose users leave in the middle of a statement.
+//! Connections whose users are dropped in the middle of a statement.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn backend(connection: &mut PgConnection) -> i32 {
     sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.unwrap()
 }
 
-/// Sessions that wait for a lock.
+/// Counts the sessions that wait for a lock.
 async fn waiting(ledger: &Ledger, name: &str) -> i64 {
     sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_activity
@@ -45,8 +45,8 @@ async fn until_waiting(ledger: &Ledger, name: &str, count: i64) {
     }
 }
 
-/// Begins to do something, and leaves as soon as it waits for a lock.
-async fn leave(ledger: &Ledger, work: impl Future<Output = ()>) {
+/// Starts some work, and drops it as soon as it waits for a lock.
+async fn abandon(ledger: &Ledger, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => panic!("nothing was locked"),
         () = until_waiting(ledger, "crm-one", 1) => {}
@@ -65,34 +65,34 @@ async fn hold_lock(ledger: &Ledger) -> PgConnection {
 }
 
 #[tokio::test]
-async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_used_again() {
+async fn an_abandoned_statement_is_cancelled_and_its_connection_reused() {
     let ledger = Ledger::create().await;
     let pool = pool(&ledger, false);
     let before = backend(&mut pool.acquire().await.unwrap()).await;
     let _held = hold_lock(&ledger).await;
-    leave(&ledger, async { wait_for_lock(&mut pool.acquire().await.unwrap()).await }).await;
+    abandon(&ledger, async { wait_for_lock(&mut pool.acquire().await.unwrap()).await }).await;
     assert_eq!(backend(&mut pool.acquire().await.unwrap()).await, before);
 
-    let in_step = async {
-        let mut step = Transaction::begin(&pool).await.unwrap();
-        sqlx::query("CREATE TABLE left_behind ()").execute(&mut *step).await.unwrap();
-        wait_for_lock(&mut step).await;
+    let in_transaction = async {
+        let mut transaction = Transaction::begin(&pool).await.unwrap();
+        sqlx::query("CREATE TABLE abandoned ()").execute(&mut *transaction).await.unwrap();
+        wait_for_lock(&mut transaction).await;
     };
-    leave(&ledger, in_step).await;
+    abandon(&ledger, in_transaction).await;
     let mut next = pool.acquire().await.unwrap();
     assert_eq!(backend(&mut next).await, before);
-    let kept: bool =
-        sqlx::query_scalar("SELECT to_regclass('left_behind') IS NOT NULL").fetch_one(&mut *next).await.unwrap();
-    assert!(!kept);
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('abandoned') IS NOT NULL").fetch_one(&mut *next).await.unwrap();
+    assert!(!exists);
 }
 
 #[tokio::test]
-async fn locks_of_a_session_end_with_the_step_that_took_them() {
+async fn session_locks_are_released_with_the_transaction_that_took_them() {
     let ledger = Ledger::create().await;
     let pool = pool(&ledger, false);
-    let mut step = Transaction::begin(&pool).await.unwrap();
-    wait_for_lock(&mut step).await;
-    drop(step);
+    let mut transaction = Transaction::begin(&pool).await.unwrap();
+    wait_for_lock(&mut transaction).await;
+    drop(transaction);
     let mut next = pool.acquire().await.unwrap();
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
     let locks: i64 = sqlx::query_scalar(locks).fetch_one(&mut *next).await.unwrap();
@@ -100,40 +100,40 @@ async fn locks_of_a_session_end_with_the_step_that_took_them() {
 }
 
 #[tokio::test]
-async fn a_copy_that_nobody_ends_leaves_no_answer_to_others() {
+async fn an_abandoned_copy_leaves_no_answer_to_later_statements() {
     let ledger = Ledger::create().await;
     let pool = pool(&ledger, false);
     let copy = "COPY reports (workspace_id, name) FROM STDIN";
-    // It waits for the table: sqlx does not know that an answer is under way.
+    // The COPY waits for the table, and sqlx does not know that an answer is pending.
     let mut holder = PgConnection::connect(&ledger.url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE reports").execute(&mut holder).await.unwrap();
     let begin = async {
-        let mut step = Transaction::begin(&pool).await.unwrap();
-        drop(CopyRows::begin(&mut step, copy).await);
+        let mut transaction = Transaction::begin(&pool).await.unwrap();
+        drop(CopyRows::begin(&mut transaction, copy).await);
     };
-    leave(&ledger, begin).await;
+    abandon(&ledger, begin).await;
     holder.close().await.unwrap();
     for _ in 0..3 {
         let mut next = pool.acquire().await.unwrap();
         let answer: i32 = sqlx::query_scalar("SELECT 42").fetch_one(&mut *next).await.unwrap();
         assert_eq!(answer, 42);
     }
-    // It has begun, and takes rows.
-    let mut step = Transaction::begin(&pool).await.unwrap();
-    drop(CopyRows::begin(&mut step, copy).await.unwrap());
-    drop(step);
+    // The COPY has started and accepts rows.
+    let mut transaction = Transaction::begin(&pool).await.unwrap();
+    drop(CopyRows::begin(&mut transaction, copy).await.unwrap());
+    drop(transaction);
     let mut next = pool.acquire().await.unwrap();
     let answer: i32 = sqlx::query_scalar("SELECT 43").fetch_one(&mut *next).await.unwrap();
     assert_eq!(answer, 43);
 }
 
 #[tokio::test]
-async fn behind_a_pooler_a_connection_waits_for_its_answer() {
+async fn with_a_pooler_a_connection_waits_for_its_answer() {
     let ledger = Ledger::create().await;
     let pool = pool(&ledger, true);
     let before = backend(&mut pool.acquire().await.unwrap()).await;
     let held = hold_lock(&ledger).await;
-    leave(&ledger, async { wait_for_lock(&mut pool.acquire().await.unwrap()).await }).await;
+    abandon(&ledger, async { wait_for_lock(&mut pool.acquire().await.unwrap()).await }).await;
     assert!(timeout(Duration::from_secs(1), pool.acquire()).await.is_err());
     assert_eq!(waiting(&ledger, "crm-one").await, 1);
     held.close().await.unwrap();

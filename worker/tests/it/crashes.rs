@@ -1,4 +1,4 @@
-//! Workers that die, or stop and come back.
+//! Workers that die, or are suspended and continue.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use shared::queue::JobStatus;
 use crate::support::{Ledger, PATIENCE, attempts};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_workers_job_goes_on_elsewhere_within_20_seconds() {
+async fn another_worker_resumes_a_killed_workers_job_within_20_seconds() {
     let ledger = Ledger::create().await;
     let doomed = ledger.worker_process(&[]);
     let id = ledger.enqueue(Chore::Walk { steps: 60, ms: 100 }).await;
@@ -18,7 +18,7 @@ async fn a_killed_workers_job_goes_on_elsewhere_within_20_seconds() {
     let killed = Instant::now();
     let before = ledger.get(id).await;
     ledger.until(id, "running again", |job| job.attempt > before.attempt && job.status == JobStatus::Running).await;
-    // The server of the tests may be younger than a lease, and then nobody is taken for dead yet.
+    // If the server started less than one lease duration ago, workers are not treated as dead yet.
     assert!(killed.elapsed() < Duration::from_secs(35), "{:?}", killed.elapsed());
 
     let job = ledger.until_finished(id).await;
@@ -31,7 +31,7 @@ async fn a_killed_workers_job_goes_on_elsewhere_within_20_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_kills_its_worker_is_found_and_its_neighbours_are_not_hurt() {
+async fn a_job_that_kills_its_worker_fails_and_its_neighbours_succeed() {
     let ledger = Ledger::create().await;
     let poison = ledger.enqueue(Chore::Abort).await;
     let mut neighbours = Vec::new();
@@ -45,8 +45,8 @@ async fn a_job_that_kills_its_worker_is_found_and_its_neighbours_are_not_hurt() 
             _ = worker.ended() => {}
             _ = ledger.until_finished(poison) => {}
         }
-        assert!(started.elapsed() < PATIENCE, "the poison is not found");
-        // Waiting for five leases in a row would show no more.
+        assert!(started.elapsed() < PATIENCE, "the job that kills its workers does not fail");
+        // Instead of waiting for five leases to expire.
         ledger.expire_leases().await;
     }
     let job = ledger.get(poison).await;
@@ -62,7 +62,7 @@ async fn a_job_that_kills_its_worker_is_found_and_its_neighbours_are_not_hurt() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_wakes_up_after_its_lease_changes_nothing() {
+async fn a_worker_that_continues_after_its_lease_expired_changes_nothing() {
     let ledger = Ledger::create().await;
     let mut sleeper = ledger.worker_process(&[("RUST_LOG", "debug,sqlx=info")]);
     let id = ledger.enqueue(Chore::Walk { steps: 100, ms: 100 }).await;
@@ -78,7 +78,7 @@ async fn a_worker_that_wakes_up_after_its_lease_changes_nothing() {
     let first: usize = steps.iter().filter(|attempt| **attempt == 1).count();
     let fence = ledger.fence(id).await;
     assert!(steps[first..].iter().all(|attempt| *attempt == fence), "{steps:?}");
-    // It has noticed, and works on.
+    // The suspended worker has noticed, and runs other jobs.
     worker.stop().await;
     let next = ledger.enqueue(Chore::Nothing).await;
     assert_eq!(ledger.until_finished(next).await.status, JobStatus::Succeeded);

@@ -1,4 +1,4 @@
-//! What an error of the database says: that it cannot now, or that it never will.
+//! Classification of database errors: temporary or permanent, and whether they count against a job.
 
 use shared::Error;
 use shared::error::ErrorClass;
@@ -6,18 +6,18 @@ use shared::error::ErrorClass;
 use crate::support::Ledger;
 
 #[tokio::test]
-async fn what_the_database_does_not_do_now_is_no_defect() {
+async fn temporary_database_errors_are_not_defects() {
     let ledger = Ledger::create().await;
     let raise = async |code: &str| {
-        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$");
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$");
         Error::from(sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&ledger.pool).await.unwrap_err())
     };
-    // A lock held for long, a full disk, no connection left, a standby, a password that was changed.
+    // Such as a lock timeout, a full disk, too many connections, a standby, or a changed password.
     for code in ["57014", "55P03", "53100", "53300", "25006", "28P01", "3D000", "58030"] {
         let error = raise(code).await;
         assert!(matches!(error, Error::Unavailable(_)), "{code}: {error:?}");
     }
-    // A value that it does not take is refused again, however often it is sent.
+    // An invalid value is rejected every time.
     for (code, of_data) in [("22P05", true), ("54000", true), ("42P01", false), ("XX000", false)] {
         let error = raise(code).await;
         assert!(matches!(error, Error::Internal(_)) && error.is_of_data() == of_data, "{code}: {error:?}");
@@ -25,10 +25,10 @@ async fn what_the_database_does_not_do_now_is_no_defect() {
 }
 
 #[tokio::test]
-async fn an_error_says_whether_it_counts_against_a_job() {
+async fn the_class_of_an_error_decides_whether_it_counts_against_a_job() {
     let ledger = Ledger::create().await;
     let raise = async |code: &str| {
-        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$");
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$");
         Error::from(sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&ledger.pool).await.unwrap_err())
     };
     for (class, codes) in [
@@ -43,7 +43,7 @@ async fn an_error_says_whether_it_counts_against_a_job() {
             assert_eq!(error.class(), class, "{code}: {error:?}");
         }
     }
-    let said = raise("53100").await.condition();
-    assert_eq!(said.as_deref(), Some("the database's disk is full (SQLSTATE 53100)"));
+    let condition = raise("53100").await.condition();
+    assert_eq!(condition.as_deref(), Some("the database's disk is full (SQLSTATE 53100)"));
     assert_eq!(raise("XX000").await.condition(), None);
 }

@@ -1,4 +1,4 @@
-//! Slots are shared between workspaces: long jobs of one do not keep another waiting.
+//! Fairness between workspaces: long jobs of one workspace do not block another.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE, attempts};
 
-/// A job that takes about so many seconds, in steps of a twentieth of one.
+/// A job that takes about so many seconds, in steps of 50 ms.
 fn long(seconds: i64) -> Chore {
     Chore::Walk { steps: seconds * 20, ms: 50 }
 }
@@ -26,7 +26,7 @@ async fn a_workspace_that_holds_no_slot_gets_one_after_the_next_step() {
     let began = Instant::now();
     while !other.get(row).await.status.is_finished() {
         for id in files {
-            // To its callers a job that gave its slot up is still running, in its first attempt.
+            // To callers, a job that yielded is still running, in its first attempt.
             let job = busy.get(id).await;
             assert_eq!((job.status, job.attempt), (JobStatus::Running, 1));
         }
@@ -34,7 +34,7 @@ async fn a_workspace_that_holds_no_slot_gets_one_after_the_next_step() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
-    // One of them was claimed a second time, and no step was lost or done twice.
+    // One job was claimed a second time, and no step was lost or repeated.
     let mut claims = 0;
     for id in files {
         let job = busy.until_finished(id).await;
@@ -48,7 +48,7 @@ async fn a_workspace_that_holds_no_slot_gets_one_after_the_next_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alone_a_workspace_keeps_all_slots_whatever_else_of_it_waits() {
+async fn a_single_workspace_keeps_all_slots_even_if_its_other_jobs_wait() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(2);
     let mut files = Vec::new();
@@ -80,7 +80,7 @@ async fn more_workspaces_than_slots_take_turns_of_a_second() {
         let under_way = jobs.iter().filter(|job| job.progress.done > 0).count();
         assert!(
             under_way == 3 || jobs.iter().all(|job| !job.status.is_finished()),
-            "one waits until another has ended"
+            "one workspace waits until another's job has ended"
         );
         if under_way == 3 {
             break;
@@ -94,14 +94,14 @@ async fn more_workspaces_than_slots_take_turns_of_a_second() {
         assert_eq!((job.status, attempts(&job).len()), (JobStatus::Succeeded, 80));
         claims += ledger.fence(*id).await;
     }
-    // Whoever gets the slot keeps it for a second.
+    // A job keeps its slot for at least a second.
     let most = began.elapsed().as_secs() as i64 + 4;
     assert!(claims <= most, "{claims} claims in {:?}", began.elapsed());
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_dies_after_a_hand_over_leaves_nothing_undone() {
+async fn a_yielded_job_resumes_after_its_worker_died() {
     let busy = Ledger::create().await;
     let doomed = busy.worker_process(&[("CRM_WORKER__CONCURRENCY", "1")]);
     let file = busy.enqueue(long(10)).await;
@@ -111,7 +111,8 @@ async fn a_worker_that_dies_after_a_hand_over_leaves_nothing_undone() {
     other.until_running(blocking).await;
     doomed.kill9().await;
 
-    // It waited for a slot, so no rescue is needed, and its process did not die while it ran.
+    // The job was waiting for a slot, so it needs no rescue, and its process did not die while it
+    // ran.
     let job = busy.get(file).await;
     assert_eq!((job.status, job.attempt), (JobStatus::Running, 1));
     let worker = busy.worker(1);
@@ -122,7 +123,7 @@ async fn a_worker_that_dies_after_a_hand_over_leaves_nothing_undone() {
 }
 
 #[tokio::test]
-async fn a_job_that_yields_keeps_its_place_and_its_count_of_attempts() {
+async fn a_job_that_yields_keeps_its_position_and_its_count_of_attempts() {
     let ledger = Ledger::create().await;
     let ids = ledger.enqueue_many(3).await;
     let claimed = ledger.claim_one().await;
@@ -134,7 +135,7 @@ async fn a_job_that_yields_keeps_its_place_and_its_count_of_attempts() {
     assert_eq!(ledger.get(ids[0]).await, running);
     assert_eq!(ledger.count(JobStatus::Queued).await, 3);
 
-    // The fence rises with the claim, and the one before writes nothing any more.
+    // The claim raises the fence, so the earlier attempt cannot write any more.
     let again = ledger.claim_one().await;
     assert_eq!((again.id, again.attempt), (ids[0], claimed.attempt + 1));
     queue::finish(&mut connection, &[(claimed.lease(), Outcome::Failed("late".into()))]).await.unwrap();
@@ -147,7 +148,7 @@ async fn a_job_that_yields_keeps_its_place_and_its_count_of_attempts() {
 }
 
 #[tokio::test]
-async fn attempts_count_failures_and_deaths_and_nothing_else() {
+async fn attempts_count_only_failures_and_crashes() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let mut connection = ledger.connection().await;
@@ -185,7 +186,7 @@ async fn a_free_slot_goes_first_to_a_workspace_that_holds_none() {
         let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &holders).await.unwrap();
         assert!(ids.contains(&claimed[0].id));
     }
-    // Alone, the holder gets it all the same.
+    // If no other workspace waits, the holder gets another slot.
     let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &[ledger.workspace]).await;
     assert_eq!(claimed.unwrap()[0].workspace_id, ledger.workspace);
 }

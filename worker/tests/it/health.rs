@@ -1,4 +1,4 @@
-//! What operators see of a worker.
+//! The endpoints of a worker for operators: liveness, readiness, metrics and the log.
 
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,14 @@ async fn wait_until(address: &str, path: &str, status: StatusCode) -> String {
     loop {
         match ask(address, path).await {
             Some((now, body)) if now == status => return body,
-            _ => assert!(started.elapsed() < PATIENCE, "{path} does not get to answer {status}"),
+            _ => assert!(started.elapsed() < PATIENCE, "{path} does not answer {status} in time"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_says_that_it_is_ready_and_what_it_did() {
+async fn a_worker_reports_readiness_and_metrics() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
@@ -35,7 +35,7 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
     assert_eq!(ask(&address, "/healthz").await, Some((StatusCode::OK, "ok\n".into())));
     assert_eq!(ask(&address, "/secrets").await.unwrap().0, StatusCode::NOT_FOUND);
 
-    for chore in [Chore::Nothing, Chore::Nothing, Chore::Fail { reason: "as told".into() }] {
+    for chore in [Chore::Nothing, Chore::Nothing, Chore::Fail { reason: "for the test".into() }] {
         let id = ledger.enqueue(chore).await;
         ledger.until_finished(id).await;
     }
@@ -52,7 +52,7 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
         "crm_queue_jobs{queue=\"chores\",status=\"queued\"} 1",
         "crm_queue_jobs{queue=\"chores\",status=\"running\"} 0",
         "crm_queue_oldest_due_seconds{queue=\"chores\"} 0",
-        // Nothing waits there, which is said.
+        // Empty queues are reported as well.
         "crm_queue_jobs{queue=\"imports\",status=\"queued\"} 0",
         "crm_outbox_mails{state=\"unknown\"} 0",
     ] {
@@ -61,7 +61,7 @@ async fn a_worker_says_that_it_is_ready_and_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_port_is_taken_works_and_answers_when_it_is_free() {
+async fn a_worker_runs_jobs_while_its_port_is_taken_and_answers_once_it_is_free() {
     let ledger = Ledger::create().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -80,14 +80,14 @@ async fn a_worker_without_a_database_is_alive_but_not_ready() {
     let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
     wait_until(&address, "/healthz", StatusCode::OK).await;
-    // What cannot be counted is not told as 0.
+    // Unknown counts are omitted, not reported as 0.
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     assert!(metrics.contains("crm_claims_total"), "{metrics}");
     assert!(!metrics.contains("crm_queue_jobs") && !metrics.contains("crm_outbox_mails"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
+async fn a_worker_is_not_ready_while_migrations_are_pending() {
     let ledger = Ledger::create().await;
     let last =
         "UPDATE _sqlx_migrations SET success = NOT success WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
@@ -95,8 +95,8 @@ async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
     loop {
-        let said = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
-        if said.contains("crm-api migrate") {
+        let body = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+        if body.contains("crm-api migrate") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -106,12 +106,12 @@ async fn a_worker_is_not_ready_before_the_database_has_its_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
+async fn log_lines_at_level_warn_name_the_job() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker_process(&[("CRM_LOG__LEVEL", "warn"), ("CRM_LOG__FORMAT", "json")]);
     let mut expected = Vec::new();
     for (chore, message) in
-        [(Chore::Stumble, "the job met an error"), (Chore::Panic, "the job's handler panicked: as told")]
+        [(Chore::Stumble, "job attempt failed"), (Chore::Panic, "the job's handler panicked: as told")]
     {
         let job = ledger.job(&chore).request_id(Some(&format!("request-of-{message}")));
         expected.push((queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id, message));
@@ -136,7 +136,7 @@ async fn at_level_warn_the_log_still_says_which_job_it_is_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_database_died_behind_a_proxy_is_not_ready_until_it_is_back() {
+async fn a_worker_is_not_ready_while_the_database_behind_its_proxy_is_unavailable() {
     let ledger = Ledger::create().await;
     let proxy = Proxy::start(&ledger.url, Mode::Close).await;
     let through = proxy.url(&ledger.url);
@@ -144,24 +144,24 @@ async fn a_worker_whose_database_died_behind_a_proxy_is_not_ready_until_it_is_ba
     let address = worker.admin().await;
     for mode in [Mode::Close, Mode::Garbage, Mode::Silence] {
         proxy.set(mode);
-        let said = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
-        assert_eq!(said, "the database does not answer\n", "{mode:?}");
+        let body = wait_until(&address, "/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+        assert_eq!(body, "the database does not answer\n", "{mode:?}");
         proxy.set(Mode::Forward);
         wait_until(&address, "/readyz", StatusCode::OK).await;
         let id = ledger.enqueue(Chore::Nothing).await;
         ledger.until_finished(id).await;
     }
-    // It tried a hundred times meanwhile.
+    // The worker retried a hundred times meanwhile.
     let complaints = worker.complaints();
     assert!((1..=10).contains(&complaints.len()), "{complaints:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_says_why_they_wait() {
+async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_reports_the_reason() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
-    let full = "DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '53100'; END $$";
+    let full = "DO $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$";
     let mut ids = Vec::new();
     for _ in 0..20 {
         ids.push(ledger.enqueue(Chore::Execute { statements: vec![full.into()] }).await);
@@ -169,15 +169,15 @@ async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_says_why_they_wa
     for id in &ids {
         ledger.until(*id, "waiting", |job| job.retry_at.is_some()).await;
     }
-    let said = loop {
-        let said = wait_until(&address, "/readyz", StatusCode::OK).await;
-        if said.contains("wait for a retry") {
-            break said;
+    let body = loop {
+        let body = wait_until(&address, "/readyz", StatusCode::OK).await;
+        if body.contains("waiting for a retry") {
+            break body;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    let why = "chore wait for a retry: the database's disk is full (SQLSTATE 53100)";
-    assert!(said.starts_with("ok\n") && said.contains(why), "{said}");
+    let why = "chore waiting for a retry: the database's disk is full (SQLSTATE 53100)";
+    assert!(body.starts_with("ok\n") && body.contains(why), "{body}");
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     for line in [
         "crm_jobs_waiting{kind=\"chore\"} ",
@@ -186,7 +186,7 @@ async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_says_why_they_wa
     ] {
         assert!(metrics.lines().any(|present| present.starts_with(line)), "{line} is not in\n{metrics}");
     }
-    // Each of twenty jobs has waited several times.
+    // Each of the 20 jobs has waited several times.
     let waited = async || {
         let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
         let line = metrics.lines().find_map(|line| line.strip_prefix("crm_jobs_waited_total{kind=\"chore\"} "));
@@ -202,32 +202,32 @@ async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_says_why_they_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_that_the_database_refuses_go_on_and_say_so() {
+async fn services_that_fail_because_of_the_database_recover_and_report_it() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::OK).await;
     let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '53100'; END $$;
+                $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$;
                 CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
     sqlx::raw_sql(full).execute(&ledger.pool).await.unwrap();
     let id = ledger.enqueue(Chore::Nothing).await;
     let began = Instant::now();
-    let said = loop {
-        let said = wait_until(&address, "/readyz", StatusCode::OK).await;
-        if said.contains("claiming jobs waits") {
-            break said;
+    let body = loop {
+        let body = wait_until(&address, "/readyz", StatusCode::OK).await;
+        if body.contains("claiming jobs is waiting") {
+            break body;
         }
-        assert!(began.elapsed() < PATIENCE, "{said}");
+        assert!(began.elapsed() < PATIENCE, "{body}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert!(said.contains("claiming jobs waits: the database's disk is full (SQLSTATE 53100)"), "{said}");
+    assert!(body.contains("claiming jobs is waiting: the database's disk is full (SQLSTATE 53100)"), "{body}");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(worker.complaints().len() <= 6, "{:#?}", worker.complaints());
     ledger.run("DROP TRIGGER full_disk ON jobs").await;
     ledger.until_finished(id).await;
-    while wait_until(&address, "/readyz", StatusCode::OK).await.contains("jobs waits") {
-        assert!(began.elapsed() < PATIENCE, "it does not say that it goes on");
+    while wait_until(&address, "/readyz", StatusCode::OK).await.contains("jobs is waiting") {
+        assert!(began.elapsed() < PATIENCE, "readiness still reports the error");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

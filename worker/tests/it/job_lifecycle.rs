@@ -1,4 +1,4 @@
-//! What becomes of jobs in the hands of a worker.
+//! The lifecycle of jobs in a worker.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::{Ledger, attempts};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_runs_and_its_result_is_kept() {
+async fn a_job_runs_and_its_result_is_stored() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(2);
     let id = ledger.enqueue(Chore::Nothing).await;
@@ -36,7 +36,7 @@ async fn thousands_of_short_jobs_run_once_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_walk_shows_its_progress_and_ends_with_what_its_steps_recorded() {
+async fn a_job_with_steps_shows_its_progress_and_returns_what_its_steps_recorded() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::Walk { steps: 5, ms: 50 }).await;
@@ -48,7 +48,7 @@ async fn a_walk_shows_its_progress_and_ends_with_what_its_steps_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_asks_for_another_try_gets_it_after_a_while() {
+async fn a_job_that_asks_for_a_retry_is_retried_after_a_delay() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::RetryUntil { attempt: 2 }).await;
@@ -63,17 +63,17 @@ async fn a_job_that_asks_for_another_try_gets_it_after_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_fails_for_good_when_it_says_so() {
+async fn a_job_that_reports_a_permanent_failure_is_not_retried() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
-    let id = ledger.enqueue(Chore::Fail { reason: "the file is no CSV".into() }).await;
+    let id = ledger.enqueue(Chore::Fail { reason: "the file is not CSV".into() }).await;
     let job = ledger.until_finished(id).await;
-    assert_eq!((job.status, job.attempt, job.error.as_deref()), (JobStatus::Failed, 1, Some("the file is no CSV")));
+    assert_eq!((job.status, job.attempt, job.error.as_deref()), (JobStatus::Failed, 1, Some("the file is not CSV")));
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn putting_itself_off_is_no_failure() {
+async fn a_job_that_snoozes_does_not_count_a_failure() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::SnoozeOnce { ms: 300 }).await;
@@ -86,12 +86,12 @@ async fn putting_itself_off_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_a_failure_of_that_job_alone() {
+async fn a_panic_fails_only_its_own_job() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(2);
     let id = ledger.enqueue(Chore::Panic).await;
-    let job = ledger.until(id, "put off", |job| job.error.is_some()).await;
-    assert_eq!(job.error.as_deref(), Some("a defect of the program (its handler panicked)"));
+    let job = ledger.until(id, "postponed", |job| job.error.is_some()).await;
+    assert_eq!(job.error.as_deref(), Some("internal error; the job will be retried"));
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 0));
     let neighbour = ledger.enqueue(Chore::Nothing).await;
     assert_eq!(ledger.until_finished(neighbour).await.status, JobStatus::Succeeded);
@@ -99,17 +99,17 @@ async fn a_panic_is_a_failure_of_that_job_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_do_not_read_the_text_of_internal_errors() {
+async fn callers_do_not_see_the_text_of_internal_errors() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::Stumble).await;
-    let job = ledger.until(id, "put off", |job| job.error.is_some()).await;
-    assert_eq!(job.error.as_deref(), Some("an internal error; the worker's log has it"));
+    let job = ledger.until(id, "postponed", |job| job.error.is_some()).await;
+    assert_eq!(job.error.as_deref(), Some("internal error; see the worker's log"));
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_that_no_column_can_hold_hurts_only_its_own_job() {
+async fn an_error_that_cannot_be_stored_fails_only_its_own_job() {
     let ledger = Ledger::create().await;
     let bad = ledger.enqueue(Chore::FailUnspeakably).await;
     let good = ledger.enqueue_many(50).await;
@@ -118,24 +118,24 @@ async fn an_error_that_no_column_can_hold_hurts_only_its_own_job() {
         assert_eq!(ledger.until_finished(id).await.status, JobStatus::Succeeded);
     }
     let job = ledger.until_finished(bad).await;
-    assert_eq!(job.error.as_deref(), Some("what the job returned cannot be stored"));
+    assert_eq!(job.error.as_deref(), Some("the job's result cannot be stored"));
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kind_that_is_not_known_yet_waits_for_a_newer_version() {
+async fn a_job_of_an_unknown_kind_waits_for_a_newer_version() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     ledger.run("UPDATE jobs SET kind = 'from_the_future'").await;
     let worker = ledger.worker(1);
-    let job = ledger.until(id, "put off", |job| job.attempt == 1 && job.status == JobStatus::Queued).await;
+    let job = ledger.until(id, "postponed", |job| job.attempt == 1 && job.status == JobStatus::Queued).await;
     assert_eq!(job.error, None);
     worker.stop().await;
     assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_job_ends_at_its_next_step_and_keeps_the_others() {
+async fn a_cancelled_job_ends_at_its_next_step_and_keeps_its_committed_steps() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::Walk { steps: 1_000, ms: 100 }).await;
@@ -148,16 +148,16 @@ async fn a_cancelled_job_ends_at_its_next_step_and_keeps_the_others() {
     let job = ledger.get(id).await;
     assert_eq!((job.status, job.progress), (JobStatus::Cancelled, cancelled.progress));
 
-    // Retried, it goes on after its last step.
+    // A retry resumes the job after its last committed step.
     queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
-    let job = ledger.until(id, "going on", |job| job.progress.done > cancelled.progress.done + 1).await;
+    let job = ledger.until(id, "resumed", |job| job.progress.done > cancelled.progress.done + 1).await;
     let done = usize::try_from(cancelled.progress.done).unwrap();
     assert_eq!(attempts(&job)[..=done], [vec![1; done], vec![ledger.fence(id).await]].concat());
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_job_that_makes_no_steps_is_dropped() {
+async fn a_cancelled_job_without_steps_is_dropped() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await;
@@ -178,7 +178,7 @@ async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
         ids.push(ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await);
     }
     ledger.until_running(ids[0]).await;
-    // A worker that takes more than it can do would take it within a second, when it polls.
+    // A worker that claims too many jobs would do so within a second, when it polls.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(2) {
         let running = ledger.count(JobStatus::Running).await;
@@ -193,7 +193,7 @@ async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_stops_hands_its_jobs_back_after_their_step() {
+async fn a_stopping_worker_hands_its_jobs_back_after_their_current_step() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(2);
     let long = ledger.enqueue(Chore::Walk { steps: 40, ms: 100 }).await;
@@ -208,7 +208,7 @@ async fn a_worker_that_stops_hands_its_jobs_back_after_their_step() {
     assert_eq!((handed_back.status, handed_back.error), (JobStatus::Queued, None));
     assert_eq!(ledger.failures_and_crashes(long).await, (0, 0));
 
-    // Another goes on where it ended.
+    // Another worker resumes the job after its last committed step.
     let worker = ledger.worker(2);
     let job = ledger.until_finished(long).await;
     let done = usize::try_from(handed_back.progress.done).unwrap();
@@ -217,7 +217,7 @@ async fn a_worker_that_stops_hands_its_jobs_back_after_their_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_does_not_end_in_time_is_handed_back_all_the_same() {
+async fn a_job_that_exceeds_the_shutdown_timeout_is_handed_back() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Sleep { ms: 3_600_000 }).await;
     let mut process = ledger.worker_process(&[("CRM_WORKER__SHUTDOWN_S", "4")]);
@@ -262,7 +262,7 @@ async fn a_notification_wakes_an_idle_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_keeps_to_its_queues() {
+async fn a_worker_only_claims_jobs_of_its_queues() {
     let ledger = Ledger::create().await;
     let unknown = ledger.settings(&[("CRM_WORKER__QUEUES", "imports")]);
     let stop = tokio_util::sync::CancellationToken::new();
@@ -272,29 +272,29 @@ async fn a_worker_keeps_to_its_queues() {
     let import = shared::imports::ImportLeads { import_id: Uuid::now_v7(), dry_run: false };
     let job = NewJob::new(ledger.workspace, &import).unwrap();
     let import = queue::enqueue(&mut *ledger.connection().await, job).await.unwrap().id;
-    ledger.until(import, "tried", |job| job.attempt > 0).await;
+    ledger.until(import, "attempted", |job| job.attempt > 0).await;
     assert_eq!(ledger.get(chore).await.attempt, 0);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_does_not_exist_stops_the_start_and_is_named() {
+async fn an_unknown_queue_is_reported_at_startup() {
     let ledger = Ledger::create().await;
     let mut settings = ledger.settings(&[]);
-    settings.worker.queues = vec!["letters".into()];
+    settings.worker.queues = vec!["reports".into()];
     let error = worker::run(settings, dev::test_jobs::tasks(), Default::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "worker.queues: there is no queue \"letters\", only chores, imports, mail, workflows"
+        "worker.queues: unknown queue \"reports\"; available: chores, imports, mail, workflows"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_of_the_environment_that_does_not_exist_ends_the_program() {
+async fn an_unknown_queue_in_the_environment_ends_the_program() {
     let database = Database::create().await;
     let mut worker = Process::worker_with(&database, &[], &[("CRM_WORKER__QUEUES", "imports,mails")]);
     assert!(!worker.ended().await.is_success());
-    let sentence = r#"worker.queues: there is no queue "mails", only imports, mail, workflows"#;
+    let sentence = r#"worker.queues: unknown queue "mails"; available: imports, mail, workflows"#;
     assert!(worker.output().contains(sentence), "{}", worker.output());
 }

@@ -1,4 +1,4 @@
-//! What the ledger promises, statement by statement.
+//! The guarantees of the job queue, statement by statement.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::support::{Ledger, PATIENCE};
 
 #[tokio::test]
-async fn a_job_of_a_transaction_that_rolls_back_never_was() {
+async fn a_job_is_rolled_back_with_its_transaction() {
     let ledger = Ledger::create().await;
     let mut connection = ledger.connection().await;
     let mut transaction = connection.begin().await.unwrap();
@@ -25,7 +25,7 @@ async fn a_job_of_a_transaction_that_rolls_back_never_was() {
 }
 
 #[tokio::test]
-async fn asking_twice_for_the_same_work_gives_the_standing_job() {
+async fn enqueueing_the_same_work_twice_returns_the_existing_job() {
     let ledger = Ledger::create().await;
     let mut connection = ledger.connection().await;
     let ask = || ledger.job(&Chore::Nothing).dedupe_key("nightly");
@@ -33,7 +33,7 @@ async fn asking_twice_for_the_same_work_gives_the_standing_job() {
     let second = queue::enqueue(&mut connection, ask()).await.unwrap();
     assert_eq!(first.id, second.id);
 
-    // Also while it is at work; and once it has ended, the key is free.
+    // The same holds while the job is running. After its end, the key is free again.
     let lease = ledger.claim_one().await.lease();
     assert_eq!(queue::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
     queue::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
@@ -41,7 +41,7 @@ async fn asking_twice_for_the_same_work_gives_the_standing_job() {
 }
 
 #[tokio::test]
-async fn of_many_who_ask_at_once_for_the_same_work_all_get_one_job() {
+async fn concurrent_requests_for_the_same_work_return_one_job() {
     let ledger = Ledger::create().await;
     let asking = (0..5).map(|_| async {
         let mut connection = ledger.connection().await;
@@ -58,7 +58,7 @@ async fn of_many_who_ask_at_once_for_the_same_work_all_get_one_job() {
 }
 
 #[tokio::test]
-async fn no_job_is_ever_held_twice() {
+async fn no_job_is_claimed_twice() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(500).await;
     let claiming = (0..5).map(|_| async {
@@ -79,7 +79,7 @@ async fn no_job_is_ever_held_twice() {
 }
 
 #[tokio::test]
-async fn jobs_are_claimed_in_the_order_they_came() {
+async fn jobs_are_claimed_in_order() {
     let ledger = Ledger::create().await;
     let ids = ledger.enqueue_many(10).await;
     let first: Vec<Uuid> = ledger.claim(4).await.iter().map(|job| job.id).collect();
@@ -87,7 +87,7 @@ async fn jobs_are_claimed_in_the_order_they_came() {
 }
 
 #[tokio::test]
-async fn a_job_of_later_is_not_claimed_now() {
+async fn a_delayed_job_is_not_claimed_before_it_is_due() {
     let ledger = Ledger::create().await;
     let job = ledger.job(&Chore::Nothing).delay(Duration::from_secs(3600));
     queue::enqueue(&mut *ledger.connection().await, job).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_job_of_later_is_not_claimed_now() {
 }
 
 #[tokio::test]
-async fn a_workspace_with_very_many_jobs_does_not_delay_another() {
+async fn a_workspace_with_many_jobs_does_not_delay_another() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(2_000).await;
     let other = Ledger::at(ledger.url.clone());
@@ -103,12 +103,12 @@ async fn a_workspace_with_very_many_jobs_does_not_delay_another() {
 
     let claimed = ledger.claim(10).await;
     assert!(claimed.iter().any(|job| job.id == late));
-    // The share that it did not need is not lost for long: the next batch is full again.
+    // The next batch is full again, since only one workspace has due jobs.
     assert_eq!(ledger.claim(10).await.len(), 10);
 }
 
 #[tokio::test]
-async fn more_workspaces_than_places_take_turns() {
+async fn more_workspaces_than_the_limit_of_a_claim_take_turns() {
     let ledger = Ledger::create().await;
     for _ in 0..20 {
         let workspace = Uuid::now_v7();
@@ -129,7 +129,7 @@ async fn more_workspaces_than_places_take_turns() {
 }
 
 #[tokio::test]
-async fn what_a_late_attempt_writes_is_thrown_away() {
+async fn writes_of_a_superseded_attempt_are_discarded() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let late = ledger.claim_one().await.lease();
@@ -152,7 +152,7 @@ async fn what_a_late_attempt_writes_is_thrown_away() {
 }
 
 #[tokio::test]
-async fn renewing_tells_which_jobs_were_cancelled() {
+async fn renewing_returns_only_the_leases_that_are_still_held() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(3).await;
     let leases: Vec<Lease> = ledger.claim(3).await.iter().map(queue::Claimed::lease).collect();
@@ -163,7 +163,7 @@ async fn renewing_tells_which_jobs_were_cancelled() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ran_out_is_renewed_as_long_as_nobody_took_the_job() {
+async fn an_expired_lease_can_be_renewed_until_the_job_is_rescued() {
     let ledger = Ledger::create().await;
     ledger.enqueue(Chore::Nothing).await;
     let lease = ledger.claim_one().await.lease();
@@ -174,7 +174,7 @@ async fn a_lease_that_ran_out_is_renewed_as_long_as_nobody_took_the_job() {
 }
 
 #[tokio::test]
-async fn renewing_a_job_that_has_just_ended_gives_it_no_lease() {
+async fn renewing_a_job_that_has_just_ended_restores_no_lease() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(2).await;
     let leases: Vec<Lease> = ledger.claim(2).await.iter().map(queue::Claimed::lease).collect();
@@ -192,7 +192,7 @@ async fn renewing_a_job_that_has_just_ended_gives_it_no_lease() {
 }
 
 #[tokio::test]
-async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
+async fn a_job_whose_process_dies_five_times_fails_and_can_be_retried() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let mut connection = ledger.connection().await;
@@ -200,7 +200,7 @@ async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
     for death in 1..=MAX_CRASHES {
         assert_eq!(ledger.get(id).await.status, JobStatus::Running, "death {death}");
         rescue_all(&ledger).await;
-        // It is not claimed among others any more.
+        // The job is in quarantine, so ordinary claims skip it.
         assert!(ledger.claim(10).await.is_empty());
         queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap();
     }
@@ -214,7 +214,7 @@ async fn a_job_whose_process_dies_five_times_is_given_up_and_can_be_retried() {
 }
 
 #[tokio::test]
-async fn a_committed_step_makes_up_for_deaths_and_failures() {
+async fn a_committed_step_resets_crashes_and_failures() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let lease = ledger.claim_one().await.lease();
@@ -237,7 +237,7 @@ async fn a_committed_step_makes_up_for_deaths_and_failures() {
 }
 
 #[tokio::test]
-async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
+async fn a_repeated_step_resets_nothing() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let mut connection = ledger.connection().await;
@@ -248,22 +248,22 @@ async fn a_step_that_is_only_done_again_makes_up_for_nothing() {
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
     queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
 
-    // It does the same step again, and dies; five times in all.
+    // The job repeats the same step and its process dies, five times in all.
     let mut lease = ledger.claim_one().await.lease();
     for death in 1..=MAX_CRASHES {
         let recorded = queue::progress(&mut connection, lease, progress, &json!({ "at": 1 }), None).await.unwrap();
         assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
         assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
         rescue_all(&ledger).await;
-        if let Some(suspect) = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap() {
-            lease = suspect.lease();
+        if let Some(claimed) = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap() {
+            lease = claimed.lease();
         }
     }
     assert_eq!(ledger.get(id).await.status, JobStatus::Failed);
 }
 
 #[tokio::test]
-async fn of_several_suspects_the_one_with_the_fewest_deaths_comes_first() {
+async fn the_quarantined_job_with_the_fewest_crashes_is_claimed_first() {
     let ledger = Ledger::create().await;
     let ids = ledger.enqueue_many(2).await;
     ledger.claim(2).await;
@@ -281,7 +281,7 @@ async fn of_several_suspects_the_one_with_the_fewest_deaths_comes_first() {
 }
 
 #[tokio::test]
-async fn a_job_that_was_cancelled_can_be_retried_and_goes_on() {
+async fn a_cancelled_job_can_be_retried() {
     let ledger = Ledger::create().await;
     let id = ledger.enqueue(Chore::Nothing).await;
     assert_eq!(ledger.cancel(id).await.status, JobStatus::Cancelled);
@@ -307,11 +307,11 @@ async fn a_job_is_invisible_to_other_workspaces() {
 }
 
 #[tokio::test]
-async fn jobs_that_ended_long_ago_are_pruned_in_batches_and_no_others() {
+async fn only_jobs_that_ended_long_ago_are_pruned_and_in_batches() {
     let ledger = Ledger::create().await;
     let keep = Duration::from_secs(24 * 3600);
     let mut connection = ledger.connection().await;
-    // Ids carry the time at which they were made, so old jobs have old ids.
+    // Ids contain their time, so old jobs have old ids.
     let old_id = |n: u64| Uuid::new_v7(uuid::Timestamp::from_unix_time(1_600_000_000 + n, 0, 0, 0));
     let mut ids = Vec::new();
     for n in 0..7_u64 {
@@ -341,20 +341,21 @@ async fn jobs_that_ended_long_ago_are_pruned_in_batches_and_no_others() {
 }
 
 #[tokio::test]
-async fn depths_count_what_waits_and_what_is_held() {
+async fn depths_count_waiting_and_running_jobs() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(3).await;
     ledger.claim(1).await;
     let depths = queue::depths(&mut *ledger.connection().await).await.unwrap();
     assert!(depths.iter().any(|depth| depth.queue == "chores"));
     for depth in depths {
-        // Where nothing is, that is said.
+        // Empty queues are included.
         let expected = if depth.queue == "chores" { (2, 1) } else { (0, 0) };
         assert_eq!((depth.queued, depth.running), expected, "{}", depth.queue);
     }
 }
 
-/// Lets all leases run out and has somebody notice. A young server gives its clients time to renew.
+/// Expires all leases and rescues the jobs. A server that started just now gives workers time to
+/// renew.
 async fn rescue_all(ledger: &Ledger) {
     let started = Instant::now();
     loop {
@@ -363,7 +364,7 @@ async fn rescue_all(ledger: &Ledger) {
             return;
         }
         rescue_now(ledger).await;
-        assert!(started.elapsed() < PATIENCE, "leases that ran out are not noticed");
+        assert!(started.elapsed() < PATIENCE, "expired leases are not noticed");
         if ledger.count(JobStatus::Running).await > 0 {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -1,4 +1,4 @@
-//! An old transaction does not slow the queue down: dead entries are walked over once.
+//! An old transaction does not slow the queue down: dead index entries are read once.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::Ledger;
 
 const JOBS: usize = 20_000;
 
-/// A connection with an open transaction, for which PostgreSQL keeps what it may still see.
+/// A connection with an open transaction, for which PostgreSQL keeps dead rows.
 async fn old_transaction(ledger: &Ledger) -> PgConnection {
     let mut connection = PgConnection::connect(&ledger.url).await.unwrap();
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM jobs")
@@ -21,7 +21,7 @@ async fn old_transaction(ledger: &Ledger) -> PgConnection {
     connection
 }
 
-/// How many entries of an index, live and dead ones, an operation reads.
+/// The number of index entries, live and dead, that an operation reads.
 async fn entries_read(
     connection: &mut PgConnection,
     index: &'static str,
@@ -56,7 +56,7 @@ async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limi
     claimed.len()
 }
 
-/// Jobs that were due a minute ago, all but the last `left` of them claimed and done.
+/// Enqueues jobs that were due a minute ago, and claims and finishes all but the last `left`.
 async fn backlog(ledger: &Ledger, connection: &mut PgConnection, left: usize) -> Marks {
     ledger.enqueue_many(JOBS).await;
     ledger.run("UPDATE jobs SET run_at = run_at - interval '1 minute'").await;
@@ -69,7 +69,7 @@ async fn backlog(ledger: &Ledger, connection: &mut PgConnection, left: usize) ->
 }
 
 #[tokio::test]
-async fn a_claim_starts_behind_what_was_claimed_before() {
+async fn a_claim_starts_after_the_jobs_that_were_claimed_before() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
@@ -85,7 +85,7 @@ async fn a_claim_starts_behind_what_was_claimed_before() {
     let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
     assert!(read < 300, "with marks: {read}");
 
-    // A process that has just started learns from its first sweep what others have claimed.
+    // A new process learns from its first sweep which jobs others have claimed.
     let mut marks = Marks::default();
     let began = marks.clone();
     marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
@@ -96,16 +96,16 @@ async fn a_claim_starts_behind_what_was_claimed_before() {
 }
 
 #[tokio::test]
-async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
+async fn a_claim_skips_a_drained_workspace() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
     let mut marks = backlog(&ledger, &mut connection, 0).await;
-    // Statistics of a table in which nothing waits must not lead the sweep to another index.
+    // The statistics of a table without waiting jobs must not make the sweep use another index.
     ledger.run("ANALYZE jobs").await;
     let began = marks.clone();
     marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
-    // Ids are made in the order of time, so the other workspace comes after it.
+    // Ids are ordered by time, so the other workspace comes after the first.
     let other = Ledger::at(ledger.url.clone());
     let id = other.enqueue(Chore::Nothing).await;
     let ranges = marks.ranges();
@@ -118,7 +118,7 @@ async fn a_drained_workspace_is_passed_over_on_the_way_to_another() {
 }
 
 #[tokio::test]
-async fn what_waits_before_a_mark_is_found_by_the_next_sweep() {
+async fn the_next_sweep_finds_jobs_before_a_mark() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
@@ -138,7 +138,7 @@ async fn what_waits_before_a_mark_is_found_by_the_next_sweep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_commits_a_minute_late_behind_100_000_newer_ones_starts_within_ten_seconds() {
+async fn a_job_committed_a_minute_late_after_100_000_newer_ones_starts_within_ten_seconds() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut late = PgConnection::connect(&ledger.url).await.unwrap();
@@ -168,12 +168,12 @@ async fn a_job_that_commits_a_minute_late_behind_100_000_newer_ones_starts_withi
 }
 
 #[tokio::test]
-async fn a_look_for_leases_that_ran_out_starts_where_the_last_one_ended() {
+async fn a_search_for_expired_leases_starts_where_the_last_one_ended() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
     backlog(&ledger, &mut connection, 100).await;
-    // Their leases would have run out long ago.
+    // The finished jobs get leases that expired long ago, and lose them again.
     let dead = "UPDATE jobs SET lease_until = now() - interval '10 minutes', status = 'running', finished_at = NULL
         WHERE finished_at IS NOT NULL";
     ledger.run(dead).await;
@@ -181,7 +181,8 @@ async fn a_look_for_leases_that_ran_out_starts_where_the_last_one_ended() {
         .run("UPDATE jobs SET lease_until = NULL, status = 'succeeded', finished_at = now() WHERE status = 'running'")
         .await;
     let mut looked = Looked::default();
-    let read = entries_read(&mut connection, "jobs_lease_idx", async |c| until_it_counts(c, &mut looked).await).await;
+    let read =
+        entries_read(&mut connection, "jobs_lease_idx", async |c| until_it_may_rescue(c, &mut looked).await).await;
     assert!(read >= JOBS as i64 - 500, "from the front: {read}");
     let held = claim(&mut connection, &Ranges::default(), 10).await;
     ledger.expire_leases().await;
@@ -191,12 +192,12 @@ async fn a_look_for_leases_that_ran_out_starts_where_the_last_one_ended() {
     });
     let read = read.await;
     assert_eq!(rescued.len(), held.len());
-    assert!(read < 200, "from the last look: {read}");
+    assert!(read < 200, "from the last search: {read}");
     drop(old);
 }
 
-/// A young server gives its clients time to renew before a look counts.
-async fn until_it_counts(connection: &mut PgConnection, looked: &mut Looked) {
+/// Waits until the server is old enough for a rescue: after its start, workers get time to renew.
+async fn until_it_may_rescue(connection: &mut PgConnection, looked: &mut Looked) {
     let age = "SELECT greatest(16 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), 0)::float8";
     let left: f64 = sqlx::query_scalar(age).fetch_one(&mut *connection).await.unwrap();
     tokio::time::sleep(Duration::from_secs_f64(left)).await;
@@ -218,7 +219,7 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
     for _ in 0..38 {
         let ranges = marks.ranges();
         let leased = mail::lease(&mut connection, 500, &ranges).await.unwrap();
-        let positions = leased.iter().map(|mail| (mail.workspace_id, mail.position()));
+        let positions = leased.iter().map(|email| (email.workspace_id, email.position()));
         marks.claimed(&ranges, leased[0].leased_at(), positions);
     }
     for (ranges, expected) in [(Ranges::default(), 18_000..40_000), (marks.ranges(), 0..300)] {
@@ -229,7 +230,8 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
         assert!(expected.contains(&read), "{read}");
     }
 
-    // What is handed back waits at its old place, which this process knows and others find by a sweep.
+    // Emails that are handed back wait at their old positions, which other processes find by a
+    // sweep.
     let began = marks.clone();
     sqlx::query("UPDATE emails SET lease_until = NULL WHERE event_key = '7'").execute(&mut *connection).await.unwrap();
     assert!(marks.swept(&began, &mail::sweep(&mut connection, &[ledger.workspace]).await.unwrap()));

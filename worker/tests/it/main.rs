@@ -1,4 +1,5 @@
-//! The worker and the ledger, over a real PostgreSQL server: run them through `cargo dev test`.
+//! Tests of the worker and the job queue on a real PostgreSQL server. Run them with `cargo dev
+//! test`.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by unwrapping it")]
 
 mod clock;

@@ -1,4 +1,4 @@
-//! The plans of the statements by which nurture finds its leads, on tables that look like those in use.
+//! The query plans of the statements that select leads for nurture, on tables of a realistic size.
 
 use shared::workflows::nurture::{AMONG, BETWEEN};
 use sqlx::AssertSqlSafe;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::plans::explain;
 use crate::support::Ledger;
 
-/// 60,000 leads of three workspaces with steps, interactions, mails that came back and suppressions.
+/// 60,000 leads of three workspaces with steps, interactions, bounced emails and suppressions.
 const FILL: [&str; 5] = [
     "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
      SELECT ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, gen_random_uuid(), 'A', n || '@example.com', 'other',
@@ -27,7 +27,7 @@ const FILL: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn nurture_reads_its_page_of_leads_and_what_belongs_to_them() {
+async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
     let ledger = Ledger::create().await;
     for statement in FILL {
         ledger.run(statement).await;
@@ -41,7 +41,7 @@ async fn nurture_reads_its_page_of_leads_and_what_belongs_to_them() {
             .fetch_all(&mut *connection)
             .await
             .unwrap();
-    // As a run has its statements planned.
+    // A run executes its statements with custom plans.
     sqlx::query(AssertSqlSafe("SET plan_cache_mode = force_custom_plan")).execute(&mut *connection).await.unwrap();
     let all = [
         "emails_to_email_idx",
@@ -55,7 +55,8 @@ async fn nurture_reads_its_page_of_leads_and_what_belongs_to_them() {
     let values = format!("'{workspace}', '{statuses}', '{}', '{}'", page[0], page[1999]);
     let plan = explain(&mut connection, "uuid, text[], uuid, uuid", BETWEEN, &values).await;
     assert_eq!(plan.indexes(), all, "{plan:#?}");
-    // Of each of 2,000 leads: itself, two steps, two interactions, a mail, and a suppression of some.
+    // For each of 2,000 leads: the lead, two steps, two interactions, one email, and a suppression
+    // for some.
     assert!(plan.rows() <= 2_000 * 8, "{} rows\n{plan:#?}", plan.rows());
 
     let ids: Vec<String> = page.iter().take(500).map(Uuid::to_string).collect();

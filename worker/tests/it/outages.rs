@@ -1,4 +1,4 @@
-//! A database that goes away.
+//! Outages of the database.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use shared::queue::JobStatus;
 
 use crate::support::{Ledger, attempts};
 
-/// A server of this test's own, since it is stopped and started.
+/// A server for one test, which stops and starts it.
 struct Private {
     server: Server,
     dir: PathBuf,
@@ -29,7 +29,7 @@ impl Private {
     }
 
     async fn up(&mut self) {
-        // The port is the same again unless somebody took it meanwhile.
+        // The port stays the same unless another process took it meanwhile.
         self.cluster = Some(Cluster::start(&self.server, &self.dir, &Options::default()).await.unwrap());
     }
 
@@ -45,7 +45,7 @@ impl Private {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_outlive_their_database_and_nothing_is_lost() {
+async fn workers_survive_an_outage_of_the_database_without_losing_work() {
     let mut private = Private::start().await;
     let ledger = Ledger::at(private.cluster.as_ref().unwrap().url("postgres"));
     db::migrate(&ledger.settings(&[]).database).await.unwrap();
@@ -55,7 +55,7 @@ async fn workers_outlive_their_database_and_nothing_is_lost() {
     ledger.until(walk, "under way", |job| job.progress.done >= 3).await;
     ledger.until(sleep, "begun", |job| job.started_at.is_some()).await;
 
-    // Longer than a lease.
+    // Longer than a lease duration.
     private.down().await;
     tokio::time::sleep(Duration::from_secs(18)).await;
     private.up().await;
@@ -63,7 +63,7 @@ async fn workers_outlive_their_database_and_nothing_is_lost() {
     let more = ledger.enqueue(Chore::Nothing).await;
     for id in [walk, sleep, more] {
         let job = ledger.until_finished(id).await;
-        // The same attempts went on: nobody took the worker for dead.
+        // The same attempts continued: the worker was not treated as dead.
         assert_eq!((job.status, job.attempt), (JobStatus::Succeeded, 1), "{job:?}");
         assert_eq!(ledger.failures_and_crashes(id).await, (0, 0));
     }
@@ -74,7 +74,7 @@ async fn workers_outlive_their_database_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_meanwhile() {
+async fn a_worker_waits_for_the_database_at_startup_and_can_be_stopped_meanwhile() {
     let ledger = Ledger::at("postgres://nobody@127.0.0.1:1/nothing".into());
     let worker = ledger.worker(1);
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,4 +1,4 @@
-//! What the outbox promises, statement by statement.
+//! The guarantees of the outbox, statement by statement.
 
 use dev::testing::Database;
 use shared::mail::templates::Rendered;
@@ -40,7 +40,7 @@ pub(crate) async fn suppress(connection: &mut PgConnection, email: &str) {
 }
 
 #[tokio::test]
-async fn an_event_has_one_mail_ever_and_a_suppressed_address_none() {
+async fn an_event_has_one_email_and_a_suppressed_address_gets_none() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     suppress(connection, "No@Example.com").await;
@@ -57,7 +57,7 @@ async fn an_event_has_one_mail_ever_and_a_suppressed_address_none() {
 }
 
 #[tokio::test]
-async fn a_mail_is_there_with_its_event_or_not_at_all() {
+async fn an_email_is_rolled_back_with_its_event() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let mut event = connection.begin().await.unwrap();
@@ -68,7 +68,7 @@ async fn a_mail_is_there_with_its_event_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_record_is_cancelled_with_it() {
+async fn the_waiting_emails_to_a_record_can_be_cancelled() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let lead = (RecordType::Lead, Uuid::now_v7());
@@ -91,14 +91,13 @@ async fn state(connection: &mut PgConnection, id: Uuid) -> String {
 }
 
 async fn expire_leases(connection: &mut PgConnection) {
-    // The server of the tests may have been started just now, and nobody is judged until it is old enough.
     sqlx::query("UPDATE emails SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
         .execute(&mut *connection)
         .await
         .unwrap();
 }
 
-/// Rescues, once the server is old enough for that.
+/// Rescues emails. A server that started just now first gives workers time to renew their leases.
 async fn rescue(connection: &mut PgConnection) -> Vec<mail::Rescued> {
     let started = std::time::Instant::now();
     loop {
@@ -112,31 +111,31 @@ async fn rescue(connection: &mut PgConnection) -> Vec<mail::Rescued> {
 }
 
 #[tokio::test]
-async fn of_a_dead_worker_only_what_was_on_its_way_is_unknown() {
+async fn only_the_emails_that_a_dead_worker_was_sending_become_unknown() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
     mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
     let leased = lease(connection, 2).await;
-    assert_eq!(leased.iter().map(|mail| mail.id).collect::<Vec<_>>(), [emails[0].id, emails[1].id]);
+    assert_eq!(leased.iter().map(|email| email.id).collect::<Vec<_>>(), [emails[0].id, emails[1].id]);
     assert_eq!(mail::mark(connection, None, Some(&leased[0])).await.unwrap(), Some(Next::Sending));
     expire_leases(connection).await;
     let mut rescued: Vec<(Uuid, EmailState)> =
-        rescue(connection).await.iter().map(|mail| (mail.id, mail.state)).collect();
+        rescue(connection).await.iter().map(|email| (email.id, email.state)).collect();
     rescued.sort_unstable_by_key(|(id, _)| *id);
     assert_eq!(rescued, [(emails[0].id, EmailState::Unknown), (emails[1].id, EmailState::Queued)]);
 
-    // The dead worker was only late: what it says now changes nothing.
+    // If the worker was only late, its outcome changes nothing.
     let sent = Outcome::Sent { answer: "250 ok".into() };
     mail::mark(connection, Some(&(leased[0].lease(), sent)), None).await.unwrap();
     assert_eq!(state(connection, emails[0].id).await, "unknown");
-    assert_eq!(mail::mark(connection, None, Some(&leased[1])).await.unwrap(), Some(Next::Gone));
-    // The other two are sent by somebody else.
+    assert_eq!(mail::mark(connection, None, Some(&leased[1])).await.unwrap(), Some(Next::Superseded));
+    // Another worker sends the other two.
     assert_eq!(lease(connection, 10).await.len(), 2);
 }
 
 #[tokio::test]
-async fn one_statement_ends_a_mail_and_begins_the_next() {
+async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
@@ -145,7 +144,7 @@ async fn one_statement_ends_a_mail_and_begins_the_next() {
     mail::mark(connection, None, Some(&leased[0])).await.unwrap();
     let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
     for _ in 0..2 {
-        // Done twice, since the first answer may have been lost, it is as if it were done once.
+        // The statement may be repeated, since the first answer may have been lost.
         let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
         assert_eq!(next, Some(Next::Sending));
     }
@@ -159,11 +158,11 @@ async fn one_statement_ends_a_mail_and_begins_the_next() {
     assert_eq!(mail::mark(connection, Some(&untouched), Some(&leased[2])).await.unwrap(), Some(Next::Suppressed));
     assert_eq!(state(connection, emails[1].id).await, "queued");
     let again = lease(connection, 10).await;
-    assert_eq!(again.iter().map(|mail| (mail.id, mail.failures)).collect::<Vec<_>>(), [(emails[1].id, 0)]);
+    assert_eq!(again.iter().map(|email| (email.id, email.failures)).collect::<Vec<_>>(), [(emails[1].id, 0)]);
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_takes_along_what_else_waits_for_it() {
+async fn a_bounce_suppresses_the_other_emails_to_the_address() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails: Vec<NewEmail> = ["a", "b", "c", "d"].map(|key| email(key, "Gone@example.com")).into();
@@ -171,22 +170,22 @@ async fn an_address_that_is_none_takes_along_what_else_waits_for_it() {
     let other = email("a", "gone@example.com");
     mail::queue(connection, Uuid::from_u128(2), &sender(), std::slice::from_ref(&other)).await.unwrap();
     let leased: Vec<Leased> =
-        lease(connection, 10).await.into_iter().filter(|mail| mail.workspace_id == WORKSPACE).collect();
-    // One is held by another connection, which has not spoken yet; one was put off.
+        lease(connection, 10).await.into_iter().filter(|email| email.workspace_id == WORKSPACE).collect();
+    // Another connection holds one email and has not sent it yet; another email was deferred.
     let put_off = (leased[3].lease(), Outcome::Deferred { answer: "451".into(), delay: std::time::Duration::ZERO });
     mail::mark(connection, Some(&put_off), Some(&leased[0])).await.unwrap();
     let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
     for _ in 0..2 {
         let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
-        assert_eq!(next, Some(Next::Gone));
+        assert_eq!(next, Some(Next::Superseded));
     }
-    assert_eq!(mail::mark(connection, None, Some(&leased[2])).await.unwrap(), Some(Next::Gone));
+    assert_eq!(mail::mark(connection, None, Some(&leased[2])).await.unwrap(), Some(Next::Superseded));
     assert_eq!(state(connection, leased[0].id).await, "bounced");
-    for mail in &leased[1..] {
-        assert_eq!(state(connection, mail.id).await, "suppressed");
+    for email in &leased[1..] {
+        assert_eq!(state(connection, email.id).await, "suppressed");
     }
     assert_eq!(state(connection, other.id).await, "queued");
-    // Who lost the mail meanwhile suppresses nobody.
+    // A worker that has lost the email suppresses nothing.
     let late = Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true };
     let before = [email("x", "x@example.com"), email("y", "x@example.com")];
     mail::queue(connection, WORKSPACE, &sender(), &before).await.unwrap();
@@ -200,7 +199,7 @@ async fn an_address_that_is_none_takes_along_what_else_waits_for_it() {
 }
 
 #[tokio::test]
-async fn workspaces_have_their_turns_whatever_another_has_waiting() {
+async fn a_workspace_with_many_waiting_emails_does_not_delay_another() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let many: Vec<NewEmail> = (0..500).map(|n| email(&n.to_string(), "many@example.com")).collect();
@@ -208,9 +207,9 @@ async fn workspaces_have_their_turns_whatever_another_has_waiting() {
     let other = [email("x", "one@example.com")];
     mail::queue(connection, Uuid::from_u128(2), &sender(), &other).await.unwrap();
     let leased = lease(connection, 50).await;
-    // It is among the first, and not behind the 25 that the other workspace may have.
-    assert!(leased.iter().take(2).any(|mail| mail.id == other[0].id));
-    // A workspace that has nothing due takes no share.
+    // The email is among the first, not after the other workspace's share of 25.
+    assert!(leased.iter().take(2).any(|email| email.id == other[0].id));
+    // A workspace without due emails gets no share.
     sqlx::query("UPDATE emails SET run_at = now() + interval '1 hour', lease_until = NULL WHERE workspace_id = $1")
         .bind(Uuid::from_u128(2))
         .execute(&mut *connection)
@@ -220,7 +219,7 @@ async fn workspaces_have_their_turns_whatever_another_has_waiting() {
 }
 
 #[tokio::test]
-async fn no_mail_is_ever_held_twice() {
+async fn no_email_is_leased_twice() {
     let database = Database::create().await;
     let many: Vec<NewEmail> = (0..400).map(|n| email(&n.to_string(), "many@example.com")).collect();
     mail::queue(&mut database.pool().acquire().await.unwrap(), WORKSPACE, &sender(), &many).await.unwrap();
@@ -230,7 +229,7 @@ async fn no_mail_is_ever_held_twice() {
         loop {
             match lease(&mut connection, 7).await {
                 leased if leased.is_empty() => return mine,
-                leased => mine.extend(leased.into_iter().map(|mail| mail.id)),
+                leased => mine.extend(leased.into_iter().map(|email| email.id)),
             }
         }
     });
@@ -241,7 +240,7 @@ async fn no_mail_is_ever_held_twice() {
 }
 
 #[tokio::test]
-async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
+async fn rate_limits_hold_over_all_workers_and_a_limited_domain_delays_no_other() {
     let database = Database::create().await;
     let mut limited =
         shared::platform::config::Settings::from_layers(None, [("DATABASE_URL".into(), database.url().into())])
@@ -258,10 +257,10 @@ async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
 
     limited.per_domain_per_minute = 30;
     let first = turn(&limited, 20).await;
-    // A tenth of a minute's mails may leave at once; the others wait for their times.
-    assert_eq!((first.mails.len(), first.put_off), (3, 17));
+    // A tenth of a minute's emails may be sent at once; the others are postponed.
+    assert_eq!((first.emails.len(), first.put_off), (3, 17));
     let later = turn(&limited, 100).await;
-    assert_eq!(later.mails.iter().map(|mail| mail.to_domain.as_str()).collect::<Vec<_>>(), ["other.example"]);
+    assert_eq!(later.emails.iter().map(|email| email.to_domain.as_str()).collect::<Vec<_>>(), ["other.example"]);
     assert_eq!(later.put_off, 30);
     let spread: f64 = sqlx::query_scalar(
         "SELECT extract(epoch FROM max(run_at) - min(run_at))::float8 FROM emails WHERE lease_until IS NULL",
@@ -275,8 +274,8 @@ async fn limits_hold_over_all_workers_and_a_full_domain_holds_up_no_other() {
     limited.per_minute = 40;
     sqlx::query("UPDATE emails SET run_at = now()").execute(&mut *connection).await.unwrap();
     let first = turn(&limited, 20).await;
-    assert_eq!(first.mails.len(), 4);
+    assert_eq!(first.emails.len(), 4);
     let none = turn(&limited, 20).await;
     let wait = none.wait.unwrap().as_secs_f64();
-    assert!(none.mails.is_empty() && (0.0..=1.5).contains(&wait), "{wait}");
+    assert!(none.emails.is_empty() && (0.0..=1.5).contains(&wait), "{wait}");
 }

@@ -1,4 +1,4 @@
-//! Payloads that a worker of an older version cannot read.
+//! Payloads of a newer version, which a worker cannot read.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ async fn a_job_waits_a_day_for_a_worker_that_can_read_it() {
     let id = ledger.enqueue(Chore::Nothing).await;
     ledger.run(OF_A_NEWER_VERSION).await;
     let worker = ledger.worker(1);
-    let fence = until_put_off(&ledger, id, 0).await;
+    let fence = until_postponed(&ledger, id, 0).await;
     assert_eq!(ledger.get(id).await.finished_at, None);
 
-    // Unreadable a day ago and readable since, it has not been unreadable for a day.
+    // A payload that was readable meanwhile has not been unreadable for a whole day.
     let elsewhere = "UPDATE jobs SET run_at = now(), unreadable_since = now() - interval '25 hours',
         unreadable_at = now() - interval '2 hours'";
     ledger.run(elsewhere).await;
-    until_put_off(&ledger, id, fence).await;
+    until_postponed(&ledger, id, fence).await;
 
     let a_day = "UPDATE jobs SET run_at = now(), unreadable_since = now() - interval '25 hours'";
     ledger.run(a_day).await;
@@ -31,27 +31,27 @@ async fn a_job_waits_a_day_for_a_worker_that_can_read_it() {
     assert_eq!(job.status, JobStatus::Failed);
     assert!(job.error.unwrap().contains("payload cannot be read"));
 
-    // Retried, it has another day, in which a newer worker takes it.
+    // A retry gives the job another day, in which a newer worker may run it.
     let fence = ledger.fence(id).await;
     queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
-    until_put_off(&ledger, id, fence).await;
+    until_postponed(&ledger, id, fence).await;
     ledger.run(r#"UPDATE jobs SET payload = '"nothing"', run_at = now()"#).await;
     assert_eq!(ledger.until_finished(id).await.status, JobStatus::Succeeded);
     worker.stop().await;
 }
 
-/// Waits until the job was claimed under a later attempt than this, and put off for more than a moment, so
-/// that it is not asked for again and again. Returns its attempt.
-async fn until_put_off(ledger: &Ledger, id: Uuid, attempt: i64) -> i64 {
-    let put_off = "SELECT attempt::bigint FROM jobs
+/// Waits until the job was claimed under a later attempt than this, and was postponed by more than
+/// ten seconds. Returns the attempt.
+async fn until_postponed(ledger: &Ledger, id: Uuid, attempt: i64) -> i64 {
+    let postponed = "SELECT attempt::bigint FROM jobs
         WHERE id = $1 AND attempt > $2 AND status = 'queued' AND run_at > now() + interval '10 seconds'";
     let began = Instant::now();
     loop {
-        let found = sqlx::query_scalar(put_off).bind(id).bind(attempt).fetch_optional(&ledger.pool).await.unwrap();
+        let found = sqlx::query_scalar(postponed).bind(id).bind(attempt).fetch_optional(&ledger.pool).await.unwrap();
         if let Some(attempt) = found {
             return attempt;
         }
-        assert!(began.elapsed() < PATIENCE, "the job is not put off");
+        assert!(began.elapsed() < PATIENCE, "the job is not postponed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

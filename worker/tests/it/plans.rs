@@ -1,4 +1,4 @@
-//! The plans of the ledger's statements, on a table that looks like one in use.
+//! The query plans of the queue's and the outbox's statements, on tables of a realistic size.
 
 use serde_json::Value;
 use shared::mail;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::support::Ledger;
 
-/// 100,000 jobs of three workspaces: most are done, some wait, some are held, some are overdue.
+/// 100,000 jobs of three workspaces: finished, waiting and running, some with expired leases.
 const FILL: &str = "
     INSERT INTO jobs (id, workspace_id, queue, kind, payload, status, attempt, crashes, run_at, lease_until, finished_at)
     SELECT gen_random_uuid(), ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, 'chores', 'chore', '{}', status, 1,
@@ -22,7 +22,7 @@ const FILL: &str = "
         LATERAL (SELECT CASE WHEN n % 10 < 5 THEN 'queued' WHEN n % 100 = 7 THEN 'running' ELSE 'succeeded' END) AS s (status)";
 
 #[tokio::test]
-async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
+async fn statements_of_the_queue_read_only_the_rows_they_need() {
     let ledger = Ledger::create().await;
     ledger.run(FILL).await;
     ledger.run("ANALYZE jobs").await;
@@ -39,7 +39,7 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
     let (one, ones, nulls) = (held[0], array("1"), array("NULL"));
     let mine = format!("'{WORKSPACE}', {ids}, {ones}");
 
-    // Both plans that a prepared statement may get: for its values, and for any.
+    // A prepared statement may get either kind of plan.
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
         let mut expect = async |statement: &str, types: &str, values: &str, indexes: &[&str], rows: u64| {
@@ -84,7 +84,7 @@ async fn the_statements_of_the_queue_read_what_they_need_and_no_more() {
     }
 }
 
-/// 100,000 mails of three workspaces: most were sent, some wait, some are held, some are overdue.
+/// 100,000 emails of three workspaces: sent, waiting and being sent, some with expired leases.
 const FILL_EMAILS: &str = "
     INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state,
         attempt, run_at, lease_until, subject_type, subject_id)
@@ -95,7 +95,7 @@ const FILL_EMAILS: &str = "
         LATERAL (SELECT CASE WHEN n % 10 < 3 THEN 'queued' WHEN n % 100 = 7 THEN 'sending' ELSE 'sent' END) AS s (state)";
 
 #[tokio::test]
-async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
+async fn statements_of_the_outbox_read_only_the_rows_they_need() {
     let ledger = Ledger::create().await;
     ledger.run(FILL_EMAILS).await;
     ledger.run("ANALYZE emails").await;
@@ -149,7 +149,7 @@ async fn the_statements_of_the_outbox_read_what_they_need_and_no_more() {
 /// One of the three workspaces.
 const WORKSPACE: Uuid = Uuid::from_u128(1);
 
-/// Where a claim without marks begins, and one with a mark in a workspace.
+/// The start of a claim without marks, and of a claim with a mark in one workspace.
 const EVERYTHING: &str = "'00000000-0000-0000-0000-000000000000', 'epoch',
     '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
 const MARKED: &str = "'00000000-0000-0000-0000-000000000001', now() - interval '20000 seconds',
@@ -159,7 +159,7 @@ fn array(element: &str) -> String {
     format!("'{{{}}}'", vec![element; 300].join(","))
 }
 
-/// What a statement did when it was really run, and was rolled back.
+/// The plan of a statement that was executed and rolled back.
 #[derive(Debug)]
 pub struct Plan(Value);
 
@@ -175,7 +175,7 @@ pub async fn explain(connection: &mut PgConnection, types: &str, statement: &str
 }
 
 impl Plan {
-    /// The indexes through which the table was reached; a sequential scan shows as one.
+    /// The indexes that were used. A sequential scan is listed as `none`.
     pub fn indexes(&self) -> Vec<String> {
         let mut indexes = Vec::new();
         visit(&self.0, &mut |node| {
@@ -191,7 +191,7 @@ impl Plan {
         indexes
     }
 
-    /// The rows that all scans of indexes met, kept or not.
+    /// The rows that all index scans read, including those that were filtered out.
     pub fn rows(&self) -> u64 {
         let mut rows = 0.0;
         visit(&self.0, &mut |node| {

@@ -1,4 +1,5 @@
-//! What becomes of jobs that meet errors: which count, how long they wait, and what they hold back.
+//! Retries of jobs after errors: which errors count, how long jobs wait, and whether others are
+//! delayed.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE};
 
-/// A table of which a trigger says that the database cannot, until it is dropped.
+/// Creates a table whose trigger raises an error until it is dropped.
 async fn shelf(ledger: &Ledger, code: &str) {
     ledger.run("CREATE TABLE IF NOT EXISTS shelf (n integer)").await;
     break_table(ledger, "shelf", "INSERT", code).await;
@@ -22,7 +23,7 @@ async fn shelf(ledger: &Ledger, code: &str) {
 async fn break_table(ledger: &Ledger, table: &str, when: &str, code: &str) {
     let sql = format!(
         "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$;
+         $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$;
          CREATE OR REPLACE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken()"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&ledger.pool).await.unwrap();
@@ -32,16 +33,16 @@ fn put() -> Chore {
     Chore::Execute { statements: vec!["SELECT 1".into(), "INSERT INTO shelf VALUES (1)".into()] }
 }
 
-/// The job as it waits for a retry after so many claims.
+/// Waits until the job waits for a retry after so many claims.
 async fn waiting(ledger: &Ledger, id: Uuid, claims: i32) -> Job {
     until_claimed(ledger, id, claims, |job| job.status == JobStatus::Queued && job.retry_at.is_some()).await
 }
 
-/// The job as it is once it was claimed so often and this holds.
+/// Waits until the job was claimed so often and the condition holds, or until it has finished.
 async fn until_claimed(ledger: &Ledger, id: Uuid, claims: i32, holds: impl Fn(&Job) -> bool) -> Job {
     let began = Instant::now();
     loop {
-        // Callers see another count, which conditions of the database do not raise.
+        // The `attempt` that callers see does not count conditions of the database.
         let fence = ledger.fence(id).await;
         let job = ledger.get(id).await;
         if job.status.is_finished() || (fence >= i64::from(claims) && holds(&job)) {
@@ -52,19 +53,20 @@ async fn until_claimed(ledger: &Ledger, id: Uuid, claims: i32, holds: impl Fn(&J
     }
 }
 
-/// Has a waiting job retried now.
+/// Makes a waiting job due now.
 async fn hurry(ledger: &Ledger, id: Uuid) {
     let hurry = "WITH due AS (UPDATE jobs SET run_at = now() WHERE id = $1 RETURNING queue)
                  SELECT pg_notify('crm_jobs', queue) FROM due";
     sqlx::query(hurry).bind(id).execute(&ledger.pool).await.unwrap();
 }
 
-/// Whether a job waits for a retry that is still to come: not one that is due and will be claimed.
+/// Whether a job waits for a retry in the future.
 fn waits(job: &Job) -> bool {
     job.retry_at.is_some_and(|at| at > Utc::now())
 }
 
-/// Retries a job until it has failed or was claimed so often. A short wait may also end by itself.
+/// Retries a job until it has failed or was claimed so often. A short wait may also expire by
+/// itself.
 async fn retry_until(ledger: &Ledger, id: Uuid, claims: i32) -> Job {
     loop {
         let job = until_claimed(ledger, id, 1, waits).await;
@@ -96,7 +98,7 @@ async fn conditions_of_the_database_never_count_against_a_job() {
         let wait = job.retry_at.unwrap() - Utc::now();
         assert!(wait.num_seconds() >= 25 && wait.num_seconds() <= 60, "{code}: it waits for {wait}");
 
-        // It holds no slot, of which there is one.
+        // The waiting job does not occupy the only slot.
         let other = ledger.enqueue(Chore::Nothing).await;
         assert_eq!(ledger.until_finished(other).await.status, JobStatus::Succeeded);
 
@@ -106,12 +108,12 @@ async fn conditions_of_the_database_never_count_against_a_job() {
         assert_eq!((job.status, job.error, job.retry_at), (JobStatus::Succeeded, None, None), "{code}");
     }
     let put: i64 = sqlx::query_scalar("SELECT count(*) FROM shelf").fetch_one(&ledger.pool).await.unwrap();
-    assert_eq!(put, 4, "each job did its work once");
+    assert_eq!(put, 4, "each job must insert its row once");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_waiting_job_can_be_cancelled_and_can_be_retried_at_once() {
+async fn a_waiting_job_can_be_cancelled_or_retried_at_once() {
     let ledger = Ledger::create().await;
     shelf(&ledger, "53100").await;
     let worker = ledger.worker(1);
@@ -187,14 +189,13 @@ async fn ordinary_errors_are_retried_for_a_day_and_then_fail_the_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn defects_fail_a_job_at_the_eighth_also_when_it_does_its_first_step_again_each_time() {
+async fn the_eighth_defect_fails_a_job_even_if_it_repeats_its_first_step_each_time() {
     let ledger = Ledger::create().await;
     let worker = ledger.worker(1);
     let divide = Chore::Execute { statements: vec!["SELECT 1".into(), "SELECT 1 / 0".into()] };
-    for (chore, error) in [
-        (Chore::Panic, "a defect of the program (its handler panicked)"),
-        (divide, "an internal error; the worker's log has it"),
-    ] {
+    for (chore, error) in
+        [(Chore::Panic, "internal error; see the worker's log"), (divide, "internal error; see the worker's log")]
+    {
         let id = ledger.enqueue(chore).await;
         let job = retry_until(&ledger, id, i32::from(MAX_DEFECTS)).await;
         assert_eq!((job.status, job.attempt), (JobStatus::Failed, i32::from(MAX_DEFECTS)));
@@ -204,14 +205,14 @@ async fn defects_fail_a_job_at_the_eighth_also_when_it_does_its_first_step_again
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_step_that_gets_on_starts_the_count_anew() {
+async fn a_new_committed_step_resets_the_count() {
     let ledger = Ledger::create().await;
     shelf(&ledger, "P0001").await;
     let worker = ledger.worker(1);
     let id = ledger.enqueue(put()).await;
     retry_until(&ledger, id, 5).await;
     assert_eq!(ledger.failures_and_crashes(id).await, (5, 0));
-    // As if its steps had recorded something else before.
+    // Simulates that an earlier step recorded something else.
     ledger.run(r#"UPDATE jobs SET result = '"elsewhere"', run_at = now()"#).await;
     let job = waiting(&ledger, id, 6).await;
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 0));
@@ -231,7 +232,7 @@ fn runs(job: &Job) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds_back_no_other() {
+async fn a_failing_part_of_the_nightly_run_is_retried_with_backoff_and_delays_no_other() {
     let ledger = Ledger::create().await;
     break_table(&ledger, "scheduled_runs", "DELETE", "P0001").await;
     let worker = ledger.worker(4);
@@ -240,16 +241,16 @@ async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds
         let runs = runs(job);
         runs.len() == 6 && runs.iter().all(|(kind, status)| (kind == "clean_up") != (status == "succeeded"))
     };
-    let night = ledger.until(id, "done but for its clean-up", others_are_done).await;
+    let night = ledger.until(id, "finished except for its clean-up", others_are_done).await;
     assert!(!night.status.is_finished());
     let part = Uuid::parse_str(night.result.as_ref().unwrap()["runs"][5]["job_id"].as_str().unwrap()).unwrap();
     let job = retry_until(&ledger, part, 10).await;
-    assert_eq!(job.error.as_deref(), Some("an internal error; the worker's log has it"));
+    assert_eq!(job.error.as_deref(), Some("internal error; see the worker's log"));
     assert!((job.retry_at.unwrap() - Utc::now()).num_minutes() >= 8, "{job:?}");
-    // The night says so.
-    let says = |job: &Job| job.result.as_ref().is_some_and(|night| night["runs"][5]["retry_at"].is_string());
-    let night = ledger.until(id, "showing what waits", says).await;
-    assert_eq!(night.result.unwrap()["runs"][5]["error"], json!("an internal error; the worker's log has it"));
+    // The nightly job reports the waiting part.
+    let reports = |job: &Job| job.result.as_ref().is_some_and(|night| night["runs"][5]["retry_at"].is_string());
+    let night = ledger.until(id, "reporting the waiting part", reports).await;
+    assert_eq!(night.result.unwrap()["runs"][5]["error"], json!("internal error; see the worker's log"));
 
     ledger.run("DROP TRIGGER broken ON scheduled_runs").await;
     hurry(&ledger, part).await;
@@ -259,13 +260,13 @@ async fn a_part_of_the_night_that_fails_is_retried_less_and_less_often_and_holds
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_night_whose_part_fails_for_good_names_it_and_a_retry_begins_only_that() {
+async fn a_nightly_run_names_its_failed_part_and_a_retry_starts_only_that_part() {
     let ledger = Ledger::create().await;
     break_table(&ledger, "scheduled_runs", "DELETE", "22012").await;
     let worker = ledger.worker(4);
     let id = begin_night(&ledger).await;
     let has_part = |job: &Job| runs(job).len() == 6;
-    let night = ledger.until(id, "begun", has_part).await.result.unwrap();
+    let night = ledger.until(id, "started", has_part).await.result.unwrap();
     let part = Uuid::parse_str(night["runs"][5]["job_id"].as_str().unwrap()).unwrap();
     assert_eq!(retry_until(&ledger, part, i32::from(MAX_DEFECTS)).await.status, JobStatus::Failed);
     let failed = ledger.until_finished(id).await;
@@ -285,13 +286,13 @@ async fn a_night_whose_part_fails_for_good_names_it_and_a_retry_begins_only_that
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_the_night_that_cannot_begin_holds_back_no_other() {
+async fn a_part_of_the_nightly_run_that_cannot_start_delays_no_other() {
     let ledger = Ledger::create().await;
     break_table(&ledger, "theme_states", "INSERT", "P0001").await;
     let worker = ledger.worker(4);
     let id = begin_night(&ledger).await;
     let night = waiting(&ledger, id, 1).await;
-    assert_eq!(night.error.as_deref(), Some("find_themes cannot begin: an internal error; the worker's log has it"));
+    assert_eq!(night.error.as_deref(), Some("find_themes cannot begin: internal error; see the worker's log"));
     assert_eq!(runs(&night).len(), 5);
     let parts_are_done = async || {
         let done = "SELECT count(*) FROM jobs WHERE kind <> 'nightly' AND status = 'succeeded'";
@@ -311,11 +312,11 @@ async fn a_part_of_the_night_that_cannot_begin_holds_back_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn themes_that_cannot_be_kept_are_counted_however_much_is_answered_meanwhile() {
+async fn failures_to_store_themes_are_counted_even_if_new_feedback_arrives() {
     let ledger = Ledger::create().await;
     break_table(&ledger, "theme_states", "UPDATE", "P0001").await;
     let worker = ledger.worker(1);
-    // Wanted already, so that only listing what was found updates the state.
+    // Discovery is already requested, so that only storing the themes updates the state.
     sqlx::query("INSERT INTO theme_states (workspace_id, wanted) VALUES ($1, true)")
         .bind(ledger.workspace)
         .execute(&ledger.pool)

@@ -1,4 +1,5 @@
-//! What the tests share: a workspace with a ledger, workers in this process and in their own.
+//! Helpers of the tests: a workspace with a job queue, and workers in this process and in processes
+//! of their own.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Generous, since many tests share few cores.
+/// The limit of every wait; long, because many tests share few cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A database, seen from one workspace.
+/// The job queue in a database, from the view of one workspace.
 pub struct Ledger {
     pub pool: PgPool,
     pub url: String,
@@ -40,7 +41,7 @@ impl Ledger {
         }
     }
 
-    /// The ledger in a database that somebody else takes care of.
+    /// The queue in an existing database, for a new workspace.
     pub fn at(url: String) -> Self {
         let pool = PgPool::connect_lazy(&url).unwrap();
         Self { pool, url, workspace: Uuid::now_v7(), _database: None }
@@ -79,7 +80,7 @@ impl Ledger {
         queue::cancel(&mut *self.connection().await, self.workspace, id).await.unwrap()
     }
 
-    /// Lets the leases of all jobs that are held run out.
+    /// Expires the leases of all claimed jobs.
     pub async fn expire_leases(&self) {
         self.run("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
     }
@@ -95,7 +96,7 @@ impl Ledger {
             if holds(&job) {
                 return job;
             }
-            assert!(started.elapsed() < PATIENCE, "the job does not get to be {what}: {job:?}");
+            assert!(started.elapsed() < PATIENCE, "the job is not {what} in time: {job:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -120,7 +121,7 @@ impl Ledger {
         sqlx::query_as("SELECT failures, crashes FROM jobs WHERE id = $1").bind(id).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// The attempt that is the fence of writes; callers see another count.
+    /// The attempt that fences writes. It differs from the `attempt` that callers see.
     pub async fn fence(&self, id: Uuid) -> i64 {
         let fence = sqlx::query_scalar("SELECT attempt::bigint FROM jobs WHERE id = $1").bind(id);
         fence.fetch_one(&self.pool).await.unwrap()
@@ -133,7 +134,7 @@ impl Ledger {
         Settings::from_layers(None, all).unwrap()
     }
 
-    /// A worker in this process.
+    /// Starts a worker in this process.
     pub fn worker(&self, concurrency: usize) -> Worker {
         let stop = CancellationToken::new();
         let mut settings = self.settings(&[]);
@@ -141,7 +142,7 @@ impl Ledger {
         Worker { stop: stop.clone(), task: tokio::spawn(worker::run(settings, test_jobs::tasks(), stop)) }
     }
 
-    /// A worker in a process of its own, with settings in the manner of environment variables.
+    /// Starts a worker in a process of its own, with settings as environment variables.
     pub fn worker_process(&self, settings: &[(&str, &str)]) -> WorkerProcess {
         let dev = workspace::program("dev", None).unwrap();
         let mut process = Supervised::start(dev, Ending::KILL, |command| {
@@ -160,7 +161,7 @@ impl Ledger {
     }
 }
 
-/// Which attempt did each step of a [`Chore::Walk`].
+/// The attempt that committed each step of a [`Chore::Walk`].
 pub fn attempts(job: &Job) -> Vec<i64> {
     let steps = job.result.as_ref().and_then(Value::as_array).expect("the result of a walk");
     steps.iter().filter_map(Value::as_i64).collect()
@@ -173,7 +174,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Stops it as SIGTERM does, and says how long that took.
+    /// Stops the worker as SIGTERM does, and returns how long that took.
     pub async fn stop(self) -> Duration {
         let began = Instant::now();
         self.stop.cancel();
@@ -190,12 +191,12 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Where it answers operators.
+    /// The address of the admin port.
     pub async fn admin(&self) -> String {
         self.serving.address(Port::Admin).await.unwrap().to_string()
     }
 
-    /// What it has printed so far.
+    /// The output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().join("\n")
     }
@@ -204,7 +205,7 @@ impl WorkerProcess {
         self.process.signal(signal);
     }
 
-    /// What it logged so far at level `warn` and above.
+    /// The warnings and errors in the log so far.
     pub fn complaints(&self) -> Vec<String> {
         let lines = self.output.lock().unwrap();
         lines.iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).cloned().collect()

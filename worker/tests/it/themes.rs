@@ -1,4 +1,4 @@
-//! What people talk about, from their answers to what callers are told.
+//! Themes, from the customers' feedback to the API's response.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::support::PATIENCE;
 
-/// A served workspace with a worker.
+/// A workspace with an API server and a worker.
 struct Shop {
     database: Database,
     api: Process,
@@ -36,7 +36,7 @@ impl Shop {
         self.database.pool().acquire().await.unwrap()
     }
 
-    /// Answers of customers, one each day up to today, the last one today; returns their ids.
+    /// Adds feedback, one answer a day, the last one today; returns the ids.
     async fn answered(&self, answers: &[(i16, &str)]) -> Vec<Uuid> {
         let mut connection = self.connection().await;
         let mut ids = Vec::new();
@@ -47,13 +47,13 @@ impl Shop {
         ids
     }
 
-    /// Has the themes found, and waits until the job has done it.
+    /// Discovers themes, and waits until the job has ended.
     async fn find(&self) -> Value {
         let job = themes::start(&mut *self.connection().await, self.workspace, Some("nightly"), false).await.unwrap();
         self.ended(job.id).await
     }
 
-    /// Has the worker read what was answered, and waits until it has.
+    /// Starts the job that reads new feedback, and waits until it has ended.
     async fn read(&self) -> Value {
         let job = themes::answered(&mut *self.connection().await, self.workspace, None).await.unwrap();
         self.ended(job.id).await
@@ -72,8 +72,8 @@ impl Shop {
         }
     }
 
-    /// The themes. Each time another limit is given, since on a slow machine the answer to the same
-    /// question may be one that was given before.
+    /// Returns the themes. Each call uses another limit, since the same query may return a cached
+    /// report.
     async fn themes(&self, query: &str) -> Value {
         let limit = MAX_LIMIT - self.asked.fetch_add(1, Ordering::Relaxed);
         self.get(&format!("/dev/crm/feedback/themes?limit={limit}{query}")).await
@@ -98,7 +98,7 @@ impl Shop {
     }
 }
 
-/// Writes an answer that came some days ago, with its customer.
+/// Inserts an answer of some days ago, with its customer.
 async fn answer(connection: &mut PgConnection, workspace: Uuid, (rating, comment): (i16, &str), days: usize) -> Uuid {
     let (customer, feedback) = (Uuid::now_v7(), Uuid::now_v7());
     sqlx::query(
@@ -152,7 +152,7 @@ fn theme<'a>(themes: &'a Value, label: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn answers_become_themes_with_what_they_say() {
+async fn feedback_is_grouped_into_themes_with_quotes() {
     let shop = Shop::open().await;
     let empty = shop.themes("").await;
     assert_eq!((&empty["themes"], &empty["answers"], &empty["mean_rating"]), (&json!([]), &json!(0), &Value::Null));
@@ -168,13 +168,13 @@ async fn answers_become_themes_with_what_they_say() {
         ["sound quality", "set up", "music", "battery", "support"].iter().all(|label| found.contains(label)),
         "{found:?}"
     );
-    assert!(!found.iter().any(|label| label.contains("fabric")), "a category is echoed: {found:?}");
+    assert!(!found.iter().any(|label| label.contains("fabric")), "a category became a theme: {found:?}");
 
     let battery = theme(&themes, "battery");
     assert_eq!(battery["count"], 4);
     assert_eq!(battery["share"]["denominator"], 11);
     assert_eq!(battery["mean_rating"], 2.0);
-    // All: 42 ÷ 12; without the battery's four: 34 ÷ 8.
+    // The mean of all answers is 42 ÷ 12; without the four about the battery, it is 34 ÷ 8.
     assert!((battery["impact"].as_f64().unwrap() - (42.0 / 12.0 - 34.0 / 8.0)).abs() < 1e-9, "{battery}");
     assert!(battery["sentiment"].as_f64().unwrap() < 0.0, "{battery}");
     assert!(theme(&themes, "music")["sentiment"].as_f64().unwrap() > 0.5);
@@ -186,7 +186,7 @@ async fn answers_become_themes_with_what_they_say() {
     );
     assert!(quotes.iter().all(|quote| ids.iter().any(|id| quote["id"] == id.to_string())));
 
-    // Of the last six days, beside the six before.
+    // The last six days, compared with the six days before.
     let from = (chrono::Utc::now() - chrono::Duration::days(6)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let week = shop.themes(&format!("&from={from}")).await;
     assert_eq!(week["answers"], 6);
@@ -198,7 +198,7 @@ async fn answers_become_themes_with_what_they_say() {
 }
 
 #[tokio::test]
-async fn one_answer_more_is_counted_and_all_else_stays() {
+async fn a_new_answer_changes_only_its_own_themes() {
     let shop = Shop::open().await;
     shop.answered(&SPEAKER).await;
     shop.find().await;
@@ -211,14 +211,14 @@ async fn one_answer_more_is_counted_and_all_else_stays() {
     assert_eq!(theme(&after, "battery")["id"], theme(&before, "battery")["id"]);
     assert_eq!(theme(&after, "music")["count"], theme(&before, "music")["count"]);
 
-    // It is gone with its customer, and comes back with it.
+    // The answer is deleted with its customer, and restored with it.
     let mut connection = shop.connection().await;
     let row: Value = sqlx::query_scalar("DELETE FROM feedback WHERE id = $1 RETURNING to_jsonb(feedback)")
         .bind(ids[0])
         .fetch_one(&mut *connection)
         .await
         .unwrap();
-    // Any worker may have seen it by itself.
+    // Any worker may already have noticed the deletion.
     themes::wake(&mut connection).await.unwrap();
     shop.read().await;
     assert_eq!(theme(&shop.themes("").await, "battery")["count"], 4);
@@ -233,14 +233,14 @@ async fn one_answer_more_is_counted_and_all_else_stays() {
 }
 
 #[tokio::test]
-async fn found_again_the_themes_are_the_same() {
+async fn repeated_discovery_finds_the_same_themes() {
     let shop = Shop::open().await;
     shop.answered(&SPEAKER).await;
     shop.find().await;
     let mut first = shop.themes("").await;
     let sums = "SELECT coalesce(jsonb_agg(to_jsonb(d) - 'quotes' ORDER BY day, theme_id), '[]') FROM theme_days d";
     let counted: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(sums)).fetch_one(shop.database.pool()).await.unwrap();
-    // As if a worker had died on the way: what it had looked through is not counted twice.
+    // Simulates a worker that died: the answers that it had processed are not counted twice.
     let mut connection = shop.connection().await;
     themes::assign_step(&mut connection, shop.workspace, Uuid::nil()).await.unwrap();
     shop.find().await;
@@ -254,7 +254,7 @@ async fn found_again_the_themes_are_the_same() {
     }
     assert_eq!(first, second);
 
-    // What the days add up to is what was read.
+    // The readings add up to all answers.
     let (answers, ratings): (i64, i64) = sqlx::query_as("SELECT count(*), sum(rating)::bigint FROM feedback_readings")
         .fetch_one(shop.database.pool())
         .await
@@ -266,7 +266,7 @@ async fn found_again_the_themes_are_the_same() {
 }
 
 #[tokio::test]
-async fn another_workspace_has_its_own_and_bad_parameters_are_told() {
+async fn workspaces_have_separate_themes_and_invalid_parameters_are_named() {
     let shop = Shop::open().await;
     shop.answered(&SPEAKER).await;
     shop.find().await;
@@ -275,14 +275,14 @@ async fn another_workspace_has_its_own_and_bad_parameters_are_told() {
     let themes: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!((&themes["themes"], &themes["answers"]), (&json!([]), &json!(0)));
 
-    let refused = shop.answer("/dev/crm/feedback/themes?limit=0&tz=Mars&colour=red", 400).await;
+    let rejected = shop.answer("/dev/crm/feedback/themes?limit=0&tz=Mars&colour=red", 400).await;
     let fields: Vec<&str> =
-        refused["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+        rejected["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["limit", "tz", "colour"]);
 }
 
 #[tokio::test]
-async fn what_a_customer_answers_is_read_by_itself() {
+async fn new_feedback_is_read_automatically() {
     let shop = Shop::open().await;
     let customer = shop.post("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" }), 201).await;
     let asked = format!("/dev/crm/customers/{}/feedback/request", customer["id"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! How the body of a request changes settings.
+//! Changes of settings by the body of a request.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ impl Overrides {
     /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body.
     pub fn change(&mut self, mut body: Object, domains: &Domains) -> Result<()> {
         body.take("sender_name").apply(&mut self.sender_name);
-        // An address that was set before is not asked about again: it is where answers go.
+        // A stored address is not checked again: replies still go to it if its domain is no longer allowed.
         body.drop_unchanged("sender_email", &self.sender_email);
         let sender = body.take::<Email>("sender_email");
         if let Patch::Set(email) = &sender
@@ -65,7 +65,7 @@ impl Overrides {
 }
 
 impl TemplateOverrides {
-    /// Applies the parts that a body names, and checks what is set of the template then.
+    /// Applies the parts that a body names, and checks the resulting template.
     fn change(&mut self, name: Event, default: &Template, body: &mut Object) {
         body.take::<Subject>("subject").map(text).apply(&mut self.subject);
         body.take::<Body>("body").map(text).apply(&mut self.body);
@@ -81,8 +81,8 @@ fn text<T: AsRef<str>>(text: T) -> String {
     text.as_ref().to_owned()
 }
 
-/// The steps as a body has them: one that is sent with its id keeps it, so that nobody gets it twice; one
-/// without gets a new one.
+/// Reads the steps of a body. A step with an id keeps it, so that no lead receives the step twice; a step
+/// without an id gets a new one.
 fn sequence(body: &mut Object) -> Patch<Vec<SequenceStep>> {
     let items = match body.open_all("nurture_sequence", MAX_STEPS) {
         Patch::Keep => return Patch::Keep,
@@ -90,14 +90,14 @@ fn sequence(body: &mut Object) -> Patch<Vec<SequenceStep>> {
         Patch::Set(items) => items,
     };
     let (mut steps, mut ids) = (Vec::with_capacity(items.len()), HashSet::new());
-    for (place, mut item) in items {
+    for (path, mut item) in items {
         if let Some(step) = step(&mut item) {
             if !ids.insert(step.id) {
-                item.refuse(FieldError::new("id", "taken", "is the id of a step before"));
+                item.refuse(FieldError::new("id", "taken", "is already the id of an earlier step"));
             }
             steps.push(step);
         }
-        body.close(&place, item);
+        body.close(&path, item);
     }
     Patch::Set(steps)
 }
@@ -110,7 +110,7 @@ fn step(item: &mut Object) -> Option<SequenceStep> {
     let delay_days = item.required::<Delay>("delay_days");
     let subject = item.required::<Subject>("subject").map(text);
     let body = item.required::<Body>("body").map(text);
-    // Each part that is there is checked, whatever else the step lacks.
+    // Each part is checked, even if the step lacks others.
     for (part, source) in [(templates::SUBJECT, &subject), (templates::BODY, &body)] {
         let fault = source.as_ref().and_then(|source| templates::check_part(Event::Nurture, part, source));
         fault.into_iter().for_each(|fault| item.refuse(fault.of(part)));

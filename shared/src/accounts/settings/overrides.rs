@@ -1,4 +1,4 @@
-//! What a workspace has set otherwise than the defaults, as it is kept.
+//! The settings that a workspace has changed from the defaults, as they are stored.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use super::{LocalTime, SequenceStep, Settings, TimeZone};
 use crate::mail::Event;
 use crate::values::{Email, Name};
 
-/// The settings that a workspace has set; the others follow the program's defaults, also when those
-/// change.
+/// The settings that a workspace has changed. The others follow the program's defaults, even when those
+/// change in a later version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Overrides {
@@ -33,7 +33,7 @@ pub(crate) struct Overrides {
     pub templates: HashMap<Event, TemplateOverrides>,
 }
 
-/// What is set of a template.
+/// The changed parts of a template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct TemplateOverrides {
@@ -44,7 +44,7 @@ pub(crate) struct TemplateOverrides {
 }
 
 impl Overrides {
-    /// Leaves out what is as the defaults are.
+    /// Removes values that are equal to the defaults.
     pub fn prune(&mut self) {
         let default = Settings::default();
         self.nightly_at.take_if(|set| *set == default.nightly_at);
@@ -59,7 +59,7 @@ impl Overrides {
         });
     }
 
-    /// The settings: the defaults under what is set.
+    /// The full settings: these over the defaults.
     pub fn settings(self) -> Settings {
         let mut settings = Settings {
             sender_name: self.sender_name,

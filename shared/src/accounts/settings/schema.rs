@@ -1,4 +1,4 @@
-//! Settings as the API's document shows them.
+//! The schemas of settings for the OpenAPI document.
 
 use serde_json::json;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
@@ -19,36 +19,44 @@ fn properties() -> Vec<Property> {
     vec![
         Property::new::<Option<Name>>(
             "sender_name",
-            "Who mails come from; `null` is the server's own.",
+            "The sender's name of emails; `null` means the server's default.",
             Mode::Optional,
         ),
         Property::new::<Option<Email>>(
             "sender_email",
-            "The address emails come from, of a domain that the operator allows; `null` is the server's own.",
+            "The sender's address of emails, in a domain that the operator allows; `null` means the server's default.",
             Mode::Optional,
         ),
-        Property::new::<Option<Email>>("reply_to", "Where answers go, if not to the sender.", Mode::Optional),
-        Property::new::<Option<Email>>("notification_email", "Who is told what belongs to no user.", Mode::Optional),
+        Property::new::<Option<Email>>(
+            "reply_to",
+            "The address for replies; `null` means the sender's.",
+            Mode::Optional,
+        ),
+        Property::new::<Option<Email>>(
+            "notification_email",
+            "The recipient of notifications about records that are assigned to no user.",
+            Mode::Optional,
+        ),
         Property::new::<LocalTime>(
             "nightly_at",
-            "When the nightly run begins, by the clocks of `time_zone`.",
+            "The local time of the nightly run, in `time_zone`.",
             defaulted(json!(default.nightly_at)),
         ),
         Property::new::<TimeZone>(
             "time_zone",
-            "Whose days and clocks the workspace goes by.",
+            "The time zone of the workspace's dates and times.",
             defaulted(json!(default.time_zone)),
         ),
         Property::new::<Patience>(
             "feedback_reminder_after_days",
-            "Days after which a customer who has not answered is asked again.",
+            "The days without an answer after which a customer is reminded of a feedback request.",
             defaulted(json!(default.feedback_reminder_after_days)),
         ),
     ]
 }
 
-const SEQUENCE: &str = "What leads are sent, in this order. With no steps they are sent nothing.";
-const TEMPLATES: &str = "What the other mails say.";
+const SEQUENCE: &str = "The emails that leads receive, in this order. With an empty list, leads receive no emails.";
+const TEMPLATES: &str = "The templates of the other emails.";
 
 impl PartialSchema for Settings {
     fn schema() -> RefOr<Schema> {
@@ -75,10 +83,10 @@ impl ToSchema for Settings {
     }
 }
 
-/// The body that changes settings.
+/// The schema of the body that changes settings.
 pub fn update_schema() -> RefOr<Schema> {
     let object = ObjectBuilder::new()
-        .description(Some("The settings to change; the others stay. `null` sets the default again."))
+        .description(Some("The settings to change. Settings that are absent stay; `null` resets one to its default."))
         .examples([json!({ "time_zone": "Europe/Berlin", "templates": { "feedback_reminder": { "subject": "{{ customer.first_name }}, are you happy?" } } })]);
     let object = properties()
         .into_iter()
@@ -92,21 +100,21 @@ pub fn update_schema() -> RefOr<Schema> {
 }
 
 fn step() -> RefOr<Schema> {
-    let about = "The id of a step that is there, which it keeps; a new step has none yet.";
+    let about = "The id of an existing step. Omit it for a new step, which gets an id.";
     let id = Property::new::<Option<Uuid>>("id", about, Mode::Optional).written(None);
     let delay =
-        described::<Delay>("Days to wait after the step before, or after the lead was made if it is the first.");
+        described::<Delay>("Days to wait after the previous step, or, for the first step, after the lead was created.");
     let object = ObjectBuilder::new().property("id", id).property("delay_days", delay);
-    let object = object.property("subject", described::<Subject>("A template of one line."));
-    let object = object.property("body", described::<Body>("A template of plain text."));
+    let object = object.property("subject", described::<Subject>("A Jinja template of one line."));
+    let object = object.property("body", described::<Body>("A Jinja template of plain text."));
     closed(object.required("delay_days").required("subject").required("body"))
 }
 
 fn templates() -> RefOr<Schema> {
     let template = || {
         let parts = [
-            Property::new::<Option<Subject>>("subject", "A template of one line.", Mode::Optional),
-            Property::new::<Option<Body>>("body", "A template of plain text.", Mode::Optional),
+            Property::new::<Option<Subject>>("subject", "A Jinja template of one line.", Mode::Optional),
+            Property::new::<Option<Body>>("body", "A Jinja template of plain text.", Mode::Optional),
         ];
         let object = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));
         closed(parts.iter().fold(object, |object, part| object.property(part.name, part.written(None))))

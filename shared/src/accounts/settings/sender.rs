@@ -1,4 +1,4 @@
-//! Who emails of a workspace come from.
+//! The sender of a workspace's emails.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -9,8 +9,8 @@ use crate::mail::Sender;
 use crate::mail::senders::Domains;
 use crate::platform::config;
 
-/// Who emails of a workspace come from: the sender it has set if its domain is allowed, else the
-/// operator's address. Answers go to the workspace's own address all the same.
+/// The sender of a workspace's emails: the address in its settings if the domain is allowed, else the
+/// operator's address. Replies go to the workspace's address in both cases.
 pub async fn sender(
     connection: &mut PgConnection,
     workspace_id: Uuid,

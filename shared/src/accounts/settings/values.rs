@@ -1,4 +1,4 @@
-//! The types that only settings have.
+//! Field types of settings.
 
 use chrono::{NaiveTime, Timelike};
 use chrono_tz::Tz;
@@ -9,12 +9,12 @@ use utoipa::openapi::{Object, ObjectBuilder, Type};
 use crate::values::json_schema::Shape;
 use crate::values::{Fault, Field};
 
-/// A time of day, in minutes: `HH:MM`.
+/// A time of day: `HH:MM`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalTime(NaiveTime);
 
 impl LocalTime {
-    /// The time.
+    /// The time of day.
     pub fn get(self) -> NaiveTime {
         self.0
     }
@@ -55,12 +55,12 @@ impl Shape for LocalTime {
     }
 }
 
-/// A time zone of the IANA database: `Europe/Berlin`.
+/// A time zone of the IANA database, such as `Europe/Berlin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeZone(Tz);
 
 impl TimeZone {
-    /// The zone.
+    /// The time zone.
     pub fn get(self) -> Tz {
         self.0
     }
@@ -97,7 +97,7 @@ impl Shape for TimeZone {
     fn shape() -> Object {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("A name of the IANA time zone database."))
+            .description(Some("A name from the IANA time zone database."))
             .build()
     }
 }
@@ -107,7 +107,7 @@ impl Shape for TimeZone {
 pub struct Days<const MIN: u16, const MAX: u16>(u16);
 
 impl<const MIN: u16, const MAX: u16> Days<MIN, MAX> {
-    /// The number.
+    /// The number of days.
     pub fn get(self) -> u16 {
         self.0
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_zone_is_one_of_the_database() {
+    fn a_time_zone_is_a_name_of_the_iana_database() {
         assert_eq!(serde_json::to_value(TimeZone::from_text("Europe/Berlin").unwrap()).unwrap(), "Europe/Berlin");
         for wrong in ["Berlin", "CEST", "+01:00", "Europe/Atlantis", ""] {
             assert!(TimeZone::from_text(wrong).is_err(), "{wrong}");

@@ -1,4 +1,4 @@
-//! Feedback at one glance: its figures, what is open, and what was said last.
+//! The feedback dashboard: analytics, open requests, latest answers and themes.
 
 use chrono::{DateTime, Duration, Utc};
 use serde::Serialize;
@@ -16,36 +16,36 @@ use crate::insight::themes::{Theme, ThemesReport};
 use crate::records::Fields;
 use crate::values::Time;
 
-/// How many answers are shown.
+/// The number of answers shown.
 const LATEST: i64 = 10;
-/// How many themes are shown; all others are at `/feedback/themes`.
+/// The number of themes shown; `/feedback/themes` lists all of them.
 const THEMES: usize = 5;
 
-/// Feedback at one glance.
+/// The feedback dashboard.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FeedbackDashboard {
-    /// The moment of which all of this is.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
-    /// The figures of the period.
+    /// The feedback analytics of the period.
     pub analytics: FeedbackFigures,
-    /// What waits for an answer now.
+    /// The requests that are open now.
     pub open_requests: OpenRequests,
-    /// The last answers, newest first.
+    /// The latest answers, newest first.
     pub latest_answers: Vec<Feedback>,
-    /// The five most telling themes of the period.
+    /// The five most significant themes of the period.
     pub themes: Vec<Theme>,
 }
 
-/// What waits for an answer now.
+/// The requests that are open now: neither answered nor expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, FromRow)]
 pub struct OpenRequests {
-    /// How many requests are not answered, and not expired.
+    /// The number of open requests.
     pub count: i64,
-    /// When the oldest of them was made.
+    /// When the oldest open request was sent.
     pub oldest_requested_at: Option<DateTime<Utc>>,
-    /// How many of them have waited for so long that the customer is to be reminded.
+    /// The number of open requests that are due for a reminder.
     pub due_reminders: i64,
-    /// How many have, after the last reminder, so that they are to expire.
+    /// The number of open requests that are due to expire after the last reminder.
     pub due_to_expire: i64,
 }
 

@@ -1,4 +1,4 @@
-//! How the health of a customer was, day by day.
+//! The health of a customer today and in the past.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use serde::Serialize;
@@ -12,22 +12,22 @@ use crate::error::{Error, Result};
 use crate::insight::period::Period;
 use crate::insight::scoring::{self, Day};
 
-/// Over how many days the trend is told.
+/// The number of days of the trend.
 const TREND_DAYS: u64 = 30;
 
-/// The health of a customer as callers see it.
+/// The health of a customer now and in a period.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CustomerHealth {
-    /// The customer.
+    /// The id of the customer.
     pub customer_id: Uuid,
-    /// When it was computed.
+    /// When the score was computed.
     pub as_of: DateTime<Utc>,
-    /// How they are.
+    /// The health now.
     #[serde(flatten)]
     pub health: Health,
-    /// The change since about 30 days ago.
+    /// The change of the score over the last 30 days.
     pub trend: Trend,
-    /// The snapshots of the period, the last one of each interval, oldest first.
+    /// The last snapshot of each interval of the period, oldest first.
     pub history: Vec<Snapshot>,
 }
 
@@ -35,9 +35,9 @@ pub struct CustomerHealth {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = HealthTrend)]
 pub struct Trend {
-    /// The day of the oldest snapshot of the last 30 days; `null` if there is none.
+    /// The date of the oldest snapshot of the last 30 days; `null` without one.
     pub since: Option<NaiveDate>,
-    /// The score then.
+    /// The score on that date.
     pub from: Option<i16>,
     /// The score now.
     pub to: Option<i16>,
@@ -49,18 +49,18 @@ pub struct Trend {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, FromRow)]
 #[schema(as = HealthSnapshot)]
 pub struct Snapshot {
-    /// The day, of UTC.
+    /// The date, in UTC.
     pub date: NaiveDate,
-    /// The score then; `null` if nothing was known.
+    /// The score on that date; `null` if the customer had no data.
     #[sqlx(rename = "health")]
     pub score: Option<i16>,
-    /// What it meant.
+    /// The band of the score.
     pub band: Option<Band>,
-    /// The segment then.
+    /// The customer's segment on that date.
     pub segment: Segment,
 }
 
-/// How a customer is now, and how they were in a period.
+/// Returns the health of a customer now and in a period.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -77,12 +77,12 @@ pub async fn get(
     let from = period.from.date_naive().min(first_of_trend);
     let snapshots = snapshots(connection, workspace_id, id, (from, period.to.date_naive().max(day.0))).await?;
     let oldest = snapshots.iter().find(|snapshot| snapshot.date >= first_of_trend && snapshot.date < day.0);
-    let former = oldest.and_then(|snapshot| snapshot.score);
+    let before = oldest.and_then(|snapshot| snapshot.score);
     let trend = Trend {
         since: oldest.map(|snapshot| snapshot.date),
-        from: former,
+        from: before,
         to: health.score,
-        change: health.score.zip(former).map(|(to, from)| to - from),
+        change: health.score.zip(before).map(|(to, from)| to - from),
     };
     let history = last_of_each(period, snapshots, |snapshot| snapshot.date);
     Ok(CustomerHealth { customer_id: id, as_of, health, trend, history })
@@ -106,12 +106,13 @@ async fn snapshots(
     .await?)
 }
 
-/// Of what is of a day, in the order of days, what lies in the period, and of each interval the last day.
+/// Returns the items whose day is in the period, with only the last day of each interval. The items must be
+/// ordered by day.
 pub(crate) fn last_of_each<T>(period: &Period, all: Vec<T>, date: impl Fn(&T) -> NaiveDate) -> Vec<T> {
     let buckets = period.buckets();
     let mut kept: Vec<(usize, T)> = Vec::new();
     for item in all {
-        // A day lies where its noon does: then it is the same day in nearly every time zone.
+        // A day belongs to the interval of its noon in UTC, which is the same date in nearly every time zone.
         let noon = date(&item).and_time(NaiveTime::from_hms_opt(12, 0, 0).unwrap_or_default()).and_utc();
         let bucket = buckets.partition_point(|start| *start <= noon);
         let is_in =

@@ -1,4 +1,4 @@
-//! The parts of health: what each gives for which facts.
+//! The parts of the health score: the points of each, computed from facts.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -7,50 +7,50 @@ use utoipa::ToSchema;
 use crate::insight::scoring::Facts;
 use crate::string_enum;
 
-/// The days between two orders of somebody of whom they are not known yet, and the bounds of those of
-/// whom they are: who orders daily is not missed after three days, and who ordered twice in two years
-/// is after three.
+/// The cadence, in days between orders, of customers with too few orders to have their own. The bounds apply
+/// to a customer's own cadence: a customer who orders daily is not missed after three days, and one who
+/// ordered twice in two years is missed after three years.
 const CADENCE_DAYS: f64 = 90.0;
 const CADENCE_BOUNDS: (f64, f64) = (7.0, 365.0);
-/// After how many times their own cadence a customer is given up.
+/// The number of cadences without an order after which no points are left.
 const LOST_AFTER: f64 = 3.0;
-/// The days that are compared with as many before, and in which support counts.
+/// The days of the recent period, for the order trend and for support interactions.
 const RECENT_DAYS: i32 = 90;
-/// After how many days an interaction counts half.
+/// The days after which an interaction counts half.
 const HALF_LIFE_DAYS: f64 = 30.0;
 /// The number of recent support interactions, and of overdue actions, at which no points are left.
 const MAX_SUPPORT: f64 = 5.0;
 const MAX_OVERDUE: f64 = 2.0;
 
 string_enum! {
-    /// A part of health.
+    /// A part of the health score.
     PartName {
-        /// How long ago the last order is, beside the customer's own cadence.
+        /// The time since the last order, relative to the customer's own cadence.
         OrderRecency = "order_recency",
-        /// The orders of the last 90 days beside those of the 90 days before.
+        /// The orders of the last 90 days, compared with the 90 days before.
         OrderTrend = "order_trend",
-        /// Interactions, each counting half after 30 days.
+        /// Interactions, with a half-life of 30 days.
         Engagement = "engagement",
         /// The last three ratings.
         Feedback = "feedback",
         /// Support interactions of the last 90 days.
         SupportLoad = "support_load",
-        /// Next actions whose date has passed without any interaction since.
+        /// Next actions whose date has passed without a later interaction.
         NextActions = "next_actions",
     }
 }
 
-/// What a part gives.
+/// A part of the health score.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = HealthPart)]
 pub struct Part {
-    /// Which it is.
+    /// The name of the part.
     pub name: PartName,
-    /// What it gives, in hundredths at the finest; `null` if nothing is known, and then it does not count.
+    /// The points, rounded to hundredths; `null` without data: the part then does not count.
     pub points: Option<f64>,
-    /// The most it can give.
+    /// The maximum points.
     pub maximum: i64,
-    /// What it follows from.
+    /// The facts that the points follow from.
     #[schema(value_type = Object)]
     pub facts: Map<String, Value>,
 }
@@ -68,7 +68,7 @@ impl Part {
         ]
     }
 
-    /// A part that gives a share of its maximum.
+    /// A part with a share of its maximum points.
     fn new(name: PartName, maximum: i64, share: Option<f64>, facts: Value) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "it is at most 100")]
         let points = share.map(|share| (share.clamp(0.0, 1.0) * maximum as f64 * 100.0).round() / 100.0);
@@ -76,14 +76,14 @@ impl Part {
         Self { name, points, maximum, facts }
     }
 
-    /// The points, in hundredths.
+    /// The points in hundredths.
     pub(super) fn hundredths(&self) -> Option<i64> {
         #[expect(clippy::cast_possible_truncation, reason = "it is at most 10,000")]
         self.points.map(|points| (points * 100.0).round() as i64)
     }
 }
 
-/// All points up to one cadence after the last order, and none from three on.
+/// All points up to one cadence after the last order, decreasing to none at three.
 fn order_recency(facts: &Facts) -> Part {
     let known = cadence(&facts.order_ages);
     let cadence = known.unwrap_or(CADENCE_DAYS);
@@ -97,7 +97,7 @@ fn order_recency(facts: &Facts) -> Part {
     Part::new(PartName::OrderRecency, 30, share, facts)
 }
 
-/// The median of the days between the days with orders.
+/// The median number of days between two days with orders.
 fn cadence(order_ages: &[i32]) -> Option<f64> {
     let mut days = order_ages.to_vec();
     days.sort_unstable();
@@ -109,7 +109,7 @@ fn cadence(order_ages: &[i32]) -> Option<f64> {
     Some((f64::from(below + above) / 2.0).clamp(shortest, longest))
 }
 
-/// All points if there are as many orders as before, in proportion if there are fewer.
+/// All points for at least as many orders as in the 90 days before, in proportion for fewer.
 fn order_trend(facts: &Facts) -> Part {
     let count = |from, to| facts.order_ages.iter().filter(|age| (from..to).contains(*age)).count();
     let (recent, before) = (count(0, RECENT_DAYS), count(RECENT_DAYS, 2 * RECENT_DAYS));
@@ -122,10 +122,10 @@ fn order_trend(facts: &Facts) -> Part {
     Part::new(PartName::OrderTrend, 15, share, facts)
 }
 
-/// Half of the points for one interaction today, half of the rest for one more, and so on.
+/// Half of the points for one interaction today, half of the rest for a second, and so on.
 fn engagement(facts: &Facts) -> Part {
     let weight = |age: &i32| 0.5_f64.powf(f64::from(*age) / HALF_LIFE_DAYS);
-    // From +0.0 on: the sum of nothing is -0.0, which would be told as such.
+    // Starts at +0.0: an empty `sum()` is -0.0, which JSON would show.
     let weighed: f64 = facts.met_ages.iter().map(weight).fold(0.0, |sum, weight| sum + weight);
     let share = (!facts.met_ages.is_empty()).then(|| 1.0 - 0.5_f64.powf(weighed));
     let facts = json!({
@@ -136,7 +136,7 @@ fn engagement(facts: &Facts) -> Part {
     Part::new(PartName::Engagement, 20, share, facts)
 }
 
-/// In proportion to the mean rating: none for 1, all for 5.
+/// Points in proportion to the mean rating: none for 1, all for 5.
 fn feedback(facts: &Facts) -> Part {
     let sum: f64 = facts.ratings.iter().map(|rating| f64::from(*rating)).sum();
     let mean = (!facts.ratings.is_empty()).then(|| sum / number(facts.ratings.len()));
@@ -152,14 +152,14 @@ fn support_load(facts: &Facts) -> Part {
     Part::new(PartName::SupportLoad, 10, share, json!({ "support_interactions_last_90_days": support }))
 }
 
-/// Half of the points for one that is overdue, none for more.
+/// Half of the points for one overdue action, none for more.
 fn next_actions(facts: &Facts) -> Part {
     let overdue = overdue(facts);
     let share = (facts.actions > 0).then(|| 1.0 - number(overdue) / MAX_OVERDUE);
     Part::new(PartName::NextActions, 5, share, json!({ "next_actions": facts.actions, "overdue": overdue }))
 }
 
-/// The next actions whose day has passed, with no other interaction on that day or since.
+/// The number of next actions whose day has passed, with no other interaction on that day or later.
 fn overdue(facts: &Facts) -> usize {
     let mut met = facts.met_ages.clone();
     met.sort_unstable();

@@ -1,4 +1,4 @@
-//! What happened last in a workspace.
+//! The recent activity of a workspace.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -14,11 +14,11 @@ use crate::query::{self, List};
 use crate::records::Record;
 use crate::string_enum;
 
-/// How much is told.
+/// The number of activities reported.
 const MAX: u32 = 20;
 
 string_enum! {
-    /// What can have happened.
+    /// The type of an activity.
     ActivityType {
         /// A lead was created.
         LeadCreated = "lead_created",
@@ -26,35 +26,32 @@ string_enum! {
         CustomerCreated = "customer_created",
         /// An order was created.
         OrderCreated = "order_created",
-        /// Something was said to a lead, or done with them.
+        /// An interaction with a lead was recorded.
         LeadInteraction = "lead_interaction",
-        /// Something was said to a customer, or done with them.
+        /// An interaction with a customer was recorded.
         CustomerInteraction = "customer_interaction",
     }
 }
 
-/// Something that happened.
+/// An activity: a record that was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, FromRow)]
 pub struct Activity {
-    /// When.
+    /// When the record was created.
     pub at: DateTime<Utc>,
-    /// What.
+    /// The type of the activity.
     #[serde(rename = "type")]
     pub kind: ActivityType,
-    /// The record that was created.
+    /// The id of the record.
     pub id: Uuid,
-    /// The lead that it is about, if it is one.
+    /// The lead that the activity is about, if any.
     pub lead_id: Option<Uuid>,
-    /// The customer that it is about, if it is one.
+    /// The customer that the activity is about, if any.
     pub customer_id: Option<Uuid>,
-    /// The name of the lead or the customer, or what an interaction was about.
+    /// The name of the lead or customer, or the subject of the interaction.
     pub summary: Option<String>,
 }
 
-/// What happened last, newest first.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// The latest activities, newest first.
 pub(super) async fn recent(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<Activity>> {
     let mut all: Vec<Activity> = Vec::new();
     for Lead { id, name, created_at, .. } in newest(connection, workspace_id).await? {
@@ -81,13 +78,13 @@ impl Activity {
     }
 }
 
-/// The newest records of a kind, as their list has them.
+/// The newest records of a type, in the default order of their list.
 async fn newest<R: Record>(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<R>> {
     let list = List::parse(const { &R::LIST }, workspace_id, &[])?;
     Ok(query::fetch(connection, &list, workspace_id, R::COLUMN_LIST, MAX).await?.records)
 }
 
-/// Interactions have no index by time alone, but ids that are made in its order.
+/// The newest interactions, by id: they have no index by time alone, and ids increase with time.
 async fn interactions(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<Activity>> {
     Ok(sqlx::query_as(
         "(SELECT created_at AS at, 'lead_interaction' AS kind, id, lead_id, NULL::uuid AS customer_id, type AS summary

@@ -1,4 +1,4 @@
-//! Numbers of things: by their words, by time, and for each.
+//! Counts by value and by interval, and averages.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::insight::period::Period;
 
-/// How many there are of each word, in the words' order: an object in JSON. Those that nobody has are 0.
+/// The number of records of each value, an object in JSON. Values without records have the count 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counts(pub Vec<(&'static str, i64)>);
 
 impl Counts {
-    /// The counts of these words.
+    /// The counts of these values, in their order.
     pub fn of(words: &[&'static str], count: impl Fn(&str) -> i64) -> Self {
         Self(words.iter().map(|word| (*word, count(word))).collect())
     }
 
-    /// How many there are in all.
+    /// The sum of all counts.
     pub fn total(&self) -> i64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// How many there are of a word.
+    /// The count of a value.
     pub fn get(&self, word: &str) -> i64 {
         self.0.iter().find(|(of, _)| *of == word).map_or(0, |(_, count)| *count)
     }
@@ -46,7 +46,7 @@ impl PartialSchema for Counts {
     fn schema() -> RefOr<Schema> {
         let count: Schema = Object::with_type(Type::Integer).into();
         ObjectBuilder::new()
-            .description(Some("How many there are of each word; 0 of those that nobody has."))
+            .description(Some("The number of records of each value; 0 for values without records."))
             .additional_properties(Some(AdditionalProperties::RefOr(count.into())))
             .into()
     }
@@ -58,16 +58,16 @@ impl ToSchema for Counts {
     }
 }
 
-/// How many there were in a day, week or month.
+/// The number of records in an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct IntervalCount {
-    /// Where it begins; the first may begin before the period does.
+    /// The start of the interval. The first one may start before the period.
     pub start: DateTime<Utc>,
-    /// How many there were in that part of it which is in the period.
+    /// The number of records in the part of the interval that is in the period.
     pub count: i64,
 }
 
-/// The counts of each interval of a period, given those of PostgreSQL's `width_bucket` over
+/// The counts of each interval of a period, from counts by PostgreSQL's `width_bucket` over
 /// [`Period::buckets`].
 pub(crate) fn by_interval(period: &Period, counts: impl IntoIterator<Item = (i32, i64)>) -> Vec<IntervalCount> {
     let mut of: BTreeMap<i32, i64> = BTreeMap::new();
@@ -78,11 +78,11 @@ pub(crate) fn by_interval(period: &Period, counts: impl IntoIterator<Item = (i32
     numbered.map(|(bucket, start)| IntervalCount { start, count: of.get(&bucket).copied().unwrap_or(0) }).collect()
 }
 
-/// How much there is for each, on average.
+/// The mean and the median of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Spread {
-    /// The arithmetic mean; `null` if there are none.
+    /// The arithmetic mean; `null` without values.
     pub mean: Option<f64>,
-    /// The median: the middle one, or the mean of the two in the middle.
+    /// The median: the middle value, or the mean of the two middle values; `null` without values.
     pub median: Option<f64>,
 }

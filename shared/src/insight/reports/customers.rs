@@ -1,4 +1,4 @@
-//! The report on customers: who they are, what they order, and whether they come back.
+//! The customer report: totals, orders, interactions and cohorts.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -14,91 +14,90 @@ use crate::insight::period::Period;
 use crate::insight::ratio::Rate;
 use crate::values::Time;
 
-/// The most cohorts that are told: a customer's months are the bits of a number.
+/// The most cohorts reported: the months of a customer's orders are the bits of an `i64`.
 const MAX_COHORTS: usize = 60;
 
-/// Metrics of customers.
+/// The customer report.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CustomerMetrics {
-    /// The moment of whose data this tells.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
     /// The period.
     pub period: Period,
-    /// All customers that there are.
+    /// All customers.
     pub totals: CustomerTotals,
-    /// Those that were created in the period.
+    /// The customers created in the period.
     pub new: CustomersCreated,
     /// The orders of the period, by their `order_date`.
     pub orders: OrderMetrics,
-    /// All orders that there are, whatever their date.
+    /// All orders, whatever their date.
     pub orders_ever: OrderMetrics,
     /// The interactions with customers in the period, by their `date`.
     pub interactions: InteractionMetrics,
-    /// Customers by the month of their first order: the months that have a part in the period, the last
-    /// 60 of them.
+    /// The customers by the month of their first order, for the last 60 months that overlap the period.
     pub cohorts: Vec<Cohort>,
 }
 
-/// How many customers there are.
+/// The number of all customers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CustomerTotals {
-    /// All of them.
+    /// The number of customers.
     pub customers: i64,
-    /// By type.
+    /// The customers by type.
     pub by_type: Counts,
-    /// By status.
+    /// The customers by status.
     pub by_status: Counts,
 }
 
-/// The customers that a period brought.
+/// The customers created in a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CustomersCreated {
-    /// How many.
+    /// The number of customers.
     pub customers: i64,
-    /// When.
+    /// The customers created in each interval.
     pub by_interval: Vec<IntervalCount>,
 }
 
-/// Orders that were not cancelled, and the customers who have any.
+/// Orders that were not cancelled, and their customers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct OrderMetrics {
-    /// How many orders.
+    /// The number of orders.
     pub orders: i64,
-    /// The sum of their quantities.
+    /// The sum of the quantities.
     pub quantity: i64,
-    /// How many customers have any.
+    /// The number of customers with orders.
     pub customers: i64,
-    /// Orders of each of them.
+    /// The orders per customer with orders.
     pub orders_per_customer: Spread,
-    /// The quantity that each of them ordered.
+    /// The quantity per customer with orders.
     pub quantity_per_customer: Spread,
-    /// Those of them who have two or more.
+    /// The share of customers with orders who have two or more.
     pub repeat_rate: Rate,
 }
 
-/// Interactions, and the customers who have had any.
+/// Interactions and their customers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct InteractionMetrics {
-    /// How many interactions.
+    /// The number of interactions.
     pub interactions: i64,
-    /// How many customers have had any.
+    /// The number of customers with interactions.
     pub customers: i64,
-    /// Interactions with each of them.
+    /// The interactions per customer with interactions.
     pub per_customer: Spread,
 }
 
-/// The customers whose first order that was not cancelled fell into a month.
+/// The customers whose first order that was not cancelled was in the same month.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Cohort {
-    /// Where the month begins.
+    /// The start of the month.
     pub start: DateTime<Utc>,
-    /// How many there are.
+    /// The number of customers.
     pub customers: i64,
-    /// The share of them who ordered again in each month after it, up to the end of the period.
+    /// The share of these customers who ordered in each following month, up to the end of the period.
     pub again: Vec<Rate>,
 }
 
-/// The report, as it is asked for.
+/// The report of [`CustomerMetrics`].
 #[derive(Debug)]
 pub struct CustomerReport {
     /// The period.
@@ -149,7 +148,7 @@ async fn totals(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Cus
 }
 
 async fn new(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<CustomersCreated> {
-    // By the statuses, since the index begins with them.
+    // All statuses are listed, since the index starts with the status.
     let counts: Vec<(i32, i64)> = sqlx::query_as(
         "SELECT width_bucket(created_at, $5), count(*) FROM customers
          WHERE workspace_id = $1 AND status = ANY ($2) AND created_at >= $3 AND created_at < $4 GROUP BY 1",
@@ -165,7 +164,7 @@ async fn new(connection: &mut PgConnection, workspace_id: Uuid, period: &Period)
     Ok(CustomersCreated { customers, by_interval: by_interval(period, counts) })
 }
 
-/// What customers have of something: so many of them have so much of it, in the order of how much.
+/// The number of customers with each amount, in the order of the amounts.
 #[derive(Debug, Default)]
 struct Histogram(Vec<(f64, i64)>);
 
@@ -176,21 +175,21 @@ impl Histogram {
     }
 
     fn sum(&self) -> i64 {
-        self.0.iter().map(|(much, customers)| much * *customers as f64).sum::<f64>() as i64
+        self.0.iter().map(|(amount, customers)| amount * *customers as f64).sum::<f64>() as i64
     }
 
-    /// How much the customer has who comes behind `before` others.
-    fn at(&self, mut before: i64) -> Option<f64> {
+    /// The amount of the customer at this rank, counted from 0.
+    fn at(&self, mut rank: i64) -> Option<f64> {
         let found = self.0.iter().find(|(_, customers)| {
-            before -= customers;
-            before < 0
+            rank -= customers;
+            rank < 0
         });
-        found.map(|(much, _)| *much)
+        found.map(|(amount, _)| *amount)
     }
 
     fn spread(&self) -> Spread {
         let customers = self.customers();
-        // Of an odd number both are the one in the middle.
+        // With an odd number of customers, both are the middle one.
         let middle = self.at((customers - 1) / 2).zip(self.at(customers / 2));
         Spread {
             mean: (customers > 0).then(|| self.sum() as f64 / customers as f64),
@@ -199,7 +198,7 @@ impl Histogram {
     }
 }
 
-/// The customers who have ordered, by how many orders they have, and by their quantity.
+/// The customers with orders, by their number of orders and by their quantity.
 #[derive(Debug, Default)]
 struct Ordered {
     orders: Histogram,
@@ -221,8 +220,8 @@ impl Ordered {
     }
 }
 
-/// Customers whose first order fell into the same month (counted from 1), and who ordered in the same
-/// months (the bits of that number).
+/// The number of customers with the same month of their first order (counted from 1), and the same months
+/// with orders (the bits of `months`).
 #[derive(Debug)]
 struct Members {
     month: usize,
@@ -230,7 +229,7 @@ struct Members {
     customers: i64,
 }
 
-/// What one walk over the orders finds.
+/// What one scan of the orders finds.
 #[derive(Debug, Default)]
 struct Orders {
     ever: Ordered,
@@ -238,19 +237,19 @@ struct Orders {
     members: Vec<Members>,
 }
 
-/// So many customers have this in common, where `of` says which it is of those after which it is named in
-/// the statement: its bit alone is not set.
+/// The number of customers with the same value. `of` is the result of `GROUPING`: the bit of the column that
+/// the value belongs to is 0.
 #[derive(Debug, FromRow)]
-struct Alike {
+struct ValueCount {
     of: i32,
     value: Option<f64>,
     months: Option<i64>,
     customers: i64,
 }
 
-/// One walk along the index of customers' orders, which has all that is needed of them.
+/// Scans the index of customers' orders once; it covers all columns needed.
 async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Period, months: &[Time]) -> Result<Orders> {
-    let alike: Vec<Alike> = sqlx::query_as(
+    let counts: Vec<ValueCount> = sqlx::query_as(
         "WITH each AS MATERIALIZED (
              SELECT count(*) AS ever, sum(quantity::float8) AS ever_quantity, min(order_date) AS first,
                  count(*) FILTER (WHERE order_date >= $2 AND order_date < $3) AS orders,
@@ -277,8 +276,8 @@ async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Peri
     .fetch_all(connection)
     .await?;
     let mut orders = Orders::default();
-    for Alike { of, value, months, customers } in alike {
-        // Nothing, or no orders in the period: those customers are not among them.
+    for ValueCount { of, value, months, customers } in counts {
+        // Skips customers without orders in the period.
         let Some(value) = value.filter(|value| *value > 0.0) else { continue };
         match of {
             0b0111 => orders.ever.orders.0.push((value, customers)),

@@ -1,4 +1,4 @@
-//! The dashboard: the headline of each report beside that of the period before, and what goes on.
+//! The dashboard: the headline of each report compared with the period before, and the current activity.
 
 use std::collections::HashMap;
 
@@ -20,104 +20,105 @@ use crate::insight::period::Period;
 use crate::insight::ratio::{Comparison, Rate, RateComparison};
 use crate::values::Time;
 
-/// How things stand, beside how they stood. A period is compared to the one of equal length before it.
+/// The dashboard of a workspace. A period is compared with the preceding period of the same length.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Dashboard {
-    /// The moment of whose data this tells.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
     /// The period.
     pub period: Period,
     /// The period before.
     pub period_before: Period,
-    /// Of leads.
+    /// The headline of leads.
     pub leads: LeadHeadline,
-    /// Of customers.
+    /// The headline of customers.
     pub customers: CustomerHeadline,
-    /// Of orders.
+    /// The headline of orders.
     pub orders: OrderHeadline,
-    /// Of segments.
+    /// The headline of segments.
     pub segments: SegmentHeadline,
-    /// Of customers' health.
+    /// The headline of customer health.
     pub health: HealthHeadline,
-    /// Of feedback.
+    /// The headline of feedback.
     pub feedback: FeedbackHeadline,
-    /// The three most telling themes of the period.
+    /// The three most significant themes of the period.
     pub themes: Vec<ThemeHeadline>,
-    /// What is to be done next.
+    /// The next actions that are due.
     pub followups: Followups,
-    /// Long work.
+    /// The jobs of the workspace.
     pub jobs: JobHeadline,
-    /// What happened last, newest first.
+    /// The latest activities, newest first.
     pub recent_activity: Vec<Activity>,
 }
 
-/// The headline of the report on leads.
+/// The headline of the lead report.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct LeadHeadline {
-    /// All leads that there are.
+    /// The number of all leads.
     pub total: i64,
-    /// Those created in the period.
+    /// The leads created in the period.
     pub created: Comparison,
-    /// Of them, those that are `converted` or `won` by now.
+    /// The share of the created leads that are now `converted` or `won`.
     pub conversion_rate: RateComparison,
-    /// Of those that are decided by now, those that are `converted` or `won`.
+    /// The share of the created leads with an outcome (`converted`, `won` or `lost`) that are now `converted`
+    /// or `won`.
     pub win_rate: RateComparison,
 }
 
-/// The headline of the report on customers.
+/// The headline of the customer report.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct CustomerHeadline {
-    /// All customers that there are.
+    /// The number of all customers.
     pub total: i64,
-    /// Those created in the period.
+    /// The customers created in the period.
     pub new: Comparison,
-    /// Of the customers who ordered in the period, those with two or more orders.
+    /// The share of the customers with orders in the period who have two or more.
     pub repeat_rate: RateComparison,
 }
 
 /// The headline of orders.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OrderHeadline {
-    /// Orders of the period that were not cancelled, by their `order_date`.
+    /// The orders of the period that were not cancelled, by their `order_date`.
     pub orders: Comparison,
     /// The sum of their quantities.
     pub quantity: Comparison,
-    /// All orders that there are, by status.
+    /// All orders by status.
     pub by_status: Counts,
 }
 
 /// The headline of feedback.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct FeedbackHeadline {
-    /// Requests made in the period.
+    /// The requests sent in the period.
     pub sent: Comparison,
-    /// Of them, those that are answered by now.
+    /// The share of these requests that have been answered so far.
     pub response_rate: RateComparison,
     /// The mean of the ratings given in the period.
     pub mean_rating: Comparison,
-    /// The share of ratings of 5 less that of 1 to 3, from −1 to 1.
+    /// The share of ratings of 5 minus the share of 1 to 3, from −1 to 1.
     pub nps: Comparison,
 }
 
-/// What is to be done next.
+/// The next actions that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Followups {
-    /// Next actions whose time has come, and which nobody was told of yet.
+    /// The number of next actions whose date has passed, and that no digest has reported yet.
     pub due: i64,
 }
 
-/// Long work.
+/// The jobs of a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, FromRow)]
 pub struct JobHeadline {
-    /// Jobs that wait.
+    /// The number of queued jobs.
     pub queued: i64,
-    /// Jobs at work.
+    /// The number of running jobs.
     pub running: i64,
-    /// Jobs made in the period that failed.
+    /// The number of jobs created in the period that failed.
     pub failed: i64,
 }
 
-/// The report, as it is asked for.
+/// The report of [`Dashboard`].
 #[derive(Debug)]
 pub struct DashboardReport {
     /// The period.
@@ -177,14 +178,14 @@ impl Report for DashboardReport {
     }
 }
 
-/// A table whose index begins with the status, and the statuses.
+/// A table whose index starts with the status, and its statuses.
 type Statuses = (&'static str, &'static [&'static str]);
 
 const LEADS: Statuses = ("leads", LeadStatus::WORDS);
 const CUSTOMERS: Statuses = ("customers", CustomerStatus::WORDS);
 const ORDERS: Statuses = ("orders", OrderStatus::WORDS);
 
-/// How many there are of each status, of all or of those that were created in a period.
+/// The number of records of each status, of all records or of those created in a period.
 async fn by_status(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -204,8 +205,8 @@ async fn by_status(
     Ok(Counts::of(words, |word| counts.get(word).copied().unwrap_or(0)))
 }
 
-/// Orders of a period that were not cancelled, their quantity, the customers who have any, and those who
-/// have two or more.
+/// The orders of a period that were not cancelled, their quantity, the customers with orders, and those with
+/// two or more.
 async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<(i64, i64, i64, i64)> {
     Ok(sqlx::query_as(
         "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(quantity), 0)::bigint, count(*),
@@ -223,7 +224,7 @@ async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Peri
     .await?)
 }
 
-/// Requests of a period, those answered by now, the mean of the ratings given in the period, and their
+/// The requests of a period, those answered so far, the mean of the ratings given in the period, and their
 /// net promoter score.
 async fn feedback(
     connection: &mut PgConnection,
@@ -276,7 +277,7 @@ async fn jobs(connection: &mut PgConnection, workspace_id: Uuid, period: &Period
     .await?)
 }
 
-/// What is compared between two periods.
+/// The figures that are compared between two periods.
 #[derive(Debug, Clone, Default)]
 struct Headline {
     leads: i64,
@@ -294,7 +295,7 @@ struct Headline {
 }
 
 impl Headline {
-    /// Each of these reads an index that has all it needs.
+    /// Each of these statements reads a covering index.
     async fn of(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Self> {
         let leads = by_status(connection, workspace_id, LEADS, Some(period)).await?;
         let customers = by_status(connection, workspace_id, CUSTOMERS, Some(period)).await?;

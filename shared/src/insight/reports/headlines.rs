@@ -1,7 +1,7 @@
-//! Headlines of the dashboard that are as of now: segments and health beside a snapshot, and themes.
+//! Headlines of the dashboard for segments, health and themes.
 //!
-//! They read what is kept as sums already (`score_counts`, `segment_snapshots`, `band_snapshots`,
-//! `theme_days`), so they take as long with a million customers as with a thousand.
+//! They read stored sums (`score_counts`, `segment_snapshots`, `band_snapshots`, `theme_days`), so they take
+//! as long with a million customers as with a thousand.
 
 use std::collections::HashMap;
 
@@ -21,73 +21,73 @@ use crate::insight::scoring::{self, Day, ScoreCount, State};
 use crate::insight::themes::ThemesReport;
 use crate::values::Time;
 
-/// How many themes are told; all others are at `/feedback/themes`.
+/// The number of themes reported; `/feedback/themes` lists all of them.
 const THEMES: usize = 3;
-/// The band of those of whom nothing is known, in snapshots.
+/// The band of customers without data in snapshots.
 const UNKNOWN: &str = "unknown";
 
-/// The headline of the report on segments, as of now.
+/// The headline of the segment report, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SegmentHeadline {
-    /// Whether all customers are scored as of today. If not, a job is at it.
+    /// Whether all customers are scored as of today. If not, a job is scoring them.
     pub complete: bool,
-    /// The day of the last snapshot; `null` if there is none.
+    /// The date of the last snapshot; `null` without one.
     pub since: Option<NaiveDate>,
     /// The segments; each customer is in exactly one.
     pub groups: Vec<SegmentChange>,
 }
 
-/// The customers of a segment, beside those of the last snapshot.
+/// The customers of a segment, compared with the last snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct SegmentChange {
     /// The segment.
     pub segment: Segment,
-    /// How many customers are in it.
+    /// The number of customers in the segment.
     pub count: i64,
-    /// Of all customers.
+    /// The share of all customers.
     pub share: Rate,
-    /// `count` beside that of the last snapshot.
+    /// `count` compared with the last snapshot.
     pub change: Comparison,
 }
 
-/// The headline of customers' health, as of now.
+/// The headline of customer health, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HealthHeadline {
-    /// The day of the oldest snapshot of the period; `null` if there is none.
+    /// The date of the oldest snapshot of the period; `null` without one.
     pub since: Option<NaiveDate>,
-    /// The mean score of the customers of whom something is known, beside that of then.
+    /// The mean score of the customers with a score, compared with that snapshot.
     pub mean_score: Comparison,
-    /// The customers by their band.
+    /// The customers by band.
     pub by_health: Vec<BandChange>,
 }
 
-/// The customers of a band of health, beside those of an earlier day.
+/// The customers of a health band, compared with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct BandChange {
-    /// The band; `null` if nothing is known of them.
+    /// The band; `null` for customers without a score.
     pub band: Option<Band>,
-    /// How many customers are in it.
+    /// The number of customers in the band.
     pub count: i64,
-    /// Of all customers.
+    /// The share of all customers.
     pub share: Rate,
-    /// `count` beside that of the snapshot.
+    /// `count` compared with the snapshot.
     pub change: Comparison,
 }
 
 /// The headline of a theme.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ThemeHeadline {
-    /// The same from day to day.
+    /// The permanent id of the theme.
     pub id: Uuid,
-    /// Its phrase, as it is mostly written.
+    /// The phrase of the theme, in its most frequent form.
     pub label: String,
-    /// Comments of the period that speak of it.
+    /// The number of comments of the period about the theme.
     pub count: i64,
-    /// `count` beside that of the period before.
+    /// `count` compared with the period before.
     pub change: Comparison,
 }
 
-/// How the customers of a workspace, `customers` in all, are by segment and by health.
+/// The headlines of a workspace's segments and health; `customers` is the number of all its customers.
 pub(super) async fn scored(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -98,26 +98,26 @@ pub(super) async fn scored(
     let counts = scoring::counts(connection, workspace_id).await?;
     let state = State::read(connection, workspace_id).await?;
     let since = state.as_ref().and_then(|state| state.snapshot_date);
-    let segments_then = match since {
+    let segments_before = match since {
         Some(date) => segments_of(connection, workspace_id, date).await?,
         None => HashMap::new(),
     };
-    let bands_then = bands_within(connection, workspace_id, period, today).await?;
+    let bands_before = bands_within(connection, workspace_id, period, today).await?;
     let segments = SegmentHeadline {
         complete: state.is_some_and(|state| state.date == Some(today.0)),
         since,
-        groups: groups(customers, &counts, since.is_some().then_some(&segments_then)),
+        groups: groups(customers, &counts, since.is_some().then_some(&segments_before)),
     };
-    Ok((segments, health(customers, &counts, &bands_then)))
+    Ok((segments, health(customers, &counts, &bands_before)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-fn beside(count: i64, before: Option<i64>) -> Comparison {
+fn compared(count: i64, before: Option<i64>) -> Comparison {
     Comparison::new(Some(count as f64), before.map(|before| before as f64))
 }
 
-/// Whoever is in none of the other segments is a prospect, also who has no scores yet.
-fn groups(customers: i64, counts: &[ScoreCount], then: Option<&HashMap<Segment, i64>>) -> Vec<SegmentChange> {
+/// Customers without scores are not in the counts, and are prospects.
+fn groups(customers: i64, counts: &[ScoreCount], before: Option<&HashMap<Segment, i64>>) -> Vec<SegmentChange> {
     let sum = |is: &dyn Fn(Segment) -> bool| -> i64 {
         counts.iter().filter(|count| is(count.segment)).map(|count| count.customers).sum()
     };
@@ -126,13 +126,13 @@ fn groups(customers: i64, counts: &[ScoreCount], then: Option<&HashMap<Segment, 
             Segment::Prospects => customers - sum(&|other| other != Segment::Prospects),
             _ => sum(&|other| other == segment),
         };
-        let before = then.map(|then| then.get(&segment).copied().unwrap_or_default());
-        SegmentChange { segment, count, share: Rate::new(count, customers), change: beside(count, before) }
+        let before = before.map(|before| before.get(&segment).copied().unwrap_or_default());
+        SegmentChange { segment, count, share: Rate::new(count, customers), change: compared(count, before) }
     };
     Segment::ALL.iter().map(group).collect()
 }
 
-fn health(customers: i64, counts: &[ScoreCount], then: &[PastBand]) -> HealthHeadline {
+fn health(customers: i64, counts: &[ScoreCount], snapshot: &[PastBand]) -> HealthHeadline {
     let in_band = |band: Band| counts.iter().filter(move |count| count.band == Some(band));
     let count = |band: Band| in_band(band).map(|count| count.customers).sum::<i64>();
     let known: i64 = Band::ALL.iter().map(|band| count(*band)).sum();
@@ -140,21 +140,21 @@ fn health(customers: i64, counts: &[ScoreCount], then: &[PastBand]) -> HealthHea
     let change = |band: Option<Band>| {
         let count = band.map_or(customers - known, count);
         let name = band.map_or(UNKNOWN, Band::as_str);
-        let was: i64 = then.iter().filter(|past| past.band == name).map(|past| past.customers).sum();
-        let before = (!then.is_empty()).then_some(was);
-        BandChange { band, count, share: Rate::new(count, customers), change: beside(count, before) }
+        let was: i64 = snapshot.iter().filter(|past| past.band == name).map(|past| past.customers).sum();
+        let before = (!snapshot.is_empty()).then_some(was);
+        BandChange { band, count, share: Rate::new(count, customers), change: compared(count, before) }
     };
-    let known_then = || then.iter().filter(|past| past.band != UNKNOWN);
-    let mean_then =
-        Rate::new(known_then().map(|past| past.health).sum(), known_then().map(|past| past.customers).sum());
+    let known_before = || snapshot.iter().filter(|past| past.band != UNKNOWN);
+    let mean_before =
+        Rate::new(known_before().map(|past| past.health).sum(), known_before().map(|past| past.customers).sum());
     HealthHeadline {
-        since: then.first().map(|past| past.date),
-        mean_score: Comparison::new(Rate::new(health, known).rate, mean_then.rate),
+        since: snapshot.first().map(|past| past.date),
+        mean_score: Comparison::new(Rate::new(health, known).rate, mean_before.rate),
         by_health: Band::ALL.iter().copied().map(Some).chain([None]).map(change).collect(),
     }
 }
 
-/// How many customers were in each segment on a day that has a snapshot: eleven rows at most.
+/// The number of customers in each segment on the day of a snapshot: at most eleven rows.
 async fn segments_of(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -169,7 +169,7 @@ async fn segments_of(
     Ok(rows.into_iter().collect())
 }
 
-/// A band as it was on a day.
+/// A band in a snapshot.
 #[derive(Debug, sqlx::FromRow)]
 struct PastBand {
     date: NaiveDate,
@@ -178,7 +178,7 @@ struct PastBand {
     health: i64,
 }
 
-/// The bands on the first day of a period, before today, that has a snapshot: four rows at most.
+/// The bands in the first snapshot of a period, before today: at most four rows.
 async fn bands_within(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -200,8 +200,7 @@ async fn bands_within(
     .await?)
 }
 
-/// The most telling themes of the period: the sums of its days and of those of the period before, and of
-/// three themes the comments that would be quoted.
+/// The most significant themes of the period.
 pub(super) async fn themes(
     connection: &mut PgConnection,
     workspace_id: Uuid,

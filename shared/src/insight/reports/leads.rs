@@ -1,4 +1,4 @@
-//! The report on leads: how many there are, and what becomes of those that a period brings.
+//! The lead report: totals, conversions, the funnel and sources.
 
 use std::collections::HashMap;
 
@@ -17,117 +17,118 @@ use crate::insight::ratio::Rate;
 use crate::string_enum;
 use crate::values::Time;
 
-/// The most owners that are told one by one.
+/// The most owners that are reported.
 const MAX_OWNERS: i64 = 1_000;
 
 string_enum! {
-    /// The stages of the funnel, in their order.
+    /// The stages of the funnel, in order.
     FunnelStage {
-        /// Every lead has been new.
+        /// The lead was created; every lead has reached this stage.
         New = "new",
-        /// Somebody has talked to them.
+        /// The lead was contacted.
         Contacted = "contacted",
-        /// They fit.
+        /// The lead was qualified.
         Qualified = "qualified",
-        /// They have had an offer.
+        /// The lead received a proposal.
         Proposal = "proposal",
-        /// The offer was talked about.
+        /// The proposal was negotiated.
         Negotiation = "negotiation",
-        /// They became a customer.
+        /// The lead was converted to a customer.
         Converted = "converted",
-        /// They bought.
+        /// The lead was won.
         Won = "won",
     }
 }
 
-/// Metrics of leads. Everything but `totals` is about the leads that were created in the period.
+/// The lead report. Everything except `totals` is about the leads created in the period.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct LeadMetrics {
-    /// The moment of whose data this tells.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
     /// The period.
     pub period: Period,
-    /// All leads that there are.
+    /// All leads.
     pub totals: LeadTotals,
-    /// The leads that were created in the period.
+    /// The leads created in the period.
     pub created: LeadsCreated,
-    /// Of them, those that are `converted` or `won` by now.
+    /// The share of the created leads that are now `converted` or `won`.
     pub conversion_rate: Rate,
-    /// Of those that are decided by now (`converted`, `won` or `lost`), those that are `converted` or `won`.
+    /// The share of the created leads with an outcome (`converted`, `won` or `lost`) that are now `converted`
+    /// or `won`.
     pub win_rate: Rate,
-    /// How far they have come, whatever became of them then.
+    /// The number of created leads that have reached each stage, whatever their status is now.
     pub funnel: Vec<FunnelStep>,
-    /// Days from their creation until those that are `converted` or `won` first became so.
+    /// The days from creation to the first `converted` or `won`, for leads that are now in one of these.
     pub days_to_convert: Spread,
-    /// Their mean score; `null` if there are none.
+    /// The mean score of the created leads; `null` without any.
     pub average_score: Option<f64>,
-    /// What the sources bring.
+    /// The created leads by source.
     pub by_source: Vec<SourceMetrics>,
 }
 
-/// How many leads there are.
+/// The number of all leads.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct LeadTotals {
-    /// All of them.
+    /// The number of leads.
     pub leads: i64,
-    /// By status.
+    /// The leads by status.
     pub by_status: Counts,
-    /// By source.
+    /// The leads by source.
     pub by_source: Counts,
-    /// By the user who looks after them: the 1,000 who have most, with most first.
+    /// The leads by owner, for the 1,000 owners with the most leads, most first.
     pub by_owner: Vec<OwnerCount>,
-    /// How many owners there are in all, counting those that nobody looks after as one's.
+    /// The number of all owners; unassigned leads count as one more owner.
     pub owners: i64,
 }
 
-/// The leads of a user.
+/// The leads of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OwnerCount {
-    /// The user; `null`: nobody looks after these.
+    /// The owner; `null` for unassigned leads.
     pub assigned_to: Option<Uuid>,
-    /// How many leads they look after.
+    /// The number of leads.
     pub leads: i64,
 }
 
-/// The leads that a period brought.
+/// The leads created in a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LeadsCreated {
-    /// How many.
+    /// The number of leads.
     pub leads: i64,
-    /// When.
+    /// The leads created in each interval.
     pub by_interval: Vec<IntervalCount>,
 }
 
-/// A stage of the funnel. A lead has reached it if it was ever in it or in a later one.
+/// A stage of the funnel. A lead has reached a stage if it was ever in that stage or in a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct FunnelStep {
     /// The stage.
     pub stage: FunnelStage,
-    /// How many have reached it.
+    /// The number of leads that have reached the stage.
     pub leads: i64,
-    /// The share of all.
+    /// The share of all created leads.
     pub rate: Rate,
-    /// The share of those that have reached the stage before.
+    /// The share of the leads that have reached the previous stage.
     pub step_rate: Rate,
-    /// The median of the days from creation to when those that were in this stage first were; `null` if
-    /// none was.
+    /// The median number of days from creation to the first time in this stage, of leads that were in it;
+    /// `null` without any.
     pub median_days: Option<f64>,
 }
 
-/// What a source brings.
+/// The leads of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct SourceMetrics {
     /// The source.
     pub source: LeadSource,
-    /// The leads it brought in the period.
+    /// The number of leads created in the period.
     pub leads: i64,
-    /// Those of them that are `converted` or `won` by now.
+    /// The number of these leads that are now `converted` or `won`.
     pub conversions: i64,
-    /// Their share.
+    /// The share of these leads that are now `converted` or `won`.
     pub rate: Rate,
 }
 
-/// The report, as it is asked for.
+/// The report of [`LeadMetrics`].
 #[derive(Debug)]
 pub struct LeadReport {
     /// The period.
@@ -230,7 +231,7 @@ async fn totals(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Lea
     })
 }
 
-/// The leads that a source brought in an interval, and how far they have come.
+/// The leads of a source created in an interval, and the stages that they have reached.
 #[derive(Debug, Clone, Default, FromRow)]
 struct Cell {
     source: String,
@@ -291,7 +292,7 @@ async fn cells(connection: &mut PgConnection, workspace_id: Uuid, period: &Perio
     .await?)
 }
 
-/// Medians of the days from creation to each stage.
+/// The median numbers of days from creation to each stage.
 #[derive(Debug, Clone, Default, FromRow)]
 struct DaysTo {
     contacted: Option<f64>,
@@ -304,8 +305,8 @@ struct DaysTo {
     convert_median: Option<f64>,
 }
 
-/// A lead that was brought in with its times may have reached a stage before it was created; that is 0
-/// days.
+/// The days from creation to each stage. An imported lead may have reached a stage before its creation, which
+/// counts as 0 days.
 async fn days(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<DaysTo> {
     let days = |time: &str| format!("greatest(extract(epoch FROM {time} - created_at)::float8 / 86400, 0)");
     let median = |days: &str, which: &str, name: &str| {

@@ -1,4 +1,4 @@
-//! How many customers there are of each segment and band.
+//! The number of customers in each segment and band.
 
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -7,27 +7,24 @@ use crate::crm::customers::Band;
 use crate::crm::customers::Segment;
 use crate::error::Result;
 
-/// The rows of a workspace's counts from which on they are put together.
+/// A workspace with more rows of counts than these gets them merged.
 const MANY: i64 = 500;
 
-/// The customers with scores who are in a segment and in a band.
+/// The scored customers of a segment and band.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct ScoreCount {
     /// The segment.
     pub segment: Segment,
-    /// The band; `None`: nothing is known of them.
+    /// The band; `None` for customers without data.
     pub band: Option<Band>,
-    /// How many they are.
+    /// The number of customers.
     pub customers: i64,
-    /// The sum of their health.
+    /// The sum of their health scores.
     pub health: i64,
 }
 
-/// The counts of a workspace. They are kept beside the scores, so this reads no more than some hundred
-/// small rows, however many customers there are.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// The counts of a workspace. They are stored with the scores, so this reads a few hundred small rows,
+/// however many customers there are.
 pub async fn counts(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<ScoreCount>> {
     Ok(sqlx::query_as(
         "SELECT segment, band, sum(customers)::bigint AS customers, sum(health)::bigint AS health FROM score_counts
@@ -38,8 +35,8 @@ pub async fn counts(connection: &mut PgConnection, workspace_id: Uuid) -> Result
     .await?)
 }
 
-/// Puts the counts of a workspace together, if they are many. Each row is taken away by who adds it to another one, so
-/// what others add meanwhile stays.
+/// Merges the rows of a workspace's counts, if there are many. One statement deletes the rows and inserts
+/// their sums, so rows that other transactions add in the meantime stay.
 pub(super) async fn gather(connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
     sqlx::query(
         "WITH taken AS (

@@ -1,4 +1,4 @@
-//! The facts from which the scores of a customer follow.
+//! The facts that the scores of a customer follow from.
 
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -7,37 +7,37 @@ use super::Day;
 use crate::error::Result;
 use crate::values::Time;
 
-/// What is recorded of a customer, as of a day. Ages are in days before it: 0 is the day itself.
+/// The facts of a customer as of a day. Ages are in days before that day: 0 is the day itself.
 #[derive(Debug, Clone, Default, PartialEq, FromRow)]
 pub struct Facts {
-    /// The customer.
+    /// The id of the customer.
     pub id: Uuid,
-    /// The last order that was not cancelled.
+    /// The date of the last order that was not cancelled.
     pub last_order_at: Option<Time>,
-    /// Its age.
+    /// The age of the last order.
     pub last_order_age: Option<i32>,
     /// The ages of the orders of the last 24 months that were not cancelled.
     pub order_ages: Vec<i32>,
-    /// What was ordered with these in all.
+    /// The total quantity of these orders.
     pub quantity: i64,
     /// The ages of interactions.
     pub met_ages: Vec<i32>,
-    /// Of them, the ages of those for support.
+    /// The ages of support interactions.
     pub support_ages: Vec<i32>,
-    /// How many next actions are planned, or were.
+    /// The number of next actions, past and planned.
     pub actions: i64,
-    /// The ages of those whose day has passed, and of the interactions that planned them, which are
-    /// negative for interactions to come.
+    /// The ages of the next actions whose day has passed.
     pub action_ages: Vec<i32>,
-    /// See `action_ages`.
+    /// The ages of the interactions that planned the actions in `action_ages`, in the same order; negative for
+    /// interactions after the day.
     pub action_met_ages: Vec<i32>,
     /// The last three ratings of the last 24 months, newest first.
     pub ratings: Vec<i16>,
 }
 
-/// The statement of [`facts`], which takes the workspace, the customers, the day, its beginning, its end,
-/// and the beginning of the 24 months. For each customer it reads an index each of orders, interactions
-/// and feedback: for one it takes milliseconds, and for many as many times that. Its plan is tested.
+/// The statement of [`facts`]. Its parameters are the workspace, the customers, the day, the start and the end
+/// of the day, and the start of the 24 months. For each customer it reads one index of orders, one of
+/// interactions and one of feedback, which takes milliseconds. Tests check its plan.
 pub const FACTS: &str = "
     SELECT customers.id, last.order_date AS last_order_at, $3 - (last.order_date AT TIME ZONE 'UTC')::date AS last_order_age,
         bought.order_ages, bought.quantity, met.*, rated.ratings
@@ -77,10 +77,7 @@ pub const FACTS: &str = "
         ) AS answers
     ) AS rated";
 
-/// The facts of those of the customers who exist.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// The facts of the given customers; those that do not exist are left out.
 pub async fn facts(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid], day: Day) -> Result<Vec<Facts>> {
     Ok(sqlx::query_as(FACTS)
         .bind(workspace_id)
@@ -94,7 +91,7 @@ pub async fn facts(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uui
 }
 
 impl Facts {
-    /// The last order, if it is one of the last 24 months.
+    /// The date of the last order, if it is in the last 24 months.
     pub(super) fn last_order_at(&self) -> Option<Time> {
         self.last_order_at.filter(|_| !self.order_ages.is_empty())
     }

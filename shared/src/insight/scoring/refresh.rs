@@ -1,10 +1,10 @@
-//! Keeping scores true: of whom something changed, and of all when the day changes.
+//! Refreshing scores: of stale customers, and of all customers when the day changes.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::counts::gather;
-use super::write::{reclassify, save_cuts, start_thresholds, write};
+use super::write::{reclassify, save_thresholds, start_thresholds, write};
 use super::{Day, Facts, State, facts};
 use crate::error::Result;
 use crate::insight::health::{Health, SnapshotHealth};
@@ -13,31 +13,32 @@ use crate::platform::db;
 use crate::queue;
 use crate::values::Time;
 
-/// The most customers whom a reader scores, while its caller waits: some 0.1 s.
+/// The most customers that a reader scores while its caller waits: about 0.1 s.
 const FEW: i64 = 1_000;
-/// The most customers with orders among whom each change makes the cuts anew, at once.
+/// Up to this many customers with orders, each change recomputes the thresholds at once.
 const FEW_BUYERS: i64 = 5_000;
-/// The most customers whom a worker scores in one transaction: some 0.5 s.
+/// The most customers that a worker scores in one transaction: about 0.5 s.
 const MANY: i64 = 5_000;
-/// The seconds after which cuts are made anew among more.
-const CUT_EVERY_S: i64 = 30;
-/// The customers whose segments follow new cuts in one transaction.
-const RECUT_PAGE: i64 = 50_000;
-/// The first half of the advisory locks of scores; the number is our own choice.
+/// The interval in seconds at which thresholds are recomputed for more customers with orders.
+const THRESHOLDS_EVERY_S: i64 = 30;
+/// The number of customers that are reclassified in one transaction.
+const RECLASSIFY_PAGE: i64 = 50_000;
+/// The first half of the advisory locks of scores, an arbitrary number.
 const LOCK: i32 = 0x5c0e;
 
-/// How far the scores are that a reader finds.
+/// The state of the scores after a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// All changes are in them.
+    /// The scores include all changes.
     Fresh,
-    /// Others are at it, or it is too much to do while somebody waits: a worker does it within seconds.
+    /// Another transaction is refreshing, or there is too much work for a reader: a worker refreshes the
+    /// scores within seconds.
     Busy,
-    /// All customers are to be scored anew, by a job that is queued now.
+    /// A job is queued that scores all customers.
     Queued,
 }
 
-/// What [`refresh_if_cheap`] finds.
+/// The state that [`refresh_if_cheap`] depends on.
 #[derive(sqlx::FromRow)]
 struct Existing {
     is_of_today: bool,
@@ -45,11 +46,9 @@ struct Existing {
     is_large: bool,
 }
 
-/// Brings the scores of a workspace up to date, if that is little work, so that a reader finds what was
-/// written before. In a large workspace that is left to the workers, who do so every few seconds. Needs a transaction of its own, which is to be committed whatever this says.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Refreshes the scores of a workspace if that is little work, so that a reader sees earlier writes. Large
+/// workspaces are left to the workers, which refresh every few seconds. Needs its own transaction, which must
+/// be committed whatever this returns.
 pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
     let day = Day::today();
     let Existing { is_of_today, is_stale, is_large } = sqlx::query_as(
@@ -66,15 +65,15 @@ pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid)
         touch(connection, workspace_id, db::now()).await?;
         return Ok(Freshness::Fresh);
     }
-    // The day's first reader of a large workspace starts the job that scores all.
+    // The first reader of the day in a large workspace starts the job that scores all customers.
     if (is_of_today && is_large) || !lock(connection, workspace_id, 250).await? {
         return Ok(Freshness::Busy);
     }
     refresh(connection, workspace_id, FEW).await
 }
 
-/// Takes the right to write the scores of a workspace, until the transaction ends; false if others have
-/// it for longer than that, and then the transaction can do nothing more.
+/// Locks the scores of a workspace for writing until the transaction ends. Returns false if the lock is not
+/// available in this time; the transaction is then aborted.
 pub(crate) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, patience_ms: u32) -> Result<bool> {
     let wait = format!("SET LOCAL lock_timeout = {patience_ms}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut *connection).await?;
@@ -84,7 +83,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, pati
         .execute(&mut *connection)
         .await;
     match locked {
-        // 55P03: somebody has it for longer.
+        // 55P03: another transaction holds the lock.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => return Ok(false),
         other => other?,
     };
@@ -92,11 +91,8 @@ pub(crate) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, pati
     Ok(true)
 }
 
-/// Scores up to `limit` customers of whom something changed; or all when the day has changed, if there
-/// are no more than a reader has patience for. Needs a transaction that holds the [`lock`].
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Scores up to `limit` stale customers, or all customers if the day has changed and they are few. Needs a
+/// transaction that holds the [`lock`].
 pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<Freshness> {
     let (day, now) = (Day::today(), db::now());
     let state = State::read(connection, workspace_id).await?;
@@ -108,8 +104,8 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
         }
         queue::start_run(connection, workspace_id, None, &SnapshotHealth { dry_run: false }).await?;
     }
-    // More changed than is scored now: they come in their order, and some are left.
-    let marked: Vec<Uuid> = sqlx::query_scalar(
+    // One more than the limit, to know whether stale customers are left.
+    let stale: Vec<Uuid> = sqlx::query_scalar(
         "SELECT DISTINCT customer_id FROM stale_customers WHERE workspace_id = $1 ORDER BY customer_id LIMIT $2",
     )
     .bind(workspace_id)
@@ -117,13 +113,13 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
     .fetch_all(&mut *connection)
     .await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let now_scored = marked.get(..limit).unwrap_or(&marked);
-    let cuts = standing_cuts(state.as_ref(), day);
-    score(connection, workspace_id, now_scored, &cuts, day).await?;
-    if !now_scored.is_empty() {
-        settle(connection, workspace_id, state.as_ref(), day).await?;
+    let page = stale.get(..limit).unwrap_or(&stale);
+    let thresholds = current_thresholds(state.as_ref(), day);
+    score(connection, workspace_id, page, &thresholds, day).await?;
+    if !page.is_empty() {
+        update_thresholds(connection, workspace_id, state.as_ref(), day).await?;
     }
-    let is_done = marked.len() <= limit;
+    let is_done = stale.len() <= limit;
     if is_done && is_of_today {
         touch(connection, workspace_id, now).await?;
     }
@@ -134,8 +130,8 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
     })
 }
 
-/// The cuts by which customers are scored now: fixed limits are those of the day.
-fn standing_cuts(state: Option<&State>, day: Day) -> Thresholds {
+/// The thresholds to score with; fixed thresholds depend on the day.
+fn current_thresholds(state: Option<&State>, day: Day) -> Thresholds {
     match state {
         Some(state) if state.cuts.are_ranks() => state.cuts.clone(),
         Some(state) => Thresholds::fixed(state.cuts.buyers, day.0),
@@ -159,7 +155,7 @@ async fn score_all(
     now: Time,
 ) -> Result<Freshness> {
     score(connection, workspace_id, all, &Thresholds::fixed(0, day.0), day).await?;
-    cut_all(connection, workspace_id, day).await?;
+    recompute_thresholds(connection, workspace_id, day).await?;
     sqlx::query("UPDATE score_states SET date = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
         .bind(day.0)
@@ -169,12 +165,12 @@ async fn score_all(
     Ok(Freshness::Fresh)
 }
 
-/// Scores these customers. Their marks go first: what is committed after that leaves one again.
+/// Scores these customers. First deletes their stale rows: a change that commits later inserts a new one.
 async fn score(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     ids: &[Uuid],
-    cuts: &Thresholds,
+    thresholds: &Thresholds,
     day: Day,
 ) -> Result<Vec<(Facts, Health)>> {
     if ids.is_empty() {
@@ -193,16 +189,12 @@ async fn score(
             (facts, health)
         })
         .collect();
-    write(connection, workspace_id, cuts, &scored, day).await?;
+    write(connection, workspace_id, thresholds, &scored, day).await?;
     gather(connection, workspace_id).await?;
     Ok(scored)
 }
 
-/// Scores the customers behind `after`, up to `limit` of them, whether something changed or not. Needs a
-/// transaction that holds the [`lock`].
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Scores these customers, whether they are stale or not. Needs a transaction that holds the [`lock`].
 pub async fn score_page(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -210,13 +202,18 @@ pub async fn score_page(
     day: Day,
 ) -> Result<Vec<(Facts, Health)>> {
     let state = State::read(connection, workspace_id).await?;
-    score(connection, workspace_id, ids, &standing_cuts(state.as_ref(), day), day).await
+    score(connection, workspace_id, ids, &current_thresholds(state.as_ref(), day), day).await
 }
 
-/// Sees to it that the cuts follow the scores: at once where customers with orders are few.
-async fn settle(connection: &mut PgConnection, workspace_id: Uuid, state: Option<&State>, day: Day) -> Result<()> {
+/// Makes the thresholds follow the scores: at once if few customers have orders, otherwise by [`maintain`].
+async fn update_thresholds(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    state: Option<&State>,
+    day: Day,
+) -> Result<()> {
     if state.is_none_or(|state| state.cuts.buyers <= FEW_BUYERS && state.cut_after.is_none()) {
-        return cut_all(connection, workspace_id, day).await;
+        return recompute_thresholds(connection, workspace_id, day).await;
     }
     sqlx::query("UPDATE score_states SET moved = true WHERE workspace_id = $1 AND NOT moved")
         .bind(workspace_id)
@@ -225,14 +222,14 @@ async fn settle(connection: &mut PgConnection, workspace_id: Uuid, state: Option
     Ok(())
 }
 
-/// Makes the cuts anew, and puts all customers into the segments that follow.
-async fn cut_all(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<()> {
-    let cuts = Thresholds::of(connection, workspace_id, day.0).await?;
-    reclassify(connection, workspace_id, &cuts, (Uuid::nil(), Uuid::max())).await?;
-    save_cuts(connection, workspace_id, &cuts, None).await
+/// Recomputes the thresholds, and reclassifies all customers.
+async fn recompute_thresholds(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<()> {
+    let thresholds = Thresholds::of(connection, workspace_id, day.0).await?;
+    reclassify(connection, workspace_id, &thresholds, (Uuid::nil(), Uuid::max())).await?;
+    save_thresholds(connection, workspace_id, &thresholds, None).await
 }
 
-/// Says up to when all changes are in, no more often than is of use.
+/// Records the time up to which all changes are included, at most every five seconds.
 async fn touch(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> Result<()> {
     sqlx::query(
         "UPDATE score_states SET refreshed_at = $2
@@ -245,33 +242,37 @@ async fn touch(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> 
     Ok(())
 }
 
-/// Does a part of what is to be done for the scores of a workspace: scores customers of whom something
-/// changed, however many there are, and makes the cuts anew. True: there is more. Needs a transaction of
-/// its own.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Does one transaction's part of the pending work for the scores of a workspace: scores stale customers,
+/// and recomputes thresholds and reclassifies customers. Returns whether work is left. Needs its own
+/// transaction.
 pub async fn maintain(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
     if !lock(connection, workspace_id, 1).await? {
         return Ok(false);
     }
     let day = Day::today();
     let state = State::read(connection, workspace_id).await?;
-    let is_cutting = match &state {
-        Some(state) if let Some(after) = state.cut_after => recut_page(connection, workspace_id, state, after).await?,
-        Some(state) if state.moved && state.cut_at < db::now() - chrono::Duration::seconds(CUT_EVERY_S) => {
+    let is_reclassifying = match &state {
+        Some(state) if let Some(after) = state.cut_after => {
+            reclassify_page(connection, workspace_id, state, after).await?
+        }
+        Some(state) if state.moved && state.cut_at < db::now() - chrono::Duration::seconds(THRESHOLDS_EVERY_S) => {
             start_thresholds(connection, workspace_id, day).await?;
             true
         }
         _ => false,
     };
     let freshness = refresh(connection, workspace_id, MANY).await?;
-    Ok(is_cutting || freshness == Freshness::Busy)
+    Ok(is_reclassifying || freshness == Freshness::Busy)
 }
 
-/// Puts the next customers into the segments that follow from the cuts; true if there are more.
-async fn recut_page(connection: &mut PgConnection, workspace_id: Uuid, state: &State, after: Uuid) -> Result<bool> {
-    let last = last_of_page(connection, workspace_id, after, RECUT_PAGE).await?;
+/// Reclassifies the next customers; returns whether more are left.
+async fn reclassify_page(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    state: &State,
+    after: Uuid,
+) -> Result<bool> {
+    let last = last_of_page(connection, workspace_id, after, RECLASSIFY_PAGE).await?;
     reclassify(connection, workspace_id, &state.cuts, (after, last.unwrap_or(Uuid::max()))).await?;
     sqlx::query("UPDATE score_states SET cut_after = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
@@ -281,8 +282,7 @@ async fn recut_page(connection: &mut PgConnection, workspace_id: Uuid, state: &S
     Ok(last.is_some())
 }
 
-/// The last of the next `limit` customers with scores behind `after`; `None` if there are no more than
-/// these.
+/// The last of the next `limit` scored customers after `after`; `None` if the page is the last one.
 pub(crate) async fn last_of_page(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -300,25 +300,22 @@ pub(crate) async fn last_of_page(
     .await?)
 }
 
-/// The workspaces in which something is to be scored, or segments are to follow new cuts.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// The workspaces that [`maintain`] has work for: stale customers, or thresholds to recompute or apply.
 pub async fn marked(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
-    let mut marked = db::workspaces(
+    let mut workspaces = db::workspaces(
         connection,
         "SELECT workspace_id FROM stale_customers WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     )
     .await?;
-    let moved: Vec<Uuid> = sqlx::query_scalar(
+    let with_old_thresholds: Vec<Uuid> = sqlx::query_scalar(
         "SELECT workspace_id FROM score_states
          WHERE (moved AND cut_at < now() - make_interval(secs => $1::float8)) OR cut_after IS NOT NULL",
     )
-    .bind(CUT_EVERY_S)
+    .bind(THRESHOLDS_EVERY_S)
     .fetch_all(connection)
     .await?;
-    marked.extend(moved);
-    marked.sort_unstable();
-    marked.dedup();
-    Ok(marked)
+    workspaces.extend(with_old_thresholds);
+    workspaces.sort_unstable();
+    workspaces.dedup();
+    Ok(workspaces)
 }

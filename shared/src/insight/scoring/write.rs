@@ -1,4 +1,4 @@
-//! Writing scores, and the segments that follow from them and from the cuts.
+//! Writing scores and the segments that follow from them and the thresholds.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::insight::health::Health;
 use crate::insight::segments::Thresholds;
 
-// The scores and the segment of a row with `last_order_at`, `orders` and `quantity`, by the cuts $2, $3
-// and $4 and the grid $5: each is 1 and one more for each cut that is reached.
+// The scores and the segment of a row with `last_order_at`, `orders` and `quantity`, by the thresholds $2, $3
+// and $4 and the grid $5. A score is 1 plus the number of thresholds reached.
 macro_rules! recency {
     () => {
         "CASE WHEN orders > 0 THEN (width_bucket(last_order_at, $2::timestamptz[]) + 1)::smallint END"
@@ -34,7 +34,7 @@ macro_rules! segment {
     };
 }
 
-// Adds to the counts what a statement changed: the rows of `$after` count, those of `before` count no more.
+// Updates the counts by the changes of a statement: adds the rows of `$after`, subtracts those of `before`.
 macro_rules! count {
     ($after:literal) => {
         concat!(
@@ -52,8 +52,8 @@ macro_rules! count {
     };
 }
 
-/// The statement of [`write`]. A customer who is deleted meanwhile gets no row: its own is gone with it,
-/// and for a new one the customer is locked.
+/// The statement of [`write`]. A customer that is deleted concurrently gets no row: an existing row is deleted
+/// with the customer, and a new row locks the customer.
 const WRITE: &str = concat!(
     "WITH given AS MATERIALIZED (
          SELECT id, last_order_at, orders, quantity, health, band, ",
@@ -97,7 +97,7 @@ const WRITE: &str = concat!(
 pub(super) async fn write(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Thresholds,
+    thresholds: &Thresholds,
     scored: &[(Facts, Health)],
     day: Day,
 ) -> Result<()> {
@@ -107,7 +107,7 @@ pub(super) async fn write(
     let facts = || scored.iter().map(|(facts, _)| facts);
     let health = || scored.iter().map(|(_, health)| health);
     let orders = facts().map(|facts| i64::try_from(facts.order_ages.len()).unwrap_or(i64::MAX));
-    with_thresholds(sqlx::query(WRITE), workspace_id, cuts)
+    with_thresholds(sqlx::query(WRITE), workspace_id, thresholds)
         .bind(facts().map(|facts| facts.id).collect::<Vec<_>>())
         .bind(facts().map(Facts::last_order_at).collect::<Vec<_>>())
         .bind(orders.collect::<Vec<_>>())
@@ -122,12 +122,12 @@ pub(super) async fn write(
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn with_thresholds<'q>(query: Query<'q>, workspace_id: Uuid, cuts: &'q Thresholds) -> Query<'q> {
+fn with_thresholds<'q>(query: Query<'q>, workspace_id: Uuid, thresholds: &'q Thresholds) -> Query<'q> {
     query
         .bind(workspace_id)
-        .bind(&cuts.recency_cuts)
-        .bind(&cuts.frequency_cuts)
-        .bind(&cuts.monetary_cuts)
+        .bind(&thresholds.recency_cuts)
+        .bind(&thresholds.frequency_cuts)
+        .bind(&thresholds.monetary_cuts)
         .bind(Segment::grid())
 }
 
@@ -160,26 +160,24 @@ const RECLASSIFY: &str = concat!(
     count!("after")
 );
 
-/// Puts the customers behind `after`, up to `last`, into the segments that follow from the cuts.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Reclassifies the customers after `after` up to `last` by the thresholds.
 pub(crate) async fn reclassify(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Thresholds,
+    thresholds: &Thresholds,
     (after, last): (Uuid, Uuid),
 ) -> Result<()> {
-    with_thresholds(sqlx::query(RECLASSIFY), workspace_id, cuts).bind(after).bind(last).execute(connection).await?;
+    let reclassify = with_thresholds(sqlx::query(RECLASSIFY), workspace_id, thresholds);
+    reclassify.bind(after).bind(last).execute(connection).await?;
     Ok(())
 }
 
-/// Makes the cuts anew, and says from whom on segments are to follow them.
-pub(super) async fn save_cuts(
+/// Saves the thresholds; the customers after `reclassify_after` are to be reclassified.
+pub(super) async fn save_thresholds(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    cuts: &Thresholds,
-    cut_after: Option<Uuid>,
+    thresholds: &Thresholds,
+    reclassify_after: Option<Uuid>,
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO score_states (workspace_id, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after)
@@ -188,41 +186,35 @@ pub(super) async fn save_cuts(
              cut_at = excluded.cut_at, moved = false, cut_after = $6",
     )
     .bind(workspace_id)
-    .bind(cuts.buyers)
-    .bind(&cuts.recency_cuts)
-    .bind(&cuts.frequency_cuts)
-    .bind(&cuts.monetary_cuts)
-    .bind(cut_after)
+    .bind(thresholds.buyers)
+    .bind(&thresholds.recency_cuts)
+    .bind(&thresholds.frequency_cuts)
+    .bind(&thresholds.monetary_cuts)
+    .bind(reclassify_after)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Makes the cuts of all scores as they are now; the segments follow page by page.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Computes the thresholds from all present scores; customers are then reclassified page by page.
 pub(crate) async fn start_thresholds(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     day: Day,
 ) -> Result<Thresholds> {
-    let cuts = Thresholds::of(connection, workspace_id, day.0).await?;
-    save_cuts(connection, workspace_id, &cuts, Some(Uuid::nil())).await?;
-    Ok(cuts)
+    let thresholds = Thresholds::of(connection, workspace_id, day.0).await?;
+    save_thresholds(connection, workspace_id, &thresholds, Some(Uuid::nil())).await?;
+    Ok(thresholds)
 }
 
-/// Keeps the scores of the customers behind `after`, up to `last`, as those of the day.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Takes the snapshot of the day for the customers after `after` up to `last`. Returns the number of rows.
 pub(crate) async fn snapshot_page(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     (after, last): (Uuid, Uuid),
     day: Day,
 ) -> Result<u64> {
-    let kept = sqlx::query(
+    let written = sqlx::query(
         "INSERT INTO health_snapshots (workspace_id, customer_id, date, health, band, segment)
          SELECT workspace_id, customer_id, $4, health, band, segment FROM customer_scores
          WHERE workspace_id = $1 AND customer_id > $2 AND customer_id <= $3
@@ -244,5 +236,5 @@ pub(crate) async fn snapshot_page(
     .bind(last)
     .execute(connection)
     .await?;
-    Ok(kept.rows_affected())
+    Ok(written.rows_affected())
 }

@@ -1,4 +1,4 @@
-//! How many customers are in each segment, and who moved.
+//! The segment report: the customers of each segment, changes and history.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,47 +19,47 @@ use crate::insight::reports::Report;
 use crate::insight::scoring::{self, Day, State};
 use crate::values::Time;
 
-/// The customers by segment.
+/// The segment report.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SegmentFigures {
-    /// The moment up to which all changes are in; `null` until all customers were scored once.
+    /// The time up to which all changes are included; `null` until all customers were scored once.
     pub as_of: Option<DateTime<Utc>>,
-    /// Whether all customers are scored as of today. If not, a job is at it.
+    /// Whether all customers are scored as of today. If not, a job is scoring them.
     pub complete: bool,
-    /// All customers.
+    /// The number of all customers.
     pub customers: i64,
-    /// The customers with orders in the last 24 months that were not cancelled.
+    /// The number of customers with orders in the last 24 months that were not cancelled.
     pub buyers: i64,
-    /// From which values on customers score 2, 3, 4 and 5.
+    /// The thresholds of the scores 2, 3, 4 and 5.
     pub cuts: CutFigures,
     /// The segments; each customer is in exactly one.
     pub groups: Vec<Group>,
-    /// Customers by what they are.
+    /// The customers by type.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub by_type: BTreeMap<&'static str, i64>,
-    /// Customers by how things stand with them.
+    /// The customers by status.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub by_status: BTreeMap<&'static str, i64>,
-    /// Customers by their health; `unknown` are those of whom nothing is known.
+    /// The customers by health band.
     pub by_health: Vec<BandGroup>,
-    /// Who changed the segment since the last snapshot.
+    /// The customers who changed segment since the last snapshot.
     pub changes: Changes,
-    /// The segments as they were in the period, on the last day of each interval that has a snapshot.
+    /// The segments in the period, from the last snapshot of each interval.
     pub history: Vec<Past>,
 }
 
-/// From which values on customers score 2, 3, 4 and 5.
+/// The thresholds of the scores 2, 3, 4 and 5.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = SegmentCuts)]
 pub struct CutFigures {
-    /// Whether they come from the ranks of all customers with orders; they are fixed limits below 500
-    /// of these.
+    /// Whether the thresholds are quantiles of all customers with orders. With fewer than 500 such customers,
+    /// the thresholds are fixed.
     pub ranked: bool,
-    /// Of the time of the last order.
+    /// The thresholds of the time of the last order.
     pub recency: Vec<DateTime<Utc>>,
-    /// Of the number of orders.
+    /// The thresholds of the number of orders.
     pub frequency: Vec<i64>,
-    /// Of the quantity that was ordered.
+    /// The thresholds of the quantity ordered.
     pub monetary: Vec<i64>,
 }
 
@@ -69,28 +69,28 @@ pub struct CutFigures {
 pub struct Group {
     /// The segment.
     pub segment: Segment,
-    /// By which scores customers are in it: recency, and value, which is the mean of frequency and
-    /// monetary, a half counting up.
+    /// The scores of customers in the segment: recency, and value, which is the mean of frequency and
+    /// monetary, rounded half up.
     pub definition: String,
-    /// How many customers are in it.
+    /// The number of customers in the segment.
     pub count: i64,
-    /// Of all customers.
+    /// The share of all customers.
     pub share: Rate,
-    /// The request that lists them.
+    /// The path of the request that lists the customers.
     pub query: String,
 }
 
-/// The customers of a band of health.
+/// The customers of a health band.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = HealthGroup)]
 pub struct BandGroup {
-    /// The band; `null` if nothing is known of them.
+    /// The band; `null` for customers without a score.
     pub band: Option<Band>,
-    /// How many customers are in it.
+    /// The number of customers in the band.
     pub count: i64,
-    /// Of all customers.
+    /// The share of all customers.
     pub share: Rate,
-    /// The request that lists them; `null` if there is none.
+    /// The path of the request that lists the customers; `null` for customers without a score.
     pub query: Option<String>,
 }
 
@@ -98,31 +98,31 @@ pub struct BandGroup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = SegmentChanges)]
 pub struct Changes {
-    /// The day of the last snapshot; `null` if there is none.
+    /// The date of the last snapshot; `null` without one.
     pub since: Option<NaiveDate>,
-    /// From where to where, most customers first.
+    /// The moves between segments, most customers first.
     pub moves: Vec<Move>,
 }
 
-/// Customers who changed from one segment to another.
+/// Customers who moved from one segment to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, FromRow)]
 #[schema(as = SegmentMove)]
 pub struct Move {
-    /// Their segment in the snapshot; `null` for those who were not there yet.
+    /// The segment in the snapshot; `null` for customers who were not in the snapshot.
     pub from: Option<Segment>,
-    /// Their segment now.
+    /// The segment now.
     pub to: Segment,
-    /// How many they are.
+    /// The number of customers.
     pub count: i64,
 }
 
-/// The segments as they were on a day.
+/// The segments on a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = PastSegments)]
 pub struct Past {
-    /// The day, of UTC.
+    /// The date, in UTC.
     pub date: NaiveDate,
-    /// How many customers were in each segment.
+    /// The number of customers in each segment.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub groups: BTreeMap<&'static str, i64>,
 }
@@ -147,10 +147,7 @@ impl Report for SegmentReport {
     }
 }
 
-/// Counts the customers of a workspace by segment, as the scores have them.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Computes the report from the present scores.
 pub async fn report(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -161,12 +158,12 @@ pub async fn report(
     let state = State::read(connection, workspace_id).await?;
     let (by_type, by_status, customers) = people(connection, workspace_id).await?;
     let (segments, bands) = scored(connection, workspace_id).await?;
-    let cuts = state.as_ref().map_or_else(|| Thresholds::fixed(0, day.0), |state| state.cuts.clone());
+    let thresholds = state.as_ref().map_or_else(|| Thresholds::fixed(0, day.0), |state| state.cuts.clone());
     let figures = SegmentFigures {
         as_of: up_to(connection, workspace_id, state.as_ref(), as_of).await?,
         complete: state.as_ref().is_some_and(|state| state.date == Some(day.0)),
         customers,
-        buyers: cuts.buyers,
+        buyers: thresholds.buyers,
         groups: groups(customers, &segments),
         by_health: band_groups(customers, &bands),
         by_type,
@@ -174,16 +171,16 @@ pub async fn report(
         changes: changes(connection, workspace_id, state.as_ref()).await?,
         history: past(connection, workspace_id, period).await?,
         cuts: CutFigures {
-            ranked: cuts.are_ranks(),
-            recency: cuts.recency_cuts,
-            frequency: cuts.frequency_cuts,
-            monetary: cuts.monetary_cuts,
+            ranked: thresholds.are_ranks(),
+            recency: thresholds.recency_cuts,
+            frequency: thresholds.frequency_cuts,
+            monetary: thresholds.monetary_cuts,
         },
     };
     Ok(figures)
 }
 
-/// Up to when all changes are in the scores: now, if nothing is marked.
+/// The time up to which the scores include all changes: now, if no customer is stale.
 async fn up_to(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -200,7 +197,7 @@ async fn up_to(
 
 type Counts = BTreeMap<&'static str, i64>;
 
-/// How many customers there are, by type, by status and in all.
+/// The number of customers by type, by status and in total.
 async fn people(connection: &mut PgConnection, workspace_id: Uuid) -> Result<(Counts, Counts, i64)> {
     let counted: Vec<(CustomerType, CustomerStatus, i64)> =
         sqlx::query_as("SELECT type, status, count(*) FROM customers WHERE workspace_id = $1 GROUP BY type, status")
@@ -216,7 +213,7 @@ async fn people(connection: &mut PgConnection, workspace_id: Uuid) -> Result<(Co
     Ok((by_type, by_status, counted.iter().map(|(.., count)| count).sum()))
 }
 
-/// How many customers with scores are in each segment, and in each band.
+/// The number of scored customers in each segment and in each band.
 async fn scored(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -231,7 +228,7 @@ async fn scored(
     Ok((segments, bands))
 }
 
-/// The groups; whoever is in none of the others is a prospect, also who has no scores yet.
+/// The groups. Customers without scores are prospects.
 fn groups(customers: i64, segments: &HashMap<Segment, i64>) -> Vec<Group> {
     let with_orders: i64 =
         segments.iter().filter(|(segment, _)| **segment != Segment::Prospects).map(|(_, count)| count).sum();

@@ -1,4 +1,4 @@
-//! Which themes a comment belongs to.
+//! Assigning themes to comments.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::phrase::Phrase;
 
-/// The themes by the phrases that mean them.
+/// Finds themes by the keys of their phrases.
 #[derive(Debug, Clone, Default)]
 pub struct Assigner(HashMap<String, Uuid>);
 
 impl Assigner {
-    /// Themes with their keys. A key that two of them have is the first one's.
+    /// Creates an assigner from themes and their keys. A key of two themes belongs to the first one.
     pub fn new<'a>(themes: impl IntoIterator<Item = (Uuid, &'a [String])>) -> Self {
         let mut assigner = Self::default();
         for (id, keys) in themes {
@@ -22,8 +22,8 @@ impl Assigner {
         assigner
     }
 
-    /// The themes of a comment in the order of their ids, and how it sounds about each in hundredths:
-    /// half what its words say there, by the lexicon, and half its rating.
+    /// The themes of a comment in the order of their ids, each with its sentiment in hundredths: the mean of
+    /// the sentiment of the words, by the lexicon, and of the rating.
     pub fn themes_of(&self, rating: i16, phrases: &[Phrase]) -> Vec<(Uuid, i16)> {
         let mut moods = BTreeMap::<Uuid, (i64, i64)>::new();
         for phrase in phrases {
@@ -37,7 +37,7 @@ impl Assigner {
     }
 }
 
-/// The mean of what a comment's words say and what its rating says: 1 is -100, 3 is 0, 5 is 100.
+/// The mean of the sentiment of the words and of the rating: 1 is -100, 3 is 0, 5 is 100.
 fn blend(rating: i16, mood: Option<i64>) -> i16 {
     let rated = i64::from(rating - 3) * 50;
     let blended = mood.map_or(rated, |mood| (mood + rated) / 2);
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_belongs_to_each_theme_once_with_its_mean_mood() {
+    fn a_comment_has_each_theme_once_with_its_mean_mood() {
         let (sound, price) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let keys = [vec!["sound".to_owned(), "sound qualiti".to_owned()], vec!["price".to_owned(), "sound".to_owned()]];
         let assigner = Assigner::new([(sound, keys[0].as_slice()), (price, keys[1].as_slice())]);

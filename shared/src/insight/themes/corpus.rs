@@ -1,17 +1,16 @@
-//! What many comments say: how many contain each phrase, and which.
+//! The phrases of many comments, and the comments that contain each phrase.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 
 use super::phrase::Phrase;
 
-/// Forms of one phrase that are told apart; rarer ones do not become its label.
+/// The most forms counted for a phrase; further ones cannot become its label.
 const FORMS: usize = 64;
 
-/// Counts in how many comments each phrase is, in a few bytes for each.
+/// Counts the comments that contain each phrase, in a few bytes per phrase.
 ///
-/// Most phrases are said once. Counting them by a hash first means that a [`Corpus`] holds those
-/// that are said often, and no others.
+/// Most phrases occur once. Counting them by a hash first keeps rare phrases out of the [`Corpus`].
 #[derive(Debug, Default)]
 pub struct Counter {
     counts: HashMap<u64, u32>,
@@ -27,7 +26,7 @@ impl Counter {
         }
     }
 
-    /// How many comments were counted.
+    /// The number of counted comments.
     pub fn comments(&self) -> usize {
         self.comments
     }
@@ -37,15 +36,15 @@ impl Counter {
     }
 }
 
-/// "set up" and "setup" are counted together.
+/// Ignores spaces, so that "set up" and "setup" are counted together.
 fn hash(key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.split(' ').for_each(|stem| hasher.write(stem.as_bytes()));
     hasher.finish()
 }
 
-/// In how many comments a phrase has to be for a theme: one in 200, but two of a few comments, and
-/// no more than 50 of many, since what begins to be said is worth knowing.
+/// The number of comments that a theme needs: one in 200, at least two or three, and at most 50, so that new
+/// topics become themes early.
 pub(super) fn least(comments: usize) -> usize {
     match comments {
         0..100 => 2,
@@ -57,17 +56,17 @@ pub(super) fn least(comments: usize) -> usize {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shared {
     pub key: String,
-    /// How many comments have it as a noun.
+    /// The number of comments in which the phrase is a noun.
     pub firm: usize,
-    /// How many have it as a name.
+    /// The number of comments in which the phrase is a name.
     pub names: usize,
-    /// How it is written, and how often.
+    /// The weight of each spelling.
     pub forms: BTreeMap<String, usize>,
-    /// The comments it is in, in order.
+    /// The comments that contain the phrase, in order.
     pub comments: Vec<u32>,
 }
 
-/// Comments by the phrases they share.
+/// The phrases that comments share.
 #[derive(Debug)]
 pub struct Corpus {
     counter: Counter,
@@ -78,7 +77,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// A corpus of the comments that were counted, and are now added.
+    /// Creates a corpus for the counted comments, which are then added.
     pub fn new(counter: Counter) -> Self {
         let least = least(counter.comments());
         Self { counter, least, numbers: HashMap::new(), phrases: Vec::new(), ratings: Vec::new() }
@@ -96,7 +95,7 @@ impl Corpus {
             shared.firm += usize::from(phrase.firm);
             shared.names += usize::from(phrase.name);
             shared.comments.push(number);
-            // What stands as a noun is the better label; the rest is for phrases that never do.
+            // A noun makes the better label; other forms only matter for phrases that are never a noun.
             let weight = if phrase.firm || phrase.key.contains(' ') { 1_000 } else { 1 };
             if shared.forms.len() < FORMS || shared.forms.contains_key(&phrase.form) {
                 *shared.forms.entry(phrase.form.clone()).or_default() += weight;

@@ -1,4 +1,4 @@
-//! The counts of each day, kept in step with what was read.
+//! The counts of each day and theme, updated with every reading.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// Answers of a day and theme that are kept to be quoted.
+/// The comments of a day and theme that are stored as candidates for quotes.
 const QUOTES: usize = 6;
 
-/// What of a reading is counted.
+/// The counted fields of a reading.
 #[derive(Debug, Clone)]
 pub(super) struct Counted<'a> {
     pub feedback_id: Uuid,
@@ -23,7 +23,7 @@ pub(super) struct Counted<'a> {
     pub moods: &'a [i16],
 }
 
-/// What is to be added to the counts. The order of its keys is that in which rows are locked.
+/// The changes of the counts. The order of the keys is the order in which rows are locked.
 #[derive(Debug, Default)]
 pub(super) struct Changes(BTreeMap<(NaiveDate, Uuid), Change>);
 
@@ -38,13 +38,13 @@ struct Change {
 }
 
 impl Changes {
-    /// Counts a whole reading, or takes it out again (`sign` -1).
+    /// Adds a reading and its themes to the counts, or subtracts them (`sign` -1).
     pub fn reading(&mut self, counted: &Counted<'_>, sign: i32) {
         self.count(counted, Uuid::nil(), 0, sign);
         self.mentions(counted, sign);
     }
 
-    /// Counts what a reading says of its themes, or takes it out again.
+    /// Adds only the themes of a reading to the counts, or subtracts them.
     pub fn mentions(&mut self, counted: &Counted<'_>, sign: i32) {
         for (theme, mood) in counted.themes.iter().zip(counted.moods) {
             self.count(counted, *theme, *mood, sign);
@@ -64,7 +64,7 @@ impl Changes {
         }
     }
 
-    /// Writes the changes. Themes that are no more are left out.
+    /// Writes the changes. Skips themes that no longer exist.
     pub async fn apply(self, connection: &mut PgConnection, workspace_id: Uuid, known: &[Uuid]) -> Result<()> {
         let is_known = |theme: Uuid| theme.is_nil() || known.contains(&theme);
         let (mut days, mut themes, mut sums, mut quotes) = (Vec::new(), Vec::new(), Sums::default(), Vec::new());

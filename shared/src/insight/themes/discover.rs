@@ -1,4 +1,4 @@
-//! Finding the themes of a workspace anew.
+//! Finding the themes of a workspace.
 
 use std::collections::HashMap;
 
@@ -10,55 +10,52 @@ use uuid::Uuid;
 use super::corpus::{Corpus, Counter};
 use super::language::Language;
 use super::select::{Found, choose};
-use super::store::{self, Kept};
+use super::store::{self, StoredTheme};
 use crate::error::{Error, Result};
 use crate::platform::db;
 
-/// Themes are found anew when this share of the comments is new, and at least so many.
+/// Themes are found again when the number of comments has changed by this share, and by at least `GROWN_BY`.
 const GROWN: f64 = 0.05;
 const GROWN_BY: i64 = 10;
 
-/// Themes that were found among so many comments.
+/// The themes found in a number of comments.
 #[derive(Debug)]
 pub struct Finding {
-    /// The themes, the most telling first.
+    /// The themes, the most significant first.
     pub themes: Vec<Found>,
-    /// How many comments there were.
+    /// The number of comments.
     pub comments: i64,
 }
 
-/// How themes were found, for the result of a job.
+/// The result of a job that finds themes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
-    /// Answers that were new, changed or gone.
+    /// The number of answers read: new, changed or deleted.
     pub read: i64,
-    /// Whether the themes were found anew.
+    /// Whether the themes were found again.
     pub found: bool,
-    /// Themes that are listed now, or would be.
+    /// The number of themes that are listed now, or would be after a dry run.
     pub themes: usize,
-    /// Comments among which they were found.
+    /// The number of comments that the themes were found in.
     pub comments: i64,
 }
 
-/// How far finding themes is: the job's cursor.
+/// The stage of finding themes: the job's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Answers are read. What is left of them is where that goes on.
+    /// Read the answers. The unread ones that are left are where this resumes.
     Read,
-    /// They are to be found.
+    /// Find the themes.
     Find,
-    /// They are found, and looked for in the answers after this one.
+    /// Assign the themes to the answers after this one.
     Assign(Uuid),
-    /// They are to be listed.
+    /// List the themes.
     List,
 }
 
-/// Whether the themes are to be found anew: somebody asked for it, or much was said since.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Whether the themes are to be found again: on request, or because the number of comments has changed much.
 pub async fn is_due(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
     let state: Option<(bool, i64)> =
         sqlx::query_as("SELECT wanted, comments FROM theme_states WHERE workspace_id = $1")
@@ -77,11 +74,8 @@ async fn comments(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i
     Ok(sqlx::query_scalar(sql).bind(workspace_id).bind(Uuid::nil()).fetch_one(connection).await?)
 }
 
-/// Finds the themes in what was read, page by page, twice: to count the phrases, and to look at those
-/// that are said often enough. So memory grows with these and not with the comments.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Finds the themes in two passes over all readings, page by page: the first counts the phrases, the second
+/// collects the frequent ones. So memory grows with the frequent phrases and not with the comments.
 pub async fn find(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Finding> {
     let mut counter = Counter::default();
     let mut after = Uuid::nil();
@@ -108,13 +102,10 @@ pub async fn find(connection: &mut PgConnection, workspace_id: Uuid) -> Result<F
     Ok(Finding { themes, comments })
 }
 
-/// Keeps the themes that were found beside those that are listed. One that was known before keeps its
-/// id, also when another of its phrases has become the most usual one.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Stores the themes that were found in addition to the listed ones. A known theme keeps its id, even if
+/// another of its phrases has become the most frequent one.
 pub async fn keep(connection: &mut PgConnection, workspace_id: Uuid, themes: &[Found]) -> Result<()> {
-    let known = store::kept(connection, workspace_id).await?;
+    let known = store::stored_themes(connection, workspace_id).await?;
     let ids = ids(themes, &known);
     sqlx::query("UPDATE themes SET found = false WHERE workspace_id = $1 AND found")
         .bind(workspace_id)
@@ -139,9 +130,9 @@ pub async fn keep(connection: &mut PgConnection, workspace_id: Uuid, themes: &[F
     Ok(())
 }
 
-/// The id of each theme: that of the known theme with its key, else of a known one whose key it has
-/// taken in, else one made from its key.
-fn ids(themes: &[Found], known: &[Kept]) -> Vec<Uuid> {
+/// The id of each theme: that of the known theme with the same key, else that of a known theme whose key is
+/// among its keys, else a new one that is derived from the key.
+fn ids(themes: &[Found], known: &[StoredTheme]) -> Vec<Uuid> {
     let mut free: HashMap<&str, Uuid> = known.iter().map(|theme| (theme.key.as_str(), theme.id)).collect();
     let same: Vec<Option<Uuid>> = themes.iter().map(|theme| free.remove(theme.key.as_str())).collect();
     let mut taken: Vec<Uuid> = same.iter().flatten().copied().collect();
@@ -159,7 +150,7 @@ fn ids(themes: &[Found], known: &[Kept]) -> Vec<Uuid> {
     ids
 }
 
-/// The id of a new theme, the same wherever its phrase is found.
+/// The id of a new theme, derived from its key.
 fn id_of(key: &str) -> Uuid {
     let digest = Sha256::digest(format!("theme:{key}"));
     let mut bytes = [0; 16];
@@ -167,11 +158,8 @@ fn id_of(key: &str) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Lists the themes that were found, now that all answers have been looked through for them, and
-/// forgets the others. `comments` is how many they were found among.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Lists the themes that were found, after they were assigned to all answers, and deletes the others.
+/// `comments` is the number of comments that the themes were found in.
 pub async fn list_found(connection: &mut PgConnection, workspace_id: Uuid, comments: i64) -> Result<()> {
     for sql in [
         "DELETE FROM themes WHERE workspace_id = $1 AND NOT found",
@@ -206,17 +194,22 @@ mod tests {
     }
 
     #[test]
-    fn a_theme_keeps_its_id_when_another_phrase_becomes_its_name() {
+    fn a_theme_keeps_its_id_when_another_phrase_becomes_its_label() {
         let sound = id_of("sound");
-        let known =
-            [Kept { id: sound, key: "sound".into(), keys: vec!["sound".into()], label: "sound".into(), found: true }];
+        let stored = |key: &str, keys: &[&str]| StoredTheme {
+            id: sound,
+            key: key.into(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            label: key.into(),
+            found: true,
+        };
+        let known = [stored("sound", &["sound"])];
         let themes = [found("price", &["price"]), found("sound qualiti", &["sound qualiti", "sound"])];
         assert_eq!(ids(&themes, &known), [id_of("price"), sound]);
-        // And when the two part again, each has one of its own.
-        let known =
-            [Kept { id: sound, key: "sound qualiti".into(), keys: Vec::new(), label: String::new(), found: true }];
-        let parted = ids(&[found("sound", &["sound"]), found("sound qualiti", &["sound qualiti"])], &known);
-        assert_eq!(parted[1], sound);
-        assert_ne!(parted[0], sound);
+        // When the theme splits again, each part has its own id.
+        let known = [stored("sound qualiti", &[])];
+        let split = ids(&[found("sound", &["sound"]), found("sound qualiti", &["sound qualiti"])], &known);
+        assert_eq!(split[1], sound);
+        assert_ne!(split[0], sound);
     }
 }

@@ -1,4 +1,4 @@
-//! The parts of speech of an English sentence.
+//! Parts of speech in English sentences.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,27 +8,27 @@ use super::tokens::Token;
 
 static TAGGER: LazyLock<Arc<BrillTagger<FreqDict>>> = LazyLock::new(brill_tagger);
 
-/// What a word is, as far as it matters here.
+/// The part of speech of a word, as far as themes need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Noun,
     Adjective,
     Verb,
     Number,
-    /// A word that the tagger has never seen: a name, or a new thing.
+    /// A word that the tagger does not know: a name, or a new thing.
     Unknown,
-    /// All that connects these, or modifies a verb.
+    /// Any other part of speech, such as conjunctions and adverbs.
     Other,
 }
 
-/// What goes before an -ing form that is a verb: "still learning", "is playing", "love listening".
+/// Words before an -ing form that is a verb: "still learning", "is playing", "love listening".
 const BEFORE_VERB: [&str; 33] = [
     "i", "am", "is", "are", "was", "were", "be", "been", "being", "i'm", "it's", "she's", "he's", "we're", "they're",
     "you're", "still", "just", "not", "now", "always", "love", "enjoy", "like", "hate", "keep", "keeps", "kept",
     "start", "started", "by", "after", "while",
 ];
-/// What goes behind one: "learning how", "playing it".
-const BEHIND_VERB: [&str; 22] = [
+/// Words after an -ing form that is a verb: "learning how", "playing it".
+const AFTER_VERB: [&str; 22] = [
     "the", "a", "an", "my", "our", "your", "his", "her", "their", "this", "that", "it", "them", "me", "us", "you",
     "to", "how", "all", "about", "what", "new",
 ];
@@ -56,7 +56,7 @@ fn part(tag: UPOS) -> Part {
     }
 }
 
-/// A word that the tagger has never seen is a name or a new thing, if it does not end like another part of speech.
+/// The part of speech of a word that the tagger does not know, by its ending.
 fn unknown(lower: &str) -> Part {
     const ADJECTIVES: [&str; 9] = ["ed", "able", "ible", "ful", "less", "ous", "ive", "ish", "est"];
     let ends = |ending: &str| lower.len() > ending.len() + 2 && lower.ends_with(ending);
@@ -73,7 +73,7 @@ fn unknown(lower: &str) -> Part {
 
 fn is_verb(lower: &[String], position: usize) -> bool {
     let before = position.checked_sub(1).and_then(|before| lower.get(before));
-    let behind = lower.get(position + 1);
+    let after = lower.get(position + 1);
     before.is_some_and(|word| BEFORE_VERB.contains(&word.as_str()))
-        || behind.is_some_and(|word| BEHIND_VERB.contains(&word.as_str()))
+        || after.is_some_and(|word| AFTER_VERB.contains(&word.as_str()))
 }

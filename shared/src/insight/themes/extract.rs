@@ -1,4 +1,4 @@
-//! What one comment says: its language, its mood, and the phrases it may be about.
+//! Reading a comment: its language, and its phrases with their sentiment.
 
 use std::collections::BTreeMap;
 
@@ -8,41 +8,41 @@ use super::mood;
 use super::phrase::Phrase;
 use super::tokens::{Sentence, Token, sentences};
 
-/// Words of more letters are no words.
+/// The most characters of a word; longer tokens are ignored.
 const LONGEST: usize = 40;
-/// Comments are read up to this many bytes; what is behind says it again.
+/// The number of bytes of a comment that are read.
 const READ: usize = 8_000;
-/// What is left of markup is no word of anybody.
+/// Remains of markup, which are ignored.
 const MARKUP: [&str; 9] = ["amp", "quot", "nbsp", "lt", "gt", "br", "https", "http", "www"];
 
-/// What was read in a comment.
+/// The language and the phrases of a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The language it is in.
+    /// The language of the comment.
     pub language: Language,
-    /// Whether the comment was long enough to be sure of that.
+    /// Whether the comment was long enough to detect the language reliably.
     pub sure: bool,
-    /// Its phrases in the order of their keys, each key once.
+    /// The phrases in the order of their keys, each key once.
     pub phrases: Vec<Phrase>,
 }
 
-/// Reads a comment. Where it is too short to tell its language, that is the `usual` one.
+/// Reads a comment. A comment that is too short to detect its language is read in the `usual` language.
 pub fn read(comment: &str, usual: Language) -> Reading {
     let comment = head(comment);
     let (language, sure) = language::detect(comment, usual);
-    let mut phrases = BTreeMap::<String, Found>::new();
+    let mut phrases = BTreeMap::<String, Occurrences>::new();
     for sentence in sentences(comment) {
         let words = words(&sentence, language);
         let mood = (language == Language::En).then(|| mood::of(sentence.text));
         for candidate in candidates(&words, language.vocabulary()) {
-            phrases.entry(candidate.key.clone()).or_insert_with(|| Found::new(&candidate)).add(&candidate, mood);
+            phrases.entry(candidate.key.clone()).or_insert_with(|| Occurrences::new(&candidate)).add(&candidate, mood);
         }
     }
-    let phrases = phrases.into_iter().map(|(key, found)| found.phrase(key)).collect();
+    let phrases = phrases.into_iter().map(|(key, occurrences)| occurrences.phrase(key)).collect();
     Reading { language, sure, phrases }
 }
 
-/// The language that most comments are in, of those that are long enough to tell.
+/// The most frequent language of the comments that are long enough to detect it.
 pub fn usual<'a>(comments: impl IntoIterator<Item = &'a str>) -> Language {
     let mut counts = BTreeMap::<Language, usize>::new();
     for comment in comments {
@@ -62,7 +62,7 @@ fn head(comment: &str) -> &str {
     &comment[..end]
 }
 
-/// A phrase at one place.
+/// One occurrence of a phrase.
 struct Candidate {
     key: String,
     form: String,
@@ -70,49 +70,49 @@ struct Candidate {
     name: bool,
 }
 
-/// A phrase at all its places in a comment.
-struct Found {
+/// All occurrences of a phrase in a comment.
+struct Occurrences {
     form: String,
     firm: bool,
     name: bool,
     moods: i64,
-    places: i64,
-    heard: bool,
+    count: i64,
+    has_mood: bool,
 }
 
-impl Found {
+impl Occurrences {
     fn new(candidate: &Candidate) -> Self {
-        Self { form: candidate.form.clone(), firm: false, name: false, moods: 0, places: 0, heard: false }
+        Self { form: candidate.form.clone(), firm: false, name: false, moods: 0, count: 0, has_mood: false }
     }
 
     fn add(&mut self, candidate: &Candidate, mood: Option<i16>) {
         self.firm |= candidate.firm;
         self.name |= candidate.name;
         self.moods += i64::from(mood.unwrap_or(0));
-        self.heard |= mood.is_some();
-        self.places += 1;
+        self.has_mood |= mood.is_some();
+        self.count += 1;
     }
 
     fn phrase(self, key: String) -> Phrase {
-        let mean = i16::try_from(self.moods / self.places.max(1)).unwrap_or(0);
-        Phrase { key, form: self.form, firm: self.firm, name: self.name, mood: self.heard.then_some(mean) }
+        let mean = i16::try_from(self.moods / self.count.max(1)).unwrap_or(0);
+        Phrase { key, form: self.form, firm: self.firm, name: self.name, mood: self.has_mood.then_some(mean) }
     }
 }
 
-/// What a word may be part of.
+/// The role of a word in phrases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Part of no phrase.
+    /// Not part of any phrase.
     Stop,
-    /// A stop word behind which a noun comes.
+    /// A stop word that is followed by a noun.
     Determiner,
-    /// Stands as a noun.
+    /// A noun.
     Noun,
-    /// May be a noun elsewhere.
+    /// A word that may be a noun elsewhere.
     Loose,
-    /// Goes before a noun.
+    /// A word before a noun.
     Modifier,
-    /// Goes before a noun, but judges it; only a existing phrase such as "smart home" has it.
+    /// A judging word before a noun; only fixed phrases such as "smart home" contain one.
     Opinion,
 }
 
@@ -132,7 +132,7 @@ impl Word {
     }
 }
 
-/// The words of a sentence and what each may be part of.
+/// The words of a sentence with their roles.
 fn words(sentence: &Sentence<'_>, language: Language) -> Vec<Word> {
     let vocabulary = language.vocabulary();
     let tokens = split_elided(&sentence.tokens, vocabulary);
@@ -156,11 +156,11 @@ fn words(sentence: &Sentence<'_>, language: Language) -> Vec<Word> {
             lower,
         });
     }
-    settle(&mut words, language, vocabulary);
+    detect_nouns(&mut words, language, vocabulary);
     words
 }
 
-/// "l'hôtel" is two words.
+/// Splits elisions: "l'hôtel" is two words.
 fn split_elided<'a>(tokens: &[Token<'a>], vocabulary: &Vocabulary) -> Vec<Token<'a>> {
     let mut split = Vec::with_capacity(tokens.len());
     for token in tokens {
@@ -178,7 +178,7 @@ fn split_elided<'a>(tokens: &[Token<'a>], vocabulary: &Vocabulary) -> Vec<Token<
     split
 }
 
-/// Whether capitals say nothing, since most of the sentence is in them.
+/// Whether the sentence is mostly in capitals, so that capitals do not mark names.
 fn is_shouted(tokens: &[Token<'_>]) -> bool {
     let letters =
         |is: fn(char) -> bool| tokens.iter().flat_map(|token| token.text.chars()).filter(|letter| is(*letter)).count();
@@ -191,9 +191,8 @@ fn without_possessive(word: &str) -> &str {
     word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
 }
 
-/// A name keeps its capitals, and so does an abbreviation.
-fn form(text: &str, lower: &str, keeps: bool) -> String {
-    if keeps { text.to_owned() } else { lower.to_owned() }
+fn form(text: &str, lower: &str, keeps_case: bool) -> String {
+    if keeps_case { text.to_owned() } else { lower.to_owned() }
 }
 
 fn role(lower: &str, part: Option<Part>, noun: bool, vocabulary: &Vocabulary) -> Role {
@@ -206,12 +205,12 @@ fn role(lower: &str, part: Option<Part>, noun: bool, vocabulary: &Vocabulary) ->
         && lower.chars().any(char::is_alphabetic)
         && !lower.contains('\'')
         && !MARKUP.contains(&lower);
-    // Lists of stop words have nouns in them, "room" and "system" in the English one; the tagger knows better.
+    // Lists of stop words contain nouns, such as "room" and "system" in English; the tagger decides.
     let stop = vocabulary.stop.contains(lower) && !matches!(part, Some(Part::Noun | Part::Adjective));
     if !is_word || lower.starts_with(|first: char| first.is_ascii_digit()) || vocabulary.apart.contains(lower) {
         return Role::Stop;
     }
-    // "petit" is said of anything, but a "petit déjeuner" is one thing.
+    // "petit" can describe anything, but "petit déjeuner" is a phrase.
     if part.is_none() && vocabulary.is_generic(lower) {
         return Role::Opinion;
     }
@@ -234,16 +233,16 @@ fn judges(lower: &str, vocabulary: &Vocabulary) -> bool {
     vocabulary.stop.contains(lower) || vocabulary.is_generic(lower) || mood::valence(lower).abs() >= 0.3
 }
 
-/// Makes nouns of those words that stand like one.
-fn settle(words: &mut [Word], language: Language, vocabulary: &Vocabulary) {
+/// Changes the role of words to `Noun` where their position in the sentence shows one.
+fn detect_nouns(words: &mut [Word], language: Language, vocabulary: &Vocabulary) {
     for position in 0..words.len() {
         if words[position].role != Role::Loose {
             continue;
         }
         let (before, here, after) = (&words[..position], &words[position], words.get(position + 1));
-        let goes_on = after.is_some_and(|next| !next.apart && !matches!(next.role, Role::Stop | Role::Determiner));
-        let stands = match language {
-            // "the cleaning was", but not "the playing children", nor "that works".
+        let continues = after.is_some_and(|next| !next.apart && !matches!(next.role, Role::Stop | Role::Determiner));
+        let is_noun = match language {
+            // "the cleaning was", but neither "the playing children" nor "that works".
             Language::En => {
                 before.last().is_some_and(|last| {
                     last.role == Role::Determiner && !here.apart && last.lower != "that" && last.lower != "this"
@@ -255,10 +254,10 @@ fn settle(words: &mut [Word], language: Language, vocabulary: &Vocabulary) {
                     .rev()
                     .find(|word| !vocabulary.is_generic(&word.lower) && !is_degree(word))
                     .is_some_and(|word| word.role == Role::Determiner);
-                opened && !vocabulary.is_generic(&here.lower) && (vocabulary.noun_first || !goes_on)
+                opened && !vocabulary.is_generic(&here.lower) && (vocabulary.noun_first || !continues)
             }
         };
-        if stands {
+        if is_noun {
             words[position].role = Role::Noun;
         }
     }
@@ -271,11 +270,11 @@ fn is_degree(word: &Word) -> bool {
     )
 }
 
-/// The phrases of a sentence at each of their places.
+/// All occurrences of phrases in a sentence.
 fn candidates(words: &[Word], vocabulary: &Vocabulary) -> Vec<Candidate> {
     let mut found = Vec::new();
     for (position, word) in words.iter().enumerate() {
-        // Every word is counted, since a phrase is weighed by what its words do elsewhere.
+        // Every word is counted, since phrases are weighed by the other occurrences of their words.
         if !matches!(word.role, Role::Stop | Role::Determiner) {
             found.push(candidate(
                 &words[position..=position],
@@ -294,18 +293,18 @@ fn candidates(words: &[Word], vocabulary: &Vocabulary) -> Vec<Candidate> {
     found
 }
 
-/// A run of words that together are a noun.
+/// A run of words that form a compound noun.
 fn compound(run: &[Word], before: Option<&Word>, after: Option<&Word>, vocabulary: &Vocabulary) -> Option<Candidate> {
     let (last, modifiers) = run.split_last()?;
-    let cut = run[0].joined || after.is_some_and(|word| word.joined);
+    let is_part = run[0].joined || after.is_some_and(|word| word.joined);
     if run[1..].iter().all(|word| word.joined) && !is_past(&run[0].lower) {
-        let says = run.iter().any(|word| !matches!(word.role, Role::Stop | Role::Determiner));
-        let whole = !cut && run.iter().all(|word| word.lower.chars().any(char::is_alphabetic));
+        let has_content = run.iter().any(|word| !matches!(word.role, Role::Stop | Role::Determiner));
+        let is_whole = !is_part && run.iter().all(|word| word.lower.chars().any(char::is_alphabetic));
         let adjective = matches!(last.role, Role::Modifier | Role::Opinion)
             || after.is_some_and(|next| next.role == Role::Noun && !next.apart);
-        return (says && whole).then(|| candidate(run, !adjective));
+        return (has_content && is_whole).then(|| candidate(run, !adjective));
     }
-    if cut {
+    if is_part {
         return None;
     }
     if run.len() == 2
@@ -315,7 +314,7 @@ fn compound(run: &[Word], before: Option<&Word>, after: Option<&Word>, vocabular
         if is_past(&run[0].lower) {
             return None;
         }
-        // "the set up", but not "the laptop in", which goes on.
+        // "the set up", but not "the laptop in", which continues.
         let noun = run[0].role == Role::Loose
             && !run[0].apart
             && before.is_some_and(|word| matches!(word.role, Role::Determiner | Role::Modifier | Role::Opinion));
@@ -327,13 +326,13 @@ fn compound(run: &[Word], before: Option<&Word>, after: Option<&Word>, vocabular
     (last.role == Role::Noun && modified && weak < run.len()).then(|| candidate(run, weak == 0))
 }
 
-/// "built in" and "locked in" are no nouns.
+/// Whether a verb is a past form: "built in" and "locked in" are not nouns.
 fn is_past(verb: &str) -> bool {
     verb.ends_with("ed")
         || matches!(verb, "built" | "made" | "came" | "went" | "got" | "took" | "gave" | "found" | "kept")
 }
 
-/// Two nouns bound by a word such as "of". In English they are the same as the compound.
+/// Two nouns that a word such as "of" links. In English the phrase has the same key as the compound.
 fn linked(words: &[Word], vocabulary: &Vocabulary) -> Option<Candidate> {
     let (first, rest) = words.split_first()?;
     let links = rest.iter().take_while(|word| !word.apart && vocabulary.links.contains(&word.lower.as_str())).count();

@@ -1,5 +1,4 @@
-//! What has to be known of a language: its stop words, its articles, its stems, and the words that
-//! say nothing by themselves.
+//! Languages: detection, stop words, articles, stems and generic words.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,10 +7,10 @@ use std::sync::LazyLock;
 use rust_stemmers::{Algorithm, Stemmer};
 use whatlang::{Detector, Lang};
 
-/// A language whose comments are understood. Others are read as the one that is usual.
+/// A supported language. Comments in other languages are read in the usual language of the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Language {
-    /// English, which most comments are in until they say otherwise.
+    /// English, the default usual language.
     En,
     /// German.
     De,
@@ -62,7 +61,7 @@ const ALL: [(Language, Lang, Algorithm, &str); 15] = [
 ];
 
 impl Language {
-    /// Its code in ISO 639-1.
+    /// The ISO 639-1 code.
     pub fn code(self) -> &'static str {
         ALL[self as usize].3
     }
@@ -77,17 +76,17 @@ impl Language {
         self.vocabulary().stems(name)
     }
 
-    /// What is known of it.
+    /// The vocabulary of the language.
     pub(super) fn vocabulary(self) -> &'static Vocabulary {
         &VOCABULARIES[self as usize]
     }
 }
 
-/// The language of a text, and whether there is enough of it to be sure.
+/// Detects the language of a text. Returns also whether the result is reliable.
 ///
-/// Stop words tell a language best: one that has many of a text's words and far more than any other
-/// is it. Where they leave a doubt, a longer text is what its letters say, and a short one, which
-/// looks like many languages to a model of letters, is in the `usual` language.
+/// Stop words identify a language best: a language with many stop words in the text, and far more than any
+/// other, is the result. Otherwise a longer text is classified by its letters. A short text, which a model
+/// of letters cannot classify, is in the `usual` language.
 pub(super) fn detect(text: &str, usual: Language) -> (Language, bool) {
     let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     let words: Vec<String> = words.take(MOST_WORDS).map(str::to_lowercase).collect();
@@ -108,11 +107,11 @@ pub(super) fn detect(text: &str, usual: Language) -> (Language, bool) {
     {
         return (*language, true);
     }
-    // One word more may be chance: "die", "in", "was", "on" are words of several languages.
+    // A single word more may be chance: "die", "in", "was" and "on" belong to several languages.
     if most < of_usual + 2 { (usual, false) } else { (best, false) }
 }
 
-/// The first words of a text tell its language.
+/// The number of words that are used to detect the language.
 const MOST_WORDS: usize = 60;
 
 static DETECTOR: LazyLock<Detector> =
@@ -122,28 +121,28 @@ static VOCABULARIES: LazyLock<Vec<Vocabulary>> = LazyLock::new(|| {
     ALL.iter().map(|(language, _, algorithm, code)| Vocabulary::new(*language, *algorithm, code)).collect()
 });
 
-/// Words behind a verb that make a noun of both in English.
+/// Particles that form a noun with the verb before them in English.
 pub(super) const PARTICLES: [&str; 9] = ["up", "in", "out", "on", "off", "down", "over", "back", "through"];
 
-/// What is known of a language.
+/// The vocabulary and grammar of a language.
 pub(super) struct Vocabulary {
-    /// Words without a meaning of their own.
+    /// Stop words.
     pub stop: HashSet<&'static str>,
-    /// Articles and the like, after which a noun comes.
+    /// Articles and similar words, which are followed by a noun.
     pub determiners: &'static [&'static str],
-    /// Words that bind two nouns to one phrase: "quality of the sound".
+    /// Words that link two nouns to a phrase: "quality of the sound".
     pub links: &'static [&'static str],
-    /// What is written together with the next word, before an apostrophe: "l'hôtel".
+    /// Words that are elided before an apostrophe: "l'hôtel".
     pub elided: &'static [&'static str],
-    /// Words behind a verb that make a noun of both: "set up", "check in".
+    /// Particles that form a noun with the verb before them: "set up", "check in".
     pub particles: &'static [&'static str],
     /// Whether a noun comes before its adjectives.
     pub noun_first: bool,
-    /// Words that are no theme by themselves.
+    /// Generic words, which are not a theme by themselves.
     generic: HashSet<&'static str>,
-    /// Words that are part of no phrase, though they stand before a noun: "my first laptop".
+    /// Words that are never part of a phrase, although they come before nouns: "my first laptop".
     pub apart: HashSet<&'static str>,
-    /// Words that are a theme only in company: "smart home".
+    /// Words that are a theme only in a longer phrase: "smart home".
     dependent: HashSet<&'static str>,
     generic_stems: HashSet<String>,
     stemmer: Stemmer,
@@ -157,11 +156,11 @@ impl Vocabulary {
             .filter(|line| !line.starts_with(['#', '+', '!']))
             .flat_map(str::split_ascii_whitespace)
             .collect();
-        let marked = |mark: char| {
-            let lines = self::generic(language).lines().filter_map(move |line| line.strip_prefix(mark));
+        let prefixed = |prefix: char| {
+            let lines = self::generic(language).lines().filter_map(move |line| line.strip_prefix(prefix));
             lines.flat_map(str::split_ascii_whitespace).collect()
         };
-        let (dependent, apart) = (marked('+'), marked('!'));
+        let (dependent, apart) = (prefixed('+'), prefixed('!'));
         let generic_stems = generic.iter().map(|word| stemmer.stem(word).into_owned()).collect();
         let (determiners, links, elided) = articles(language);
         Self {
@@ -184,12 +183,12 @@ impl Vocabulary {
         }
     }
 
-    /// The stem that all inflections of a word in lower case share.
+    /// The stem of a lower-case word, which all its inflections share.
     pub fn stem<'a>(&self, word: &'a str) -> Cow<'a, str> {
         self.stemmer.stem(word)
     }
 
-    /// Whether a word, in lower case, may be a theme by itself.
+    /// Whether a lower-case word may be a theme by itself.
     pub fn stands_alone(&self, word: &str) -> bool {
         !self.dependent.contains(word) && !self.is_generic(word)
     }
@@ -200,7 +199,7 @@ impl Vocabulary {
         words.map(|word| self.stem(&word.to_lowercase()).into_owned()).collect()
     }
 
-    /// Whether a word, in lower case, says nothing.
+    /// Whether a lower-case word is generic.
     pub fn is_generic(&self, word: &str) -> bool {
         self.generic.contains(word) || self.generic_stems.contains(self.stem(word).as_ref())
     }
@@ -221,7 +220,7 @@ fn generic(language: Language) -> &'static str {
 
 type Words = &'static [&'static str];
 
-/// Determiners; words that bind nouns; what is elided before an apostrophe.
+/// The determiners, links and elided words of a language.
 fn articles(language: Language) -> (Words, Words, Words) {
     match language {
         Language::En => (

@@ -1,4 +1,4 @@
-//! A phrase that a comment contains.
+//! Phrases of comments.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct Phrase {
-    /// The stems of its words, with a space between them: what all its inflections share.
+    /// The stems of the words, separated by spaces, which all inflections share.
     pub key: String,
-    /// The phrase as it was typed, in lower case where that is not its own.
+    /// The phrase as it was written; names keep their capitals, other words are in lower case.
     pub form: String,
-    /// Whether it stands as a noun here.
+    /// Whether the phrase is a noun in the comment.
     pub firm: bool,
-    /// Whether it is written as a name here.
+    /// Whether the phrase is written as a name in the comment.
     pub name: bool,
-    /// The mood of its sentences in hundredths, from -100 to 100, if the language has a lexicon.
+    /// The sentiment of its sentences in hundredths, from -100 to 100, if the language has a lexicon.
     pub mood: Option<i16>,
 }
 
-/// A phrase as it is stored, by the hundred thousand: its key, its form where that is another, 1 for
-/// firm and 2 for a name, and its mood.
+/// The compact form in which phrases are stored: the key, the form if it differs, the flags 1 for firm and
+/// 2 for a name, and the mood.
 #[derive(Serialize, Deserialize)]
 struct Stored(String, Option<String>, u8, Option<i16>);
 
@@ -31,8 +31,8 @@ impl From<Phrase> for Stored {
 }
 
 impl From<Stored> for Phrase {
-    fn from(Stored(key, form, is, mood): Stored) -> Self {
-        Self { form: form.unwrap_or_else(|| key.clone()), key, firm: is & 1 > 0, name: is & 2 > 0, mood }
+    fn from(Stored(key, form, flags, mood): Stored) -> Self {
+        Self { form: form.unwrap_or_else(|| key.clone()), key, firm: flags & 1 > 0, name: flags & 2 > 0, mood }
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phrase_is_stored_in_few_letters() {
+    fn a_phrase_is_stored_compactly() {
         let phrase = Phrase { key: "song".into(), form: "Songs".into(), firm: true, name: true, mood: Some(-12) };
         assert_eq!(serde_json::to_string(&phrase).unwrap(), r#"["song","Songs",3,-12]"#);
         let same = Phrase { form: "song".into(), firm: false, name: false, mood: None, ..phrase.clone() };

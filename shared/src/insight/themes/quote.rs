@@ -1,22 +1,22 @@
-//! What is quoted of comments, and which comments are.
+//! Quotes of comments: the excerpt of a comment, and the choice of comments.
 
 use super::language::Language;
 use super::tokens::{Sentence, sentences};
 
-/// The most letters of an excerpt.
+/// The most characters of an excerpt.
 const LONGEST: usize = 220;
-/// An excerpt of fewer letters takes in what is beside it.
+/// An excerpt of fewer characters is extended by a neighboring sentence.
 const SHORT: usize = 60;
-/// Quotes of a theme.
+/// The most quotes of a theme.
 const QUOTES: usize = 3;
 
-/// The part of a comment that speaks of a theme: the sentence with one of its phrases, whole or cut
-/// around it.
+/// The part of a comment that is about a theme: the sentence with one of its phrases, truncated around the
+/// phrase if it is long.
 pub(super) fn excerpt(comment: &str, keys: &[String], language: Language) -> String {
     let sentences = sentences(comment);
-    let place =
+    let found =
         sentences.iter().enumerate().find_map(|(number, sentence)| Some((number, find(sentence, keys, language)?)));
-    let Some((number, word)) = place else { return cut(comment.trim(), 0) };
+    let Some((number, word)) = found else { return truncated(comment.trim(), 0) };
     let (mut first, mut last) = (number, number);
     let whole = |first: usize, last: usize| span(comment, &sentences[first], &sentences[last]);
     if whole(first, last).chars().count() < SHORT {
@@ -28,10 +28,10 @@ pub(super) fn excerpt(comment: &str, keys: &[String], language: Language) -> Str
     }
     let text = whole(first, last);
     let offset = (word.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    cut(text, offset)
+    truncated(text, offset)
 }
 
-/// The first word of one of the phrases in a sentence.
+/// The first word in the sentence of one of the phrases.
 fn find<'a>(sentence: &Sentence<'a>, keys: &[String], language: Language) -> Option<&'a str> {
     let vocabulary = language.vocabulary();
     let stems: Vec<String> = sentence
@@ -46,7 +46,7 @@ fn find<'a>(sentence: &Sentence<'a>, keys: &[String], language: Language) -> Opt
     let starts = |words: &[&str]| stems.windows(words.len()).position(|window| window == words);
     keys.iter().find_map(|key| {
         let words: Vec<&str> = key.split(' ').collect();
-        // Two nouns may have a word between them, or stand the other way round.
+        // Two nouns may have a word between them, or be in reverse order.
         let position = starts(&words).or_else(|| {
             let all = words.iter().all(|word| stems.iter().any(|stem| stem == word));
             (all && words.len() > 1).then(|| stems.iter().position(|stem| stem == words[0])).flatten()
@@ -62,9 +62,9 @@ fn span<'a>(comment: &'a str, first: &Sentence<'a>, last: &Sentence<'a>) -> &'a 
     comment.get(start..end).unwrap_or(comment)
 }
 
-/// A text of at most [`LONGEST`] letters, cut between words around an offset, with line breaks and
-/// runs of spaces made single spaces.
-fn cut(text: &str, offset: usize) -> String {
+/// Truncates a text between words to about [`LONGEST`] characters around an offset, and replaces line breaks
+/// and runs of spaces by single spaces.
+fn truncated(text: &str, offset: usize) -> String {
     let words: Vec<(usize, &str)> =
         text.split_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word)).collect();
     let length =
@@ -95,18 +95,18 @@ fn cut(text: &str, offset: usize) -> String {
     kept
 }
 
-/// Which of the candidates are quoted: the one whose rating is nearest to the theme's mean first, then
-/// such with other ratings; no two alike. Of equals the first. Returns their places.
+/// Picks the candidates to quote, and returns their indexes. The first is the one whose rating is nearest to
+/// the theme's mean; the next ones have other ratings if possible. No two are similar.
 pub(super) fn pick(candidates: &[(i16, String)], mean: f64) -> Vec<usize> {
     let mut picked: Vec<usize> = Vec::new();
     while picked.len() < QUOTES {
         let next = (0..candidates.len())
-            .filter(|place| {
-                picked.iter().all(|other| other != place && !is_alike(&candidates[*other].1, &candidates[*place].1))
+            .filter(|index| {
+                picked.iter().all(|other| other != index && !is_alike(&candidates[*other].1, &candidates[*index].1))
             })
             .min_by(|one, other| {
-                let rank = |place: usize| {
-                    let (rating, text) = &candidates[place];
+                let rank = |index: usize| {
+                    let (rating, text) = &candidates[index];
                     let again = picked.iter().filter(|other| candidates[**other].0 == *rating).count();
                     let length = text.chars().count();
                     let short = usize::from(length < 30);
@@ -116,7 +116,7 @@ pub(super) fn pick(candidates: &[(i16, String)], mean: f64) -> Vec<usize> {
                 a.cmp(&d).then(b.cmp(&e)).then(c.total_cmp(&f)).then(one.cmp(other))
             });
         match next {
-            Some(place) => picked.push(place),
+            Some(index) => picked.push(index),
             None => break,
         }
     }
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_the_sentence_that_speaks_of_the_theme() {
+    fn an_excerpt_is_the_sentence_about_the_theme() {
         let comment = "Bought it last week for my mother, who was not sure about it. The sound quality is amazing for such a small box, honestly! Would buy again.";
         let quoted = excerpt(comment, &keys(&["sound qualiti"]), Language::En);
         assert_eq!(quoted, "The sound quality is amazing for such a small box, honestly!");
     }
 
     #[test]
-    fn a_short_sentence_takes_the_next_along_and_a_long_one_is_cut_around_the_phrase() {
+    fn a_short_sentence_is_extended_and_a_long_one_truncated_around_the_phrase() {
         assert_eq!(
             excerpt("Nice.\nGreat  sound.\nEasy to carry.", &keys(&["sound"]), Language::En),
             "Great sound. Easy to carry."

@@ -1,4 +1,4 @@
-//! The themes of a period.
+//! The report on the themes of a period.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,75 +18,76 @@ use crate::insight::reports::Report;
 use crate::query::parameters::{Parameters, whole};
 use crate::values::Time;
 
-/// How many themes there are unless more are asked for.
+/// The default number of themes.
 pub const LIMIT: usize = 20;
-/// The most that can be asked for.
+/// The most themes that can be requested.
 pub const MAX_LIMIT: usize = 100;
-/// Comments that a theme needs in the period.
+/// The comments that a theme needs in the period.
 const LEAST: i64 = 2;
-/// Comments of a theme among which its quotes are picked.
+/// The comments of a theme among which its quotes are picked.
 const CANDIDATES: i64 = 8;
 
-/// The themes of a period, the most telling first.
+/// The themes of a period, the most significant first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Themes {
-    /// The moment whose data this is.
+    /// The time of the underlying data.
     pub as_of: DateTime<Utc>,
-    /// The period in which the answers came.
+    /// The period of the answers.
     pub period: Period,
-    /// Answers in the period.
+    /// The number of answers in the period.
     pub answers: i64,
-    /// Those with a comment.
+    /// The number of these answers with a comment.
     pub comments: i64,
-    /// The mean of their ratings; `null` if there are none.
+    /// The mean rating of these answers; `null` without answers.
     pub mean_rating: Option<f64>,
-    /// When it was last decided what the themes are; `null` if not yet.
+    /// When the themes were last found; `null` before the first time.
     pub found_at: Option<DateTime<Utc>>,
     /// The themes.
     pub themes: Vec<Theme>,
 }
 
-/// What people talk about.
+/// A topic of feedback comments.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Theme {
-    /// The same from day to day.
+    /// The permanent id of the theme.
     pub id: Uuid,
-    /// Its phrase, as it is mostly written.
+    /// The phrase of the theme, in its most frequent form.
     pub label: String,
-    /// Comments of the period that speak of it.
+    /// The number of comments of the period about the theme.
     pub count: i64,
-    /// Of all comments of the period.
+    /// The share of all comments of the period.
     pub share: Rate,
-    /// The mean rating of these.
+    /// The mean rating of the comments about the theme.
     pub mean_rating: f64,
-    /// How they sound about it, from -1 to 1: half by the words of the sentences that speak of it, half by their ratings.
+    /// The sentiment of these comments, from -1 to 1: half from the words of the sentences about the theme, half
+    /// from the ratings.
     pub sentiment: f64,
-    /// The number of comments beside that of the period before.
+    /// `count` compared with the period before.
     pub change: Comparison,
-    /// By how much it moves the mean: that of all answers without those that speak of it, taken from that of all.
-    /// `null` if all do.
+    /// The effect of the theme on the mean rating: the mean of all answers minus the mean of the answers that are
+    /// not about the theme. `null` if all answers are about it.
     pub impact: Option<f64>,
-    /// Up to three comments, with different ratings where there are such.
+    /// Up to three comments, with different ratings if possible.
     pub quotes: Vec<Quote>,
 }
 
-/// A comment that is quoted.
+/// A quoted comment.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Quote {
-    /// The feedback.
+    /// The id of the feedback.
     pub id: Uuid,
-    /// The part that speaks of the theme.
+    /// The part of the comment that is about the theme.
     pub excerpt: String,
-    /// Its rating.
+    /// The rating of the feedback.
     pub rating: i16,
 }
 
-/// The themes of a period that somebody asks for.
+/// The report of [`Themes`].
 #[derive(Debug, Clone)]
 pub struct ThemesReport {
     /// The period.
     pub period: Period,
-    /// How many are wanted at most.
+    /// The most themes to return.
     pub limit: usize,
 }
 
@@ -116,7 +117,7 @@ struct Listed {
 }
 
 impl ThemesReport {
-    /// The report that parameters ask for: those of a [`Period`], and `limit`.
+    /// Parses the parameters of a [`Period`], and `limit`.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault.
@@ -158,7 +159,7 @@ impl Report for ThemesReport {
         format!("{} {}", self.period.key(), self.limit)
     }
 
-    /// Adds up the days of the period and of the one before, ranks the themes and quotes their comments.
+    /// Adds up the days of the period and of the period before, ranks the themes, and quotes their comments.
     async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<Themes> {
         let listed: Vec<Listed> =
             sqlx::query_as("SELECT id, key, keys, label FROM themes WHERE workspace_id = $1 AND listed ORDER BY id")
@@ -175,7 +176,7 @@ impl Report for ThemesReport {
             .map(|(theme, counts)| {
                 let was = before.get(&theme.id).map_or(0, |counts| counts.comments);
                 let candidates = quotes.remove(&theme.id).unwrap_or_default();
-                told(theme, &counts, &all, was, candidates)
+                described(theme, &counts, &all, was, candidates)
             })
             .collect();
         Ok(Themes {
@@ -191,16 +192,16 @@ impl Report for ThemesReport {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-fn told(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates: Vec<Candidate>) -> Theme {
+fn described(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates: Vec<Candidate>) -> Theme {
     let mean = counts.of_ratings().mean();
     let without = (all.ratings - counts.ratings) as f64 / (all.answers - counts.answers) as f64;
     let excerpts: Vec<(i16, String)> =
         candidates.iter().map(|candidate| (candidate.rating, candidate.excerpt(&theme.keys))).collect();
     let quotes = quote::pick(&excerpts, mean).into_iter();
-    let quotes = quotes.map(|place| Quote {
-        id: candidates[place].feedback_id,
-        excerpt: excerpts[place].1.clone(),
-        rating: candidates[place].rating,
+    let quotes = quotes.map(|index| Quote {
+        id: candidates[index].feedback_id,
+        excerpt: excerpts[index].1.clone(),
+        rating: candidates[index].rating,
     });
     Theme {
         id: theme.id,
@@ -215,8 +216,8 @@ fn told(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates: Vec
     }
 }
 
-/// The counts of a period by theme, and of all answers under the nil id: whole days from their sums,
-/// and what is before the first and behind the last from the readings.
+/// The counts of a period by theme, and of all answers under the nil id. Whole days are read from their sums,
+/// and the times before the first and after the last whole day from the readings.
 async fn counts(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<BTreeMap<Uuid, Counts>> {
     let days = Whole::of(connection, workspace_id, period).await?;
     let counts: Vec<Counts> = sqlx::query_as(
@@ -251,7 +252,7 @@ async fn counts(connection: &mut PgConnection, workspace_id: Uuid, period: &Peri
     Ok(counts.into_iter().map(|counts| (counts.theme_id, counts)).collect())
 }
 
-/// The days of UTC that are wholly in a period.
+/// The days in UTC that are entirely in a period.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Whole {
     from: DateTime<Utc>,
@@ -259,7 +260,7 @@ struct Whole {
 }
 
 impl Whole {
-    /// A day that goes on after the period does is also wholly in it, if nobody has answered since.
+    /// A last day that continues after the period also counts as whole, if there are no later answers.
     async fn of(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Self> {
         let last: Option<DateTime<Utc>> =
             sqlx::query_scalar("SELECT max(answered_at) FROM feedback_readings WHERE workspace_id = $1")
@@ -272,7 +273,7 @@ impl Whole {
 
     fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
         let (first, end) = (next_midnight(from), midnight(to.date_naive()));
-        // No whole day: all is before the first.
+        // No whole day: everything is before the first.
         if first < end { Self { from: first, to: end } } else { Self { from: to, to } }
     }
 }
@@ -303,7 +304,7 @@ impl Candidate {
     }
 }
 
-/// Comments of each theme that may be quoted, the latest days first.
+/// The candidates for the quotes of each theme, the latest days first.
 async fn quotes(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -1,52 +1,52 @@
-//! Which of the phrases that comments share are themes.
+//! Selecting the themes from the phrases that comments share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::corpus::{Corpus, Shared, least};
 use super::language::PARTICLES;
 
-/// A word is a thing that people talk about if this share of its comments has it as a noun.
+/// A word can be a theme if it is a noun in this share of its comments.
 const FIRM: f64 = 0.4;
-/// A name in more comments than this is the product's own, and is in its reviews by itself.
+/// A name in a larger share of comments is the product's own name, which is not a theme of its reviews.
 const OWN_NAME: f64 = 0.05;
-/// What is in more comments than this says nothing of any of them, if there are not a few only.
+/// A phrase in a larger share of comments is not specific to any, unless there are only a few comments.
 const UBIQUITOUS: f64 = 0.65;
 const FEW: f64 = 50.0;
-/// A word that judges or stands for anything is part of a phrase if this share of it is in there.
+/// A judging or generic word can be in a phrase that contains this share of its occurrences.
 const BOUND: f64 = 0.2;
 /// The least normalized pointwise mutual information of a phrase's words.
 const COHERENT: f64 = 0.1;
-/// Sets of comments that share more of the smaller one than this are one theme.
+/// Two groups are the same theme if more than this share of the smaller group's comments is in both.
 const SAME: f64 = 0.7;
-/// The same for themes that share no word: who says the one says the other.
+/// The share of the larger group's comments, for groups that have no word in common.
 const ALWAYS: f64 = 0.9;
-/// A phrase has this share of its last word's comments if that word means it: clock, alarm clock.
+/// The last word means the phrase if this share of the word's comments contains the phrase: clock, alarm clock.
 const MEANT_BY_HEAD: f64 = 0.4;
-/// The same for what comes before: battery, battery life.
+/// The same for the words before the last: battery, battery life.
 const MEANT_BY_MODIFIER: f64 = 0.5;
-/// What "sound quality" has to be of "sound" to be its name.
+/// The share of the "sound" comments that "sound quality" needs to become the label of "sound".
 const FACET: f64 = 0.15;
-/// Comments of every rating that a theme is thought to have beside its own, when it is weighed.
+/// The number of comments with average ratings that a theme's ratings are mixed with when it is weighed.
 const PRIOR: f64 = 10.0;
-/// How many themes there are at most.
+/// The most themes of a workspace.
 pub(super) const MOST: usize = 300;
 
-/// A theme as it was found.
+/// A theme that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The stems of its phrase.
+    /// The stems of the phrase.
     pub key: String,
-    /// How its phrase is mostly written.
+    /// The most frequent form of the phrase.
     pub label: String,
-    /// The stems of all phrases that mean it, its own first.
+    /// The stems of all phrases of the theme, its own first.
     pub keys: Vec<String>,
-    /// How many comments mean it.
+    /// The number of comments about the theme.
     pub count: usize,
-    /// By how much it is worth telling.
+    /// The significance of the theme.
     pub score: f64,
 }
 
-/// Phrases that are spelled differently and are the same.
+/// Spellings of the same phrase, and phrases merged into it.
 #[derive(Debug, Clone)]
 struct Group {
     words: Vec<String>,
@@ -84,8 +84,8 @@ impl Group {
     }
 }
 
-/// The themes of a corpus, the most telling first. `silent` are stems of names that everybody knows,
-/// such as the words of the rating categories, each name by itself.
+/// Selects the themes of a corpus, the most significant first. `silent` are the stems of known names, such as
+/// the categories of the feedback, which are not themes.
 pub fn choose(corpus: &Corpus, silent: &[Vec<String>]) -> Vec<Found> {
     let least = least(corpus.ratings.len());
     let groups = fold(&corpus.phrases);
@@ -107,22 +107,22 @@ pub fn choose(corpus: &Corpus, silent: &[Vec<String>]) -> Vec<Found> {
         eligible.into_iter().map(|group| (score(&group, &corpus.ratings, &ratings), group)).collect();
     found
         .sort_by(|(score, group), (other, others)| other.total_cmp(score).then_with(|| group.words.cmp(&others.words)));
-    let mut kept: Vec<(f64, Group)> = Vec::new();
+    let mut selected: Vec<(f64, Group)> = Vec::new();
     for (score, group) in found {
-        match kept.iter().position(|(_, other)| is_same(&group, other)) {
-            Some(same) => kept[same].1.absorb(&group),
-            None if kept.len() < MOST => kept.push((score, group)),
+        match selected.iter().position(|(_, other)| is_same(&group, other)) {
+            Some(same) => selected[same].1.absorb(&group),
+            None if selected.len() < MOST => selected.push((score, group)),
             None => (),
         }
     }
-    kept.into_iter().map(|(score, group)| told(score, group)).collect()
+    selected.into_iter().map(|(score, group)| theme(score, group)).collect()
 }
 
-fn told(score: f64, group: Group) -> Found {
+fn theme(score: f64, group: Group) -> Found {
     Found { key: group.key(), label: group.label(), count: group.count(), keys: group.keys, score }
 }
 
-/// "set up", "set-up" and "setup" are one.
+/// Groups phrases that differ only in spaces: "set up", "set-up" and "setup".
 fn fold(phrases: &[Shared]) -> Vec<Group> {
     let mut spelled: BTreeMap<String, Vec<&Shared>> = BTreeMap::new();
     for phrase in phrases {
@@ -160,7 +160,7 @@ fn words_of(groups: &[Group]) -> HashMap<&str, &Group> {
         .collect()
 }
 
-/// The names that the product, its parts and its maker go by.
+/// The names of the product, its parts and its maker.
 fn own_names(groups: &[Group], all: f64) -> BTreeSet<String> {
     groups
         .iter()
@@ -170,13 +170,13 @@ fn own_names(groups: &[Group], all: f64) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether a phrase is a noun, and its words belong together.
+/// Whether a phrase is a noun whose words belong together.
 fn is_thing(group: &Group, words: &HashMap<&str, &Group>, all: f64) -> bool {
     if group.words.len() == 1 {
         return group.share_firm() >= FIRM;
     }
     if PARTICLES.contains(&group.words[group.words.len() - 1].as_str()) {
-        // A verb and its particle: a noun if it is also used, or written, as one. The "laptop in" is none.
+        // A verb and its particle are a noun if they are also used, or written, as one. "laptop in" is not.
         let noun = words.get(group.words[0].as_str()).is_some_and(|word| word.share_firm() >= FIRM);
         return group.firm >= 2 && group.share_firm() >= 0.08 && (!noun || group.keys.len() > 1);
     }
@@ -186,7 +186,7 @@ fn is_thing(group: &Group, words: &HashMap<&str, &Group>, all: f64) -> bool {
     let Some(counts) = counts else { return group.firm > 0 };
     let independent: f64 = counts.iter().map(|(_, count)| (count / all).ln()).sum();
     let together = (count / all).ln();
-    // Bouma 2009, for as many words as there are.
+    // Bouma 2009, generalized to any number of words.
     let coherence =
         if together < 0.0 { (together - independent) / (-together * (counts.len() - 1) as f64) } else { 1.0 };
     let weak = |(word, _): &&(&Group, f64)| word.share_firm() < FIRM;
@@ -194,7 +194,7 @@ fn is_thing(group: &Group, words: &HashMap<&str, &Group>, all: f64) -> bool {
     bound && coherence >= COHERENT
 }
 
-/// Decides between phrases and the phrases within them, so that no two say the same.
+/// Merges phrases with the phrases that they contain, so that no two themes mean the same.
 fn nest(groups: &mut Vec<Group>) {
     groups.sort_by(|one, other| {
         let order = other.words.len().cmp(&one.words.len()).then_with(|| other.count().cmp(&one.count()));
@@ -209,7 +209,7 @@ fn nest(groups: &mut Vec<Group>) {
             break;
         }
         let takes = |short: usize, share: f64| counts[long] as f64 >= share * counts[short] as f64;
-        // "bluetooth speaker" is a speaker; but who says "clock" mostly says "alarm clock".
+        // "bluetooth speaker" becomes "speaker", but "clock" becomes "alarm clock" if most clocks are.
         let facet = is_facet(&words);
         let head = numbers.get(&words[1..]).copied();
         if let Some(head) = head {
@@ -224,19 +224,19 @@ fn nest(groups: &mut Vec<Group>) {
         }
         let Some(modifier) = numbers.get(&words[..words.len() - 1]).copied() else { continue };
         if takes(modifier, MEANT_BY_MODIFIER) {
-            // "milk" means "milk foam", unless there are other things with milk.
+            // "milk" means "milk foam", unless other phrases start with "milk".
             if !groups.iter().any(|group| is_rival(&group.words, &words) && numbers.contains_key(&group.words)) {
                 merge(groups, modifier, long);
             }
             numbers.remove(&words[..words.len() - 1]);
         } else if facet || head.is_some() || words.len() > 2 {
-            // Bulbs are met in "light bulb" alone, so it is about lights; but "room service" is no room.
+            // "bulb" occurs only in "light bulb", which becomes "light"; but "room service" is not a "room".
             merge(groups, long, modifier);
             numbers.remove(&words);
             if facet && takes(modifier, FACET) {
-                let named = groups[long].clone();
-                groups[modifier].words = named.words;
-                groups[modifier].forms = named.forms;
+                let facet = groups[long].clone();
+                groups[modifier].words = facet.words;
+                groups[modifier].forms = facet.forms;
             }
         }
     }
@@ -245,7 +245,7 @@ fn nest(groups: &mut Vec<Group>) {
     groups.retain(|_| number.next().is_some_and(|number| left.contains(&number)));
 }
 
-/// Whether another phrase begins as this one does.
+/// Whether another phrase starts with the same modifier.
 fn is_rival(other: &[String], words: &[String]) -> bool {
     let modifier = &words[..words.len() - 1];
     other != words && other.len() > modifier.len() && other.starts_with(modifier)
@@ -266,18 +266,18 @@ fn is_same(one: &Group, other: &Group) -> bool {
     let common = common(&one.comments, &other.comments) as f64;
     let larger = one.count().max(other.count()) as f64;
     let related = one.words.iter().any(|word| other.words.contains(word));
-    // Words that have nothing in common stand together by chance where there are few comments.
+    // With few comments, unrelated words occur together by chance.
     if related { common >= SAME * smaller } else { smaller >= 5.0 && common >= ALWAYS * larger }
 }
 
 /// The ratings of a number of answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Ratings {
-    /// How many there are.
+    /// The number of ratings.
     pub count: f64,
-    /// Their sum.
+    /// The sum of the ratings.
     pub sum: f64,
-    /// The sum of their squares.
+    /// The sum of the squares of the ratings.
     pub squares: f64,
 }
 
@@ -291,12 +291,13 @@ impl Ratings {
     }
 }
 
-/// By how much a theme is worth telling: n · ln(N/n) · w · (1 + |d|).
+/// The significance of a theme: n · ln(N/n) · w · (1 + |d|).
 ///
-/// `n · ln(N/n)` is the self-information of the theme over its comments, which also is the TF-IDF of
-/// its phrase in all of them (Spärck Jones 1972). A phrase of two words or more says
-/// more than one of one, `w` = 2 (as in the C-value of Frantzi et al. 2000). `d` is by how many standard deviations its ratings lie beside all (Cohen's d), shrunk
-/// towards none by [`PRIOR`] comments.
+/// `n · ln(N/n)` is the self-information of the theme over its comments, which is also the TF-IDF of its
+/// phrase in all comments (Spärck Jones 1972). `w` is 2 for phrases of two or more words, which are more
+/// specific than single words (like the C-value of Frantzi et al. 2000). `d` is the difference of the theme's
+/// mean rating from that of all answers in standard deviations (Cohen's d), shrunk towards 0 by [`PRIOR`]
+/// comments.
 pub(super) fn weight(words: usize, theme: &Ratings, comments: f64, all: &Ratings) -> f64 {
     let deviation = all.deviation();
     let apart = (theme.sum - theme.count * all.mean()).abs() / (theme.count + PRIOR);
@@ -320,7 +321,7 @@ fn ratings_of(ratings: impl Iterator<Item = u8>) -> Ratings {
     })
 }
 
-/// What is in either of two lists in order.
+/// The union of two sorted lists.
 fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     let mut union = Vec::with_capacity(one.len().max(other.len()));
     let (mut left, mut right) = (one.iter().copied().peekable(), other.iter().copied().peekable());
@@ -337,7 +338,7 @@ fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     }
 }
 
-/// How many are in both of two lists in order.
+/// The size of the intersection of two sorted lists.
 fn common(one: &[u32], other: &[u32]) -> usize {
     let (mut i, mut j, mut count) = (0, 0, 0);
     while i < one.len() && j < other.len() {

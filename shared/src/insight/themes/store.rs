@@ -1,4 +1,4 @@
-//! What was read in the answers of a workspace, in its tables.
+//! Stored readings of answers, and stored themes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
@@ -15,16 +15,16 @@ use super::language::Language;
 use super::phrase::Phrase;
 use crate::error::{Error, Result};
 
-/// The version of the reader. With another one, everything is read again.
+/// The version of the reader. Answers read by another version are read again.
 pub(super) const READER: i16 = 1;
-/// How many answers one step reads.
+/// The number of answers read in one step.
 const PAGE: i64 = 1_000;
-/// How many answers are worth a thread.
+/// The least number of answers for an additional thread.
 const SHARE: usize = 50;
-/// Comments that can be quoted have so many letters.
+/// The number of characters of comments that can be quoted.
 const QUOTABLE: std::ops::RangeInclusive<usize> = 20..=600;
 
-/// Answers as they were read, in pages by their ids.
+/// The stored reading of an answer.
 #[derive(Debug, FromRow)]
 pub(super) struct Reading {
     pub feedback_id: Uuid,
@@ -63,19 +63,19 @@ struct Answer {
     comment: Option<String>,
 }
 
-/// A theme as it is kept.
+/// A stored theme.
 #[derive(Debug, Clone, PartialEq, FromRow)]
-pub(super) struct Kept {
+pub(super) struct StoredTheme {
     pub id: Uuid,
     pub key: String,
     pub keys: Vec<String>,
     pub label: String,
-    /// Whether it is among those that were found last.
+    /// Whether the theme was found the last time.
     pub found: bool,
 }
 
-/// All themes of a workspace, those that are just being looked for behind those that are listed.
-pub(super) async fn kept(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<Kept>> {
+/// All stored themes of a workspace, listed themes first.
+pub(super) async fn stored_themes(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<StoredTheme>> {
     Ok(sqlx::query_as(
         "SELECT id, key, keys, label, found FROM themes WHERE workspace_id = $1 ORDER BY listed DESC, id",
     )
@@ -84,18 +84,15 @@ pub(super) async fn kept(connection: &mut PgConnection, workspace_id: Uuid) -> R
     .await?)
 }
 
-fn assigner(themes: &[Kept]) -> (Assigner, Vec<Uuid>) {
+fn assigner(themes: &[StoredTheme]) -> (Assigner, Vec<Uuid>) {
     let assigner = Assigner::new(themes.iter().map(|theme| (theme.id, theme.keys.as_slice())));
     (assigner, themes.iter().map(|theme| theme.id).collect())
 }
 
-/// Reads the next answers that are new, changed or gone, and returns how many there were. The
-/// caller's transaction takes away their notes, so each is read once.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Reads the next answers that are new, changed or deleted, and returns their number. The caller's
+/// transaction deletes their unread rows, so each answer is read once.
 pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Result<usize> {
-    let noted: Vec<Uuid> = sqlx::query_scalar(
+    let unread: Vec<Uuid> = sqlx::query_scalar(
         "DELETE FROM feedback_unread WHERE workspace_id = $1 AND feedback_id = ANY (ARRAY(
              SELECT feedback_id FROM feedback_unread WHERE workspace_id = $1 ORDER BY feedback_id LIMIT $2 FOR UPDATE SKIP LOCKED
          )) RETURNING feedback_id",
@@ -104,7 +101,7 @@ pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Res
     .bind(PAGE)
     .fetch_all(&mut *connection)
     .await?;
-    if noted.is_empty() {
+    if unread.is_empty() {
         return Ok(0);
     }
     let answers: Vec<Answer> = sqlx::query_as(
@@ -112,22 +109,22 @@ pub async fn read_step(connection: &mut PgConnection, workspace_id: Uuid) -> Res
          WHERE workspace_id = $1 AND id = ANY ($2) AND answered_at IS NOT NULL ORDER BY answered_at, id",
     )
     .bind(workspace_id)
-    .bind(&noted)
+    .bind(&unread)
     .fetch_all(&mut *connection)
     .await?;
     let usual = usual(connection, workspace_id).await?;
-    let (assigner, known) = assigner(&kept(connection, workspace_id).await?);
-    // Reading is work for a processor, and other jobs of this process have their leases to renew.
+    let (assigner, known) = assigner(&stored_themes(connection, workspace_id).await?);
+    // Reading is CPU-bound and must not block the runtime, which renews the leases of other jobs.
     let readings =
         tokio::task::spawn_blocking(move || read_all(&answers, usual, &assigner)).await.map_err(Error::of_task)?;
-    replace(connection, workspace_id, &noted, &readings, &known).await?;
+    replace(connection, workspace_id, &unread, &readings, &known).await?;
     if usual.is_none() {
-        settle_language(connection, workspace_id, &readings).await?;
+        save_usual_language(connection, workspace_id, &readings).await?;
     }
-    Ok(noted.len())
+    Ok(unread.len())
 }
 
-/// A reading with the language that it was read in.
+/// A reading and its language.
 type Read = (Reading, Language);
 
 /// Reads answers on all processors.
@@ -138,18 +135,18 @@ fn read_all(answers: &[Answer], usual: Option<Language>, assigner: &Assigner) ->
     std::thread::scope(|scope| {
         let read = |part: &[Answer]| part.iter().map(|answer| read_one(answer, usual, assigner)).collect::<Vec<_>>();
         let parts: Vec<_> = answers.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
-        // None of them panics: what could is caught.
+        // The threads do not panic: `read_one` catches panics.
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
 }
 
 fn read_one(answer: &Answer, usual: Language, assigner: &Assigner) -> Read {
     let comment = answer.comment.as_deref().unwrap_or_default();
-    // What people type meets code of many hands here. A comment that is too much for it has no
-    // phrases, and keeps nobody from reading the others.
+    // Third-party parsers run on untrusted text here. If one panics, the comment yields no phrases and
+    // the batch continues.
     let read = catch_unwind(|| read(comment, usual)).ok();
     if read.is_none() {
-        tracing::error!(feedback_id = %answer.id, "a comment could not be read");
+        tracing::error!(feedback_id = %answer.id, "reading a comment panicked; it has no phrases");
     }
     let (language, phrases) = read.map_or((usual, Vec::new()), |read| (read.language, read.phrases));
     let mut reading = Reading {
@@ -166,7 +163,7 @@ fn read_one(answer: &Answer, usual: Language, assigner: &Assigner) -> Read {
     (reading, language)
 }
 
-/// The language of most comments, once it is known.
+/// The most frequent language of the workspace's comments, once it is known.
 pub(super) async fn usual(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Option<Language>> {
     let code: Option<Option<String>> = sqlx::query_scalar("SELECT language FROM theme_states WHERE workspace_id = $1")
         .bind(workspace_id)
@@ -175,10 +172,10 @@ pub(super) async fn usual(connection: &mut PgConnection, workspace_id: Uuid) -> 
     Ok(code.flatten().and_then(|code| Language::of_code(&code)))
 }
 
-/// How many comments have to be read before the language of most of them is settled.
-const SETTLED: usize = 20;
+/// The number of comments that determine the usual language.
+const ENOUGH_COMMENTS: usize = 20;
 
-async fn settle_language(connection: &mut PgConnection, workspace_id: Uuid, readings: &[Read]) -> Result<()> {
+async fn save_usual_language(connection: &mut PgConnection, workspace_id: Uuid, readings: &[Read]) -> Result<()> {
     let mut counts = BTreeMap::<Language, usize>::new();
     for (_, language) in readings.iter().filter(|(reading, _)| reading.commented) {
         *counts.entry(*language).or_default() += 1;
@@ -187,7 +184,7 @@ async fn settle_language(connection: &mut PgConnection, workspace_id: Uuid, read
     else {
         return Ok(());
     };
-    if counts.values().sum::<usize>() < SETTLED {
+    if counts.values().sum::<usize>() < ENOUGH_COMMENTS {
         return Ok(());
     }
     sqlx::query(
@@ -201,11 +198,11 @@ async fn settle_language(connection: &mut PgConnection, workspace_id: Uuid, read
     Ok(())
 }
 
-/// Puts readings in the place of what was read of the same answers before, and moves the counts.
+/// Replaces the earlier readings of the answers, and updates the counts.
 async fn replace(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    noted: &[Uuid],
+    unread: &[Uuid],
     readings: &[Read],
     known: &[Uuid],
 ) -> Result<()> {
@@ -214,7 +211,7 @@ async fn replace(
          RETURNING feedback_id, answered_at, rating, commented, quotable, phrases, themes, moods",
     )
     .bind(workspace_id)
-    .bind(noted)
+    .bind(unread)
     .fetch_all(&mut *connection)
     .await?;
     let mut changes = Changes::default();
@@ -250,12 +247,12 @@ async fn insert(connection: &mut PgConnection, workspace_id: Uuid, readings: &[R
     Ok(())
 }
 
-/// Arrays of arrays are not to be had, so an array goes as a text.
+/// PostgreSQL cannot unnest an array of arrays into arrays, so the inner ones are passed as text.
 fn joined(values: &[impl ToString]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A page of readings behind an id.
+/// A page of readings after an id.
 pub(super) async fn page(connection: &mut PgConnection, workspace_id: Uuid, after: Uuid) -> Result<Vec<Reading>> {
     Ok(sqlx::query_as(
         "SELECT feedback_id, answered_at, rating, commented, quotable, phrases, themes, moods FROM feedback_readings
@@ -268,16 +265,13 @@ pub(super) async fn page(connection: &mut PgConnection, workspace_id: Uuid, afte
     .await?)
 }
 
-/// Gives a page of readings the themes that were found, and moves the counts. Returns the last id, or
-/// `None` behind the last page.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Assigns the themes that were found to a page of readings, and updates the counts. Returns the last id, or
+/// `None` after the last page.
 pub async fn assign_step(connection: &mut PgConnection, workspace_id: Uuid, after: Uuid) -> Result<Option<Uuid>> {
     let readings = page(connection, workspace_id, after).await?;
     let last = readings.last().map(|reading| reading.feedback_id);
-    let kept = kept(connection, workspace_id).await?;
-    let found: Vec<Kept> = kept.iter().filter(|theme| theme.found).cloned().collect();
+    let stored = stored_themes(connection, workspace_id).await?;
+    let found: Vec<StoredTheme> = stored.iter().filter(|theme| theme.found).cloned().collect();
     let (assigner, _) = assigner(&found);
     let (mut changes, mut changed) = (Changes::default(), Vec::new());
     for mut reading in readings {
@@ -292,7 +286,7 @@ pub async fn assign_step(connection: &mut PgConnection, workspace_id: Uuid, afte
         changed.push(reading);
     }
     update(connection, workspace_id, &changed).await?;
-    let known: Vec<Uuid> = kept.iter().map(|theme| theme.id).collect();
+    let known: Vec<Uuid> = stored.iter().map(|theme| theme.id).collect();
     changes.apply(connection, workspace_id, &known).await?;
     Ok(last)
 }
@@ -316,7 +310,7 @@ async fn update(connection: &mut PgConnection, workspace_id: Uuid, changed: &[Re
     Ok(())
 }
 
-/// The most frequent names of the categories that answers are put in.
+/// The most frequent categories of answers.
 pub(super) async fn categories(connection: &mut PgConnection, workspace_id: Uuid) -> Result<BTreeSet<String>> {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT category FROM feedback WHERE workspace_id = $1 AND category IS NOT NULL AND answered_at IS NOT NULL
@@ -328,12 +322,9 @@ pub(super) async fn categories(connection: &mut PgConnection, workspace_id: Uuid
     Ok(names.into_iter().collect())
 }
 
-/// Notes that what an older version of the reader has read is to be read again.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Marks the answers that another version of the reader has read as unread. Returns their number.
 pub async fn note_outdated(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
-    let noted = sqlx::query(
+    let outdated = sqlx::query(
         "INSERT INTO feedback_unread (workspace_id, feedback_id)
          SELECT workspace_id, feedback_id FROM feedback_readings WHERE workspace_id = $1 AND reader <> $2
          ON CONFLICT ON CONSTRAINT feedback_unread_pkey DO NOTHING",
@@ -342,13 +333,10 @@ pub async fn note_outdated(connection: &mut PgConnection, workspace_id: Uuid) ->
     .bind(READER)
     .execute(connection)
     .await?;
-    Ok(noted.rows_affected())
+    Ok(outdated.rows_affected())
 }
 
-/// Whether there are answers to be read.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Whether the workspace has unread answers.
 pub async fn is_unread(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
     Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM feedback_unread WHERE workspace_id = $1)")
         .bind(workspace_id)

@@ -1,4 +1,4 @@
-//! Themes of whole sets of comments.
+//! Tests of the themes of whole sets of comments.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::select::{Ratings, weight};
 use super::*;
 
-/// The themes of comments with their ratings, as the worker finds them.
+/// Finds the themes of comments with their ratings, like the worker.
 fn themes(comments: &[(u8, &str)], categories: &[&str]) -> Vec<Found> {
     let usual = usual(comments.iter().map(|(_, comment)| *comment));
     let readings: Vec<Reading> = comments.iter().map(|(_, comment)| read(comment, usual)).collect();
@@ -35,7 +35,7 @@ fn borrowed(reviews: &[(u8, String)]) -> Vec<(u8, &str)> {
 }
 
 #[test]
-fn the_themes_of_sixty_reviews_are_what_they_are_about() {
+fn the_themes_of_sixty_reviews_are_their_topics() {
     let reviews = reviews();
     let found = themes(&borrowed(&reviews), &[]);
     assert_eq!(
@@ -79,7 +79,7 @@ fn inflections_and_spellings_are_one_theme() {
 }
 
 #[test]
-fn names_of_categories_are_not_echoed() {
+fn names_of_categories_are_not_themes() {
     let comments = [
         (5, "The charcoal fabric is soft, and the speaker is loud"),
         (4, "Charcoal fabric looks fine, and this speaker is louder"),
@@ -90,7 +90,7 @@ fn names_of_categories_are_not_echoed() {
 }
 
 #[test]
-fn german_and_french_reviews_have_themes_too() {
+fn german_and_french_reviews_have_themes() {
     let german = [
         (5, "Das Zimmer war sauber und das Frühstück reichhaltig. Sehr freundliches Personal!"),
         (4, "Gutes Frühstück, aber das Zimmer war etwas klein."),
@@ -127,17 +127,17 @@ fn german_and_french_reviews_have_themes_too() {
 }
 
 #[test]
-fn a_negation_turns_the_mood() {
+fn a_negation_reverses_the_mood() {
     let mood =
         |comment: &str| read(comment, Language::En).phrases.iter().find(|phrase| phrase.key == "sound").unwrap().mood;
     assert!(mood("The sound is good.") > Some(30));
     assert!(mood("The sound is not good.") < Some(-20));
-    // Only the sentence that speaks of it counts.
+    // Only the sentence about the theme counts.
     assert_eq!(mood("The sound is good."), mood("I hate the terrible box. The sound is good."));
 }
 
 #[test]
-fn nothing_is_said_in_nothing() {
+fn empty_comments_have_no_themes() {
     assert!(themes(&[], &[]).is_empty());
     assert!(themes(&[(5, ""), (1, "   "), (3, "!!!")], &[]).is_empty());
     assert!(themes(&[(5, "The battery is good")], &[]).is_empty());
@@ -146,12 +146,12 @@ fn nothing_is_said_in_nothing() {
 /// The example of docs/insight.md.
 #[test]
 fn the_worked_example() {
-    // 1,000 comments: 700 of 5 stars, 200 of 4, 100 of 1; 80 speak of the battery: 20 of 5 stars, 60 of 1.
+    // 1,000 comments: 700 of 5 stars, 200 of 4, 100 of 1; 80 are about the battery: 20 of 5 stars, 60 of 1.
     let all = Ratings { count: 1000.0, sum: 4400.0, squares: 700.0 * 25.0 + 200.0 * 16.0 + 100.0 };
     let battery = Ratings { count: 80.0, sum: 160.0, squares: 560.0 };
     assert!((weight(1, &battery, 1000.0, &all) - 561.3).abs() < 0.1, "{}", weight(1, &battery, 1000.0, &all));
     assert!((weight(2, &battery, 1000.0, &all) - 1122.5).abs() < 0.1);
-    // As many who are as content as all others weigh less.
+    // As many comments with average ratings weigh less.
     let music = Ratings { count: 80.0, sum: 352.0, squares: 0.0 };
     assert!((weight(1, &music, 1000.0, &all) - 202.1).abs() < 0.1, "{}", weight(1, &music, 1000.0, &all));
 }

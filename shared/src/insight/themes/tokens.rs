@@ -1,28 +1,28 @@
-//! A comment cut into sentences, and these into words.
+//! Splitting a comment into sentences and words.
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// A word as it stands in its sentence.
+/// A word of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
-    /// The word as it was typed, without what was bound to it.
+    /// The word as it was written; words joined by hyphens are separate tokens.
     pub text: &'a str,
-    /// A hyphen binds it to the word before.
+    /// Whether a hyphen joins the word to the previous one.
     pub joined: bool,
-    /// Something stands between it and the word before: a comma, a bracket.
+    /// Whether punctuation separates the word from the previous one: a comma, a bracket.
     pub apart: bool,
 }
 
 /// A sentence and its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sentence<'a> {
-    /// The sentence as it was typed.
+    /// The sentence as it was written.
     pub text: &'a str,
-    /// Its words.
+    /// The words.
     pub tokens: Vec<Token<'a>>,
 }
 
-/// The sentences of a text that have words.
+/// The sentences of a text that contain words.
 pub(super) fn sentences(text: &str) -> Vec<Sentence<'_>> {
     let mut found = Vec::new();
     let mut current = Open::at(0);
@@ -47,9 +47,9 @@ pub(super) fn sentences(text: &str) -> Vec<Sentence<'_>> {
 struct Open<'a> {
     start: usize,
     tokens: Vec<Token<'a>>,
-    /// Where the last word ended, while nothing came after it.
+    /// The end of the last word, if nothing followed it yet.
     end_of_word: Option<usize>,
-    /// A hyphen stands directly behind the last word.
+    /// Whether a hyphen directly follows the last word.
     hyphen: bool,
     apart: bool,
 }
@@ -59,7 +59,7 @@ impl<'a> Open<'a> {
         Self { start, tokens: Vec::new(), end_of_word: None, hyphen: false, apart: false }
     }
 
-    /// "fun.It" is one word to Unicode, since "e.g" is; people who forget the space mean two sentences.
+    /// Splits "fun.It", which is one word to Unicode like "e.g": a missing space still ends the sentence.
     fn word(&mut self, start: usize, piece: &'a str, found: &mut Vec<Sentence<'a>>, text: &'a str) {
         let mut offset = 0;
         while let Some(dot) = piece[offset..].find(['.', ':']).map(|dot| dot + offset) {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_end_also_where_the_space_was_forgotten() {
+    fn sentences_end_even_if_the_space_is_missing() {
         assert_eq!(
             words("Great fun.It works, well! 3.5 stars"),
             [vec!["Great", "fun"], vec!["It", "works", ",well"], vec!["3.5", "stars"]]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hyphen_binds_and_a_dash_parts() {
+    fn a_hyphen_joins_words_and_a_dash_separates_them() {
         assert_eq!(words("The set-up - easy"), [vec!["The", "set", "-up", ",easy"]]);
         assert_eq!(words("It's the hotel’s wi-fi"), [vec!["It's", "the", "hotel’s", "wi", "-fi"]]);
     }

@@ -1,5 +1,5 @@
-//! Jinja as the workspaces' templates have it: what a rendering may cost, and the filters and tests that
-//! charge for it.
+//! The Jinja environment of templates: the fuel of a rendering, and the filters and tests that
+//! consume it.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -9,17 +9,17 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
 
 use crate::mail::event::Event;
 
-/// Bytes that one unit of fuel pays for.
+/// The bytes that one unit of fuel pays for.
 const BYTES: u64 = 64;
 
-/// Stand around each inserted value in what the engine writes. No value has them: control characters
-/// in values become spaces.
+/// These characters surround each inserted value in the engine's output. Values cannot contain
+/// them, since control characters in values become spaces.
 pub(super) const BEGIN: char = '\u{2}';
 pub(super) const END: char = '\u{3}';
 
-/// What one rendering may cost: one unit for each instruction and each 64 bytes that are produced or looked
-/// at, by operators, filters and tests alike. It bounds the time (some milliseconds) and the memory (some
-/// MiB), whatever a template says. Only a digest lists things.
+/// The fuel of one rendering: one unit for each instruction, and for each 64 bytes that operators,
+/// filters and tests read or write. It limits every template to some milliseconds and some MiB.
+/// Digests get more, since only they contain lists.
 fn fuel(event: Event) -> u64 {
     match event {
         Event::Followups => 60_000,
@@ -27,7 +27,7 @@ fn fuel(event: Event) -> u64 {
     }
 }
 
-/// Names that do not exist are errors, and no filter makes HTML: that is made of the text, later.
+/// Unknown names are errors. No filter produces HTML, which is generated from the rendered text.
 pub(super) fn environment(event: Event) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -40,7 +40,7 @@ pub(super) fn environment(event: Event) -> Environment<'static> {
     environment.add_filter("float", filters::float);
     environment.add_filter("round", filters::round);
     for name in ["default", "d"] {
-        // What a record does not have is null, which Jinja's own filter does not take for missing.
+        // A record's missing value is null, which Jinja's own filter does not replace.
         environment.add_filter(name, |value: Value, other: Value| if value.is_true() { value } else { other });
     }
     add_tests(&mut environment);
@@ -61,7 +61,7 @@ fn add_text_filters(environment: &mut Environment<'_>) {
     });
     environment.add_filter("replace", |state: &State, value: &Value, from: &Value, to: &Value| {
         let (value, from, to) = (text(state, value)?, text(state, from)?, text(state, to)?);
-        // The result is paid for before it is there.
+        // The result is charged before it is allocated.
         let longest = value.matches(from.as_ref()).count().saturating_mul(to.len());
         charge(state, longest)?;
         Ok::<_, Error>(value.replace(from.as_ref(), to.as_ref()))
@@ -155,12 +155,12 @@ fn add_tests(environment: &mut Environment<'_>) {
     }
 }
 
-/// Charges for looking at so many bytes.
+/// Charges for reading so many bytes.
 fn charge(state: &State, bytes: usize) -> Result<(), Error> {
     state.consume_fuel(1 + u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES)
 }
 
-/// A value that is text or a number, as text that is paid for.
+/// Text or a number as text, after charging for it.
 fn text<'a>(state: &State, value: &'a Value) -> Result<Cow<'a, str>, Error> {
     let text = match value.as_str() {
         Some(text) => Cow::Borrowed(text),
@@ -170,25 +170,25 @@ fn text<'a>(state: &State, value: &'a Value) -> Result<Cow<'a, str>, Error> {
     Ok(text)
 }
 
-/// A value that is no list, paid for as a text.
+/// A value that is not a list or a map, after charging for it as text.
 fn paid<'a>(state: &State, value: &'a Value) -> Result<&'a Value, Error> {
     match value.kind() {
         ValueKind::String | ValueKind::Number | ValueKind::Bool | ValueKind::None => {
             charge(state, value.as_str().map_or(0, str::len))?;
             Ok(value)
         }
-        kind => Err(Error::new(ErrorKind::InvalidOperation, format!("needs a text or a number, and this is {kind}"))),
+        kind => Err(Error::new(ErrorKind::InvalidOperation, format!("expected text or a number, found {kind}"))),
     }
 }
 
-/// Charges for everything that a list has.
+/// Charges for everything in a list.
 fn weigh(state: &State, value: &Value) -> Result<usize, Error> {
     let mut bytes = 0_usize;
     if let Some(text) = value.as_str() {
         bytes = text.len();
     } else if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
         for item in value.try_iter()? {
-            // One unit each, and what the item has: a text, or a record's texts.
+            // One unit for each item, and the bytes of its text, or of a record's texts.
             state.consume_fuel(1)?;
             bytes += item.as_str().map_or(0, str::len);
             if item.kind() == ValueKind::Map {
@@ -202,20 +202,21 @@ fn weigh(state: &State, value: &Value) -> Result<usize, Error> {
     Ok(bytes)
 }
 
-/// Charges for putting a list in order: each comparison looks at two texts, and changes their case.
+/// Charges for sorting a list: each comparison reads two texts, and changes their case.
 fn weigh_order(state: &State, value: &Value) -> Result<(), Error> {
     let bytes = weigh(state, value)?;
     let rounds = value.len().unwrap_or(0).checked_ilog2().unwrap_or(0) + 1;
     charge(state, bytes.saturating_mul(4).saturating_mul(usize::try_from(rounds).unwrap_or(usize::MAX)))
 }
 
-/// Writes a value between marks, on its line. What is not there is nothing, and not the word `none`.
+/// Writes a value on one line between [`BEGIN`] and [`END`]. A missing value is written as nothing,
+/// rather than as `none`.
 fn mark(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     if value.is_none() {
         return Ok(());
     }
     if value.is_undefined() {
-        // Says which one it is.
+        // Returns the error that names the variable.
         return minijinja::escape_formatter(out, state, value);
     }
     let text = text(state, value)?;

@@ -1,22 +1,22 @@
-//! Keeps inserted values from becoming links, also where a mail program looks for some.
+//! Keeps mail programs from turning inserted values into links.
 //!
-//! Mail programs make links of plain text, and of the text of a page: of `https://…` and `www.…` always, of
-//! `example.com` some of them. What a stranger typed as their name must not become a link in our email. So
-//! `://` is taken out with its scheme, and `www.`; a bare domain stays, since `Booking.com` is a name.
+//! Mail programs detect links in plain text and in HTML: `https://…` and `www.…` always, and some
+//! also `example.com`. A stranger's name must not become a link in our email. So `www.` and `://`
+//! with its scheme are removed. Bare domains are kept, since `Booking.com` is a name.
 
 use std::ops::Range;
 
-/// The schemes that are taken out with their `://`.
+/// The schemes that are removed together with `://`.
 const SCHEMES: [&str; 4] = ["https", "http", "ftps", "ftp"];
 
-/// A text and the inserted values in it, while links are taken out of it.
+/// Builds a body from the template's text and inserted values, and removes links from the values.
 pub(super) struct Cleaner {
     text: String,
-    /// To which value each byte belongs: 0 is the template itself.
+    /// The number of the value that each byte belongs to; 0 is the template's own text.
     owners: Vec<u32>,
-    /// The value that is pushed.
+    /// The number of the last value.
     owner: u32,
-    /// The values that are links by right, since the program made them.
+    /// The values that are links, because the program created them.
     links: Vec<u32>,
 }
 
@@ -30,12 +30,12 @@ impl Cleaner {
         }
     }
 
-    /// Whether there is anything to take out of a text.
+    /// Whether the text contains anything to remove.
     pub fn is_needed(text: &str) -> bool {
         text.contains("://") || text.as_bytes().windows(4).any(|bytes| bytes.eq_ignore_ascii_case(b"www."))
     }
 
-    /// Appends what the template itself says.
+    /// Appends text of the template.
     pub fn push_own(&mut self, text: &str) {
         self.push(text, 0);
     }
@@ -57,15 +57,15 @@ impl Cleaner {
             self.text.push_str(piece);
             self.owners.resize(self.text.len(), owner);
             if piece.ends_with('/') {
-                self.take_scheme();
+                self.remove_scheme();
             } else if piece.ends_with('.') {
-                self.take_www();
+                self.remove_www();
             }
         }
     }
 
-    /// Takes `https://` off the end, if any of it was inserted.
-    fn take_scheme(&mut self) {
+    /// Removes `https://` from the end, if any part of it was inserted.
+    fn remove_scheme(&mut self) {
         if !self.text.ends_with("://") {
             return;
         }
@@ -73,19 +73,19 @@ impl Cleaner {
         let is_scheme = |scheme: &&&str| self.ends_with(end, scheme);
         let begin = SCHEMES.iter().find(is_scheme).map_or(end, |scheme| end - scheme.len());
         if self.is_foreign(begin..self.text.len()) {
-            self.cut(begin);
+            self.truncate(begin);
         }
     }
 
-    /// Takes `www.` off the end, if it begins a word and any of it was inserted.
-    fn take_www(&mut self) {
+    /// Removes `www.` from the end, if it begins a word and any part of it was inserted.
+    fn remove_www(&mut self) {
         if !self.ends_with(self.text.len(), "www.") {
             return;
         }
         let begin = self.text.len() - 4;
         let is_word = !self.text[..begin].ends_with(char::is_alphanumeric);
         if is_word && self.is_foreign(begin..self.text.len()) {
-            self.cut(begin);
+            self.truncate(begin);
         }
     }
 
@@ -95,18 +95,18 @@ impl Cleaner {
         last.is_some_and(|last| last.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Whether any of it is of an inserted value, and none of it of a link.
+    /// Whether any part of the range was inserted, and none of it belongs to a link.
     fn is_foreign(&self, range: Range<usize>) -> bool {
         let owners = self.owners.get(range).unwrap_or_default();
         owners.iter().any(|owner| *owner != 0) && !owners.iter().any(|owner| self.links.binary_search(owner).is_ok())
     }
 
-    fn cut(&mut self, end: usize) {
+    fn truncate(&mut self, end: usize) {
         self.text.truncate(end);
         self.owners.truncate(end);
     }
 
-    /// The text, and where the inserted values stand in it.
+    /// Returns the text and the ranges of the inserted values.
     pub fn finish(self) -> (String, Vec<Range<usize>>) {
         let mut values = Vec::new();
         let mut begin = 0;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_inserted_is_no_link_however_it_is_written() {
+    fn inserted_values_contain_no_links() {
         for (value, shown) in [
             ("https://evil.example", "evil.example"),
             ("HTTP://evil.example", "evil.example"),
@@ -151,7 +151,7 @@ mod tests {
         ] {
             assert_eq!(clean(&[("Hello ", true), (value, false), ("!", true)]), format!("Hello {shown}!"));
         }
-        // Put together of several.
+        // Links that are split over several parts.
         assert_eq!(clean(&[("https:", false), ("//evil.example", false)]), "evil.example");
         assert_eq!(clean(&[("https:", true), ("//evil.example", false)]), "evil.example");
         assert_eq!(clean(&[("htt", false), ("ps://evil.example", true)]), "evil.example");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn links_of_the_template_and_the_program_stay() {
+    fn links_of_the_template_and_the_program_are_kept() {
         assert_eq!(clean(&[("https://acme.example/", true), ("Ann", false)]), "https://acme.example/Ann");
         let mut cleaner = Cleaner::new(0);
         cleaner.push_own("See ");

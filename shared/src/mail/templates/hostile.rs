@@ -1,40 +1,40 @@
-//! Templates that were written to hurt, each of them once did or could have: the corpus of the tests and of
-//! `cargo dev bench templates`.
+//! Hostile templates, each of which was or could have been expensive: the corpus of the tests and
+//! of `cargo dev bench templates`.
 
 use serde_json::{Value, json};
 
 use super::{Event, Renderer, Template, check, samples};
 
-/// A template that was written to hurt.
+/// A template that is meant to exhaust a resource.
 #[derive(Debug, Clone)]
 pub struct Hostile {
-    /// What it does.
+    /// What the template exercises.
     pub name: &'static str,
     event: Event,
     body: String,
-    /// Values in place of the example's.
+    /// Replaces the lead's name in the sample.
     name_of_lead: Option<String>,
 }
 
 impl Hostile {
-    /// Saves it, and fills it in as a worker would if it had been saved before. Returns whether it was
-    /// rejected as saved.
+    /// Checks the template as when it is saved, and renders it as a worker would if it had been
+    /// saved under older rules. Returns whether the check rejected it.
     pub fn run(&self) -> bool {
         let template = Template { subject: self.body.chars().take(200).collect(), body: self.body.clone() };
         let is_rejected = !check(self.event, &template).is_empty();
         let mut renderer = Renderer::none();
         renderer.add("hostile", self.event, "Hello", &self.body);
-        // The result is what the tests of one email are about; here it counts that there is one.
+        // The result does not matter here, only that rendering ends.
         drop(renderer.render("hostile", &self.context()));
         is_rejected
     }
 
-    /// The text of its body.
+    /// The body of the template.
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// What it is filled in with.
+    /// The variables to render the template with.
     pub fn context(&self) -> Value {
         let mut context = samples::full(self.event);
         if let Some(name) = &self.name_of_lead {
@@ -47,13 +47,13 @@ impl Hostile {
     }
 }
 
-/// As many of a text as a body has room for.
+/// Repeats a text as often as it fits into a body.
 fn fill(before: &str, unit: &str, after: &str) -> String {
     let room = 10_000_usize.saturating_sub(before.len() + after.len());
     format!("{before}{}{after}", unit.repeat(room / unit.len().max(1)))
 }
 
-/// Every one of them.
+/// Returns all hostile templates.
 pub fn corpus() -> Vec<Hostile> {
     let nurture = |name, body: String| Hostile { name, event: Event::Nurture, body, name_of_lead: None };
     let digest = |name, body: String| Hostile { name, event: Event::Followups, body, name_of_lead: None };

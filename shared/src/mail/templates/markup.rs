@@ -1,7 +1,7 @@
-//! From what the engine wrote to the text and the HTML of a mail.
+//! Converts the engine's output to the plain text and the HTML of an email.
 //!
-//! The template's own words make paragraphs, lists, buttons and links; inserted values are never more
-//! than words, save for the links that the program itself hands to a template.
+//! Only the template's own text forms paragraphs, lists, buttons and links. Inserted values are
+//! plain text, except for the links that the program itself passes to a template.
 
 use std::ops::Range;
 
@@ -18,33 +18,32 @@ const A: &str = "color:#1d4ed8";
 const BUTTON: &str = "display:inline-block; padding:12px 24px; background:#1d4ed8; color:#ffffff; border-radius:6px; \
                       font-weight:600; text-decoration:none";
 
-/// A subject as it can stand in a header: one line, without marks, however it was put together.
+/// The subject as one line for a header, without [`BEGIN`] and [`END`].
 pub(super) fn one_line(marked: &str) -> String {
     let plain: String = marked.chars().filter(|c| !matches!(*c, BEGIN | END)).collect();
     mail::one_line(&plain)
 }
 
-/// A body, of which it is known what the template says and what was inserted.
+/// A body in which inserted values are distinguished from the template's own text.
 pub(super) struct Marked<'a> {
     text: String,
-    /// Where the inserted values stand, in their order.
+    /// The ranges of the inserted values, in order.
     values: Vec<Range<usize>>,
-    /// The values that are links, since the program made them.
+    /// The inserted values that are links, because the program created them.
     links: &'a [&'a str],
 }
 
-/// A line of a body, by what it is.
 enum Line<'a> {
     Empty,
-    /// Behind its `- `.
+    /// The text after `- `.
     Item(Range<usize>),
-    /// Its label and its link.
+    /// The label and the link.
     Button(Range<usize>, &'a str),
     Words(Range<usize>),
 }
 
 impl<'a> Marked<'a> {
-    /// Reads what the engine wrote.
+    /// Parses the engine's output.
     pub fn read(written: &str, links: &'a [&'a str]) -> Self {
         let (mut text, mut values) = (String::with_capacity(written.len()), Vec::new());
         for (i, piece) in written.split(BEGIN).enumerate() {
@@ -58,7 +57,8 @@ impl<'a> Marked<'a> {
         Self { text, values, links }.without_foreign_links()
     }
 
-    /// Inserted values are no links, for mail programs neither, save for the program's own.
+    /// Removes what mail programs would turn into links from inserted values, except for the
+    /// program's links.
     fn without_foreign_links(self) -> Self {
         if !Cleaner::is_needed(&self.text) {
             return self;
@@ -81,23 +81,23 @@ impl<'a> Marked<'a> {
         Self { text, values, ..self }
     }
 
-    /// The first of the program's own links in a value, which may say more than the link.
+    /// The first of the program's links in a value, which may contain other text as well.
     fn find_link(&self, text: &str) -> Option<(usize, &'a str)> {
         let links = self.links.iter().filter(|link| !link.is_empty());
         links.filter_map(|link| Some((text.find(link)?, *link))).min_by_key(|(at, _)| *at)
     }
 
-    /// How many bytes it has.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.text.len()
     }
 
-    /// Whether a text stands in an inserted value.
+    /// Whether an inserted value contains the text.
     pub fn inserts(&self, text: &str) -> bool {
         self.values.iter().any(|value| self.text[value.clone()].contains(text))
     }
 
-    /// The plain text: a button is its label and its link, and no more than one line in a row is empty.
+    /// The plain text. A button becomes its label and its link; several empty lines become one.
     pub fn to_text(&self) -> String {
         let mut text = String::with_capacity(self.text.len());
         for (range, line) in self.lines() {
@@ -112,10 +112,10 @@ impl<'a> Marked<'a> {
         text
     }
 
-    /// The HTML between the layout's head and foot.
+    /// The HTML to insert into the layout.
     pub fn to_html(&self) -> String {
         let mut html = String::with_capacity(self.text.len() * 3 / 2);
-        // What closes the block that the last line stands in.
+        // The closing tag of the last line's block.
         let mut close = "";
         for (_, line) in self.lines() {
             let (block, end) = match line {
@@ -170,7 +170,7 @@ impl<'a> Marked<'a> {
         }
     }
 
-    /// `[label](link)`, in the template's own words.
+    /// Parses `[label](link)` in the template's own text.
     fn button(&self, line: &Range<usize>) -> Option<(Range<usize>, &str)> {
         let text = &self.text[line.clone()];
         let inner = text.strip_prefix('[')?.strip_suffix(')')?;
@@ -183,27 +183,28 @@ impl<'a> Marked<'a> {
         (self.link_at(link.start, link.end)? == link.end).then(|| (label, &self.text[link]))
     }
 
-    /// Whether a byte is of the template, and of no value.
+    /// Whether a byte belongs to the template's own text.
     fn is_own(&self, at: usize) -> bool {
         let next = self.values.partition_point(|value| value.end <= at);
         self.values.get(next).is_none_or(|value| at < value.start)
     }
 
-    /// The value that begins there.
+    /// The value that begins at an offset.
     fn value_at(&self, at: usize) -> Option<&Range<usize>> {
-        let place = self.values.binary_search_by_key(&at, |value| value.start).ok()?;
-        self.values.get(place)
+        let index = self.values.binary_search_by_key(&at, |value| value.start).ok()?;
+        self.values.get(index)
     }
 
-    /// Where the link ends that begins there, if one does: `http…` of the template's own, or a value that
-    /// is a link.
+    /// The end of the link that begins at an offset, if one does: `http…` in the template's own
+    /// text, or an inserted link.
     fn link_at(&self, at: usize, end: usize) -> Option<usize> {
         if let Some(value) = self.value_at(at) {
             return self.links.contains(&&self.text[value.clone()]).then_some(value.end);
         }
         let text = &self.text[at..end];
         let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-        // What is none is known before its end is looked for: each place is looked at for one link.
+        // Rejected before the search for the end, so that a body of many `http` is not scanned
+        // again for each.
         if !self.is_own(at) || !host.starts_with(char::is_alphanumeric) {
             return None;
         }
@@ -212,11 +213,11 @@ impl<'a> Marked<'a> {
         Some(at + link.len())
     }
 
-    /// Words with their links.
+    /// Writes text with its links.
     fn inline(&self, html: &mut String, words: Range<usize>) {
         let mut begin = words.start;
-        let mut places = self.text[words.clone()].match_indices("http").map(|(at, _)| words.start + at);
-        while let Some(at) = places.find(|at| *at >= begin) {
+        let mut candidates = self.text[words.clone()].match_indices("http").map(|(at, _)| words.start + at);
+        while let Some(at) = candidates.find(|at| *at >= begin) {
             if let Some(end) = self.link_at(at, words.end) {
                 escape(html, &self.text[begin..at]);
                 anchor(html, &self.text[at..end], A, &self.text[at..end]);
@@ -235,7 +236,8 @@ fn anchor(html: &mut String, link: &str, style: &str, label: &str) {
     html.push_str("</a>");
 }
 
-/// Writes a value into a layout. Jinja's own way makes `&#x2f;` of each slash of a link.
+/// Writes a value into a layout. Jinja's own formatter would escape each slash of a link as
+/// `&#x2f;`.
 pub(super) fn write_escaped(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
     match (state.auto_escape(), value.as_str()) {
         (AutoEscape::Html, Some(text)) if !value.is_safe() => {
@@ -247,7 +249,7 @@ pub(super) fn write_escaped(out: &mut Output, state: &mut State, value: &Value) 
     }
 }
 
-/// Text as HTML has it, in its content and in its attributes.
+/// Escapes text for the content and the attributes of HTML.
 pub(super) fn escape(html: &mut String, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {

@@ -1,5 +1,5 @@
-//! What templates are given: for each event, an example with everything and one with no more than must
-//! be there. A template is checked, and previewed, over these.
+//! Sample variables for each event: one sample with all optional values, one without them, and one
+//! of the maximum size. Templates are checked with all three; previews use the first.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::mail::event::Event;
 
 const UNSUBSCRIBE: &str = "https://crm.example.com/unsubscribe/token";
 
-/// An example in which everything is there.
+/// A sample with all optional values.
 pub fn full(event: Event) -> Value {
     let person = json!({
         "name": "Jane Smith", "first_name": "Jane", "email": "jane@example.com", "company": "Tech Corp"
@@ -16,12 +16,12 @@ pub fn full(event: Event) -> Value {
     context(event, &person, 3, 3)
 }
 
-/// An example in which nothing is there that may be missing.
+/// A sample without optional values.
 pub(super) fn sparse(event: Event) -> Value {
     context(event, &json!({ "name": "J", "first_name": "J", "email": "j@example.com", "company": null }), 1, 1)
 }
 
-/// An example that is as large as any.
+/// A sample of the maximum size.
 pub(super) fn large(event: Event) -> Value {
     let person = json!({
         "name": "N".repeat(200), "first_name": "N".repeat(200), "email": "jane@example.com", "company": "C".repeat(200)
@@ -41,15 +41,15 @@ fn context(event: Event, person: &Value, items: usize, count: usize) -> Value {
         }),
         Event::Followups => json!({
             "user": { "name": person["name"] },
-            "items": (0..items).map(|place| item(person, place)).collect::<Vec<_>>(),
+            "items": (0..items).map(|index| item(person, index)).collect::<Vec<_>>(),
             "count": count,
         }),
     }
 }
 
-/// What is due, more and less of it in turn.
-fn item(person: &Value, place: usize) -> Value {
-    let is_full = place.is_multiple_of(2);
+/// An item of the digest: every second one has no optional values.
+fn item(person: &Value, index: usize) -> Value {
+    let is_full = index.is_multiple_of(2);
     json!({
         "name": person["name"],
         "email": person["email"],

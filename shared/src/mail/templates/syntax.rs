@@ -1,22 +1,21 @@
-//! The subset of Jinja that templates are written in, checked before the engine sees a template.
+//! The subset of Jinja for templates, checked before the engine parses a template.
 //!
-//! The engine parses recursively, and some of its operators cost more than they are charged for. So this
-//! parser goes first: it bounds the depth of what the engine has to parse, compile and drop, and it
-//! accepts only what the fuel of a rendering pays for. It reads tokens exactly as the engine does, and
-//! rejects whatever it does not know.
+//! The engine parses recursively, and some of its operators cost more than the fuel they consume.
+//! So this parser runs first: it limits the depth of what the engine has to parse, compile and
+//! drop, and it accepts only operations whose cost is charged. It reads tokens exactly as the
+//! engine does, and rejects everything else.
 
 mod tokens;
 
 use tokens::{Tag, Token};
 
-/// How deep expressions may nest, each operator, filter and attribute of a chain counting one.
+/// The depth of expressions. Each operator, filter and attribute of a chain adds one.
 const MAX_DEPTH: usize = 50;
-/// How deep `if` and `for` may nest.
+/// The depth of `if` and `for`.
 const MAX_BLOCKS: usize = 16;
-/// How many `elif` one `if` may have.
+/// The number of `elif` in one `if`.
 const MAX_BRANCHES: usize = 50;
 
-/// Every filter.
 pub(super) const FILTERS: &[&str] = &[
     "abs",
     "capitalize",
@@ -46,7 +45,6 @@ pub(super) const FILTERS: &[&str] = &[
     "unique",
     "upper",
 ];
-/// Every test.
 pub(super) const TESTS: &[&str] = &[
     "defined",
     "divisibleby",
@@ -74,12 +72,13 @@ pub(super) const TESTS: &[&str] = &[
     "upper",
 ];
 
-/// Filters whose result is a number, which costs nothing to compare.
+/// Filters whose result is a number, which is cheap to compare.
 const NUMERIC: &[&str] = &["abs", "count", "float", "int", "length", "round"];
 
-/// What is wrong with a template, with the place where it is.
+/// An error in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
+    /// The offset in bytes.
     at: usize,
     message: String,
 }
@@ -90,7 +89,7 @@ impl Fault {
     }
 }
 
-/// Checks that a template is one that may be compiled. The error is a sentence that begins with its line.
+/// Checks that a template may be compiled. The error is a sentence that begins with its line.
 pub(super) fn check(source: &str) -> Result<(), String> {
     check_tags(source).map_err(|Fault { at, message }| {
         let line = source.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
@@ -102,7 +101,7 @@ fn check_tags(source: &str) -> Result<(), Fault> {
     let mut blocks = Vec::new();
     let mut rest = tokens::Source::new(source);
     while let Some(Tag { is_block, at, tokens, end }) = rest.next_tag()? {
-        let mut parser = Parser { tokens: &tokens, place: 0, depth: 0, end };
+        let mut parser = Parser { tokens: &tokens, index: 0, depth: 0, end };
         if is_block {
             parser.statement(&mut blocks, at)?;
         } else {
@@ -112,13 +111,13 @@ fn check_tags(source: &str) -> Result<(), Fault> {
     }
     match blocks.pop() {
         Some(Block { at, is_loop, .. }) => {
-            Err(Fault::new(at, format!("this {} has no end", if is_loop { "for" } else { "if" })))
+            Err(Fault::new(at, format!("this {} is not closed", if is_loop { "for" } else { "if" })))
         }
         None => Ok(()),
     }
 }
 
-/// A block that is open.
+/// An open block.
 struct Block {
     at: usize,
     is_loop: bool,
@@ -126,7 +125,7 @@ struct Block {
     branches: usize,
 }
 
-/// What is known of an expression.
+/// The properties of a parsed expression.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     depth: usize,
@@ -135,13 +134,12 @@ struct Shape {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A text, a number, `true`, `false` or `none` as it is written.
+    /// Text, a number, `true`, `false` or `none` in the template's source.
     Literal,
     /// A list of literals.
     List,
-    /// Something that is a number, or fails.
+    /// An expression that yields a number or fails.
     Number,
-    /// Anything.
     Any,
 }
 
@@ -153,9 +151,10 @@ impl Kind {
 
 struct Parser<'a> {
     tokens: &'a [(usize, Token<'a>)],
-    place: usize,
+    /// The index of the next token.
+    index: usize,
     depth: usize,
-    /// Where the tag ends.
+    /// The offset of the tag's end.
     end: usize,
 }
 
@@ -163,22 +162,22 @@ type Parsed = Result<Shape, Fault>;
 
 impl<'a> Parser<'a> {
     fn peek(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.place).map(|(_, token)| *token)
+        self.tokens.get(self.index).map(|(_, token)| *token)
     }
 
     fn at(&self) -> usize {
-        self.tokens.get(self.place).map_or(self.end, |(at, _)| *at)
+        self.tokens.get(self.index).map_or(self.end, |(at, _)| *at)
     }
 
     fn next(&mut self) -> Option<Token<'a>> {
         let token = self.peek();
-        self.place += usize::from(token.is_some());
+        self.index += usize::from(token.is_some());
         token
     }
 
     fn eats(&mut self, token: Token<'_>) -> bool {
         let found = self.peek() == Some(token);
-        self.place += usize::from(found);
+        self.index += usize::from(found);
         found
     }
 
@@ -189,7 +188,7 @@ impl<'a> Parser<'a> {
     fn name(&mut self) -> Result<&'a str, Fault> {
         match self.peek() {
             Some(Token::Name(name)) => {
-                self.place += 1;
+                self.index += 1;
                 Ok(name)
             }
             _ => Err(self.unexpected("a name")),
@@ -202,17 +201,17 @@ impl<'a> Parser<'a> {
     }
 
     fn finish(&self) -> Result<(), Fault> {
-        if self.place == self.tokens.len() { Ok(()) } else { Err(self.unexpected("the end of the tag")) }
+        if self.index == self.tokens.len() { Ok(()) } else { Err(self.unexpected("the end of the tag")) }
     }
 
     fn node(&self, depth: usize, kind: Kind) -> Parsed {
         if depth > MAX_DEPTH {
-            return Err(Fault::new(self.at(), format!("this expression is nested deeper than {MAX_DEPTH}")));
+            return Err(Fault::new(self.at(), format!("this expression is nested more than {MAX_DEPTH} levels deep")));
         }
         Ok(Shape { depth, kind })
     }
 
-    /// Parses what nests, not deeper than is allowed.
+    /// Parses a nested expression, and limits the depth of the recursion.
     fn nested(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
         self.depth += 1;
         self.node(self.depth, Kind::Any)?;
@@ -241,29 +240,29 @@ impl<'a> Parser<'a> {
                 Some(Block { is_loop: false, has_else: false, branches, .. }) => {
                     *branches += 1;
                     if *branches > MAX_BRANCHES {
-                        return Err(Fault::new(at, format!("an if has at most {MAX_BRANCHES} elif")));
+                        return Err(Fault::new(at, format!("an if must not have more than {MAX_BRANCHES} elif")));
                     }
                     self.disjunction().map(|_| ())
                 }
-                _ => Err(Fault::new(at, "there is no if that this elif belongs to")),
+                _ => Err(Fault::new(at, "this elif has no matching if")),
             },
             "else" => match blocks.last_mut() {
                 Some(Block { has_else, .. }) if !*has_else => {
                     *has_else = true;
                     Ok(())
                 }
-                _ => Err(Fault::new(at, "there is no block that this else belongs to")),
+                _ => Err(Fault::new(at, "this else has no matching block")),
             },
             "endif" | "endfor" => match blocks.pop() {
                 Some(Block { is_loop, .. }) if is_loop == (keyword == "endfor") => Ok(()),
-                _ => Err(Fault::new(at, format!("there is no block that this {keyword} belongs to"))),
+                _ => Err(Fault::new(at, format!("this {keyword} has no matching block"))),
             },
             "set" => {
                 self.name()?;
                 self.expect(Token::Operator("="))?;
                 self.expression().map(|_| ())
             }
-            other => Err(Fault::new(at, format!("there is no statement {other}; there are: if for set"))),
+            other => Err(Fault::new(at, format!("unknown statement {other}; available: if for set"))),
         }
     }
 
@@ -317,7 +316,8 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// One side of each comparison is a literal or a number: to compare two long texts is not paid for.
+    /// One side of each comparison must be a literal or a number, since comparing two long texts is
+    /// not charged.
     fn comparison(&mut self) -> Parsed {
         let mut left = self.sum()?;
         let mut depth = left.depth;
@@ -325,15 +325,15 @@ impl<'a> Parser<'a> {
             let at = self.at();
             let is_in = match self.peek() {
                 Some(Token::Operator("==" | "!=" | "<" | "<=" | ">" | ">=")) => {
-                    self.place += 1;
+                    self.index += 1;
                     false
                 }
                 Some(Token::Name("in")) => {
-                    self.place += 1;
+                    self.index += 1;
                     true
                 }
                 Some(Token::Name("not")) => {
-                    self.place += 1;
+                    self.index += 1;
                     self.expect(Token::Name("in"))?;
                     true
                 }
@@ -346,15 +346,19 @@ impl<'a> Parser<'a> {
                 left.kind.is_cheap() || right.kind.is_cheap()
             };
             if !is_cheap {
-                let what = "one side must be a text or a number, such as `'lead'`, `3` or `items|length`";
-                let what =
-                    if is_in { "needs a text on its left or a list such as `['a', 'b']` on its right" } else { what };
-                return Err(Fault::new(at, format!("in this comparison {what}")));
+                return Err(Fault::new(
+                    at,
+                    if is_in {
+                        "`in` needs text such as `'a'` on its left or a list such as `['a', 'b']` on its right"
+                    } else {
+                        "one side of a comparison must be text or a number, such as `'lead'`, `3` or `items|length`"
+                    },
+                ));
             }
             depth = depth.max(right.depth) + 1;
             left = Shape { depth: right.depth, kind: right.kind };
             self.node(depth, Kind::Any)?;
-            // A chain compares its next operand with this one.
+            // The next operand of a chain is compared with this one.
             if !matches!(
                 self.peek(),
                 Some(Token::Operator("==" | "!=" | "<" | "<=" | ">" | ">=") | Token::Name("in" | "not"))
@@ -364,7 +368,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `+` is for numbers, and `~` joins texts.
+    /// `+` adds numbers, and `~` joins text.
     fn sum(&mut self) -> Parsed {
         let mut left = self.concatenation()?;
         loop {
@@ -375,7 +379,7 @@ impl<'a> Parser<'a> {
             }
             let right = self.concatenation()?;
             if plus && !left.kind.is_cheap() && !right.kind.is_cheap() {
-                return Err(Fault::new(at, "`+` adds numbers; to join texts, use `~`"));
+                return Err(Fault::new(at, "`+` adds numbers; use `~` to join text"));
             }
             left = self.node(left.depth.max(right.depth) + 1, if plus { Kind::Any } else { Kind::Number })?;
         }
@@ -394,9 +398,9 @@ impl<'a> Parser<'a> {
         let mut left = self.unary()?;
         loop {
             match self.peek() {
-                Some(Token::Operator("/" | "//" | "%")) => self.place += 1,
+                Some(Token::Operator("/" | "//" | "%")) => self.index += 1,
                 Some(Token::Operator(operator @ ("*" | "**"))) => {
-                    return Err(Fault::new(self.at(), format!("there is no `{operator}` in templates")));
+                    return Err(Fault::new(self.at(), format!("the operator `{operator}` is not supported")));
                 }
                 _ => return Ok(left),
             }
@@ -410,7 +414,7 @@ impl<'a> Parser<'a> {
         self.filters(operand)
     }
 
-    /// An operand with its attributes, and with the minus signs before it.
+    /// An operand with its attributes and any minus signs before it.
     fn signed(&mut self) -> Parsed {
         if !self.eats(Token::Operator("-")) {
             return self.primary();
@@ -428,9 +432,9 @@ impl<'a> Parser<'a> {
                 self.node(1, Kind::Literal)
             }
             Some(Token::Text(_)) => {
-                // Texts beside each other are one.
+                // Adjacent texts are joined.
                 while matches!(self.peek(), Some(Token::Text(_))) {
-                    self.place += 1;
+                    self.index += 1;
                 }
                 self.node(1, Kind::Literal)
             }
@@ -438,22 +442,22 @@ impl<'a> Parser<'a> {
             Some(Token::Operator("(")) => {
                 let shape = self.expression()?;
                 self.expect(Token::Operator(")"))?;
-                self.attributes(at, "of that name", Shape { depth: shape.depth + 1, ..shape })
+                self.attributes(at, "(…)", Shape { depth: shape.depth + 1, ..shape })
             }
             Some(Token::Operator("[")) => self.list(at),
             _ => {
-                self.place = self.place.saturating_sub(usize::from(self.place < self.tokens.len()));
-                Err(Fault::new(at, "this is no expression"))
+                self.index = self.index.saturating_sub(usize::from(self.index < self.tokens.len()));
+                Err(Fault::new(at, "expected an expression"))
             }
         }
     }
 
-    /// A list of literals, such as stands after `in`.
+    /// A list of literals, such as the one after `in`.
     fn list(&mut self, at: usize) -> Parsed {
         while !self.eats(Token::Operator("]")) {
             let item = self.nested(Self::signed)?;
             if !item.kind.is_cheap() {
-                return Err(Fault::new(at, "a list may have texts and numbers only"));
+                return Err(Fault::new(at, "a list may contain only text and numbers"));
             }
             if !self.eats(Token::Operator(",")) {
                 self.expect(Token::Operator("]"))?;
@@ -469,20 +473,20 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Some(Token::Operator(".")) => {
-                    self.place += 1;
+                    self.index += 1;
                     match self.next() {
                         Some(Token::Name(_) | Token::Number(_)) => {}
-                        _ => return Err(Fault::new(at, "after a dot stands the name of an attribute")),
+                        _ => return Err(Fault::new(at, "expected the name of an attribute after the dot")),
                     }
                 }
                 Some(Token::Operator("[")) => {
-                    self.place += 1;
+                    self.index += 1;
                     match self.next() {
                         Some(Token::Text(_) | Token::Number(_)) => self.expect(Token::Operator("]"))?,
-                        _ => return Err(Fault::new(at, "in brackets stands a text such as ['name'], or a number")),
+                        _ => return Err(Fault::new(at, "expected text such as ['name'], or a number, in brackets")),
                     }
                 }
-                Some(Token::Operator("(")) => return Err(Fault::new(at, format!("there is no function {name}"))),
+                Some(Token::Operator("(")) => return Err(Fault::new(at, format!("unknown function {name}"))),
                 _ => return self.node(shape.depth, shape.kind),
             }
             shape = self.node(shape.depth + 1, Kind::Any)?;
@@ -511,7 +515,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The argument of a test, which may stand without parentheses: how deep it is.
+    /// Parses the argument of a test, which needs no parentheses, and returns its depth.
     fn test_argument(&mut self) -> Result<usize, Fault> {
         match self.peek() {
             Some(Token::Operator("(")) => self.arguments(),
@@ -543,7 +547,7 @@ impl<'a> Parser<'a> {
 
 fn open(blocks: &mut Vec<Block>, block: Block) -> Result<(), Fault> {
     if blocks.len() == MAX_BLOCKS {
-        return Err(Fault::new(block.at, format!("if and for are nested deeper than {MAX_BLOCKS}")));
+        return Err(Fault::new(block.at, format!("if and for are nested more than {MAX_BLOCKS} levels deep")));
     }
     blocks.push(block);
     Ok(())
@@ -553,5 +557,5 @@ fn known(at: usize, kind: &str, name: &str, all: &[&str]) -> Result<(), Fault> {
     if all.contains(&name) {
         return Ok(());
     }
-    Err(Fault::new(at, format!("unknown {kind}: there is no {kind} {name}; there are: {}", all.join(" "))))
+    Err(Fault::new(at, format!("unknown {kind} {name}; available: {}", all.join(" "))))
 }

@@ -17,7 +17,7 @@ fn render(name: Event, template: &Template, context: &serde_json::Value) -> Rend
 }
 
 #[test]
-fn every_shipped_template_passes_its_own_check() {
+fn every_shipped_template_passes_the_check() {
     let settings = Settings::default();
     for step in &settings.nurture_sequence {
         assert_eq!(check(Event::Nurture, &of(&step.subject, &step.body)), []);
@@ -30,33 +30,33 @@ fn every_shipped_template_passes_its_own_check() {
 }
 
 #[test]
-fn what_a_lead_is_called_is_never_more_than_words() {
+fn the_name_of_a_lead_is_never_interpreted() {
     let name = "{{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example\r\nBcc: all@example.com\u{2}\u{3}";
     let mut context = samples::full(Event::Nurture);
     context["lead"]["first_name"] = json!(name);
-    let mail = render(
+    let email = render(
         Event::Nurture,
         &of("Hi {{ lead.first_name }}", "{{ lead.first_name }}\n\n- {{ lead.first_name }}"),
         &context,
     );
     assert_eq!(
-        mail.subject,
+        email.subject,
         "Hi {{ 7 * 7 }} <b>[x](https://evil.example)</b> https://evil.example Bcc: all@example.com"
     );
-    // Mail programs make links of text, too: there is none left in either part.
-    let page = mail.html.split("</title>").nth(1).unwrap();
-    assert!(!mail.text.contains("://evil") && !page.contains("://evil"), "{} {page}", mail.text);
-    assert!(mail.text.contains("<b>[x](evil.example)</b> evil.example"), "{}", mail.text);
-    assert!(!mail.html.contains("<b>") && !mail.html.contains("href=\"https://evil"), "{}", mail.html);
-    assert!(mail.html.contains("&lt;b&gt;") && mail.html.contains("{{ 7 * 7 }}"));
-    assert_eq!(mail.text.lines().filter(|line| line.contains("Bcc")).count(), 2);
+    // Mail programs also turn text into links, so neither part may contain one.
+    let page = email.html.split("</title>").nth(1).unwrap();
+    assert!(!email.text.contains("://evil") && !page.contains("://evil"), "{} {page}", email.text);
+    assert!(email.text.contains("<b>[x](evil.example)</b> evil.example"), "{}", email.text);
+    assert!(!email.html.contains("<b>") && !email.html.contains("href=\"https://evil"), "{}", email.html);
+    assert!(email.html.contains("&lt;b&gt;") && email.html.contains("{{ 7 * 7 }}"));
+    assert_eq!(email.text.lines().filter(|line| line.contains("Bcc")).count(), 2);
 }
 
 #[test]
-fn the_words_of_a_template_make_paragraphs_lists_links_and_buttons() {
+fn the_text_of_a_template_forms_paragraphs_lists_links_and_buttons() {
     let body = "Hello\nthere, see https://example.com/a?b=1&c=2.\n\n\n\n- one\n- two <2>\n\n[Answer {{ customer.name }}]({{ url }})\nor {{ url }}";
-    let mail = render(Event::FeedbackRequest, &of("s", body), &samples::full(Event::FeedbackRequest));
-    let html = mail.html;
+    let email = render(Event::FeedbackRequest, &of("s", body), &samples::full(Event::FeedbackRequest));
+    let html = email.html;
     for part in [
         ">Hello<br>\nthere, see <a href=\"https://example.com/a?b=1&amp;c=2\"",
         "</a>.</p>\n<ul",
@@ -67,24 +67,24 @@ fn the_words_of_a_template_make_paragraphs_lists_links_and_buttons() {
     ] {
         assert!(html.contains(part), "{part} in {html}");
     }
-    assert!(mail.text.starts_with("Hello\nthere, see https://example.com/a?b=1&c=2.\n\n- one\n- two <2>\n\nAnswer Jane Smith: https://crm.example.com/feedback/token\nor https://"), "{}", mail.text);
+    assert!(email.text.starts_with("Hello\nthere, see https://example.com/a?b=1&c=2.\n\n- one\n- two <2>\n\nAnswer Jane Smith: https://crm.example.com/feedback/token\nor https://"), "{}", email.text);
 }
 
 #[test]
-fn a_broken_template_says_where_and_why() {
+fn errors_of_a_template_name_the_line_and_the_cause() {
     let fault = |subject, body| {
         let faults = check(Event::Nurture, &of(subject, body));
         faults.into_iter().map(|(part, fault)| format!("{part}: {}", fault.message)).collect::<Vec<_>>().join("; ")
     };
-    assert!(fault("{{ lead.nme }}", "x").starts_with("subject: line 1: there is no variable lead.nme; there are: "));
+    assert!(fault("{{ lead.nme }}", "x").starts_with("subject: line 1: unknown variable lead.nme; available: "));
     for (body, says) in [
-        ("Hi\n{{ lead.nme }}", "line 2: there is no variable lead.nme"),
-        ("{% if lead.name == 'x' %}\n{{ leed }}{% endif %}", "line 2: there is no variable leed"),
+        ("Hi\n{{ lead.nme }}", "line 2: unknown variable lead.nme"),
+        ("{% if lead.name == 'x' %}\n{{ leed }}{% endif %}", "line 2: unknown variable leed"),
         ("a\nb\n{% if lead.company %}", "line 3: "),
         ("{{ lead['nme'] }}", "line 1: undefined value"),
-        ("{{ lead.name|shout }}", "line 1: unknown filter"),
+        ("{{ lead.name|shout }}", "line 1: unknown filter shout; available: "),
         ("{{ lead.company|upper }}{{ 1 / 0 }}", "line 1: "),
-        ("{% for i in range(1000000000) %}x{% endfor %}", "line 1: there is no function range"),
+        ("{% for i in range(1000000000) %}x{% endfor %}", "line 1: unknown function range"),
         ("{% for i in lead.name * 100000 %}{% for j in lead.name %}{{ i }}{% endfor %}{% endfor %}", "line 1: "),
         ("{{ lead.name * 1000000000 }}", "line 1: "),
         ("{% if lead.company %}x{% endif %}", "must not be empty when"),
@@ -95,23 +95,23 @@ fn a_broken_template_says_where_and_why() {
 }
 
 #[test]
-fn a_template_that_doubles_itself_ends_soon() {
+fn a_text_that_doubles_repeatedly_is_rejected() {
     let body = format!("{{% set a = 'aaaaaaaa' %}}{}{{{{ a }}}}", "{% set a = a ~ a %}".repeat(60));
     assert!(!check(Event::Nurture, &of("x", &body)).is_empty());
 }
 
 #[test]
-fn what_is_missing_is_left_out() {
+fn missing_values_are_omitted() {
     let mut context = samples::full(Event::Nurture);
     context["lead"]["company"] = json!(null);
     let template =
         of("x{{ lead.company }}", "{{ lead.company|default('your company') }}{% if lead.company %}!{% endif %}");
-    let mail = render(Event::Nurture, &template, &context);
-    assert_eq!(mail.subject, "x");
-    assert!(mail.text.starts_with("your company\n"), "{}", mail.text);
+    let email = render(Event::Nurture, &template, &context);
+    assert_eq!(email.subject, "x");
+    assert!(email.text.starts_with("your company\n"), "{}", email.text);
 }
 
-/// Every template as it is shipped, with its event and its name in files.
+/// Every shipped template with its event and the name of its file.
 fn all_shipped() -> Vec<(Event, String, Template)> {
     let settings = Settings::default();
     let steps = settings.nurture_sequence.iter().zip(1..);
@@ -122,30 +122,30 @@ fn all_shipped() -> Vec<(Event, String, Template)> {
     steps.chain(others).collect()
 }
 
-/// What is sent is kept beside the tests, so that a change of it is read as one.
+/// The snapshots make every change of an email visible in review.
 #[test]
-fn the_shipped_mails_are_as_they_are_kept() {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mails");
-    let renew = std::env::var_os("CRM_RENEW_MAILS").is_some();
+fn the_shipped_emails_match_their_snapshots() {
+    let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emails");
+    let update = std::env::var_os("CRM_UPDATE_EMAILS").is_some();
     for (event, name, template) in all_shipped() {
-        let mail = render(event, &template, &samples::full(event));
-        let text = format!("Subject: {}\n\n{}\n", mail.subject, mail.text);
-        for (ending, now) in [("txt", text), ("html", mail.html)] {
-            let path = kept.join(format!("{name}.{ending}"));
-            if renew {
+        let email = render(event, &template, &samples::full(event));
+        let text = format!("Subject: {}\n\n{}\n", email.subject, email.text);
+        for (ending, now) in [("txt", text), ("html", email.html)] {
+            let path = snapshots.join(format!("{name}.{ending}"));
+            if update {
                 std::fs::write(&path, &now).unwrap();
             }
-            let then = std::fs::read_to_string(&path).unwrap_or_default();
+            let snapshot = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(
-                now == then,
-                "{name}.{ending} is not what is sent; renew it, and read what changed:\n    \
-                 CRM_RENEW_MAILS=1 cargo test -p shared --lib mails && git diff shared/tests/mails"
+                now == snapshot,
+                "{name}.{ending} differs from its snapshot; update the snapshots and review the change:\n    \
+                 CRM_UPDATE_EMAILS=1 cargo test -p shared --lib shipped_emails && git diff shared/tests/emails"
             );
         }
     }
 }
 
-/// The tags of a page, in their order.
+/// The tags of an HTML document, in order.
 fn tags(html: &str) -> Vec<&str> {
     html.split('<').skip(1).map(|part| part.split_once('>').map_or(part, |(tag, _)| tag)).collect()
 }
@@ -154,10 +154,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whatever_somebody_is_called_the_subject_is_one_line_and_the_page_has_the_same_tags(
+    fn no_name_adds_lines_to_the_subject_or_tags_to_the_html(
         any in ".{0,40}", dangerous in "[-<>&\"'{}%()\\[\\]=/:# \n\r\u{2}\u{3}\u{2028}a-h]{0,40}"
     ) {
-        // No name is empty, or of spaces alone.
+        // Names are never empty or blank.
         let name = format!("J{any}{dangerous}");
         for (event, _, template) in all_shipped() {
             let mut context = samples::full(event);
@@ -173,16 +173,16 @@ proptest! {
                 item["name"] = json!(name);
                 item["next_action"] = json!(name);
             }
-            let mail = render(event, &template, &context);
-            let breaks = mail.subject.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
-            prop_assert!(!breaks, "{}", mail.subject);
-            prop_assert_eq!(tags(&mail.html), tags(&plain.html));
-            prop_assert_eq!(mail.text.lines().count(), plain.text.lines().count());
+            let email = render(event, &template, &context);
+            let breaks = email.subject.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+            prop_assert!(!breaks, "{}", email.subject);
+            prop_assert_eq!(tags(&email.html), tags(&plain.html));
+            prop_assert_eq!(email.text.lines().count(), plain.text.lines().count());
         }
     }
 }
 
-/// What the thread has computed so far.
+/// The CPU time of the thread so far.
 fn cpu_time() -> std::time::Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     std::time::Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
@@ -190,7 +190,7 @@ fn cpu_time() -> std::time::Duration {
 
 #[test]
 fn no_template_overflows_the_stack_or_computes_for_long() {
-    // Without optimizations, and on the stack of any thread. The bound of a release is of the benchmark.
+    // The bound is for a build without optimizations; the benchmark checks a release build.
     for hostile in hostile::corpus() {
         let before = cpu_time();
         hostile.run();
@@ -200,7 +200,7 @@ fn no_template_overflows_the_stack_or_computes_for_long() {
 }
 
 #[test]
-fn a_template_that_was_saved_before_fails_its_own_emails_only() {
+fn a_template_saved_under_older_rules_fails_only_its_own_emails() {
     let mut renderer = Renderer::new(Settings::default().all_templates());
     renderer.add("old", Event::Nurture, "Hello", "{{ ----1 * 2 }}");
     let context = samples::full(Event::Nurture);
@@ -210,7 +210,7 @@ fn a_template_that_was_saved_before_fails_its_own_emails_only() {
 }
 
 #[test]
-fn what_costs_too_much_is_rejected_when_it_is_saved() {
+fn templates_that_cost_too_much_are_rejected_when_saved() {
     let names = ["minus signs", "is upper", "compared texts", "doubled", "repeated list", "sort", "open parentheses"];
     for hostile in hostile::corpus().into_iter().filter(|hostile| names.contains(&hostile.name)) {
         assert!(hostile.run(), "{}", hostile.name);
@@ -218,18 +218,17 @@ fn what_costs_too_much_is_rejected_when_it_is_saved() {
 }
 
 #[test]
-fn every_filter_and_test_that_is_listed_exists_and_no_other() {
-    let known = |source: &str| engine_error(source);
+fn the_listed_filters_and_tests_exist_and_no_others() {
     for filter in syntax::FILTERS {
-        let error = known(&format!("{{{{ 'a'|{filter} }}}}"));
+        let error = engine_error(&format!("{{{{ 'a'|{filter} }}}}"));
         assert!(!error.contains("unknown filter"), "{filter}: {error}");
     }
     for test in syntax::TESTS {
-        let error = known(&format!("{{{{ 'a' is {test} }}}}"));
+        let error = engine_error(&format!("{{{{ 'a' is {test} }}}}"));
         assert!(!error.contains("unknown test"), "{test}: {error}");
     }
-    assert!(known("{{ 'a'|map('safe')|first }}").contains("unknown filter"));
-    assert!(known("{{ 'a'|select('filter')|first }}").contains("unknown test"));
+    assert!(engine_error("{{ 'a'|map('safe')|first }}").contains("unknown filter"));
+    assert!(engine_error("{{ 'a'|select('filter')|first }}").contains("unknown test"));
 }
 
 fn engine_error(source: &str) -> String {
@@ -240,7 +239,7 @@ fn engine_error(source: &str) -> String {
 }
 
 #[test]
-fn filters_and_tests_do_what_is_written_about_them() {
+fn filters_and_tests_work_as_documented() {
     for (source, expected) in [
         ("{{ lead.name|upper }} {{ lead.name|lower }}", "JANE SMITH jane smith"),
         ("{{ 'ada lovelace'|title }} {{ 'aDA'|capitalize }}", "Ada Lovelace Ada"),
@@ -255,20 +254,20 @@ fn filters_and_tests_do_what_is_written_about_them() {
         ("{% if false %}a{% elif 1 + 1 == 2 %}b{% else %}c{% endif %}", "b"),
     ] {
         let source = source.replace("lead.nothing", "lead.company");
-        let mail = render(Event::Nurture, &of("s", &source), &samples::full(Event::Nurture));
-        let text = mail.text.lines().next().unwrap_or_default();
+        let email = render(Event::Nurture, &of("s", &source), &samples::full(Event::Nurture));
+        let text = email.text.lines().next().unwrap_or_default();
         assert!(expected.split('|').any(|expected| expected == text), "{source}: {text}");
     }
     let source = "{{ items|map(attribute='kind')|unique|sort|join(',') }} {{ items|selectattr('kind', 'eq', 'lead')|length }} {{ (items|reverse|first).kind }} {{ items|sort(attribute='kind')|first is mapping }}";
-    let mail = render(Event::Followups, &of("s", source), &samples::full(Event::Followups));
-    assert!(mail.text.starts_with("customer,lead 2 "), "{}", mail.text);
+    let email = render(Event::Followups, &of("s", source), &samples::full(Event::Followups));
+    assert!(email.text.starts_with("customer,lead 2 "), "{}", email.text);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_text_is_a_template_or_is_rejected_soon(
+    fn any_text_is_accepted_or_rejected_quickly(
         text in prop::collection::vec(prop::sample::select(vec![
             "{{", "}}", "{%", "%}", "{#", "#}", "-", "+", " ", "(", ")", "[", "]", "{", "}", "|", "~", "*", "/", ".", ",", "=", "==",
             "<", "'", "\"", "\\", "1", "1.5", "lead", "lead.name", "items", "loop", "if", "else", "elif", "endif", "for", "in", "endfor",
@@ -285,13 +284,12 @@ proptest! {
     }
 
     #[test]
-    fn what_our_parser_accepts_the_engine_reads_alike(
+    fn the_engine_never_finds_an_accepted_template_too_deep(
         words in prop::collection::vec(prop::sample::select(vec![
             "(", ")", "[", "]", "|", "~", "-", "+", "/", "//", "%", ".", ",", "==", "<", "'a'", "1", "1.5", "lead", "name", " if ",
             " else ", " in ", " not ", " is ", " and ", " or ", "upper", "none", "eq", "default", "length", " ",
         ]), 1..14)
     ) {
-        // Whatever passes nests only as deep as the engine allows, so that no error of its own is about that.
         let source = format!("{{{{ {} }}}}", words.concat());
         if syntax::check(&source).is_ok() {
             let mut environment = engine::environment(Event::Nurture);

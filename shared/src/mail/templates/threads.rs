@@ -1,8 +1,8 @@
-//! Templates are read and filled in beside the threads that serve connections.
+//! Compiling and rendering templates outside the threads that serve connections.
 //!
-//! A rendering computes for milliseconds without a pause. On a thread of the runtime it would hold up
-//! every connection that this thread serves; here it holds up other renderings only, and these take
-//! turns: there are as many at once as there are cores.
+//! A rendering computes for milliseconds without yielding. On a thread of the async runtime it
+//! would delay every connection of that thread. On a blocking thread it delays only other
+//! renderings, of which as many run at once as there are cores.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 
-/// How long one piece of work may take. Fuel ends a rendering long before: this is for what nobody has
-/// thought of. The caller is told to try again, and the thread is used for nothing else until it is done.
+/// A safety net: a rendering runs out of fuel long before. After the deadline the caller is asked
+/// to retry, and the thread stays occupied until its work ends.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Does work that computes on a thread for that.
+/// Runs CPU-bound work on a blocking thread.
 ///
 /// # Errors
-/// [`Error::Repeat`] if it was not done in time; [`Error::Internal`] if it panicked.
+/// [`Error::Repeat`] if the work exceeded the deadline; [`Error::Internal`] if it panicked.
 pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     aside_within(DEADLINE, work).await
 }
@@ -34,7 +34,7 @@ async fn aside_within<T: Send + 'static>(time: Duration, work: impl FnOnce() -> 
     });
     match tokio::time::timeout(time, working).await {
         Ok(done) => done.map_err(|error| Error::Internal(error.into())),
-        Err(_) => Err(Error::Repeat(format!("templates were not filled in within {time:?}"))),
+        Err(_) => Err(Error::Repeat(format!("templates were not rendered within {time:?}"))),
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_does_not_end_in_time_is_to_be_repeated() {
+    async fn work_that_exceeds_the_deadline_must_be_repeated() {
         assert_eq!(aside(|| 1).await.unwrap(), 1);
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let stuck = aside_within(Duration::from_millis(10), move || ended.recv()).await;

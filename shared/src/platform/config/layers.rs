@@ -1,4 +1,4 @@
-//! One layer of settings over another, each setting with where it came from.
+//! Layers of settings. Each setting carries its source, so that error messages can name it.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use config::{Config, ConfigError, Source, Value, ValueKind};
 
 use super::{DATABASE_URL, FILE_VARIABLE, PREFIX, Settings, SettingsError};
 
-/// Settings by their full names, each with where it came from.
+/// Settings by their full names, each with its source.
 #[derive(Clone)]
 pub(super) struct Layer(BTreeMap<String, (Value, String)>);
 
 impl Layer {
     pub(super) fn of(source: impl Source, from: &str) -> Result<Self, SettingsError> {
         let values = source.collect().map_err(|error| {
-            // The text in between shows the line, which may hold a secret.
+            // The text between the first and last line quotes the file, which may contain a secret.
             let text = error.to_string();
             let mut lines = text.lines().filter(|line| !line.is_empty());
             let (first, last) = (lines.next().unwrap_or_default(), lines.next_back().unwrap_or_default());
@@ -44,7 +44,7 @@ impl Layer {
         built_in: &Self,
     ) -> Result<Self, SettingsError> {
         let mut layer = Self(BTreeMap::new());
-        // Ours come last and so win over DATABASE_URL.
+        // Prefixed variables come last and so win over DATABASE_URL.
         let common = [DATABASE_URL, "DATABASE_URL_FILE"].into_iter().filter_map(|name| environment.get_key_value(name));
         let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && *name != FILE_VARIABLE);
         for (variable, text) in common.filter(|(_, text)| !text.is_empty()).chain(ours) {
@@ -66,11 +66,11 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Lays another layer over this one, which has every setting there is.
+    /// Puts another layer over this one, which contains every known setting.
     pub(super) fn put_over(&mut self, layer: Self) -> Result<(), SettingsError> {
         for (name, setting) in layer.0 {
             let Some(present) = self.0.get_mut(&name) else {
-                return Err(SettingsError(format!("there is no setting {name}, which {} names", setting.1)));
+                return Err(SettingsError(format!("unknown setting {name} in {}", setting.1)));
             };
             *present = setting;
         }
@@ -79,7 +79,7 @@ impl Layer {
 
     pub(super) fn read(self) -> Result<Settings, SettingsError> {
         let wrong = |name: &str, what: &str| {
-            // An element of a list is named by its place in it.
+            // The error names an element of a list by its index: strip it.
             let name = name.split_once('[').map_or(name, |(list, _)| list);
             let from = self.0.get(name).map_or("the built-in settings", |(_, from)| from);
             SettingsError(format!("the setting {name} from {from} is wrong: {what}"))

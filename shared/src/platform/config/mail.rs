@@ -1,4 +1,4 @@
-//! Mails and the server that takes them.
+//! Settings of email and the mail server.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,45 +8,45 @@ use serde::Deserialize;
 use super::Secret;
 use crate::values::{Email, Field, domain};
 
-/// Who mails come from, and how they leave.
+/// The sender of emails, and how they are sent.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mail {
-    /// The sender's name; empty for none.
+    /// The sender's name; may be empty.
     pub from_name: String,
     /// The sender's address.
     pub from_email: String,
-    /// The domains that every workspace may send from, beside that of `from_email`; `*` is any.
+    /// The domains that every workspace may send from, besides that of `from_email`; `*` means any.
     pub sender_domains: Vec<String>,
-    /// The SMTP server; empty for none.
+    /// The SMTP server; empty means no server.
     pub host: String,
-    /// Its port; 0 is the usual one for `tls`.
+    /// The port of the SMTP server; 0 means the default port for `tls`.
     pub port: u16,
-    /// How the way to it is encrypted.
+    /// How connections to the SMTP server are encrypted.
     pub tls: Tls,
-    /// A file of certificates to trust beside the common ones; empty for none.
+    /// A file of certificates to trust in addition to the system's; empty means none.
     pub certificates: PathBuf,
-    /// Whom to log in as; empty for nobody.
+    /// The user to log in as; empty means no login.
     pub user: String,
-    /// The password for that.
+    /// The password of `user`.
     pub password: Secret,
-    /// Connections of one process at most.
+    /// The most SMTP connections of one process.
     pub connections: usize,
-    /// Mails a minute; 0 is no limit.
+    /// The most emails per minute; 0 means no limit.
     pub per_minute: u32,
-    /// Mails a minute to one domain of recipients; 0 is no limit.
+    /// The most emails per minute to one recipient domain; 0 means no limit.
     pub per_domain_per_minute: u32,
-    /// For how long a mail that the server puts off is tried again.
+    /// How long an email is retried that the server rejects temporarily.
     pub give_up_after_hours: u32,
-    /// Without a server: where mails are written as files; empty for nowhere.
+    /// The directory that emails are written to when no server is set; empty means nowhere.
     pub directory: PathBuf,
 }
 
 impl Mail {
-    /// In `sender_domains`: any domain.
+    /// The entry of `sender_domains` that allows any domain.
     pub const ANY_DOMAIN: &str = "*";
 
-    /// What types cannot say.
+    /// Checks what the types cannot express.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if let Err(fault) = Email::from_text(&self.from_email) {
             return Err(("mail.from_email", format!("it {}", fault.message)));
@@ -58,14 +58,14 @@ impl Mail {
         {
             return Err(("mail.sender_domains", format!("{wrong:?} is neither a domain nor \"*\"")));
         }
-        if self.tls == Tls::None && !self.user.is_empty() && !is_here(&self.host) {
-            let what = "a password is only sent to another machine when the way there is encrypted";
+        if self.tls == Tls::None && !self.user.is_empty() && !is_this_machine(&self.host) {
+            let what = "it must be starttls or tls: passwords are not sent to another machine unencrypted";
             return Err(("mail.tls", what.into()));
         }
         Ok(())
     }
 
-    /// The port of the server.
+    /// The port of the SMTP server, with the default resolved.
     pub fn port(&self) -> u16 {
         match (self.port, self.tls) {
             (0, Tls::None) => 25,
@@ -76,15 +76,15 @@ impl Mail {
     }
 }
 
-/// How the way to a mail server is encrypted.
+/// How connections to a mail server are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Tls {
-    /// Not at all.
+    /// Plain text.
     None,
-    /// From the command STARTTLS on, before anything is said that matters.
+    /// Encrypted by the STARTTLS command, before the login and any email.
     Starttls,
-    /// From the beginning.
+    /// Encrypted from the start.
     Tls,
 }
 
@@ -101,7 +101,6 @@ impl TryFrom<String> for Tls {
     }
 }
 
-/// Whether a host is this machine.
-fn is_here(host: &str) -> bool {
+fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,11 +1,11 @@
-//! Settings that name places in a network.
+//! Settings that hold addresses and networks.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// An address and a port to listen on, or the default of each program.
+/// An address and a port to listen on, or the program's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Address(Option<SocketAddr>);
@@ -36,13 +36,13 @@ impl TryFrom<String> for Address {
     }
 }
 
-/// A network, or one address.
+/// A network, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether an address is in the network. An IPv4 address in the form of IPv6 is that IPv4 address.
+    /// Whether an address is in the network. IPv4-mapped IPv6 addresses count as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())

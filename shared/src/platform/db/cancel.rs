@@ -10,13 +10,13 @@ use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
-/// How long a call may take, connecting included.
+/// How long a call may take, including connecting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Calls `pg_cancel_backend`, over a connection that is reserved for it.
+/// Calls `pg_cancel_backend` over a reserved connection.
 ///
-/// sqlx keeps the key of the protocol's own cancel request private. A call has another merit: once it
-/// has returned, the signal is delivered, and cannot hit a later statement of the connection.
+/// sqlx keeps the key of the protocol's own cancel request private. A call also has an advantage: once
+/// it has returned, the signal is delivered and cannot hit a later statement of the connection.
 #[derive(Debug)]
 pub(super) struct Canceller {
     options: PgConnectOptions,
@@ -30,7 +30,7 @@ impl Canceller {
 
     async fn cancel(&self, session: &Session) -> sqlx::Result<()> {
         let mut reserved = self.connection.lock().await;
-        // A call that does not come to its end takes the connection along.
+        // A call that fails or is dropped also drops the connection.
         let mut connection = match reserved.take() {
             Some(connection) => connection,
             None => PgConnection::connect_with(&self.options).await?,
@@ -41,7 +41,7 @@ impl Canceller {
     }
 }
 
-/// Numbers of processes are used again: the start tells a session from one that came later.
+/// Process ids are reused: the start time distinguishes a session from a later one.
 async fn call(connection: &mut PgConnection, session: &Session) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2")
         .bind(session.pid)
@@ -58,25 +58,25 @@ struct Session {
     started: DateTime<Utc>,
 }
 
-/// The server's side of a connection.
+/// The server side of a connection.
 #[derive(Debug)]
 pub(super) struct Backend {
-    /// None behind a pooler, where each transaction may run in another session.
+    /// `None` with a pooler, where each transaction may run in another session.
     session: Option<Session>,
     canceller: Arc<Canceller>,
-    /// Held while a call is under way.
+    /// Locked while a call is in progress.
     call: Arc<Mutex<()>>,
-    /// A call had no answer, and may still arrive.
+    /// A call failed without a reply, and may still reach the server.
     is_in_doubt: AtomicBool,
 }
 
-/// A call that is about to be made.
+/// The permission to make a call, while no other call is in progress.
 pub(super) struct Call {
     _under_way: OwnedMutexGuard<()>,
 }
 
 impl Backend {
-    /// Asks a new connection for its session, once.
+    /// Reads the session of a new connection.
     pub(super) async fn of(
         connection: &mut PgConnection,
         canceller: &Arc<Canceller>,
@@ -87,32 +87,32 @@ impl Backend {
         Ok(Arc::new(Self { session, canceller: canceller.clone(), call, is_in_doubt }))
     }
 
-    /// Whether its statements can be cancelled.
+    /// Whether the connection's statements can be cancelled.
     pub(super) fn is_direct(&self) -> bool {
         self.session.is_some()
     }
 
-    /// Whether a call is under way, or may still arrive.
+    /// Whether a call is in progress, or may still reach the server.
     pub(super) fn is_being_cancelled(&self) -> bool {
         self.is_in_doubt.load(Relaxed) || self.call.try_lock().is_err()
     }
 
-    /// Announces a call. None if one is under way.
+    /// Reserves a call; returns `None` if one is in progress.
     pub(super) fn announce(&self) -> Option<Call> {
         self.call.clone().try_lock_owned().ok().map(|guard| Call { _under_way: guard })
     }
 
-    /// Cancels the statement that runs now, if there is one.
+    /// Cancels the running statement, if there is one.
     ///
     /// # Errors
-    /// When the server may yet do what it was asked for. That it refuses is none.
+    /// If the server may still cancel a later statement. A refusal by the server is not an error.
     pub(super) async fn cancel(&self, _call: Call) -> sqlx::Result<()> {
         let Some(session) = &self.session else { return Ok(()) };
         let was_in_doubt = self.is_in_doubt.swap(true, Relaxed);
         match timeout(PATIENCE, self.canceller.cancel(session)).await {
             Ok(Ok(())) => {}
             Ok(Err(sqlx::Error::Database(error))) => {
-                tracing::warn!(%error, "a statement cannot be cancelled; its answer is waited for");
+                tracing::warn!(%error, "the database refused to cancel a statement; waiting for it to end");
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(sqlx::Error::PoolTimedOut),
@@ -121,7 +121,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Cancels the statement that runs now, after a call that is under way.
+    /// Cancels the running statement, after a call that is in progress.
     ///
     /// # Errors
     /// As [`Backend::cancel`].
@@ -129,10 +129,10 @@ impl Backend {
         self.cancel(Call { _under_way: self.call.clone().lock_owned().await }).await
     }
 
-    /// Waits until no call is under way.
+    /// Waits until no call is in progress.
     ///
     /// # Errors
-    /// When one may still arrive.
+    /// If a call may still reach the server.
     pub(super) async fn left_alone(&self) -> sqlx::Result<()> {
         drop(self.call.lock().await);
         if self.is_in_doubt.load(Relaxed) { Err(sqlx::Error::PoolTimedOut) } else { Ok(()) }

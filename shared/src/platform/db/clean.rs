@@ -1,7 +1,8 @@
-//! How a connection whose user left in the middle becomes clean again.
+//! Cleaning connections whose future was dropped in the middle of a statement.
 //!
-//! sqlx reads the answers that nobody waited for before the next statement, and hands an error among
-//! them to whoever runs that statement. So a connection is given back when nothing is under way on it.
+//! Before the next statement, sqlx reads the replies that were left unread, and returns an error among
+//! them to the caller of that next statement. So a connection returns to the pool only when no reply is
+//! pending on it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,55 +16,55 @@ use tokio::time::timeout;
 use super::STATEMENT_TIMEOUT;
 use super::pool::{Lent, TransactionState};
 
-/// Most answers are there by then, and a statement that is about to end costs less than cancelling it.
+/// Most statements end within this time, which costs less than cancelling them.
 const SOON: Duration = Duration::from_millis(5);
 /// A connection that is not clean by then is closed.
 const PATIENCE: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(5));
 
-/// How far a connection is with the answers to what was sent over it.
+/// The state of the replies to what was sent over a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answers {
-    /// All are read.
+pub(super) enum Replies {
+    /// All replies have been read.
     Read,
-    /// Some are under way.
-    UnderWay,
-    /// They cannot be read.
+    /// Some replies are pending.
+    Pending,
+    /// The replies cannot be read.
     Lost,
 }
 
-/// Looks without waiting, and without a round trip.
+/// Checks for pending replies without waiting and without a round trip.
 ///
-/// sqlx counts the answers that it expects. The one exception is COPY, which is done in a
-/// [`Transaction`](super::Transaction) only, and a step that does not come to its end is always cleaned.
-pub(super) fn answers(connection: &mut PgConnection) -> Answers {
-    // A statement that was not sent is not going to be: nobody waits for what it would do.
+/// sqlx counts the replies that it expects, except those of COPY. COPY only runs in a
+/// [`Transaction`](super::Transaction), and a transaction that was not ended is always cleaned.
+pub(super) fn replies(connection: &mut PgConnection) -> Replies {
+    // An unsent statement must not be sent: its caller is gone.
     if connection.should_flush() {
-        return Answers::Lost;
+        return Replies::Lost;
     }
     loop {
         match pin!(connection.flush()).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => return Answers::UnderWay,
-            Poll::Ready(Ok(())) => return Answers::Read,
-            // The answer of a statement whose user left.
+            Poll::Pending => return Replies::Pending,
+            Poll::Ready(Ok(())) => return Replies::Read,
+            // The error of a statement whose future was dropped.
             Poll::Ready(Err(sqlx::Error::Database(_))) => {}
-            Poll::Ready(Err(_)) => return Answers::Lost,
+            Poll::Ready(Err(_)) => return Replies::Lost,
         }
     }
 }
 
-/// Cleans a connection and gives it back; closes it if that does not succeed.
+/// Cleans a connection and returns it to the pool; closes it if that fails.
 pub(super) async fn clean(lent: Lent, transaction: TransactionState) {
     let mut unclean = Unclean(Some(lent));
     let Some(lent) = &mut unclean.0 else { return };
-    let failed = match timeout(PATIENCE, settle(lent, transaction)).await {
+    let failed = match timeout(PATIENCE, end_statement(lent, transaction)).await {
         Ok(Ok(())) => return drop(unclean.0.take()),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "its answer does not come".to_owned(),
+        Err(_) => "no reply".to_owned(),
     };
-    tracing::debug!(failed, "a connection that was left in the middle is closed");
+    tracing::debug!(failed, "closed a connection that could not be cleaned");
 }
 
-/// A connection that is closed unless it becomes clean, whatever happens meanwhile.
+/// Closes the connection when dropped, unless the connection was taken out as clean.
 struct Unclean(Option<Lent>);
 
 impl Drop for Unclean {
@@ -74,17 +75,17 @@ impl Drop for Unclean {
     }
 }
 
-/// Reads what is under way, after cancelling it if it takes long, and rolls back what was begun.
-async fn settle(lent: &mut Lent, transaction: TransactionState) -> sqlx::Result<()> {
+/// Reads pending replies, cancels a statement that takes long, and rolls back an open transaction.
+async fn end_statement(lent: &mut Lent, transaction: TransactionState) -> sqlx::Result<()> {
     let (connection, backend) = lent.parts();
-    let was_cancelled = match timeout(SOON, read_answers(connection)).await {
+    let was_cancelled = match timeout(SOON, read_replies(connection)).await {
         Ok(read) => read.map(|()| backend.is_being_cancelled())?,
         Err(_) => {
-            // What a COMMIT does is not to be undone, and cancelled it could end before its copies are safe.
+            // A COMMIT cannot be undone, and cancelling it could end its wait for synchronous replicas.
             if transaction != TransactionState::Committing {
                 backend.cancel_next().await?;
             }
-            read_answers(connection).await?;
+            read_replies(connection).await?;
             true
         }
     };
@@ -98,7 +99,7 @@ async fn settle(lent: &mut Lent, transaction: TransactionState) -> sqlx::Result<
     Ok(())
 }
 
-async fn read_answers(connection: &mut PgConnection) -> sqlx::Result<()> {
+async fn read_replies(connection: &mut PgConnection) -> sqlx::Result<()> {
     loop {
         match connection.flush().await {
             Err(sqlx::Error::Database(_)) => {}
@@ -107,12 +108,12 @@ async fn read_answers(connection: &mut PgConnection) -> sqlx::Result<()> {
     }
 }
 
-/// Asks for a number of this time alone: only a connection on which nothing else is under way gives it
-/// back. Locks that belong to the session are given up on the way.
+/// Proves that no other reply is pending: the connection must return a number that is used only once.
+/// Also releases the advisory locks of the session.
 async fn prove(connection: &mut PgConnection) -> sqlx::Result<()> {
     static NUMBERS: AtomicI64 = AtomicI64::new(1);
     let number = NUMBERS.fetch_add(1, Relaxed);
     let statement = "SELECT $1::int8 FROM pg_advisory_unlock_all()";
     let echo: i64 = sqlx::query_scalar(statement).bind(number).fetch_one(connection).await?;
-    if echo == number { Ok(()) } else { Err(sqlx::Error::Protocol("an answer belongs to another statement".into())) }
+    if echo == number { Ok(()) } else { Err(sqlx::Error::Protocol("a reply belongs to another statement".into())) }
 }

@@ -1,4 +1,4 @@
-//! Rows for PostgreSQL's `COPY … FROM STDIN` in its text format.
+//! Rows for PostgreSQL's `COPY … FROM STDIN` in the text format.
 
 use std::fmt::{Display, Write};
 
@@ -7,10 +7,9 @@ use sqlx::postgres::PgCopyIn;
 
 use crate::values::cell::Cells;
 
-/// Rows on their way into a table, value by value.
+/// Writes rows into a table, value by value.
 ///
-/// They leave in pieces while further ones are being written, so that the database works at the
-/// same time.
+/// Rows are sent in chunks, so that the database works while further rows are written.
 pub struct CopyRows<'c> {
     copy: PgCopyIn<&'c mut PgConnection>,
     buffer: String,
@@ -18,26 +17,20 @@ pub struct CopyRows<'c> {
 }
 
 impl<'c> CopyRows<'c> {
-    const PIECE: usize = 64 * 1024;
+    const CHUNK: usize = 64 * 1024;
 
-    /// Begins a COPY. The connection must be that of a [`Transaction`](crate::platform::db::Transaction), which cleans or closes
-    /// it if this is dropped before its end.
-    ///
-    /// # Errors
-    /// As the statement's.
+    /// Begins a COPY. The connection must be that of a [`Transaction`](super::Transaction), which cleans
+    /// or closes the connection if the COPY is dropped unfinished.
     pub async fn begin(connection: &'c mut PgConnection, statement: &str) -> sqlx::Result<Self> {
         let copy = connection.copy_in_raw(statement).await?;
-        Ok(Self { copy, buffer: String::with_capacity(Self::PIECE * 2), at_start: true })
+        Ok(Self { copy, buffer: String::with_capacity(Self::CHUNK * 2), at_start: true })
     }
 
     /// Ends the row.
-    ///
-    /// # Errors
-    /// When the database refuses a row, or is unavailable.
     pub async fn end(&mut self) -> sqlx::Result<()> {
         self.buffer.push('\n');
         self.at_start = true;
-        if self.buffer.len() >= Self::PIECE {
+        if self.buffer.len() >= Self::CHUNK {
             self.copy.send(self.buffer.as_bytes()).await?;
             self.buffer.clear();
         }

@@ -1,11 +1,11 @@
-//! Connections that are used again.
+//! A pool of connections.
 //!
-//! sqlx's own pool asks the server whether a connection is alive each time it is given back: a second
-//! round trip for every small read. Here that is asked only of a connection that was not used for a
-//! while, or when any connection had trouble since.
+//! sqlx's own pool pings the server each time a connection is returned: a second round trip for every
+//! small read. This pool pings only connections that were idle for a while, and all connections after
+//! any connection has failed.
 //!
-//! A connection is given back when no answer is under way on it. One whose user left in the middle of a
-//! statement is [cleaned](super::clean) first.
+//! A connection returns to the pool when no reply is pending on it. A connection whose future was
+//! dropped in the middle of a statement is [cleaned](super::clean) first.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,34 +20,34 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::cancel::{Backend, Canceller};
-use super::clean::{self, Answers};
+use super::clean::{self, Replies};
 use super::share::{self, Shares};
 use super::work::{Committing, Work};
 use crate::error::{Error, Result, troubles};
 use crate::platform::config::Database;
 use crate::platform::finishing::{Background, Finishing};
 
-/// A connection that was not used for this long may have died with its server or on the way.
+/// A connection that was idle for this long may have lost its server.
 const IDLE: Duration = Duration::from_secs(1);
-/// A connection is replaced when it is as old as this: what it keeps in memory only grows.
+/// A connection of this age is replaced: the memory of its session only grows.
 const OLD: Duration = Duration::from_secs(30 * 60);
 
-/// Some connections to the database. Cloning it gives another handle on the same ones.
+/// A pool of connections to the database. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Pool {
     connections: managed::Pool<Connector>,
-    /// One permit for each connection. Callers wait here and not in `connections`, so that one who leaves
-    /// while waiting costs nothing, and the connection of one who leaves while connecting is kept.
+    /// One permit for each connection. Callers wait here and not in `connections`, so that dropping a
+    /// waiting future costs nothing, and dropping a connecting one keeps its connection.
     turns: Arc<Semaphore>,
     shares: Arc<Shares>,
     patience: Duration,
     options: Arc<PgConnectOptions>,
-    /// Connections that are being made or cleaned.
+    /// Connections that are being opened or cleaned.
     background: Arc<Background>,
 }
 
 impl Pool {
-    /// A pool that connects when its first connection is asked for.
+    /// Creates a pool that connects when the first connection is acquired.
     pub(super) fn new(options: PgConnectOptions, settings: &Database) -> Result<Self> {
         let options = Arc::new(options);
         let canceller = Arc::new(Canceller::new((*options).clone()));
@@ -57,7 +57,7 @@ impl Pool {
             .max_size(settings.max_connections as usize)
             .create_timeout(Some(patience))
             .recycle_timeout(Some(patience))
-            // The one that was used last is the least likely to have died.
+            // The most recently used connection is the least likely to be broken.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
@@ -67,11 +67,11 @@ impl Pool {
         Ok(Self { connections, turns, shares, patience, options, background: Arc::default() })
     }
 
-    /// A connection, which is given back when it is dropped.
+    /// Acquires a connection, which returns to the pool when it is dropped.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the database is unavailable, all connections are in use for too long, or
-    /// the time of the work that asks is over.
+    /// [`Error::Unavailable`] also if all connections stay in use for too long, or the time limit of
+    /// [`within`](super::within) has passed.
     pub async fn acquire(&self) -> Result<PoolConnection> {
         let turn = match timeout(self.patience, self.turn()).await {
             Ok(turn) => turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?,
@@ -86,7 +86,8 @@ impl Pool {
         Ok(PoolConnection { lent: Some(lent), transaction: TransactionState::None, work, background })
     }
 
-    /// Waits for a turn: first within the workspace's share, so that no more than that wait with all others.
+    /// Waits for a turn: first within the workspace's share, so that no workspace has more callers than its
+    /// share in the common queue.
     async fn turn(&self) -> Result<Turn, AcquireError> {
         let share = match share::current() {
             Some(share) => Some(share.acquire_owned().await?),
@@ -100,13 +101,13 @@ impl Pool {
         &self.shares
     }
 
-    /// How its connections are made, for one that is kept apart.
+    /// The options of the pool's connections, for a connection outside the pool.
     pub(crate) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
 
-    /// Hands out no connection any more, closes those that are not in use, and waits for those that are
-    /// being cleaned.
+    /// Stops handing out connections, waits for those that are being cleaned, and closes those that are not
+    /// in use.
     pub async fn close(&self) {
         self.turns.close();
         self.background.tasks.close();
@@ -127,7 +128,7 @@ fn out_of_time() -> Error {
     Error::Unavailable(sqlx::Error::Io(error))
 }
 
-/// Connects, or finds a connection that can be used again.
+/// Reuses an idle connection, or opens one.
 async fn lend(connections: managed::Pool<Connector>, turn: Turn) -> Result<Lent> {
     match connections.get().await {
         Ok(object) => Ok(Lent { object, _turn: turn }),
@@ -138,22 +139,22 @@ async fn lend(connections: managed::Pool<Connector>, turn: Turn) -> Result<Lent>
     }
 }
 
-/// A connection that is out of its pool. Dropped, it is given back as it is.
+/// A connection that is out of the pool. Dropping it returns the connection as it is.
 #[derive(Debug)]
 pub(super) struct Lent {
-    // It is back before the next one has its turn.
+    // Declared first, so that the connection returns before the next caller gets its turn.
     object: Object<Connector>,
     _turn: Turn,
 }
 
 impl Lent {
-    /// Closes it instead of giving it back.
+    /// Closes the connection instead of returning it.
     pub(super) fn close(self) {
         let Self { object, _turn } = self;
         drop(Object::take(object));
     }
 
-    /// The connection, and the server's side of it.
+    /// The client and the server side of the connection.
     pub(super) fn parts(&mut self) -> (&mut PgConnection, &Backend) {
         let Tested { connection, backend, .. } = &mut *self.object;
         (connection, backend)
@@ -163,11 +164,11 @@ impl Lent {
 /// Whether a transaction is open on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransactionState {
-    /// None; each statement is one by itself.
+    /// No transaction: each statement commits by itself.
     None,
-    /// It was begun, and is to be rolled back unless it is committed.
+    /// A transaction was begun, and must be rolled back unless it is committed.
     Open,
-    /// It is being committed, or it is not known whether it was.
+    /// The transaction is being committed, or the outcome of the commit is unknown.
     Committing,
 }
 
@@ -181,15 +182,15 @@ pub struct PoolConnection {
 }
 
 impl PoolConnection {
-    /// Notes that a transaction begins or has ended.
+    /// Records that a transaction begins or has ended.
     pub(super) fn set_transaction(&mut self, transaction: TransactionState) {
         self.transaction = transaction;
     }
 
-    /// Notes that the transaction is being committed, for as long as the returned value is held.
+    /// Records that the transaction is being committed, for as long as the returned value is held.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the time of the work is over.
+    /// [`Error::Unavailable`] if the time limit of [`within`](super::within) has passed.
     pub(super) fn begin_commit(&mut self) -> Result<Option<Committing>> {
         let committing = match self.work.clone() {
             Some(work) => Some(work.commit().ok_or_else(out_of_time)?),
@@ -199,13 +200,13 @@ impl PoolConnection {
         Ok(committing)
     }
 
-    /// Gives the connection back when it is clean, now if it is so already.
+    /// Returns the connection to the pool, at once if it is clean and otherwise after cleaning it.
     fn give_back(&mut self, mut lent: Lent) {
         let (connection, backend) = lent.parts();
         let is_quiet = self.transaction == TransactionState::None && !backend.is_being_cancelled();
-        match (clean::answers(connection), Handle::try_current()) {
-            (Answers::Read, _) if is_quiet => drop(lent),
-            (Answers::Read | Answers::UnderWay, Ok(runtime)) => {
+        match (clean::replies(connection), Handle::try_current()) {
+            (Replies::Read, _) if is_quiet => drop(lent),
+            (Replies::Read | Replies::Pending, Ok(runtime)) => {
                 let cleaning = clean::clean(lent, self.transaction);
                 match &self.work {
                     Some(work) => {
@@ -236,7 +237,7 @@ impl Deref for PoolConnection {
     fn deref(&self) -> &PgConnection {
         match &self.lent {
             Some(lent) => &lent.object.connection,
-            None => unreachable!("a connection is used after it was given back"),
+            None => unreachable!("a connection is used after it was returned to the pool"),
         }
     }
 }
@@ -245,12 +246,12 @@ impl DerefMut for PoolConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.lent {
             Some(lent) => &mut lent.object.connection,
-            None => unreachable!("a connection is used after it was given back"),
+            None => unreachable!("a connection is used after it was returned to the pool"),
         }
     }
 }
 
-/// Makes connections, and looks whether they can be used again.
+/// Opens connections, and checks whether they can be reused.
 #[derive(Debug)]
 pub(super) struct Connector {
     options: Arc<PgConnectOptions>,
@@ -258,7 +259,7 @@ pub(super) struct Connector {
     pooler: bool,
 }
 
-/// A connection with the number of troubles there had been when it was last known to be alive.
+/// A connection with the process's count of database failures when the connection last worked.
 #[derive(Debug)]
 pub(super) struct Tested {
     connection: PgConnection,
@@ -280,7 +281,7 @@ impl managed::Manager for Connector {
 
     async fn recycle(&self, tested: &mut Tested, metrics: &Metrics) -> RecycleResult<Error> {
         if metrics.age() > OLD {
-            return Err(RecycleError::message("is old"));
+            return Err(RecycleError::message("too old"));
         }
         let troubles = troubles();
         if metrics.last_used() > IDLE || tested.troubles != troubles {

@@ -1,4 +1,4 @@
-//! How many connections one workspace may use at once.
+//! The share of the pool that one workspace may use at once.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,25 +9,25 @@ use uuid::Uuid;
 
 use super::Pool;
 
-/// How many workspaces are known before those that ask for nothing are forgotten.
+/// With this many entries, the map drops those of idle workspaces.
 const MANY: usize = 1024;
 
 tokio::task_local! {
     static SHARE: Arc<Semaphore>;
 }
 
-/// Does work for a workspace, which uses three quarters of the pool's connections at most: however much
-/// one asks for, and whether its callers wait or not, others have a connection soon.
+/// Runs work for a workspace, which can use at most three quarters of the pool's connections. However many
+/// requests one workspace sends, and whether or not they wait, other workspaces soon get a connection.
 pub async fn on_behalf_of<T>(pool: &Pool, workspace_id: Uuid, work: impl Future<Output = T>) -> T {
     SHARE.scope(pool.shares().of(workspace_id), work).await
 }
 
-/// The share of the workspace for which work is done now, if there is one.
+/// The share of the workspace that the current work is for, if any.
 pub(super) fn current() -> Option<Arc<Semaphore>> {
     SHARE.try_with(Clone::clone).ok()
 }
 
-/// The shares of the workspaces that ask for connections.
+/// The shares of the workspaces that use connections.
 #[derive(Debug)]
 pub(super) struct Shares {
     size: usize,
@@ -35,7 +35,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Shares of a pool with so many connections.
+    /// The shares of a pool with this many connections.
     pub(super) fn new(connections: usize) -> Self {
         Self { size: (connections * 3 / 4).max(1), by_workspace: Mutex::default() }
     }

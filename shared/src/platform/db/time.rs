@@ -1,8 +1,8 @@
 //! The database's time.
 //!
-//! What is due, and when something happened, is decided by the clock of the database, as the clocks of
-//! machines may be wrong by days. Jobs read it in the transaction that acts on it; what only notes a
-//! time takes [`now`], which is corrected by how far this process's clock was found to be off.
+//! Due times and timestamps follow the clock of the database, since the clocks of machines may be wrong
+//! by days. Jobs read the database's time in the transaction that acts on it. Code that only records a
+//! time uses [`now`], which corrects the local clock by its measured skew.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -13,35 +13,32 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 
-/// From this skew on operators are warned, and times are corrected.
+/// From this skew on, operators are warned and times are corrected.
 const NOTABLE: TimeDelta = TimeDelta::seconds(5);
-/// From this skew on a worker does nothing.
+/// From this skew on, a worker claims nothing.
 const EXCESSIVE: TimeDelta = TimeDelta::seconds(60);
-/// How many measurements in a row must agree.
+/// How many consecutive measurements must agree.
 const AGREEING: usize = 3;
 
-/// The clock of this process, beside that of its database.
+/// The skew of this process's clock against the database.
 pub static CLOCK: Clock = Clock::new();
 
-/// The present time as the database keeps it, in microseconds.
+/// The present time with the precision of the database, microseconds.
 pub fn now() -> DateTime<Utc> {
     CLOCK.correct(Utc::now()).trunc_subsecs(6)
 }
 
 /// The present time of the database: for what is due, and what follows from it.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is unavailable.
 pub async fn database_now(connection: &mut PgConnection) -> Result<DateTime<Utc>> {
     Ok(sqlx::query_scalar("SELECT now()").fetch_one(connection).await?)
 }
 
-/// What is known of a process's clock.
+/// The measured skew of a process's clock.
 #[derive(Debug)]
 pub struct Clock {
-    /// The last measurements: by how much it was ahead at least, which is negative if it is behind.
+    /// The last measurements: the least possible skew of each, negative for a clock that is behind.
     skews: Mutex<Skews>,
-    /// By how many microseconds it is ahead, if that is notable.
+    /// The skew in microseconds if it is notable, else 0.
     correction: AtomicI64,
 }
 
@@ -57,22 +54,19 @@ impl Clock {
         Self { skews: Mutex::new(skews), correction: AtomicI64::new(0) }
     }
 
-    /// Compares it with the database's.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is unavailable.
+    /// Compares the clock with the database's.
     pub async fn measure(&self, connection: &mut PgConnection) -> Result<()> {
         let (sent, began) = (Utc::now(), Instant::now());
         let there: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
-        self.note(sent, there, began.elapsed());
+        self.record(sent, there, began.elapsed());
         Ok(())
     }
 
-    /// Notes that the database's time was `there` at some moment of a round trip that began at `sent`.
-    fn note(&self, sent: DateTime<Utc>, there: DateTime<Utc>, round_trip: Duration) {
+    /// Records that the database's time was `there` at some moment of a round trip that began at `sent`.
+    fn record(&self, sent: DateTime<Utc>, there: DateTime<Utc>, round_trip: Duration) {
         let half = TimeDelta::from_std(round_trip / 2).unwrap_or(TimeDelta::MAX);
         let skew = sent + half - there;
-        // What the way there and back may have taken is no skew.
+        // A difference that the round trip can explain does not count as skew.
         let certain = match skew > TimeDelta::zero() {
             true => (skew - half).max(TimeDelta::zero()),
             false => (skew + half).min(TimeDelta::zero()),
@@ -98,8 +92,8 @@ impl Clock {
         }
     }
 
-    /// By how much it is ahead of the database's at least, by the last measurements; negative if it is
-    /// behind, `None` before it was measured often enough.
+    /// The least skew that the last measurements agree on: positive for a clock ahead of the database's.
+    /// `None` before enough measurements.
     fn skew(&self) -> Option<TimeDelta> {
         let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
         if skews.count < AGREEING {
@@ -113,27 +107,27 @@ impl Clock {
         })
     }
 
-    /// By how many seconds it is ahead of the database's; negative if it is behind.
+    /// The skew in seconds: positive for a clock ahead of the database's.
     pub fn skew_seconds(&self) -> f64 {
         self.skew().map_or(0.0, seconds)
     }
 
-    /// Whether it was measured often enough.
+    /// Whether there are enough measurements.
     pub fn is_known(&self) -> bool {
         self.skew().is_some()
     }
 
-    /// Whether it was measured, and a worker can go by it.
+    /// Whether the skew is known and small enough for a worker.
     pub fn is_trusted(&self) -> bool {
         self.skew().is_some_and(|skew| skew.abs() < EXCESSIVE)
     }
 
-    /// Whether so much was seen that a worker must not go on.
+    /// Whether the skew is known and too large for a worker.
     pub fn is_excessive(&self) -> bool {
         self.skew().is_some_and(|skew| skew.abs() >= EXCESSIVE)
     }
 
-    /// What operators should know of it, if anything.
+    /// A sentence for operators about a notable skew.
     pub fn trouble(&self) -> Option<String> {
         let skew = self.skew().filter(|skew| is_notable(*skew))?;
         let direction = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
@@ -159,10 +153,10 @@ mod tests {
 
     const TRIP: Duration = Duration::from_millis(2);
 
-    /// A clock that was measured so many times, each time so many seconds ahead.
+    /// A clock with one measurement for each of these seconds ahead.
     fn clock(ahead: &[i64], round_trip: Duration) -> Clock {
         let (clock, there) = (Clock::new(), Utc::now());
-        ahead.iter().for_each(|seconds| clock.note(there + TimeDelta::seconds(*seconds), there, round_trip));
+        ahead.iter().for_each(|seconds| clock.record(there + TimeDelta::seconds(*seconds), there, round_trip));
         clock
     }
 
@@ -188,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn five_seconds_are_notable_and_sixty_too_many() {
+    fn five_seconds_are_notable_and_sixty_are_excessive() {
         for (ahead, notable, excessive) in [(4, false, false), (6, true, false), (59, true, false), (61, true, true)] {
             for sign in [1, -1] {
                 let clock = clock(&[sign * ahead; 3], TRIP);
@@ -198,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_is_no_skew() {
-        // The database answered at the beginning of the round trip, or at its end.
+    fn a_slow_reply_does_not_count_as_skew() {
+        // The database read its clock at the start of the round trip, or at the end.
         let (clock, sent, trip) = (Clock::new(), Utc::now(), Duration::from_secs(20));
         for there in [0, 20, 20, 0, 0, 0] {
-            clock.note(sent, sent + TimeDelta::seconds(there), trip);
+            clock.record(sent, sent + TimeDelta::seconds(there), trip);
             assert!(clock.trouble().is_none());
         }
     }

@@ -1,4 +1,4 @@
-//! Work at the database that has a limit of time.
+//! Time limits for work at the database.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -12,29 +12,29 @@ use tokio_util::task::TaskTracker;
 use super::STATEMENT_TIMEOUT;
 use super::cancel::{Backend, Call};
 
-/// How long work gets to end after its statement was cancelled, and its connections to be cleaned.
+/// How long work may take to end after its statement was cancelled, and to clean its connections.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the answer of a COMMIT is waited for. It takes longer only when the database does not answer
-/// at all; whether it was committed is not known then.
+/// How long to wait for the reply to a COMMIT. Without a reply in this time the database does not respond
+/// at all, and the outcome of the commit is unknown.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
 tokio::task_local! {
     static WORK: Arc<Work>;
 }
 
-/// How work with a limit of time ended.
+/// How work with a time limit ended.
 #[derive(Debug)]
 pub enum Finished<T> {
-    /// Before the limit.
+    /// The work ended before the limit.
     InTime(T),
-    /// After it; what it returned when its statement was cancelled, if it did. Nothing of it is under way
-    /// at the database any more.
+    /// The work was stopped at the limit, with what it returned after the cancellation, if anything. None
+    /// of its statements is running any more.
     Late(Option<T>),
 }
 
-/// Does work at the database, and stops it at the limit of time: its statement is cancelled and its
-/// transaction rolled back. Only a COMMIT that is under way is waited for. Behind a pooler nothing can
-/// be cancelled, and the answer of the statement is waited for.
+/// Runs work at the database, and stops it at the time limit: its statement is cancelled and its
+/// transaction rolled back. A running COMMIT is not cancelled: its reply is awaited. With a pooler no
+/// statement can be cancelled, and the reply of the running one is awaited.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Finished<T> {
     let state = Arc::new(Work::default());
     let mut running = Box::pin(WORK.scope(state.clone(), work));
@@ -51,12 +51,12 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Finish
     drop(running);
     state.cleaning.close();
     if timeout(PATIENCE, state.cleaning.wait()).await.is_err() {
-        tracing::warn!("a statement that took too long could not be cancelled in time");
+        tracing::warn!("a cancelled statement did not end in time");
     }
     Finished::Late(result)
 }
 
-/// What work returns whose statement was cancelled. A COMMIT that is under way is waited for longer.
+/// Waits for what the work returns after its statement was cancelled; longer while a COMMIT is running.
 async fn last_result<T>(state: &Work, mut running: Pin<&mut impl Future<Output = T>>, patience: Duration) -> Option<T> {
     let mut patience = std::pin::pin!(sleep(patience));
     poll_fn(|cx| {
@@ -71,29 +71,29 @@ async fn last_result<T>(state: &Work, mut running: Pin<&mut impl Future<Output =
     .await
 }
 
-/// What some work has under way at the database.
+/// The connections and statements of some work.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     state: Mutex<State>,
-    /// The connections that it left and that are not clean yet.
+    /// The connections that the work has dropped and that are still being cleaned.
     pub(super) cleaning: TaskTracker,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Nothing more may begin, and no COMMIT.
+    /// No statement and no COMMIT may start any more.
     has_expired: bool,
     committing: usize,
     backends: Vec<Arc<Backend>>,
 }
 
 impl Work {
-    /// The work that runs now, if it has a limit.
+    /// The current work, if it has a time limit.
     pub(super) fn current() -> Option<Arc<Self>> {
         WORK.try_with(Clone::clone).ok()
     }
 
-    /// Notes that it uses a connection. False: its time is over.
+    /// Records that the work uses a connection. Returns false after the time limit.
     pub(super) fn enter(&self, backend: &Arc<Backend>) -> bool {
         let mut state = self.lock();
         if !state.has_expired {
@@ -102,12 +102,13 @@ impl Work {
         !state.has_expired
     }
 
-    /// Notes that it does not use a connection any more: from now on none of its calls hits it.
+    /// Records that the work no longer uses a connection, so that no cancellation hits the next user.
     pub(super) fn leave(&self, backend: &Arc<Backend>) {
         self.lock().backends.retain(|other| !Arc::ptr_eq(other, backend));
     }
 
-    /// Notes that a COMMIT is under way, until this is dropped. None: its time is over.
+    /// Records that a COMMIT is running, until the returned value is dropped. Returns `None` after the time
+    /// limit.
     pub(super) fn commit(self: Arc<Self>) -> Option<Committing> {
         let mut state = self.lock();
         if state.has_expired {
@@ -122,8 +123,8 @@ impl Work {
         self.lock().committing > 0
     }
 
-    /// Ends its time and cancels what it runs; returns for how long its answer is waited for, if it runs
-    /// anything.
+    /// Ends the time of the work and cancels its statements. Returns how long to wait for their replies, or
+    /// `None` if the work uses no connection.
     fn expire(&self) -> Option<Duration> {
         let mut state = self.lock();
         state.has_expired = true;
@@ -134,7 +135,7 @@ impl Work {
             return Some(Duration::ZERO);
         }
         for backend in &state.backends {
-            // Announced under the lock: a connection that it leaves from here on waits for the call.
+            // Announced under the lock: a connection that the work drops later waits for the call.
             if let Some(call) = backend.announce() {
                 self.cleaning.spawn(cancel(backend.clone(), call));
             }
@@ -150,11 +151,11 @@ impl Work {
 
 async fn cancel(backend: Arc<Backend>, call: Call) {
     if let Err(error) = backend.cancel(call).await {
-        tracing::warn!(%error, "a statement that took too long cannot be cancelled");
+        tracing::warn!(%error, "cancelling a statement at its time limit failed");
     }
 }
 
-/// A COMMIT that is under way.
+/// A running COMMIT.
 pub(super) struct Committing(Arc<Work>);
 
 impl Drop for Committing {

@@ -1,9 +1,9 @@
-//! Lines that repeat are logged now and then.
+//! A limit for log lines that repeat.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets a line that repeats into the log at most once in a while, with how many were left out.
+/// Allows a repeating log line at most once per interval, and counts the lines left out.
 #[derive(Debug)]
 pub struct LogLimit {
     every: Duration,
@@ -11,17 +11,17 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// A line each minute.
+    /// At most one line per minute.
     pub const fn each_minute() -> Self {
         Self::new(Duration::from_secs(60))
     }
 
-    /// At most one line in this time.
+    /// At most one line per interval.
     pub const fn new(every: Duration) -> Self {
         Self { every, state: Mutex::new((None, 0)) }
     }
 
-    /// Whether to log now: with the number of lines that were left out since the last one.
+    /// Returns the number of lines left out since the last one if a line may be logged now.
     pub fn allows(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, left_out) = &mut *state;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_lines_one_is_logged_with_the_number_of_the_others() {
+    fn one_line_is_logged_per_interval_with_the_number_of_the_others() {
         let limit = LogLimit::new(Duration::from_millis(50));
         let logged: Vec<_> = (0..5).map(|_| limit.allows()).collect();
         assert_eq!(logged, [Some(0), None, None, None, None]);

@@ -1,8 +1,8 @@
-//! The way of lines to the standard error stream.
+//! Buffered writing of log lines to the standard error stream.
 //!
-//! A server writes a line for each request. Writing each by itself is a call of the system, for which
-//! the threads wait for each other: a tenth of the time of a small read. So lines are gathered for a
-//! moment. Warnings and errors are written at once, with what was gathered before them.
+//! A server writes a line for each request. A system call per line, for which the threads wait for each
+//! other, takes a tenth of the time of a small read. So lines are gathered for a moment. Warnings and
+//! errors are written at once, after the lines that were gathered before them.
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::error::{Error, Result};
 
-/// For how long a line waits for others. A process that is killed takes the lines of this time along.
+/// How long a line waits for others. A killed process loses the lines of this time.
 const MOMENT: Duration = Duration::from_millis(50);
-/// So many bytes do not wait.
+/// The number of bytes that are written without waiting.
 const MUCH: usize = 64 * 1024;
 
 static GATHERED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static BEGUN: Condvar = Condvar::new();
 
-/// Where lines are gathered, from now on until the process ends.
+/// Starts the thread that writes the gathered lines until the process ends.
 ///
 /// # Errors
-/// [`Error::Internal`] if the system starts no thread.
+/// [`Error::Internal`] if the thread cannot be started.
 pub(super) fn start() -> Result<Lines> {
     let started = thread::Builder::new().name("log".to_owned()).spawn(|| {
         loop {
@@ -38,23 +38,23 @@ pub(super) fn start() -> Result<Lines> {
     Ok(Lines)
 }
 
-/// Writes what was gathered.
+/// Writes the gathered lines.
 pub(super) fn write() {
     write_all(&mut gathered());
 }
 
 fn write_all(lines: &mut Vec<u8>) {
-    // There is nowhere to say that this stream is closed.
+    // A closed error stream cannot be reported anywhere.
     let _ = io::stderr().write_all(lines);
     lines.clear();
 }
 
-/// The lines are whole even if a thread died while it held the lock.
+// Ignores poisoning: lines stay whole even if a thread panicked while it held the lock.
 fn gathered() -> MutexGuard<'static, Vec<u8>> {
     GATHERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives each event what writes its line.
+/// Creates the writer of each event's line.
 #[derive(Debug)]
 pub(super) struct Lines;
 

@@ -1,4 +1,4 @@
-//! The items of a batch, one tree at a time.
+//! The items of a batch, parsed one at a time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,16 +11,17 @@ use super::read;
 use crate::error::{Error, FieldError, FieldErrors, Result};
 use crate::values::json_body::Object;
 
-/// The items of a body such as `{"items": [{…}, …]}`. They are kept as text: all of them as trees would
-/// take many times the memory of the body.
+/// The items of a body such as `{"items": [{…}, …]}`. Items stay text until they are used: trees of all of
+/// them would take many times the memory of the body.
 #[derive(Debug, Clone)]
 pub struct Items {
     body: Bytes,
-    places: Arc<[Range<usize>]>,
+    ranges: Arc<[Range<usize>]>,
 }
 
 impl Items {
-    /// Reads a body whose only field is a list of one to `max` objects, each as strictly as a body.
+    /// Reads a body whose only field is a list of 1 to `max` objects, and checks each object as strictly as
+    /// a body.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault.
@@ -54,34 +55,34 @@ impl Items {
         };
         errors.absorb_all(unknown);
         errors.check()?;
-        let place = |item: &str| {
+        let range = |item: &str| {
             let start = item.as_ptr().addr() - text.as_ptr().addr();
             start..start + item.len()
         };
-        Ok(Self { body: body.clone(), places: items.into_iter().map(place).collect() })
+        Ok(Self { body: body.clone(), ranges: items.into_iter().map(range).collect() })
     }
 
-    /// How many there are.
+    /// The number of items.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.ranges.len()
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.ranges.is_empty()
     }
 
-    /// An item, to be read field by field.
+    /// Parses an item, to be read field by field.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none; [`Error::Internal`] if it is no JSON, though it was.
+    /// [`Error::NotFound`] if there is no item at this index.
     pub fn get(&self, at: usize) -> Result<Object> {
-        let place = self.places.get(at).ok_or(Error::NotFound)?;
-        Ok(Object::new(serde_json::from_slice(&self.body[place.clone()])?))
+        let range = self.ranges.get(at).ok_or(Error::NotFound)?;
+        Ok(Object::new(serde_json::from_slice(&self.body[range.clone()])?))
     }
 }
 
-/// Cuts a list into its items and checks each of them.
+/// Splits a list into its items and checks each of them.
 fn split<'a>(
     list: &'a str,
     name: &str,
@@ -103,7 +104,7 @@ fn split<'a>(
     }
 }
 
-/// The body: the text of the list, and the faults of everything else.
+/// Reads the body into the text of the list, and the faults of all other fields.
 struct Outer {
     name: &'static str,
 }
@@ -129,7 +130,7 @@ impl<'de> Visitor<'de> for Outer {
     }
 }
 
-/// The texts of at most so many items; of a list with more, none.
+/// Reads the texts of at most `max` items; `None` for a longer list.
 struct List {
     max: usize,
 }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_objects_is_refused() {
+    fn only_a_list_of_objects_is_accepted() {
         for (body, code) in [("", "required"), ("[]", "invalid"), ("7", "invalid"), ("{", "malformed")] {
             assert_eq!(codes(body), one("body", code), "{body}");
         }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_items_is_only_counted() {
+    fn a_huge_or_deep_list_is_rejected() {
         assert_eq!(codes(&format!("{{\"items\":[{}{{}}]}}", "{},".repeat(1_000_000))), one("items", "out_of_range"));
         let deep = format!("{{\"items\":[{}{}]}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         assert_eq!(codes(&deep), one("items.0", "malformed"));

@@ -1,19 +1,19 @@
-//! Encoded words (RFC 2047) around texts that look like encoded words themselves.
+//! Encoded words (RFC 2047) for text that looks like an encoded word itself.
 //!
-//! A reader's mail program decodes `=?utf-8?q?…?=` wherever it stands in a header. A name or a subject that
-//! has such a text must arrive as it was written, so all of it is encoded once more.
+//! Mail programs decode `=?utf-8?q?…?=` anywhere in a header. A name or a subject that contains
+//! such text must arrive unchanged, so all of it is encoded.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use shared::mail::one_line;
 
-/// The most bytes of text in one encoded word: with the name of a header before it, a line stays within 78.
+/// The most bytes of text in one encoded word, so that a line with the header's name has at most 78
+/// characters.
 const BYTES: usize = 39;
 
-/// The value of a header as text and encoded, if the text must be encoded by us.
+/// The value of a header, as plain text and encoded; `None` if lettre can encode it.
 pub(super) type Encoded = Option<(String, String)>;
 
-/// A name and an address.
 pub(super) fn mailbox(name: Option<&str>, address: &str) -> Encoded {
     let name = one_line(name?);
     looks_encoded(&name).then(|| {
@@ -22,7 +22,6 @@ pub(super) fn mailbox(name: Option<&str>, address: &str) -> Encoded {
     })
 }
 
-/// A subject.
 pub(super) fn subject(text: &str) -> Encoded {
     let text = one_line(text);
     looks_encoded(&text).then(|| {
@@ -35,7 +34,7 @@ fn looks_encoded(text: &str) -> bool {
     text.contains("=?")
 }
 
-/// A text as encoded words, each on a line of its own.
+/// Text as encoded words, one on each line.
 fn words(text: &str) -> String {
     let mut words = Vec::new();
     let mut rest = text;
@@ -55,13 +54,13 @@ fn words(text: &str) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// What a reader sees of a header whose encoded words are all in base64.
+    /// Decodes a header in which all encoded words use base64.
     pub fn decode(value: &str) -> String {
         let mut bytes = Vec::new();
         let mut was_encoded = false;
         for word in value.split(' ') {
             let inner = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
-            // Blanks between encoded words are not shown.
+            // Blanks between encoded words are ignored.
             if !bytes.is_empty() && (!was_encoded || inner.is_none()) {
                 bytes.push(b' ');
             }
@@ -75,7 +74,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_texts_that_look_encoded_are_encoded() {
+    fn only_text_that_looks_encoded_is_encoded() {
         assert_eq!(mailbox(Some("Ann = Bob?"), "a@example.com"), None);
         assert_eq!(subject("Grüße"), None);
         let (_, encoded) = subject(&"=?ü".repeat(100)).unwrap();

@@ -1,4 +1,4 @@
-//! A mail as it is written on the wire.
+//! An email in its format for SMTP.
 
 use std::fmt;
 
@@ -11,19 +11,20 @@ use uuid::Uuid;
 
 use super::encoded;
 
-/// A mail that is ready to be sent.
+/// A message that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// Who it is from, and whom bounces go to.
+    /// The sender, who also receives bounces.
     pub from: Address,
-    /// Whom it goes to.
+    /// The recipient.
     pub to: Address,
-    /// Its head and body, with line breaks of CRLF alone.
+    /// The headers and the body, with CRLF line breaks.
     pub text: String,
 }
 
 impl Message {
-    /// Builds the message. The error is a sentence for the operator: such a mail can never be sent.
+    /// Builds the message. The error is a sentence for the operator; such an email can never be
+    /// sent.
     pub fn build(id: Uuid, content: &Content) -> Result<Self, String> {
         let from = address(&content.from_email)?;
         let to = address(&content.to_email)?;
@@ -46,10 +47,10 @@ impl Message {
         if let Some(email) = &content.reply_to {
             message = message.reply_to(Mailbox::new(None, address(email)?));
         }
-        // The others were set above, each encoded in its own manner.
+        // The other headers were set above, each with its own encoding.
         for header in content.headers(id).iter().filter(|header| header.name.starts_with("List-")) {
             let name = HeaderName::new_from_ascii(header.name.into()).map_err(|error| error.to_string())?;
-            // A URL stays as it is, however long its line gets: encoded or folded it would be none.
+            // Encoding or folding would break the URL, so the line may be long.
             let value = HeaderValue::dangerous_new_pre_encoded(name, header.value.clone(), header.value.clone());
             message = message.raw_header(value);
         }
@@ -63,14 +64,14 @@ impl Message {
         Ok(Self { from, to, text: with_crlf(&text) })
     }
 
-    /// Whether the server must know SMTPUTF8 (RFC 6531) to take it.
+    /// Whether the server must support SMTPUTF8 (RFC 6531) to accept the message.
     pub fn is_international(&self) -> bool {
         let (from, to): (&str, &str) = (self.from.as_ref(), self.to.as_ref());
         !from.is_ascii() || !to.is_ascii()
     }
 
-    /// What follows DATA: the message, dots at the beginning of lines doubled, and the final dot, all
-    /// in one piece, so that it leaves in one write.
+    /// The message after DATA, with leading dots doubled, and the final dot. All in one string, so
+    /// that it is sent in one write.
     pub(super) fn data(&self) -> Data {
         let mut data = String::with_capacity(self.text.len() + 64);
         for line in self.text.split_inclusive("\r\n") {
@@ -87,7 +88,7 @@ impl Message {
     }
 }
 
-/// What follows the command DATA.
+/// The message and the final dot, as lettre's command.
 #[derive(Debug)]
 pub(super) struct Data(String);
 
@@ -97,21 +98,21 @@ impl fmt::Display for Data {
     }
 }
 
-/// An address as every server takes it: its domain in punycode.
+/// An address with its domain in punycode, which every server accepts.
 fn address(email: &str) -> Result<Address, String> {
     let ascii = match email.rsplit_once('@') {
         Some((local, domain)) if !domain.is_ascii() => format!("{local}@{}", ascii_domain(domain)),
         _ => email.to_owned(),
     };
-    ascii.parse().map_err(|error| format!("{email} is no address that mail can be sent to: {error}"))
+    ascii.parse().map_err(|error| format!("{email} is not a valid email address: {error}"))
 }
 
 fn mailbox(name: Option<&str>, address: Address) -> Mailbox {
     Mailbox::new(name.map(one_line).filter(|name| !name.is_empty()), address)
 }
 
-/// With every line break as CRLF. A server might take a lone CR or LF for one, and see the end of the
-/// message, or another message, where none is.
+/// Text with all line breaks as CRLF. A server might accept a lone CR or LF as a line break, and so
+/// find the end of the message or another message inside it.
 fn with_crlf(text: &str) -> String {
     let mut clean = String::with_capacity(text.len() + 16);
     let mut characters = text.chars().peekable();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_dot_does_not_end_the_message() {
+    fn a_line_with_a_single_dot_does_not_end_the_message() {
         let data = build(&content()).data().to_string();
         assert!(data.ends_with("\r\n\r\nHello\r\n..\r\nBye\r\n.\r\n"), "{data}");
         let smuggling = Content { text_body: "Hello\n.\rMAIL FROM:<eve@example.com>\r.\n".into(), ..content() };
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn line_breaks_in_names_and_subjects_begin_no_header() {
+    fn line_breaks_in_names_and_subjects_do_not_start_headers() {
         let evil = "Ann\r\nBcc: eve@example.com\r\n\r\nHi";
         let message = build(&Content {
             to_name: Some(evil.into()),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_mail_says_how_to_unsubscribe_and_keeps_its_id() {
+    fn bulk_emails_have_headers_for_unsubscribing_and_a_stable_id() {
         let url = format!("https://crm.example/unsubscribe/{}", "x".repeat(200));
         let content = Content { unsubscribe: Some(url.clone()), html_body: Some("<p>Hello</p>".into()), ..content() };
         let text = build(&content).text;
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn other_scripts_are_encoded_and_only_addresses_need_a_server_that_knows_them() {
+    fn names_in_other_scripts_are_encoded_and_only_addresses_need_smtputf8() {
         let message = build(&Content {
             to_name: Some("Jürgen \"J\" Müller".into()),
             subject: "Grüße 🎉".into(),
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_of_another_script_goes_out_in_punycode_wherever_it_stands() {
+    fn domains_in_other_scripts_are_sent_in_punycode_in_all_headers() {
         let message = build(&Content {
             to_email: "ann@Bücher.example".into(),
             from_email: "hello@faß.example".into(),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_encoded_word_arrives_as_it_was_written() {
+    fn text_that_looks_like_an_encoded_word_arrives_unchanged() {
         let evil = "=?utf-8?q?=50ay_us?=";
         let message = build(&Content {
             to_name: Some(evil.into()),

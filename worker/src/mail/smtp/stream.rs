@@ -1,4 +1,4 @@
-//! The stream under a connection, which tells what has been handed to the network.
+//! The stream under an SMTP connection, which records whether a command was passed to the network.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,27 +12,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Whether all that was written is on its way.
+/// Whether the whole command was passed to the operating system.
 ///
-/// A connection writes a command to its last byte, and only then reads the answer. So from the
-/// moment it reads, the whole command was handed to the operating system; before, its end was not,
-/// whatever had been. With TLS in between this holds as well: a record without its end is none.
+/// A connection writes a command to its last byte before it reads the answer. So once it reads, the
+/// whole command was passed on; before, at least its end was not. This also holds with TLS, where
+/// an incomplete record is discarded.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HandedOver(Arc<AtomicBool>);
 
 impl HandedOver {
-    /// A command is about to be written.
+    /// Called before a command is written.
     pub fn reset(&self) {
         self.0.store(false, Relaxed);
     }
 
-    /// Whether it was handed over to its end.
     pub fn is_whole(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
-/// A stream that notes when it is read from.
+/// A stream that records when it is read.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,

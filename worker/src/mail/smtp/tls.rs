@@ -1,4 +1,4 @@
-//! Whom to trust on the way to the mail server.
+//! The certificates that are trusted for the mail server.
 
 use std::sync::Arc;
 
@@ -14,21 +14,19 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Refusal;
 
-/// The authorities whose certificates are taken: those that everybody trusts, and those of the
-/// settings.
+/// The trusted certificate authorities: the public ones, and those in the settings.
 pub(crate) struct Trust {
     further: Vec<CertificateDer<'static>>,
     connector: TlsConnector,
 }
 
 impl Trust {
-    /// Reads the further certificates.
+    /// Reads the certificates in the settings.
     pub fn read(settings: &config::Mail) -> anyhow::Result<Self> {
         let mut further = Vec::new();
         if !settings.certificates.as_os_str().is_empty() {
-            let unreadable = |error| {
-                anyhow::anyhow!("mail.certificates: {} cannot be read: {error}", settings.certificates.display())
-            };
+            let unreadable =
+                |error| anyhow::anyhow!("mail.certificates: cannot read {}: {error}", settings.certificates.display());
             for certificate in CertificateDer::pem_file_iter(&settings.certificates).map_err(unreadable)? {
                 further.push(certificate.map_err(unreadable)?);
             }
@@ -43,18 +41,18 @@ impl Trust {
         Ok(Self { further, connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Encrypts a connection from its beginning.
+    /// Starts TLS on a new connection.
     pub(super) async fn wrap(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refusal> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Refusal::settings(format!("{host} is no name that a certificate can have")))?;
+            .map_err(|_| Refusal::settings(format!("{host} is not a valid name for a certificate")))?;
         self.connector.connect(name, tcp).await.map_err(|error| Refusal {
             why: format!("the connection to the mail server cannot be encrypted: {error}"),
-            // What TLS itself finds, such as a certificate of somebody else, is told as invalid data.
+            // rustls reports its own errors, such as an untrusted certificate, as invalid data.
             settings: error.kind() == std::io::ErrorKind::InvalidData,
         })
     }
 
-    /// The same for lettre, which does STARTTLS.
+    /// The same certificates for lettre's STARTTLS.
     pub(super) fn parameters(&self, host: &str) -> Result<TlsParameters, Refusal> {
         let unusable = |error: lettre::transport::smtp::Error| Refusal::settings(error.to_string());
         let mut parameters = TlsParameters::builder(host.to_owned()).certificate_store(CertificateStore::WebpkiRoots);

@@ -1,4 +1,4 @@
-//! Mails on their way from the outbox to a server, which does what mail servers do.
+//! Delivery of emails from the outbox to a mail server with scripted behaviour.
 
 mod breaks;
 mod delivery;
@@ -22,15 +22,15 @@ use tokio_util::sync::CancellationToken;
 use crate::outbox::{WORKSPACE, email, sender};
 use crate::support::PATIENCE;
 
-/// An outbox, and a server that takes its mails.
-struct Post {
+/// An outbox and a mail server.
+struct Setup {
     server: Arc<MailServer>,
     database: Database,
-    /// Where the worker of this process that was started last answers operators.
+    /// The address of the last started worker's admin port.
     admin: Mutex<String>,
 }
 
-/// A worker in this process that sends mails.
+/// A worker in this process that sends emails.
 struct Sending {
     stop: CancellationToken,
     worker: JoinHandle<anyhow::Result<()>>,
@@ -43,7 +43,7 @@ impl Sending {
     }
 }
 
-impl Post {
+impl Setup {
     async fn start() -> Self {
         Self::with(Options { smtputf8: true, ..Options::default() }).await
     }
@@ -92,7 +92,7 @@ impl Post {
         self.queue(&emails).await;
     }
 
-    /// The state of the mail to an address, with the last answer.
+    /// The state of the email to an address, with the last answer.
     async fn state(&self, to: &str) -> (String, Option<String>) {
         sqlx::query_as("SELECT state, answer FROM emails WHERE to_email = $1")
             .bind(to)
@@ -101,7 +101,7 @@ impl Post {
             .unwrap()
     }
 
-    /// Waits until the mail to an address is in a state, and returns the last answer.
+    /// Waits until the email to an address is in a state, and returns the last answer.
     async fn until(&self, to: &str, state: &str) -> String {
         let started = Instant::now();
         loop {
@@ -109,12 +109,12 @@ impl Post {
             if present == state {
                 return answer.unwrap_or_default();
             }
-            assert!(started.elapsed() < PATIENCE, "the mail to {to} is {present} ({answer:?}), not {state}");
+            assert!(started.elapsed() < PATIENCE, "the email to {to} is {present} ({answer:?}), not {state}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Makes mails that were put off due.
+    /// Makes deferred emails due.
     async fn hurry(&self) {
         self.run("UPDATE emails SET run_at = now() WHERE state = 'deferred'").await;
     }
@@ -136,14 +136,14 @@ impl Post {
         let started = Instant::now();
         loop {
             let answer = reqwest::get(self.admin_url("/readyz")).await;
-            let said = match answer {
+            let response = match answer {
                 Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap()),
                 Err(error) => (0, error.to_string()),
             };
-            if said.0 == status && said.1.contains(what) {
+            if response.0 == status && response.1.contains(what) {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "/readyz says {said:?}");
+            assert!(started.elapsed() < PATIENCE, "/readyz returns {response:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The tags of a template and their tokens, as the engine reads them.
+//! Splits a template into tags and tokens, exactly as the engine does.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ const OPERATORS: [&str; 22] = [
 /// A token of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// A variable, a filter, a word of the language.
+    /// A variable, a filter or a keyword.
     Name(&'a str),
-    /// A text with its quotes.
+    /// Text with its quotes.
     Text(&'a str),
     /// A decimal number.
     Number(&'a str),
-    /// Anything else that is known.
+    /// An operator or a punctuation mark.
     Operator(&'a str),
 }
 
@@ -31,86 +31,87 @@ impl fmt::Display for Token<'_> {
 
 /// `{{ … }}` or `{% … %}`.
 pub(super) struct Tag<'a> {
-    /// Whether it is a statement.
+    /// Whether the tag is a statement.
     pub is_block: bool,
-    /// Where it begins.
+    /// The offset of the tag.
     pub at: usize,
-    /// Each with its place in the template.
+    /// The tokens with their offsets in the template.
     pub tokens: Vec<(usize, Token<'a>)>,
-    /// Where it ends.
+    /// The offset of the tag's end.
     pub end: usize,
 }
 
-/// What of a template is still to be read.
+/// A template and how far it has been read.
 pub(super) struct Source<'a> {
     text: &'a str,
-    place: usize,
+    position: usize,
 }
 
 impl<'a> Source<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, place: 0 }
+        Self { text, position: 0 }
     }
 
     fn rest(&self) -> &'a str {
-        self.text.get(self.place..).unwrap_or_default()
+        self.text.get(self.position..).unwrap_or_default()
     }
 
-    /// The next tag; comments are skipped.
+    /// Returns the next tag; skips comments.
     pub fn next_tag(&mut self) -> Result<Option<Tag<'a>>, Fault> {
         loop {
             let Some(found) = self.rest().find('{') else { return Ok(None) };
-            self.place += found;
-            let at = self.place;
+            self.position += found;
+            let at = self.position;
             let kind = self.text.as_bytes().get(at + 1);
             let Some(kind @ (b'{' | b'%' | b'#')) = kind else {
-                self.place += 1;
+                self.position += 1;
                 continue;
             };
-            self.place += 2;
+            self.position += 2;
             if self.rest().starts_with(['-', '+']) {
-                self.place += 1;
+                self.position += 1;
             }
             if *kind == b'#' {
-                let end = self.rest().find("#}").ok_or_else(|| Fault::new(at, "this comment has no end"))?;
-                self.place += end + 2;
+                let end = self.rest().find("#}").ok_or_else(|| Fault::new(at, "this comment is not closed"))?;
+                self.position += end + 2;
                 continue;
             }
             let is_block = *kind == b'%';
             let tokens = self.tokens(at, if is_block { "%}" } else { "}}" })?;
-            return Ok(Some(Tag { is_block, at, tokens, end: self.place }));
+            return Ok(Some(Tag { is_block, at, tokens, end: self.position }));
         }
     }
 
     /// The tokens up to the end of a tag that begins at `at`.
     fn tokens(&mut self, at: usize, end: &str) -> Result<Vec<(usize, Token<'a>)>, Fault> {
         let mut tokens = Vec::new();
-        // An end inside of brackets is none.
+        // Inside brackets, a tag does not end.
         let mut brackets = 0_usize;
         loop {
             let rest = self.rest();
-            self.place += rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}']).len();
+            self.position += rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}']).len();
             let rest = self.rest();
             let trimmed = rest.strip_prefix(['-', '+']).filter(|rest| rest.starts_with(end));
             if brackets == 0 && (rest.starts_with(end) || trimmed.is_some()) {
-                self.place += end.len() + usize::from(trimmed.is_some());
+                self.position += end.len() + usize::from(trimmed.is_some());
                 return Ok(tokens);
             }
             if rest.is_empty() {
-                return Err(Fault::new(at, "this tag has no end"));
+                return Err(Fault::new(at, "this tag is not closed"));
             }
             let token = self.token()?;
             match token {
                 Token::Operator("(" | "[") => brackets += 1,
                 Token::Operator(")" | "]") => {
-                    brackets =
-                        brackets.checked_sub(1).ok_or_else(|| Fault::new(self.place, "this bracket closes nothing"))?;
+                    brackets = brackets.checked_sub(1).ok_or_else(|| {
+                        Fault::new(self.position, "this closing bracket has no matching opening bracket")
+                    })?;
                 }
                 _ => {}
             }
-            tokens.push((self.place, token));
+            tokens.push((self.position, token));
             let (Token::Name(text) | Token::Text(text) | Token::Number(text) | Token::Operator(text)) = token;
-            self.place += text.len();
+            self.position += text.len();
         }
     }
 
@@ -120,7 +121,8 @@ impl<'a> Source<'a> {
         let bytes = rest.as_bytes();
         match bytes.first() {
             Some(b'\'' | b'"') => {
-                let length = text_length(bytes).ok_or_else(|| Fault::new(self.place, "this text has no end"))?;
+                let length =
+                    text_length(bytes).ok_or_else(|| Fault::new(self.position, "this text has no closing quote"))?;
                 Ok(Token::Text(cut(length)))
             }
             Some(byte) if byte.is_ascii_digit() => self.number(),
@@ -133,17 +135,17 @@ impl<'a> Source<'a> {
                 let found = rest.chars().next().unwrap_or_default();
                 operator
                     .map(Token::Operator)
-                    .ok_or_else(|| Fault::new(self.place, format!("unexpected character {found:?}")))
+                    .ok_or_else(|| Fault::new(self.position, format!("unexpected character {found:?}")))
             }
         }
     }
 
-    /// Digits, and one point between digits; after a dot the engine takes digits alone.
+    /// Digits, with an optional fraction. After a dot the engine reads digits only.
     fn number(&self) -> Result<Token<'a>, Fault> {
         let rest = self.rest();
         let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
         let mut length = digits(rest);
-        let is_index = self.place > 0 && self.text.as_bytes().get(self.place - 1) == Some(&b'.');
+        let is_index = self.position > 0 && self.text.as_bytes().get(self.position - 1) == Some(&b'.');
         let fraction = rest.get(length..).and_then(|rest| rest.strip_prefix('.')).map_or(0, digits);
         if fraction > 0 && !is_index {
             length += 1 + fraction;
@@ -153,21 +155,21 @@ impl<'a> Source<'a> {
             .get(length)
             .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.') && !is_index);
         if is_cut_off || length > 18 {
-            return Err(Fault::new(self.place, "this is no number that templates know"));
+            return Err(Fault::new(self.position, "this number is invalid"));
         }
         Ok(Token::Number(rest.get(..length).unwrap_or(rest)))
     }
 }
 
-/// How long a text is with its quotes. A backslash takes the next byte's meaning.
+/// The length of text with its quotes. A backslash escapes the next byte.
 fn text_length(bytes: &[u8]) -> Option<usize> {
     let quote = *bytes.first()?;
     let mut is_escaped = false;
-    for (place, byte) in bytes.iter().enumerate().skip(1) {
+    for (index, byte) in bytes.iter().enumerate().skip(1) {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            byte if *byte == quote => return Some(place + 1),
+            byte if *byte == quote => return Some(index + 1),
             _ => {}
         }
     }
