@@ -1,5 +1,5 @@
-//! Parts of lists that are bounded by their bytes: records can be small or large, and a reader may take
-//! none of them.
+//! Parts of lists, limited by their bytes: records may be large, and slow clients must not fill the
+//! memory.
 
 use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
@@ -11,11 +11,12 @@ use crate::error::Result;
 pub(crate) use super::rows::read;
 pub use super::rows::{Bounded, SizedRow};
 
-/// How often a page looks on when it has found too few records, and with that in how many of them.
+/// How often [`fill`] continues when it has found too few records, which limits how many it
+/// examines.
 const MAX_STEPS: usize = 200;
 
 impl Bounded {
-    /// The first `limit` rows, of which there may be one more.
+    /// Drops the rows after the first `limit`.
     fn truncated(mut self, list: &List, limit: u32) -> Result<Self> {
         let limit = limit as usize;
         if self.rows.len() >= limit {
@@ -30,8 +31,9 @@ impl Bounded {
     }
 }
 
-/// The next rows of a list: at most `limit`, and no more than `max_bytes` after the first one. There may be few or
-/// none, though the list goes on, where those that match stand far apart.
+/// Reads the next rows of a list: at most `limit`, and no more than `max_bytes` unless the first
+/// row is larger. It may return few rows or none although the list continues, if matching records
+/// are rare.
 pub async fn fetch(
     connection: &mut PgConnection,
     list: &List,
@@ -39,12 +41,12 @@ pub async fn fetch(
     columns: &'static str,
     (limit, max_bytes): (u32, usize),
 ) -> Result<Bounded> {
-    // One more than asked for tells whether the list goes on.
+    // One row more than requested shows whether the list continues.
     let part = step(connection, list, workspace_id, columns, (limit + 1, max_bytes)).await?;
     part.truncated(list, limit)
 }
 
-/// As [`fetch`], but it looks on until there are `limit` rows, or has looked through some millions of records.
+/// As [`fetch`], but continues until it has `limit` rows, or has examined some millions of records.
 pub async fn fill(
     connection: &mut PgConnection,
     list: &List,
@@ -70,7 +72,8 @@ pub async fn fill(
     all.truncated(list, limit)
 }
 
-/// The ids of the next `limit` records of a list, and the place where it goes on, if it does.
+/// Reads the ids of the next `limit` records of a list, and the start of the next page, if there is
+/// one.
 pub async fn keys(
     connection: &mut PgConnection,
     list: &List,
@@ -82,8 +85,8 @@ pub async fn keys(
     Ok((ids, next))
 }
 
-/// The records with these ids, in their order and without those that do not exist, no more than
-/// `max_bytes` after the first one.
+/// Reads the records with these ids in the given order, without those that do not exist, and no
+/// more than `max_bytes` unless the first one is larger.
 pub async fn by_ids(
     connection: &mut PgConnection,
     list: &List,
