@@ -1,4 +1,4 @@
-//! The command line: the server, the migrations, and the keys to it all.
+//! The command line: the server, migrations, workspaces and API keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use uuid::Uuid;
 use crate::http::server;
 use crate::{AppState, openapi};
 
-/// The CRM's HTTP API and its administration.
+/// The CRM's HTTP API and its administration commands.
 #[derive(Debug, Parser)]
 #[command(name = "crm-api", version)]
 pub struct Cli {
-    /// A file of settings, laid over the built-in ones; also CRM_CONFIG.
+    /// A settings file, applied over the built-in settings; also CRM_CONFIG.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -34,30 +34,30 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API (what happens without a command).
+    /// Serve the API (the default command).
     Serve,
-    /// Bring the database's schema up to this version; safe to run several times, and at once.
+    /// Migrate the database schema to this version; safe to run repeatedly and concurrently.
     Migrate,
-    /// Print the API's document, OpenAPI 3.1; needs no database.
+    /// Print the OpenAPI 3.1 document; needs no database.
     Openapi,
-    /// Workspaces, each with its own records.
+    /// Manage workspaces; each has its own records.
     #[command(subcommand)]
     Workspaces(WorkspaceCommand),
-    /// API keys, each opening one workspace.
+    /// Manage API keys; each gives access to one workspace.
     #[command(subcommand)]
     Keys(KeyCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum WorkspaceCommand {
-    /// Make a workspace and print its id.
+    /// Create a workspace and print its id.
     Create {
-        /// A name that no other workspace has.
+        /// A unique name.
         name: String,
     },
-    /// Print every workspace.
+    /// List all workspaces.
     List,
-    /// Allow a workspace to send email as addresses of a domain; its subdomains are not included.
+    /// Allow a workspace to send email from addresses of a domain; subdomains are not included.
     AllowSender {
         /// The workspace.
         #[arg(value_name = "NAME_OR_ID")]
@@ -65,8 +65,8 @@ enum WorkspaceCommand {
         /// The domain, such as example.com.
         domain: String,
     },
-    /// Stop a workspace from sending email as addresses of a domain; what waits is sent from the operator's
-    /// address.
+    /// Stop a workspace from sending email from addresses of a domain; queued messages are sent
+    /// from the operator's address.
     RemoveSender {
         /// The workspace.
         #[arg(value_name = "NAME_OR_ID")]
@@ -74,7 +74,7 @@ enum WorkspaceCommand {
         /// The domain, such as example.com.
         domain: String,
     },
-    /// Print the domains that a workspace alone may send from.
+    /// List the domains that only this workspace may send from.
     Senders {
         /// The workspace.
         #[arg(value_name = "NAME_OR_ID")]
@@ -84,25 +84,25 @@ enum WorkspaceCommand {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key and print it, this once.
+    /// Create a key and print it; it cannot be shown again.
     Create {
-        /// The workspace it opens.
+        /// The workspace that the key gives access to.
         #[arg(long, value_name = "NAME_OR_ID")]
         workspace: String,
-        /// What it is for.
+        /// What the key is for.
         #[arg(long)]
         name: String,
-        /// When it stops opening: 2030-12-31 or 2030-12-31T12:00:00Z.
+        /// When the key expires: 2030-12-31 or 2030-12-31T12:00:00Z.
         #[arg(long, value_name = "DATE_OR_TIMESTAMP", value_parser = parse_time)]
         expires: Option<DateTime<Utc>>,
     },
-    /// Print the keys of a workspace.
+    /// List the keys of a workspace.
     List {
-        /// The workspace they open.
+        /// The workspace.
         #[arg(long, value_name = "NAME_OR_ID")]
         workspace: String,
     },
-    /// Take a key back; it stops opening within a second.
+    /// Revoke a key; it is refused within a second.
     Revoke {
         /// The key's id, as `keys list` prints it.
         key_id: Uuid,
@@ -114,10 +114,10 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 impl Cli {
-    /// Does what the command says. The error is one sentence for people.
+    /// Runs the command. The error is one sentence for the operator.
     ///
     /// # Errors
-    /// Wrong settings, a database that is away, a name that is taken or unknown.
+    /// Invalid settings, an unavailable database, or a name that is taken or unknown.
     pub async fn run(self) -> Result<()> {
         let settings = || Settings::load(self.config.as_deref());
         match self.command.unwrap_or(Command::Serve) {
@@ -136,29 +136,29 @@ impl Cli {
 async fn run_server(settings: Settings) -> Result<()> {
     let _logging = telemetry::start(&settings.log)?;
     let address = settings.api.listen;
-    // As many connections as the system allows, see `api.max_connections`.
+    // The descriptor limit bounds `api.max_connections`.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+        tracing::warn!(%error, "the file descriptor limit could not be raised");
     }
-    let patience = Duration::from_secs(settings.api.bind_timeout_s);
-    let bound = listen::within(patience, address).await;
+    let bind_timeout = Duration::from_secs(settings.api.bind_timeout_s);
+    let bound = listen::within(bind_timeout, address).await;
     let listener = bound.map_err(|error| anyhow!("cannot listen on {address}: {error}"))?;
     let admin = AdminPort::At(settings.api_admin());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told_to_stop = async {
+    let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    server::serve(AppState::new(settings).map_err(sentence)?, listener, admin, told_to_stop).await
+    server::serve(AppState::new(settings).map_err(sentence)?, listener, admin, shutdown).await
 }
 
 async fn connect(settings: &Settings) -> Result<PgConnection> {
     let connected = PgConnection::connect(&settings.database.url).await;
     let mut connection = connected.map_err(|error| sentence(Error::while_connecting(error)))?;
     if !db::pending_migrations(&mut connection).await.map_err(sentence)?.is_empty() {
-        bail!("the database's schema is not up to date; run crm-api migrate first");
+        bail!("the database schema is out of date; run crm-api migrate first");
     }
     Ok(connection)
 }
@@ -168,7 +168,7 @@ impl WorkspaceCommand {
         match self {
             Self::Create { name } => {
                 let workspace = workspaces::create(connection, &name).await.map_err(|error| match error {
-                    Error::Conflict(_) => anyhow!("there is a workspace {name:?} already"),
+                    Error::Conflict(_) => anyhow!("the workspace {name:?} already exists"),
                     error => sentence(error),
                 })?;
                 println!("{}", workspace.id);
@@ -187,7 +187,7 @@ impl WorkspaceCommand {
                 let removed =
                     senders::remove(connection, workspace.id, &domain).await.map_err(|error| match error {
                         Error::NotFound => {
-                            anyhow!("the workspace {:?} was not allowed to send from {domain}", workspace.name)
+                            anyhow!("the workspace {:?} is not allowed to send from {domain}", workspace.name)
                         }
                         error => sentence(error),
                     })?;
@@ -209,15 +209,15 @@ impl KeyCommand {
         match self {
             Self::Create { workspace, name, expires } => {
                 if expires.is_some_and(|at| at <= Utc::now()) {
-                    bail!("a key cannot expire in the past");
+                    bail!("the expiry must be in the future");
                 }
                 let workspace = find_workspace(connection, &workspace).await?;
                 let (key, stored) =
                     workspaces::create_key(connection, workspace.id, &name, expires).await.map_err(sentence)?;
                 println!("{}", key.reveal());
                 eprintln!(
-                    "This key opens the workspace {:?}. It is shown this once; its id is {}.",
-                    workspace.name, stored.id
+                    "Created the key {} for the workspace {:?}. The key is shown only once.",
+                    stored.id, workspace.name
                 );
             }
             Self::List { workspace } => {
@@ -228,7 +228,7 @@ impl KeyCommand {
             }
             Self::Revoke { key_id } => {
                 let key = workspaces::revoke_key(connection, key_id).await.map_err(|error| match error {
-                    Error::NotFound => anyhow!("there is no key with the id {key_id}"),
+                    Error::NotFound => anyhow!("no key has the id {key_id}"),
                     error => sentence(error),
                 })?;
                 println!("{}", describe(&key));
@@ -253,14 +253,14 @@ fn describe(key: &ApiKey) -> String {
         (None, Some(at)) => format!("expires {}", day(at)),
         (None, None) => "valid".to_owned(),
     };
-    format!("{}  {}…  made {}  {used}  {state}  {}", key.id, key.prefix, day(key.created_at), key.name)
+    format!("{}  {}…  created {}  {used}  {state}  {}", key.id, key.prefix, day(key.created_at), key.name)
 }
 
 fn day(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d").to_string()
 }
 
-/// What went wrong, for a person at a terminal.
+/// One sentence for the operator, without internals.
 fn sentence(error: Error) -> anyhow::Error {
     match error {
         Error::Unavailable(cause) => anyhow!("the database cannot be reached: {cause}"),

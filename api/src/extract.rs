@@ -1,4 +1,4 @@
-//! What handlers take from a request, with faults in the form of the contract.
+//! Extractors that read a request and report every fault by field.
 
 mod multipart;
 
@@ -23,7 +23,7 @@ use crate::respond::{Problem, Result, is_stalled};
 
 pub use multipart::Multipart;
 
-/// The id in a path.
+/// The only id in a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Path(pub Uuid);
 
@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Path {
     }
 }
 
-/// Where a record is found: the last id in a path, behind its parent's if it has one.
+/// The place of a record: the last id in a path, after its parent's id if it has a parent.
 #[derive(Debug, Clone, Copy)]
 pub struct At(pub Place);
 
@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     }
 }
 
-/// The parent of records that are reached through one: the id in a path, if it has one.
+/// The parent of listed or created records: the first id in a path, if there is one.
 #[derive(Debug, Clone, Copy)]
 pub struct Under(pub Option<Uuid>);
 
@@ -70,10 +70,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Under {
 fn ids(parts: &Parts) -> Result<Vec<Uuid>> {
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let (mut ids, mut errors) = (Vec::with_capacity(2), Vec::new());
-    // From the end: the path of a nested route is without the beginning.
+    // Compared from the end, because the path of a nested route lacks its prefix.
     for (name, text) in route.rsplit('/').zip(parts.uri.path().rsplit('/')) {
         let Some(name) = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else { continue };
-        // What is not UTF-8 is no id, either.
+        // Invalid UTF-8 becomes a replacement character, which no id contains.
         match Uuid::from_text(&percent_decode_str(text).decode_utf8_lossy()) {
             Ok(id) => ids.insert(0, id),
             Err(fault) => errors.insert(0, fault.of(name)),
@@ -82,7 +82,7 @@ fn ids(parts: &Parts) -> Result<Vec<Uuid>> {
     if errors.is_empty() { Ok(ids) } else { Err(Problem::invalid(errors)) }
 }
 
-/// The query string as decoded pairs, in their order.
+/// The query string as decoded pairs, in the order given.
 #[derive(Debug, Clone)]
 pub struct Query(pub Vec<(String, String)>);
 
@@ -94,13 +94,13 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// The fields of a form on a page, in their order.
+/// The fields of a page's form, in the order given.
 #[derive(Debug, Clone)]
 pub struct Form(pub Vec<(String, String)>);
 
 impl Form {
     const KIND: &str = "application/x-www-form-urlencoded";
-    /// As much as the longest texts that a page asks for, each byte of them encoded.
+    /// Enough for the longest texts that a page accepts, with every byte percent-encoded.
     const MAX_BYTES: usize = 256 * 1024;
 }
 
@@ -123,7 +123,7 @@ impl FromRequest<AppState> for Form {
     }
 }
 
-/// The pairs of a query string or a form, decoded.
+/// Decodes the pairs of a query string or a form.
 fn pairs(text: &str) -> Result<Vec<(String, String)>, FieldErrors> {
     let (mut pairs, mut errors) = (Vec::new(), FieldErrors::default());
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -136,7 +136,7 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, FieldErrors> {
     if errors.is_empty() { Ok(pairs) } else { Err(errors) }
 }
 
-/// `None` for a `%` without two digits, and for bytes that are not UTF-8.
+/// Returns `None` for a `%` without two hex digits, and for bytes that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let is_encoded = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(is_encoded) {
@@ -146,7 +146,7 @@ fn decode(text: &str) -> Option<String> {
     percent_decode_str(&text).decode_utf8().ok().map(Into::into)
 }
 
-/// No query string: a route that knows no parameters refuses any, by name.
+/// Rejects every query parameter by name, for routes that have none.
 #[derive(Debug, Clone, Copy)]
 pub struct NoQuery;
 
@@ -160,7 +160,7 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// Whether a run only tells what it would do: the one parameter `dry_run`.
+/// The query parameter `dry_run`, the only one of its routes.
 #[derive(Debug, Clone, Copy)]
 pub struct DryRun(pub bool);
 
@@ -176,12 +176,12 @@ impl<S: Sync> FromRequestParts<S> for DryRun {
     }
 }
 
-/// A JSON object as the body, to be read field by field.
+/// A JSON object as the body, read field by field.
 #[derive(Debug)]
 pub struct JsonObject {
     /// The object.
     pub object: Object,
-    /// The body as it came.
+    /// The body as received.
     pub bytes: Bytes,
 }
 
@@ -201,7 +201,7 @@ impl JsonObject {
     }
 }
 
-/// A JSON object that may be left out; then it is an empty one.
+/// A JSON object; a missing body counts as an empty object.
 #[derive(Debug)]
 pub struct OptionalJsonObject(pub JsonObject);
 
@@ -226,12 +226,12 @@ async fn read_json(request: Request, limit: usize) -> Result<Bytes> {
     if is_json(request.headers()) { read(request, limit).await } else { Err(Problem::unsupported("application/json")) }
 }
 
-/// The items of a batch: `{"items": [{…}, …]}`, in a body that may be larger than others.
+/// The items of a batch, `{"items": [{…}, …]}`, whose body has a larger size limit.
 #[derive(Debug)]
 pub struct Items {
     /// The items.
     pub items: json::Items,
-    /// The body as it came.
+    /// The body as received.
     pub bytes: Bytes,
 }
 
@@ -244,7 +244,7 @@ impl FromRequest<AppState> for Items {
     }
 }
 
-/// The kind of a body, without its parameters.
+/// The media type of a body, without its parameters.
 fn essence(headers: &HeaderMap) -> String {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -255,7 +255,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// A body is taken as it stands; what it would be when it is unpacked, nobody could limit beforehand.
+/// Compressed bodies are rejected: their decompressed size cannot be limited in advance.
 fn check_encoding(headers: &HeaderMap) -> Result<()> {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter().map(|encoding| encoding.as_bytes().trim_ascii());
     if encodings.all(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")) {
@@ -273,7 +273,8 @@ async fn read(request: Request, limit: usize) -> Result<Bytes> {
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(Problem::too_large());
     }
-    // In one piece from the start: a body may come byte by byte, and each piece would cost as much as a long one.
+    // One buffer of the announced size: a body may arrive byte by byte, and collecting pieces would
+    // cost a full allocation for each byte.
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
     let mut body = request.into_body();
     while let Some(piece) = next_piece(&mut body).await? {
@@ -289,7 +290,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes> {
 async fn next_piece(body: &mut Body) -> Result<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
         match frame {
-            // Trailers say nothing here.
+            // Trailers are ignored.
             Ok(frame) => match frame.into_data() {
                 Ok(piece) => return Ok(Some(piece)),
                 Err(_) => continue,
@@ -301,7 +302,7 @@ async fn next_piece(body: &mut Body) -> Result<Option<Bytes>> {
     Ok(None)
 }
 
-/// A request that takes no body, though many clients send `{}` or nothing with it.
+/// A request without a body. Many clients send `{}` anyway, so an empty object is accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct NoBody;
 

@@ -1,4 +1,5 @@
-//! What every request passes: connections, logs and metrics, keys, rate limits, conditional requests.
+//! Layers around every request: connections, logs and metrics, keys, rate limits, conditional
+//! requests.
 
 pub(crate) mod admin;
 pub(crate) mod arrival;

@@ -1,9 +1,9 @@
-//! The HTTP API: it reads and writes rows, and turns long work into jobs.
+//! The HTTP API. It reads and writes records, and queues long-running work as jobs.
 //!
-//! A request passes, from the outside in: routing, [`http::observe`] (request id, log, metrics, panics),
-//! [`http::auth`] (everything under `/dev/crm`), [`http::rate_limit`] of its key, [`http::conditional`], the limits of
-//! its kind of route, and its handler, which takes its input through [`extract`] and answers through
-//! [`respond`].
+//! A request passes through these layers, outermost first: routing, [`http::observe`] (request id,
+//! log, metrics, panics), [`http::auth`] (everything under `/dev/crm`), the key's
+//! [`http::rate_limit`], [`http::conditional`], the limits of its group of routes, and its handler,
+//! which reads its input through [`extract`] and responds through [`respond`].
 
 pub mod cli;
 pub mod extract;
@@ -30,42 +30,41 @@ use tokio_util::sync::CancellationToken;
 use http::conditional::Known;
 use respond::Result;
 
-/// What handlers share. Cloning it gives another handle on the same things: every layer that a
-/// request passes has one.
+/// State shared by all handlers. Clones are cheap: every layer of a request has one.
 #[derive(Clone, Debug)]
 pub struct AppState(Arc<Shared>);
 
-/// The things themselves.
+/// The shared state itself.
 #[derive(Debug)]
 pub struct Shared {
-    /// Connections to the database.
+    /// Database connections.
     pub pool: Pool,
-    /// The turns of streamed lists and exports.
+    /// Permits of streamed lists and exports, one for each page being read.
     pub streams: Arc<Semaphore>,
-    /// The settings of the process.
+    /// The process's settings.
     pub settings: Settings,
     /// Wakes workers after a commit.
     pub notifier: Notifier,
-    /// The API keys that were seen lately.
+    /// Recently verified API keys.
     pub keys: http::auth::Keys,
-    /// The requests that keys have left.
+    /// The rate limits of API keys.
     pub limits: http::rate_limit::Limits,
     signer: OnceCell<Signer>,
-    /// Cancelled when the process is told to stop: answers without an end of their own end then.
+    /// Cancelled when the process begins to shut down; event streams end then.
     pub stopping: CancellationToken,
-    /// Cancelled when the time to stop in is over: everything under way ends then.
+    /// Cancelled after the shutdown timeout; all remaining requests are aborted then.
     pub cut_off: CancellationToken,
 }
 
 impl AppState {
-    /// The state of a process with these settings. Must be called within a Tokio runtime; the
-    /// database need not be there yet.
+    /// Creates the state of a process. Must be called within a Tokio runtime; the database may
+    /// still be unavailable.
     ///
     /// # Errors
-    /// [`shared::Error::Internal`] for a database URL that is none.
+    /// [`shared::Error::Internal`] for an invalid database URL.
     pub fn new(settings: Settings) -> shared::Result<Self> {
         let pool = db::pool(&settings.database, "crm-api")?;
-        // A quarter of the connections streams, so that there is always one for those who want little.
+        // A quarter of the connections, so that streams never block small requests.
         let streams = (settings.database.max_connections as usize / 4).max(1);
         Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
@@ -81,19 +80,13 @@ impl AppState {
     }
 
     /// A connection, for a request that needs no transaction.
-    ///
-    /// # Errors
-    /// [`shared::Error::Unavailable`] when the database is away.
     pub async fn connection(&self) -> shared::Result<PoolConnection> {
         self.pool.acquire().await
     }
 }
 
 impl AppState {
-    /// What signs and seals for this database; it is read once.
-    ///
-    /// # Errors
-    /// [`shared::Error::Unavailable`] when the database is unavailable.
+    /// The signer of links and cursors, whose key is loaded from the database once.
     pub async fn signer(&self) -> shared::Result<&Signer> {
         self.signer.get_or_try_init(async || Signer::load(&mut *self.connection().await?).await).await
     }
@@ -107,10 +100,10 @@ impl Deref for AppState {
     }
 }
 
-/// Everything under this path needs a key, whether it exists or not.
+/// Every path under this prefix needs a key, even unknown ones.
 const CRM: &str = "/dev/crm";
 
-/// Every route, behind everything that holds for all requests.
+/// All routes, within the layers that apply to every request.
 pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
@@ -122,13 +115,12 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// What holds for every request. It is one layer, since each costs every request a copy of those
-/// inside of it.
+/// The layers of every request, combined into one: each request clones every inner layer.
 async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Response {
     http::observe::observe(request, |request| async { admit(state, request, next).await.into_response() }).await
 }
 
-/// Lets a request in that has a key, if it needs one, and requests left.
+/// Runs a request after checking its key, URL, headers and rate limit.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
     let opened = http::auth::require_key(&state, &mut request).await?;
     respond::lists::check_url(request.uri())?;

@@ -1,4 +1,4 @@
-//! The API's document, OpenAPI 3.1, made from the operations that are served.
+//! The OpenAPI 3.1 document, generated from the operations that are served.
 
 pub(crate) mod headers;
 pub mod operations;
@@ -32,35 +32,35 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
     img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 const BEARER: &str = "bearer";
-const ABOUT: &str = "Leads, customers, and jobs for everything that takes time.
+const ABOUT: &str = "Leads, customers, orders and feedback. Long-running work is done by jobs.
 
-- **Keys.** Everything under `/dev/crm` asks for `Authorization: Bearer <key>`. A key opens one workspace, and \
+- **Keys.** Every path under `/dev/crm` requires `Authorization: Bearer <key>`. A key gives access to one workspace; \
 records of other workspaces do not exist for it.
-- **Errors** are always JSON with a `message`; a 400 names every fault of the request. Beside those listed with each \
-operation there are 404 for an unknown path, 405 for a wrong method and 431 for a head that is too large.
-- **Lists** are bare arrays, newest first. Without `limit` they are the whole list, streamed.
-- **Long work** is answered with 202 and a job, to be followed at its `Location`.
-- **Times** are in UTC, as RFC 3339 has them, of the years 1 to 9999. A date alone is taken for its midnight.
-- **Unknown fields and parameters** are refused by name; a typo is never ignored.
-- **`X-Request-Id`** is taken over from the request, or made, and returned.";
+- **Errors** are JSON with a `message`; a 400 lists every fault of the request. In addition to the errors listed with \
+each operation, an unknown path returns 404, a wrong method 405, and a request head that is too large 431.
+- **Lists** are bare arrays, newest first. Without `limit`, the whole list is streamed.
+- **Long-running work** returns 202 and a job, which you can follow at its `Location`.
+- **Timestamps** are RFC 3339 in UTC, in the years 1 to 9999. A date without a time means midnight.
+- **Unknown fields and parameters** are rejected by name; a typo is never ignored.
+- **`X-Request-Id`** is copied from the request, or generated, and returned.";
 
 const TAGS: &[(&str, &str)] = &[
     ("Leads", "People who may become customers."),
-    ("Customers", "People and companies who buy."),
-    ("Interactions", "What was said and done with leads and customers, and what comes next."),
+    ("Customers", "People and companies that buy."),
+    ("Interactions", "Calls, emails, meetings and notes with leads and customers, and the next actions."),
     ("Orders", "What customers bought."),
-    ("Feedback", "What customers were asked, and what they answered."),
-    ("Reports", "Figures about many records, none older than a minute."),
-    ("Jobs", "Long work: what it does, and what it refused."),
-    ("Users", "The people of the workspace: who `assigned_to` is."),
-    ("Settings", "Who a workspace's mails come from, what they say, and when they go."),
-    ("Emails", "What was or will be sent."),
-    ("Suppressions", "The addresses to which a workspace sends nothing."),
-    ("Pages", "For people who follow a link out of a mail; without a key."),
-    ("Operations", "For whoever runs the server; without a key."),
+    ("Feedback", "Feedback requests, and the customers' answers."),
+    ("Reports", "Figures across many records, at most a minute old."),
+    ("Jobs", "Long-running work: its progress, results and rejected rows."),
+    ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
+    ("Settings", "The sender, content and timing of a workspace's email."),
+    ("Emails", "Sent and queued emails."),
+    ("Suppressions", "Addresses to which a workspace sends no email."),
+    ("Pages", "Pages for people who follow a link in an email; they need no key."),
+    ("Operations", "Health checks and this document; they need no key."),
 ];
 
-/// The document.
+/// Generates the document.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut paths = Paths::new();
@@ -77,7 +77,7 @@ pub fn document() -> OpenApi {
         let path = operation.path.to_owned();
         add(&mut paths, &mut components, path, operation, false);
     }
-    let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key of a workspace.")).build();
+    let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key of a workspace.")).build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(key));
     let info = InfoBuilder::new().title("CRM").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)).build();
     OpenApiBuilder::new()
@@ -129,15 +129,16 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
     paths.add_path_operation(path, vec![operation.method], described);
 }
 
-/// The document as it is kept beside the code, where each change of it can be read.
+/// The document as it is checked in at `docs/openapi.json`, so that every change is visible in a
+/// diff.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which it always can.
+/// When serialization fails, which the document's types rule out.
 pub fn pretty() -> serde_json::Result<String> {
     document().to_pretty_json().map(|json| json + "\n")
 }
 
-/// The document as it is served, with the tag of this version of it.
+/// The document as it is served, with its entity tag.
 static SERVED: LazyLock<Result<(Bytes, String), String>> = LazyLock::new(|| {
     let json = document().to_json().map_err(|error| error.to_string())?;
     let mut hash = DefaultHasher::new();
@@ -147,8 +148,11 @@ static SERVED: LazyLock<Result<(Bytes, String), String>> = LazyLock::new(|| {
 
 pub(crate) fn operations() -> Vec<Operation> {
     let content = schemas::content(ObjectBuilder::new().property("openapi", schemas::text()).into());
-    let answer = ResponseBuilder::new().description("OpenAPI 3.1.").content("application/json", content);
-    tagged("Operations", [Operation::get(PATH, serve).named("getOpenApi", "This document").answers(200, answer)])
+    let answer = ResponseBuilder::new().description("The OpenAPI 3.1 document.").content("application/json", content);
+    tagged(
+        "Operations",
+        [Operation::get(PATH, serve).named("getOpenApi", "Get the OpenAPI document").answers(200, answer)],
+    )
 }
 
 async fn serve() -> Result {
@@ -158,16 +162,16 @@ async fn serve() -> Result {
     }
 }
 
-/// `/docs`: the document, to be read and tried out. All of it is part of the program. A key that is entered
-/// there is forgotten with the page: what a browser stores, any script of this origin could read.
+/// `/docs`: Swagger UI, embedded in the program. A key entered there is not stored in the browser,
+/// where any script of this origin could read it.
 pub(crate) fn docs() -> Router<AppState> {
-    // Its default would send the document to a validator on the web.
+    // By default, Swagger UI sends the document to a validator on the web.
     let config = Config::from(PATH).validator_url("none").try_it_out_enabled(true);
     let pages: Router<AppState> = SwaggerUi::new("/docs").config(config).into();
     pages.layer(map_response(guard))
 }
 
-/// The page runs its own scripts and talks to this API, and nothing else.
+/// Restricts the page to its own scripts and to this API.
 async fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
@@ -183,13 +187,13 @@ mod tests {
     use crate::routes;
 
     #[test]
-    fn no_two_schemas_have_one_name() {
+    fn schema_names_are_unique() {
         let mut known = BTreeMap::new();
         let operations = [routes::with_key(), routes::open(), routes::pages()].into_iter().flatten();
         for (name, schema) in operations.flat_map(|operation| operation.schemas) {
             let schema = serde_json::to_value(schema).unwrap();
             let before = known.insert(name.clone(), schema.clone());
-            assert!(before.is_none_or(|before| before == schema), "two kinds of things are called {name}");
+            assert!(before.is_none_or(|before| before == schema), "two different schemas are named {name}");
         }
     }
 }

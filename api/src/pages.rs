@@ -1,7 +1,7 @@
-//! Pages for people who follow a link out of a mail: no key, no scripts, nothing from elsewhere.
+//! Pages for people who follow a link in an email: no key, no scripts, no external resources.
 //!
-//! Each is a file in `pages/`, whose values are escaped, inside `pages/layout.html`. Whatever goes wrong
-//! on such a path is a page, too.
+//! Each page is a template in `pages/`, inside `pages/layout.html`; values are escaped. Errors on
+//! these paths are pages, too.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::respond::{Problem, Result};
 
-/// Every page: a line for each.
+/// All templates.
 const PAGES: &[(&str, &str)] = &[
     ("feedback", include_str!("pages/feedback.html")),
     ("layout", include_str!("pages/layout.html")),
@@ -31,8 +31,8 @@ const PAGES: &[(&str, &str)] = &[
     ("unsubscribe", include_str!("pages/unsubscribe.html")),
 ];
 
-/// A page is kept nowhere, loads and runs nothing, is shown in no frame, sends its form nowhere else,
-/// and its address, which is as good as a key, is told to nobody.
+/// Pages are not cached or framed, load nothing and run no scripts, and submit forms only to this
+/// server. Their URL contains a secret token, so browsers must not send it as a referrer.
 const HEADERS: [(HeaderName, &str); 6] = [
     (CONTENT_TYPE, "text/html; charset=utf-8"),
     (CACHE_CONTROL, "no-store"),
@@ -45,14 +45,14 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// Marks an answer that is a page, which stays one though it tells of an error.
+/// Marks a response as a page, so that an error is not replaced by JSON.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page;
 
-/// A page: its status, its title, its file, and the values in it.
+/// Renders the template `name` with values.
 ///
 /// # Errors
-/// 500 for a defect of the page's file.
+/// 500 for a defect in the template.
 pub fn page(status: StatusCode, title: &str, name: &str, values: &impl Serialize) -> Result {
     let content = render(name, Value::from(Serde(values)))?;
     let html = render("layout", Value::from(Serde(&json!({ "title": title, "content": content }))))?;
@@ -65,7 +65,7 @@ pub fn page(status: StatusCode, title: &str, name: &str, values: &impl Serialize
     Ok(response)
 }
 
-/// A page that says one thing.
+/// A page with a single message.
 ///
 /// # Errors
 /// As [`page`].
@@ -73,13 +73,13 @@ pub fn message(status: StatusCode, title: &str, text: &str) -> Result {
     page(status, title, "message", &json!({ "title": title, "text": text }))
 }
 
-/// The page for a link that leads nowhere: it was altered, broken by a mail program, or what it led to
-/// is gone. Which of them is told to nobody.
+/// The page for an invalid link: it was altered, broken by an email program, or its record no
+/// longer exists. The page does not reveal which.
 ///
 /// # Errors
 /// As [`page`].
 pub fn unknown_link() -> Result {
-    let text = "It may have been cut off on its way. Please open it once more from the mail, or copy all of it.";
+    let text = "It may be incomplete. Please open it again from the email, or copy the whole link.";
     message(StatusCode::NOT_FOUND, "This link does not work", text)
 }
 
@@ -98,9 +98,9 @@ fn render(name: &str, values: Value) -> Result<String> {
     page.map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// Makes a page of whatever a route of pages answers that is none: errors, of ours or the framework's,
+/// Turns every other response of a page's route into a page: our errors, the framework's errors,
 /// and panics.
-pub(crate) async fn dress(request: Request, next: Next) -> Response {
+pub(crate) async fn ensure_page(request: Request, next: Next) -> Response {
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response());
     if answer.extensions().get::<Page>().is_some() {
@@ -108,18 +108,20 @@ pub(crate) async fn dress(request: Request, next: Next) -> Response {
     }
     let status = answer.status();
     let (title, text) = match status {
-        // The path is all that such a link has: one that cannot be read is none.
+        // The path is all there is to a link, so an unreadable path is an invalid link.
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => return unknown_link().unwrap_or(answer),
-        StatusCode::PAYLOAD_TOO_LARGE => ("This is too much", "Please send a shorter text."),
-        _ if status.is_server_error() => ("This did not work", "It is our fault. Please try again in a few minutes."),
-        _ => ("This did not work", "Please open the link in the mail once more."),
+        StatusCode::PAYLOAD_TOO_LARGE => ("This is too long", "Please send a shorter text."),
+        _ if status.is_server_error() => {
+            ("Something went wrong", "This is our fault. Please try again in a few minutes.")
+        }
+        _ => ("Something went wrong", "Please open the link in the email again."),
     };
     let Ok(page) = message(status, title, text) else { return answer };
     let (head, body) = page.into_parts();
-    let (mut former, _) = answer.into_parts();
-    // What else was said, such as `Allow` or what the log is to have, stays.
-    former.headers.remove(CONTENT_LENGTH);
-    former.headers.extend(head.headers);
-    former.extensions.insert(Page);
-    Response::from_parts(former, body)
+    // Other headers and extensions stay, such as `Allow` or the detail for the log.
+    let (mut original, _) = answer.into_parts();
+    original.headers.remove(CONTENT_LENGTH);
+    original.headers.extend(head.headers);
+    original.extensions.insert(Page);
+    Response::from_parts(original, body)
 }

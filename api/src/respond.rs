@@ -1,8 +1,9 @@
-//! Answers: the one place where errors become responses.
+//! Responses. Errors become responses only here.
 
 pub mod lists;
 pub mod streams;
 pub mod write;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -25,16 +26,16 @@ use shared::values::etag;
 use crate::http::arrival::Stalled;
 use crate::pages::Page;
 
-/// What handlers return.
+/// The result of handlers.
 pub type Result<T = Response, E = Problem> = std::result::Result<T, E>;
 
-/// An answer that is not what the caller hoped for, with the reason for people.
+/// An error response.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
     message: Cow<'static, str>,
     errors: Vec<FieldError>,
-    /// Seconds after which trying again may help.
+    /// Seconds after which a retry may succeed.
     retry_after: Option<u64>,
     /// For the log only.
     detail: Option<Arc<str>>,
@@ -49,17 +50,17 @@ struct Body<'a> {
     request_id: Option<&'a str>,
 }
 
-/// What the log of a 500 says, on its way there.
+/// The detail of a 500 for the log; an extension of the response.
 #[derive(Clone)]
 struct Detail(Arc<str>);
 
 impl Problem {
-    /// A problem that is told by its status and a sentence.
+    /// An error with a status and a message.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status, message: message.into(), errors: Vec::new(), retry_after: None, detail: None }
     }
 
-    /// 400 for the caller's input.
+    /// 400 with the faults of the input.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "Invalid request parameters") }
     }
@@ -74,7 +75,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "Resource not found")
     }
 
-    /// 408: the caller stopped sending.
+    /// 408 for a body that did not arrive in time.
     pub fn stalled() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time")
     }
@@ -84,19 +85,22 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large")
     }
 
-    /// 409 for a request whose idempotency key is at work.
+    /// 409 for an idempotency key whose request is still running.
     pub fn running() -> Self {
         Self::new(StatusCode::CONFLICT, "A request with this idempotency key is still running")
     }
 
-    /// 409, to which the reason is added.
+    /// 409; callers add the reason.
     fn conflict() -> Self {
         Self::new(StatusCode::CONFLICT, "Resource already exists")
     }
 
     /// 414.
     pub fn url_too_long() -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, "URL too long: at most 16 KiB, 512 bytes of which are left for a cursor")
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "URL too long: the limit is 16 KiB, of which 512 bytes are reserved for a cursor",
+        )
     }
 
     /// 415.
@@ -104,35 +108,35 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {expected}"))
     }
 
-    /// 415 for a body that is compressed or the like.
+    /// 415 for a body with a `Content-Encoding`.
     pub fn encoded() -> Self {
-        let message = "Encoded bodies are not taken: Content-Encoding must be identity or left out";
+        let message = "Content-Encoding is not supported; send the body uncompressed";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
-    /// 422, the one use of it.
+    /// 422 for an idempotency key that was used with a different request.
     pub fn other_request() -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key was used with a different request")
     }
 
-    /// 429, with how many seconds to wait.
+    /// 429 with the seconds to wait.
     pub fn too_many(seconds: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
         Self { retry_after: Some(seconds), ..problem }
     }
 
-    /// 500. The detail goes to the log and never to the caller.
+    /// 500. The detail is logged, and never sent to the client.
     pub fn internal(detail: impl Into<Arc<str>>) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
         Self { detail: Some(detail.into()), ..problem }
     }
 
-    /// The status of the answer.
+    /// The response's status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The body of the answer.
+    /// The response's body.
     pub fn body(&self) -> impl Serialize + use<'_> {
         Body { message: &self.message, errors: &self.errors, request_id: None }
     }
@@ -151,10 +155,11 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::Missing(reason) => Self { errors: vec![*reason], ..Self::not_found() },
             Error::Conflict(reason) => Self { errors: vec![*reason], ..Self::conflict() },
-            Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource was changed meanwhile"),
+            Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::Unavailable(_) | Error::Repeat(_) => {
-                // While the database is away, each request is answered so.
+                // Every request gets here while the database is unavailable, so the log is rate
+                // limited.
                 match UNAVAILABLE.allows() {
                     Some(left_out) => tracing::warn!(%error, left_out, "answered with 503"),
                     None => tracing::debug!(%error, "answered with 503"),
@@ -166,7 +171,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Whether reading a body failed because nothing came for too long.
+/// Whether a body could not be read because it did not arrive in time.
 pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
     error.is::<Stalled>() || error.source().is_some_and(is_stalled)
 }
@@ -177,7 +182,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = match self.status {
             StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
-            // The rest of the body is not waited for.
+            // The rest of the body is not read.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => Some((CONNECTION, "close")),
             _ => None,
         } {
@@ -193,18 +198,18 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The fallback of routers.
+/// The fallback for unknown paths.
 pub async fn not_found() -> Problem {
     Problem::not_found()
 }
 
-/// An answer that went well. It is kept for an idempotency key, so it is made of plain parts.
+/// A successful response. It may be stored for an idempotency key, so it consists of plain parts.
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
-    /// The queue whose workers are to be woken after the commit.
+    /// The queue whose workers are notified after the commit.
     pub notify: Option<&'static str>,
 }
 
@@ -212,18 +217,18 @@ impl Reply {
     /// `200` with JSON.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it cannot be written as JSON.
+    /// [`Error::Internal`] when serialization fails.
     pub fn json(body: &impl Serialize) -> shared::Result<Self> {
         Ok(Self::of_json(serde_json::to_vec(body)?))
     }
 
-    /// `200` with JSON that is written already.
+    /// `200` with serialized JSON.
     pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         Self { status: StatusCode::OK, headers, body, notify: None }
     }
 
-    /// `200` with a record and its tag.
+    /// `200` with a record and its `ETag`.
     ///
     /// # Errors
     /// As [`Reply::json`].
@@ -233,7 +238,7 @@ impl Reply {
         reply.header(ETAG, tag)
     }
 
-    /// `201` with the record, its tag, and where it is found from now on.
+    /// `201` with a record, its `ETag` and its `Location`.
     ///
     /// # Errors
     /// As [`Reply::json`].
@@ -241,7 +246,7 @@ impl Reply {
         Ok(Self::record(record)?.located(location)?.status(StatusCode::CREATED))
     }
 
-    /// `202` with the job and where it is followed; its workers are woken after the commit.
+    /// `202` with a job and its `Location`. Its workers are notified after the commit.
     ///
     /// # Errors
     /// As [`Reply::json`].
@@ -256,20 +261,20 @@ impl Reply {
         Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), notify: None }
     }
 
-    /// With another status.
+    /// Replaces the status.
     pub fn status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// With the place of what was made.
+    /// Adds a `Location`.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a place that no header can tell.
+    /// [`Error::Internal`] for a location that is not a valid header value.
     pub fn located(self, location: String) -> shared::Result<Self> {
         self.header(LOCATION, location)
     }
 
-    /// With a queue whose workers are woken after the commit.
+    /// Sets the queue whose workers are notified after the commit.
     pub fn notifying(self, queue: &'static str) -> Self {
         Self { notify: Some(queue), ..self }
     }
@@ -280,14 +285,14 @@ impl Reply {
         Ok(self)
     }
 
-    /// The answer as it is kept.
+    /// Converts the response for storage.
     pub fn to_kept(&self) -> Kept {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         Kept { status: self.status.as_u16(), headers, body: self.body.clone() }
     }
 
-    /// An answer that was kept.
+    /// Restores a stored response.
     pub fn from_kept(kept: Kept) -> Self {
         let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
         let header = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
@@ -298,28 +303,28 @@ impl Reply {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
-        // A body of bytes says that it is one.
+        // Axum sets a content type for bytes.
         response.headers_mut().remove(CONTENT_TYPE);
         response.headers_mut().extend(self.headers);
         response
     }
 }
 
-/// The last touch of every answer: what browsers and caches may do with it, and errors as JSON.
+/// Completes every response: headers for browsers and caches, and errors as JSON.
 pub(crate) fn finish(response: Response, request_id: &str) -> Response {
     let mut response = finish_error(response, request_id);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CACHE_CONTROL) {
-        // What has a tag may be kept by its reader, and is asked for again before it is shown.
-        let kept = if headers.contains_key(ETAG) { "no-cache" } else { "no-store" };
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+        // With an `ETag`, clients may cache the response but must revalidate it.
+        let caching = if headers.contains_key(ETAG) { "no-cache" } else { "no-store" };
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     }
     response
 }
 
-/// Errors are JSON, whoever made them, unless they are pages for people, and a 500 is logged with its detail
-/// and shows the caller nothing but the request's id.
+/// Turns errors into JSON, including the framework's, unless they are HTML pages. A 500 is logged
+/// with its detail and shows the client only the request's id.
 fn finish_error(response: Response, request_id: &str) -> Response {
     let status = response.status();
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");

@@ -1,4 +1,4 @@
-//! The nouns of the CRM: one file each, with its types, its parsing and its SQL.
+//! The record types of the CRM, one file each, with its fields, rules and SQL.
 
 pub mod customers;
 pub mod feedback;

@@ -1,7 +1,7 @@
-//! `multipart/form-data` (RFC 7578), read as it arrives and within bounds.
+//! Streams `multipart/form-data` (RFC 7578) in bounded memory.
 //!
-//! Only what a part contains has no limit here. All around it must fit into a few KiB: what stands before
-//! the first boundary, the heads of parts, with the names of files, and what follows the last boundary.
+//! The content of a part has no limit here. Everything else must fit into a few KiB: the preamble,
+//! the head of each part with its file name, and the epilogue.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -13,13 +13,13 @@ use shared::error::FieldError;
 use super::{check_encoding, next_piece};
 use crate::respond::{Problem, Result};
 
-/// The most bytes before the first boundary, and after the last.
+/// The maximum number of bytes before the first boundary, and after the last.
 const MAX_AROUND: usize = 4 * 1024;
-/// The most bytes of a part's head.
+/// The maximum number of bytes in a part's head.
 const MAX_HEAD: usize = 8 * 1024;
-/// The most bytes between a boundary and the end of its line.
+/// The maximum number of bytes between a boundary and the end of its line.
 const MAX_PADDING: usize = 256;
-/// The most characters of a boundary (RFC 2046, 5.1.1).
+/// The maximum number of characters in a boundary (RFC 2046, 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 const KIND: &str = "multipart/form-data";
 const LINE_END: &[u8] = b"\r\n";
@@ -27,7 +27,7 @@ const LINE_END: &[u8] = b"\r\n";
 /// A form whose parts are read one after the other.
 pub struct Multipart {
     body: Body,
-    /// What has arrived and was not handed on yet.
+    /// Received bytes that were not returned yet.
     held: BytesMut,
     /// Finds a boundary with the line end before it.
     delimiter: Finder<'static>,
@@ -47,10 +47,10 @@ enum State {
 }
 
 impl Multipart {
-    /// The form in the body of a request.
+    /// Starts reading the form in the body of a request.
     ///
     /// # Errors
-    /// 415 for other bodies; 400 for a `Content-Type` without a usable boundary.
+    /// 415 for other media types; 400 for a `Content-Type` without a usable boundary.
     pub fn of(request: Request) -> Result<Self> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -64,14 +64,16 @@ impl Multipart {
 
     fn new(body: Body, boundary: &str) -> Self {
         let delimiter = Finder::new(&format!("\r\n--{boundary}")).into_owned();
-        // As if a line had ended before the body, so that the first boundary is found like the others.
+        // The first boundary has no line end before it, so one is added: it is then found like the
+        // others.
         Self { body, held: BytesMut::from(LINE_END), delimiter, state: State::Preamble }
     }
 
-    /// The name of the next part, if there is another one. What is left of the one before is skipped.
+    /// Returns the name of the next part, if there is one. The rest of the current part is skipped.
     ///
     /// # Errors
-    /// 400 for a form that is malformed, incomplete, or too long around its parts.
+    /// 400 for a form that is malformed, incomplete, or has too many bytes outside its parts'
+    /// content.
     pub async fn next_part(&mut self) -> Result<Option<String>> {
         if self.state == State::Preamble {
             let delimiter = self.delimiter.clone();
@@ -89,7 +91,7 @@ impl Multipart {
         Ok(None)
     }
 
-    /// The next piece of the present part, until it ends.
+    /// Returns the next piece of the current part, until the part ends.
     ///
     /// # Errors
     /// 400 if the body ends within the part.
@@ -112,8 +114,8 @@ impl Multipart {
         Ok(None)
     }
 
-    /// How many bytes at the end may be the beginning of a boundary: they begin with the last `\r`, since a
-    /// boundary has no other.
+    /// How many of the last bytes may be the beginning of a boundary. They begin with the last
+    /// `\r`, because a delimiter contains only one.
     fn begun(&self) -> usize {
         let needle = self.delimiter.needle();
         let tail = &self.held[self.held.len().saturating_sub(needle.len() - 1)..];
@@ -121,7 +123,7 @@ impl Multipart {
         begun.filter(|begun| needle.starts_with(begun)).map_or(0, <[u8]>::len)
     }
 
-    /// Reads the rest of a boundary's line; whether the form ends with it.
+    /// Reads the rest of a boundary's line, and returns whether the boundary is the last.
     async fn is_last(&mut self) -> Result<bool> {
         self.until(MAX_PADDING, |held| (held.len() >= 2).then_some(0), "").await?;
         if self.held.starts_with(b"--") {
@@ -134,15 +136,15 @@ impl Multipart {
             }
             return Err(malformed("has more than 4 KiB after its last boundary"));
         }
-        let end = self.until(MAX_PADDING, line_end, "something else than a line end after a boundary").await?;
+        let end = self.until(MAX_PADDING, line_end, "no line end after a boundary").await?;
         if !self.held[..end].iter().all(|byte| matches!(byte, b' ' | b'\t')) {
-            return Err(malformed("has something else than a line end after a boundary"));
+            return Err(malformed("has characters other than blanks after a boundary"));
         }
         self.held.advance(end);
         Ok(false)
     }
 
-    /// Reads the head of a part, with the line end before it; returns the part's name.
+    /// Reads the head of a part, including the line end before it, and returns the part's name.
     async fn head(&mut self) -> Result<String> {
         let found = |held: &[u8]| memmem::find(held, b"\r\n\r\n");
         let end = self.until(MAX_HEAD, found, "a part whose head has more than 8 KiB").await?;
@@ -151,7 +153,7 @@ impl Multipart {
         name(head.get(2..end).unwrap_or_default())
     }
 
-    /// Reads on until something is found within the first `max` bytes, and returns where.
+    /// Reads until `find` finds something within the first `max` bytes, and returns its position.
     async fn until(&mut self, max: usize, find: impl Fn(&[u8]) -> Option<usize>, beyond: &str) -> Result<usize> {
         loop {
             if let Some(at) = find(&self.held[..self.held.len().min(max)]) {
@@ -164,7 +166,7 @@ impl Multipart {
         }
     }
 
-    /// Reads on where the form must not end.
+    /// Reads more where the form must not end yet.
     async fn more(&mut self) -> Result<()> {
         if self.fill().await? { Ok(()) } else { Err(malformed("ends before its last boundary")) }
     }
@@ -186,11 +188,11 @@ fn malformed(what: impl AsRef<str>) -> Problem {
     Problem::invalid(vec![FieldError::new("body", "malformed", format!("is not a valid form: it {}", what.as_ref()))])
 }
 
-/// The boundary that a `Content-Type` names.
+/// The boundary in a `Content-Type`.
 fn boundary(kind: &str) -> Result<String> {
     let fault = |code, message: &'static str| Problem::invalid(vec![FieldError::new("boundary", code, message)]);
     let Some(parameters) = parameters(kind) else {
-        return Err(fault("invalid", "cannot be read: the Content-Type has malformed parameters"));
+        return Err(fault("invalid", "cannot be parsed: the Content-Type has malformed parameters"));
     };
     let mut boundaries = parameters.into_iter().filter(|(name, _)| name == "boundary").map(|(_, value)| value);
     let boundary = boundaries.next().ok_or_else(|| fault("required", "is missing in the Content-Type"))?;
@@ -203,7 +205,7 @@ fn boundary(kind: &str) -> Result<String> {
     if is_usable { Ok(boundary) } else { Err(fault("invalid", "must have from 1 to 70 ASCII characters")) }
 }
 
-/// The name that the head of a part gives it.
+/// The part's name in its head.
 fn name(head: &[u8]) -> Result<String> {
     let head = std::str::from_utf8(head).map_err(|_| malformed("has a part whose head is not UTF-8"))?;
     let mut disposition = None;
@@ -217,7 +219,7 @@ fn name(head: &[u8]) -> Result<String> {
                 return Err(malformed("has a part with two Content-Disposition headers"));
             }
             "content-disposition" => disposition = Some(value),
-            // What the content would have to be decoded from; RFC 7578 has done with it.
+            // RFC 7578 deprecates encoded content.
             "content-transfer-encoding"
                 if !["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain)) =>
             {
@@ -259,7 +261,7 @@ fn parameters(header: &str) -> Option<Vec<(String, String)>> {
     Some(parameters)
 }
 
-/// A text up to its closing quote, and what follows.
+/// Splits a quoted text from the rest after its closing quote.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut text = String::new();
     let mut letters = quoted.char_indices();
@@ -281,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads a form that arrives in pieces; everything is ready, so nothing waits.
+    /// Reads a form that arrives in pieces. Every piece is ready, so the future never waits.
     fn read(pieces: &[&[u8]], boundary: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let pieces: Vec<_> =
             pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_as_programs_send_them_are_read() {
+    fn forms_of_common_clients_are_read() {
         let plain: &[u8] = b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n--b--";
         let padded: &[u8] =
             b"preamble\r\n--b \t\r\ncontent-disposition:form-data;NAME=\"file\"\r\nContent-Type: text/csv\r\n\r\nx\r\n--b--\r\nepilogue";
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_says_why() {
+    fn malformed_forms_are_rejected_with_the_reason() {
         for (form, why) in [
             (&b""[..], "ends before its last boundary"),
             (b"Name,Email\r\n", "ends before its last boundary"),
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_around_the_parts_is_bounded() {
+    fn bytes_outside_the_content_of_parts_are_limited() {
         let filler = "x".repeat(100_000);
         let head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"";
         for (form, why) in [
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_is_found_in_its_content_type() {
+    fn boundaries_are_read_from_the_content_type() {
         let of = |kind: &str| boundary(kind).ok();
         assert_eq!(of("multipart/form-data; boundary=b").as_deref(), Some("b"));
         assert_eq!(of("multipart/form-data; charset=utf-8; Boundary=\"a b\" ; x=y").as_deref(), Some("a b"));
@@ -383,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn content_arrives_whole_however_it_is_cut(
+        fn content_does_not_depend_on_the_split_into_pieces(
             content in prop::collection::vec(prop::sample::select(&b"\r\n-b x"[..]), 0..200),
             cuts in prop::collection::vec(0_usize..400, 0..20),
         ) {
@@ -398,7 +400,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(form in prop::collection::vec(prop::sample::select(&b"\r\n-b:; =\"x\\"[..]), 0..200)) {
+        fn arbitrary_bytes_never_panic(form in prop::collection::vec(prop::sample::select(&b"\r\n-b:; =\"x\\"[..]), 0..200)) {
             let _ = read(&[&form], "b");
         }
     }

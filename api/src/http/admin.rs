@@ -1,4 +1,4 @@
-//! What operators ask on a port of its own: metrics, and readiness with its reasons.
+//! The admin port for operators: metrics, liveness, and readiness with its reason.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,12 @@ use crate::http::server::connection::{self, Terms};
 use crate::respond::{self, Problem, Result};
 use crate::routes::health::{self, Readiness};
 
-/// Connections at once; the others wait.
+/// Concurrent connections; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Answers operators until the process stops.
+/// Serves the admin port until the process stops.
 pub(crate) async fn serve(state: AppState, port: AdminPort, tasks: TaskTracker) {
     let Some(listener) = state.stopping.run_until_cancelled(port.listener()).await else { return };
     if let Ok(address) = listener.local_addr() {
@@ -50,7 +50,7 @@ pub(crate) async fn serve(state: AppState, port: AdminPort, tasks: TaskTracker) 
                         drop(seat);
                     });
                 }
-                // Out of file descriptors, most likely.
+                // Most likely out of file descriptors.
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }
         }
@@ -74,11 +74,11 @@ async fn guard(mut response: Response) -> Response {
     response
 }
 
-/// Why the process can or cannot do its work.
+/// Readiness with its reason.
 async fn readiness(State(state): State<AppState>) -> Result {
     match health::readiness(&state).await? {
         Readiness::Ready => {
-            // It serves however wrong its clock is; operators should know.
+            // A wrong clock does not make the process unready, but operators should see it.
             let clock = CLOCK.trouble().map(|trouble| ("clock".to_owned(), json!(trouble)));
             let answer = [("message".to_owned(), json!("ready"))].into_iter().chain(clock);
             Ok(Json(answer.collect::<Map<String, Value>>()).into_response())

@@ -1,4 +1,4 @@
-//! Bodies that arrive too slowly.
+//! Aborts request bodies that arrive too slowly.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use hyper::body::{Frame, SizeHint};
 use shared::platform::config::Api;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body was given up, since it did not arrive in time.
+/// The error of a body that did not arrive in time.
 #[derive(Debug)]
 pub(crate) struct Stalled;
 
@@ -23,19 +23,19 @@ impl fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
-/// The body, given up with [`Stalled`] when it does not arrive in time.
+/// Wraps a body so that it fails with [`Stalled`] when it does not arrive in time.
 pub(crate) fn in_time(body: Body, settings: &Api) -> Body {
     if body.is_end_stream() {
         body
     } else {
-        Body::new(Arriving { body, patience: Patience::new(settings), timer: None })
+        Body::new(Arriving { body, budget: WaitBudget::new(settings), timer: None })
     }
 }
 
 struct Arriving {
     body: Body,
-    patience: Patience,
-    /// Rings when the wait that is under way has taken too long.
+    budget: WaitBudget,
+    /// When the current wait began, and the timer that limits it.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -47,13 +47,14 @@ impl HttpBody for Arriving {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
-            // Only what is waited for counts: a server that is slow to read is no fault of the client.
+            // Only the time spent waiting counts: the client is not to blame for a server that
+            // reads slowly.
             let waited = this.timer.take().map_or(Duration::ZERO, |(began, _)| began.elapsed());
             let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref().map(Bytes::len));
-            this.patience.arrived(waited, length.unwrap_or(0));
+            this.budget.arrived(waited, length.unwrap_or(0));
             return polled;
         }
-        let left = this.patience.left();
+        let left = this.budget.left();
         let (_, timer) = this.timer.get_or_insert_with(|| {
             let now = Instant::now();
             (now, Box::pin(sleep_until(now + left)))
@@ -70,19 +71,19 @@ impl HttpBody for Arriving {
     }
 }
 
-/// For how long a body may still be waited for. Waiting uses it up, and what arrives earns it back: so over
-/// any window of waiting at least the rate is needed, and what came faster before earns no more than one
-/// window.
+/// How long the server may still wait for a body. Waiting spends the credit and arriving bytes earn
+/// it back, so the body needs at least the minimum rate over any window of waiting. A fast start
+/// earns at most one window.
 #[derive(Debug)]
-struct Patience {
+struct WaitBudget {
     idle: Duration,
     window: Duration,
-    /// Bytes a second; 0 needs none.
+    /// Bytes per second; 0 disables the minimum.
     rate: u32,
     credit: Duration,
 }
 
-impl Patience {
+impl WaitBudget {
     fn new(settings: &Api) -> Self {
         let window = Duration::from_secs(settings.body_window_s);
         let idle = Duration::from_secs(settings.upload_idle_timeout_s);
@@ -106,44 +107,45 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn patience(rate: u32) -> Patience {
+    fn budget(rate: u32) -> WaitBudget {
         let second = Duration::from_secs(1);
-        Patience { idle: 30 * second, window: 60 * second, rate, credit: 60 * second }
+        WaitBudget { idle: 30 * second, window: 60 * second, rate, credit: 60 * second }
     }
 
-    /// How many seconds a body lives that sends so many bytes each second, of an hour.
-    fn lives(mut patience: Patience, bytes_per_s: usize) -> u64 {
+    /// After how many seconds a body is aborted that sends so many bytes each second; an hour at
+    /// most.
+    fn aborted_after(mut budget: WaitBudget, bytes_per_s: usize) -> u64 {
         for second in 0..3600 {
-            if patience.left() < Duration::from_secs(1) {
+            if budget.left() < Duration::from_secs(1) {
                 return second;
             }
-            patience.arrived(Duration::from_secs(1), bytes_per_s);
+            budget.arrived(Duration::from_secs(1), bytes_per_s);
         }
         3600
     }
 
     #[test]
-    fn a_body_must_arrive_at_the_rate() {
-        assert_eq!(lives(patience(1024), 1024), 3600);
-        assert_eq!(lives(patience(1024), 100_000), 3600);
-        assert_eq!(lives(patience(1024), 0), 60);
-        assert!((60..70).contains(&lives(patience(1024), 100)));
-        assert!((110..130).contains(&lives(patience(1024), 512)));
-        assert_eq!(lives(patience(0), 0), 3600);
+    fn a_body_must_arrive_at_the_minimum_rate() {
+        assert_eq!(aborted_after(budget(1024), 1024), 3600);
+        assert_eq!(aborted_after(budget(1024), 100_000), 3600);
+        assert_eq!(aborted_after(budget(1024), 0), 60);
+        assert!((60..70).contains(&aborted_after(budget(1024), 100)));
+        assert!((110..130).contains(&aborted_after(budget(1024), 512)));
+        assert_eq!(aborted_after(budget(0), 0), 3600);
     }
 
     #[test]
-    fn what_came_fast_before_earns_no_more_than_one_window() {
-        let mut patience = patience(1024);
-        patience.arrived(Duration::from_secs(1), 1_000_000_000);
-        assert_eq!(lives(patience, 0), 60);
+    fn a_fast_start_earns_at_most_one_window() {
+        let mut budget = budget(1024);
+        budget.arrived(Duration::from_secs(1), 1_000_000_000);
+        assert_eq!(aborted_after(budget, 0), 60);
     }
 
     #[test]
-    fn the_idle_limit_holds_beside_the_rate() {
-        assert_eq!(patience(1024).left(), Duration::from_secs(30));
-        let mut tired = patience(1024);
-        tired.arrived(Duration::from_secs(50), 0);
-        assert_eq!(tired.left(), Duration::from_secs(10));
+    fn the_idle_timeout_applies_besides_the_rate() {
+        assert_eq!(budget(1024).left(), Duration::from_secs(30));
+        let mut spent = budget(1024);
+        spent.arrived(Duration::from_secs(50), 0);
+        assert_eq!(spent.left(), Duration::from_secs(10));
     }
 }

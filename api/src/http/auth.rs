@@ -1,4 +1,4 @@
-//! API keys: nobody gets past here without one.
+//! Authentication with API keys.
 
 mod streams;
 
@@ -24,20 +24,20 @@ use streams::OpenStreams;
 
 pub(crate) use streams::Cut;
 
-/// For how long a key that opened is believed to open still. A revoked or expired key is refused
-/// after this time at the latest, by every process: well below a second.
+/// How long a verified key is trusted without another look-up. Every process refuses a revoked or
+/// expired key after this time at the latest, well below a second.
 const TRUSTED: Duration = Duration::from_millis(500);
-/// The most keys remembered. When there are more, the others cost a read each time.
+/// The maximum number of trusted keys in memory. Further keys cost a read with each request.
 const MAX_TRUSTED: usize = 10_000;
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The workspace whose records exist for this caller.
+    /// The workspace of the key.
     pub workspace_id: Uuid,
-    /// The key it came with.
+    /// The key that the request was sent with.
     pub key_id: Uuid,
-    /// The request's id, for the jobs it starts.
+    /// The request's id, which the jobs it starts carry on.
     pub request_id: String,
 }
 
@@ -49,11 +49,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Opens a request under `/dev/crm` with its key, and makes its [`Caller`] known to handlers; any other
-/// request needs none. It goes by the path alone, before it is known whether that path exists.
+/// Authenticates a request under `/dev/crm` by its key and adds its [`Caller`]; other requests need
+/// no key. Only the path's prefix decides, so unknown paths need a key as well.
 ///
 /// # Errors
-/// 400 for two keys, 401, or 503 when the database is away and the key was not seen lately.
+/// 400 for two keys, 401, or 503 when the database is unavailable and the key is not trusted from
+/// memory.
 pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Option<Opened>> {
     let under_crm = request.uri().path().strip_prefix(CRM);
     if !under_crm.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
@@ -73,21 +74,22 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// The keys that were seen lately: what they open, and when they were used.
+/// Recently verified keys, and when keys were last used.
 #[derive(Debug, Default)]
 pub struct Keys {
-    /// By hash, so that no memory holds keys. Unknown keys are not remembered: they could be any number.
+    /// By hash, so that keys are not kept in memory. Unknown keys are not cached: anyone can send
+    /// any number.
     trusted: Mutex<HashMap<[u8; 32], (Opened, Instant)>>,
-    /// When keys were last used, until that is written.
+    /// When keys were last used, until the next flush.
     used: Mutex<HashMap<Uuid, DateTime<Utc>>>,
     streams: OpenStreams,
 }
 
 impl Keys {
-    /// What a key opens, from memory or from the database.
+    /// Looks a key up in memory, or in the database.
     async fn open(&self, pool: &Pool, key: &Key) -> shared::Result<Option<Opened>> {
         let hash = key.hash();
-        // Taken before the read: what the read says was true at that time.
+        // Taken before the read, whose result is not older than this time.
         let now = Instant::now();
         let known = lock(&self.trusted).get(&hash).copied();
         let opened = match known {
@@ -115,17 +117,17 @@ impl Keys {
         };
     }
 
-    /// Ends a response with its key, if it is a stream.
+    /// Ends a streamed response when its key becomes invalid.
     pub(crate) fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
         self.streams.hold(key_id, cut, response)
     }
 
-    /// Ends the streams whose keys were revoked or have expired.
+    /// Ends the streams of revoked and expired keys.
     pub(crate) async fn cut_revoked(&self, pool: &Pool) {
         self.streams.cut_revoked(pool).await;
     }
 
-    /// Writes when keys were last used, in one statement for all of them.
+    /// Saves when keys were last used, with one statement for all of them.
     pub async fn flush(&self, pool: &Pool) {
         let used: Vec<_> = std::mem::take(&mut *lock(&self.used)).into_iter().collect();
         if used.is_empty() {
@@ -133,7 +135,7 @@ impl Keys {
         }
         let written = async { workspaces::touch_keys(&mut *pool.acquire().await?, &used).await };
         if let Err(error) = written.await {
-            tracing::warn!(%error, "when keys were last used is not written yet");
+            tracing::warn!(%error, "the last use of API keys could not be saved yet");
             let mut later = lock(&self.used);
             for (key_id, at) in used {
                 later.entry(key_id).or_insert(at);
@@ -142,7 +144,7 @@ impl Keys {
     }
 }
 
-/// The maps are whole even if a thread died while it held the lock.
+/// A poisoned lock is used anyway: every change to the maps is a single call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The clock of this machine, compared with the database's.
+//! Measures the skew between this machine's clock and the database's.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tokio::time::sleep;
 
 use crate::AppState;
 
-/// How often it is compared, once it is known.
-const EVERY: Duration = Duration::from_secs(5);
-/// And before.
-const AT_FIRST: Duration = Duration::from_millis(200);
+/// How often the skew is measured, once it is known.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the skew is measured before it is known.
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Compares the clocks until the process stops. Times that requests note are corrected by what is found.
+/// Measures the skew until the process stops. Times that requests record are corrected by it.
 pub(crate) async fn watch(state: AppState) {
-    let comparing = async {
+    let measuring = async {
         loop {
             if let Err(error) = measure(&state.pool).await {
-                tracing::debug!(%error, "the clock cannot be compared with the database's");
+                tracing::debug!(%error, "the clock skew could not be measured");
             }
             gauge!("crm_clock_skew_seconds").set(CLOCK.skew_seconds());
-            sleep(if CLOCK.is_known() { EVERY } else { AT_FIRST }).await;
+            sleep(if CLOCK.is_known() { INTERVAL } else { FIRST_INTERVAL }).await;
         }
     };
-    state.stopping.run_until_cancelled(comparing).await;
+    state.stopping.run_until_cancelled(measuring).await;
 }
 
 async fn measure(pool: &Pool) -> Result<()> {

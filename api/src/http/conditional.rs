@@ -1,4 +1,4 @@
-//! Conditional requests: what a caller has already is not sent again.
+//! Conditional requests: a representation that the client already has is not sent again.
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -6,18 +6,18 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::values::etag;
 
-/// What a caller has already: the tags in `If-None-Match` of a request that reads.
+/// The tags in `If-None-Match` of a `GET` or `HEAD`.
 #[derive(Debug)]
 pub struct Known(Option<String>);
 
 impl Known {
-    /// What the sender of a request has.
+    /// Reads the header of a request.
     pub fn of(request: &Request) -> Self {
         let reads = [Method::GET, Method::HEAD].contains(request.method());
         Self(if reads { header(request.headers(), &IF_NONE_MATCH) } else { None })
     }
 
-    /// Makes a 304 of an answer that the caller has.
+    /// Replaces a response that the client already has by a 304.
     pub fn spare(self, answer: Response) -> Response {
         let Some(known) = self.0 else { return answer };
         let is_known = header(answer.headers(), &ETAG).is_some_and(|tag| names(&known, &tag));
@@ -31,19 +31,20 @@ impl Known {
     }
 }
 
-/// All values of a header as one list.
+/// Joins all values of a header into one list.
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
-/// Whether a condition names a tag, weak or not (RFC 9110, 13.1.2), and whatever it was compressed with.
+/// Whether a condition contains a tag by weak comparison (RFC 9110, 13.1.2). Suffixes that
+/// compressing proxies add are ignored.
 fn names(condition: &str, tag: &str) -> bool {
     condition.trim() == "*" || tags(condition).any(|known| etag::is_same(&format!("\"{known}\""), tag))
 }
 
-/// The tags of a list in a header, each as it is written, or `*`; `None` for anything but a list of at least
-/// one (RFC 9110, 8.8.3 and 13.1.1).
+/// The tags of a list in a header, each as written, or `*`. `None` for anything but a list of at
+/// least one tag (RFC 9110, 8.8.3 and 13.1.1).
 pub fn entity_tags(list: &str) -> Option<Vec<&str>> {
     let (mut tags, mut rest) = (Vec::new(), list);
     loop {
@@ -66,7 +67,7 @@ pub fn entity_tags(list: &str) -> Option<Vec<&str>> {
     }
 }
 
-/// What stands between quotes, where commas may stand, too.
+/// The texts between quotes, which may contain commas.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     list.split('"').skip(1).step_by(2)
 }
@@ -76,7 +77,7 @@ mod tests {
     use super::{entity_tags, names};
 
     #[test]
-    fn a_condition_names_tags() {
+    fn conditions_match_tags_by_weak_comparison() {
         for condition in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "\"x,y\",W/\"a\"", "\"a-gzip\"", "W/\"a-zstd\"", " * "] {
             assert!(names(condition, "\"a\"") && names(condition, "W/\"a\""), "{condition}");
         }
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_tags_is_read_or_refused_as_a_whole() {
+    fn a_list_with_an_invalid_tag_is_rejected_as_a_whole() {
         assert_eq!(entity_tags(" \"a,b\" ,, W/\"\",*"), Some(vec!["\"a,b\"", "W/\"\"", "*"]));
         for wrong in
             ["", " ", ",", "a", "\"a", "a\"", "\"a\" \"b\"", "\"a\"b", "w/\"a\"", "W/", "**", "\"a\", b", "W/*"]

@@ -1,4 +1,4 @@
-//! Headers that decide what a request does: one that cannot be read, or is there twice, must not be
+//! Headers that decide what a request does. A repeated or unreadable one is rejected, never
 //! ignored.
 
 use axum::http::HeaderMap;
@@ -9,10 +9,10 @@ use shared::error::FieldError;
 
 use crate::respond::{Problem, Result};
 
-/// What keeps a request from being done twice.
+/// The header that makes repeated requests safe.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The headers that say one thing, with their names as people write them.
+/// The headers with a single value, with their conventional spelling.
 const ONCE: [(HeaderName, &str); 5] = [
     (AUTHORIZATION, "Authorization"),
     (HOST, "Host"),
@@ -20,7 +20,7 @@ const ONCE: [(HeaderName, &str); 5] = [
     (IF_MATCH, "If-Match"),
     (CONTENT_TYPE, "Content-Type"),
 ];
-/// The headers that are lists, and may come in several lines.
+/// The headers that are lists and may be split over several lines.
 const LISTS: [(HeaderName, &str); 4] = [
     (IF_NONE_MATCH, "If-None-Match"),
     (CONTENT_ENCODING, "Content-Encoding"),
@@ -28,7 +28,7 @@ const LISTS: [(HeaderName, &str); 4] = [
     (ACCEPT_ENCODING, "Accept-Encoding"),
 ];
 
-/// Refuses a request with two `Authorization` headers, or one that cannot be read.
+/// Rejects a request with two `Authorization` headers, or an unreadable one.
 ///
 /// # Errors
 /// 400.
@@ -37,7 +37,7 @@ pub fn check_authorization(headers: &HeaderMap) -> Result<()> {
     fault(headers, &authorization, true).map_or(Ok(()), |fault| Err(Problem::invalid(vec![fault])))
 }
 
-/// Refuses a request with one of our headers given twice, or with bytes that cannot be read.
+/// Rejects a request in which one of these headers is repeated or unreadable.
 ///
 /// # Errors
 /// 400 with every such header.

@@ -1,4 +1,5 @@
-//! Around every request: its id, its line in the log, its count in the metrics.
+//! Observability of every request: its id, its log line, its metrics, and a response if its handler
+//! panics.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -19,17 +20,17 @@ use crate::http::peer::Client;
 use crate::respond::{self, Problem};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Headers of a request at most.
+/// The maximum number of headers in a request.
 const MAX_HEADERS: usize = 90;
-/// Heads beyond this are answered with 431; they would only fill the memory.
+/// Larger heads get a 431, which bounds the memory of connections.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 const DURATION: &str = "crm_http_request_duration_seconds";
 
-/// The id of a request, in its extensions.
+/// The id of a request; an extension of the request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestId(pub String);
 
-/// Gives a request its id, and answers for it whatever happens inside.
+/// Gives a request its id, logs and counts it, and turns a panic into a 500.
 pub async fn observe<Answer: Future<Output = Response>>(
     mut request: Request,
     answer: impl FnOnce(Request) -> Answer,
@@ -39,7 +40,7 @@ pub async fn observe<Answer: Future<Output = Response>>(
     let method = known(request.method());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    // Of the highest level, so that no filter of the log takes the id away from an error.
+    // At level error, so that every log filter that shows an error also shows its request id.
     let span = tracing::error_span!("request", request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
     let client = request.extensions().get().copied();
@@ -62,8 +63,8 @@ pub async fn observe<Answer: Future<Output = Response>>(
     answer
 }
 
-/// What is wrong with the head of a request, whatever it is for. The bounds lie below those of the parser,
-/// whose answers say less.
+/// Checks the head of every request. The limits are below those of hyper's parser, whose responses
+/// are less specific.
 fn fault_of_head(request: &Request) -> Option<Problem> {
     let headers = request.headers();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -77,7 +78,7 @@ fn fault_of_head(request: &Request) -> Option<Problem> {
     None
 }
 
-/// A request that has no answer yet. Its caller left if this is dropped.
+/// A request without a response yet. If this is dropped, the client disconnected.
 struct Unanswered<'a> {
     method: &'static str,
     route: &'a str,
@@ -87,28 +88,29 @@ struct Unanswered<'a> {
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         let _in_span = self.span.enter();
-        tracing::debug!(method = self.method, route = self.route, "the caller left before the answer");
+        tracing::debug!(method = self.method, route = self.route, "client disconnected before the response");
         metrics::counter!("crm_http_abandoned_total", "method" => self.method, "route" => self.route.to_owned())
             .increment(1);
     }
 }
 
-/// The caller's id if it is a sane one: it goes into logs and headers as it is.
+/// The client's id if it is short and plain, because it is copied into logs and headers; else a new
+/// one.
 fn request_id(headers: &HeaderMap) -> String {
-    let sane = |id: &&str| {
+    let is_plain = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
-    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_plain);
     given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Methods can be any word; a label of a metric must not.
+/// Clients can send any word as a method, so unknown ones share one metric label.
 fn known(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
 }
 
-/// The line in the log names the route, not the path or the query: those may hold personal data.
+/// Logs the route, not the path or the query, which may contain personal data.
 fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Response, took: Duration) {
     let status = answer.status().as_u16();
     let ms = took.as_millis() as u64;
@@ -126,17 +128,17 @@ fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Re
     metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned()).record(took);
 }
 
-/// The metrics of the process, started on first use: there can be only one recorder in a process.
+/// The metrics recorder, installed on first use: a process can have only one.
 ///
 /// # Errors
-/// Only if something else in the process records metrics already.
+/// When another recorder is installed already.
 pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     if let Some(handle) = METRICS.get() {
         return Ok(handle);
     }
-    // One thread starts it, and those that come meanwhile wait.
+    // One thread installs the recorder while the others wait.
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = METRICS.get() {
         return Ok(handle);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_answered_like_any_defect() {
+    async fn a_panic_becomes_an_internal_server_error() {
         let app = Router::new()
             .route("/", get(panics))
             .layer(from_fn(|request, next: Next| observe(request, |request| next.run(request))));

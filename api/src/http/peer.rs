@@ -1,4 +1,4 @@
-//! Who is at the other end, for the log.
+//! The client's address, for the log.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,14 +7,14 @@ use shared::platform::config::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address from which a request came, in its extensions.
+/// The address of the client; an extension of the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 
 impl Client {
-    /// The address at the other end of the connection, or the one for which a trusted proxy there
-    /// forwards: the last in `X-Forwarded-For` that is no trusted proxy itself. What stands before that
-    /// one is only what a client says.
+    /// The address of the peer. If the peer is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not a trusted proxy itself; clients can forge the addresses before
+    /// that one.
     #[must_use]
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
@@ -34,7 +34,7 @@ impl Client {
     }
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_whom_a_trusted_proxy_names() {
+    fn only_trusted_proxies_can_forward_a_client_address() {
         let trusted = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Network::try_from(text.to_owned()).unwrap());
         for (peer, forwarded, expected) in [
             ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),

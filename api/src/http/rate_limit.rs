@@ -1,4 +1,4 @@
-//! How many requests a key has, told with every answer to it.
+//! The rate limit of API keys, reported in the headers of every response.
 
 use std::num::NonZeroU32;
 
@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use crate::respond::Problem;
 
-/// The window in which a key has its requests.
+/// The window of the limit.
 const WINDOW_S: u64 = 60;
 // The fields of draft-ietf-httpapi-ratelimit-headers, version 10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The requests that keys have left in this process; none are counted if keys have no limit.
+/// The requests that each key has left in this process; `None` without a limit.
 #[derive(Debug)]
 pub struct Limits(Option<Limited>);
 
@@ -29,9 +29,9 @@ struct Limited {
 }
 
 impl Limits {
-    /// So many requests a minute for each key; 0 is no limit.
+    /// Allows each key so many requests per minute; 0 disables the limit.
     ///
-    /// All of them can come at once; then they come back one by one, evenly over the minute.
+    /// A key may use all of them at once; they are replenished one by one, evenly over the minute.
     #[must_use]
     pub fn new(per_minute: u32) -> Self {
         Self(NonZeroU32::new(per_minute).map(|per_minute| {
@@ -40,7 +40,8 @@ impl Limits {
         }))
     }
 
-    /// Answers a key that has no requests left with 429, and tells every other how many it has.
+    /// Returns 429 for a key without requests left, and adds the rate limit headers to every
+    /// response.
     pub async fn limit(&self, key_id: Uuid, answer: impl Future<Output = Response>) -> Response {
         let Some(limited) = &self.0 else { return answer.await };
         let (left, mut answer) = match limited.take(key_id) {
@@ -48,7 +49,7 @@ impl Limits {
             Err(seconds) => (0, Problem::too_many(seconds).into_response()),
         };
         let policy = format!("\"default\";q={};w={WINDOW_S}", limited.per_minute);
-        let state = format!("\"default\";r={left};t={}", limited.whole_after(left));
+        let state = format!("\"default\";r={left};t={}", limited.full_after(left));
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 answer.headers_mut().insert(name, value);
@@ -57,7 +58,7 @@ impl Limits {
         answer
     }
 
-    /// Forgets the keys that have all their requests again.
+    /// Drops the keys whose requests are fully replenished.
     pub fn tidy(&self) {
         if let Some(limited) = &self.0 {
             limited.limiter.retain_recent();
@@ -67,7 +68,7 @@ impl Limits {
 }
 
 impl Limited {
-    /// Takes a request off a key's: how many it has left, or after how many seconds it has one.
+    /// Takes one of a key's requests. Returns how many are left, or the seconds until the next one.
     fn take(&self, key_id: Uuid) -> Result<u32, u64> {
         let taken = self.limiter.check_key(&key_id);
         let seconds = |wait: std::time::Duration| wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -76,8 +77,8 @@ impl Limited {
             .map_err(|until| seconds(until.wait_time_from(self.limiter.clock().now())))
     }
 
-    /// When the key has all its requests again, if it makes no more.
-    fn whole_after(&self, left: u32) -> u64 {
+    /// The seconds until an idle key's requests are fully replenished.
+    fn full_after(&self, left: u32) -> u64 {
         let per_minute = u64::from(self.per_minute.get());
         ((per_minute - u64::from(left)) * WINDOW_S).div_ceil(per_minute)
     }

@@ -1,4 +1,4 @@
-//! The server: connections, their limits, and a clean end.
+//! The server: connections, their limits, and a graceful shutdown.
 
 pub(crate) mod connection;
 mod seats;
@@ -34,19 +34,20 @@ use crate::{AppState, router};
 use connection::Terms;
 use seats::Seats;
 
-/// How often what gathers in memory is written or tidied.
+/// How often state in memory is flushed and tidied.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// How often it is looked whether the keys of open streams are still valid: a stream ends within 2 s.
+/// How often the keys of open streams are checked; a stream ends within 2 s of its key's
+/// revocation.
 const CHECK_KEYS: Duration = Duration::from_secs(1);
-/// What a connection without a seat gets to ask.
+/// How long a connection without a seat may take to send its request, and to read the response.
 const SPARE_TIME: Duration = Duration::from_secs(1);
-/// How long cancelling what was cut off, and writing what is left, may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the last flush and closing the pool may take at shutdown.
+const FINAL_FLUSH: Duration = Duration::from_secs(2);
 
-/// Serves until `shutdown` is ready and the requests under way have ended or had their time.
+/// Serves until `shutdown` completes and running requests have ended or timed out.
 ///
 /// # Errors
-/// Only when metrics cannot be started.
+/// When the metrics recorder cannot be installed.
 pub async fn serve(
     state: AppState,
     listener: TcpListener,
@@ -55,7 +56,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     observe::metrics()?;
     let tasks = TaskTracker::new();
-    tasks.spawn(keep_house(state.clone()));
+    tasks.spawn(housekeeping(state.clone()));
     tasks.spawn(clock::watch(state.clone()));
     tasks.spawn(check_keys(state.clone()));
     tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
@@ -68,18 +69,18 @@ pub async fn serve(
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let guest = Guest { state: state.clone(), app: app.clone(), peer: peer.ip() };
-                    match seats.take(guest.peer) {
+                    let client = Peer { state: state.clone(), app: app.clone(), address: peer.ip() };
+                    match seats.take(client.address) {
                         Some(seat) => drop(tasks.spawn(async move {
-                            guest.serve(stream).await;
+                            client.serve(stream).await;
                             drop(seat);
                         })),
-                        None => drop(tasks.spawn(guest.turn_away(stream, seats.spare()))),
+                        None => drop(tasks.spawn(client.turn_away(stream, seats.spare()))),
                     }
                 }
-                // Out of file descriptors, most likely: some connection will end.
+                // Most likely out of file descriptors until another connection ends.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, "a connection could not be accepted");
                     sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -89,41 +90,41 @@ pub async fn serve(
         () = accepting => {}
         () = shutdown => {}
     }
-    // From here on new connections are refused, and a load balancer goes elsewhere.
+    // New connections are refused from here on, so load balancers use other processes.
     drop(listener);
     tracing::info!("stopping");
     state.stopping.cancel();
     tasks.close();
     let grace = Duration::from_secs(state.settings.api.shutdown_s);
     if timeout(grace, tasks.wait()).await.is_err() {
-        tracing::warn!("requests were still under way and are cut off");
+        tracing::warn!("aborting requests that exceeded the shutdown timeout");
         state.cut_off.cancel();
     }
-    let last_words = async {
+    let final_flush = async {
         tasks.wait().await;
         state.keys.flush(&state.pool).await;
-        // What was cut off is cancelled and rolled back.
+        // Statements of aborted requests are cancelled and rolled back.
         state.pool.close().await;
     };
-    let _ = timeout(LAST_WORDS, last_words).await;
+    let _ = timeout(FINAL_FLUSH, final_flush).await;
     Ok(())
 }
 
-/// How many descriptors the process may have open.
+/// The process's limit of file descriptors.
 fn descriptors() -> u64 {
     rlimit::getrlimit(Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// Whoever has connected.
-struct Guest {
+/// A connected client.
+struct Peer {
     state: AppState,
     app: Router,
-    peer: IpAddr,
+    address: IpAddr,
 }
 
-impl Guest {
-    /// Serves a connection. It has ended when its last write has, also if its caller left before: what is
-    /// under way is never more than there are seats.
+impl Peer {
+    /// Serves a connection until its last write has ended, even if the client disconnects earlier.
+    /// The seat stays taken, so the number of running requests never exceeds the number of seats.
     async fn serve(self, stream: TcpStream) {
         let api = &self.state.settings.api;
         let head = Duration::from_secs(api.header_timeout_s);
@@ -136,8 +137,8 @@ impl Guest {
         left.tasks.wait().await;
     }
 
-    /// Answers a request. When its caller leaves, a read is dropped, which cancels its statement, and a
-    /// write runs to its end.
+    /// Answers a request. If the client disconnects, a read is dropped, which cancels its
+    /// statement, while a write runs to its end.
     fn attend<'a>(
         &self,
         request: Request<Body>,
@@ -154,13 +155,13 @@ impl Guest {
         mut request: Request<Body>,
         cut: &CancellationToken,
     ) -> impl Future<Output = Response> + Send + use<> {
-        let client = Client::of(self.peer, request.headers(), &self.state.settings.api.trusted_proxies);
+        let client = Client::of(self.address, request.headers(), &self.state.settings.api.trusted_proxies);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(Cut(cut.clone()));
         connection::call(&self.app, request)
     }
 
-    /// Answers a connection for which there is no seat: only those who look after the process are heard.
+    /// Serves a connection without a seat: health checks are answered, everything else gets a 503.
     async fn turn_away(self, stream: TcpStream, place: CancellationToken) {
         let terms = Terms { head: SPARE_TIME, write: SPARE_TIME, keep_alive: false };
         let answer = async |request: Request<Body>| match request.uri().path() {
@@ -176,7 +177,7 @@ impl Guest {
     }
 }
 
-/// Ends the streams of keys that were revoked meanwhile.
+/// Ends the streams of revoked keys.
 async fn check_keys(state: AppState) {
     let mut ticks = interval(CHECK_KEYS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,12 +186,12 @@ async fn check_keys(state: AppState) {
     }
 }
 
-async fn keep_house(state: AppState) {
+async fn housekeeping(state: AppState) {
     while state.stopping.run_until_cancelled(sleep(HOUSEKEEPING)).await.is_some() {
         state.keys.flush(&state.pool).await;
         state.limits.tidy();
         if let Ok(metrics) = observe::metrics() {
-            // What histograms gathered is folded, whether anybody scrapes or not.
+            // Folds histogram samples, which would otherwise pile up until the next scrape.
             metrics.run_upkeep();
         }
     }

@@ -1,45 +1,45 @@
-//! Headers of answers, each described once.
+//! Descriptions of response headers.
 
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{Header, Ref};
 
-/// Every answer has it.
+/// The headers of every response.
 pub(crate) const ALWAYS: &[&str] = &["X-Request-Id"];
-/// Every answer to a key has them, if keys are limited.
+/// The headers of every response to a request with a key, if keys are rate limited.
 pub(crate) const LIMITED: &[&str] = &["RateLimit", "RateLimit-Policy"];
 
 const ALL: &[(&str, &str, &str)] = &[
     (
         "X-Request-Id",
-        "The id of the request: the caller's own, or one made for it.",
+        "The id of the request: the client's own, or a generated one.",
         "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44",
     ),
+    ("Location", "The path of the record or the job.", "/dev/crm/jobs/019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44"),
+    ("ETag", "The version of the resource, for `If-Match` and `If-None-Match`.", "\"5f2c9a01\""),
+    ("Link", "The next page, if there is one.", "</dev/crm/leads?limit=10&cursor=eyJrZXk>; rel=\"next\""),
+    ("X-Total-Count", "The number of records on all pages, with `count=true`.", "1234"),
     (
-        "Location",
-        "Where the record, or the job, is found from now on.",
-        "/dev/crm/jobs/019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44",
+        "Idempotent-Replayed",
+        "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`.",
+        "true",
     ),
-    ("ETag", "The version of what is answered, for `If-Match` and `If-None-Match`.", "\"5f2c9a01\""),
-    ("Link", "The next page, while there is one.", "</dev/crm/leads?limit=10&cursor=eyJrZXk>; rel=\"next\""),
-    ("X-Total-Count", "How many records there are on all pages, if `count=true` asked for it.", "1234"),
-    ("Idempotent-Replayed", "`true` if this is the answer that was given before for the `Idempotency-Key`.", "true"),
-    ("Content-Disposition", "The name under which to save the file.", "attachment; filename=\"leads.csv\""),
-    ("WWW-Authenticate", "How to authenticate.", "Bearer"),
-    ("Retry-After", "After how many seconds to try again.", "1"),
+    ("Content-Disposition", "The suggested file name.", "attachment; filename=\"leads.csv\""),
+    ("WWW-Authenticate", "The authentication scheme.", "Bearer"),
+    ("Retry-After", "The seconds to wait before retrying.", "1"),
     (
         "RateLimit",
-        "How many requests of the key are left, and in how many seconds all are again; if keys are limited.",
+        "The requests left for the key (`r`), and the seconds until all are available again (`t`); present if keys are rate limited.",
         "\"default\";r=99;t=1",
     ),
     (
         "RateLimit-Policy",
-        "How many requests a key has, and for how many seconds; if keys are limited.",
+        "The requests of a key (`q`) per window in seconds (`w`); present if keys are rate limited.",
         "\"default\";q=100;w=60",
     ),
 ];
 
-/// All of them, by their names.
+/// All headers by name.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, Header)> {
     ALL.iter().map(|&(name, about, example)| {
         let schema = Object::with_type(if example.parse::<u64>().is_ok() { Type::Integer } else { Type::String });
@@ -48,7 +48,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Header)> {
     })
 }
 
-/// One of them.
+/// A reference to a header's component.
 pub(crate) fn reference(name: &str) -> Ref {
     Ref::new(format!("#/components/headers/{name}"))
 }

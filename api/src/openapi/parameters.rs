@@ -1,4 +1,4 @@
-//! Parameters of operations, most of them made from what reads them.
+//! Parameters of operations, most of them derived from the code that parses them.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
     let parameter = |name: String| {
         let (about, schema) = match name.strip_suffix("Id") {
             Some(noun) => (format!("The id of the {noun}."), Uuid::shape()),
-            None => ("The end of the link, as it stands in the mail.".to_owned(), String::shape()),
+            None => ("The token in the email's link.".to_owned(), String::shape()),
         };
         ParameterBuilder::new()
             .description(Some(about))
@@ -29,7 +29,7 @@ pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
     path.split('/').filter_map(named).map(parameter).collect()
 }
 
-/// An optional parameter in the query.
+/// An optional query parameter.
 pub(crate) fn query(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     optional(name, about).schema(Some(schema)).build()
 }
@@ -46,58 +46,59 @@ fn header(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
     optional(name, about).parameter_in(ParameterIn::Header).schema(Some(schema)).build()
 }
 
-/// What keeps a request from being done twice.
+/// The header that makes repeated requests safe.
 pub(crate) fn idempotency_key() -> Parameter {
-    let about = "The same request with the same key is done once, and answered alike for 24 hours.";
+    let about = "Makes retries safe: for 24 hours, a repeated request with the same key is not run again and returns the stored \
+                 response. Only successful (2xx) responses are stored.";
     let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
     header("Idempotency-Key", about, key.pattern(Some(r"^[\t -~]*[!-~][\t -~]*$")))
 }
 
-/// What must hold for a write to take place: `*`, or tags in quotes with commas between them.
+/// The condition of a write: `*`, or comma-separated entity tags.
 pub(crate) fn if_match() -> Parameter {
-    let about = "Only if the record still has this `ETag`; otherwise 412.";
+    let about = "Writes only if the record still has this `ETag`; otherwise returns 412.";
     let tags = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
     header("If-Match", about, ObjectBuilder::new().schema_type(Type::String).pattern(Some(tags)).examples(["*"]))
 }
 
-/// What a reader has already. Whatever is no tag is no match.
+/// The versions that the client has already. Malformed tags never match.
 pub(crate) fn if_none_match() -> Parameter {
-    let about = "Only if the record has another `ETag` by now; otherwise 304.";
+    let about = "Returns the record only if its `ETag` differs; otherwise returns 304.";
     header("If-None-Match", about, ObjectBuilder::new().schema_type(Type::String))
 }
 
-/// A word out of several.
+/// One of several strings.
 pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
-/// The filters and orders of a list, and `q` if it can be searched.
+/// The filters and orders of a list, and `q` if the list is searchable.
 pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
     let mut parameters: Vec<Parameter> = spec.filters.iter().flat_map(of_filter).collect();
     if spec.searchable {
-        let about = "Records in which every word of this begins a word of the name, company, phone or email. \
+        let about = "Searches by prefix: each given word must begin a word of the name, company, phone or email. \
                      At least one letter or digit, at most 20 words of at most 100 characters.";
         parameters.push(query("q", about, ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))));
     }
     let names = spec.orders.iter().flat_map(|order| [order.name.to_owned(), format!("-{}", order.name)]);
     let default = spec.orders.first().map(|order| json!(format!("-{}", order.name)));
     let orders = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(default);
-    parameters.push(query("sort", "The order; `-` in front for descending.", orders));
+    parameters.push(query("sort", "The order; a leading `-` means descending.", orders));
     parameters
 }
 
 fn of_filter(filter: &Filter) -> Vec<Parameter> {
     let name = filter.name;
-    // One or more, with commas.
+    // One or more, separated by commas.
     let several = |about: String, item: Object| {
         let each = ArrayBuilder::new().items(item).min_items(Some(1));
         optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()
     };
-    let any = |item: Object| several(format!("Records of which `{name}` is one of these."), item);
+    let any = |item: Object| several(format!("Only records whose `{name}` is one of these."), item);
     let range = |shape: fn() -> Object| {
-        let bounds = [("gte", "at least"), ("gt", "more than"), ("lte", "at most"), ("lt", "less than")];
+        let bounds = [("gte", "at least"), ("gt", "greater than"), ("lte", "at most"), ("lt", "less than")];
         let bounded = bounds.map(|(suffix, is)| {
-            query(&format!("{name}[{suffix}]"), &format!("Records of which `{name}` is {is} this."), shape())
+            query(&format!("{name}[{suffix}]"), &format!("Only records whose `{name}` is {is} this."), shape())
         });
         [any(shape())].into_iter().chain(bounded).collect()
     };
@@ -107,11 +108,11 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
         }
         FilterKind::Id => vec![any(Uuid::shape())],
         FilterKind::Email => {
-            let about = format!("Records of which `{name}` is one of these, in whatever case.");
+            let about = format!("Only records whose `{name}` is one of these, ignoring case.");
             vec![several(about, String::shape())]
         }
         FilterKind::Text => {
-            let about = format!("Records of which `{name}` is exactly this: one value, commas and all.");
+            let about = format!("Only records whose `{name}` is exactly this single value; commas are part of it.");
             vec![query(name, &about, String::shape())]
         }
         FilterKind::Number => range(f64::shape),
@@ -119,22 +120,22 @@ fn of_filter(filter: &Filter) -> Vec<Parameter> {
     }
 }
 
-/// What leads through the pages of a list.
+/// The pages of a list.
 pub(crate) fn of_page() -> [Parameter; 3] {
     let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i64::from(MAX_LIMIT)));
     let cursor = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
     let count = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false)));
     [
-        query("limit", "How many records a page has. Without it, the answer is the whole list.", limit),
-        query("cursor", "Where to go on, as the `Link` of the page before says.", cursor),
-        query("count", "Whether `X-Total-Count` is to tell how many records there are on all pages.", count),
+        query("limit", "The page size. Without it, the whole list is returned.", limit),
+        query("cursor", "The cursor in the `Link` of the previous page.", cursor),
+        query("count", "Returns the number of records on all pages in `X-Total-Count`.", count),
     ]
 }
 
-/// How many things a report tells.
+/// The number of entries in a report.
 pub(crate) fn of_limit(usual: usize, most: usize) -> Parameter {
     let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(most));
-    query("limit", "How many there are at most.", limit.default(Some(json!(usual))))
+    query("limit", "The maximum number of entries.", limit.default(Some(json!(usual))))
 }
 
 /// The period of a report.
@@ -142,9 +143,9 @@ pub(crate) fn of_period() -> [Parameter; 4] {
     let interval = one_of(Interval::WORDS.iter().copied()).default(Some(json!(Interval::Day)));
     let tz = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
     [
-        query("from", "Where the period begins; 90 days before `to` unless it is given.", DateTime::<Utc>::shape()),
-        query("to", "Where it ends, which is no part of it; now unless it is given.", DateTime::<Utc>::shape()),
-        query("interval", "Into what it is cut, 1,000 of them at most.", interval),
-        query("tz", "The time zone whose days, weeks and months these are, by its IANA name.", tz),
+        query("from", "The start of the period; by default 90 days before `to`.", DateTime::<Utc>::shape()),
+        query("to", "The end of the period, exclusive; by default now.", DateTime::<Utc>::shape()),
+        query("interval", "The interval by which the period is divided; at most 1,000 intervals.", interval),
+        query("tz", "The IANA name of the time zone that defines days, weeks and months.", tz),
     ]
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, each described once.
+//! Descriptions of error responses.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -10,10 +10,10 @@ use super::{headers, schemas};
 use crate::openapi::operations::HTML;
 use crate::respond::Problem;
 
-/// The schema of every error's body.
+/// The name of the schema of every error's body.
 pub(crate) const NAME: &str = "Problem";
 
-/// What any operation may answer, and what one behind a key may answer beside.
+/// The errors of every operation, and the additional ones of operations that need a key.
 pub(crate) const ANY: &[u16] = &[414, 500, 503];
 pub(crate) const WITH_KEY: &[u16] = &[400, 401, 429];
 
@@ -22,27 +22,27 @@ pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
     let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about)).build();
     let faults = ArrayBuilder::new().items(schemas::reference("FieldError"));
     let problem = ObjectBuilder::new()
-        .description(Some("Why a request was not answered as hoped."))
-        .property("message", string("The reason, for people."))
+        .description(Some("Why a request failed."))
+        .property("message", string("The reason, for humans."))
         .property(
             "errors",
-            faults.description(Some("Every fault of the input, not only the first; of a conflict, the reason.")),
+            faults.description(Some("Every fault of the input, not only the first; for a conflict, its reason.")),
         )
-        .property("request_id", string("The request's id, for whoever looks into a defect."))
+        .property("request_id", string("The request's id, for finding an internal error in the log."))
         .required("message");
     let mut all = schemas::of::<FieldError>();
     all.push((NAME.to_owned(), problem.into()));
     all
 }
 
-/// The component that describes a status: its name and itself.
+/// The component of a status, with its name.
 pub(crate) fn component(status: u16) -> (String, Response) {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let name = status.canonical_reason().unwrap_or_default().replace([' ', '-'], "");
     (name, response(status, schemas::reference(NAME), &example(status)))
 }
 
-/// The component that describes a status whose `errors`, if it has any, have one of these codes.
+/// The component of a status whose `errors`, if present, have one of these codes.
 pub(crate) fn component_with(status: u16, codes: &[&'static str]) -> (String, Response) {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let words = codes.iter().flat_map(|code| code.split('_'));
@@ -51,16 +51,16 @@ pub(crate) fn component_with(status: u16, codes: &[&'static str]) -> (String, Re
     let name = prefix.to_owned() + &words.collect::<String>();
     let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
     let reason = ObjectBuilder::new()
-        .property("field", string("The field that stands in the way."))
-        .property("code", string("The kind of reason, for programs.").enum_values(Some(codes.iter().copied())))
-        .property("message", string("The reason, for people."))
-        .property("id", string("The record that stands in the way, where it is known.").format(Some(UUID)))
+        .property("field", string("The field concerned."))
+        .property("code", string("The reason, for programs.").enum_values(Some(codes.iter().copied())))
+        .property("message", string("The reason, for humans."))
+        .property("id", string("The conflicting record, if known.").format(Some(UUID)))
         .required("field")
         .required("code")
         .required("message");
     let reasons = ArrayBuilder::new().items(reason).description(Some("The reason."));
     let body = ObjectBuilder::new()
-        .property("message", string("What happened, for people."))
+        .property("message", string("What happened, for humans."))
         .property("errors", reasons)
         .required("message");
     let example = match codes {
@@ -83,10 +83,10 @@ fn response(status: StatusCode, schema: RefOr<Schema>, example: &Problem) -> Res
     response.build()
 }
 
-/// The same as a page for people.
+/// The description of an error that is an HTML page.
 pub(crate) fn page(status: u16) -> Response {
     let about = match status {
-        404 => "The link was altered, or what it led to is gone.",
+        404 => "The link is invalid, or its record no longer exists.",
         status => about(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
     };
     let response = ResponseBuilder::new().description(about).content(HTML, schemas::content(schemas::text()));
@@ -119,21 +119,21 @@ fn example(status: StatusCode) -> Problem {
 
 fn about(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_REQUEST => "The request has faults; all of them are named.",
+        StatusCode::BAD_REQUEST => "The request is invalid; every fault is listed.",
         StatusCode::UNAUTHORIZED => "The key is missing, unknown, expired or revoked.",
-        StatusCode::NOT_FOUND => "There is no such record in the key's workspace, or one that the body refers to.",
-        StatusCode::REQUEST_TIMEOUT => "The body stopped coming.",
-        StatusCode::CONFLICT => "It is there already, or something else stands against it.",
-        StatusCode::PRECONDITION_FAILED => "The record has changed since the version that `If-Match` names.",
-        StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than the server takes.",
+        StatusCode::NOT_FOUND => "The record, or one that the body refers to, does not exist in the key's workspace.",
+        StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time.",
+        StatusCode::CONFLICT => "The record already exists, or another condition prevents the operation.",
+        StatusCode::PRECONDITION_FAILED => "The record has changed since the version in `If-Match`.",
+        StatusCode::PAYLOAD_TOO_LARGE => "The body exceeds the size limit.",
         StatusCode::URI_TOO_LONG => {
             "The URL is longer than 16 KiB, or leaves less than 512 bytes of that for a cursor."
         }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The body is of another kind than this operation reads.",
-        StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with another request.",
-        StatusCode::TOO_MANY_REQUESTS => "The key has used up its requests for now.",
-        StatusCode::SERVICE_UNAVAILABLE => "The database is away, or the answer took too long. Trying again may help.",
-        _ => "A defect; the log has more under the request's id.",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The operation does not accept this media type or encoding.",
+        StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with a different request.",
+        StatusCode::TOO_MANY_REQUESTS => "The key has exceeded its rate limit.",
+        StatusCode::SERVICE_UNAVAILABLE => "The database is unavailable, or the request took too long. Retry later.",
+        _ => "An internal error; the log has the details under the request's id.",
     }
 }
 

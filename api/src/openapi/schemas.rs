@@ -1,4 +1,4 @@
-//! Bodies of requests and answers.
+//! Schemas of request and response bodies.
 
 use serde_json::Value;
 use shared::error::FieldError;
@@ -8,16 +8,16 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Content, Object, Ref, RefOr, Required};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A type of an answer and all that it refers to, by their names.
+/// The schemas of a response type and of all types it refers to, by name.
 ///
-/// Answers have all their fields, `null` when unset, and so all are required.
+/// Responses contain every field, `null` when unset, so all fields are required.
 pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![(T::name().into_owned(), <T as PartialSchema>::schema())];
     T::schemas(&mut schemas);
     for (name, schema) in &mut schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             object.required = object.properties.keys().cloned().collect();
-            // Only some faults have a record that stands in the way.
+            // Only some faults name a conflicting record.
             if *name == FieldError::name() {
                 object.required.retain(|field| field != "id");
             }
@@ -43,7 +43,7 @@ pub(crate) fn file() -> RefOr<Schema> {
     let part = ObjectBuilder::new()
         .schema_type(Type::String)
         .content_media_type("text/csv")
-        .description(Some("The file, in any of the forms in which spreadsheets and other systems write CSV."))
+        .description(Some("The CSV file. Its delimiter, encoding and headers are detected."))
         .examples(["First Name,Last Name,E-mail\nAda,Lovelace,ada@example.com\n"]);
     ObjectBuilder::new().property("file", part).required("file").into()
 }
@@ -60,7 +60,7 @@ pub(crate) fn body(kind: &str, schema: RefOr<Schema>) -> RequestBody {
     RequestBodyBuilder::new().content(kind, content(schema)).required(Some(Required::True)).build()
 }
 
-/// A form, in both ways in which browsers and mail servers send one.
+/// A form in the encodings of browsers and of email programs.
 pub(crate) fn forms(schema: RefOr<Schema>) -> RequestBody {
     RequestBodyBuilder::new()
         .content("application/x-www-form-urlencoded", content(schema.clone()))

@@ -1,4 +1,4 @@
-//! How every list is answered: a page with its `Link`, or all of it, streamed.
+//! Responses with lists: one page with a `Link`, or the whole list, streamed.
 
 use axum::Json;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
@@ -22,7 +22,7 @@ use crate::{AppState, CRM};
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
-/// Answers a list of records as its query string asks.
+/// Responds with the list that the query string asks for.
 pub async fn answer<T>(
     state: &AppState,
     workspace_id: Uuid,
@@ -57,12 +57,12 @@ where
     Ok(response)
 }
 
-/// How a kind of record is listed.
+/// The list of a type of record, and its columns.
 pub fn of<R: Record>() -> (&'static Spec, &'static str) {
     (const { &R::LIST }, R::statements().columns)
 }
 
-/// Answers with all records that the query string's filters leave, as a CSV file.
+/// Responds with a CSV file of all records that match the query string's filters.
 pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
     let (spec, columns) = of::<R>();
     let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
@@ -87,18 +87,18 @@ where
         Records::Whole(records) => Json(records).into_response(),
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
-    if let Some(place) = next {
-        response.headers_mut().insert(LINK, link(uri, &list.cursor(signer, &place))?);
+    if let Some(last) = next {
+        response.headers_mut().insert(LINK, link(uri, &list.cursor(signer, &last))?);
     }
     Ok(response)
 }
 
-/// A page of a list that has no order but that of its ids, newest first.
+/// A page of a list that is ordered by id only, newest first.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// How many entries.
+    /// The page size.
     pub limit: u32,
-    /// The id before which it begins.
+    /// The id that the page begins before.
     pub before: Option<Uuid>,
     cursors: IdCursors,
     signer: Signer,
@@ -107,10 +107,10 @@ pub struct Page {
 impl Page {
     const DEFAULT: u32 = 100;
 
-    /// Reads `limit` and `cursor` of the list at this path.
+    /// Reads `limit` and `cursor` for the list at this path.
     ///
     /// # Errors
-    /// 400 for anything else, and for values that are none.
+    /// 400 for other parameters and invalid values.
     pub async fn parse(state: &AppState, workspace_id: Uuid, uri: &Uri, Query(parameters): &Query) -> Result<Self> {
         let signer = state.signer().await?.clone();
         let cursors = IdCursors::new(workspace_id, uri.path());
@@ -124,7 +124,7 @@ impl Page {
     /// Adds the `Link` to the next page, if there is one.
     ///
     /// # Errors
-    /// 500 if the link is no header.
+    /// 500 for a link that is not a valid header value.
     pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
         if let Some(id) = next_id {
             response.headers_mut().insert(LINK, link(uri, &self.cursors.seal(&self.signer, id))?);
@@ -133,11 +133,11 @@ impl Page {
     }
 }
 
-/// The longest URL, and what of it is left for the cursor that a `Link` adds.
+/// The length limit of URLs, and the part of it that is reserved for the cursor in a `Link`.
 const MAX_URL: usize = 16 * 1024;
 const MAX_CURSOR: usize = 512;
 
-/// Refuses a URL that is too long, or would be in a `Link`.
+/// Rejects a URL that is too long, or that a cursor in a `Link` would make too long.
 ///
 /// # Errors
 /// 414.
@@ -150,8 +150,8 @@ pub fn check_url(uri: &Uri) -> Result<()> {
     if length > MAX_URL || without_cursor > MAX_URL - MAX_CURSOR { Err(Problem::url_too_long()) } else { Ok(()) }
 }
 
-/// The same list after a cursor, as a reference that holds behind any proxy, with the query as it came. The
-/// path of the request is known without the prefix its route is nested under.
+/// A link to the same list after a cursor, with the query as received. It is relative to the host,
+/// so it works through any proxy. `uri` lacks the prefix that its route is nested under.
 fn link(uri: &Uri, cursor: &str) -> Result<HeaderValue> {
     let query = without_cursor(uri);
     let separator = if query.is_empty() { "" } else { "&" };
@@ -159,7 +159,7 @@ fn link(uri: &Uri, cursor: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// The query without the pair that names a cursor.
+/// The query without its cursor.
 fn without_cursor(uri: &Uri) -> String {
     let is_cursor = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_repeats_the_query_as_it_came() {
+    fn a_link_repeats_the_query_as_received() {
         for (query, expected) in [
             ("", "cursor=new"),
             ("?limit=1", "limit=1&cursor=new"),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_room_for_a_cursor() {
+    fn a_url_must_leave_room_for_a_cursor() {
         let check = |q: usize, cursor: usize| {
             let cursor = if cursor == 0 { String::new() } else { format!("&cursor={}", "c".repeat(cursor)) };
             check_url(&format!("/l?q={}{cursor}", "q".repeat(q)).parse().unwrap()).is_ok()

@@ -1,7 +1,7 @@
-//! How lists are streamed: page by page from the database, piece by piece to their reader.
+//! Streamed lists, read from the database page by page and sent to the client piece by piece.
 //!
-//! Pages and pieces are bounded by their bytes, so that a reader who takes nothing holds little memory,
-//! however large records are.
+//! Pages and pieces are limited by their bytes, so a client that does not read occupies little
+//! memory, however large the records are.
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
@@ -24,58 +24,61 @@ use uuid::Uuid;
 use crate::AppState;
 use crate::respond::Result;
 
-/// How many records are read from the database at once, at most.
+/// The maximum number of records read at once.
 const PAGE: u32 = 750;
-/// How many are read at first, and by how much that grows while records turn out to be small.
+/// The number of records in the first page, and the factor by which pages grow while records are
+/// small.
 const FIRST: u32 = 100;
 const GROWTH: u32 = 4;
-/// The bytes of those records, at most, unless one record has more.
+/// The maximum size of a page, unless a single record is larger.
 const PAGE_BYTES: usize = 512 * 1024;
-/// The bytes of the first page of a list with a limit, which is usually all of it.
+/// The maximum size of the first page of a list with a limit, which usually contains the whole
+/// response.
 const FIRST_BYTES: usize = 1024 * 1024;
-/// How many records are written at once: few, so that small requests need not wait for a whole page.
+/// The maximum number of records serialized at once; few, so that small requests do not wait for a
+/// whole page.
 const PIECE: usize = 50;
-/// The bytes of those records, at most, unless one record has more.
+/// The maximum size of a piece, unless a single record is larger.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The bytes that a record usually takes.
+/// The typical size of a serialized record.
 const USUAL: usize = 512;
-/// How many pieces wait for a reader.
+/// The number of pieces that wait for the client.
 const WAITING: usize = 2;
 
-/// How a streamed list is written.
+/// The format of a streamed list.
 pub trait Format<T>: Send + 'static {
-    /// Writes what stands before the records.
+    /// Writes the text before the records.
     fn begin(&mut self, piece: &mut Vec<u8>) -> shared::Result<()>;
-    /// Writes some records behind those before.
+    /// Writes the next records.
     fn records(&mut self, records: &[T], piece: &mut Vec<u8>) -> shared::Result<()>;
-    /// Writes what stands behind the last one.
+    /// Writes the text after the last record.
     fn end(&mut self, piece: &mut Vec<u8>);
 }
 
-/// The records of a list with a limit, and where the list goes on after them.
+/// The records of a list with a limit, and the start of the next page.
 #[derive(Debug)]
 pub struct Limited<T> {
     /// The records.
     pub records: Records<T>,
-    /// The place of the last one, if there are more.
+    /// The position of the last record, if more follow.
     pub next: Option<Place>,
 }
 
-/// Records to be sent.
+/// Records to send.
 #[derive(Debug)]
 pub enum Records<T> {
     /// All of them.
     Whole(Vec<T>),
-    /// The JSON array of more than should be in memory at once.
+    /// A streamed JSON array of records that are too large to hold in memory at once.
     Streamed(Body),
 }
 
-/// As many records of a list as were asked for. If they are large, their keys are looked at first, so that
-/// it is known where the list goes on, and they are read while they are sent. One that is deleted meanwhile
-/// is missing, and one that is changed is sent as it is then.
+/// Reads as many records of a list as requested. If the records are large, only their keys are read
+/// first, which determines the next page, and the records are read while they are sent. Records
+/// deleted in the meantime are left out, and updated ones are sent in their new state.
 ///
 /// # Errors
-/// Those of the first page, and of the look at the keys.
+/// Those of reading the first page and the keys.
 pub async fn limited<T>(source: Source, limit: u32) -> Result<Limited<T>>
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
@@ -94,14 +97,14 @@ where
     Ok(Limited { records: Records::Streamed(stream::<T>(source, first, JsonArray::default())), next })
 }
 
-/// All of a list, streamed. A page is read while the one before it is written and sent. When the caller
-/// leaves, all of it ends, and the statement that reads a page is cancelled.
+/// Streams a whole list. The next page is read while the current one is serialized and sent. When
+/// the client disconnects, the stream ends and the running statement is cancelled.
 ///
-/// The first page is read before the answer begins, so a failure then is still an error's answer;
-/// a later one breaks the answer off, which clients see by its missing end.
+/// The first page is read before the response begins, so a failure then becomes an error response.
+/// A later failure truncates the response, which clients notice because its end is missing.
 ///
 /// # Errors
-/// Those of the first page.
+/// Those of reading the first page.
 pub async fn all<T>(source: Source, format: impl Format<T>) -> Result<Body>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Sync + 'static,
@@ -117,7 +120,7 @@ where
     let (pieces, mut sent) = mpsc::channel(WAITING);
     let writing = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = write(source, first, format, &pieces).await {
-            tracing::warn!(%error, "a streamed list broke off");
+            tracing::warn!(%error, "streamed list aborted");
             let _ = pieces.send(Err(error)).await;
         }
     }));
@@ -127,7 +130,7 @@ where
     }))
 }
 
-/// Writes the pieces; ends early if their reader is gone.
+/// Sends the pieces, until the client disconnects.
 async fn write<T>(
     source: Source,
     mut page: Page,
@@ -140,7 +143,8 @@ where
     let mut piece = Vec::new();
     format.begin(&mut piece)?;
     loop {
-        // Nothing is read ahead of a reader who takes nothing: many slow ones would hold much of it.
+        // No page is read ahead for a client that does not read: many slow clients would fill the
+        // memory.
         if pieces.reserve().await.is_err() {
             return Ok(());
         }
@@ -164,7 +168,7 @@ where
     Ok(())
 }
 
-/// The records that are written next.
+/// The records of the next piece.
 fn next_piece<T>(rows: &mut Peekable<impl Iterator<Item = SizedRow>>) -> sqlx::Result<Vec<T>>
 where
     T: for<'r> FromRow<'r, PgRow>,
@@ -179,7 +183,7 @@ where
     Ok(records)
 }
 
-/// Where pages come from.
+/// A list to read pages from.
 #[derive(Clone)]
 pub struct Source {
     state: AppState,
@@ -188,18 +192,18 @@ pub struct Source {
     list: List,
 }
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Clone)]
 enum Position {
-    /// Where the list does.
+    /// The start of the list.
     Start,
     /// After a record.
     After(Place),
-    /// With the first of these records, which are all there are.
+    /// The first of these records, which are all that remain.
     Of(VecDeque<Uuid>),
 }
 
-/// Some records, and where the others are.
+/// Some records, and the start of the rest.
 struct Page {
     rows: Vec<SizedRow>,
     bytes: usize,
@@ -207,25 +211,26 @@ struct Page {
 }
 
 impl Page {
-    /// How many records the next page should have, if they are like those of this one.
+    /// The size of the next page, assuming records of similar size.
     fn size_of_next(&self) -> u32 {
         let rows = u32::try_from(self.rows.len()).unwrap_or(PAGE).max(1);
         let each = u32::try_from(self.bytes).unwrap_or(u32::MAX) / rows;
-        // Few rows that are small are not all that fit; a search may just not have found more.
+        // A page of few small rows says little about how many would fit: a search may have found no
+        // more.
         (PAGE_BYTES as u32 / each.max(1)).min(rows.max(FIRST).saturating_mul(GROWTH)).clamp(1, PAGE)
     }
 }
 
 impl Source {
-    /// A list of the records of a workspace, with these columns.
+    /// A list of a workspace's records, with these columns.
     pub fn new(state: &AppState, workspace_id: Uuid, columns: &'static str, list: List) -> Self {
         Self { state: state.clone(), workspace_id, columns, list }
     }
 
-    /// Reads a page when it is its turn: streams take a few connections and leave the others to those
-    /// who want little. Each page gives its connection back, so slow readers hold none.
+    /// Reads a page. Streams share a few connections and leave the others to small requests. The
+    /// connection is released after each page, so slow clients hold none.
     async fn page(&self, position: Position, size: u32) -> shared::Result<Page> {
-        let _turn = self.state.streams.acquire().await.map_err(shared::Error::internal)?;
+        let _permit = self.state.streams.acquire().await.map_err(shared::Error::internal)?;
         let mut connection = self.state.connection().await?;
         let (workspace_id, columns) = (self.workspace_id, self.columns);
         if let Position::Of(mut ids) = position {
@@ -250,7 +255,7 @@ impl Source {
         Ok(Page { rows, bytes, rest: next.map(Position::After) })
     }
 
-    /// Begins to read a page.
+    /// Reads a page in the background.
     fn read_ahead(&self, position: Position, size: u32) -> AbortOnDropHandle<shared::Result<Page>> {
         let source = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move { source.page(position, size).await }))
@@ -284,7 +289,7 @@ impl<T: Serialize> Format<T> for JsonArray {
     }
 }
 
-/// CSV with a header.
+/// CSV with a header row.
 #[derive(Debug)]
 pub struct Csv;
 

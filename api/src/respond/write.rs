@@ -1,7 +1,7 @@
-//! Writes: one transaction, one answer, and never twice for one `Idempotency-Key`.
+//! Writes run in one transaction, and only once for an `Idempotency-Key`.
 //!
-//! What a request does and the answer that is kept for its key are one transaction. If the process
-//! dies between the commit and the answer, the same request sent again is given that answer.
+//! The transaction also stores the response for the key. If the process dies after the commit,
+//! before the client has the response, a repeated request returns the stored response.
 
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::{HeaderName, IF_MATCH};
@@ -26,27 +26,30 @@ use crate::http::headers::IDEMPOTENCY_KEY;
 use crate::respond::{Problem, Reply, Result};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// How often a transaction is run when others slip in between.
-const TRIES: usize = 5;
+/// How often a transaction is attempted when others conflict with it.
+const ATTEMPTS: usize = 5;
 
-/// What a request does, on a connection or in a transaction, as the actor.
+/// A closure that does a request's write on a connection, as the actor.
 ///
-/// It is a closure that gives a boxed future: of an async closure the compiler does not see that it
-/// can be sent between threads.
-pub trait Effect<'c>: Fn(&'c mut PgConnection, &'c Actor) -> BoxFuture<'c, Written<Reply>> + Send + Sync {}
+/// It returns a boxed future, because the compiler cannot prove that an async closure's future is
+/// `Send`.
+pub trait WriteHandler<'c>: Fn(&'c mut PgConnection, &'c Actor) -> BoxFuture<'c, Written<Reply>> + Send + Sync {}
 
-impl<'c, F> Effect<'c> for F where F: Fn(&'c mut PgConnection, &'c Actor) -> BoxFuture<'c, Written<Reply>> + Send + Sync {}
+impl<'c, F> WriteHandler<'c> for F where
+    F: Fn(&'c mut PgConnection, &'c Actor) -> BoxFuture<'c, Written<Reply>> + Send + Sync
+{
+}
 
-/// A request that writes: who sent it, and on which conditions.
+/// A request that writes: its actor, condition and idempotency key.
 #[derive(Debug)]
 pub struct Write {
     state: AppState,
-    /// Who writes.
+    /// Who makes the change.
     pub actor: Actor,
-    /// What must hold of the record for the write to take place.
+    /// The condition in `If-Match`.
     pub condition: Condition,
     key: Option<[u8; 32]>,
-    /// Over the path and the query; the body comes when it was read.
+    /// The request's fingerprint so far: path and query, then the body as it is read.
     request: Sha256,
 }
 
@@ -76,7 +79,7 @@ impl FromRequestParts<AppState> for Write {
     }
 }
 
-/// SHA-256 over parts that cannot run into each other.
+/// SHA-256 over parts, each prefixed by its length.
 fn digest<const N: usize>(parts: [&[u8]; N]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -97,7 +100,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     }
 }
 
-/// `If-Match`: any of the tags, or `*`, for which it is enough that the record is there.
+/// Reads `If-Match`: any of its tags may match, and `*` matches every existing record.
 fn condition(headers: &HeaderMap) -> Result<Condition> {
     let Some(value) = headers.get(IF_MATCH) else { return Ok(Condition::None) };
     let Some(tags) = value.to_str().ok().and_then(conditional::entity_tags) else {
@@ -112,73 +115,74 @@ fn condition(headers: &HeaderMap) -> Result<Condition> {
 }
 
 impl Write {
-    /// A write that no API key asks for: that of a page for people.
+    /// A write without an API key, by a page for people.
     pub fn of(state: &AppState, actor: Actor) -> Self {
         Self { state: state.clone(), actor, condition: Condition::None, key: None, request: Sha256::new() }
     }
 
-    /// Whether the request has an `Idempotency-Key`, so that all of it must be looked at.
+    /// Whether the request has an `Idempotency-Key`, so that its whole body belongs to the
+    /// fingerprint.
     pub fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Adds a piece of the body to what makes this request another one than the next.
+    /// Adds a piece of the body to the fingerprint.
     pub fn add(&mut self, piece: &[u8]) {
         self.request.update(piece);
     }
 
-    /// As [`Write::run`], but what is one statement by itself is no transaction, unless its answer
-    /// must be kept.
+    /// As [`Write::run`], but a write that is a single statement (`alone`) needs no transaction,
+    /// unless its response must be stored.
     ///
     /// # Errors
-    /// What `effect` gives, as its answer.
-    pub async fn run_as(self, alone: bool, body: &[u8], effect: impl for<'c> Effect<'c>) -> Result {
+    /// Those of `handler`.
+    pub async fn run_as(self, alone: bool, body: &[u8], handler: impl for<'c> WriteHandler<'c>) -> Result {
         if !alone || self.key.is_some() {
-            return self.run(body, effect).await;
+            return self.run(body, handler).await;
         }
         let mut connection = self.state.connection().await?;
-        Ok(effect(&mut connection, &self.actor).await?.into_response())
+        Ok(handler(&mut connection, &self.actor).await?.into_response())
     }
 
-    /// Does something in a transaction, or answers as the same request was answered before.
+    /// Runs `handler` in a transaction, or returns the stored response of the same request.
     ///
-    /// It may be done more than once before it is committed, when other transactions come between.
+    /// The handler may run several times before the commit, when other transactions conflict.
     ///
     /// # Errors
-    /// What `effect` gives, as its answer; 409 and 422 for an idempotency key that is at work or was
-    /// used with another request.
-    pub async fn run(mut self, body: &[u8], effect: impl for<'c> Effect<'c>) -> Result {
+    /// Those of `handler`; 409 for an idempotency key whose request is still running, and 422 for
+    /// one that was used with a different request.
+    pub async fn run(mut self, body: &[u8], handler: impl for<'c> WriteHandler<'c>) -> Result {
         self.add(body);
         let key = self.key.map(|hash| Key {
             workspace_id: self.actor.workspace_id,
             hash,
             fingerprint: self.request.clone().finalize().into(),
         });
-        let mut tries = 1;
+        let mut attempt = 1;
         loop {
-            let mut step = Transaction::begin(&self.state.pool).await?;
-            match once(&mut step, &self.actor, key.as_ref(), &effect).await {
+            let mut transaction = Transaction::begin(&self.state.pool).await?;
+            match once(&mut transaction, &self.actor, key.as_ref(), &handler).await {
                 Ok(Done::Now(reply)) => {
-                    step.commit().await?;
+                    transaction.commit().await?;
                     if let Some(queue) = reply.notify {
                         self.state.notifier.notify(queue);
                     }
                     return Ok(reply.into_response());
                 }
                 Ok(Done::Before(kept)) => {
-                    step.rollback().await?;
+                    transaction.rollback().await?;
                     return replay(kept);
                 }
                 Ok(Done::Refused(problem)) => {
-                    step.rollback().await?;
+                    transaction.rollback().await?;
                     return Err(problem);
                 }
-                Err(Error::Repeat(_)) if tries < TRIES => {
-                    step.rollback().await?;
-                    tries += 1;
+                Err(Error::Repeat(_)) if attempt < ATTEMPTS => {
+                    transaction.rollback().await?;
+                    attempt += 1;
                 }
                 Err(error) => {
-                    step.rollback().await?;
+                    transaction.rollback().await?;
                     return Err(error.into());
                 }
             }
@@ -196,7 +200,7 @@ async fn once(
     connection: &mut PgConnection,
     actor: &Actor,
     key: Option<&Key>,
-    effect: &impl for<'c> Effect<'c>,
+    handler: &impl for<'c> WriteHandler<'c>,
 ) -> Written<Done> {
     if let Some(key) = key {
         match idempotency::take(connection, key).await? {
@@ -210,14 +214,14 @@ async fn once(
             }
         }
     }
-    let reply = effect(connection, actor).await?;
+    let reply = handler(connection, actor).await?;
     if let Some(key) = key {
         idempotency::keep(connection, key, &reply.to_kept()).await?;
     }
     Ok(Done::Now(reply))
 }
 
-/// Whether an answer is one that was given before.
+/// Whether a response is a stored one.
 pub fn is_replayed(answer: &Response) -> bool {
     answer.headers().contains_key(REPLAYED)
 }

@@ -46,29 +46,30 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::delete("/customers/{customerId}", records::delete::<Customer>)
             .named("deleteCustomer", "Delete a customer")
             .about(
-                "Its interactions, orders and feedback go with it, and its lead stays. It can be restored for 30 days.",
+                "Also deletes the customer's interactions, orders and feedback, but not its lead. The customer can be \
+                 restored for 30 days.",
             )
             .deletes(),
         Operation::get("/customers/{customerId}/history", records::history::<Customer>)
             .named("getCustomerHistory", "List the changes of a customer")
-            .tells_history(),
+            .lists_history(),
         Operation::post("/customers/{customerId}/restore", records::restore::<Customer>)
             .named("restoreCustomer", "Restore a deleted customer")
-            .restores::<Customer>("The customer, with what was deleted along with it."),
+            .restores::<Customer>("The restored customer. Everything that was deleted with it is restored as well."),
     ];
     let insight = [
         Operation::get("/customers/segments", segments)
             .named("getCustomerSegments", "Count customers by segment")
             .about(
-                "Each customer is in exactly one segment, by how lately, how often and how much they bought in the \
-                 last 24 months. The period is that of the history.",
+                "Every customer is in exactly one segment, by the recency, frequency and quantity of their orders in the \
+                 last 24 months. The period applies to the history.",
             )
             .reports::<SegmentFigures>(),
         Operation::get("/customers/{customerId}/health", health)
-            .named("getCustomerHealth", "Tell how a customer is")
-            .about("A score from 0 to 100 as of today, with what it is made of. The period is that of the history.")
+            .named("getCustomerHealth", "Get customer health")
+            .about("Today's score from 0 to 100 and its components. The period applies to the history.")
             .with(parameters::of_period())
-            .returns::<CustomerHealth>(200, "The score, its parts and its history."),
+            .returns::<CustomerHealth>(200, "The score, its components and its history."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
@@ -92,12 +93,12 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(state: State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    freshen_for(&state, caller.workspace_id, &query).await?;
+    refresh_for(&state, caller.workspace_id, &query).await?;
     records::list::<Customer>(state, caller, Under(None), uri, query).await
 }
 
 async fn export(state: State<AppState>, caller: Caller, query: Query) -> Result {
-    freshen_for(&state, caller.workspace_id, &query).await?;
+    refresh_for(&state, caller.workspace_id, &query).await?;
     records::export::<Customer>(state, caller, query).await
 }
 
@@ -113,9 +114,8 @@ async fn health(State(state): State<AppState>, caller: Caller, Path(id): Path, Q
     Ok(Reply::json(&health)?.into_response())
 }
 
-/// Brings the scores up to date for a list that is by them. One page of a list goes on where another
-/// ended, whatever changed meanwhile.
-async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
+/// Refreshes the scores for a list that filters by them. Later pages use the scores as they are.
+async fn refresh_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
     let named = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
     if (named("segment") || named("health")) && !named("cursor") {
         refresh_if_cheap(state, workspace_id).await?;
@@ -123,17 +123,17 @@ async fn freshen_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Q
     Ok(())
 }
 
-/// Brings the scores up to date, as far as that is little work.
+/// Refreshes the scores if few are stale.
 pub(super) async fn refresh_if_cheap(state: &AppState, workspace_id: Uuid) -> Result<()> {
-    let mut step = Transaction::begin(&state.pool).await?;
-    match scoring::refresh_if_cheap(&mut step, workspace_id).await {
+    let mut transaction = Transaction::begin(&state.pool).await?;
+    match scoring::refresh_if_cheap(&mut transaction, workspace_id).await {
         Ok(Freshness::Queued) => {
-            step.commit().await?;
+            transaction.commit().await?;
             state.notifier.notify(SnapshotHealth::QUEUE);
         }
-        Ok(Freshness::Fresh | Freshness::Busy) => step.commit().await?,
-        // A writer came between. The marks are still there, and the scores are as they were.
-        Err(Error::Repeat(_)) => step.rollback().await?,
+        Ok(Freshness::Fresh | Freshness::Busy) => transaction.commit().await?,
+        // A write conflicted. The scores stay stale, and the report uses them as they are.
+        Err(Error::Repeat(_)) => transaction.rollback().await?,
         Err(error) => return Err(error.into()),
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `/dev/crm/emails`: what was or will be sent, and what an operator decides about it.
+//! `/dev/crm/emails`: sent and queued emails, and an operator's decisions about them.
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -16,28 +16,27 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let emails = [
-        Operation::get("/emails", list)
-            .named("listEmails", "List what was or will be sent")
-            .lists::<Email>(&mail::LIST),
+        Operation::get("/emails", list).named("listEmails", "List emails").lists::<Email>(&mail::LIST),
         Operation::get("/emails/{emailId}", read)
-            .named("getEmail", "Get a mail with its head and bodies")
+            .named("getEmail", "Get an email")
+            .about("Includes its headers and bodies.")
             .reads::<WholeEmail>(),
         Operation::post("/emails/{emailId}/resend", resend)
-            .named("resendEmail", "Send a mail again")
+            .named("resendEmail", "Resend an email")
             .about(
-                "For a mail that is `unknown` or `bounced`; any other is a 409. Whoever sends an `unknown` one again \
-                 decides that rather two copies arrive than none. Both have the same Message-ID. To an address that \
-                 is suppressed nothing is sent.",
+                "Only for an email that is `unknown` or `bounced`; otherwise returns 409. Resending an `unknown` email \
+                 may deliver two copies, which have the same Message-ID. Nothing is sent to a suppressed address.",
             )
             .conflicts([Reason::WrongState])
-            .returns_record::<WholeEmail>(200, "The mail, which is queued."),
+            .returns_record::<WholeEmail>(200, "The queued email."),
         Operation::post("/emails/{emailId}/mark-sent", mark_sent)
-            .named("markEmailSent", "Say that a mail was sent")
+            .named("markEmailSent", "Mark an email as sent")
             .about(
-                "For a mail that is `unknown`, when the server's log shows that it has taken it; any other is a 409.",
+                "Only for an email that is `unknown`, once the mail server's log shows that it accepted the email; \
+                 otherwise returns 409.",
             )
             .conflicts([Reason::WrongState])
-            .returns_record::<WholeEmail>(200, "The mail, which is sent."),
+            .returns_record::<WholeEmail>(200, "The email, marked as sent."),
     ];
     tagged("Emails", emails)
 }

@@ -1,4 +1,4 @@
-//! `/dev/crm/feedback`: what customers were asked, and what they answered.
+//! `/dev/crm/feedback`: feedback requests and their answers.
 
 mod page;
 
@@ -28,41 +28,41 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("listFeedback", "List feedback")
             .lists_records::<Feedback>(),
         Operation::post("/customers/{customerId}/feedback/request", request)
-            .named("requestFeedback", "Ask a customer for feedback")
+            .named("requestFeedback", "Request feedback from a customer")
             .about(
-                "The job, whose `subject` is the feedback, mails the customer a link to a page for the answer. 409 if the \
-                 customer was asked and has not answered yet, is blocked, or takes no mails. A request that is open and whose \
-                 mail never left, as it was cancelled for instance, is mailed anew.",
+                "The job, whose `subject` is the feedback, emails the customer a link to the feedback page. Returns 409 if \
+                 the customer has an unanswered request, is blocked, or has a suppressed address. If the email of an open \
+                 request was never sent, because it was cancelled for example, the job sends a new one.",
             )
             .conflicts([Reason::OpenRequest, Reason::Blocked, Reason::Suppressed])
             .accepts(),
         Operation::post("/feedback/process-reminders", remind)
-            .named("remindFeedback", "Remind customers of requests for feedback")
+            .named("remindFeedback", "Send feedback reminders")
             .about(
-                "Each customer who has not answered is reminded after the workspace's waiting time, at most twice, and after \
-                 another one the request expires. The result says how many requests were `open`: those `reminded`, \
-                 `expired`, or `waiting`, and those `skipped`, by the reason. One run is under way at a time: asked again, the \
-                 answer is that job.",
+                "Reminds each customer who has not answered after the workspace's waiting time, at most twice; after \
+                 one more waiting time the request expires. The result counts the `open` requests: those `reminded`, \
+                 `expired` and `waiting`, and those `skipped` by reason. Only one run is active at a time; starting \
+                 another returns the active job.",
             )
-            .can_run_dry("Tells in the job's `preview` what would happen to the 1,000 oldest requests, and writes nothing.")
+            .can_run_dry("Reports in the job's `preview` what would happen to the 1,000 oldest requests, without any changes.")
             .accepts(),
         Operation::get("/feedback/{feedbackId}", records::read::<Feedback>)
             .named("getFeedback", "Get feedback")
             .reads::<Feedback>(),
         Operation::post("/feedback/{feedbackId}", answer)
-            .named("answerFeedback", "Take an answer")
-            .about("Also of a request that has expired. 409 if it was answered already.")
+            .named("answerFeedback", "Submit feedback")
+            .about("Expired requests can still be answered. Returns 409 if the request was already answered.")
             .takes("FeedbackAnswer".to_owned(), answer_schema())
             .conflicts([Reason::AlreadyAnswered])
-            .returns_record::<Feedback>(200, "The feedback, answered."),
+            .returns_record::<Feedback>(200, "The answered feedback."),
         Operation::get("/feedback/{feedbackId}/history", records::history::<Feedback>)
             .named("getFeedbackHistory", "List the changes of feedback")
-            .tells_history(),
+            .lists_history(),
     ];
     tagged("Feedback", feedback)
 }
 
-/// What can be said of feedback, by whom it is answered.
+/// The fields that an answer can set.
 fn answer_schema() -> RefOr<Schema> {
     let mut answer = schema::update::<Feedback>();
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
@@ -71,7 +71,7 @@ fn answer_schema() -> RefOr<Schema> {
         rating.description = Some("How satisfied the customer is.".to_owned());
         answer.properties.insert("rating".to_owned(), rating.into());
         answer.required.push("rating".to_owned());
-        answer.description = Some("What the customer says.".to_owned());
+        answer.description = Some("The customer's answer.".to_owned());
     }
     answer
 }
@@ -102,13 +102,13 @@ async fn answer(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, b
     write
         .run(&bytes, move |connection, actor| {
             let answer = answer.clone();
-            Box::pin(async move { Reply::record(&take_answer(connection, actor, id, answer).await?) })
+            Box::pin(async move { Reply::record(&save_answer(connection, actor, id, answer).await?) })
         })
         .await
 }
 
-/// Takes an answer, and has its comment read for themes.
-async fn take_answer(
+/// Saves an answer, and queues its comment for the themes.
+async fn save_answer(
     connection: &mut PgConnection,
     actor: &Actor,
     id: Uuid,

@@ -11,11 +11,11 @@ pub(crate) fn operations() -> Vec<Operation> {
     let process = Operation::post("/followups/process", process)
         .named("processFollowups", "Process follow-ups")
         .about(
-            "Whoever looks after a lead or a customer is told which next actions are due: one mail to each, in which all \
-             of theirs are counted. The result says how many `interactions` were due: those `followed_up`, and those \
-             `skipped`, by the reason, which stay due. One run is under way at a time: asked again, the answer is that job.",
+            "Notifies users of the due next actions with the leads and customers assigned to them, in one email per user. \
+             The result counts the `interactions` that were due: those `followed_up`, and those `skipped` by reason, which \
+             stay due. Only one run is active at a time; starting another returns the active job.",
         )
-        .can_run_dry("Tells in the job's `preview` who would be told, and writes nothing.")
+        .can_run_dry("Reports in the job's `preview` who would be notified, without any changes.")
         .accepts();
     tagged("Interactions", [process])
 }

@@ -1,6 +1,5 @@
-//! For load balancers: whether the process is alive, and whether it can serve.
-//!
-//! The reasons are for operators, on the [admin](crate::http::admin) port.
+//! Liveness and readiness for load balancers. The [admin](crate::http::admin) port reports the
+//! reasons.
 
 use std::time::Duration;
 
@@ -16,29 +15,29 @@ use crate::AppState;
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::{Problem, Result};
 
-/// A probe wants its answer soon, also while the database is unavailable.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Probes expect an early response, even while the database is unavailable.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn operations() -> Vec<Operation> {
     let health = [
         Operation::get("/healthz", alive)
-            .named("getHealth", "Whether the process lives")
-            .returns::<Message>(200, "It does."),
+            .named("getHealth", "Check liveness")
+            .returns::<Message>(200, "The process is alive."),
         Operation::get("/readyz", ready)
-            .named("getReadiness", "Whether the process can do its work")
+            .named("getReadiness", "Check readiness")
             .about(
-                "503 while the database is unavailable, migrations are pending, or the process is stopping. The reason \
-                 is on the admin port, which is for operators.",
+                "Returns 503 while the database is unavailable, migrations are pending, or the process is stopping. The \
+                 admin port reports the reason.",
             )
-            .returns::<Message>(200, "It can."),
+            .returns::<Message>(200, "The process can serve requests."),
     ];
     tagged("Operations", health)
 }
 
-/// An answer that is one sentence.
+/// A response with a single message.
 #[derive(Serialize, ToSchema)]
 struct Message {
-    /// The sentence, for people.
+    /// The message, for humans.
     message: &'static str,
 }
 
@@ -46,31 +45,31 @@ pub(crate) async fn alive() -> impl IntoResponse {
     Json(Message { message: "alive" })
 }
 
-/// One word: why a process is not ready is nobody's business but its operators'.
+/// The reason is not public: it would reveal the state of the system.
 async fn ready(State(state): State<AppState>) -> Result<impl IntoResponse> {
     match readiness(&state).await {
         Ok(Readiness::Ready) => Ok(Json(Message { message: "ready" })),
         Ok(Readiness::Not(_)) => Err(Problem::unavailable("unavailable")),
         Err(error) => {
-            tracing::error!(%error, "the readiness cannot be determined");
+            tracing::error!(%error, "readiness check failed");
             Err(Problem::unavailable("unavailable"))
         }
     }
 }
 
-/// Whether a process can do its work, and why not.
+/// Whether the process can serve requests, and if not, why.
 pub(crate) enum Readiness {
     Ready,
     Not(String),
 }
 
 /// # Errors
-/// When the database fails in a way that is no outage.
+/// When the database reports an error while it is available.
 pub(crate) async fn readiness(state: &AppState) -> shared::Result<Readiness> {
     if state.stopping.is_cancelled() {
         return Ok(Readiness::Not("The process is stopping".to_owned()));
     }
-    match timeout(PATIENCE, pending_migrations(&state.pool)).await {
+    match timeout(TIMEOUT, pending_migrations(&state.pool)).await {
         Ok(Ok(pending)) if pending.is_empty() => Ok(Readiness::Ready),
         Ok(Ok(pending)) => {
             let pending: Vec<String> = pending.iter().map(ToString::to_string).collect();

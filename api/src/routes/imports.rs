@@ -1,4 +1,4 @@
-//! `/dev/crm/{leads,customers}/import`: files go in, piece by piece, and come out as a job.
+//! `/dev/crm/{leads,customers}/import`: streams a file into the database and queues its import.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     tagged("Leads", [import(leads)]).into_iter().chain(tagged("Customers", [import(customers)])).collect()
 }
 
-const ABOUT: &str = "The file is streamed and has no limit of rows. Delimiter, encoding and headers are recognised; \
-    what the result says of them can be overridden by the parameters. Refused rows are found at the job's `errors`.";
+const ABOUT: &str = "The file is streamed and may have any number of rows. Delimiter, encoding and headers are detected; \
+    parameters override what the result reports. Rejected rows are listed at the job's `errors`.";
 
 fn options() -> [Parameter; 6] {
     let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
@@ -39,24 +39,29 @@ fn options() -> [Parameter; 6] {
     [
         query(
             "on_conflict",
-            "What becomes of a row whose email is taken.",
+            "What to do with a row whose email exists already.",
             words(OnConflict::WORDS, "skip").description(OnConflict::shape().description),
         ),
         query(
             "unmapped",
-            "What becomes of columns that match no field.",
+            "What to do with columns that match no field.",
             words(Unmapped::WORDS, "keep").description(Unmapped::shape().description),
         ),
-        query("dry_run", "Does everything, and keeps nothing but the result.", flag),
+        query(
+            "dry_run",
+            "Validates the file and reports the outcome without writing records. Only the result and the rejected rows \
+             are stored.",
+            flag,
+        ),
         query(
             "delimiter",
-            "The delimiter, if it is known.",
+            "The delimiter; detected by default.",
             one_of(["comma", "semicolon", "tab", "pipe", ",", ";", "\t", "|"]),
         ),
-        query("encoding", "The encoding, if it is known, by its name on the web.", text().examples(["windows-1252"])),
+        query("encoding", "The name of the encoding; detected by default.", text().examples(["windows-1252"])),
         query(
             "mapping",
-            "Header → field as a JSON object, which wins over what the header looks like; `null` leaves a column out.",
+            "A JSON object from header to field, which overrides the detected mapping; `null` ignores a column.",
             text().content_media_type("application/json").examples([r#"{"E-mail 2":"email"}"#]),
         ),
     ]
@@ -95,13 +100,13 @@ async fn import<R: Importable, P: Payload>(
     };
     let answer = answer.await;
     if !answer.as_ref().is_ok_and(|answer| !is_replayed(answer)) {
-        // Of what was accepted this finds nothing, also if the answer of the commit was lost.
+        // Has no effect on an accepted upload, even if the response to its commit was lost.
         upload.abandon(&state.pool).await?;
     }
     answer
 }
 
-/// Takes the form: exactly one part, the file.
+/// Reads the form, which has exactly one part: the file.
 async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
     let mut files = 0;
     while let Some(part) = form.next_part().await? {

@@ -1,4 +1,4 @@
-//! `/dev/crm/jobs`: long work, what it does and what it refused.
+//! `/dev/crm/jobs`: long-running work, its progress and its rejected rows.
 
 mod errors;
 mod events;
@@ -24,18 +24,19 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").reads::<Job>(),
         Operation::post("/jobs/{jobId}/cancel", cancel)
             .named("cancelJob", "Cancel a job")
-            .about("A job at work ends at its next step and keeps what its steps committed. One that has ended stays as it is.")
-            .returns_record::<Job>(200, "The job, which has ended."),
+            .about("A running job stops at its next step; the steps it committed are kept. A job that has ended is returned unchanged.")
+            .returns_record::<Job>(200, "The job in its final state."),
         Operation::post("/jobs/{jobId}/retry", retry)
-            .named("retryJob", "Retry a job that failed or was cancelled")
-            .about("It resumes after its last committed step. One that waits for a retry is retried at once; any other that has not ended is returned as it is, and one that succeeded is a 409.")
+            .named("retryJob", "Retry a failed or cancelled job")
+            .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.")
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts(),
         Operation::post("/jobs/{jobId}/undo", undo)
-            .named("undoJob", "Take an import back")
+            .named("undoJob", "Undo an import")
             .about(
-                "What it made is removed, and what it changed gets its former values. Records that somebody else has \
-                 touched since are left, and found at the new job's `errors`. 409 for a job that is no import, or has not ended.",
+                "Deletes the records that the import created, and restores the previous values of those it updated. Records \
+                 that were changed after the import are left as they are and listed at the new job's `errors`. Returns 409 \
+                 for a job that is not an import or has not ended.",
             )
             .conflicts([Reason::NotUndoable, Reason::JobUnfinished])
             .accepts(),

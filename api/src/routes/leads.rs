@@ -33,21 +33,21 @@ pub(crate) fn operations() -> Vec<Operation> {
             .updates::<Lead>(),
         Operation::delete("/leads/{leadId}", records::delete::<Lead>)
             .named("deleteLead", "Delete a lead")
-            .about("Its interactions go with it, and its customer stays. It can be restored for 30 days.")
+            .about("Also deletes the lead's interactions, but not its customer. The lead can be restored for 30 days.")
             .deletes(),
         Operation::post("/leads/{leadId}/convert", convert)
             .named("convertLead", "Convert a lead to a customer")
-            .about("The body may set fields of the customer; what it does not name is taken from the lead.")
+            .about("The body may set fields of the customer; the others are copied from the lead.")
             .may_take("LeadConvert", overrides())
             .conflicts([Reason::AlreadyConverted, Reason::Taken])
-            .returns::<Conversion>(200, "A customer with the lead's email was there, and is linked.")
-            .makes::<Conversion>("The customer was made."),
+            .returns::<Conversion>(200, "An existing customer with the lead's email was linked.")
+            .returns_created::<Conversion>("The customer was created."),
         Operation::get("/leads/{leadId}/history", records::history::<Lead>)
             .named("getLeadHistory", "List the changes of a lead")
-            .tells_history(),
+            .lists_history(),
         Operation::post("/leads/{leadId}/restore", records::restore::<Lead>)
             .named("restoreLead", "Restore a deleted lead")
-            .restores::<Lead>("The lead, with what was deleted along with it."),
+            .restores::<Lead>("The restored lead. Everything that was deleted with it is restored as well."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<LeadInteraction>)
@@ -69,7 +69,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     tagged("Leads", leads).into_iter().chain(tagged("Interactions", interactions)).collect()
 }
 
-/// What can be said of a customer, but for the lead.
+/// The fields of a customer, except its lead.
 fn overrides() -> RefOr<Schema> {
     let mut customer = schema::update::<Customer>();
     if let RefOr::T(Schema::Object(customer)) = &mut customer {
@@ -89,10 +89,10 @@ async fn convert(Path(id): Path, write: Write, _: NoQuery, OptionalJsonObject(bo
         .await
 }
 
-/// `201` when the customer was made, `200` when one that was there is linked.
+/// `201` if the customer was created, `200` if an existing one was linked.
 fn converted(conversion: &Conversion) -> shared::Result<Reply> {
     let reply = Reply::json(conversion)?;
-    Ok(match conversion.made {
+    Ok(match conversion.created {
         true => {
             let customer = format!("/dev/crm/customers/{}", conversion.customer.id);
             reply.located(customer)?.status(StatusCode::CREATED)

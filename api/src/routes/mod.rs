@@ -36,12 +36,12 @@ use crate::openapi::operations::{Operation, routes};
 use crate::respond::Problem;
 use crate::{AppState, openapi, pages};
 
-/// Uploads take as long as they take.
+/// Routes without a time limit.
 fn uploads() -> Vec<Operation> {
     imports::operations()
 }
 
-/// All else must be answered in time: one line for each noun.
+/// Routes with a time limit, one line for each noun.
 fn quick() -> Vec<Operation> {
     let nouns = [
         leads::operations(),
@@ -63,28 +63,28 @@ fn quick() -> Vec<Operation> {
     nouns.into_iter().flatten().collect()
 }
 
-/// Everything under `/dev/crm`, which needs a key.
+/// The operations under `/dev/crm`, which need a key.
 pub(crate) fn with_key() -> Vec<Operation> {
     quick().into_iter().chain(uploads()).collect()
 }
 
-/// Everything beside that, which needs none.
+/// The other operations, which need no key.
 pub(crate) fn open() -> Vec<Operation> {
     health::operations().into_iter().chain(openapi::operations()).collect()
 }
 
-/// Pages for people: one line for each noun.
+/// Pages for people.
 pub(crate) fn pages() -> Vec<Operation> {
     [unsubscribe::operations(), feedback::pages()].into_iter().flatten().collect()
 }
 
-/// The routes of pages. Whatever goes wrong with them is a page, too.
+/// The routes of pages, whose errors are pages, too.
 pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
     let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes(&pages()).layer(MapFutureLayer::new(move |answer| in_time(limit, answer))).layer(from_fn(pages::dress))
+    routes(&pages()).layer(MapFutureLayer::new(move |answer| in_time(limit, answer))).layer(from_fn(pages::ensure_page))
 }
 
-/// The routes under `/dev/crm`, with the limits of their kind.
+/// The routes under `/dev/crm`, with their limits.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
     let limit = Duration::from_secs(state.settings.api.request_timeout_s);
     routes(&quick())
@@ -92,11 +92,11 @@ pub(crate) fn crm(state: &AppState) -> Router<AppState> {
         .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
 }
 
-/// Answers in time, or with 503 after everything that the request has under way was rolled back.
+/// Returns 503 when the request exceeds the limit and its work was rolled back.
 async fn in_time(limit: Duration, answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
     match db::within(limit, answer).await {
         Finished::InTime(answer) => answer,
-        // A statement or a COMMIT ended after all.
+        // A statement or COMMIT completed after the limit.
         Finished::Late(Some(Ok(answer))) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => Ok(answer),
         Finished::Late(_) => Ok(Problem::unavailable("Request took too long").into_response()),
     }

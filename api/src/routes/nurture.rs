@@ -9,13 +9,14 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let nurture = Operation::post("/leads/nurture/start", start)
-        .named("startNurture", "Nurture leads")
+        .named("startNurture", "Send nurture emails")
         .about(
-            "Each lead that is `new`, `contacted` or `qualified` and whose next step of the workspace's sequence is due \
-             gets its mail. The result says how many `leads` were looked at: those `sent` a mail, those `waiting` for their \
-             next step, and those `skipped`, by the reason. One run is under way at a time: asked again, the answer is that job.",
+            "Sends the next email of the workspace's sequence to each lead that is `new`, `contacted` or `qualified` and \
+             whose next step is due. The result counts the `leads` considered: those that were `sent` an email, those \
+             `waiting` for their next step, and those `skipped` by reason. Only one run is active at a time; starting \
+             another returns the active job.",
         )
-        .can_run_dry("Tells in the job's `preview` what would happen to the first 1,000 leads, and writes nothing.")
+        .can_run_dry("Reports in the job's `preview` what would happen to the first 1,000 leads, without any changes.")
         .accepts();
     tagged("Leads", [nurture])
 }

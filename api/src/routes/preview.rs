@@ -1,4 +1,4 @@
-//! `/dev/crm/emails/preview`: what a mail would look like.
+//! `/dev/crm/emails/preview`: renders an email without sending it.
 
 use shared::mail::templates::Rendered;
 use shared::workflows::preview::{self, Server};
@@ -12,14 +12,14 @@ use axum::extract::State;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let preview = Operation::post("/emails/preview", preview)
-        .named("previewEmail", "See what a mail would look like")
+        .named("previewEmail", "Preview an email")
         .about(
-            "Nothing is sent. A template of the settings, or one that is not saved yet, is filled in with an example, \
-             with a lead or a customer, or with values of your own. One that cannot be saved is refused alike.",
+            "Renders a template of the settings, or one that is not saved yet, with example values, with a lead or a \
+             customer, or with your own values. Nothing is sent. A template that could not be saved is rejected.",
         )
         .problems([404])
         .takes("EmailPreview".to_owned(), preview::preview_schema())
-        .returns::<Rendered>(200, "The mail.");
+        .returns::<Rendered>(200, "The rendered email.");
     tagged("Settings", [preview])
 }
 

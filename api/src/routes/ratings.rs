@@ -1,4 +1,4 @@
-//! `/dev/crm/feedback/analytics` and `/dev/crm/feedback/dashboard`: what feedback says in figures.
+//! `/dev/crm/feedback/analytics` and `/dev/crm/feedback/dashboard`: reports about feedback.
 
 use axum::extract::State;
 use shared::insight::feedback::{FeedbackDashboard, FeedbackDashboardReport, FeedbackFigures, FeedbackReport};
@@ -15,14 +15,15 @@ use crate::respond::Result;
 pub(crate) fn operations() -> Vec<Operation> {
     let figures = [
         Operation::get("/feedback/analytics", analytics)
-            .named("getFeedbackAnalytics", "Tell how many answer, and how content they are")
+            .named("getFeedbackAnalytics", "Get feedback analytics")
             .about(
-                "Requests belong to the period in which they were made, ratings to the one in which they were given.",
+                "Response rates and satisfaction. Requests count in the period in which they were made, ratings in the \
+                 period in which they were given.",
             )
             .reports::<FeedbackFigures>(),
         Operation::get("/feedback/dashboard", dashboard)
-            .named("getFeedbackDashboard", "Show feedback at one glance")
-            .about("The figures of a period, and what is open, due and new now.")
+            .named("getFeedbackDashboard", "Get the feedback dashboard")
+            .about("The figures of the period, and the current open requests, due reminders and latest answers.")
             .reports::<FeedbackDashboard>(),
     ];
     tagged("Feedback", figures)

@@ -1,4 +1,4 @@
-//! What can be done with every kind of record.
+//! Handlers that work for every type of record.
 
 use axum::Json;
 use axum::extract::State;
@@ -127,8 +127,8 @@ struct Refused<E> {
     error: E,
 }
 
-/// Writes what became of an item, with the status and the body it would have been answered with alone.
-/// The record is dropped then: the answer to a batch is as long as the batch.
+/// Writes the result of an item, with the status and body that it would have on its own. Records
+/// are dropped as they are serialized, because the response to a batch is large.
 fn write_result<R: Record>(json: &mut Vec<u8>, answer: Answer<R>) -> shared::Result<()> {
     match answer {
         Answer::Created(record) => serde_json::to_writer(json, &Written { status: 201, record }),

@@ -19,18 +19,18 @@ use crate::respond::Result;
 pub(crate) fn operations() -> Vec<Operation> {
     let reports = [
         Operation::get("/reports/leads", leads)
-            .named("getLeadMetrics", "Tell how leads do")
-            .about("What the period's leads are and what became of them by now; `totals` are of all leads.")
+            .named("getLeadMetrics", "Get lead metrics")
+            .about("The leads created in the period and their outcomes to date; `totals` covers all leads.")
             .reports::<LeadMetrics>(),
         Operation::get("/reports/customers", customers)
-            .named("getCustomerMetrics", "Tell how customers do")
-            .about("What customers order in the period and whether they come back; `totals` are of all customers.")
+            .named("getCustomerMetrics", "Get customer metrics")
+            .about("The orders in the period and how many customers return; `totals` covers all customers.")
             .reports::<CustomerMetrics>(),
         Operation::get("/analytics/dashboard", dashboard)
-            .named("getDashboard", "Tell the headline of each report, and what goes on")
+            .named("getDashboard", "Get the dashboard")
             .about(
-                "Each headline stands beside that of the period of equal length before; segments beside the last daily \
-                 snapshot, and health beside the oldest snapshot of the period.",
+                "The headline of each report, and current activity. Headlines are compared with the preceding period of \
+                 equal length; segments with the last daily snapshot, and health with the oldest snapshot of the period.",
             )
             .reports::<Dashboard>(),
     ];
@@ -51,7 +51,7 @@ async fn dashboard(State(state): State<AppState>, caller: Caller, query: Query) 
     answer(&state, caller.workspace_id, DashboardReport { period }).await
 }
 
-/// Answers with a report about the period that the query asks for.
+/// Responds with a report about the period in the query.
 async fn report<R: Report>(
     state: &AppState,
     caller: &Caller,
@@ -62,7 +62,7 @@ async fn report<R: Report>(
     answer(state, caller.workspace_id, report(period)).await
 }
 
-/// Answers with a report.
+/// Responds with a report, which may be cached.
 pub(super) async fn answer<R: Report>(state: &AppState, workspace_id: Uuid, report: R) -> Result {
     let figures = reports::cached(&state.pool, workspace_id, report).await?;
     Ok(([(CONTENT_TYPE, "application/json")], Box::<str>::from(figures).into_string()).into_response())

@@ -15,18 +15,18 @@ pub(crate) fn operations() -> Vec<Operation> {
     let settings = [
         Operation::get("/settings", read)
             .named("getSettings", "Get the workspace's settings")
-            .about("What was not set is as the server's defaults are.")
+            .about("Fields that were not set have the server's defaults.")
             .reads::<Settings>(),
         Operation::put("/settings", update)
-            .named("updateSettings", "Change the workspace's settings")
+            .named("updateSettings", "Update the workspace's settings")
             .about(
-                "Only the fields that are named change; of `templates`, only those parts that are named. `null` sets \
-                 the default. `nurture_sequence` is replaced as a whole: a step that is sent with its `id` keeps it, \
-                 and a lead gets each step once, ever. A template that cannot be read, or names a variable that its \
-                 mails do not have, is refused with its line.",
+                "Changes only the given fields, and within `templates` only the given parts. `null` restores the \
+                 default. `nurture_sequence` is replaced as a whole; a step sent with its `id` keeps it, and a lead \
+                 receives each step at most once. A template with a syntax error, or with a variable that its emails \
+                 do not have, is rejected with the line.",
             )
             .takes("SettingsUpdate".to_owned(), settings::update_schema())
-            .returns_record::<Settings>(200, "All settings, changed."),
+            .returns_record::<Settings>(200, "All settings after the update."),
     ];
     tagged("Settings", settings)
 }

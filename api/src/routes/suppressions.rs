@@ -1,4 +1,4 @@
-//! `/dev/crm/suppressions`: the addresses to which a workspace sends nothing.
+//! `/dev/crm/suppressions`: addresses to which a workspace sends no email.
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -17,23 +17,23 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let suppressions = [
         Operation::get("/suppressions", list)
-            .named("listSuppressions", "List suppressed addresses")
+            .named("listSuppressions", "List suppressions")
             .lists::<Suppression>(&suppressions::LIST),
         Operation::post("/suppressions", create)
             .named("createSuppression", "Suppress an address")
             .about(
-                "What waits to be sent to it is not sent. The address is compared whatever its case; one that is \
-                 there already is a 409.",
+                "Queued emails to the address are not sent. Addresses are compared ignoring case. Returns 409 for an \
+                 address that is suppressed already.",
             )
             .takes("SuppressionCreate".to_owned(), suppressions::create_schema())
             .conflicts([Reason::Taken])
-            .returns_record::<Suppression>(201, "Made."),
+            .returns_record::<Suppression>(201, "The created suppression."),
         Operation::get("/suppressions/{suppressionId}", read)
-            .named("getSuppression", "Get a suppressed address")
+            .named("getSuppression", "Get a suppression")
             .reads::<Suppression>(),
         Operation::delete("/suppressions/{suppressionId}", delete)
-            .named("deleteSuppression", "Let an address have mails again")
-            .about("What was not sent because of it stays unsent.")
+            .named("deleteSuppression", "Remove a suppression")
+            .about("Emails that were not sent because of it stay unsent.")
             .deletes(),
     ];
     tagged("Suppressions", suppressions)

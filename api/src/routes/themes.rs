@@ -1,4 +1,4 @@
-//! `/dev/crm/feedback/themes`: what people talk about.
+//! `/dev/crm/feedback/themes`: the themes of customers' comments.
 
 use axum::extract::State;
 use shared::insight::themes::{LIMIT, MAX_LIMIT, Themes, ThemesReport};
@@ -14,11 +14,11 @@ use crate::respond::Result;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let themes = [Operation::get("/feedback/themes", read)
-        .named("getFeedbackThemes", "What people talk about in their comments")
+        .named("getFeedbackThemes", "Get feedback themes")
         .about(
-            "Phrases that many comments share, found in the comments themselves, the most telling first. \
-             They are found anew each night, and when much was said since; an answer is counted within seconds. \
-             A theme is told for the period as a whole: `interval` and `tz` change nothing.",
+            "Phrases that many comments share, discovered in the comments themselves, most significant first. \
+             Themes are rediscovered each night and after many new comments; an answer is counted within seconds. \
+             The figures cover the whole period: `interval` and `tz` have no effect.",
         )
         .with([parameters::of_limit(LIMIT, MAX_LIMIT)])
         .reports::<Themes>()];

@@ -1,9 +1,9 @@
-//! `/unsubscribe/{token}`: where the readers of bulk mails say that they want no more of them.
+//! `/unsubscribe/{token}`: recipients unsubscribe from bulk email.
 //!
-//! The link is in the mail and in its `List-Unsubscribe` header (RFC 8058): a `GET` changes nothing,
-//! since programs that look for danger follow links, and a `POST` does it, whether a person presses the
-//! button or a mail program sends `List-Unsubscribe=One-Click`. The signed link says all there is to
-//! say, so what the body holds does not matter, and again changes nothing.
+//! The link is in the email and in its `List-Unsubscribe` header (RFC 8058). A `GET` changes
+//! nothing, because security scanners follow links. A `POST` unsubscribes, sent by the page's
+//! button or by an email program as `List-Unsubscribe=One-Click`. The signed link identifies the
+//! email, so the body is ignored. Repeating the request changes nothing.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -26,18 +26,19 @@ pub(crate) fn operations() -> Vec<Operation> {
     let one_click = parameters::one_of(["One-Click"]);
     let unsubscribe = [
         Operation::page("/unsubscribe/{token}", show)
-            .named("showUnsubscribe", "The page with the button; changes nothing")
-            .shows("The page."),
+            .named("showUnsubscribe", "Show the unsubscribe page")
+            .about("Changes nothing.")
+            .shows("The page with the button, or a confirmation if the address is unsubscribed already."),
         Operation::form("/unsubscribe/{token}", unsubscribe)
-            .named("unsubscribe", "Send no further mails to the mail's address")
-            .about("By the button, or in one click by a mail program (RFC 8058). Again changes nothing.")
+            .named("unsubscribe", "Unsubscribe the email's address")
+            .about("Sent by the page's button, or by an email program in one click (RFC 8058). Repeating it changes nothing.")
             .takes_any_form(ObjectBuilder::new().property("List-Unsubscribe", one_click))
-            .shows("It is done."),
+            .shows("The confirmation."),
     ];
     tagged("Pages", unsubscribe)
 }
 
-/// Whom a link is for; `None` for a link that leads nowhere.
+/// The recipient that a link belongs to; `None` for an invalid link.
 async fn addressee(connection: &mut PgConnection, token: &str) -> shared::Result<Option<(Uuid, Uuid, Addressee)>> {
     let signer = Signer::load(connection).await?;
     let Some((workspace_id, id)) = Action::Unsubscribe.verify(&signer, token) else { return Ok(None) };
@@ -60,17 +61,17 @@ async fn show(State(state): State<AppState>, Path(token): Path<String>) -> Resul
 }
 
 async fn unsubscribe(State(state): State<AppState>, Path(token): Path<String>) -> Result {
-    let mut step = Transaction::begin(&state.pool).await?;
-    let Some((workspace_id, id, Addressee { email, sender })) = addressee(&mut step, &token).await? else {
-        step.rollback().await?;
+    let mut transaction = Transaction::begin(&state.pool).await?;
+    let Some((workspace_id, id, Addressee { email, sender })) = addressee(&mut transaction, &token).await? else {
+        transaction.rollback().await?;
         return pages::unknown_link();
     };
-    suppressions::add(&mut step, workspace_id, &email, Reason::Unsubscribed, Some(id)).await?;
-    step.commit().await?;
+    suppressions::add(&mut transaction, workspace_id, &email, Reason::Unsubscribed, Some(id)).await?;
+    transaction.commit().await?;
     done(email.as_ref(), &sender)
 }
 
 fn done(email: &str, sender: &str) -> Result {
-    let text = format!("{sender} sends no further mails to {email}.");
+    let text = format!("{sender} will no longer send emails to {email}.");
     pages::message(StatusCode::OK, "You are unsubscribed", &text)
 }

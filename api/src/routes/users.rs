@@ -15,7 +15,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .updates::<User>(),
         Operation::delete("/users/{userId}", records::delete::<User>)
             .named("deleteUser", "Delete a user")
-            .about("Records that are assigned to them stay as they are.")
+            .about("Records assigned to the user are not changed.")
             .deletes(),
     ];
     tagged("Users", users)

@@ -1,4 +1,4 @@
-//! Many records are written with one request.
+//! Batches write many records with one request.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn statuses(results: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn every_item_is_answered_as_it_would_have_been_alone() {
+async fn every_item_gets_the_response_it_would_get_on_its_own() {
     let api = Api::start().await;
     let present = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let results = batch(
@@ -46,13 +46,13 @@ async fn every_item_is_answered_as_it_would_have_been_alone() {
     let record = &results[6]["record"];
     assert_eq!((&record["status"], &record["notes"]), (&json!("qualified"), &json!("twice")));
     assert_eq!(&api.read(&format!("{LEADS}/{}", id(&present))).await, record);
-    let made = &results[0]["record"];
-    assert_eq!(&api.read(&format!("{LEADS}/{}", id(made))).await, made);
+    let created = &results[0]["record"];
+    assert_eq!(&api.read(&format!("{LEADS}/{}", id(created))).await, created);
     assert_eq!(api.read(LEADS).await.as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn references_are_checked_item_by_item() {
+async fn references_are_checked_for_each_item() {
     let api = Api::start().await;
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let results = batch(
@@ -87,8 +87,8 @@ async fn a_batch_has_from_one_to_a_thousand_items() {
     for (items, code) in
         [(json!([]), "out_of_range"), (json!(vec![item(0); 1_001]), "out_of_range"), (json!(7), "invalid")]
     {
-        let refused = api.send(Method::POST, &format!("{LEADS}/batch"), json!({ "items": items }), 400).await;
-        assert_eq!(faults(&refused), [("items", code)]);
+        let rejected = api.send(Method::POST, &format!("{LEADS}/batch"), json!({ "items": items }), 400).await;
+        assert_eq!(faults(&rejected), [("items", code)]);
     }
     for (body, fault) in [
         (json!({ "items": [7], "more": 1 }), ("items.0", "invalid")),
@@ -96,13 +96,13 @@ async fn a_batch_has_from_one_to_a_thousand_items() {
         (json!({ "items": 7, "more": 1 }), ("items", "invalid")),
         (json!({ "more": 1 }), ("items", "required")),
     ] {
-        let refused = api.send(Method::POST, &format!("{LEADS}/batch"), body, 400).await;
-        assert_eq!(faults(&refused), [fault, ("more", "unknown")]);
+        let rejected = api.send(Method::POST, &format!("{LEADS}/batch"), body, 400).await;
+        assert_eq!(faults(&rejected), [fault, ("more", "unknown")]);
     }
 }
 
 #[tokio::test]
-async fn batches_that_want_the_same_emails_do_not_disturb_each_other() {
+async fn concurrent_batches_with_the_same_emails_create_each_record_once() {
     let api = Api::start().await;
     let items = |reverse: bool| {
         let mut items: Vec<Value> =
@@ -114,8 +114,8 @@ async fn batches_that_want_the_same_emails_do_not_disturb_each_other() {
     };
     let batches = (0..6).map(|n| batch(&api, LEADS, items(n % 2 == 0)));
     let answers = futures_util::future::join_all(batches).await;
-    let made: usize =
+    let created: usize =
         answers.iter().map(|results| statuses(results).iter().filter(|status| **status == 201).count()).sum();
-    assert_eq!(made, 200);
+    assert_eq!(created, 200);
     assert!(answers.iter().all(|results| statuses(results).iter().all(|status| matches!(status, 201 | 409))));
 }

@@ -1,4 +1,4 @@
-//! Bodies that cost much more than they weigh are refused, and the process stays small.
+//! Bodies that are expensive to process are rejected without using much memory.
 
 use dev::testing::Process;
 use reqwest::{Body, Client};
@@ -22,8 +22,8 @@ async fn errors_are_bounded_in_number_and_length() {
     let unknown: String = (0..5_000).map(|n| format!("\"{key}{n}\":0,")).take(800).collect();
     let unknown = format!("{{\"name\":\"Ada\",{unknown}\"email\":\"a@example.com\"}}");
     for (body, more) in [(duplicates, 4_900), (unknown, 700)] {
-        let refused = post(&api, LEADS, body).await;
-        let errors = refused["errors"].as_array().unwrap();
+        let rejected = post(&api, LEADS, body).await;
+        let errors = rejected["errors"].as_array().unwrap();
         assert_eq!(errors.len(), 101);
         assert!(errors.iter().all(|error| error["field"].as_str().unwrap().chars().count() <= 200));
         assert_eq!(errors[100], json!({ "field": "body", "code": "more", "message": format!("and {more} more") }));
@@ -31,21 +31,21 @@ async fn errors_are_bounded_in_number_and_length() {
 }
 
 #[tokio::test]
-async fn a_body_has_so_many_values_and_no_more() {
+async fn the_number_of_values_in_a_body_is_limited() {
     let api = Api::start().await;
     let numbers = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
     let lead = |fields: String| format!("{{\"name\":\"Ada\",\"email\":\"a@example.com\",\"custom_fields\":{fields}}}");
-    // As much as custom fields may hold.
+    // The maximum size of custom fields.
     let full = lead(format!("{{\"a\":{}}}", numbers(8_000)));
     let request = api.post(LEADS).header("content-type", "application/json").body(full);
-    let made = support::json(request, 201).await;
-    assert_eq!(made["custom_fields"]["a"].as_array().unwrap().len(), 8_000);
-    assert_eq!(api.read(&format!("{LEADS}/{}", id(&made))).await, made);
+    let created = support::json(request, 201).await;
+    assert_eq!(created["custom_fields"]["a"].as_array().unwrap().len(), 8_000);
+    assert_eq!(api.read(&format!("{LEADS}/{}", id(&created))).await, created);
     for many in
         [numbers(400_000), format!("[{}[]]", "[],".repeat(200_000)), format!("[{}{{}}]", "{\"\":0},".repeat(90_000))]
     {
-        let refused = post(&api, LEADS, lead(format!("{{\"a\":{many}}}"))).await;
-        assert_eq!(faults(&refused), [("body", "too_many")]);
+        let rejected = post(&api, LEADS, lead(format!("{{\"a\":{many}}}"))).await;
+        assert_eq!(faults(&rejected), [("body", "too_many")]);
     }
     let batch = format!("{{\"items\":[{{}},{}]}}", lead(format!("{{\"a\":{}}}", numbers(20_000))));
     assert_eq!(faults(&post(&api, &format!("{LEADS}/batch"), batch).await), [("items.1", "too_many")]);
@@ -54,18 +54,18 @@ async fn a_body_has_so_many_values_and_no_more() {
 }
 
 #[tokio::test]
-async fn custom_fields_stay_what_they_are() {
+async fn custom_fields_are_returned_as_written() {
     let api = Api::start().await;
     let fields = json!({ "z": 1, "a": [1.5, -0.0, 1e300, "\u{e4}\"", null, true], "m": { "b": {}, "a": [] }, "": "" });
     let lead = json!({ "name": "Ada", "email": "ada@example.com", "custom_fields": fields });
-    let made = api.create(LEADS, lead).await;
-    let path = format!("{LEADS}/{}", id(&made));
-    assert_eq!(made["custom_fields"], fields);
+    let created = api.create(LEADS, lead).await;
+    let path = format!("{LEADS}/{}", id(&created));
+    assert_eq!(created["custom_fields"], fields);
     assert_eq!(api.read(&path).await["custom_fields"], fields);
-    // The same in another order is no change.
+    // The same fields in another order are not a change.
     let reversed: serde_json::Map<_, _> = fields.as_object().unwrap().clone().into_iter().rev().collect();
     let same = api.send(reqwest::Method::PUT, &path, json!({ "custom_fields": reversed }), 200).await;
-    assert_eq!(same["updated_at"], made["updated_at"]);
+    assert_eq!(same["updated_at"], created["updated_at"]);
     let cleared = api.send(reqwest::Method::PUT, &path, json!({ "custom_fields": null }), 200).await;
     assert_eq!(cleared["custom_fields"], json!({}));
     let history = api.read(&format!("{path}/history")).await;
@@ -75,7 +75,7 @@ async fn custom_fields_stay_what_they_are() {
 }
 
 #[tokio::test]
-async fn small_items_do_not_change_records_without_end() {
+async fn the_records_that_a_batch_updates_are_limited_in_size() {
     let api = Api::start().await;
     let fields: serde_json::Map<_, _> = (0..90).map(|n| (format!("k{n}"), json!("v".repeat(150)))).collect();
     let lead = |n: usize| json!({ "name": "Ada", "email": format!("{n}@example.com"), "notes": "ä".repeat(10_000), "custom_fields": fields });
@@ -89,13 +89,13 @@ async fn small_items_do_not_change_records_without_end() {
         ids.iter().take(count).map(|id| json!({ "id": id, "score": 7 })).collect::<Vec<_>>().into()
     };
     let path = format!("{LEADS}/batch");
-    let refused = api.send(reqwest::Method::POST, &path, json!({ "items": items(600) }), 400).await;
-    assert_eq!(faults(&refused), [("items", "too_large")]);
+    let rejected = api.send(reqwest::Method::POST, &path, json!({ "items": items(600) }), 400).await;
+    assert_eq!(faults(&rejected), [("items", "too_large")]);
     let changed = api.send(reqwest::Method::POST, &path, json!({ "items": items(300) }), 200).await;
     assert!(changed["results"].as_array().unwrap().iter().all(|result| result["record"]["score"] == 7));
 }
 
-/// The most memory that the process ever had.
+/// The peak memory of the process.
 fn peak(process: &Process) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.program_id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -111,7 +111,7 @@ fn dripping(body: String) -> Body {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn hostile_bodies_cost_a_real_process_little() {
+async fn hostile_bodies_use_little_memory() {
     let api = Api::start().await;
     let process = Process::api(&api.database).await;
     let before = peak(&process);
@@ -134,7 +134,7 @@ async fn hostile_bodies_cost_a_real_process_little() {
     let head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"";
     for form in ["x".repeat(60_000_000), format!("{head}{}", "x".repeat(60_000_000))] {
         let kind = "multipart/form-data; boundary=b";
-        // Answered before all of it was sent, so the connection may be cut.
+        // The response may arrive before the whole body was sent, so sending may fail.
         let request = Client::new().post(format!("{}{LEADS}/import", process.url)).bearer_auth(&api.key);
         if let Ok(answer) = request.header("content-type", kind).body(form).send().await {
             assert_eq!(answer.status(), 400);

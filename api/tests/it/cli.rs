@@ -14,7 +14,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::{self, empty_database};
 
-/// The program with nothing of ours in its environment but the database.
+/// The program, with only the database in its environment.
 fn program(database: &Database, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm-api"));
     command.args(arguments).env_clear().env("DATABASE_URL", database.url()).kill_on_drop(true);
@@ -25,14 +25,14 @@ async fn run(database: &Database, arguments: &[&str]) -> Output {
     program(database, arguments).output().await.unwrap()
 }
 
-/// What a command that must succeed prints.
+/// The output of a command that must succeed.
 async fn print(database: &Database, arguments: &[&str]) -> String {
     let output = run(database, arguments).await;
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The sentence of a command that must fail.
+/// The error message of a command that must fail.
 fn sentence(output: &Output) -> &str {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
@@ -40,10 +40,10 @@ fn sentence(output: &Output) -> &str {
 }
 
 #[tokio::test]
-async fn several_processes_migrate_at_once() {
+async fn several_processes_can_migrate_at_once() {
     let database = empty_database().await;
     let before = run(&database, &["workspaces", "list"]).await;
-    assert_eq!(sentence(&before), "crm-api: the database's schema is not up to date; run crm-api migrate first");
+    assert_eq!(sentence(&before), "crm-api: the database schema is out of date; run crm-api migrate first");
 
     let migrations: Vec<_> =
         (0..4).map(|_| program(&database, &["migrate"]).stdout(Stdio::null()).spawn().unwrap()).collect();
@@ -56,14 +56,14 @@ async fn several_processes_migrate_at_once() {
 }
 
 #[tokio::test]
-async fn a_workspace_and_its_keys_from_the_first_to_the_last() {
+async fn workspaces_and_keys_are_created_listed_and_revoked() {
     let database = Database::create().await;
     let id = print(&database, &["workspaces", "create", "acme"]).await;
     assert_eq!(id.lines().count(), 1);
     let id = id.trim();
     assert!(print(&database, &["workspaces", "list"]).await.contains(id));
     let taken = run(&database, &["workspaces", "create", "acme"]).await;
-    assert_eq!(sentence(&taken), "crm-api: there is a workspace \"acme\" already");
+    assert_eq!(sentence(&taken), "crm-api: the workspace \"acme\" already exists");
     let blank = run(&database, &["workspaces", "create", " "]).await;
     assert_eq!(sentence(&blank), "crm-api: name must not be empty");
 
@@ -77,7 +77,7 @@ async fn a_workspace_and_its_keys_from_the_first_to_the_last() {
     assert_eq!(sentence(&nowhere), "crm-api: there is no workspace \"nowhere\"");
     let past =
         run(&database, &["keys", "create", "--workspace", "acme", "--name", "x", "--expires", "2020-01-01"]).await;
-    assert_eq!(sentence(&past), "crm-api: a key cannot expire in the past");
+    assert_eq!(sentence(&past), "crm-api: the expiry must be in the future");
 
     let listed = print(&database, &["keys", "list", "--workspace", "acme"]).await;
     let lines: Vec<&str> = listed.lines().collect();
@@ -87,18 +87,18 @@ async fn a_workspace_and_its_keys_from_the_first_to_the_last() {
         "{listed}"
     );
     assert!(lines[1].contains("expires 2999-12-31"), "{listed}");
-    assert!(!listed.contains(by_name.trim()), "a key is shown once");
+    assert!(!listed.contains(by_name.trim()), "a key is shown only once");
 
     let key_id = lines[0].split_whitespace().next().unwrap();
     for _ in 0..2 {
         assert!(print(&database, &["keys", "revoke", key_id]).await.contains("revoked"));
     }
     let unknown = run(&database, &["keys", "revoke", id]).await;
-    assert_eq!(sentence(&unknown), format!("crm-api: there is no key with the id {id}"));
+    assert_eq!(sentence(&unknown), format!("crm-api: no key has the id {id}"));
 }
 
 #[tokio::test]
-async fn a_wrong_call_is_told_how_to_call() {
+async fn invalid_arguments_end_with_code_2() {
     let database = Database::create().await;
     for arguments in [&["keys", "create"][..], &["fly"], &["keys", "revoke", "x"], &["serve", "--port", "1"]] {
         let output = run(&database, arguments).await;
@@ -107,7 +107,7 @@ async fn a_wrong_call_is_told_how_to_call() {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_stops_the_start_and_is_named() {
+async fn an_invalid_setting_is_named_and_prevents_the_start() {
     let database = Database::create().await;
     for (name, value, expected) in [
         (
@@ -143,7 +143,7 @@ async fn a_wrong_setting_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn an_address_that_stays_taken_is_named() {
+async fn an_address_that_stays_in_use_is_named() {
     let database = Database::create().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -156,7 +156,7 @@ async fn an_address_that_stays_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_waits_for_a_port_whose_holder_ends() {
+async fn the_server_waits_until_its_port_is_released() {
     let database = Database::create().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -175,7 +175,7 @@ async fn a_server_waits_for_a_port_whose_holder_ends() {
 }
 
 #[tokio::test]
-async fn a_server_whose_admin_port_is_taken_serves_and_answers_operators_later() {
+async fn the_server_serves_requests_while_its_admin_port_is_in_use() {
     let database = Database::create().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
@@ -189,7 +189,7 @@ async fn a_server_whose_admin_port_is_taken_serves_and_answers_operators_later()
 }
 
 #[tokio::test]
-async fn the_server_ends_cleanly_when_it_is_told_to() {
+async fn the_server_stops_cleanly_on_sigterm() {
     let database = Database::create().await;
     let mut server = Server::start(&database, &[], |_| {});
     let public = server.serving.address(Port::Public).await.unwrap();
@@ -200,14 +200,14 @@ async fn the_server_ends_cleanly_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn the_log_has_who_asked() {
+async fn the_log_names_the_client_key_and_route_of_each_request() {
     let database = Database::create().await;
     let workspace = print(&database, &["workspaces", "create", "acme"]).await;
     let create = ["keys", "create", "--workspace", workspace.trim(), "--name", "test"];
     let key = print(&database, &create).await;
     let listed = print(&database, &["keys", "list", "--workspace", "acme"]).await;
     let key_id = listed.split_whitespace().next().unwrap().to_owned();
-    // Only a proxy that is trusted is believed.
+    // Only a trusted proxy can forward the client's address.
     for (trusted, client) in [("", "127.0.0.1"), ("127.0.0.0/8", "198.51.100.7")] {
         let (sender, mut lines) = unbounded_channel();
         let settings = [("CRM_API__TRUSTED_PROXIES", trusted), ("CRM_LOG__FORMAT", "json")];
@@ -236,7 +236,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(database: &Database, settings: &[(&str, &str)], hear: impl Fn(&str) + Clone + Send + 'static) -> Self {
+    fn start(database: &Database, settings: &[(&str, &str)], on_line: impl Fn(&str) + Clone + Send + 'static) -> Self {
         let program = env!("CARGO_BIN_EXE_crm-api");
         let mut process = Supervised::start(program, Ending::TERMINATE, |command| {
             command.env_clear().env("DATABASE_URL", database.url()).envs(ANY_PORT).envs(settings.iter().copied());
@@ -247,7 +247,7 @@ impl Server {
         let noted = serving.clone();
         process.hand_on_lines(move |line| {
             noted.note(&line);
-            hear(&line);
+            on_line(&line);
         });
         Self { process, serving }
     }
@@ -266,6 +266,6 @@ async fn an_operator_allows_a_workspace_to_send_from_a_domain() {
     assert_eq!(sentence(&wrong), "crm-api: domain must be a domain such as example.com");
     assert_eq!(print(&database, &["workspaces", "remove-sender", "acme", "bücher.example"]).await, allowed);
     let again = run(&database, &["workspaces", "remove-sender", "acme", "bücher.example"]).await;
-    assert_eq!(sentence(&again), "crm-api: the workspace \"acme\" was not allowed to send from bücher.example");
+    assert_eq!(sentence(&again), "crm-api: the workspace \"acme\" is not allowed to send from bücher.example");
     assert_eq!(print(&database, &["workspaces", "senders", "acme"]).await, "");
 }

@@ -11,24 +11,24 @@ use crate::workflows::{put_settings, rows, run};
 
 const LEADS: &str = "/dev/crm/leads";
 const FOLLOWUPS: &str = "/dev/crm/followups/process";
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Lets workers of [`worker_ahead`] see a database whose clock is so much behind theirs.
+/// Sets the database's clock back for the workers of [`worker_ahead`].
 async fn set_ahead(api: &Api, seconds: i64) {
     for function in ["now", "clock_timestamp"] {
-        let behind = format!("SELECT pg_catalog.{function}() - interval '{seconds} seconds'");
+        let set_back = format!("SELECT pg_catalog.{function}() - interval '{seconds} seconds'");
         rows(
             api,
             &format!(
-                "CREATE OR REPLACE FUNCTION public.{function}() RETURNS timestamptz LANGUAGE sql STABLE AS $$ {behind} $$"
+                "CREATE OR REPLACE FUNCTION public.{function}() RETURNS timestamptz LANGUAGE sql STABLE AS $$ {set_back} $$"
             ),
         )
         .await;
     }
 }
 
-/// A worker whose clock is ahead of the database's: to it, and to nobody else, the functions that
-/// return the time are those of [`set_ahead`].
+/// A worker whose clock is ahead of the database's: for this worker only, the functions that return
+/// the time are those of [`set_ahead`].
 fn worker_ahead(api: &Api) -> Process {
     let url = api.database.url();
     let separator = if url.contains('?') { '&' } else { '?' };
@@ -36,7 +36,7 @@ fn worker_ahead(api: &Api) -> Process {
     Process::worker_with(&api.database, &["--queues", "workflows"], &[("DATABASE_URL", &url)])
 }
 
-/// Waits for an answer of the worker that holds.
+/// Waits for a response of the worker that satisfies `holds`.
 async fn answer(worker: &Process, path: &str, what: &str, holds: impl Fn(u16, &str) -> bool) -> String {
     let (url, started) = (format!("{}{path}", worker.admin_url().await), Instant::now());
     loop {
@@ -47,7 +47,7 @@ async fn answer(worker: &Process, path: &str, what: &str, holds: impl Fn(u16, &s
                 return body;
             }
         }
-        assert!(started.elapsed() < PATIENCE, "{path} does not get to be {what}: {}", worker.output());
+        assert!(started.elapsed() < TIMEOUT, "{path} is not {what}: {}", worker.output());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -59,7 +59,7 @@ async fn due_in(api: &Api, lead: &str, from_now: TimeDelta) {
 }
 
 #[tokio::test]
-async fn a_worker_whose_clock_is_days_ahead_claims_nothing_until_it_is_right() {
+async fn a_worker_whose_clock_is_days_ahead_claims_nothing_until_it_is_corrected() {
     let api = Api::start().await;
     set_ahead(&api, 4 * 86_400).await;
     let worker = worker_ahead(&api);
@@ -71,7 +71,7 @@ async fn a_worker_whose_clock_is_days_ahead_claims_nothing_until_it_is_right() {
 
     let job = support::json(api.post(FOLLOWUPS), 202).await;
     let job = format!("/dev/crm/jobs/{}", id(&job));
-    // It is due for that worker, too.
+    // By the worker's clock, the job is due.
     rows(&api, "UPDATE jobs SET run_at = run_at - interval '5 days'").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(api.read(&job).await["status"], "queued");
@@ -85,7 +85,7 @@ async fn a_worker_whose_clock_is_days_ahead_claims_nothing_until_it_is_right() {
 }
 
 #[tokio::test]
-async fn what_is_due_is_decided_by_the_clock_of_the_database() {
+async fn the_clock_of_the_database_decides_what_is_due() {
     let api = Api::start().await;
     put_settings(&api, json!({ "notification_email": "sales@acme.example" })).await;
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;

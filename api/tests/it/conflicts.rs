@@ -1,4 +1,4 @@
-//! Every 409, and a 404 for a reference in a body, says what stands in the way.
+//! Every 409, and every 404 for a reference in a body, states its reason.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn with_id(mut conflict: Value, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_taken_value_is_named() {
+async fn a_taken_value_is_reported_with_its_field() {
     let api = Api::start().await;
     let person = |email: &str| json!({ "name": "Ann", "email": email });
     for (path, noun) in [(LEADS, "lead"), (CUSTOMERS, "customer"), ("/dev/crm/users", "user")] {
@@ -53,22 +53,22 @@ async fn a_taken_value_is_named() {
     api.create(CUSTOMERS, of_lead("c1@example.com")).await;
     let taken = conflict("lead_id", "taken", "another customer belongs to this lead");
     assert_eq!(api.send(Method::POST, CUSTOMERS, of_lead("c2@example.com"), 409).await, taken);
-    // Within a transaction, and asked again under its key, too.
+    // The same within a transaction, and when the request is repeated with its key.
     let keyed = || api.post(CUSTOMERS).header("idempotency-key", "k").json(&of_lead("c2@example.com"));
     assert_eq!(json(keyed(), 409).await, taken);
     assert_eq!(json(keyed(), 409).await, taken);
 }
 
 #[tokio::test]
-async fn a_missing_reference_is_named_and_a_missing_path_is_not() {
+async fn a_missing_reference_is_reported_with_its_field_and_a_missing_path_without() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let order = |customer: &str| json!({ "customer_id": customer, "product_id": NOBODY, "quantity": 1 });
     let no_customer = missing("customer_id", "no customer has this id");
     assert_eq!(api.send(Method::POST, "/dev/crm/orders", order(NOBODY), 404).await, no_customer);
-    let made = api.create("/dev/crm/orders", order(&ada)).await;
+    let created = api.create("/dev/crm/orders", order(&ada)).await;
     let change = json!({ "customer_id": NOBODY });
-    let path = format!("/dev/crm/orders/{}", id(&made));
+    let path = format!("/dev/crm/orders/{}", id(&created));
     assert_eq!(api.send(Method::PUT, &path, change, 404).await, no_customer);
     let no_lead = missing("lead_id", "no lead has this id");
     let body = json!({ "name": "x", "email": "x@example.com", "lead_id": NOBODY });
@@ -90,7 +90,7 @@ async fn a_missing_reference_is_named_and_a_missing_path_is_not() {
 }
 
 #[tokio::test]
-async fn each_item_of_a_batch_has_its_reason() {
+async fn each_item_of_a_batch_reports_its_reason() {
     let api = Api::start().await;
     let ann = api.create(LEADS, json!({ "name": "Ann", "email": "ann@example.com" })).await;
     let batch = async |path: &str, items: Value| {
@@ -125,15 +125,15 @@ async fn each_item_of_a_batch_has_its_reason() {
 }
 
 #[tokio::test]
-async fn a_conversion_says_which_customer_stands_in_its_way() {
+async fn a_conversion_reports_the_conflicting_customer() {
     let api = Api::start().await;
     let lead = async |email: &str| api.create(LEADS, json!({ "name": "Ann", "email": email })).await;
     let (ann, bob) = (lead("ann@example.com").await, lead("bob@example.com").await);
     let convert = |lead: &Value| format!("{LEADS}/{}/convert", id(lead));
-    let made = json(api.post(&convert(&ann)), 201).await;
-    let customer = id(&made["customer"]);
+    let created = json(api.post(&convert(&ann)), 201).await;
+    let customer = id(&created["customer"]);
     let again = json(api.post(&convert(&ann)), 409).await;
-    let converted = conflict("customer_id", "already_converted", "the lead has a customer already");
+    let converted = conflict("customer_id", "already_converted", "the lead already has a customer");
     assert_eq!(again, with_id(converted, customer));
     let body = json!({ "email": "ann@example.com" });
     let theirs = api.send(Method::POST, &convert(&bob), body, 409).await;
@@ -142,7 +142,7 @@ async fn a_conversion_says_which_customer_stands_in_its_way() {
 }
 
 #[tokio::test]
-async fn feedback_says_why_it_is_not_asked_for_and_not_taken() {
+async fn feedback_requests_and_answers_report_why_they_conflict() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let request = async || json(api.post(&format!("{CUSTOMERS}/{ada}/feedback/request")), 409).await;
@@ -151,7 +151,7 @@ async fn feedback_says_why_it_is_not_asked_for_and_not_taken() {
     assert_eq!(request().await, with_id(open, path.rsplit('/').next().unwrap()));
     api.send(Method::POST, &path, json!({ "rating": 5 }), 200).await;
     let again = api.send(Method::POST, &path, json!({ "rating": 5 }), 409).await;
-    assert_eq!(again, conflict("status", "already_answered", "the feedback is answered already"));
+    assert_eq!(again, conflict("status", "already_answered", "the feedback was already answered"));
     suppress(&api, "ada@example.com").await;
     assert_eq!(request().await, conflict("email", "suppressed", "the customer's address is suppressed"));
     api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
@@ -159,7 +159,7 @@ async fn feedback_says_why_it_is_not_asked_for_and_not_taken() {
 }
 
 #[tokio::test]
-async fn jobs_and_emails_say_in_which_state_they_are() {
+async fn jobs_and_emails_report_the_state_that_conflicts() {
     let api = Api::start().await;
     let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
     let path = |job: &Value, verb: &str| format!("/dev/crm/jobs/{}/{verb}", id(job));
@@ -184,13 +184,13 @@ async fn jobs_and_emails_say_in_which_state_they_are() {
     let email = queued(&api, "ada@example.com", None).await;
     for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent")] {
         set_state(&api, email, state).await;
-        let refused = json(api.post(&format!("/dev/crm/emails/{email}/{verb}")), 409).await;
-        assert_eq!(refused, conflict("state", "wrong_state", &format!("the email is {state}")));
+        let rejected = json(api.post(&format!("/dev/crm/emails/{email}/{verb}")), 409).await;
+        assert_eq!(rejected, conflict("state", "wrong_state", &format!("the email is {state}")));
     }
 }
 
 #[tokio::test]
-async fn a_restore_says_why_nothing_comes_back() {
+async fn a_restore_reports_why_it_conflicts() {
     let api = Api::start().await;
     let person = || json!({ "name": "Ann", "email": "ann@example.com" });
     for (path, noun) in [(LEADS, "lead"), (CUSTOMERS, "customer")] {
@@ -204,8 +204,8 @@ async fn a_restore_says_why_nothing_comes_back() {
         assert_eq!(json(api.post(&restore), 409).await, taken);
         api.delete(&format!("{path}/{}", id(&other)), 204).await;
         json(api.post(&restore), 200).await;
-        // It was deleted once, and is there.
-        let back = json(api.post(&restore), 409).await;
-        assert_eq!(back, not_deleted);
+        // The record was deleted before, and exists again.
+        let again = json(api.post(&restore), 409).await;
+        assert_eq!(again, not_deleted);
     }
 }

@@ -18,7 +18,7 @@ fn convert(lead: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_lead_becomes_a_customer_with_what_was_known_of_it() {
+async fn a_conversion_copies_the_fields_of_the_lead() {
     let api = Api::start().await;
     let known = json!({ "phone": "+44 1", "company": "Analytical", "notes": "n", "custom_fields": { "a": 1 } });
     let lead = lead(&api, known.clone()).await;
@@ -49,13 +49,13 @@ async fn the_body_overrides_any_field_of_the_customer() {
         (&json!("business"), &json!(500), &Value::Null, &json!("office@example.com"))
     );
     let other = api.create("/dev/crm/leads", json!({ "name": "Bob", "email": "bob@example.com" })).await;
-    let refused =
+    let rejected =
         api.send(Method::POST, &convert(&other), json!({ "typ": "x", "name": null, "lead_id": null }), 400).await;
-    let mut told = faults(&refused);
-    told.sort_unstable();
-    assert_eq!(told, [("name", "required"), ("typ", "unknown")]);
-    let refused = api.send(Method::POST, &convert(&other), json!({ "lead_id": null }), 400).await;
-    assert_eq!(faults(&refused), [("lead_id", "invalid")]);
+    let mut reported = faults(&rejected);
+    reported.sort_unstable();
+    assert_eq!(reported, [("name", "required"), ("typ", "unknown")]);
+    let rejected = api.send(Method::POST, &convert(&other), json!({ "lead_id": null }), 400).await;
+    assert_eq!(faults(&rejected), [("lead_id", "invalid")]);
 }
 
 #[tokio::test]
@@ -69,13 +69,13 @@ async fn a_customer_with_the_email_is_linked_unless_it_has_a_lead() {
         (&converted["customer"]["name"], &converted["customer"]["notes"], &converted["customer"]["lead_id"]),
         (&json!("Ada L."), &json!("from a lead"), &lead_ada["id"])
     );
-    // Another lead whose customer would be the same.
+    // Another lead cannot be linked to the same customer.
     let other = api.create("/dev/crm/leads", json!({ "name": "Bob", "email": "bob@example.com" })).await;
     api.send(Method::POST, &convert(&other), json!({ "email": "ada@example.com" }), 409).await;
 }
 
 #[tokio::test]
-async fn two_conversions_at_the_same_moment_make_one_customer() {
+async fn concurrent_conversions_create_one_customer() {
     let api = Api::start().await;
     for round in 0..10 {
         let lead =
@@ -90,7 +90,7 @@ async fn two_conversions_at_the_same_moment_make_one_customer() {
 }
 
 #[tokio::test]
-async fn a_status_alone_does_not_make_a_lead_converted() {
+async fn a_lead_whose_status_was_set_to_converted_can_be_converted() {
     let api = Api::start().await;
     let lead = lead(&api, json!({ "status": "converted" })).await;
     support::json(api.post(&convert(&lead)), 201).await;

@@ -1,4 +1,4 @@
-//! A cursor is good for the list that gave it, and nobody else can make one.
+//! A cursor is valid only for its own list, and cannot be forged.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn with(path: &str, cursor: &str) -> String {
     format!("{path}{separator}cursor={cursor}")
 }
 
-/// Two of everything that is listed, and one page of each list.
+/// Creates two records of each type, and returns the first page of each list.
 async fn lists(api: &Api) -> Vec<String> {
     let mut lists = Vec::new();
     for email in ["a@example.com", "b@example.com"] {
@@ -59,13 +59,13 @@ async fn lists(api: &Api) -> Vec<String> {
     lists
 }
 
-async fn is_refused(api: &Api, path: &str) {
+async fn is_rejected(api: &Api, path: &str) {
     let answer = json(api.get(path), 400).await;
     assert_eq!(faults(&answer), [("cursor", "invalid")], "{path}");
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_for_its_list_alone() {
+async fn a_cursor_is_valid_only_for_its_list() {
     let api = Api::start().await;
     let lists = lists(&api).await;
     let mut cursors = Vec::new();
@@ -80,13 +80,13 @@ async fn a_cursor_is_good_for_its_list_alone() {
     }
     for (path, own) in lists.iter().zip(&cursors) {
         for other in cursors.iter().filter(|other| *other != own) {
-            is_refused(&api, &with(path, other)).await;
+            is_rejected(&api, &with(path, other)).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_forged_cursor_is_refused_by_every_list() {
+async fn a_forged_cursor_is_rejected_by_every_list() {
     let api = Api::start().await;
     for path in lists(&api).await {
         let cursor = cursor(&api, &path).await;
@@ -112,25 +112,25 @@ async fn a_forged_cursor_is_refused_by_every_list() {
             format!("{cursor}{cursor}"),
             cursor.to_ascii_uppercase(),
             "A".repeat(15_000),
-            // What cursors were once: the place as JSON, and the record's id.
+            // Cursors of earlier versions: a position as JSON, and a record's id.
             "eyJrZXkiOiJub3QgYSB0aW1lIiwiaWQiOiIwMTg5MGE1ZC1hYzk2LTc3NGItYmNjZS1iMzAyMDk5YTgwNTciLCJsaXN0IjoiIn0"
                 .into(),
             "01890a5d-ac96-774b-bcce-b302099a8057".into(),
         ]);
         for forged in &forged {
-            let given = api.get(&with(&path, forged)).send().await.unwrap();
-            if given.status() == 400 && forged.starts_with("%FC") {
-                // Not even text.
-                body(given, 400).await;
+            let response = api.get(&with(&path, forged)).send().await.unwrap();
+            if response.status() == 400 && forged.starts_with("%FC") {
+                // Not valid UTF-8.
+                body(response, 400).await;
                 continue;
             }
-            assert_eq!(faults(&body(given, 400).await), [("cursor", "invalid")], "{path} {forged}");
+            assert_eq!(faults(&body(response, 400).await), [("cursor", "invalid")], "{path} {forged}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_in_its_workspace_with_its_filters_and_order_alone() {
+async fn a_cursor_is_valid_only_in_its_workspace_with_its_filters_and_order() {
     let api = Api::start().await;
     let leads = async |api: &Api| {
         for n in 0..3 {
@@ -139,7 +139,7 @@ async fn a_cursor_is_good_in_its_workspace_with_its_filters_and_order_alone() {
     };
     leads(&api).await;
     let cursor = cursor(&api, "/dev/crm/leads?status=new&q=x&limit=1").await;
-    // Another size of page, another order of the parameters and a count are the same list.
+    // The page size, the order of parameters and a count do not change the list.
     for same in ["status=new&q=x&limit=2", "limit=1&q=x&status=new", "status=new&q=x&count=true", "status=new&q=x"] {
         let found: Value = api.read(&with(&format!("/dev/crm/leads?{same}"), &cursor)).await;
         assert_eq!(found.as_array().unwrap().len(), if same.contains("limit=1") { 1 } else { 2 }, "{same}");
@@ -153,9 +153,9 @@ async fn a_cursor_is_good_in_its_workspace_with_its_filters_and_order_alone() {
         "status=new&q=x&sort=-email&limit=1",
         "status=new&q=x&score=0&limit=1",
     ] {
-        is_refused(&api, &with(&format!("/dev/crm/leads?{other}"), &cursor)).await;
+        is_rejected(&api, &with(&format!("/dev/crm/leads?{other}"), &cursor)).await;
     }
     let api = api.on("globex").await;
     leads(&api).await;
-    is_refused(&api, &with("/dev/crm/leads?status=new&q=x&limit=1", &cursor)).await;
+    is_rejected(&api, &with("/dev/crm/leads?status=new&q=x&limit=1", &cursor)).await;
 }

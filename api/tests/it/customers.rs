@@ -1,4 +1,4 @@
-//! Customers are made, changed, found, imported and exported.
+//! Customers are created, updated, found, imported and exported.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -12,17 +12,17 @@ const CUSTOMERS: &str = "/dev/crm/customers";
 async fn a_new_customer_has_every_field_and_the_defaults() {
     let api = Api::start().await;
     let customer = api.create(CUSTOMERS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
-    let (made, now) = (id(&customer), &customer["created_at"]);
+    let (customer_id, now) = (id(&customer), &customer["created_at"]);
     assert_eq!(
         customer,
         json!({
-            "id": made, "name": "Ada", "email": "ada@example.com", "phone": null, "company": null, "type": "individual",
+            "id": customer_id, "name": "Ada", "email": "ada@example.com", "phone": null, "company": null, "type": "individual",
             "status": "active", "lead_id": null, "billing_address": null, "shipping_address": null,
             "payment_terms": null, "credit_limit": null, "tax_id": null, "notes": null, "assigned_to": null,
             "custom_fields": {}, "created_at": now, "updated_at": now,
         })
     );
-    assert_eq!(api.read(&format!("{CUSTOMERS}/{made}")).await, customer);
+    assert_eq!(api.read(&format!("{CUSTOMERS}/{customer_id}")).await, customer);
 }
 
 #[tokio::test]
@@ -47,15 +47,15 @@ async fn the_examples_of_the_specification_work() {
 }
 
 #[tokio::test]
-async fn every_fault_is_told_at_once() {
+async fn every_fault_is_reported_at_once() {
     let api = Api::start().await;
     let body = json!({
         "name": "", "email": "jane", "type": "person", "status": null, "credit_limit": -1, "tax_id": "1".repeat(51),
         "lead_id": "7", "id": "7", "vat": "x", "billing_address": 7,
     });
     let answer = api.send(Method::POST, CUSTOMERS, body, 400).await;
-    let mut told = faults(&answer);
-    told.sort_unstable();
+    let mut reported = faults(&answer);
+    reported.sort_unstable();
     let expected = [
         ("billing_address", "invalid"),
         ("credit_limit", "out_of_range"),
@@ -67,7 +67,7 @@ async fn every_fault_is_told_at_once() {
         ("type", "invalid"),
         ("vat", "unknown"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn emails_are_unique_among_customers_only() {
 }
 
 #[tokio::test]
-async fn null_empties_a_field_and_an_empty_update_changes_nothing() {
+async fn null_clears_a_field_and_an_empty_update_changes_nothing() {
     let api = Api::start().await;
     let body =
         json!({ "name": "Ada", "email": "ada@example.com", "type": "business", "credit_limit": 7.5, "notes": "x" });
@@ -98,7 +98,7 @@ async fn null_empties_a_field_and_an_empty_update_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_lead_and_its_customer_name_each_other() {
+async fn a_lead_and_its_customer_are_linked_both_ways() {
     let api = Api::start().await;
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let other = api.create("/dev/crm/leads", json!({ "name": "Bob", "email": "bob@example.com" })).await;
@@ -107,7 +107,7 @@ async fn a_lead_and_its_customer_name_each_other() {
     let of = async |lead: &Value| api.read(&format!("/dev/crm/leads/{}", id(lead))).await["customer_id"].clone();
     assert_eq!(of(&lead).await, customer["id"]);
 
-    // A lead has one customer, and a lead of nobody else's workspace is none.
+    // A lead has one customer, and an unknown lead cannot be linked.
     api.send(Method::POST, CUSTOMERS, body("c2@example.com", &lead), 409).await;
     let nobody = json!({ "id": "0191d2c0-6f5e-4000-8000-00000000000a" });
     api.send(Method::POST, CUSTOMERS, body("c2@example.com", &nobody), 404).await;
@@ -146,7 +146,7 @@ async fn customers_are_filtered_sorted_searched_and_paged() {
 }
 
 #[tokio::test]
-async fn a_file_of_customers_comes_in_and_goes_out_again_as_it_was() {
+async fn exported_customers_can_be_imported_again_without_changes() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let file = "First Name,Last Name,Email 1,Company,Type,Status,Credit Limit,VAT Number,Billing Address,Country\n\
@@ -174,7 +174,7 @@ async fn a_file_of_customers_comes_in_and_goes_out_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn links_in_a_file_are_taken_if_they_can_be() {
+async fn links_in_a_file_are_imported_unless_they_conflict() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
@@ -189,7 +189,7 @@ async fn links_in_a_file_are_taken_if_they_can_be() {
     assert_eq!(each(&linked, "email"), ["a@example.com"]);
     assert_eq!(api.read(&format!("/dev/crm/leads/{}", id(&lead))).await["customer_id"], linked[0]["id"]);
 
-    // The other way round, and a link that is there is not broken by a file.
+    // The other direction. A file does not break an existing link.
     let free = api.read(&format!("{CUSTOMERS}?email=b@example.com")).await;
     let file = format!(
         "name,email,customer_id\nBob,bob@example.com,{free}\nAda,ada@example.com,{free}\n",

@@ -1,4 +1,4 @@
-//! What an operator sees of mails, and decides about them; and what a change of a record does to them.
+//! Emails are listed, resent and marked as sent, and changes of their records cancel them.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::{self, Api, each, faults, id};
 
 const EMAILS: &str = "/dev/crm/emails";
 
-/// Puts a mail into the outbox.
+/// Queues an email.
 pub async fn queued(api: &Api, to: &str, subject: Option<(RecordType, Uuid)>) -> Uuid {
     let id = Uuid::now_v7();
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
@@ -44,7 +44,7 @@ async fn state(api: &Api, id: Uuid) -> Value {
 }
 
 #[tokio::test]
-async fn a_mail_is_read_with_its_head_and_bodies() {
+async fn an_email_is_returned_with_its_headers_and_bodies() {
     let api = Api::start().await;
     let lead = Uuid::now_v7();
     let id = queued(&api, "Ada@Example.com", Some((RecordType::Lead, lead))).await;
@@ -78,7 +78,7 @@ async fn a_mail_is_read_with_its_head_and_bodies() {
 }
 
 #[tokio::test]
-async fn mails_are_filtered_and_paged() {
+async fn emails_are_filtered_and_paged() {
     let api = Api::start().await;
     let lead = Uuid::now_v7();
     let first = queued(&api, "ada@example.com", Some((RecordType::Lead, lead))).await;
@@ -114,19 +114,19 @@ async fn mails_are_filtered_and_paged() {
 }
 
 #[tokio::test]
-async fn only_what_is_unknown_or_bounced_is_sent_again() {
+async fn only_unknown_and_bounced_emails_can_be_resent() {
     let api = Api::start().await;
     let id = queued(&api, "ada@example.com", None).await;
     let resend = format!("{EMAILS}/{id}/resend");
-    for present in ["queued", "sending", "sent", "deferred", "suppressed", "cancelled"] {
-        set_state(&api, id, present).await;
+    for current in ["queued", "sending", "sent", "deferred", "suppressed", "cancelled"] {
+        set_state(&api, id, current).await;
         support::json(api.post(&resend), 409).await;
     }
-    for present in ["unknown", "bounced"] {
-        set_state(&api, id, present).await;
+    for current in ["unknown", "bounced"] {
+        set_state(&api, id, current).await;
         let email = support::json(api.post(&resend), 200).await;
         assert_eq!((&email["state"], &email["answer"]), (&json!("queued"), &json!(null)));
-        // Asked again, it waits already.
+        // The email is queued already.
         support::json(api.post(&resend), 409).await;
     }
     support::json(api.post(&resend).json(&json!({ "now": true })), 400).await;
@@ -134,12 +134,12 @@ async fn only_what_is_unknown_or_bounced_is_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_can_be_said_to_be_sent() {
+async fn an_unknown_email_can_be_marked_as_sent() {
     let api = Api::start().await;
     let id = queued(&api, "ada@example.com", None).await;
     let mark_sent = format!("{EMAILS}/{id}/mark-sent");
-    for present in ["queued", "sending", "sent", "bounced"] {
-        set_state(&api, id, present).await;
+    for current in ["queued", "sending", "sent", "bounced"] {
+        set_state(&api, id, current).await;
         support::json(api.post(&mark_sent), 409).await;
     }
     set_state(&api, id, "unknown").await;
@@ -149,36 +149,36 @@ async fn what_is_unknown_can_be_said_to_be_sent() {
 }
 
 #[tokio::test]
-async fn a_changed_email_a_block_or_a_deletion_ends_what_waits_for_the_record() {
+async fn a_new_address_a_block_or_a_deletion_cancels_queued_emails() {
     let api = Api::start().await;
     for (path, kind) in [("/dev/crm/leads", RecordType::Lead), ("/dev/crm/customers", RecordType::Customer)] {
         let record = api.create(path, json!({ "name": "Ada", "email": "ada@example.com" })).await;
         let record_path = format!("{path}/{}", id(&record));
         let record_id: Uuid = id(&record).parse().unwrap();
-        let waiting = || queued(&api, "ada@example.com", Some((kind, record_id)));
+        let queue_email = || queued(&api, "ada@example.com", Some((kind, record_id)));
 
-        let mail = waiting().await;
+        let email = queue_email().await;
         api.send(Method::PUT, &record_path, json!({ "name": "Ada L", "email": "ADA@example.com" }), 200).await;
-        assert_eq!(state(&api, mail).await, "queued", "the address is the same");
+        assert_eq!(state(&api, email).await, "queued", "the address is the same");
         api.send(Method::PUT, &record_path, json!({ "email": "ada2@example.com" }), 200).await;
-        assert_eq!(state(&api, mail).await, "cancelled");
+        assert_eq!(state(&api, email).await, "cancelled");
 
-        let (mail, sent) = (waiting().await, waiting().await);
+        let (email, sent) = (queue_email().await, queue_email().await);
         set_state(&api, sent, "sent").await;
         let items = json!({ "items": [{ "id": record_id, "email": "ada3@example.com" }] });
         support::json(api.post(&format!("{path}/batch")).json(&items), 200).await;
-        assert_eq!((state(&api, mail).await, state(&api, sent).await), (json!("cancelled"), json!("sent")));
+        assert_eq!((state(&api, email).await, state(&api, sent).await), (json!("cancelled"), json!("sent")));
 
-        let mail = waiting().await;
+        let email = queue_email().await;
         api.delete(&record_path, 204).await;
-        assert_eq!(state(&api, mail).await, "cancelled");
+        assert_eq!(state(&api, email).await, "cancelled");
     }
 
     let customer = api.create("/dev/crm/customers", json!({ "name": "Bob", "email": "bob@example.com" })).await;
     let path = format!("/dev/crm/customers/{}", id(&customer));
-    let mail = queued(&api, "bob@example.com", Some((RecordType::Customer, id(&customer).parse().unwrap()))).await;
+    let email = queued(&api, "bob@example.com", Some((RecordType::Customer, id(&customer).parse().unwrap()))).await;
     api.send(Method::PUT, &path, json!({ "status": "inactive" }), 200).await;
-    assert_eq!(state(&api, mail).await, "queued");
+    assert_eq!(state(&api, email).await, "queued");
     api.send(Method::PUT, &path, json!({ "status": "blocked" }), 200).await;
-    assert_eq!(state(&api, mail).await, "cancelled");
+    assert_eq!(state(&api, email).await, "cancelled");
 }

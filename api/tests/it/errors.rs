@@ -1,4 +1,4 @@
-//! Whatever is wrong with a request is said in one form.
+//! All errors have the same form.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{self, Api, faults};
 
 #[tokio::test]
-async fn what_does_not_exist_is_said_in_json() {
+async fn unknown_paths_and_records_are_reported_as_json() {
     let api = Api::start().await;
     for path in ["/", "/dev", "/dev/crmleads", "/dev/crm", "/dev/crm/", "/dev/crm/leads/", "/dev/crm/no/such/thing"] {
         assert_eq!(support::json(api.get(path), 404).await, json!({ "message": "Resource not found" }), "{path}");
@@ -16,7 +16,7 @@ async fn what_does_not_exist_is_said_in_json() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_learns_which_are_right() {
+async fn a_wrong_method_gets_the_allowed_ones() {
     let api = Api::start().await;
     for (path, allowed) in
         [("/dev/crm/leads", "GET,HEAD,POST"), ("/dev/crm/leads/import", "POST"), ("/healthz", "GET,HEAD")]
@@ -28,14 +28,14 @@ async fn a_wrong_method_learns_which_are_right() {
 }
 
 #[tokio::test]
-async fn an_id_in_a_path_must_be_one() {
+async fn an_id_in_a_path_must_be_valid() {
     let api = Api::start().await;
     for (path, name) in
         [("/dev/crm/leads/1", "leadId"), ("/dev/crm/jobs/%00", "jobId"), ("/dev/crm/jobs/x/events", "jobId")]
     {
         assert_eq!(faults(&support::json(api.get(path), 400).await), [(name, "invalid")]);
     }
-    // What is not UTF-8, and several ids at once.
+    // Invalid UTF-8, and several ids at once.
     for (path, name) in
         [("/dev/crm/leads/%ff", "leadId"), ("/dev/crm/leads/%ff/history", "leadId"), ("/dev/crm/orders/%c3", "orderId")]
     {
@@ -43,13 +43,13 @@ async fn an_id_in_a_path_must_be_one() {
     }
     let both = support::json(api.get("/dev/crm/leads/%ff/interactions/2"), 400).await;
     assert_eq!(faults(&both), [("leadId", "invalid"), ("interactionId", "invalid")]);
-    // The form it has in answers, and no other.
+    // Only the form used in responses is accepted.
     let plain = "/dev/crm/leads/01890a5dac96774bbcceb302099a8057";
     assert_eq!(faults(&support::json(api.get(plain), 400).await), [("leadId", "invalid")]);
 }
 
 #[tokio::test]
-async fn a_parameter_that_nobody_knows_is_named() {
+async fn unknown_parameters_are_rejected_by_name() {
     let api = Api::start().await;
     for path in
         ["/dev/crm/leads?limt=1", "/dev/crm/jobs?limt=1", "/dev/crm/jobs/01890a5d-ac96-774b-bcce-b302099a8057?limt=1"]
@@ -66,7 +66,7 @@ async fn create(api: &Api, kind: &str, body: impl Into<reqwest::Body>, status: u
 }
 
 #[tokio::test]
-async fn all_faults_of_a_body_are_told_at_once() {
+async fn all_faults_of_a_body_are_reported_at_once() {
     let api = Api::start().await;
     let answer = create(&api, "application/json", r#"{"email":"ann","score":101,"scroe":1,"id":"x"}"#, 400).await;
     let mut faults = faults(&answer);
@@ -102,9 +102,9 @@ async fn a_body_must_be_one_json_object() {
 }
 
 #[tokio::test]
-async fn a_body_is_not_unpacked() {
+async fn compressed_bodies_are_rejected() {
     let api = Api::start().await;
-    let encoded = json!({ "message": "Encoded bodies are not taken: Content-Encoding must be identity or left out" });
+    let encoded = json!({ "message": "Content-Encoding is not supported; send the body uncompressed" });
     let post = |path: &str, encoding: &str| api.post(path).header("content-encoding", encoding);
     let lead = |email: &str| json!({ "name": "Ann", "email": email });
     for encoding in ["gzip", "br", "identity, gzip"] {
@@ -122,7 +122,7 @@ async fn a_body_is_not_unpacked() {
 }
 
 #[tokio::test]
-async fn no_depth_of_json_breaks_the_process() {
+async fn deeply_nested_json_is_rejected() {
     let api = Api::start_with(|settings| settings.api.max_body_bytes = 10_000_000).await;
     for depth in [64, 200, 100_000, 4_000_000] {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
@@ -136,7 +136,7 @@ async fn no_depth_of_json_breaks_the_process() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_announced_or_not() {
+async fn a_body_that_is_too_large_is_rejected_with_and_without_a_content_length() {
     let api = Api::start_with(|settings| settings.api.max_body_bytes = 1000).await;
     let body = format!(r#"{{"name":"{}"}}"#, "a".repeat(1000));
     let too_large = json!({ "message": "Request body too large" });
@@ -150,7 +150,7 @@ async fn a_body_that_is_too_large_is_refused_announced_or_not() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_id_of_its_request() {
+async fn every_response_carries_the_id_of_its_request() {
     let api = Api::start().await;
     let id_of = async |path: &str, given: &str| {
         let response = api.get(path).header("x-request-id", given).send().await.unwrap();
@@ -158,15 +158,15 @@ async fn every_answer_carries_the_id_of_its_request() {
     };
     for path in ["/healthz", "/dev/crm/leads", "/dev/crm/leads/x", "/nowhere"] {
         assert_eq!(id_of(path, "order-17_b.2").await, "order-17_b.2", "{path}");
-        for insane in ["", "two words", "a/b", &"a".repeat(129)] {
-            let made = id_of(path, insane).await;
-            assert_eq!(uuid::Uuid::parse_str(&made).unwrap().get_version_num(), 7, "{insane}");
+        for invalid in ["", "two words", "a/b", &"a".repeat(129)] {
+            let generated = id_of(path, invalid).await;
+            assert_eq!(uuid::Uuid::parse_str(&generated).unwrap().get_version_num(), 7, "{invalid}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_defect_shows_nothing_but_the_id_of_the_request() {
+async fn an_internal_error_shows_only_the_id_of_the_request() {
     let api = Api::start().await;
     sqlx::raw_sql("ALTER TABLE leads RENAME TO moved").execute(&mut api.connection().await).await.unwrap();
     let request = api.get("/dev/crm/leads").header("x-request-id", "abc");

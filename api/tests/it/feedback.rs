@@ -1,4 +1,4 @@
-//! Customers are asked for feedback, and give it.
+//! Feedback is requested from customers and submitted.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -10,29 +10,30 @@ use crate::workflows::{outbox, rows, suppress, worker};
 
 const CUSTOMERS: &str = "/dev/crm/customers";
 const FEEDBACK: &str = "/dev/crm/feedback";
-/// The fields that a whole answer changes.
+/// The fields that a complete answer changes.
 pub const ANSWERED: [&str; 5] = ["answered_at", "category", "comment", "rating", "status"];
 
 pub async fn customer(api: &Api, email: &str) -> String {
     id(&api.create(CUSTOMERS, json!({ "name": "Ada Lovelace", "email": email })).await).to_owned()
 }
 
-/// Asks a customer, and returns the job.
+/// Requests feedback from a customer, and returns the job.
 pub async fn ask(api: &Api, customer: &str) -> Value {
     support::json(api.post(&format!("{CUSTOMERS}/{customer}/feedback/request")), 202).await
 }
 
-/// Where the feedback is that a job is about.
+/// The path of a job's feedback.
 pub fn path_of(job: &Value) -> String {
     assert_eq!(job["subject"]["type"], "feedback", "{job}");
     format!("{FEEDBACK}/{}", job["subject"]["id"].as_str().unwrap())
 }
 
-async fn refuses(api: &Api, customer: &str, status: u16) -> Value {
+async fn request_fails(api: &Api, customer: &str, status: u16) -> Value {
     support::json(api.post(&format!("{CUSTOMERS}/{customer}/feedback/request")), status).await
 }
 
-/// Feedback as if it had been answered on a day of January, or not at all.
+/// Inserts feedback that was requested on a day of January, and answered an hour later or not at
+/// all.
 pub async fn given(api: &Api, customer_id: &str, day: u32, answer: Option<(i16, &str)>) -> Uuid {
     let id = Uuid::now_v7();
     sqlx::query(
@@ -95,7 +96,7 @@ async fn feedback_is_read_filtered_and_paged() {
 }
 
 #[tokio::test]
-async fn feedback_goes_and_comes_back_with_its_customer() {
+async fn feedback_is_deleted_and_restored_with_its_customer() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     given(&api, &ada, 2, Some((4, "support"))).await;
@@ -108,7 +109,7 @@ async fn feedback_goes_and_comes_back_with_its_customer() {
 }
 
 #[tokio::test]
-async fn a_customer_with_feedback_stays_when_its_import_is_taken_back() {
+async fn undoing_an_import_keeps_a_customer_with_feedback() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let file = "name,email\nAda,ada@example.com\nBob,bob@example.com\n";
@@ -122,7 +123,7 @@ async fn a_customer_with_feedback_stays_when_its_import_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_customer_is_asked_and_answers() {
+async fn a_customer_gets_a_request_and_answers() {
     let api = Api::start().await;
     let _worker = worker(&api);
     let ada = customer(&api, "ada@example.com").await;
@@ -138,12 +139,12 @@ async fn a_customer_is_asked_and_answers() {
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!({ "sent": 1 })), "{job}");
     let requested = api.read(&path).await;
     assert!(requested["requested_at"].as_str() > asked["requested_at"].as_str(), "{requested}");
-    let mails = outbox(&api).await;
-    let [mail] = &mails[..] else { panic!("{mails:?}") };
-    assert_eq!((mail.event.as_str(), mail.to_email.as_str()), ("feedback_request", "ada@example.com"));
-    assert_eq!((mail.to_name.as_deref(), mail.subject_type.as_deref()), (Some("Ada Lovelace"), Some("customer")));
-    assert!(mail.text_body.contains("/feedback/") && mail.text_body.contains("Ada"), "{}", mail.text_body);
-    assert!(mail.unsubscribe.as_ref().unwrap().contains("/unsubscribe/"), "{mail:?}");
+    let emails = outbox(&api).await;
+    let [email] = &emails[..] else { panic!("{emails:?}") };
+    assert_eq!((email.event.as_str(), email.to_email.as_str()), ("feedback_request", "ada@example.com"));
+    assert_eq!((email.to_name.as_deref(), email.subject_type.as_deref()), (Some("Ada Lovelace"), Some("customer")));
+    assert!(email.text_body.contains("/feedback/") && email.text_body.contains("Ada"), "{}", email.text_body);
+    assert!(email.unsubscribe.as_ref().unwrap().contains("/unsubscribe/"), "{email:?}");
 
     let body = json!({ "rating": 5, "comment": " Great service! ", "category": "support" });
     let answered = api.send(Method::POST, &path, body.clone(), 200).await;
@@ -155,13 +156,13 @@ async fn a_customer_is_asked_and_answers() {
     assert_eq!(again["message"], "Resource already exists");
     assert_eq!(api.read(&path).await, answered);
     assert_eq!(changes(&api, &path, "key").await, [ANSWERED]);
-    // The mail was not on its way yet.
+    // The email was still queued.
     assert_eq!(states(&api).await, ["cancelled"]);
-    // And may be asked again.
+    // The customer can be asked again.
     assert_ne!(path_of(&ask(&api, &ada).await), path);
 }
 
-/// The names of the fields of each change of feedback by one kind of actor, the last one first.
+/// The changed fields of each change by one type of actor, newest first.
 pub async fn changes(api: &Api, path: &str, actor_type: &str) -> Vec<Vec<String>> {
     let history = api.read(&format!("{path}/history")).await;
     let by = history.as_array().unwrap().iter().filter(|change| change["actor"]["type"] == actor_type);
@@ -173,38 +174,38 @@ pub async fn changes(api: &Api, path: &str, actor_type: &str) -> Vec<Vec<String>
     .collect()
 }
 
-/// The states of the mails, in the order in which they were written.
+/// The states of all emails, oldest first.
 pub async fn states(api: &Api) -> Vec<String> {
     sqlx::query_scalar("SELECT state FROM emails ORDER BY id").fetch_all(&mut api.connection().await).await.unwrap()
 }
 
 #[tokio::test]
-async fn who_cannot_be_asked_is_not() {
+async fn requests_that_cannot_be_sent_are_rejected() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
-    refuses(&api, "0191d2c0-6f5e-7000-8000-00000000000a", 404).await;
-    assert_eq!(faults(&refuses(&api, "ada", 400).await), [("customerId", "invalid")]);
+    request_fails(&api, "0191d2c0-6f5e-7000-8000-00000000000a", 404).await;
+    assert_eq!(faults(&request_fails(&api, "ada", 400).await), [("customerId", "invalid")]);
     let path = format!("{CUSTOMERS}/{ada}/feedback/request");
     let wrong = api.send(Method::POST, &path, json!({ "channel": "sms" }), 400).await;
     assert_eq!(faults(&wrong), [("channel", "unknown")]);
     assert_eq!(faults(&support::json(api.post(&format!("{path}?wait=1")), 400).await), [("wait", "unknown")]);
 
     let first = ask(&api, &ada).await;
-    assert_eq!(refuses(&api, &ada, 409).await["message"], "Resource already exists", "asked already");
+    assert_eq!(request_fails(&api, &ada, 409).await["message"], "Resource already exists", "asked already");
     api.send(Method::POST, &path_of(&first), json!({ "rating": 4 }), 200).await;
     api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
-    refuses(&api, &ada, 409).await;
+    request_fails(&api, &ada, 409).await;
     api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "inactive" }), 200).await;
     suppress(&api, "ADA@example.com").await;
-    refuses(&api, &ada, 409).await;
+    request_fails(&api, &ada, 409).await;
     rows(&api, "DELETE FROM suppressions").await;
     ask(&api, &ada).await;
-    assert_eq!(api.read(FEEDBACK).await.as_array().unwrap().len(), 2, "what is refused leaves nothing");
+    assert_eq!(api.read(FEEDBACK).await.as_array().unwrap().len(), 2, "rejected requests leave nothing");
     assert_eq!(api.read("/dev/crm/jobs?kind=request_feedback").await.as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn what_is_no_answer_says_why() {
+async fn an_invalid_answer_is_rejected_with_every_fault() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let path = path_of(&ask(&api, &ada).await);
@@ -233,25 +234,28 @@ async fn what_is_no_answer_says_why() {
         ),
         (json!({ "comment": 1, "mood": 2 }), vec![("rating", "required"), ("comment", "invalid"), ("mood", "unknown")]),
     ] {
-        let refused = api.send(Method::POST, &path, body.clone(), 400).await;
-        assert_eq!(faults(&refused), expected, "{}", body.to_string().split_at(60.min(body.to_string().len())).0);
+        let rejected = api.send(Method::POST, &path, body.clone(), 400).await;
+        assert_eq!(faults(&rejected), expected, "{}", body.to_string().split_at(60.min(body.to_string().len())).0);
     }
     api.send(Method::POST, &path, json!({ "rating": 5, "comment": long(1024 * 1024) }), 413).await;
     assert_eq!(api.read(&path).await, asked);
     let missing = format!("{FEEDBACK}/0191d2c0-6f5e-7000-8000-00000000000a");
     api.send(Method::POST, &missing, json!({ "rating": 5 }), 404).await;
-    let taken = api.send(Method::POST, &path, json!({ "rating": 5.0, "comment": "", "category": null }), 200).await;
-    assert_eq!((&taken["rating"], &taken["comment"], &taken["category"]), (&json!(5), &Value::Null, &Value::Null));
+    let accepted = api.send(Method::POST, &path, json!({ "rating": 5.0, "comment": "", "category": null }), 200).await;
+    assert_eq!(
+        (&accepted["rating"], &accepted["comment"], &accepted["category"]),
+        (&json!(5), &Value::Null, &Value::Null)
+    );
 }
 
 #[tokio::test]
-async fn of_two_answers_at_once_one_is_kept() {
+async fn of_concurrent_answers_one_is_saved() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     for _ in 0..10 {
         let path = path_of(&ask(&api, &ada).await);
-        let rivals = (1..=4).map(|rating| api.post(&path).json(&json!({ "rating": rating })).send());
-        let answers = futures_util::future::join_all(rivals).await;
+        let concurrent = (1..=4).map(|rating| api.post(&path).json(&json!({ "rating": rating })).send());
+        let answers = futures_util::future::join_all(concurrent).await;
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.as_ref().unwrap().status().as_u16()).collect();
         let winner = statuses.iter().position(|status| *status == 200).unwrap();
         assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 3, "{statuses:?}");
@@ -260,7 +264,7 @@ async fn of_two_answers_at_once_one_is_kept() {
 }
 
 #[tokio::test]
-async fn of_two_requests_at_once_one_is_made() {
+async fn of_concurrent_requests_one_is_created() {
     let api = Api::start().await;
     for round in 0..10 {
         let ada = customer(&api, &format!("ada{round}@example.com")).await;
@@ -274,16 +278,16 @@ async fn of_two_requests_at_once_one_is_made() {
 }
 
 #[tokio::test]
-async fn a_request_whose_mail_never_left_is_taken_up_again() {
+async fn a_request_whose_email_was_never_sent_gets_a_new_one() {
     let api = Api::start().await;
     let _worker = worker(&api);
     let ada = customer(&api, "ada@exmaple.com").await;
     let customer = format!("{CUSTOMERS}/{ada}");
     let job = api.ended(&ask(&api, &ada).await).await;
     let path = path_of(&job);
-    refuses(&api, &ada, 409).await;
+    request_fails(&api, &ada, 409).await;
 
-    // The address is corrected, the customer is blocked and set free, deleted and brought back.
+    // The address is corrected; the customer is blocked and unblocked; then deleted and restored.
     api.send(Method::PUT, &customer, json!({ "email": "ada@example.com" }), 200).await;
     for round in 1..=3 {
         assert_eq!(states(&api).await, vec!["cancelled"; round]);
@@ -302,9 +306,9 @@ async fn a_request_whose_mail_never_left_is_taken_up_again() {
         assert_ne!(id(&accepted[0]), id(&job));
         assert_eq!(path_of(&accepted[0]), path, "it is the same feedback");
         assert_eq!(api.ended(&accepted[0]).await["result"], json!({ "sent": 1 }));
-        refuses(&api, &ada, 409).await;
-        let mails = outbox(&api).await;
-        assert_eq!((mails.len(), mails[round].to_email.as_str()), (round + 1, "ada@example.com"));
+        request_fails(&api, &ada, 409).await;
+        let emails = outbox(&api).await;
+        assert_eq!((emails.len(), emails[round].to_email.as_str()), (round + 1, "ada@example.com"));
         assert_eq!(states(&api).await[round], "queued");
         match round {
             1 => {
@@ -319,17 +323,17 @@ async fn a_request_whose_mail_never_left_is_taken_up_again() {
             _ => {}
         }
     }
-    // What has left, or may have, is not sent again.
+    // An email that was sent, or may have been, is not sent again.
     for state in ["sending", "sent", "deferred", "bounced", "unknown"] {
         rows(&api, &format!("UPDATE emails SET state = '{state}' WHERE state <> 'cancelled'")).await;
-        refuses(&api, &ada, 409).await;
+        request_fails(&api, &ada, 409).await;
     }
     api.send(Method::POST, &path, json!({ "rating": 5 }), 200).await;
     assert_eq!(api.read(FEEDBACK).await.as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn a_request_that_was_never_mailed_is_taken_up_again() {
+async fn a_request_that_was_skipped_can_be_sent_later() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let job = ask(&api, &ada).await;
@@ -343,7 +347,7 @@ async fn a_request_that_was_never_mailed_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_request_and_an_answer_that_are_sent_again_with_their_key_are_done_once() {
+async fn requests_and_answers_honour_the_idempotency_key() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let path = format!("{CUSTOMERS}/{ada}/feedback/request");
@@ -363,12 +367,12 @@ async fn a_request_and_an_answer_that_are_sent_again_with_their_key_are_done_onc
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_late_is_taken() {
+async fn an_expired_request_can_still_be_answered() {
     let api = Api::start().await;
     let ada = customer(&api, "ada@example.com").await;
     let path = path_of(&ask(&api, &ada).await);
     rows(&api, "UPDATE feedback SET status = 'expired', expired_at = now()").await;
-    // Meanwhile they are asked again.
+    // The customer is asked again in the meantime.
     ask(&api, &ada).await;
     let answered = api.send(Method::POST, &path, json!({ "rating": 3 }), 200).await;
     assert_eq!(answered["status"], "answered");
@@ -377,7 +381,7 @@ async fn an_answer_that_comes_late_is_taken() {
 }
 
 #[tokio::test]
-async fn what_happens_before_the_mail_is_written_counts() {
+async fn a_request_is_skipped_if_the_customer_changed_before_its_email() {
     let api = Api::start().await;
     let mut jobs = Vec::new();
     for name in ["blocked", "suppressed", "closed", "deleted"] {
@@ -412,7 +416,7 @@ async fn template_syntax_in_a_customers_name_stays_text() {
     let body = json!({ "name": "{{7*7}}<b>", "email": "ada@example.com" });
     let ada = api.create(CUSTOMERS, body).await;
     api.ended(&ask(&api, id(&ada)).await).await;
-    let [mail] = &outbox(&api).await[..] else { panic!("one mail") };
-    assert!(mail.subject.contains("{{7*7}}<b>") && mail.text_body.contains("{{7*7}}<b>"), "{mail:?}");
-    assert!(mail.html_body.as_ref().unwrap().contains("{{7*7}}&lt;b&gt;"), "{mail:?}");
+    let [email] = &outbox(&api).await[..] else { panic!("one email") };
+    assert!(email.subject.contains("{{7*7}}<b>") && email.text_body.contains("{{7*7}}<b>"), "{email:?}");
+    assert!(email.html_body.as_ref().unwrap().contains("{{7*7}}&lt;b&gt;"), "{email:?}");
 }

@@ -1,4 +1,4 @@
-//! Customers answer on a page, without a key and without scripts.
+//! Customers give feedback on a page, without a key and without scripts.
 
 use chrono::Utc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,12 +14,12 @@ use crate::workflows::{outbox, rows, worker};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A browser that shows where it is led instead of going there.
+/// A browser that does not follow redirects.
 fn browser() -> Client {
     Client::builder().redirect(Policy::none()).build().unwrap()
 }
 
-/// A customer who was asked: where the feedback is, and where the page.
+/// Requests feedback from a customer, and returns the feedback's path and its page's URL.
 async fn asked(api: &Api) -> (String, String) {
     let ada = customer(api, "ada@example.com").await;
     let path = path_of(&ask(api, &ada).await);
@@ -28,7 +28,7 @@ async fn asked(api: &Api) -> (String, String) {
     (path, api.url(&format!("/feedback/{}", signer.sign("feedback", api.workspace_id, id))))
 }
 
-/// The page, which must be one.
+/// Checks that a response is a page, and returns its HTML.
 async fn page(answer: Response, status: u16) -> String {
     let given = answer.status();
     let headers = answer.headers().clone();
@@ -51,14 +51,14 @@ async fn submit(url: &str, form: &[(&str, &str)]) -> Response {
 }
 
 #[tokio::test]
-async fn the_link_in_the_mail_leads_to_a_page_that_takes_one_answer() {
+async fn the_link_in_the_email_leads_to_a_page_that_accepts_one_answer() {
     let api = Api::start().await;
     let _worker = worker(&api);
     let ada = customer(&api, "ada@example.com").await;
     let job = api.ended(&ask(&api, &ada).await).await;
     let path = path_of(&job);
-    let [mail] = &outbox(&api).await[..] else { panic!("one mail") };
-    let link = mail.text_body.split_whitespace().find(|word| word.contains("/feedback/")).unwrap();
+    let [email] = &outbox(&api).await[..] else { panic!("one email") };
+    let link = email.text_body.split_whitespace().find(|word| word.contains("/feedback/")).unwrap();
     let token =
         link.rsplit('/').next().unwrap().trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
     let url = api.url(&format!("/feedback/{token}"));
@@ -72,7 +72,7 @@ async fn the_link_in_the_mail_leads_to_a_page_that_takes_one_answer() {
     }
     assert_eq!(browser().head(&url).send().await.unwrap().status(), 200);
     assert_eq!(browser().get(format!("{url}?rating=5")).send().await.unwrap().status(), 200);
-    assert_eq!(api.read(&path).await, before, "looking changes nothing");
+    assert_eq!(api.read(&path).await, before, "reading changes nothing");
 
     let answer =
         submit(&url, &[("rating", "4"), ("comment", "Quick,\r\nand kind ü\u{1f600}\r\n"), ("category", "delivery")])
@@ -88,26 +88,23 @@ async fn the_link_in_the_mail_leads_to_a_page_that_takes_one_answer() {
     let day = Utc::now().format("%-d %B %Y").to_string();
     assert!(thanks.contains("Thank you, Ada") && thanks.contains(&day) && !thanks.contains("<form"), "{thanks}");
     let again = page(submit(&url, &[("rating", "1")]).await, 409).await;
-    assert!(again.contains("answered already"), "{again}");
+    assert!(again.contains("already answered"), "{again}");
     assert_eq!(api.read(&path).await, answered);
 }
 
 #[tokio::test]
-async fn the_page_says_what_is_wrong_and_keeps_what_was_typed() {
+async fn the_page_marks_invalid_fields_and_preserves_the_input() {
     let api = Api::start().await;
     let (path, url) = asked(&api).await;
     let before = api.read(&path).await;
-    let typed = "</textarea><b>5 > 4 & \"so\"";
-    let again = page(submit(&url, &[("comment", typed), ("category", "price")]).await, 400).await;
-    assert!(again.contains("Please choose one of the five."), "{again}");
+    let input = "</textarea><b>5 > 4 & \"so\"";
+    let again = page(submit(&url, &[("comment", input), ("category", "price")]).await, 400).await;
+    assert!(again.contains("Please choose a rating."), "{again}");
     assert!(again.contains("&lt;&#x2f;textarea&gt;&lt;b&gt;5 &gt; 4 &amp; &quot;so&quot;"), "{again}");
     assert!(again.contains("value=\"price\" checked"), "{again}");
     for rating in ["0", "6", "4.5", "five", "5;"] {
         let again = page(submit(&url, &[("rating", rating), ("comment", "kept")]).await, 400).await;
-        assert!(
-            again.contains("Please choose one of the five.") && again.contains("\nkept</textarea>"),
-            "{rating}: {again}"
-        );
+        assert!(again.contains("Please choose a rating.") && again.contains("\nkept</textarea>"), "{rating}: {again}");
     }
     let long = "ü".repeat(10_001);
     let again = page(submit(&url, &[("rating", "2"), ("comment", &long)]).await, 400).await;
@@ -125,16 +122,17 @@ async fn the_page_says_what_is_wrong_and_keeps_what_was_typed() {
     }
     assert_eq!(browser().request(Method::PUT, &url).send().await.unwrap().status(), 405);
     assert_eq!(api.read(&path).await, before);
-    // The longest there may be, and what the form does not have.
+    // The longest comment, a category of the customer's own, and a field that the form does not
+    // have.
     let longest = "\u{1f600}".repeat(10_000);
-    let taken = submit(&url, &[("rating", "2"), ("comment", &longest), ("category", "my own"), ("utm", "1")]).await;
-    assert_eq!(taken.status(), 303);
+    let accepted = submit(&url, &[("rating", "2"), ("comment", &longest), ("category", "my own"), ("utm", "1")]).await;
+    assert_eq!(accepted.status(), 303);
     let answered = api.read(&path).await;
     assert_eq!((&answered["category"], answered["comment"].as_str()), (&json!("my own"), Some(longest.as_str())));
 }
 
 #[tokio::test]
-async fn a_link_that_leads_nowhere_is_told_so_and_no_more() {
+async fn all_invalid_links_lead_to_the_same_page() {
     let api = Api::start().await;
     let (path, url) = asked(&api).await;
     let feedback_id = Uuid::try_parse(path.rsplit('/').next().unwrap()).unwrap();
@@ -152,16 +150,16 @@ async fn a_link_that_leads_nowhere_is_told_so_and_no_more() {
         signer.sign("feedback", Uuid::now_v7(), feedback_id),
         signer.sign("feedback", api.workspace_id, Uuid::now_v7()),
     ];
-    let mut told = Vec::new();
+    let mut pages = Vec::new();
     for token in other {
         let url = format!("{site}/{token}");
-        told.push(page(browser().get(&url).send().await.unwrap(), 404).await);
-        told.push(page(submit(&url, &[("rating", "5")]).await, 404).await);
+        pages.push(page(browser().get(&url).send().await.unwrap(), 404).await);
+        pages.push(page(submit(&url, &[("rating", "5")]).await, 404).await);
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "all are told the same");
+    pages.dedup();
+    assert_eq!(pages.len(), 1, "the pages differ");
 
-    // So is the customer of another workspace, and one who was deleted, as long as they are.
+    // The link of a deleted customer is invalid until the customer is restored.
     let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();
     api.delete(&format!("/dev/crm/customers/{customer}"), 204).await;
     page(browser().get(&url).send().await.unwrap(), 404).await;
@@ -172,7 +170,7 @@ async fn a_link_that_leads_nowhere_is_told_so_and_no_more() {
 }
 
 #[tokio::test]
-async fn of_two_answers_on_the_page_one_is_kept_and_a_late_one_is_taken() {
+async fn of_concurrent_answers_to_an_expired_request_one_is_saved() {
     let api = Api::start().await;
     let (path, url) = asked(&api).await;
     rows(&api, "UPDATE feedback SET status = 'expired', expired_at = now()").await;

@@ -1,4 +1,4 @@
-//! Customers who do not answer are reminded, twice, and then left in peace.
+//! Customers who do not answer are reminded twice, then the request expires.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -18,14 +18,13 @@ async fn start() -> (Api, Process) {
     (api, worker)
 }
 
-/// Asks a new customer, and waits until the mail is written.
+/// Requests feedback from a new customer, and waits until the email is queued.
 async fn asked(api: &Api, email: &str) -> String {
     let customer = customer(api, email).await;
     path_of(&api.ended(&ask(api, &customer).await).await)
 }
 
-/// `open`, `reminded`, `expired`, `waiting` and what was skipped for reasons, of which only those that
-/// occur.
+/// `open`, `reminded`, `expired` and `waiting`, and the skipped requests by reason, without zeros.
 fn counts(job: &Value) -> ([i64; 4], Value) {
     assert_eq!(job["status"], "succeeded", "{job}");
     let all = ["open", "reminded", "expired", "waiting"].map(|count| job["result"][count].as_i64().unwrap());
@@ -38,11 +37,11 @@ fn counts(job: &Value) -> ([i64; 4], Value) {
 }
 
 async fn events(api: &Api) -> Vec<String> {
-    outbox(api).await.into_iter().map(|mail| mail.event).collect()
+    outbox(api).await.into_iter().map(|email| email.event).collect()
 }
 
 #[tokio::test]
-async fn a_customer_is_reminded_twice_and_then_left_in_peace() {
+async fn a_customer_is_reminded_twice_before_the_request_expires() {
     let (api, _worker) = start().await;
     let path = asked(&api, "ada@example.com").await;
     let none = json!({});
@@ -56,7 +55,7 @@ async fn a_customer_is_reminded_twice_and_then_left_in_peace() {
         assert!(
             feedback["last_reminder_at"] == feedback["updated_at"] && feedback["updated_at"] != before["updated_at"]
         );
-        // At once again there is nothing to do, nor the day before the next.
+        // Nothing is due right after a run, nor a day before the next reminder.
         assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], none.clone()));
         days_pass(&api, 2).await;
         assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], none.clone()));
@@ -67,21 +66,21 @@ async fn a_customer_is_reminded_twice_and_then_left_in_peace() {
     assert_eq!((&expired["status"], &expired["reminders"]), (&json!("expired"), &json!(2)));
     assert!(expired["expired_at"].is_string());
     assert_eq!(counts(&run(&api, REMIND).await), ([0, 0, 0, 0], none));
-    let mails = outbox(&api).await;
+    let emails = outbox(&api).await;
     assert_eq!(events(&api).await, ["feedback_request", "feedback_reminder", "feedback_reminder"]);
     let link = |text: &str| text.split_whitespace().find(|word| word.contains("/feedback/")).unwrap().to_owned();
-    assert!(mails.iter().all(|mail| mail.to_email == "ada@example.com" && mail.unsubscribe.is_some()));
-    assert!(mails.iter().all(|mail| link(&mail.text_body) == link(&mails[0].text_body)), "one link for all");
+    assert!(emails.iter().all(|email| email.to_email == "ada@example.com" && email.unsubscribe.is_some()));
+    assert!(emails.iter().all(|email| link(&email.text_body) == link(&emails[0].text_body)), "one link for all");
     let [expiry, second, first, _] = &changes(&api, &path, "job").await[..] else { panic!("four changes") };
     assert_eq!((first, second), (&vec!["last_reminder_at".to_owned(), "reminders".to_owned()], first));
     assert_eq!(expiry, &["expired_at", "status"]);
-    // They may still answer, and be asked again.
+    // The customer can still answer, and be asked again.
     api.send(Method::POST, &path, json!({ "rating": 3 }), 200).await;
     ask(&api, expired["customer_id"].as_str().unwrap()).await;
 }
 
 #[tokio::test]
-async fn who_has_answered_is_not_reminded() {
+async fn customers_who_answered_are_not_reminded() {
     let (api, _worker) = start().await;
     let path = asked(&api, "ada@example.com").await;
     asked(&api, "bob@example.com").await;
@@ -95,11 +94,11 @@ async fn who_has_answered_is_not_reminded() {
             .fetch_all(&mut api.connection().await)
             .await
             .unwrap();
-    assert_eq!(cancelled, ["ada@example.com", "ada@example.com"], "what waited to be sent is not");
+    assert_eq!(cancelled, ["ada@example.com", "ada@example.com"], "queued reminders are cancelled");
 }
 
 #[tokio::test]
-async fn who_takes_no_mails_is_accounted_for_and_waited_for_no_longer_than_others() {
+async fn blocked_and_suppressed_customers_are_skipped_until_the_request_expires() {
     let (api, _worker) = start().await;
     let blocked = asked(&api, "blocked@example.com").await;
     asked(&api, "gone@example.com").await;
@@ -118,14 +117,14 @@ async fn who_takes_no_mails_is_accounted_for_and_waited_for_no_longer_than_other
     let reminded: Vec<String> = outbox(&api)
         .await
         .into_iter()
-        .filter(|mail| mail.event == "feedback_reminder")
-        .map(|mail| mail.to_email)
+        .filter(|email| email.event == "feedback_reminder")
+        .map(|email| email.to_email)
         .collect();
     assert_eq!(reminded, ["reached@example.com"; 2]);
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
+async fn a_dry_run_reports_what_would_happen_and_writes_nothing() {
     let (api, _worker) = start().await;
     let old = asked(&api, "old@example.com").await;
     rows(&api, "UPDATE feedback SET reminders = 2").await;
@@ -134,7 +133,7 @@ async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
     days_pass(&api, 4).await;
     let new = asked(&api, "new@example.com").await;
     rows(&api, "UPDATE customers SET status = 'blocked' WHERE email = 'blocked@example.com'").await;
-    let (before, mails) = (api.read(FEEDBACK).await, outbox(&api).await.len());
+    let (before, emails) = (api.read(FEEDBACK).await, outbox(&api).await.len());
     let job = run(&api, &format!("{REMIND}?dry_run=true")).await;
     assert_eq!(counts(&job), ([4, 1, 1, 1], json!({ "blocked": 1 })));
     let preview = &job["result"]["preview"];
@@ -143,14 +142,14 @@ async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
     assert_eq!(each(preview, "would"), ["expire", "skip", "remind", "wait"]);
     assert_eq!(preview[1]["reason"], "blocked");
     assert_eq!((&preview[2]["email"], &preview[2]["reason"]), (&json!("due@example.com"), &Value::Null));
-    assert_eq!((api.read(FEEDBACK).await, outbox(&api).await.len()), (before, mails));
+    assert_eq!((api.read(FEEDBACK).await, outbox(&api).await.len()), (before, emails));
     let real = run(&api, REMIND).await;
-    assert_eq!(counts(&real), counts(&job), "it told the truth");
+    assert_eq!(counts(&real), counts(&job), "the dry run predicted the result");
     assert_eq!((&real["result"]["dry_run"], real["result"].get("preview")), (&json!(false), None));
 }
 
 #[tokio::test]
-async fn a_reminder_is_never_the_first_that_a_customer_hears() {
+async fn no_reminder_is_sent_before_the_request() {
     let (api, _worker) = start().await;
     let path = asked(&api, "ada@exmaple.com").await;
     let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();
@@ -159,25 +158,26 @@ async fn a_reminder_is_never_the_first_that_a_customer_hears() {
     days_pass(&api, 4).await;
     assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], json!({})));
 
-    // Asked anew, they have the time that others have.
+    // After a new request, the full waiting time applies.
     api.ended(&ask(&api, &customer).await).await;
     assert_eq!(counts(&run(&api, REMIND).await), ([1, 0, 0, 1], json!({})));
     days_pass(&api, 3).await;
     assert_eq!(counts(&run(&api, REMIND).await), ([1, 1, 0, 0], json!({})));
-    let mails: Vec<(String, String)> = outbox(&api).await.into_iter().map(|mail| (mail.event, mail.to_email)).collect();
-    let mail = |event: &str, to: &str| (event.to_owned(), to.to_owned());
+    let emails: Vec<(String, String)> =
+        outbox(&api).await.into_iter().map(|email| (email.event, email.to_email)).collect();
+    let email = |event: &str, to: &str| (event.to_owned(), to.to_owned());
     assert_eq!(
-        mails,
+        emails,
         [
-            mail("feedback_request", "ada@exmaple.com"),
-            mail("feedback_request", "ada@example.com"),
-            mail("feedback_reminder", "ada@example.com"),
+            email("feedback_request", "ada@exmaple.com"),
+            email("feedback_request", "ada@example.com"),
+            email("feedback_reminder", "ada@example.com"),
         ]
     );
 }
 
 #[tokio::test]
-async fn nobody_waits_for_ever_for_who_was_never_asked() {
+async fn a_request_that_was_never_emailed_expires_eventually() {
     let (api, _worker) = start().await;
     let path = asked(&api, "ada@exmaple.com").await;
     let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();
@@ -192,7 +192,7 @@ async fn nobody_waits_for_ever_for_who_was_never_asked() {
 }
 
 #[tokio::test]
-async fn a_workspace_waits_as_long_as_it_likes() {
+async fn the_waiting_time_is_a_setting_of_the_workspace() {
     let (api, _worker) = start().await;
     put_settings(&api, json!({ "feedback_reminder_after_days": 10 })).await;
     asked(&api, "ada@example.com").await;
@@ -203,24 +203,24 @@ async fn a_workspace_waits_as_long_as_it_likes() {
 }
 
 #[tokio::test]
-async fn one_run_is_under_way_at_a_time() {
+async fn only_one_run_is_active_at_a_time() {
     let api = Api::start().await;
     let first = support::json(api.post(REMIND), 202).await;
     assert_eq!(first["kind"], "remind_feedback");
     assert_eq!(id(&support::json(api.post(REMIND).json(&json!({})), 202).await), id(&first));
     let dry = support::json(api.post(&format!("{REMIND}?dry_run=true")), 202).await;
-    assert_ne!(id(&dry), id(&first), "a dry run may be under way beside it");
+    assert_ne!(id(&dry), id(&first), "a dry run can run at the same time");
     for (path, field) in [("?dry_run=yes", "dry_run"), ("?dry=true", "dry")] {
-        let refused = support::json(api.post(&format!("{REMIND}{path}")), 400).await;
-        assert_eq!(faults(&refused)[0].0, field);
+        let rejected = support::json(api.post(&format!("{REMIND}{path}")), 400).await;
+        assert_eq!(faults(&rejected)[0].0, field);
     }
     assert_eq!(faults(&api.send(Method::POST, REMIND, json!({ "all": true }), 400).await), [("all", "unknown")]);
     let _worker = worker(&api);
     api.ended(&first).await;
-    assert_ne!(id(&support::json(api.post(REMIND), 202).await), id(&first), "when it has ended, another may begin");
+    assert_ne!(id(&support::json(api.post(REMIND), 202).await), id(&first), "after it has ended, another can begin");
 }
 
-/// Many customers who were asked and have not answered for days.
+/// Inserts many customers with unanswered requests that were sent days ago.
 async fn many(api: &Api, count: i32) {
     sqlx::query(
         "WITH new AS (
@@ -245,7 +245,7 @@ async fn many(api: &Api, count: i32) {
     .unwrap();
 }
 
-/// How many reminders were written, to how many customers, and the most that any feedback counts.
+/// The number of reminders, the number of customers reminded, and the maximum of any request.
 async fn written(api: &Api) -> (i64, i64, i16) {
     sqlx::query_as(
         "SELECT count(*), count(DISTINCT to_email), (SELECT max(reminders) FROM feedback) FROM emails
@@ -257,7 +257,7 @@ async fn written(api: &Api) -> (i64, i64, i16) {
 }
 
 #[tokio::test]
-async fn a_killed_worker_leaves_nobody_out_and_reminds_nobody_twice() {
+async fn reminders_resume_after_a_kill_without_gaps_or_duplicates() {
     let api = Api::start().await;
     many(&api, 6_000).await;
     let job = support::json(api.post(REMIND), 202).await;
@@ -279,7 +279,7 @@ async fn a_killed_worker_leaves_nobody_out_and_reminds_nobody_twice() {
         }
         worker.kill9().await;
         killed += 1;
-        // Waiting for the lease would show no more.
+        // Expires the lease instead of waiting for it.
         rows(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
     }
     assert!(killed >= 2, "it was killed {killed} times");
@@ -287,10 +287,10 @@ async fn a_killed_worker_leaves_nobody_out_and_reminds_nobody_twice() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_remind_nobody_twice() {
+async fn concurrent_runs_remind_nobody_twice() {
     let api = Api::start().await;
     many(&api, 2_000).await;
-    // Two jobs at once are what a lost lease looks like; callers cannot start them.
+    // A lost lease can lead to two concurrent runs; clients cannot start them.
     let first = support::json(api.post(REMIND), 202).await;
     rows(&api, "UPDATE jobs SET dedupe_key = NULL").await;
     let second = support::json(api.post(REMIND), 202).await;

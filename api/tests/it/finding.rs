@@ -1,4 +1,4 @@
-//! Whatever is asked of a list, it takes time linear in what it reads, and no request asks for too much.
+//! Lists and searches take time linear in what they read, and requests are limited in size.
 
 use serde_json::{Value, json};
 use shared::crm::leads::Lead;
@@ -12,7 +12,7 @@ use crate::support::{Api, body, faults, json};
 const LEADS: &str = "/dev/crm/leads";
 
 #[tokio::test]
-async fn a_search_has_a_few_short_words() {
+async fn searches_are_limited_to_a_few_short_words() {
     let api = Api::start().await;
     api.create(LEADS, json!({ "name": "Ann Lee", "email": "ann@example.com", "company": "Acme" })).await;
     let search = async |q: &str, status: u16| json(api.get(&format!("{LEADS}?q={q}")), status).await;
@@ -31,15 +31,16 @@ async fn a_search_has_a_few_short_words() {
         assert_eq!(faults(&json(export, 400).await), [("q", code)]);
     }
     assert_eq!(search(&"x".repeat(100), 200).await, json!([]));
-    // A word that begins another is no further condition.
+    // A word that is a prefix of another adds no condition.
     assert_eq!(search("a+an+ann+acm", 200).await.as_array().unwrap().len(), 1);
     assert_eq!(search("a+an+anna", 200).await, json!([]));
 }
 
 #[tokio::test]
-async fn a_url_has_16_kib_at_most_and_room_for_a_cursor() {
+async fn urls_are_limited_to_16_kib_including_a_cursor() {
     let api = Api::start().await;
-    let too_long = json!({ "message": "URL too long: at most 16 KiB, 512 bytes of which are left for a cursor" });
+    let too_long =
+        json!({ "message": "URL too long: the limit is 16 KiB, of which 512 bytes are reserved for a cursor" });
     let of_length = |length: usize| {
         let path = format!("{LEADS}?company=");
         format!("{path}{}", "x".repeat(length - path.len()))
@@ -51,10 +52,10 @@ async fn a_url_has_16_kib_at_most_and_room_for_a_cursor() {
             false => assert_eq!(body(answer, 414).await, too_long, "{length}"),
         }
     }
-    // Who has no key learns no more than that.
+    // Without a key, the response is a 401.
     let anonymous = reqwest::Client::new().get(api.url(&of_length(20_000)));
     json(anonymous, 401).await;
-    // The longest list leads on.
+    // The longest URL still has a next page.
     for n in 0..2 {
         let company = "x".repeat(200);
         api.create(LEADS, json!({ "name": "x", "email": format!("{n}@example.com"), "company": company })).await;
@@ -67,7 +68,7 @@ async fn a_url_has_16_kib_at_most_and_room_for_a_cursor() {
     let answer = api.get(&longest).send().await.unwrap();
     let link = answer.headers()["link"].to_str().unwrap();
     let next = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
-    assert!(next.starts_with(&longest), "the query is repeated as it came");
+    assert!(next.starts_with(&longest), "the query is repeated as received");
     assert_eq!(api.read(&next).await.as_array().unwrap().len(), 1);
     assert_eq!(api.read(&format!("{LEADS}?assigned_to={}", ids.join(","))).await, json!([]));
 }
@@ -78,8 +79,8 @@ fn numbers(count: usize) -> String {
 
 const MANY: i64 = 60_000;
 
-/// Many leads made one after the other, newest last in number. All are found by `common` and have the company
-/// `All`, 8,000 of them, the oldest, by `old`, and every twentieth thousand by `rare`.
+/// Inserts numbered leads, each newer than the one before. All have the company `All` and match
+/// `common`, the oldest 8,000 match `old`, and every 20,000th matches `rare`.
 async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     let scope = &workspace.simple().to_string()[28..];
     let statement = format!(
@@ -95,7 +96,7 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     sqlx::raw_sql("VACUUM (ANALYZE) leads").execute(&mut *connection).await.unwrap();
 }
 
-/// How many rows of `leads` were read by now, from its indexes and from the table.
+/// The number of rows of `leads` read so far, from its indexes and from the table.
 async fn rows_read(connection: &mut PgConnection) -> i64 {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
     sqlx::query_scalar(
@@ -113,7 +114,7 @@ fn list(workspace: Uuid, query: &str) -> List {
     List::parse(&Lead::LIST, workspace, &parameters).unwrap()
 }
 
-/// All of a list, page by page, as it is streamed.
+/// Reads a whole list page by page, as streaming does, and returns the number of records.
 async fn walk(connection: &mut PgConnection, workspace: Uuid, query: &str) -> usize {
     let (mut list, mut found) = (list(workspace, query), 0);
     loop {
@@ -128,13 +129,13 @@ async fn walk(connection: &mut PgConnection, workspace: Uuid, query: &str) -> us
 }
 
 #[tokio::test]
-async fn a_whole_list_is_read_once_whatever_it_is_filtered_by() {
+async fn a_whole_list_is_read_in_linear_time_with_any_filter() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     let workspace = api.workspace_id;
     fill(&mut connection, workspace).await;
-    // What is found, and how often each row of the table may be read for it: once in an index and once in the
-    // table, and a bit for the ends of pages.
+    // The number of matches, and how often each row may be read: once in an index, once in the
+    // table, and a little more at the ends of pages.
     for (query, found, often) in [
         ("q=common", MANY, 3),
         ("q=common&status=new,won", MANY / 4, 2),
@@ -146,7 +147,7 @@ async fn a_whole_list_is_read_once_whatever_it_is_filtered_by() {
         ("score=7", MANY / 100, 3),
         ("q=old", 8_000, 4),
         ("q=old&score=7", 80, 3),
-        // These are few, and not searched for among the others.
+        // Few records match, and an index finds them without the others.
         ("q=rare", 3, 1),
         ("q=rare+common", 3, 2),
         ("q=nobody", 0, 1),
@@ -160,7 +161,7 @@ async fn a_whole_list_is_read_once_whatever_it_is_filtered_by() {
 }
 
 #[tokio::test]
-async fn a_page_is_full_wherever_its_records_stand() {
+async fn pages_are_full_wherever_matching_records_are() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     let workspace = api.workspace_id;
@@ -184,7 +185,7 @@ async fn a_page_is_full_wherever_its_records_stand() {
 }
 
 #[tokio::test]
-async fn pages_of_a_search_are_the_whole_search_in_its_order() {
+async fn the_pages_of_a_search_add_up_to_the_whole_search() {
     let api = Api::start().await;
     fill(&mut api.connection().await, api.workspace_id).await;
     for query in
@@ -207,14 +208,14 @@ async fn pages_of_a_search_are_the_whole_search_in_its_order() {
 }
 
 #[tokio::test]
-async fn thousands_of_values_cost_no_more_than_one() {
+async fn thousands_of_filter_values_cost_no_more_than_one() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     let workspace = api.workspace_id;
     fill(&mut connection, workspace).await;
     let none: Vec<String> = (0..3_000).map(|n| (1_000 + n).to_string()).collect();
     let time = async |connection: &mut PgConnection, query: &str, found: usize| {
-        // More often than it takes PostgreSQL to go over to a plan without the values.
+        // Often enough for PostgreSQL to switch to a generic plan.
         let mut took = Vec::new();
         for _ in 0..7 {
             let begun = std::time::Instant::now();
@@ -228,9 +229,9 @@ async fn thousands_of_values_cost_no_more_than_one() {
     assert!(many < one * 4, "{many:?} for 3,000 values, {one:?} for one");
 }
 
-/// Orders of two customers in turn, and statements that find one's by the index of customers.
+/// Few matches are looked up in the index of customers, many in the index of the order.
 #[tokio::test]
-async fn what_has_an_index_is_found_by_it_as_long_as_it_is_little() {
+async fn few_and_many_matches_of_an_indexed_filter_are_listed_in_order() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     let (few, many) = (

@@ -1,4 +1,4 @@
-//! Whoever looks after a lead or a customer is told of what is due, in one mail.
+//! Users are notified of the due next actions with their leads and customers, in one email.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -40,7 +40,7 @@ async fn interaction(api: &Api, list: &str, next_action: &str, date: &str) -> St
     format!("{list}/{}", id(&api.create(list, body).await))
 }
 
-/// So many interactions with the lead that are due.
+/// Inserts interactions with the lead whose next actions are due.
 async fn many_due(api: &Api, list: &str, count: i32) {
     let lead: Uuid = list.split('/').nth(4).unwrap().parse().unwrap();
     sqlx::query(
@@ -56,7 +56,7 @@ async fn many_due(api: &Api, list: &str, count: i32) {
     .unwrap();
 }
 
-/// `interactions`, `followed_up`, `sent` and what was skipped for reasons, of which only those that occur.
+/// `interactions`, `followed_up` and `sent`, and the skipped interactions by reason, without zeros.
 fn counts(job: &Value) -> (i64, i64, i64, Value) {
     assert_eq!(job["status"], "succeeded", "{job}");
     let [due, followed_up, sent] =
@@ -73,13 +73,13 @@ async fn left_over(api: &Api) -> i64 {
 }
 
 #[tokio::test]
-async fn each_owner_gets_one_digest_of_what_is_due() {
+async fn each_user_gets_one_digest_of_due_actions() {
     let (api, _worker) = start().await;
     put_settings(&api, json!({ "notification_email": "sales@acme.example", "time_zone": "Asia/Tokyo" })).await;
     let ann = add_user(&api, "Ann", "ann@acme.example").await;
     let bob = add_user(&api, "Bob", "Sales@acme.example").await;
     let (ada, cyd) = (lead(&api, "Ada", Some(ann)).await, customer(&api, "Cyd", Some(ann)).await);
-    // Nobody who is known, nobody at all, and the one who has the notification address.
+    // Assigned to an unknown user, to nobody, and to the user with the notification address.
     let (dan, eve) = (lead(&api, "Dan", Some(Uuid::now_v7())).await, customer(&api, "Eve", None).await);
     let fay = lead(&api, "Fay", Some(bob)).await;
     let proposal = interaction(&api, &ada, "Send proposal", "2024-01-15T23:00:00Z").await;
@@ -102,13 +102,13 @@ async fn each_owner_gets_one_digest_of_what_is_due() {
     let text = &to_ann.text_body;
     assert!(text.contains("Ann") && text.contains("Send proposal") && text.contains("ada@example.com"), "{text}");
     assert!(text.contains("2024-01-16") && text.contains("(Offer)") && !text.contains("Not yet"), "{text}");
-    assert!(text.find("Ask again") < text.find("Send proposal"), "what is due first comes first: {text}");
-    // One address is one recipient, whoever has it and in whatever case.
+    assert!(text.find("Ask again") < text.find("Send proposal"), "the earliest due date comes first: {text}");
+    // One address is one recipient, ignoring case.
     assert_eq!(to_sales.to_email, "Sales@acme.example");
     assert!(["Call Dan", "Call Eve", "Call Fay"].iter().all(|item| to_sales.text_body.contains(item)));
 
-    let told = api.read(&proposal).await;
-    assert_eq!(told["followed_up_at"], told["updated_at"]);
+    let notified = api.read(&proposal).await;
+    assert_eq!(notified["followed_up_at"], notified["updated_at"]);
     for path in &others {
         assert!(!api.read(path).await["followed_up_at"].is_null());
     }
@@ -124,13 +124,13 @@ async fn a_changed_next_action_is_due_again() {
     for list in [lead(&api, "Ada", None).await, customer(&api, "Cyd", None).await] {
         let path = interaction(&api, &list, "Call", "2024-01-01").await;
         assert_eq!(counts(&run(&api, PROCESS).await), (1, 1, 1, json!({})));
-        let told = api.read(&path).await;
-        // It may be sent back as it is, and only then.
+        let notified = api.read(&path).await;
+        // A read-only field can be sent back only unchanged.
         let changed =
-            api.send(Method::PUT, &path, json!({ "type": "email", "followed_up_at": told["followed_up_at"] }), 200);
-        assert_eq!(changed.await["followed_up_at"], told["followed_up_at"]);
-        let refused = api.send(Method::PUT, &path, json!({ "followed_up_at": null }), 400).await;
-        assert_eq!(faults(&refused), [("followed_up_at", "read_only")]);
+            api.send(Method::PUT, &path, json!({ "type": "email", "followed_up_at": notified["followed_up_at"] }), 200);
+        assert_eq!(changed.await["followed_up_at"], notified["followed_up_at"]);
+        let rejected = api.send(Method::PUT, &path, json!({ "followed_up_at": null }), 400).await;
+        assert_eq!(faults(&rejected), [("followed_up_at", "read_only")]);
         assert_eq!(counts(&run(&api, PROCESS).await), (0, 0, 0, json!({})));
 
         for change in [json!({ "next_action": "Write" }), json!({ "next_action_date": "2024-02-01" })] {
@@ -144,22 +144,22 @@ async fn a_changed_next_action_is_due_again() {
 }
 
 #[tokio::test]
-async fn a_deleted_lead_comes_back_with_what_was_followed_up() {
+async fn a_restored_lead_keeps_its_followed_up_interactions() {
     let (api, _worker) = start().await;
     put_settings(&api, json!({ "notification_email": "sales@acme.example" })).await;
     let list = lead(&api, "Ada", None).await;
     let path = interaction(&api, &list, "Call", "2024-01-01").await;
     run(&api, PROCESS).await;
-    let told = api.read(&path).await;
+    let notified = api.read(&path).await;
     let lead = list.trim_end_matches("/interactions");
     api.delete(lead, 204).await;
     support::json(api.post(&format!("{lead}/restore")), 200).await;
-    assert_eq!(api.read(&path).await, told);
+    assert_eq!(api.read(&path).await, notified);
     assert_eq!(counts(&run(&api, PROCESS).await), (0, 0, 0, json!({})));
 }
 
 #[tokio::test]
-async fn where_nobody_is_to_be_told_it_stays_due() {
+async fn actions_without_a_recipient_stay_due() {
     let (api, _worker) = start().await;
     let ann = add_user(&api, "Ann", "ann@acme.example").await;
     let (ada, bob) = (lead(&api, "Ada", None).await, lead(&api, "Bob", Some(ann)).await);
@@ -179,7 +179,7 @@ async fn where_nobody_is_to_be_told_it_stays_due() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_who_would_be_told_and_writes_nothing() {
+async fn a_dry_run_reports_who_would_be_notified_and_writes_nothing() {
     let (api, _worker) = start().await;
     let ann = add_user(&api, "Ann", "ann@acme.example").await;
     let ada = lead(&api, "Ada", Some(ann)).await;
@@ -207,16 +207,16 @@ async fn a_digest_of_thousands_lists_the_first_and_counts_the_rest() {
     let ada = lead(&api, "Ada", None).await;
     many_due(&api, &ada, 4_500).await;
     assert_eq!(counts(&run(&api, PROCESS).await), (4_500, 4_500, 1, json!({})));
-    let mail = outbox(&api).await.remove(0);
-    assert!(mail.subject.contains("4500"), "{}", mail.subject);
-    assert_eq!(mail.text_body.matches("ada@example.com").count(), 100);
+    let email = outbox(&api).await.remove(0);
+    assert!(email.subject.contains("4500"), "{}", email.subject);
+    assert_eq!(email.text_body.matches("ada@example.com").count(), 100);
     assert_eq!(counts(&run(&api, PROCESS).await), (0, 0, 0, json!({})));
     days_pass(&api, 1).await;
     assert_eq!(outbox(&api).await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_killed_worker_leaves_one_digest_for_each() {
+async fn followups_resume_after_a_kill_with_one_digest_for_each_user() {
     let (api, mut doomed) = start().await;
     let mut lists = Vec::new();
     for name in ["Ann", "Bob", "Cyd"] {
@@ -231,14 +231,14 @@ async fn a_killed_worker_leaves_one_digest_for_each() {
     while api.read(&path).await["progress"]["done"] == 0 {}
     doomed.kill9().await;
     let killed = api.read(&path).await;
-    assert_eq!(killed["status"], "running", "it was done before it could be killed: {killed}");
+    assert_eq!(killed["status"], "running", "the job ended before the worker was killed: {killed}");
 
     rows(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
     let _worker = worker(&api);
     assert_eq!(counts(&api.ended(&job).await), (15_000, 15_000, 3, json!({})));
-    let mails = outbox(&api).await;
-    assert_eq!(mails.len(), 3);
-    assert!(mails.iter().all(|mail| mail.subject.contains("5000")));
+    let emails = outbox(&api).await;
+    assert_eq!(emails.len(), 3);
+    assert!(emails.iter().all(|email| email.subject.contains("5000")));
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM lead_interactions WHERE followed_up_at IS NULL")
         .fetch_one(&mut api.connection().await)
         .await
@@ -247,13 +247,13 @@ async fn a_killed_worker_leaves_one_digest_for_each() {
 }
 
 #[tokio::test]
-async fn one_run_is_under_way_at_a_time() {
+async fn only_one_run_is_active_at_a_time() {
     let api = Api::start().await;
     let first = support::json(api.post(PROCESS), 202).await;
     assert_eq!(support::json(api.post(PROCESS), 202).await["id"], first["id"]);
     assert_ne!(support::json(api.post(&format!("{PROCESS}?dry_run=true")), 202).await["id"], first["id"]);
-    let refused = support::json(api.post(&format!("{PROCESS}?dry_run=1&since=x")), 400).await;
-    assert_eq!(faults(&refused), [("dry_run", "invalid"), ("since", "unknown")]);
+    let rejected = support::json(api.post(&format!("{PROCESS}?dry_run=1&since=x")), 400).await;
+    assert_eq!(faults(&rejected), [("dry_run", "invalid"), ("since", "unknown")]);
     let api = api.on("globex").await;
     assert_ne!(support::json(api.post(PROCESS), 202).await["id"], first["id"]);
 }

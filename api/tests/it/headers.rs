@@ -1,4 +1,4 @@
-//! Headers that decide what a request does are read, or refused: never ignored.
+//! Headers that decide what a request does are honoured or rejected, never ignored.
 
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
@@ -13,7 +13,7 @@ fn with(request: RequestBuilder, name: &'static str, value: &[u8]) -> RequestBui
 }
 
 #[tokio::test]
-async fn a_condition_that_cannot_be_read_changes_and_deletes_nothing() {
+async fn a_malformed_condition_changes_and_deletes_nothing() {
     let api = Api::start().await;
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let path = format!("{LEADS}/{}", id(&lead));
@@ -32,7 +32,7 @@ async fn a_condition_that_cannot_be_read_changes_and_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn headers_of_ours_are_given_once_and_readable() {
+async fn repeated_and_unreadable_headers_are_rejected() {
     let api = Api::start().await;
     let create = || api.post(LEADS).body(r#"{"name":"Ada","email":"ada@example.com"}"#);
     let plain = || with(create(), "content-type", b"application/json");
@@ -49,7 +49,7 @@ async fn headers_of_ours_are_given_once_and_readable() {
     let read = with(api.get(LEADS), "if-none-match", b"\"\xff\"");
     assert_eq!(faults(&support::json(read, 400).await), [("If-None-Match", "invalid")]);
     assert_eq!(api.read(LEADS).await, json!([]), "nothing was created");
-    // A list may come in several lines, and an id that is not sane is replaced.
+    // A list may be split over several lines, and an invalid request id is replaced.
     let several = with(with(api.get(LEADS), "accept", b"text/csv"), "accept", b"*/*");
     assert_eq!(several.send().await.unwrap().status(), 200);
     let replaced = with(api.get(LEADS), "x-request-id", b"\xff").send().await.unwrap();
@@ -57,7 +57,7 @@ async fn headers_of_ours_are_given_once_and_readable() {
 }
 
 #[tokio::test]
-async fn two_keys_are_no_key_and_say_so_before_the_401() {
+async fn two_authorization_headers_are_a_400_rather_than_a_401() {
     let api = Api::start().await;
     let anyone = reqwest::Client::new().get(format!("http://{}{LEADS}", api.address));
     let other = with(with(anyone, "authorization", b"Bearer x"), "authorization", b"Bearer y");
@@ -67,7 +67,7 @@ async fn two_keys_are_no_key_and_say_so_before_the_401() {
     let anyone = reqwest::Client::new().get(format!("http://{}{LEADS}", api.address));
     let unreadable = with(anyone, "authorization", b"Bearer \xff");
     assert_eq!(faults(&support::json(unreadable, 400).await), [("Authorization", "invalid")]);
-    // Whatever else is wrong with a request, who has no key learns only that.
+    // Without a key, the response is a 401, whatever else is wrong with the request.
     let anyone = reqwest::Client::new().get(format!("http://{}{LEADS}", api.address));
     support::json(with(with(anyone, "if-match", b"x"), "if-match", b"\xff"), 401).await;
 }

@@ -1,4 +1,4 @@
-//! What records were, who changed them, and how it is taken back.
+//! The history of records, restored records, and imports that are undone.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -15,7 +15,7 @@ async fn lead(api: &Api, email: &str) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn each_change_says_what_who_when_and_why() {
+async fn each_change_records_what_who_and_when() {
     let api = Api::start().await;
     let (path, lead) = lead(&api, "ada@example.com").await;
     assert_eq!(api.read(&format!("{path}/history")).await, json!([]));
@@ -24,12 +24,12 @@ async fn each_change_says_what_who_when_and_why() {
     let changed = support::json(change, 200).await;
     api.send(Method::PUT, &path, json!({ "status": "won" }), 200).await;
     let history = api.read(&format!("{path}/history")).await;
-    assert_eq!(each(&history, "action"), ["updated"], "a change to the same is none");
+    assert_eq!(each(&history, "action"), ["updated"], "an update to the same value is not a change");
     let entry = &history[0];
     let won_at = json!({ "from": null, "to": changed["won_at"] });
     let changes =
         json!({ "status": { "from": "new", "to": "won" }, "score": { "from": 0, "to": 7 }, "won_at": won_at });
-    assert_eq!(entry["changes"], changes, "what follows from a change is told, too");
+    assert_eq!(entry["changes"], changes, "derived fields are recorded as well");
     assert_eq!((&entry["actor"]["type"], &entry["request_id"]), (&json!("key"), &json!("r-1")));
     assert!(entry["created_at"].as_str() >= changed["updated_at"].as_str());
 
@@ -46,7 +46,7 @@ async fn each_change_says_what_who_when_and_why() {
 }
 
 #[tokio::test]
-async fn a_history_of_large_changes_comes_in_pages_that_are_bounded() {
+async fn pages_of_large_changes_are_limited_in_size() {
     let api = Api::start().await;
     let (path, _) = lead(&api, "ada@example.com").await;
     for change in 0..60 {
@@ -70,7 +70,7 @@ async fn a_history_of_large_changes_comes_in_pages_that_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_deleted_lead_comes_back_with_its_interactions() {
+async fn a_lead_is_restored_with_its_interactions() {
     let api = Api::start().await;
     let (path, lead) = lead(&api, "ada@example.com").await;
     let interaction = api.create(&format!("{path}/interactions"), json!({ "type": "call", "notes": "n" })).await;
@@ -84,7 +84,7 @@ async fn a_deleted_lead_comes_back_with_its_interactions() {
     assert_eq!(each(&api.read(&format!("{LEADS}?q=ada")).await, "name"), ["Ada"]);
     assert_eq!(each(&api.read(&format!("{path}/history")).await, "action"), ["restored", "deleted"]);
 
-    // Once it is back it can go again, and its email may be somebody else's meanwhile.
+    // The lead can be deleted again, but not restored once another lead has its email.
     api.delete(&path, 204).await;
     api.create(LEADS, json!({ "name": "Else", "email": "ADA@example.com" })).await;
     support::json(api.post(&restore), 409).await;
@@ -92,7 +92,7 @@ async fn a_deleted_lead_comes_back_with_its_interactions() {
 }
 
 #[tokio::test]
-async fn a_deleted_customer_comes_back_with_all_that_hung_on_it() {
+async fn a_customer_is_restored_with_its_dependent_records() {
     let api = Api::start().await;
     let (lead_path, lead) = lead(&api, "ada@example.com").await;
     let converted = api.create(&format!("{lead_path}/convert"), json!({})).await;
@@ -111,11 +111,11 @@ async fn a_deleted_customer_comes_back_with_all_that_hung_on_it() {
     assert_eq!(api.read(&format!("/dev/crm/orders/{}", id(&order))).await, order);
     assert_eq!(api.read(&lead_path).await["customer_id"], customer["id"]);
 
-    // Without its lead, if that has another customer by now.
+    // The link to a lead that has another customer is not restored.
     api.delete(&path, 204).await;
     api.create(CUSTOMERS, json!({ "name": "New", "email": "new@example.com", "lead_id": id(&lead) })).await;
     assert_eq!(support::json(api.post(&format!("{path}/restore")), 200).await["lead_id"], Value::Null);
-    // And a deleted lead comes back without a customer that is gone.
+    // Neither is a lead's link to a deleted customer.
     api.delete(&lead_path, 204).await;
     let new = api.read(&format!("{CUSTOMERS}?email=new@example.com")).await;
     assert_eq!(new[0]["lead_id"], Value::Null);
@@ -124,7 +124,7 @@ async fn a_deleted_customer_comes_back_with_all_that_hung_on_it() {
 }
 
 #[tokio::test]
-async fn after_thirty_days_a_deleted_record_is_gone_for_good() {
+async fn a_deleted_record_cannot_be_restored_after_thirty_days() {
     let api = Api::start().await;
     let (path, _) = lead(&api, "ada@example.com").await;
     api.send(Method::PUT, &path, json!({ "notes": "n" }), 200).await;
@@ -143,7 +143,7 @@ async fn after_thirty_days_a_deleted_record_is_gone_for_good() {
 }
 
 #[tokio::test]
-async fn an_import_is_taken_back_but_for_what_was_touched_since() {
+async fn undoing_an_import_leaves_records_that_were_changed_after_it() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let (changed_path, changed) = lead(&api, "changed@example.com").await;
@@ -155,7 +155,7 @@ async fn an_import_is_taken_back_but_for_what_was_touched_since() {
     assert_eq!((&job["result"]["created"], &job["result"]["updated"]), (&json!(4), &json!(3)));
     let found = async |email: &str| api.read(&format!("{LEADS}?email={email}")).await[0].clone();
 
-    // Somebody works with two of the new ones, and with one that the import has changed.
+    // Two of the created records and one of the updated ones are changed after the import.
     let touched = found("new2@example.com").await;
     api.send(Method::PUT, &format!("{LEADS}/{}", id(&touched)), json!({ "score": 9 }), 200).await;
     let called = found("new3@example.com").await;
@@ -181,7 +181,7 @@ async fn an_import_is_taken_back_but_for_what_was_touched_since() {
         each(&api.read(&format!("{LEADS}?sort=email")).await, "email"),
         ["changed@example.com", "kept@example.com", "new2@example.com", "new3@example.com"]
     );
-    // What was removed can be brought back one by one; undoing again finds nothing more to do.
+    // Undoing again finds nothing more to do.
     let again = api.ended(&support::json(api.post(&undo), 202).await).await;
     assert_eq!((&again["result"]["removed"], &again["result"]["restored"]), (&json!(0), &json!(0)));
     support::json(api.post(&format!("/dev/crm/jobs/{}/undo", id(&undone))), 409).await;

@@ -1,4 +1,4 @@
-//! A request that is sent again with its key is done once.
+//! A request that is repeated with its idempotency key runs once.
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -14,20 +14,20 @@ fn keyed(request: RequestBuilder, key: &str) -> RequestBuilder {
 async fn sent(request: RequestBuilder) -> (u16, bool, Vec<(String, String)>, String) {
     let answer: Response = request.send().await.unwrap();
     let replayed = answer.headers().contains_key("idempotent-replayed");
-    let telling = ["location", "etag", "content-type"];
+    let compared = ["location", "etag", "content-type"];
     let header =
         |name: &&str| answer.headers().get(*name).map(|value| ((*name).to_owned(), value.to_str().unwrap().to_owned()));
-    let headers = telling.iter().filter_map(header).collect();
+    let headers = compared.iter().filter_map(header).collect();
     (answer.status().as_u16(), replayed, headers, answer.text().await.unwrap())
 }
 
 #[tokio::test]
-async fn the_answer_is_given_again_byte_by_byte() {
+async fn the_stored_response_is_replayed_byte_by_byte() {
     let api = Api::start().await;
     let ask = || keyed(api.post(LEADS), "k-1").json(&json!({ "name": "Ada", "email": "ada@example.com" }));
     let (status, replayed, headers, body) = sent(ask()).await;
     assert_eq!((status, replayed), (201, false));
-    // Also when the record is another one by now.
+    // Even after the record has changed.
     let lead: Value = serde_json::from_str(&body).unwrap();
     api.send(Method::PUT, &format!("{LEADS}/{}", id(&lead)), json!({ "name": "Countess" }), 200).await;
     assert_eq!(sent(ask()).await, (201, true, headers, body));
@@ -35,7 +35,7 @@ async fn the_answer_is_given_again_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_its_route_and_api_key_and_to_one_request() {
+async fn a_key_is_scoped_to_its_route_its_api_key_and_one_request() {
     let api = Api::start().await;
     let body = |email: &str| json!({ "name": "Ada", "email": email });
     let ask = |path: &str, email: &str| keyed(api.post(path), "k-1").json(&body(email));
@@ -47,13 +47,13 @@ async fn a_key_belongs_to_its_route_and_api_key_and_to_one_request() {
     let request = reqwest::Client::new().post(api.url(LEADS)).bearer_auth(another_key).json(&body("bob@example.com"));
     assert_eq!(keyed(request, "k-1").send().await.unwrap().status(), 201);
     for key in ["", " ", &"k".repeat(256)] {
-        let refused = support::json(keyed(api.post(LEADS), key).json(&body("c@example.com")), 400).await;
-        assert_eq!(faults(&refused), [("Idempotency-Key", "invalid")]);
+        let rejected = support::json(keyed(api.post(LEADS), key).json(&body("c@example.com")), 400).await;
+        assert_eq!(faults(&rejected), [("Idempotency-Key", "invalid")]);
     }
 }
 
 #[tokio::test]
-async fn only_what_went_well_is_kept() {
+async fn only_successful_responses_are_stored() {
     let api = Api::start().await;
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let ask = || keyed(api.post(LEADS), "k-1").json(&json!({ "name": "Ada", "email": "ada@example.com" }));
@@ -64,17 +64,17 @@ async fn only_what_went_well_is_kept() {
 }
 
 #[tokio::test]
-async fn of_rivals_with_one_key_one_does_it_and_the_others_hear_of_it() {
+async fn of_concurrent_requests_with_one_key_one_runs_and_the_others_replay_it() {
     let api = Api::start().await;
     for round in 0..20 {
         let body = json!({ "name": "Ada", "email": format!("ada{round}@example.com") });
-        let rivals = (0..4).map(|_| sent(keyed(api.post(LEADS), &format!("k-{round}")).json(&body)));
-        let answers = futures_util::future::join_all(rivals).await;
-        let made: Vec<_> = answers.iter().filter(|(status, replayed, ..)| *status == 201 && !replayed).collect();
-        assert_eq!(made.len(), 1, "{answers:?}");
+        let concurrent = (0..4).map(|_| sent(keyed(api.post(LEADS), &format!("k-{round}")).json(&body)));
+        let answers = futures_util::future::join_all(concurrent).await;
+        let created: Vec<_> = answers.iter().filter(|(status, replayed, ..)| *status == 201 && !replayed).collect();
+        assert_eq!(created.len(), 1, "{answers:?}");
         for (status, replayed, _, body) in &answers {
             match status {
-                201 => assert_eq!(body, &made[0].3, "{replayed}"),
+                201 => assert_eq!(body, &created[0].3, "{replayed}"),
                 409 => assert!(body.contains("still running"), "{body}"),
                 other => panic!("{other}: {body}"),
             }
@@ -84,7 +84,7 @@ async fn of_rivals_with_one_key_one_does_it_and_the_others_hear_of_it() {
 }
 
 #[tokio::test]
-async fn conversions_batches_jobs_and_uploads_are_done_once_too() {
+async fn conversions_batches_and_uploads_honour_the_key_too() {
     let api = Api::start().await;
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let convert = || keyed(api.post(&format!("{LEADS}/{}/convert", id(&lead))), "c");
@@ -106,5 +106,5 @@ async fn conversions_batches_jobs_and_uploads_are_done_once_too() {
     assert_eq!(api.read("/dev/crm/jobs").await.as_array().unwrap().len(), 1);
     let mut connection = api.connection().await;
     let uploads: i64 = sqlx::query_scalar("SELECT count(*) FROM imports").fetch_one(&mut connection).await.unwrap();
-    assert_eq!(uploads, 1, "what was uploaded again is dropped");
+    assert_eq!(uploads, 1, "the repeated upload is discarded");
 }

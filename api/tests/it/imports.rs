@@ -1,4 +1,4 @@
-//! Files of leads go in over HTTP, and a worker brings them in.
+//! Files of leads are uploaded over HTTP and imported by a worker.
 
 use dev::testing::Process;
 use reqwest::multipart::{Form, Part};
@@ -63,7 +63,7 @@ async fn start() -> (Api, Process) {
 }
 
 #[tokio::test]
-async fn an_export_of_another_system_comes_in_as_it_is() {
+async fn an_export_of_another_system_is_imported_without_options() {
     let (api, _worker) = start().await;
     let file = "Index;First Name;Last Name;Company Name;Phone 1;Phone 2;E-mail;Lead Source;Deal Stage;Score\r\n\
                 1;Ada;Lovelace;Analytical;+44 1;;ADA@Example.com;LinkedIn Outreach;Closed Won;75\r\n\
@@ -91,7 +91,7 @@ async fn an_export_of_another_system_comes_in_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_second_row_of_an_email_is_a_conflict_wherever_the_first_one_is() {
+async fn a_repeated_email_conflicts_with_existing_leads_and_with_earlier_rows() {
     let (api, _worker) = start().await;
     let first = "name,email,phone,plan\nOne,1@example.com,11,a\nTwo,2@example.com,22,b\n";
     assert_eq!(counts(&import(&api, "", first).await), [2, 2, 0, 0, 0, 0]);
@@ -110,7 +110,7 @@ async fn a_second_row_of_an_email_is_a_conflict_wherever_the_first_one_is() {
     // Cells that are not empty win, and custom fields merge by key.
     assert_eq!((&after[0]["name"], &after[0]["phone"]), (&json!("Uno"), &json!("11")));
     assert_eq!(after[0]["custom_fields"], json!({ "plan": "a", "tier": "x" }));
-    // The rows of one email were applied in their order.
+    // The rows with one email were applied in file order.
     assert_eq!(
         (&after[2]["name"], &after[2]["phone"], &after[2]["custom_fields"]),
         (&json!("Trois"), &json!("33"), &json!({ "tier": "y" }))
@@ -129,7 +129,7 @@ async fn a_second_row_of_an_email_is_a_conflict_wherever_the_first_one_is() {
 }
 
 #[tokio::test]
-async fn an_unknown_word_leaves_the_field_of_an_update_alone() {
+async fn an_unrecognised_value_does_not_change_its_field_in_an_update() {
     let (api, _worker) = start().await;
     import(&api, "", "name,email,status,source\nOne,1@example.com,won,website\n").await;
     let job = import(&api, "on_conflict=update", "name,email,status,source\nOne,1@example.com,On Hold,\n").await;
@@ -142,14 +142,14 @@ async fn an_unknown_word_leaves_the_field_of_an_update_alone() {
 }
 
 #[tokio::test]
-async fn refused_rows_come_back_as_a_file_that_can_be_mended() {
+async fn rejected_rows_can_be_downloaded_corrected_and_imported() {
     let (api, _worker) = start().await;
     let file = "Name,Email,Score,Note\nAnn,ann@example.com,5,x\n,nameless@example.com,5,\"two\nlines\"\nBob,bob@,5,\nCid,cid@example.com,900,=1+1\nDan,dan@example.com,1,,,too\n";
     let job = import(&api, "", file).await;
     assert_eq!(counts(&job), [5, 1, 0, 0, 4, 0]);
-    let refused = errors(&api, &job).await;
+    let rejected = errors(&api, &job).await;
     assert_eq!(
-        refused[0],
+        rejected[0],
         json!({ "line": 3, "field": "name", "code": "required", "message": "is required",
                 "row": { "Name": "", "Email": "nameless@example.com", "Score": "5", "Note": "two\nlines" } })
     );
@@ -167,9 +167,9 @@ async fn refused_rows_come_back_as_a_file_that_can_be_mended() {
     let path = format!("/dev/crm/jobs/{}/errors", job["id"].as_str().unwrap());
     let csv = api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap();
     assert!(csv.starts_with("Name,Email,Score,Note,_line,_field,_code,_message\r\n"), "{csv}");
-    let mended =
+    let corrected =
         csv.replace("bob@,", "bob@example.com,").replace("900", "90").replace("\r\n,nameless", "\r\nNora,nameless");
-    let job = import(&api, "", mended).await;
+    let job = import(&api, "", corrected).await;
     assert_eq!(job["result"]["mapping"]["_line"], Value::Null);
     let [rows, created, ..] = counts(&job);
     assert!(rows == 4 && created >= 3, "{job}");
@@ -178,25 +178,25 @@ async fn refused_rows_come_back_as_a_file_that_can_be_mended() {
 }
 
 #[tokio::test]
-async fn what_was_said_of_a_refused_row_does_not_become_part_of_it() {
+async fn the_fault_columns_of_rejected_rows_are_not_imported() {
     let (api, _worker) = start().await;
-    let said = json!({ "name": "Ann", "email": "ann@example.com", "notes": "Signed, call on Monday" });
-    let ann = api.create("/dev/crm/leads", said).await;
+    let lead = json!({ "name": "Ann", "email": "ann@example.com", "notes": "Signed, call on Monday" });
+    let ann = api.create("/dev/crm/leads", lead).await;
     let ann = format!("/dev/crm/leads/{}", ann["id"].as_str().unwrap());
     let errors = async |job: &Value| {
         let path = format!("/dev/crm/jobs/{}/errors", job["id"].as_str().unwrap());
         api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap()
     };
     let update = "on_conflict=update";
-    let refused = errors(&import(&api, update, "name,email,score\nAnn,ann@example.com,900\nBob,bob@,5\n").await).await;
-    let job = import(&api, update, refused.replace("900", "90")).await;
+    let rejected = errors(&import(&api, update, "name,email,score\nAnn,ann@example.com,900\nBob,bob@,5\n").await).await;
+    let job = import(&api, update, rejected.replace("900", "90")).await;
     assert_eq!(counts(&job), [2, 0, 1, 0, 1, 0]);
     let ann = api.read(&ann).await;
     assert_eq!(
         (&ann["score"], &ann["notes"], &ann["custom_fields"]),
         (&json!(90), &json!("Signed, call on Monday"), &json!({}))
     );
-    // Refused again, it is told once.
+    // A row that is rejected again has its fault columns once.
     let again = errors(&job).await;
     assert!(again.starts_with("name,email,score,_line,_field,_code,_message\r\nBob,bob@,5,3,email,"), "{again}");
     assert_eq!(counts(&import(&api, update, again.replace("bob@,", "bob@example.com,")).await), [1, 1, 0, 0, 0, 0]);
@@ -205,7 +205,7 @@ async fn what_was_said_of_a_refused_row_does_not_become_part_of_it() {
 }
 
 #[tokio::test]
-async fn rejected_rows_of_a_hostile_file_are_no_formulas_and_import_again() {
+async fn rejected_rows_of_a_hostile_file_contain_no_formulas_and_can_be_imported_again() {
     let (api, _worker) = start().await;
     let file = "name,email,=cmd|' /C calc'!A0,\"a;@b\"\nAnn,ann@,+1 415 555 0103 ext. 9,\"x\n=1+1\"\n";
     let job = import(&api, "", file).await;
@@ -226,7 +226,7 @@ async fn rejected_rows_of_a_hostile_file_are_no_formulas_and_import_again() {
 }
 
 #[tokio::test]
-async fn quotes_that_are_left_open_on_every_line_cost_twenty_lines() {
+async fn unclosed_quotes_on_every_line_reject_twenty_rows() {
     let (api, _worker) = start().await;
     let lines: String = (1..=30).map(|n| format!("Ann\",\"ann{n}@example.com\n")).collect();
     let file = format!("name,email\n{lines}{}", "padding,\n".repeat(40_000));
@@ -240,7 +240,7 @@ async fn quotes_that_are_left_open_on_every_line_cost_twenty_lines() {
 }
 
 #[tokio::test]
-async fn what_the_head_shows_is_answered_at_once() {
+async fn faults_in_the_head_of_a_file_are_reported_by_the_upload() {
     let api = Api::start().await;
     let wide = format!("name,email{}\n", ",x".repeat(100_000));
     for (query, file, fault) in [
@@ -277,7 +277,7 @@ async fn what_the_head_shows_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_without_rows_is_an_import_of_none() {
+async fn a_file_without_rows_imports_nothing() {
     let (api, _worker) = start().await;
     for file in ["name,email\n", "name,email"] {
         assert_eq!(counts(&import(&api, "", file).await), [0; 6]);
@@ -285,13 +285,13 @@ async fn a_file_without_rows_is_an_import_of_none() {
 }
 
 #[tokio::test]
-async fn line_ends_of_all_kinds_and_ragged_rows_are_read() {
+async fn all_line_ends_and_ragged_rows_are_accepted() {
     let (api, _worker) = start().await;
     let file = "name,email,phone\rAnn,ann@example.com\r\n\n\rBob,bob@example.com,1\nCid,cid@example.com,2,,\nDan,dan@example.com,3,4";
     let job = import(&api, "", file).await;
     assert_eq!(counts(&job), [4, 3, 0, 0, 1, 0]);
     assert_eq!(codes(&api, &job).await, [(7, "file".to_owned(), "too_many_cells".to_owned())]);
-    // The line that is told is that of the file, however its lines end.
+    // Line numbers are those of the file with any line ends.
     for end in ["\n", "\r", "\r\n"] {
         let file = ["name,email", "Ann,ann@example.com", "", "Bob,bob@", "Cid,cid@"].join(end);
         let line = |line| (line, "email".to_owned(), "invalid".to_owned());
@@ -300,18 +300,18 @@ async fn line_ends_of_all_kinds_and_ragged_rows_are_read() {
 }
 
 #[tokio::test]
-async fn a_quote_that_is_not_closed_costs_its_row_only() {
+async fn an_unclosed_quote_rejects_only_its_row() {
     let (api, _worker) = start().await;
     let mut file = "name,email\nAnn,ann@example.com\n\"Bob,bob@example.com\nCid,cid@example.com\n".to_owned();
-    // More than a record may have, so the quote is given up before the end of the file.
+    // Longer than a record may be, so the quote is abandoned before the end of the file.
     for i in 0..50_000 {
         file += &format!("Somebody Else,somebody{i}@example.com\n");
     }
     let job = import(&api, "", file).await;
     assert_eq!(counts(&job), [50_003, 50_002, 0, 0, 1, 0]);
-    let refused = errors(&api, &job).await;
-    assert_eq!((&refused[0]["line"], &refused[0]["code"]), (&json!(3), &json!("record_too_long")));
-    assert_eq!(refused[0]["row"]["name"], "\"Bob,bob@example.com");
+    let rejected = errors(&api, &job).await;
+    assert_eq!((&rejected[0]["line"], &rejected[0]["code"]), (&json!(3), &json!("record_too_long")));
+    assert_eq!(rejected[0]["row"]["name"], "\"Bob,bob@example.com");
 
     let job = import(&api, "on_conflict=update", "name,email\n\"Ann,ann@example.com\nCid,cid@example.com").await;
     assert_eq!(counts(&job), [2, 0, 1, 0, 1, 0]);
@@ -319,7 +319,7 @@ async fn a_quote_that_is_not_closed_costs_its_row_only() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_gibibyte_is_one_refused_row() {
+async fn a_field_of_one_gibibyte_rejects_only_its_row() {
     let (api, _worker) = start().await;
     let piece = bytes::Bytes::from(vec![b'x'; 1 << 20]);
     let head = bytes::Bytes::from("name,email\nAnn,ann@example.com\n");
@@ -333,7 +333,7 @@ async fn a_field_of_a_gibibyte_is_one_refused_row() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_none_of_the_encoding_cost_their_row_only() {
+async fn bytes_that_are_invalid_in_the_encoding_reject_only_their_row() {
     let (api, _worker) = start().await;
     let mut file = "name,email,city\nZoë,zoe@example.com,Köln\n".as_bytes().to_vec();
     file.extend(b"Bad,bad@example.com,K\xf6ln\nNul,nul@example.com,a\0b\n");
@@ -346,7 +346,7 @@ async fn bytes_that_are_none_of_the_encoding_cost_their_row_only() {
 }
 
 #[tokio::test]
-async fn a_spreadsheets_encoding_is_recognised() {
+async fn the_encoding_of_spreadsheets_is_detected() {
     let (api, _worker) = start().await;
     let text = "Vorname;Nachname;E-Mail\nJürgen;Groß;juergen@example.de\n";
     let utf_16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
@@ -369,7 +369,7 @@ async fn a_spreadsheets_encoding_is_recognised() {
 }
 
 #[tokio::test]
-async fn columns_that_look_alike_are_all_kept() {
+async fn columns_with_the_same_header_are_all_imported() {
     let (api, _worker) = start().await;
     let file = "name,email,email,note,tag,tag,\nAnn,ann@example.com,b@example.com,n,1,2,3\n";
     assert_eq!(counts(&import(&api, "", file).await), [1, 1, 0, 0, 0, 0]);
@@ -384,11 +384,11 @@ async fn columns_that_look_alike_are_all_kept() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_everything_and_keeps_nothing() {
+async fn a_dry_run_reports_the_outcome_and_writes_no_records() {
     let (api, _worker) = start().await;
     import(&api, "", "name,email\nAnn,ann@example.com\n").await;
     let before = leads(&api).await;
-    // Two chunks, so that conflicts reach from one into the other.
+    // Two chunks, with conflicts between them.
     let mut file = "name,email\nAnn,ann@example.com\nBad,bad\n".to_owned();
     for i in 0..40_000 {
         file += &format!("Somebody With A Long Name,somebody{}@example.com\n", i % 20_000);
@@ -408,7 +408,7 @@ async fn a_dry_run_tells_everything_and_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn an_export_imports_again_to_the_same_records() {
+async fn an_export_can_be_imported_to_the_same_records() {
     let (api, worker) = start().await;
     for body in [
         json!({ "name": "=cmd()", "email": "a@example.com", "phone": "+1 555", "company": "'@x", "notes": "a,\"b\"\nc", "score": 12.5 }),
@@ -442,7 +442,7 @@ async fn an_export_imports_again_to_the_same_records() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_no_uuid_is_kept_beside() {
+async fn an_id_that_is_not_a_uuid_becomes_a_custom_field() {
     let (api, _worker) = start().await;
     let file = "id,name,email,created_at\n17,Ann,ann@example.com,2020-01-02\n,Bob,bob@example.com,\n";
     assert_eq!(counts(&import(&api, "", file).await), [2, 2, 0, 0, 0, 0]);
@@ -454,7 +454,7 @@ async fn an_id_that_is_no_uuid_is_kept_beside() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing() {
+async fn an_aborted_upload_leaves_nothing() {
     let api = Api::start_with(|settings| settings.imports.max_bytes = 3 << 20).await;
     let row = "Somebody,somebody@example.com\n".repeat(200_000);
     support::json(upload(&api, "", format!("name,email\n{row}")), 413).await;
@@ -466,7 +466,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     upload_part(&api, "", Part::stream(Body::wrap_stream(broken))).send().await.unwrap_err();
 
     assert_eq!(support::json(api.get("/dev/crm/jobs"), 200).await, json!([]));
-    // What a dead process could not clean up is swept when nothing has come for an hour.
+    // Uploads of a process that died are deleted an hour after the last chunk arrived.
     let mut connection = api.connection().await;
     sqlx::query("UPDATE imports SET touched_at = now() - interval '61 minutes'")
         .execute(&mut connection)
@@ -481,7 +481,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_cancelled_import_keeps_what_its_steps_committed_and_can_go_on() {
+async fn a_cancelled_import_keeps_its_committed_steps_and_can_be_resumed() {
     let (api, _worker) = start().await;
     let mut file = "name,email\n".to_owned();
     for i in 0..300_000 {
@@ -502,7 +502,7 @@ async fn a_cancelled_import_keeps_what_its_steps_committed_and_can_go_on() {
         let answer = api.get("/dev/crm/leads?limit=1&count=true").send().await.unwrap();
         answer.headers()["x-total-count"].to_str().unwrap().parse::<i64>().unwrap()
     };
-    assert!(created < 300_000, "the job was done before it could be cancelled");
+    assert!(created < 300_000, "the job ended before it could be cancelled");
     assert_eq!(stored(&api).await, created);
 
     support::json(api.post(&format!("{path}/retry")), 202).await;

@@ -1,4 +1,4 @@
-//! What is said and done with leads and customers is written down.
+//! Interactions with leads and customers are recorded.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn customer(api: &Api) -> String {
 }
 
 #[tokio::test]
-async fn an_interaction_with_a_lead_lives_under_its_lead() {
+async fn interactions_with_a_lead_are_created_listed_updated_and_deleted() {
     let api = Api::start().await;
     let lead = lead(&api).await;
     let body = json!({
@@ -26,14 +26,14 @@ async fn an_interaction_with_a_lead_lives_under_its_lead() {
         "next_action_date": "2024-01-15T10:00:00Z",
     });
     let list = format!("{lead}/interactions");
-    let made = api.create(&list, body).await;
-    assert_eq!(made["lead_id"], lead.rsplit('/').next().unwrap());
-    let one = format!("{list}/{}", id(&made));
-    assert_eq!(api.read(&one).await, made);
+    let created = api.create(&list, body).await;
+    assert_eq!(created["lead_id"], lead.rsplit('/').next().unwrap());
+    let one = format!("{list}/{}", id(&created));
+    assert_eq!(api.read(&one).await, created);
 
     let changes = json!({ "type": "meeting", "notes": "Updated notes", "next_action": "Follow up call" });
     let changed = api.send(Method::PUT, &one, changes, 200).await;
-    assert_eq!((&changed["type"], &changed["next_action_date"]), (&json!("meeting"), &made["next_action_date"]));
+    assert_eq!((&changed["type"], &changed["next_action_date"]), (&json!("meeting"), &created["next_action_date"]));
     api.create(&list, json!({ "type": "note" })).await;
     assert_eq!(each(&api.read(&list).await, "type"), ["note", "meeting"]);
     assert_eq!(
@@ -46,7 +46,7 @@ async fn an_interaction_with_a_lead_lives_under_its_lead() {
 }
 
 #[tokio::test]
-async fn an_interaction_with_a_customer_lives_under_its_customer() {
+async fn interactions_with_a_customer_are_created_listed_updated_and_deleted() {
     let api = Api::start().await;
     let list = format!("{}/interactions", customer(&api).await);
     let body = json!({
@@ -54,28 +54,28 @@ async fn an_interaction_with_a_customer_lives_under_its_customer() {
         "date": "2024-01-15T10:00:00Z", "outcome": "positive", "next_action": "Send proposal",
         "next_action_date": "2024-01-20",
     });
-    let made = api.create(&list, body).await;
-    assert_eq!(made["next_action_date"], "2024-01-20T00:00:00Z");
-    let one = format!("{list}/{}", id(&made));
+    let created = api.create(&list, body).await;
+    assert_eq!(created["next_action_date"], "2024-01-20T00:00:00Z");
+    let one = format!("{list}/{}", id(&created));
     let changes = json!({ "description": "Updated interaction notes", "outcome": "completed", "next_action": null });
     let changed = api.send(Method::PUT, &one, changes, 200).await;
     assert_eq!((&changed["outcome"], &changed["next_action"]), (&json!("completed"), &Value::Null));
     api.create(&list, json!({ "type": "support", "subject": "Help", "date": "2023-01-01" })).await;
     assert_eq!(each(&api.read(&format!("{list}?sort=date")).await, "type"), ["support", "call"]);
     api.delete(&one, 204).await;
-    let refused = api.send(Method::POST, &list, json!({ "type": "note" }), 400).await;
-    assert_eq!(faults(&refused), [("type", "invalid"), ("subject", "required"), ("date", "required")]);
+    let rejected = api.send(Method::POST, &list, json!({ "type": "note" }), 400).await;
+    assert_eq!(faults(&rejected), [("type", "invalid"), ("subject", "required"), ("date", "required")]);
 }
 
 #[tokio::test]
-async fn an_interaction_is_reached_through_its_own_parent_only() {
+async fn an_interaction_is_found_only_under_its_parent() {
     let api = Api::start().await;
     let mine = lead(&api).await;
     let other = api.create("/dev/crm/leads", json!({ "name": "Bob", "email": "bob@example.com" })).await;
     let other = format!("/dev/crm/leads/{}", id(&other));
-    let made = api.create(&format!("{mine}/interactions"), json!({ "type": "call" })).await;
+    let created = api.create(&format!("{mine}/interactions"), json!({ "type": "call" })).await;
     for parent in [other.as_str(), &format!("/dev/crm/leads/{NOBODY}")] {
-        let path = format!("{parent}/interactions/{}", id(&made));
+        let path = format!("{parent}/interactions/{}", id(&created));
         support::json(api.get(&path), 404).await;
         api.send(Method::PUT, &path, json!({ "notes": "x" }), 404).await;
         api.delete(&path, 404).await;
@@ -84,8 +84,8 @@ async fn an_interaction_is_reached_through_its_own_parent_only() {
     support::json(api.get(&format!("/dev/crm/leads/{NOBODY}/interactions")), 404).await;
     api.send(Method::POST, &format!("/dev/crm/leads/{NOBODY}/interactions"), json!({ "type": "call" }), 404).await;
 
-    // Its parent is the path's, not the body's.
+    // The path determines the parent, not the body.
     let foreign = json!({ "type": "call", "lead_id": other.rsplit('/').next() });
-    let refused = api.send(Method::POST, &format!("{mine}/interactions"), foreign, 400).await;
-    assert_eq!(faults(&refused), [("lead_id", "read_only")]);
+    let rejected = api.send(Method::POST, &format!("{mine}/interactions"), foreign, 400).await;
+    assert_eq!(faults(&rejected), [("lead_id", "read_only")]);
 }

@@ -1,4 +1,5 @@
-//! Nothing of a workspace exists for another: every operation of the document is asked for it.
+//! Workspaces are isolated: every operation of the OpenAPI document is tried with another
+//! workspace's ids.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::{emails, feedback};
 
 const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
 
-/// One of each kind of record, by the name of the path parameter that stands for it.
+/// Creates one record of each type; the keys are the names of path parameters.
 async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let person = json!({ "name": "Ada", "email": "ada@example.com" });
     let lead = api.create("/dev/crm/leads", person.clone()).await;
@@ -41,7 +42,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// A path with ids put in; `None` if it has no parameter.
+/// Fills in a path's ids; `None` if the path has no parameters.
 fn with_ids(template: &str, ids: impl Fn(&str) -> String) -> Option<String> {
     let mut parts = template.split('{');
     let mut path = parts.next()?.to_owned();
@@ -55,8 +56,8 @@ fn with_ids(template: &str, ids: impl Fn(&str) -> String) -> Option<String> {
     has_ids.then_some(path)
 }
 
-/// Sends a request as a caller would who knows the id, and returns all that is told.
-async fn told(api: &Api, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+/// Sends a request, and returns the status and body of the response.
+async fn response(api: &Api, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let request = api.request(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), path);
     let request = match body {
         Some(body) => request.json(body),
@@ -68,7 +69,7 @@ async fn told(api: &Api, method: &str, path: &str, body: Option<&Value>) -> (u16
 }
 
 #[tokio::test]
-async fn ids_of_another_workspace_are_ids_of_nothing() {
+async fn ids_of_another_workspace_do_not_exist() {
     let api = Api::start().await;
     let theirs = one_of_each(&api).await;
     let before = everything(&api).await;
@@ -77,9 +78,9 @@ async fn ids_of_another_workspace_are_ids_of_nothing() {
     let mine = one_of_each(&api).await;
     let document: Value = reqwest::get(api.url("/openapi.json")).await.unwrap().json().await.unwrap();
 
-    let mut asked = 0;
+    let mut requests = 0;
     let paths = document["paths"].as_object().unwrap().iter();
-    // Links out of mails are told apart by their signatures.
+    // Links in emails are covered by the tests of their pages: their tokens are signed.
     for (template, methods) in paths.filter(|(path, _)| path.starts_with("/dev/crm")) {
         let kind = if template.contains("/customers/") { "customers" } else { "leads" };
         let known = |ids: &BTreeMap<&str, String>, name: &str| {
@@ -89,47 +90,50 @@ async fn ids_of_another_workspace_are_ids_of_nothing() {
         for (method, operation) in methods.as_object().unwrap() {
             let names: Vec<&str> = template.split('{').skip(1).map(|part| part.split('}').next().unwrap()).collect();
             let body = operation.get("requestBody").map(|_| valid_body(template));
-            // Each id alone is theirs, and all of them; the others are mine.
-            let mut strangers: Vec<Vec<&str>> = names.iter().map(|name| vec![*name]).collect();
-            strangers.push(names.clone());
-            for strange in strangers {
+            // Each id alone is theirs, then all ids; the others are mine.
+            let mut combinations: Vec<Vec<&str>> = names.iter().map(|name| vec![*name]).collect();
+            combinations.push(names.clone());
+            for foreign_names in combinations {
                 let path = |ids: &dyn Fn(&str) -> String| {
-                    with_ids(template, |name| if strange.contains(&name) { ids(name) } else { known(&mine, name) })
+                    with_ids(
+                        template,
+                        |name| if foreign_names.contains(&name) { ids(name) } else { known(&mine, name) },
+                    )
                 };
                 let Some(foreign) = path(&|name| known(&theirs, name)) else { continue };
                 let Some(missing) = path(&|_| MISSING.to_owned()) else { continue };
-                let told_of_theirs = told(&api, method, &foreign, body.as_ref()).await;
-                assert_eq!(told_of_theirs, (404, json!({ "message": "Resource not found" })), "{method} {foreign}");
-                assert_eq!(told_of_theirs, told(&api, method, &missing, body.as_ref()).await, "{method} {missing}");
-                asked += 1;
+                let of_theirs = response(&api, method, &foreign, body.as_ref()).await;
+                assert_eq!(of_theirs, (404, json!({ "message": "Resource not found" })), "{method} {foreign}");
+                assert_eq!(of_theirs, response(&api, method, &missing, body.as_ref()).await, "{method} {missing}");
+                requests += 1;
             }
         }
     }
-    assert!(asked >= 20, "only {asked} requests were asked");
+    assert!(requests >= 20, "only {requests} requests were sent");
 
     // In bodies, too.
     for customer in [theirs["customerId"].as_str(), MISSING] {
         let order = json!({ "customer_id": customer, "product_id": MISSING, "quantity": 1 });
-        assert_eq!(told(&api, "post", "/dev/crm/orders", Some(&order)).await.0, 404);
+        assert_eq!(response(&api, "post", "/dev/crm/orders", Some(&order)).await.0, 404);
         let change = json!({ "customer_id": customer });
-        assert_eq!(told(&api, "put", &format!("/dev/crm/orders/{}", mine["orderId"]), Some(&change)).await.0, 404);
+        assert_eq!(response(&api, "put", &format!("/dev/crm/orders/{}", mine["orderId"]), Some(&change)).await.0, 404);
         let batch = json!({ "items": [order, { "id": theirs["orderId"], "quantity": 2 }] });
-        let (_, answer) = told(&api, "post", "/dev/crm/orders/batch", Some(&batch)).await;
+        let (_, answer) = response(&api, "post", "/dev/crm/orders/batch", Some(&batch)).await;
         assert_eq!((&answer["results"][0]["status"], &answer["results"][1]["status"]), (&json!(404), &json!(404)));
     }
     for lead in [theirs["leadId"].as_str(), MISSING] {
         let customer = json!({ "name": "x", "email": "x@example.com", "lead_id": lead });
-        assert_eq!(told(&api, "post", "/dev/crm/customers", Some(&customer)).await.0, 404);
+        assert_eq!(response(&api, "post", "/dev/crm/customers", Some(&customer)).await.0, 404);
         let change = json!({ "lead_id": lead });
         assert_eq!(
-            told(&api, "put", &format!("/dev/crm/customers/{}", mine["customerId"]), Some(&change)).await.0,
+            response(&api, "put", &format!("/dev/crm/customers/{}", mine["customerId"]), Some(&change)).await.0,
             404
         );
     }
     for kind in ["leads", "customers"] {
         let batch =
             json!({ "items": [{ "id": theirs[if kind == "leads" { "leadId" } else { "customerId" }], "name": "x" }] });
-        let (_, answer) = told(&api, "post", &format!("/dev/crm/{kind}/batch"), Some(&batch)).await;
+        let (_, answer) = response(&api, "post", &format!("/dev/crm/{kind}/batch"), Some(&batch)).await;
         assert_eq!(answer["results"][0]["status"], 404);
     }
     assert_eq!(everything(&api).await.len(), before.len());
@@ -137,7 +141,7 @@ async fn ids_of_another_workspace_are_ids_of_nothing() {
     assert_eq!(everything(&api).await, before, "something of theirs was changed");
 }
 
-/// A body that only the id is wrong with.
+/// A valid body, so that only the id is wrong.
 fn valid_body(template: &str) -> Value {
     match template {
         path if path.ends_with("/interactions") && path.contains("customers") => {

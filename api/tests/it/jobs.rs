@@ -1,4 +1,5 @@
-//! Long work is followed, stopped and repeated over HTTP. The worker's part is played by the ledger.
+//! Jobs are followed, cancelled and retried over HTTP. The tests act as the worker, through the
+//! queue's functions.
 
 use futures_util::StreamExt;
 use reqwest::RequestBuilder;
@@ -13,7 +14,7 @@ fn path(job: &Value, tail: &str) -> String {
     format!("/dev/crm/jobs/{}{tail}", job["id"].as_str().unwrap())
 }
 
-/// Claims the only job there is.
+/// Claims the only job.
 pub async fn claim(api: &Api) -> Lease {
     let claimed = queue::claim(&mut api.connection().await, "imports", 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
@@ -41,7 +42,7 @@ async fn an_accepted_import_is_a_job() {
 }
 
 #[tokio::test]
-async fn a_job_knows_the_request_that_started_it() {
+async fn a_job_has_the_id_of_the_request_that_started_it() {
     let api = Api::start().await;
     let file = reqwest::multipart::Part::text(FILE).file_name("leads.csv");
     let form = reqwest::multipart::Form::new().part("file", file);
@@ -52,7 +53,7 @@ async fn a_job_knows_the_request_that_started_it() {
 }
 
 #[tokio::test]
-async fn a_job_that_gave_its_slot_up_is_still_running() {
+async fn a_job_that_yielded_is_still_running() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
     let lease = claim(&api).await;
@@ -111,7 +112,7 @@ async fn a_cancelled_job_stays_cancelled_until_it_is_retried() {
     assert!(cancelled["finished_at"].is_string());
     assert_eq!(support::json(api.post(&path(&job, "/cancel")).json(&json!({})), 200).await, cancelled);
 
-    // The worker that had it comes too late.
+    // The worker that had the lease finishes too late.
     finish(&api, lease, Outcome::Succeeded(None)).await;
     assert_eq!(support::json(api.get(&path(&job, "")), 200).await, cancelled);
 
@@ -123,7 +124,7 @@ async fn a_cancelled_job_stays_cancelled_until_it_is_retried() {
 }
 
 #[tokio::test]
-async fn a_failed_job_tells_why_and_a_succeeded_one_is_not_repeated() {
+async fn a_failed_job_reports_its_error_and_a_succeeded_one_cannot_be_retried() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
     finish(&api, claim(&api).await, Outcome::Failed("the file is cursed".to_owned())).await;
@@ -140,7 +141,7 @@ async fn a_failed_job_tells_why_and_a_succeeded_one_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn what_a_job_has_no_use_for_is_refused() {
+async fn unknown_parameters_and_fields_are_rejected() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
     for action in ["/cancel", "/retry"] {
@@ -194,7 +195,7 @@ async fn a_job_is_followed_to_its_end() {
     let (_, halfway) = events.next().await.unwrap();
     assert_eq!(halfway["progress"], json!({ "done": 1, "total": 2 }));
 
-    // The database goes away for a moment: the stream outlives it.
+    // The stream survives a short outage of the database.
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'crm-api' AND datname = current_database()";
     sqlx::query(cut).execute(&mut api.connection().await).await.unwrap();
     finish(&api, lease, Outcome::Succeeded(None)).await;
@@ -205,7 +206,7 @@ async fn a_job_is_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn the_events_of_a_job_that_has_ended_end_at_once() {
+async fn the_events_of_a_job_that_has_ended_end_immediately() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
     let job = support::json(api.post(&path(&job, "/cancel")), 200).await;
@@ -216,12 +217,12 @@ async fn the_events_of_a_job_that_has_ended_end_at_once() {
 }
 
 #[tokio::test]
-async fn refused_rows_come_back_as_json_or_as_a_file_to_mend() {
+async fn rejected_rows_are_returned_as_json_or_as_csv() {
     let api = Api::start().await;
     let job = api.import("Name,Email,Score\nAnn,ann@example.com,1\n\"B, \"\"b\"\"\",bob,2\nCy,,\n").await;
-    refuse(&api, &job, 3, "email", "invalid", json!(["B, \"b\"", "bob", "2"])).await;
-    refuse(&api, &job, 4, "email", "required", json!(["Cy"])).await;
-    refuse(&api, &job, 5, "file", "too_many_cells", json!(["D", "d@example.com", "1", "what?"])).await;
+    reject(&api, &job, 3, "email", "invalid", json!(["B, \"b\"", "bob", "2"])).await;
+    reject(&api, &job, 4, "email", "required", json!(["Cy"])).await;
+    reject(&api, &job, 5, "file", "too_many_cells", json!(["D", "d@example.com", "1", "what?"])).await;
 
     let rows = support::json(api.get(&path(&job, "/errors")), 200).await;
     assert_eq!(rows.as_array().unwrap().len(), 3);
@@ -240,7 +241,7 @@ async fn refused_rows_come_back_as_json_or_as_a_file_to_mend() {
 }
 
 #[tokio::test]
-async fn many_refused_rows_come_back_whole_and_in_order() {
+async fn many_rejected_rows_are_returned_in_order() {
     let api = Api::start().await;
     let job = api.import(FILE).await;
     let many = "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
@@ -254,7 +255,7 @@ async fn many_refused_rows_come_back_whole_and_in_order() {
     assert_eq!(csv.text().await.unwrap().lines().count(), 1501);
 }
 
-async fn refuse(api: &Api, job: &Value, line: i64, field: &str, code: &str, cells: Value) {
+async fn reject(api: &Api, job: &Value, line: i64, field: &str, code: &str, cells: Value) {
     sqlx::query(
         "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
          SELECT workspace_id, id, $2, $3, $4, 'is wrong', $5 FROM jobs WHERE id = $1::uuid",

@@ -1,4 +1,4 @@
-//! Leads are made, read, changed, deleted and found.
+//! Leads are created, read, updated, deleted and found.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn create(api: &Api, body: Value) -> Value {
     support::json(api.post(LEADS).json(&body), 201).await
 }
 
-async fn refused(api: &Api, body: Value) -> Value {
+async fn rejected(api: &Api, body: Value) -> Value {
     support::json(api.post(LEADS).json(&body), 400).await
 }
 
@@ -56,7 +56,7 @@ async fn a_new_lead_has_every_field_and_the_defaults() {
 }
 
 #[tokio::test]
-async fn what_is_written_comes_back() {
+async fn a_lead_is_returned_as_written() {
     let api = Api::start().await;
     let body = json!({
         "name": "John Doe", "email": "john@example.com", "phone": "+1234567890", "company": "Acme Corp",
@@ -80,9 +80,9 @@ async fn what_is_written_comes_back() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_body_is_told_at_once() {
+async fn every_fault_of_a_body_is_reported_at_once() {
     let api = Api::start().await;
-    let answer = refused(
+    let answer = rejected(
         &api,
         json!({
             "email": "john@", "phone": "1".repeat(51), "company": 7, "source": "web", "status": "", "score": 100.5, "notes": "a\u{0}b",
@@ -142,12 +142,12 @@ async fn limits_are_counted_in_characters_and_bytes() {
         ("custom_fields", json!({ "a": "x".repeat(16 * 1024) }), "too_long"),
         ("custom_fields", json!({ "a": "\u{0}" }), "invalid"),
     ] {
-        assert_eq!(faults(&refused(&api, with(field, value)).await), [(field, code)], "{field}");
+        assert_eq!(faults(&rejected(&api, with(field, value)).await), [(field, code)], "{field}");
     }
 }
 
 #[tokio::test]
-async fn an_email_is_unique_in_its_workspace_whatever_its_case() {
+async fn an_email_is_unique_in_its_workspace_ignoring_case() {
     let api = Api::start().await;
     let first = create(&api, json!({ "name": "One", "email": "same@example.com" })).await;
     let second = create(&api, json!({ "name": "Two", "email": "other@example.com" })).await;
@@ -168,7 +168,7 @@ async fn an_email_is_unique_in_its_workspace_whatever_its_case() {
 }
 
 #[tokio::test]
-async fn racing_creates_of_one_email_make_one_lead() {
+async fn concurrent_creates_with_one_email_create_one_lead() {
     let api = Api::start().await;
     let body = json!({ "name": "x", "email": "race@example.com" });
     let creates = (0..40).map(|_| api.post(LEADS).json(&body).send());
@@ -182,7 +182,7 @@ async fn racing_creates_of_one_email_make_one_lead() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_null_clears() {
+async fn an_update_changes_only_given_fields_and_null_clears_them() {
     let api = Api::start().await;
     let lead = create(
         &api,
@@ -190,7 +190,7 @@ async fn an_update_changes_what_it_names_and_null_clears() {
     )
     .await;
     assert_eq!(put(&api, &lead, json!({}), 200).await, lead);
-    // The record as it was read changes nothing either, read-only fields included.
+    // Sending the record back unchanged changes nothing either, read-only fields included.
     assert_eq!(put(&api, &lead, lead.clone(), 200).await, lead);
     let changed = put(
         &api,
@@ -214,7 +214,7 @@ async fn an_update_changes_what_it_names_and_null_clears() {
 }
 
 #[tokio::test]
-async fn a_deleted_lead_is_gone() {
+async fn a_deleted_lead_does_not_exist() {
     let api = Api::start().await;
     let lead = create(&api, json!({ "name": "x", "email": "x@example.com" })).await;
     let delete = || api.request(Method::DELETE, &path(&lead));
@@ -320,7 +320,7 @@ async fn a_typo_in_a_query_is_never_ignored() {
 }
 
 #[tokio::test]
-async fn pages_give_every_lead_once_in_every_order() {
+async fn pages_return_every_lead_once_in_every_order() {
     let api = Api::start().await;
     for i in 0..23 {
         let status = ["new", "qualified", "won"][i % 3];
@@ -358,7 +358,7 @@ async fn pages_give_every_lead_once_in_every_order() {
 }
 
 #[tokio::test]
-async fn a_cursor_belongs_to_its_list() {
+async fn a_cursor_is_valid_only_for_its_list() {
     let api = Api::start().await;
     for i in 0..3 {
         create(&api, json!({ "name": "x", "email": format!("{i}@example.com") })).await;
@@ -367,15 +367,15 @@ async fn a_cursor_belongs_to_its_list() {
     let link = answer.headers()["link"].to_str().unwrap();
     let cursor = link.split("cursor=").nth(1).unwrap().split('>').next().unwrap().to_owned();
     let with = |query: &str| api.get(&format!("{LEADS}?{query}&cursor={cursor}"));
-    // Another size of page is the same list.
+    // The page size does not change the list.
     assert_eq!(support::json(with("status=new&limit=2"), 200).await.as_array().unwrap().len(), 2);
     for other in ["status=won&limit=1", "limit=1", "status=new&sort=email&limit=1"] {
         assert_eq!(faults(&support::json(with(other), 400).await), [("cursor", "invalid")], "{other}");
     }
 }
 
-/// 100,000 imported leads have one time, and 20,000 others were created after them. Reading what was
-/// made last until enough of it is qualified would read all the 20,000.
+/// 100,000 imported leads share one creation time, and 20,000 newer leads are not qualified.
+/// Scanning from the newest until enough qualified leads are found would read all 20,000.
 #[tokio::test]
 async fn a_filtered_page_reads_no_more_than_the_page() {
     let api = Api::start().await;
@@ -407,7 +407,7 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
         let list = List::parse(&Lead::LIST, api.workspace_id, &parameters).unwrap();
-        // More often than it takes PostgreSQL to go over to a plan without the values.
+        // Often enough for PostgreSQL to switch to a generic plan.
         for round in 0..8 {
             let before = rows_read(&mut connection).await;
             let page = query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::statements().columns, 50)
@@ -420,7 +420,8 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
     }
 }
 
-/// How many rows of `leads` this connection has read by now, from its indexes and from the table.
+/// The number of rows of `leads` that this connection has read so far, from its indexes and from
+/// the table.
 async fn rows_read(connection: &mut sqlx::PgConnection) -> i64 {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
     sqlx::query_scalar(

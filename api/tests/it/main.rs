@@ -1,5 +1,4 @@
-//! The API as its callers and its operators meet it: over HTTP and on the command line, with a real
-//! PostgreSQL behind it.
+//! Tests of the API over HTTP and on the command line, with a real PostgreSQL.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,7 +8,6 @@ mod batches;
 mod bodies;
 mod cli;
 mod clocks;
-mod conditional_get;
 mod conflicts;
 mod conversion;
 mod cursors;
@@ -22,6 +20,7 @@ mod feedback_page;
 mod feedback_reminders;
 mod finding;
 mod followups;
+mod fuzz_regressions;
 mod headers;
 mod health_snapshots;
 mod history;

@@ -1,4 +1,4 @@
-//! Names: what misleads whoever reads them is rejected, whatever way it comes.
+//! Misleading names are rejected in requests and in files.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{Api, faults};
 
 #[tokio::test]
-async fn a_name_that_misleads_is_rejected_in_json() {
+async fn misleading_names_are_rejected_in_json() {
     let api = Api::start().await;
     for wrong in ["Ann\u{202e}nhoJ", "\u{2066}Ann", "Ann\u{2028}Smith", "A\u{ffff}", "\u{2060}", "\u{3164}"] {
         for (path, body) in [
@@ -31,7 +31,7 @@ async fn a_name_that_misleads_is_rejected_in_json() {
 }
 
 #[tokio::test]
-async fn a_name_that_misleads_is_rejected_in_files_and_trimmed_as_in_json() {
+async fn misleading_names_are_rejected_in_files_and_others_trimmed() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let file = "name,email,company\n\u{200f}Ann\u{200d}B \u{200e},a@example.com,\u{200d}\n\

@@ -1,4 +1,4 @@
-//! Leads are sent the mails of their workspace's sequence, each once, as long as that is right.
+//! Leads receive each email of their workspace's sequence once, as long as they are in it.
 
 use dev::testing::Process;
 use reqwest::{Client, Method};
@@ -26,7 +26,7 @@ async fn lead(api: &Api, name: &str) -> String {
     format!("{LEADS}/{}", id(&lead))
 }
 
-/// Many leads, as an import would leave them.
+/// Inserts many leads, as an import would.
 async fn many_leads(api: &Api, count: i32) {
     sqlx::query(
         "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
@@ -40,7 +40,7 @@ async fn many_leads(api: &Api, count: i32) {
     .unwrap();
 }
 
-/// `leads`, `sent`, `waiting` and what was skipped for reasons, of which only those that occur.
+/// `leads`, `sent` and `waiting`, and the skipped leads by reason, without zeros.
 fn counts(job: &Value) -> (i64, i64, i64, Value) {
     assert_eq!(job["status"], "succeeded", "{job}");
     let [leads, sent, waiting] = ["leads", "sent", "waiting"].map(|count| job["result"][count].as_i64().unwrap());
@@ -56,7 +56,7 @@ fn step(n: u8, delay_days: u16) -> Value {
 }
 
 #[tokio::test]
-async fn a_lead_gets_each_step_once_in_its_time() {
+async fn a_lead_gets_each_step_once_when_it_is_due() {
     let (api, _worker) = start().await;
     let path = lead(&api, "Ada").await;
     let job = run(&api, NURTURE).await;
@@ -70,12 +70,12 @@ async fn a_lead_gets_each_step_once_in_its_time() {
     let history = api.read(&format!("{path}/history")).await;
     assert_eq!(history[0]["changes"]["status"], json!({ "from": "new", "to": "contacted" }));
     assert_eq!(history[0]["actor"], json!({ "type": "job", "id": job["id"] }));
-    let [mail]: [_; 1] = outbox(&api).await.try_into().unwrap();
-    assert_eq!((mail.event.as_str(), mail.to_email.as_str()), ("nurture", "ada@example.com"));
-    assert!(mail.text_body.contains("Hello Ada") && mail.unsubscribe.unwrap().contains("/unsubscribe/"));
+    let [email]: [_; 1] = outbox(&api).await.try_into().unwrap();
+    assert_eq!((email.event.as_str(), email.to_email.as_str()), ("nurture", "ada@example.com"));
+    assert!(email.text_body.contains("Hello Ada") && email.unsubscribe.unwrap().contains("/unsubscribe/"));
     let interactions = api.read(&format!("{path}/interactions")).await;
     assert_eq!(each(&interactions, "type"), ["email"]);
-    assert_eq!((&interactions[0]["email_id"], &interactions[0]["notes"]), (&json!(mail.id), &json!(mail.subject)));
+    assert_eq!((&interactions[0]["email_id"], &interactions[0]["notes"]), (&json!(email.id), &json!(email.subject)));
 
     assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 1, json!({})));
     for (days, sent) in [(2, 0), (1, 1), (6, 0), (1, 1)] {
@@ -84,13 +84,13 @@ async fn a_lead_gets_each_step_once_in_its_time() {
     }
     days_pass(&api, 365).await;
     assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 0, json!({ "finished": 1 })));
-    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.subject).collect();
+    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|email| email.subject).collect();
     let [first, second, third]: [String; 3] = subjects.try_into().unwrap();
     assert!(first != second && second != third && first != third);
 }
 
 #[tokio::test]
-async fn a_lead_leaves_the_sequence_for_good_reasons_only() {
+async fn interactions_suppressions_and_closed_stages_end_the_sequence() {
     let (api, _worker) = start().await;
     let mut paths = Vec::new();
     let names = ["Called", "Noted", "Unsubscribed", "Bounced", "Converted", "Won", "Lost", "Deleted", "Offered"];
@@ -101,8 +101,8 @@ async fn a_lead_leaves_the_sequence_for_good_reasons_only() {
 
     api.create(&format!("{}/interactions", paths[0]), json!({ "type": "call" })).await;
     api.create(&format!("{}/interactions", paths[1]), json!({ "type": "note" })).await;
-    let mail = outbox(&api).await.into_iter().find(|mail| mail.to_email == "unsubscribed@example.com").unwrap();
-    let token = mail.unsubscribe.as_deref().and_then(|link| link.rsplit('/').next()).unwrap();
+    let email = outbox(&api).await.into_iter().find(|email| email.to_email == "unsubscribed@example.com").unwrap();
+    let token = email.unsubscribe.as_deref().and_then(|link| link.rsplit('/').next()).unwrap();
     let click = Client::new().post(api.url(&format!("/unsubscribe/{token}"))).body("List-Unsubscribe=One-Click");
     let click = click.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
     assert_eq!(click.status(), 200);
@@ -115,28 +115,28 @@ async fn a_lead_leaves_the_sequence_for_good_reasons_only() {
     days_pass(&api, 3).await;
     let left = json!({ "suppressed": 1, "bounced": 1, "interaction": 1 });
     assert_eq!(counts(&run(&api, NURTURE).await), (4, 1, 0, left.clone()));
-    // They stay away, and whoever comes back goes on where they were.
+    // Excluded leads stay excluded, and a restored lead resumes where it was.
     days_pass(&api, 30).await;
     support::json(api.post(&format!("{}/restore", paths[7])), 200).await;
     assert_eq!(counts(&run(&api, NURTURE).await), (5, 2, 0, left));
-    let mut mails: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.to_email).collect();
-    mails.retain(|to| ["noted@example.com", "deleted@example.com"].contains(&to.as_str()));
-    mails.sort_unstable();
+    let mut emails: Vec<String> = outbox(&api).await.into_iter().map(|email| email.to_email).collect();
+    emails.retain(|to| ["noted@example.com", "deleted@example.com"].contains(&to.as_str()));
+    emails.sort_unstable();
     assert_eq!(
-        mails,
+        emails,
         ["deleted@example.com", "deleted@example.com", "noted@example.com", "noted@example.com", "noted@example.com"]
     );
 }
 
-/// The state of the mail that was written to somebody.
+/// The state of the only email to a lead.
 async fn state(api: &Api, name: &str) -> String {
-    let mails = api.read(&format!("/dev/crm/emails?to_email={name}@example.com")).await;
-    let [state] = &each(&mails, "state")[..] else { panic!("one mail: {mails}") };
+    let emails = api.read(&format!("/dev/crm/emails?to_email={name}@example.com")).await;
+    let [state] = &each(&emails, "state")[..] else { panic!("one email: {emails}") };
     (*state).to_owned()
 }
 
 #[tokio::test]
-async fn a_lead_that_is_over_is_not_sent_the_step_that_still_waits() {
+async fn queued_steps_are_cancelled_when_a_lead_leaves_the_sequence() {
     let api = Api::start().await;
     let mut worker = Process::worker(&api.database, &["--queues", "workflows,imports"]);
     let mut paths = Vec::new();
@@ -164,9 +164,9 @@ async fn a_lead_that_is_over_is_not_sent_the_step_that_still_waits() {
         assert_eq!(state(&api, name).await, "queued", "{name}");
     }
 
-    // What leaves when a worker comes that sends mails.
+    // The emails that a worker of the queue `mail` sends.
     worker.kill9().await;
-    let directory = std::env::temp_dir().join(format!("crm-mails-{}", Uuid::now_v7()));
+    let directory = std::env::temp_dir().join(format!("crm-emails-{}", Uuid::now_v7()));
     let settings = [("CRM_MAIL__HOST", ""), ("CRM_MAIL__DIRECTORY", directory.to_str().unwrap())];
     let _mailer = Process::worker_with(&api.database, &["--queues", "mail"], &settings);
     while api.read("/dev/crm/emails?state=sent").await.as_array().unwrap().len() < 3 {
@@ -177,7 +177,7 @@ async fn a_lead_that_is_over_is_not_sent_the_step_that_still_waits() {
 }
 
 #[tokio::test]
-async fn somebody_who_was_called_before_the_first_step_gets_it() {
+async fn a_call_before_the_first_step_does_not_stop_it() {
     let (api, _worker) = start().await;
     let path = lead(&api, "Ada").await;
     api.create(&format!("{path}/interactions"), json!({ "type": "call" })).await;
@@ -185,7 +185,7 @@ async fn somebody_who_was_called_before_the_first_step_gets_it() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
+async fn a_dry_run_reports_what_would_happen_and_writes_nothing() {
     let (api, _worker) = start().await;
     let ada = lead(&api, "Ada").await;
     counts(&run(&api, NURTURE).await);
@@ -198,9 +198,9 @@ async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
     assert_eq!(counts(&job), (3, 1, 1, json!({ "suppressed": 1 })));
     assert_eq!(job["result"]["dry_run"], true);
     let preview = job["result"]["preview"].as_array().unwrap();
-    let told: Vec<_> = preview.iter().map(|lead| [&lead["email"], &lead["would"], &lead["reason"]]).collect();
+    let reported: Vec<_> = preview.iter().map(|lead| [&lead["email"], &lead["would"], &lead["reason"]]).collect();
     assert_eq!(
-        json!(told),
+        json!(reported),
         json!([
             ["ada@example.com", "wait", null],
             ["bob@example.com", "send", null],
@@ -213,7 +213,7 @@ async fn a_dry_run_tells_what_would_happen_and_writes_nothing() {
     assert_eq!(contents(&api).await, before);
 }
 
-/// All that a run could write.
+/// The contents of all tables that a run writes to.
 async fn contents(api: &Api) -> Vec<Value> {
     let mut connection = api.connection().await;
     let mut contents = Vec::new();
@@ -235,14 +235,14 @@ async fn a_workspace_has_its_own_sequence() {
     assert_eq!(counts(&run(&api, NURTURE).await), (1, 0, 1, json!({})), "the first step waits, too");
     days_pass(&api, 2).await;
     assert_eq!(counts(&run(&api, NURTURE).await), (1, 1, 0, json!({})));
-    // A step that is put before those that a lead has had is not for it any more.
+    // Steps inserted before the lead's last step are skipped.
     put_settings(&api, json!({ "nurture_sequence": [step(3, 0), step(1, 2), step(2, 1), step(4, 0)] })).await;
     days_pass(&api, 1).await;
     for sent in [1, 1, 0] {
         let (_, now, ..) = counts(&run(&api, NURTURE).await);
         assert_eq!(now, sent);
     }
-    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|mail| mail.subject).collect();
+    let subjects: Vec<String> = outbox(&api).await.into_iter().map(|email| email.subject).collect();
     assert_eq!(subjects, ["Step 1", "Step 2", "Step 4"]);
     assert_eq!(api.read(&ada).await["status"], "contacted");
 }
@@ -254,15 +254,15 @@ async fn template_syntax_in_a_name_stays_text() {
     api.create(LEADS, json!({ "name": name, "email": "ada@example.com" })).await;
     put_settings(&api, json!({ "nurture_sequence": [step(1, 0)] })).await;
     assert_eq!(counts(&run(&api, NURTURE).await), (1, 1, 0, json!({})));
-    let mail = outbox(&api).await.remove(0);
-    assert!(mail.text_body.contains(name), "{}", mail.text_body);
-    let html = mail.html_body.unwrap();
-    // As it was typed, and not worked out.
+    let email = outbox(&api).await.remove(0);
+    assert!(email.text_body.contains(name), "{}", email.text_body);
+    let html = email.html_body.unwrap();
+    // The name is inserted as text and not evaluated.
     assert!(html.contains("Hello {{ 7 * 7 }} {% if %} &lt;b&gt;Ada"), "{html}");
 }
 
 #[tokio::test]
-async fn one_run_is_under_way_at_a_time() {
+async fn only_one_run_is_active_at_a_time() {
     let api = Api::start().await;
     let answer = api.post(NURTURE).header("idempotency-key", "k").send().await.unwrap();
     let location = answer.headers()["location"].to_str().unwrap().to_owned();
@@ -282,8 +282,8 @@ async fn one_run_is_under_way_at_a_time() {
     drop(worker);
 
     for (query, fault) in [("dry_run=maybe", ("dry_run", "invalid")), ("dryrun=true", ("dryrun", "unknown"))] {
-        let refused = support::json(api.post(&format!("{NURTURE}?{query}")), 400).await;
-        assert_eq!(faults(&refused), [fault]);
+        let rejected = support::json(api.post(&format!("{NURTURE}?{query}")), 400).await;
+        assert_eq!(faults(&rejected), [fault]);
     }
     support::json(api.post(NURTURE).json(&json!({ "dry_run": true })), 400).await;
 }
@@ -298,7 +298,7 @@ async fn the_leads_of_another_workspace_are_left_alone() {
 }
 
 #[tokio::test]
-async fn what_is_changed_while_a_run_is_under_way_counts() {
+async fn changes_during_a_run_are_respected() {
     let (api, _worker) = start().await;
     let paths = [lead(&api, "Ada").await, lead(&api, "Bob").await, lead(&api, "Cyd").await];
     let mut caller = api.connection().await;
@@ -311,7 +311,7 @@ async fn what_is_changed_while_a_run_is_under_way_counts() {
         sqlx::query(statement).execute(&mut *change).await.unwrap();
     }
     let job = support::json(api.post(NURTURE), 202).await;
-    // The run has found all three, and waits for the one that is being changed.
+    // The run has found all three leads, and waits for the one that is being changed.
     let waits =
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
     let mut watcher = api.connection().await;
@@ -323,7 +323,7 @@ async fn what_is_changed_while_a_run_is_under_way_counts() {
 }
 
 #[tokio::test]
-async fn a_killed_worker_leaves_nobody_out_and_nobody_with_two() {
+async fn nurture_resumes_after_a_kill_without_gaps_or_duplicates() {
     const LEADS: i64 = 10_000;
     let (api, mut doomed) = start().await;
     many_leads(&api, LEADS as i32).await;
@@ -332,9 +332,9 @@ async fn a_killed_worker_leaves_nobody_out_and_nobody_with_two() {
     while api.read(&path).await["progress"]["done"] == 0 {}
     doomed.kill9().await;
     let killed = api.read(&path).await;
-    assert_eq!(killed["status"], "running", "it was done before it could be killed: {killed}");
+    assert_eq!(killed["status"], "running", "the job ended before the worker was killed: {killed}");
 
-    // Waiting for the lease to run out would show no more.
+    // Expires the lease instead of waiting for it.
     rows(&api, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
     let _worker = worker(&api);
     let job = api.ended(&job).await;
@@ -343,12 +343,12 @@ async fn a_killed_worker_leaves_nobody_out_and_nobody_with_two() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_make_no_double() {
+async fn concurrent_runs_send_no_duplicates() {
     const LEADS: i64 = 6_000;
     let api = Api::start().await;
     many_leads(&api, LEADS as i32).await;
     let first = support::json(api.post(NURTURE), 202).await;
-    // What the key of the job would not allow.
+    // The dedupe key would prevent a second run.
     rows(&api, "UPDATE jobs SET dedupe_key = NULL").await;
     let second = support::json(api.post(NURTURE), 202).await;
     let _workers = [worker(&api), worker(&api)];
@@ -358,9 +358,9 @@ async fn two_runs_at_once_make_no_double() {
     assert_eq!(written(&api).await, [LEADS; 5]);
 }
 
-/// Leads that were contacted, and the interactions, mails, steps and entries of the history.
+/// The numbers of contacted leads, interactions, emails, steps and history entries.
 async fn written(api: &Api) -> [i64; 5] {
-    let (contacted, interactions, mails, steps, history) = sqlx::query_as(
+    let (contacted, interactions, emails, steps, history) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM leads WHERE status = 'contacted' AND last_contact IS NOT NULL),
              (SELECT count(DISTINCT lead_id) FROM lead_interactions JOIN emails ON emails.id = email_id WHERE subject_id = lead_id),
              (SELECT count(*) FROM emails), (SELECT count(*) FROM nurture_steps),
@@ -369,5 +369,5 @@ async fn written(api: &Api) -> [i64; 5] {
     .fetch_one(&mut api.connection().await)
     .await
     .unwrap();
-    [contacted, interactions, mails, steps, history]
+    [contacted, interactions, emails, steps, history]
 }

@@ -1,4 +1,4 @@
-//! The API's document: that it is complete, true and kept.
+//! The OpenAPI document is complete, accurate and checked in.
 
 use std::collections::BTreeSet;
 
@@ -66,17 +66,17 @@ fn document() -> Value {
 }
 
 #[test]
-fn the_kept_document_is_what_the_code_says() {
-    let kept = include_str!("../../../docs/openapi.json");
+fn the_checked_in_document_matches_the_code() {
+    let checked_in = include_str!("../../../docs/openapi.json");
     assert!(
-        kept == api::openapi::pretty().unwrap(),
-        "docs/openapi.json is not what the code says; renew it, and read what changed:\n    \
+        checked_in == api::openapi::pretty().unwrap(),
+        "docs/openapi.json is out of date; regenerate it and review the changes:\n    \
          cargo run -p api -- openapi > docs/openapi.json && git diff docs/openapi.json"
     );
 }
 
 #[test]
-fn every_endpoint_of_the_specification_is_in_the_document_or_known_to_be_missing() {
+fn every_endpoint_of_the_specification_is_in_the_document() {
     let document = document();
     let described: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
     let specified: BTreeSet<&str> = SPECIFIED.iter().copied().collect();
@@ -95,15 +95,16 @@ fn every_operation_is_described() {
     for (name, operation) in operations(&document) {
         let text = |field: &str| operation[field].as_str().unwrap_or_default();
         assert!(!text("operationId").is_empty() && !text("summary").is_empty(), "{name}");
-        assert!(ids.insert(text("operationId").to_owned()), "{name}: its id is another's");
-        assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{name}: its tag is not described");
+        assert!(ids.insert(text("operationId").to_owned()), "{name}: its operation id is not unique");
+        assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{name}: its tag has no description");
         let answers = operation["responses"].as_object().unwrap();
-        assert!(answers.keys().any(|status| status.starts_with(['2', '3'])), "{name} has no answer but problems");
-        let made = answers.get("201");
-        assert!(made.is_none_or(|made| made["headers"]["Location"].is_object()), "{name}: where is what it made?");
+        assert!(answers.keys().any(|status| status.starts_with(['2', '3'])), "{name} has no successful response");
+        let created = answers.get("201");
+        let has_location = created.is_none_or(|created| created["headers"]["Location"].is_object());
+        assert!(has_location, "{name}: its 201 has no Location");
         let parameters = operation["parameters"].as_array().unwrap();
         let names: BTreeSet<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
-        assert_eq!(names.len(), parameters.len(), "{name} has a parameter twice");
+        assert_eq!(names.len(), parameters.len(), "{name} has a duplicate parameter");
         for part in name.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
             assert!(names.contains(part), "{name}: {part}");
         }
@@ -111,7 +112,7 @@ fn every_operation_is_described() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_can_be_resolved() {
     fn check(document: &Value, value: &Value) {
         match value {
             Value::Object(fields) => {
@@ -129,7 +130,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn every_operation_asks_for_a_key_if_the_document_says_so() {
+async fn every_operation_requires_a_key_if_the_document_says_so() {
     let api = Api::start().await;
     let document = document();
     assert_eq!(document["security"], json!([{ "bearer": [] }]));
@@ -148,13 +149,13 @@ async fn every_operation_asks_for_a_key_if_the_document_says_so() {
         }
         assert!(
             operation["responses"].get(status.to_string()).is_some(),
-            "{name} does not say that it answers {status}"
+            "{name} does not describe the status {status}"
         );
     }
 }
 
 #[tokio::test]
-async fn examples_are_taken_and_answers_are_as_described() {
+async fn examples_are_accepted_and_responses_match_their_schemas() {
     let api = Api::start().await;
     let document = document();
     let schema = |place: &Value| document.pointer(&place["schema"]["$ref"].as_str().unwrap()[1..]).unwrap();
@@ -162,12 +163,12 @@ async fn examples_are_taken_and_answers_are_as_described() {
     let mut parents: Vec<(String, String)> = Vec::new();
     for (name, operation) in operations(&document) {
         let (method, path) = name.split_once(' ').unwrap();
-        let (body, made) = (&operation["requestBody"]["content"], &operation["responses"]["201"]["content"]);
-        let Some(json) = body.get("application/json").filter(|_| method == "POST" && made.is_object()) else {
+        let (body, created) = (&operation["requestBody"]["content"], &operation["responses"]["201"]["content"]);
+        let Some(json) = body.get("application/json").filter(|_| method == "POST" && created.is_object()) else {
             continue;
         };
         let mut example = schema(json)["examples"][0].clone();
-        // Below a record, or with one that must be there: the ones that were made before.
+        // Parents and references are the records created before.
         let mut path = path.to_owned();
         for (parameter, id) in &parents {
             path = path.replace(&format!("{{{parameter}Id}}"), id);
@@ -180,7 +181,7 @@ async fn examples_are_taken_and_answers_are_as_described() {
             continue;
         }
         let record = support::json(api.post(&path).json(&example), 201).await;
-        let described = schema(&made["application/json"]);
+        let described = schema(&created["application/json"]);
         assert_eq!(keys(&record), keys(&described["properties"]), "{name}");
         assert_eq!(keys(&record), keys(&described["examples"][0]), "{name}");
         for (field, value) in example.as_object().unwrap() {
@@ -195,7 +196,7 @@ async fn examples_are_taken_and_answers_are_as_described() {
 }
 
 #[tokio::test]
-async fn the_document_is_served_to_everybody() {
+async fn the_document_is_served_without_a_key() {
     let api = Api::start().await;
     let get = || Client::new().get(api.url("/openapi.json"));
     let served = get().send().await.unwrap();
@@ -206,7 +207,7 @@ async fn the_document_is_served_to_everybody() {
 }
 
 #[tokio::test]
-async fn the_documentation_needs_nothing_from_elsewhere() {
+async fn the_documentation_loads_nothing_from_other_hosts() {
     let api = Api::start().await;
     let page = Client::new().get(api.url("/docs")).send().await.unwrap();
     assert_eq!(page.status(), 200);

@@ -1,4 +1,4 @@
-//! What operators and their machines ask.
+//! Health checks, readiness and metrics for operators.
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
@@ -15,13 +15,13 @@ async fn message(address: std::net::SocketAddr, path: &str, status: u16) -> Valu
 }
 
 #[tokio::test]
-async fn a_process_is_ready_once_the_schema_is_there() {
+async fn a_process_is_ready_once_migrations_are_applied() {
     let database = empty_database().await;
     let Served { address, admin, stop: _stop, .. } = support::serve(support::settings(database.url())).await;
     assert_eq!(message(address, "/healthz", 200).await, "alive");
     assert_eq!(message(admin, "/healthz", 200).await, "alive");
 
-    // The public learns one word, and operators why.
+    // Only the admin port reports the reason.
     assert_eq!(message(address, "/readyz", 503).await, "unavailable");
     let reason = message(admin, "/readyz", 503).await;
     let first = db::MIGRATOR.iter().next().unwrap().version.to_string();
@@ -39,7 +39,7 @@ async fn a_process_starts_and_waits_while_its_database_is_unavailable() {
     assert_eq!(message(served.address, "/healthz", 200).await, "alive");
     assert_eq!(message(served.address, "/readyz", 503).await, "unavailable");
     assert_eq!(message(served.admin, "/readyz", 503).await, "The database cannot be reached");
-    // Metrics are there when they are needed most.
+    // Metrics stay available during an outage.
     let metrics = get(served.admin, "/metrics").send().await.unwrap();
     assert_eq!(metrics.status(), 200);
 }
@@ -64,7 +64,7 @@ async fn requests_are_counted_by_route_and_never_by_path() {
 }
 
 #[tokio::test]
-async fn figures_are_for_operators_alone() {
+async fn metrics_are_served_on_the_admin_port_only() {
     let api = Api::start().await;
     let missing = json!({ "message": "Resource not found" });
     assert_eq!(support::json(get(api.address, "/metrics"), 404).await, missing);

@@ -1,4 +1,4 @@
-//! Orders are placed, changed and listed.
+//! Orders are created, updated and listed.
 
 use reqwest::Method;
 use serde_json::json;
@@ -13,7 +13,7 @@ async fn customer(api: &Api, email: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_order_goes_its_way() {
+async fn an_order_is_created_shipped_and_deleted() {
     let api = Api::start().await;
     let customer = customer(&api, "ada@example.com").await;
     let order = api.create(ORDERS, json!({ "customer_id": customer, "product_id": PRODUCT, "quantity": 2.0 })).await;
@@ -35,15 +35,15 @@ async fn an_order_goes_its_way() {
 }
 
 #[tokio::test]
-async fn what_is_no_order_says_why() {
+async fn an_invalid_order_is_rejected_with_every_fault() {
     let api = Api::start().await;
-    let refused =
+    let rejected =
         api.send(Method::POST, ORDERS, json!({ "quantity": 0, "status": "sent", "product_id": 7 }), 400).await;
-    let mut told = faults(&refused);
-    told.sort_unstable();
+    let mut reported = faults(&rejected);
+    reported.sort_unstable();
     let expected =
         [("customer_id", "required"), ("product_id", "invalid"), ("quantity", "out_of_range"), ("status", "invalid")];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     for (quantity, code) in
         [(json!(1.5), "invalid"), (json!("2"), "invalid"), (json!(3_000_000_000_u64), "out_of_range")]
     {

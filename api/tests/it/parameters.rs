@@ -1,4 +1,4 @@
-//! Parameters are read strictly: what could be read in two ways is refused.
+//! Query parameters are parsed strictly: ambiguous ones are rejected.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::{self, Api, each, faults};
 const LEADS: &str = "/dev/crm/leads";
 
 #[tokio::test]
-async fn what_decides_whether_to_run_is_said_once_and_plainly() {
+async fn ambiguous_options_of_a_run_are_rejected() {
     let api = Api::start().await;
     for (path, code) in [
         ("/dev/crm/leads/nurture/start?dry_run=true&dry_run=false", "duplicate"),
@@ -37,7 +37,7 @@ async fn what_decides_whether_to_run_is_said_once_and_plainly() {
 }
 
 #[tokio::test]
-async fn numbers_dates_and_ids_have_one_form() {
+async fn numbers_dates_and_ids_have_one_valid_form() {
     let api = Api::start().await;
     for (query, field) in [
         ("limit=%2B5", "limit"),
@@ -60,19 +60,19 @@ async fn numbers_dates_and_ids_have_one_form() {
         ("created_at[gte]=+2024-01-01", "created_at[gte]"),
         ("assigned_to=01890a5dac96774bbcceb302099a8057", "assigned_to"),
     ] {
-        let refused = support::json(api.get(&format!("{LEADS}?{query}")), 400).await;
-        assert_eq!(faults(&refused).iter().map(|(field, _)| *field).next(), Some(field), "{query}");
+        let rejected = support::json(api.get(&format!("{LEADS}?{query}")), 400).await;
+        assert_eq!(faults(&rejected).iter().map(|(field, _)| *field).next(), Some(field), "{query}");
     }
     for path in ["/dev/crm/jobs?limit=%2B5", "/dev/crm/reports/leads?tz=+UTC", "/dev/crm/feedback/themes?limit=+5"] {
         support::json(api.get(path), 400).await;
     }
     let body = json!({ "name": "Ada", "email": "ada@example.com", "last_contact": "2024- 1- 1" });
-    let refused = api.send(Method::POST, LEADS, body, 400).await;
-    assert_eq!(faults(&refused), [("last_contact", "invalid")]);
+    let rejected = api.send(Method::POST, LEADS, body, 400).await;
+    assert_eq!(faults(&rejected), [("last_contact", "invalid")]);
 }
 
 #[tokio::test]
-async fn a_filter_that_is_repeated_is_one_with_several_values() {
+async fn a_repeated_filter_has_several_values() {
     let api = Api::start().await;
     for (name, status, company) in [("Ada", "new", "Smith, Sons"), ("Bob", "won", "Acme"), ("Eve", "lost", "Sons")] {
         let lead =
@@ -86,7 +86,7 @@ async fn a_filter_that_is_repeated_is_one_with_several_values() {
     for query in ["status=new,won", "status=new&status=won", "status=new,won&status=won", "name=Ada&name=Bob"] {
         assert_eq!(names(query).await, ["Bob", "Ada"], "{query}");
     }
-    // A comma in a text is one, so several texts are several parameters.
+    // A comma is part of a text, so several texts are several parameters.
     assert_eq!(names("company=Smith,+Sons").await, ["Ada"]);
     assert_eq!(names("company=Acme&company=Smith,+Sons").await, ["Bob", "Ada"]);
     assert_eq!(names("email=ada@example.com&email=EVE@example.com").await, ["Eve", "Ada"]);
@@ -98,8 +98,8 @@ async fn thousands_of_unknown_parameters_are_counted() {
     let query: Vec<String> = (0..2_000).map(|n| format!("x{n}")).collect();
     for path in [LEADS, "/dev/crm/reports/leads", "/dev/crm/settings"] {
         let answer = api.get(&format!("{path}?{}", query.join("&"))).send().await.unwrap();
-        let refused = support::body(answer, 400).await;
-        let errors = refused["errors"].as_array().unwrap();
+        let rejected = support::body(answer, 400).await;
+        let errors = rejected["errors"].as_array().unwrap();
         assert_eq!(errors.len(), 101, "{path}");
         assert_eq!(errors[100], json!({ "field": "body", "code": "more", "message": "and 1900 more" }));
     }

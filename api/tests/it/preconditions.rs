@@ -1,4 +1,4 @@
-//! Callers say which state of a record they have seen.
+//! Conditional requests with `If-Match` and `If-None-Match`.
 
 use reqwest::Method;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::emails::queued;
 use crate::support::{Api, id};
 
 #[tokio::test]
-async fn a_change_is_refused_when_the_record_is_not_what_was_seen() {
+async fn a_write_is_rejected_if_the_record_has_changed() {
     let api = Api::start().await;
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let path = format!("/dev/crm/leads/{}", id(&lead));
@@ -44,23 +44,23 @@ async fn a_change_is_refused_when_the_record_is_not_what_was_seen() {
 }
 
 #[tokio::test]
-async fn of_many_who_have_seen_the_same_state_one_changes_it() {
+async fn of_concurrent_writes_with_one_tag_one_succeeds() {
     let api = Api::start().await;
     let customer = api.create("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let path = format!("/dev/crm/customers/{}", id(&customer));
     let seen = api.get(&path).send().await.unwrap().headers()["etag"].clone();
-    let rivals = (0..8).map(|n| {
+    let concurrent = (0..8).map(|n| {
         let body = json!({ "notes": format!("{n}") });
         let request = api.request(Method::PUT, &path).header("if-match", seen.clone()).json(&body);
         async move { request.send().await.unwrap().status().as_u16() }
     });
-    let mut statuses = futures_util::future::join_all(rivals).await;
+    let mut statuses = futures_util::future::join_all(concurrent).await;
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
 }
 
 #[tokio::test]
-async fn changes_of_different_fields_at_once_are_all_kept() {
+async fn concurrent_changes_of_different_fields_are_all_saved() {
     let api = Api::start().await;
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let path = format!("/dev/crm/leads/{}", id(&lead));
@@ -79,7 +79,7 @@ async fn changes_of_different_fields_at_once_are_all_kept() {
 }
 
 #[tokio::test]
-async fn what_a_caller_has_is_not_sent_again() {
+async fn an_unchanged_record_is_not_sent_again() {
     let api = Api::start().await;
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ann", "email": "ann@example.com" })).await;
     let path = format!("/dev/crm/leads/{}", id(&lead));
@@ -96,13 +96,13 @@ async fn what_a_caller_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn jobs_and_mails_have_tags_as_records_do() {
+async fn jobs_and_emails_have_tags_too() {
     let api = Api::start().await;
     let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
-    let mail = queued(&api, "ada@example.com", None).await;
-    let (job, mail) = (format!("/dev/crm/jobs/{}", id(&job)), format!("/dev/crm/emails/{mail}"));
+    let email = queued(&api, "ada@example.com", None).await;
+    let (job, email) = (format!("/dev/crm/jobs/{}", id(&job)), format!("/dev/crm/emails/{email}"));
     let tag = |answer: &reqwest::Response| answer.headers()["etag"].to_str().unwrap().to_owned();
-    for path in [&job, &mail] {
+    for path in [&job, &email] {
         let known = tag(&api.get(path).send().await.unwrap());
         let answer = api.get(path).header("if-none-match", &known).send().await.unwrap();
         assert_eq!((answer.status().as_u16(), tag(&answer)), (304, known.clone()), "{path}");

@@ -1,4 +1,4 @@
-//! A mail is looked at before it is sent.
+//! Emails are previewed before they are sent.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,17 +11,17 @@ async fn preview(api: &Api, body: Value) -> Value {
     api.send(Method::POST, PREVIEW, body, 200).await
 }
 
-fn text<'a>(mail: &'a Value, part: &str) -> &'a str {
-    mail[part].as_str().unwrap()
+fn text<'a>(email: &'a Value, part: &str) -> &'a str {
+    email[part].as_str().unwrap()
 }
 
 #[tokio::test]
-async fn stored_templates_are_looked_at_by_their_names() {
+async fn stored_templates_are_previewed_by_name() {
     let api = Api::start().await;
-    let mail = preview(&api, json!({ "template": "feedback_request" })).await;
-    assert_eq!(mail["subject"], "How are we doing, Jane?");
-    assert!(text(&mail, "text").contains("Give feedback: http://localhost:3000/feedback/preview\n"), "{mail}");
-    assert!(text(&mail, "html").contains("href=\"http://localhost:3000/unsubscribe/preview\""), "{mail}");
+    let email = preview(&api, json!({ "template": "feedback_request" })).await;
+    assert_eq!(email["subject"], "How are we doing, Jane?");
+    assert!(text(&email, "text").contains("Give feedback: http://localhost:3000/feedback/preview\n"), "{email}");
+    assert!(text(&email, "html").contains("href=\"http://localhost:3000/unsubscribe/preview\""), "{email}");
     let settings =
         json!({ "sender_name": "Acme", "templates": { "feedback_request": { "subject": "{{ sender.name }} asks" } } });
     let settings = api.send(Method::PUT, "/dev/crm/settings", settings, 200).await;
@@ -34,23 +34,23 @@ async fn stored_templates_are_looked_at_by_their_names() {
 }
 
 #[tokio::test]
-async fn a_template_is_looked_at_before_it_is_saved() {
+async fn a_template_can_be_previewed_before_it_is_saved() {
     let api = Api::start().await;
     let template = json!({ "subject": "Hi {{ lead.first_name }}", "body": "{{ lead.company or 'You' }} <3" });
-    let mail = preview(
+    let email = preview(
         &api,
         json!({ "template": template, "sample": { "lead": { "first_name": "<i>\nBo", "company": null } } }),
     )
     .await;
-    assert_eq!(mail["subject"], "Hi <i> Bo");
-    assert!(text(&mail, "html").contains("You &lt;3"));
+    assert_eq!(email["subject"], "Hi <i> Bo");
+    assert!(text(&email, "html").contains("You &lt;3"));
     let digest = json!({ "subject": "{{ count }}", "body": "{% for item in items %}- {{ item.name }}\n{% endfor %}" });
     let body = json!({ "template": digest, "event": "followups", "sample": { "items": [{ "name": "A" }, { "name": "B" }], "count": 2 } });
     assert_eq!(preview(&api, body).await["text"], "- A\n- B");
 }
 
 #[tokio::test]
-async fn a_mail_is_looked_at_as_somebody_would_get_it() {
+async fn an_email_is_previewed_for_a_lead_or_a_customer() {
     let api = Api::start().await;
     let name = "Ada {{ 7 * 7 }} <b>Lovelace</b>";
     let lead = api.create("/dev/crm/leads", json!({ "name": name, "email": "ada@example.com" })).await;
@@ -62,10 +62,10 @@ async fn a_mail_is_looked_at_as_somebody_would_get_it() {
         .await;
     let template =
         json!({ "subject": "{{ lead.name }}", "body": "{{ lead.name }} {{ lead.email }}{{ lead.company }}" });
-    let mail = preview(&api, json!({ "template": template, "lead_id": id(&lead) })).await;
-    assert_eq!(mail["subject"], name);
-    assert!(text(&mail, "text").starts_with(&format!("{name} ada@example.com\n")), "{mail}");
-    assert!(text(&mail, "html").contains("Ada {{ 7 * 7 }} &lt;b&gt;Lovelace&lt;/b&gt; ada@example.com<"), "{mail}");
+    let email = preview(&api, json!({ "template": template, "lead_id": id(&lead) })).await;
+    assert_eq!(email["subject"], name);
+    assert!(text(&email, "text").starts_with(&format!("{name} ada@example.com\n")), "{email}");
+    assert!(text(&email, "html").contains("Ada {{ 7 * 7 }} &lt;b&gt;Lovelace&lt;/b&gt; ada@example.com<"), "{email}");
     let template =
         json!({ "subject": "{{ customer.first_name }} of {{ customer.company }}", "body": "[Go]({{ url }})" });
     assert_eq!(
@@ -78,7 +78,7 @@ async fn a_mail_is_looked_at_as_somebody_would_get_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_looked_at_says_why() {
+async fn an_invalid_preview_is_rejected_with_every_fault() {
     let api = Api::start().await;
     let unknown = "0191d2c0-6f5e-7000-8000-00000000000a";
     for (body, expected) in [

@@ -1,4 +1,4 @@
-//! Feedback in figures: how many answer, and how content they are.
+//! Reports about feedback: response rates and satisfaction.
 
 use dev::testing::Process;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const DASHBOARD: &str = "/dev/crm/feedback/dashboard";
 const MARCH: &str = "?from=2026-03-01&to=2026-04-01";
 
 impl Api {
-    /// Keeps a request that was made at a time, and its answer: when it came, the rating and the category.
+    /// Inserts a request made at a time, and its answer: its time, rating and category.
     async fn asked(&self, name: &str, requested_at: &str, answer: Option<(&str, i16, Option<&str>)>) -> String {
         let customer = self.customer(name, &[]).await;
         let feedback = Uuid::now_v7();
@@ -36,7 +36,7 @@ impl Api {
 }
 
 #[tokio::test]
-async fn of_no_feedback_there_are_zeros_and_nulls() {
+async fn without_feedback_the_figures_are_zero_or_null() {
     let api = Api::start().await;
     let figures = api.read(ANALYTICS).await;
     for (field, expected) in [
@@ -53,7 +53,7 @@ async fn of_no_feedback_there_are_zeros_and_nulls() {
     ] {
         assert_eq!(figures[field], expected, "{field}");
     }
-    // 90 days have a part in 91.
+    // A period of 90 days can touch 91 calendar days.
     assert!((90..=91).contains(&figures["by_interval"].as_array().unwrap().len()));
     let dashboard = api.read(DASHBOARD).await;
     assert_eq!(
@@ -65,9 +65,10 @@ async fn of_no_feedback_there_are_zeros_and_nulls() {
 }
 
 #[tokio::test]
-async fn requests_are_of_their_period_and_ratings_of_theirs() {
+async fn requests_and_ratings_count_in_the_period_of_their_own_time() {
     let api = Api::start().await;
-    // Asked in February, answered in March; asked and answered in March; asked in March, answered in April.
+    // Asked in February, answered in March; asked and answered in March; asked in March, answered
+    // in April.
     api.asked("feb", "2026-02-27T00:00:00Z", Some(("2026-03-01T00:00:00Z", 5, Some("price")))).await;
     api.asked("mar", "2026-03-10T00:00:00Z", Some(("2026-03-10T06:00:00Z", 2, Some("support")))).await;
     api.asked("mar2", "2026-03-10T12:00:00Z", Some(("2026-03-11T12:00:00Z", 4, None))).await;
@@ -85,7 +86,7 @@ async fn requests_are_of_their_period_and_ratings_of_theirs() {
     let categories = figures["by_category"].as_array().unwrap();
     assert_eq!(categories.len(), 3);
     assert!(categories.iter().any(|of| of["category"] == "support" && of["n"] == 1 && of["mean_rating"] == 2.0));
-    // Weeks begin on Monday: the first has begun in February.
+    // Weeks begin on Monday, so the first one begins in February.
     let weeks: Vec<(&str, i64, i64)> = figures["by_interval"]
         .as_array()
         .unwrap()
@@ -105,12 +106,11 @@ async fn requests_are_of_their_period_and_ratings_of_theirs() {
             ("2026-03-30", 1, 0)
         ]
     );
-    // By the clocks of Auckland the answer of March 1 is one of that day still, and the request of the last second
-    // of March is none of it.
-    let there = api
+    // In Auckland, March ends at 11:00 UTC on March 31, before the last request.
+    let auckland = api
         .read(&format!("{ANALYTICS}?from=2026-03-01&to=2026-03-31T11:00:00Z&interval=month&tz=Pacific/Auckland"))
         .await;
-    assert_eq!((&there["sent"], &there["by_interval"].as_array().unwrap().len()), (&json!(3), &1));
+    assert_eq!((&auckland["sent"], &auckland["by_interval"].as_array().unwrap().len()), (&json!(3), &1));
 
     let answer = support::json(api.get(&format!("{ANALYTICS}?interval=year&tz=Mars/Base")), 400).await;
     assert_eq!(faults(&answer), [("interval", "invalid"), ("tz", "invalid")]);
@@ -121,7 +121,7 @@ async fn requests_are_of_their_period_and_ratings_of_theirs() {
 }
 
 #[tokio::test]
-async fn the_dashboard_shows_what_is_open_and_what_was_said_last() {
+async fn the_dashboard_shows_open_requests_and_the_latest_answers() {
     let api = Api::start().await;
     let hours_ago = |hours: i64| (chrono::Utc::now() - chrono::Duration::hours(hours)).to_rfc3339();
     api.asked("late", &hours_ago(100), None).await;
@@ -157,7 +157,7 @@ async fn the_dashboard_shows_what_is_open_and_what_was_said_last() {
 }
 
 #[tokio::test]
-async fn the_dashboard_has_the_first_of_the_themes() {
+async fn the_dashboard_shows_the_first_themes() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let now = chrono::Utc::now().to_rfc3339();

@@ -1,4 +1,4 @@
-//! Leads keep when they first reached each stage.
+//! Leads record when they first reached each stage.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn reached(lead: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn each_change_of_status_is_kept_with_its_time_and_the_first_time_counts() {
+async fn the_first_time_in_each_stage_is_recorded() {
     let api = Api::start().await;
     let new = lead(&api, "ada@example.com", "new").await;
     assert!(reached(&new).is_empty());
@@ -35,23 +35,23 @@ async fn each_change_of_status_is_kept_with_its_time_and_the_first_time_counts()
     assert_eq!(again["lost_at"], lost["updated_at"]);
     let renamed = put(&api, &new, json!({ "name": "Ada Lovelace" })).await;
     assert_eq!(reached(&renamed), ["contacted_at", "lost_at"]);
-    let made = lead(&api, "bob@example.com", "proposal").await;
-    assert_eq!((&made["proposal_at"], reached(&made)), (&made["created_at"], vec!["proposal_at"]));
+    let created = lead(&api, "bob@example.com", "proposal").await;
+    assert_eq!((&created["proposal_at"], reached(&created)), (&created["created_at"], vec!["proposal_at"]));
 }
 
 #[tokio::test]
-async fn nobody_but_the_program_sets_them() {
+async fn stage_times_are_read_only() {
     let api = Api::start().await;
     let body = json!({ "name": "Ada", "email": "ada@example.com", "won_at": "2024-01-01" });
-    let refused = api.send(Method::POST, LEADS, body, 400).await;
-    assert_eq!(support::faults(&refused), [("won_at", "read_only")]);
+    let rejected = api.send(Method::POST, LEADS, body, 400).await;
+    assert_eq!(support::faults(&rejected), [("won_at", "read_only")]);
     let lead = lead(&api, "ada@example.com", "won").await;
     let same = put(&api, &lead, json!({ "won_at": lead["won_at"], "lost_at": null })).await;
     assert_eq!(same, lead);
 }
 
 #[tokio::test]
-async fn conversions_and_batches_reach_stages_and_a_restored_lead_keeps_its_own() {
+async fn conversions_and_batches_record_stages_and_a_restored_lead_keeps_them() {
     let api = Api::start().await;
     let ada = lead(&api, "ada@example.com", "qualified").await;
     let converted = support::json(api.post(&format!("{LEADS}/{}/convert", id(&ada))), 201).await;

@@ -1,4 +1,4 @@
-//! Who wants no mails gets none.
+//! Suppressed addresses receive no email.
 
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -12,8 +12,9 @@ use crate::support::{self, Api, Served, each, faults, id};
 
 const SUPPRESSIONS: &str = "/dev/crm/suppressions";
 
-/// Writes a bulk mail to an address; what became of it, and its link.
-async fn written(api: &Api, email: &str) -> (Queued, Uuid, String) {
+/// Queues a bulk email to an address; returns the outcome, the email's id and the token of its
+/// link.
+async fn queue_email(api: &Api, email: &str) -> (Queued, Uuid, String) {
     let mut connection = api.connection().await;
     let id = Uuid::now_v7();
     let token = Signer::load(&mut connection).await.unwrap().sign("unsubscribe", api.workspace_id, id);
@@ -42,17 +43,17 @@ async fn state(api: &Api, email_id: Uuid) -> String {
 }
 
 #[tokio::test]
-async fn an_address_is_suppressed_and_let_go_again() {
+async fn a_suppression_is_created_and_removed() {
     let api = Api::start().await;
-    let (_, waiting, _) = written(&api, "Ada@example.com").await;
+    let (_, waiting, _) = queue_email(&api, "Ada@example.com").await;
     let added = api.create(SUPPRESSIONS, json!({ "email": " ada@EXAMPLE.com " })).await;
     let expected = json!({
         "id": id(&added), "email": "ada@EXAMPLE.com", "reason": "manual", "email_id": null, "created_at": added["created_at"],
     });
     assert_eq!(added, expected);
-    assert_eq!(state(&api, waiting).await, "suppressed", "what waits is not sent");
-    assert_eq!(written(&api, "ada@example.com").await.0, Queued::Suppressed);
-    assert_eq!(written(&api, "bob@example.com").await.0, Queued::New);
+    assert_eq!(state(&api, waiting).await, "suppressed", "queued emails are not sent");
+    assert_eq!(queue_email(&api, "ada@example.com").await.0, Queued::Suppressed);
+    assert_eq!(queue_email(&api, "bob@example.com").await.0, Queued::New);
 
     support::json(api.post(SUPPRESSIONS).json(&json!({ "email": "ADA@example.com" })), 409).await;
     api.create(SUPPRESSIONS, json!({ "email": "bob@example.com" })).await;
@@ -69,22 +70,22 @@ async fn an_address_is_suppressed_and_let_go_again() {
     assert_eq!(answer.status(), 412);
     api.delete(&path, 204).await;
     api.delete(&path, 404).await;
-    assert_eq!(written(&api, "ada@example.com").await.0, Queued::New);
-    assert_eq!(state(&api, waiting).await, "suppressed", "what was not sent stays unsent");
+    assert_eq!(queue_email(&api, "ada@example.com").await.0, Queued::New);
+    assert_eq!(state(&api, waiting).await, "suppressed", "emails that were not sent stay unsent");
 }
 
 #[tokio::test]
-async fn what_is_no_suppression_says_why() {
+async fn an_invalid_suppression_is_rejected_with_every_fault() {
     let api = Api::start().await;
-    let refused = api.send(Method::POST, SUPPRESSIONS, json!({ "reason": "bounced", "until": "2030" }), 400).await;
-    let mut told = faults(&refused);
-    told.sort_unstable();
-    assert_eq!(told, [("email", "required"), ("reason", "read_only"), ("until", "unknown")]);
-    let refused = api.send(Method::POST, SUPPRESSIONS, json!({ "email": "ada@" }), 400).await;
-    assert_eq!(faults(&refused), [("email", "invalid")]);
+    let rejected = api.send(Method::POST, SUPPRESSIONS, json!({ "reason": "bounced", "until": "2030" }), 400).await;
+    let mut reported = faults(&rejected);
+    reported.sort_unstable();
+    assert_eq!(reported, [("email", "required"), ("reason", "read_only"), ("until", "unknown")]);
+    let rejected = api.send(Method::POST, SUPPRESSIONS, json!({ "email": "ada@" }), 400).await;
+    assert_eq!(faults(&rejected), [("email", "invalid")]);
 }
 
-/// Reads a page, as everybody may who has its link.
+/// Checks that a response is a page, and returns its HTML.
 async fn page(response: Response, status: u16) -> String {
     assert_eq!(response.status(), status);
     let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
@@ -95,16 +96,16 @@ async fn page(response: Response, status: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_reader_unsubscribes_by_the_button() {
+async fn a_recipient_unsubscribes_with_the_button() {
     let api = Api::start().await;
-    let (_, email_id, token) = written(&api, "ada@example.com").await;
+    let (_, email_id, token) = queue_email(&api, "ada@example.com").await;
     let url = api.url(&format!("/unsubscribe/{token}"));
     for _ in 0..2 {
         let html = page(Client::new().get(&url).send().await.unwrap(), 200).await;
         assert!(html.contains("<form method=\"post\">") && html.contains("ada@example.com"), "{html}");
         assert!(html.contains("Acme &lt;b&gt;") && !html.contains("<script"), "{html}");
     }
-    assert_eq!(api.read(SUPPRESSIONS).await, json!([]), "to look changes nothing");
+    assert_eq!(api.read(SUPPRESSIONS).await, json!([]), "reading changes nothing");
     assert_eq!(state(&api, email_id).await, "queued");
 
     for _ in 0..2 {
@@ -118,15 +119,15 @@ async fn a_reader_unsubscribes_by_the_button() {
     assert_eq!(state(&api, email_id).await, "suppressed");
     let html = page(Client::new().get(&url).send().await.unwrap(), 200).await;
     assert!(html.contains("You are unsubscribed"), "{html}");
-    assert_eq!(api.on("another").await.read(SUPPRESSIONS).await, json!([]), "it is that workspace's alone");
+    assert_eq!(api.on("another").await.read(SUPPRESSIONS).await, json!([]), "other workspaces are not affected");
 }
 
 #[tokio::test]
-async fn a_mail_program_unsubscribes_in_one_click() {
+async fn an_email_program_unsubscribes_in_one_click() {
     let api = Api::start().await;
     let mut urls = Vec::new();
     for name in ["ada", "bob", "eve"] {
-        urls.push(api.url(&format!("/unsubscribe/{}", written(&api, &format!("{name}@example.com")).await.2)));
+        urls.push(api.url(&format!("/unsubscribe/{}", queue_email(&api, &format!("{name}@example.com")).await.2)));
     }
     let form = reqwest::multipart::Form::new().text("List-Unsubscribe", "One-Click");
     page(Client::new().post(&urls[0]).multipart(form).send().await.unwrap(), 200).await;
@@ -140,14 +141,14 @@ async fn a_mail_program_unsubscribes_in_one_click() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_not_ours_leads_to_a_page_that_says_so() {
+async fn an_invalid_link_leads_to_an_error_page() {
     let api = Api::start().await;
-    let (_, _, token) = written(&api, "ada@example.com").await;
+    let (_, _, token) = queue_email(&api, "ada@example.com").await;
     let signer = Signer::load(&mut api.connection().await).await.unwrap();
     let altered = format!("{}{}", &token[..63], if token.ends_with('A') { 'B' } else { 'A' });
-    let of_nothing = signer.sign("unsubscribe", api.workspace_id, Uuid::now_v7());
+    let of_no_email = signer.sign("unsubscribe", api.workspace_id, Uuid::now_v7());
     let of_feedback = signer.sign("feedback", api.workspace_id, Uuid::now_v7());
-    for token in [altered.as_str(), &of_nothing, &of_feedback, "x", "%00", "%FF", "{{ 1 }}"] {
+    for token in [altered.as_str(), &of_no_email, &of_feedback, "x", "%00", "%FF", "{{ 1 }}"] {
         for method in [Method::GET, Method::POST] {
             let url = api.url(&format!("/unsubscribe/{token}"));
             let html = page(Client::new().request(method, url).send().await.unwrap(), 404).await;
@@ -161,7 +162,7 @@ async fn a_link_that_is_not_ours_leads_to_a_page_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_page_is_a_page_also_while_the_database_is_away() {
+async fn errors_of_pages_are_pages_while_the_database_is_unavailable() {
     let Served { address, stop: _stop, .. } = support::serve(support::settings("postgres://crm@127.0.0.1:1/crm")).await;
     let answer = reqwest::get(format!("http://{address}/unsubscribe/x")).await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "1");

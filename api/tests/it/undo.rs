@@ -1,4 +1,4 @@
-//! Imports that are taken back, with the same ids again and again.
+//! Imports are undone, also repeatedly with the same ids.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -16,7 +16,7 @@ async fn import(api: &Api, list: &str) -> Value {
     job
 }
 
-/// Takes an import back; returns how many records were removed, restored and left.
+/// Undoes an import; returns how many records were removed, restored and left.
 async fn undo(api: &Api, import: &Value) -> [i64; 3] {
     let job = support::json(api.post(&format!("/dev/crm/jobs/{}/undo", id(import))), 202).await;
     let job = api.ended(&job).await;
@@ -42,7 +42,7 @@ async fn an_import_with_the_same_ids_is_undone_every_time() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_imported_again_is_undone() {
+async fn a_record_that_was_deleted_and_imported_again_is_undone() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     for list in KINDS {
@@ -51,7 +51,7 @@ async fn what_was_deleted_and_imported_again_is_undone() {
         api.send(Method::PUT, &record, json!({ "notes": "called" }), 200).await;
         api.delete(&record, 204).await;
         let second = import(&api, list).await;
-        // What the first import has made is gone; the record is the second's.
+        // The first import's record was deleted; the present one belongs to the second import.
         assert_eq!(undo(&api, &first).await, [0, 0, 0]);
         assert_eq!(undo(&api, &second).await, [1, 0, 0]);
         assert!(!exists(&api, list).await);
@@ -64,7 +64,7 @@ async fn what_was_deleted_and_imported_again_is_undone() {
 }
 
 #[tokio::test]
-async fn what_was_restored_counts_as_changed_until_it_is_deleted_and_imported_anew() {
+async fn a_restored_record_counts_as_changed_until_it_is_deleted_and_imported_again() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     for list in KINDS {
@@ -72,7 +72,7 @@ async fn what_was_restored_counts_as_changed_until_it_is_deleted_and_imported_an
         let first = import(&api, list).await;
         assert_eq!(undo(&api, &first).await, [1, 0, 0]);
         support::json(api.post(&format!("{record}/restore")), 200).await;
-        assert_eq!(undo(&api, &first).await, [0, 0, 1], "somebody wanted it back");
+        assert_eq!(undo(&api, &first).await, [0, 0, 1], "the record was restored after the import");
         api.delete(&record, 204).await;
         let second = import(&api, list).await;
         assert_eq!(undo(&api, &second).await, [1, 0, 0]);
@@ -81,7 +81,7 @@ async fn what_was_restored_counts_as_changed_until_it_is_deleted_and_imported_an
 }
 
 #[tokio::test]
-async fn updates_are_taken_back_every_time_and_only_from_the_record_they_changed() {
+async fn updates_are_undone_only_in_the_record_they_changed() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     for list in KINDS {
@@ -101,13 +101,13 @@ async fn updates_are_taken_back_every_time_and_only_from_the_record_they_changed
         let updated = update().await;
         api.delete(&record, 204).await;
         let again = import(&api, list).await;
-        assert_eq!(undo(&api, &updated).await, [0, 0, 0], "it has changed another record of this id");
+        assert_eq!(undo(&api, &updated).await, [0, 0, 0], "the import updated an earlier record with this id");
         assert_eq!(undo(&api, &again).await, [1, 0, 0]);
     }
 }
 
 #[tokio::test]
-async fn the_history_of_a_lead_says_nothing_about_a_customer_of_the_same_id() {
+async fn a_change_of_a_lead_does_not_affect_a_customer_with_the_same_id() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
     let [leads, customers] = KINDS;

@@ -1,4 +1,4 @@
-//! The people of a workspace.
+//! Users of a workspace.
 
 use reqwest::Method;
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::support::{self, Api, each, faults, id};
 const USERS: &str = "/dev/crm/users";
 
 #[tokio::test]
-async fn a_user_comes_changes_and_goes() {
+async fn a_user_is_created_updated_and_deleted() {
     let api = Api::start().await;
     let user = api.create(USERS, json!({ "name": " Grace ", "email": "grace@example.com" })).await;
     let expected = json!({
@@ -28,11 +28,11 @@ async fn a_user_comes_changes_and_goes() {
     api.delete(&path, 204).await;
     api.delete(&path, 404).await;
     let left = api.read(&format!("/dev/crm/leads/{}", id(&lead))).await;
-    assert_eq!(left["assigned_to"], user["id"], "who is gone may come back");
+    assert_eq!(left["assigned_to"], user["id"], "records stay assigned to a deleted user");
 }
 
 #[tokio::test]
-async fn an_address_is_one_users() {
+async fn an_email_is_unique_among_users() {
     let api = Api::start().await;
     let ada = api.create(USERS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let taken = json!({ "name": "Another", "email": "ADA@example.com" });
@@ -44,10 +44,10 @@ async fn an_address_is_one_users() {
     )
     .await;
     api.send(Method::PUT, &format!("{USERS}/{}", id(&ada)), json!({ "email": "Ada@example.com" }), 200).await;
-    let refused = api.send(Method::POST, USERS, json!({ "email": "no", "role": "admin" }), 400).await;
-    let mut told = faults(&refused);
-    told.sort_unstable();
-    assert_eq!(told, [("email", "invalid"), ("name", "required"), ("role", "unknown")]);
+    let rejected = api.send(Method::POST, USERS, json!({ "email": "no", "role": "admin" }), 400).await;
+    let mut reported = faults(&rejected);
+    reported.sort_unstable();
+    assert_eq!(reported, [("email", "invalid"), ("name", "required"), ("role", "unknown")]);
     let api = api.on("another").await;
     api.create(USERS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
 }

@@ -1,4 +1,4 @@
-//! What the tests of workflows share: runs, settings, the outbox, and the time that passes.
+//! Helpers of the tests of workflows: runs, settings, the outbox, and simulated time.
 
 use dev::testing::Process;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::support::{self, Api};
 
-/// A worker that runs workflows and sends no mails, so that the outbox stays as it was written.
+/// A worker that runs workflows but sends no email, so that the outbox does not change.
 pub fn worker(api: &Api) -> Process {
     Process::worker(&api.database, &["--queues", "workflows"])
 }
@@ -24,7 +24,7 @@ pub async fn rows(api: &Api, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut api.connection().await).await.unwrap();
 }
 
-/// Moves all that has happened so many days into the past.
+/// Moves everything that has happened so many days into the past.
 pub async fn days_pass(api: &Api, days: i32) {
     let past = format!("- interval '{days} days'");
     rows(
@@ -41,25 +41,25 @@ pub async fn days_pass(api: &Api, days: i32) {
     .await;
 }
 
-/// Sets what the workspace's settings are.
+/// Updates the workspace's settings.
 pub async fn put_settings(api: &Api, fields: Value) {
     api.send(Method::PUT, "/dev/crm/settings", fields, 200).await;
 }
 
-/// Takes an address out of all mails.
+/// Suppresses an address.
 pub async fn suppress(api: &Api, email: &str) {
     api.create("/dev/crm/suppressions", json!({ "email": email })).await;
 }
 
-/// Makes a user, and returns their id.
+/// Creates a user, and returns their id.
 pub async fn add_user(api: &Api, name: &str, email: &str) -> Uuid {
     let user = api.create("/dev/crm/users", json!({ "name": name, "email": email })).await;
     support::id(&user).parse().unwrap()
 }
 
-/// A mail of the outbox.
+/// An email of the outbox.
 #[derive(Debug, FromRow)]
-pub struct Mail {
+pub struct Email {
     pub id: Uuid,
     pub event: String,
     pub subject_type: Option<String>,
@@ -71,8 +71,8 @@ pub struct Mail {
     pub unsubscribe: Option<String>,
 }
 
-/// The workspace's mails, the first one first.
-pub async fn outbox(api: &Api) -> Vec<Mail> {
+/// The workspace's emails, oldest first.
+pub async fn outbox(api: &Api) -> Vec<Email> {
     sqlx::query_as(
         "SELECT id, event, subject_type, to_name, to_email, subject, text_body, html_body, unsubscribe FROM emails
          WHERE workspace_id = $1 ORDER BY id",

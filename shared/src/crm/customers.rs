@@ -1,4 +1,4 @@
-//! Customers: people and companies who buy.
+//! Customers: people and companies that buy.
 
 mod classes;
 
@@ -24,9 +24,9 @@ use crate::{importable, record, string_enum};
 pub use classes::{Band, Segment};
 
 string_enum! {
-    /// What a customer is.
+    /// The type of a customer.
     CustomerType {
-        /// A person, and the default.
+        /// A person; the default.
         Individual = "individual",
         /// A company.
         Business = "business",
@@ -34,49 +34,49 @@ string_enum! {
 }
 
 string_enum! {
-    /// How things stand with a customer.
+    /// The status of a customer.
     CustomerStatus {
-        /// They buy.
+        /// A current customer; the default.
         Active = "active",
-        /// They do not any more.
+        /// A former customer.
         Inactive = "inactive",
-        /// Nothing may be sent or sold to them.
+        /// A customer to whom nothing may be sent or sold.
         Blocked = "blocked",
     }
 }
 
 record! {
-    /// A customer as callers see it.
+    /// A customer.
     Customer, CustomerChanges in "customers" {
-        /// The person's or the company's name.
+        /// The name of the person or company.
         required name: Name,
-        /// Unique among the workspace's customers.
+        /// The email address, unique among the workspace's customers.
         required email: Email,
-        /// How to call them.
+        /// The phone number.
         optional phone: Option<Phone>,
-        /// Where they work.
+        /// The company that the customer works for.
         optional company: Option<Company>,
-        /// What they are.
+        /// Whether the customer is a person or a business.
         defaulted kind as "type": CustomerType = CustomerType::Individual,
-        /// How things stand with them.
+        /// The customer's status.
         defaulted status: CustomerStatus = CustomerStatus::Active,
-        /// The lead they were.
+        /// The lead from which the customer was converted.
         optional lead_id: Option<Uuid>,
-        /// Where invoices go.
+        /// The address for invoices.
         optional billing_address: Option<Address>,
-        /// Where goods go.
+        /// The address for deliveries.
         optional shipping_address: Option<Address>,
-        /// When and how they pay.
+        /// The payment terms.
         optional payment_terms: Option<Summary>,
-        /// How much they may owe.
+        /// The credit limit.
         optional credit_limit: Option<Money>,
-        /// Their tax number.
+        /// The tax number.
         optional tax_id: Option<TaxId>,
-        /// Free text.
+        /// Notes.
         optional notes: Option<Notes>,
-        /// The user who looks after them.
+        /// The user responsible for the customer.
         optional assigned_to: Option<Uuid>,
-        /// The caller's own fields.
+        /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
     }
 }
@@ -143,11 +143,11 @@ impl Record for Customer {
     }
 
     async fn after_write(&self, connection: &mut PgConnection, actor: &Actor, before: Option<&Self>) -> Result<()> {
-        let former = before.and_then(|before| before.lead_id);
-        if former == self.lead_id {
+        let previous = before.and_then(|before| before.lead_id);
+        if previous == self.lead_id {
             return Ok(());
         }
-        link::cut::<Lead>(connection, actor, former).await?;
+        link::cut::<Lead>(connection, actor, previous).await?;
         link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
     }
 
@@ -162,7 +162,7 @@ impl Record for Customer {
         body.names("email") || body.text("status") == Some(CustomerStatus::Blocked.as_str())
     }
 
-    /// A customer takes its interactions, orders and feedback along, and leaves its lead.
+    /// Deletes the customer's interactions, orders and feedback as well, and unlinks its lead.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
         deletion.cascade_delete::<CustomerInteraction>(connection, actor, ("customer_id", self.id)).await?;
@@ -185,7 +185,8 @@ impl Record for Customer {
 }
 
 impl Customer {
-    /// What a change cancels of the emails that wait to be sent to it.
+    /// The queued emails that a change cancels: all, if the customer was blocked or has a new
+    /// address.
     fn cancels(&self, before: &Self) -> Option<Cancel> {
         let blocked = self.status == CustomerStatus::Blocked && before.status != CustomerStatus::Blocked;
         (blocked || self.email.key() != before.email.key()).then_some(Cancel::All)

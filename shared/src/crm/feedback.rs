@@ -1,7 +1,7 @@
-//! Feedback: what customers were asked, and what they answered.
+//! Feedback: requests to customers, and their answers.
 //!
-//! A request is mailed by a job, and unanswered ones are walked by the run of reminders. Whoever locks
-//! rows of both locks customers before feedback.
+//! A job emails each request, and scheduled runs send reminders for unanswered ones. Transactions
+//! that lock both customers and feedback lock customers first.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -17,39 +17,39 @@ use crate::values::{Category, Field, Notes, Rating, Time};
 use crate::{mail, record, string_enum};
 
 string_enum! {
-    /// How far feedback is.
+    /// The status of a feedback request.
     FeedbackStatus {
-        /// The customer was asked.
+        /// The customer was asked and has not answered.
         Requested = "requested",
-        /// They answered.
+        /// The customer answered.
         Answered = "answered",
-        /// They did not, and are not reminded any more; an answer is still taken.
+        /// The customer did not answer and is no longer reminded; an answer is still accepted.
         Expired = "expired",
     }
 }
 
 record! {
-    /// Feedback as callers see it.
+    /// A feedback request and its answer.
     Feedback, FeedbackChanges in "feedback" {
-        /// Who was asked.
+        /// The customer who was asked.
         required customer_id: Uuid,
-        /// How far it is.
+        /// The status of the request.
         kept status: FeedbackStatus = FeedbackStatus::Requested,
-        /// How satisfied they are, from 1 to 5.
+        /// The customer's satisfaction, from 1 to 5.
         optional rating: Option<Rating>,
-        /// What they say.
+        /// The customer's comment.
         optional comment: Option<Notes>,
-        /// What it is about, in their words.
+        /// The topic of the answer.
         optional category: Option<Category>,
-        /// When the request was mailed; until then, when it was made.
+        /// When the request was emailed; before that, when it was created.
         kept requested_at: Time = Time::UNIX_EPOCH,
-        /// How often they were reminded.
+        /// The number of reminders sent.
         kept reminders: i16 = 0,
-        /// When they last were.
+        /// When the last reminder was sent.
         fixed last_reminder_at: Option<Time>,
-        /// When they answered.
+        /// When the customer answered.
         fixed answered_at: Option<Time>,
-        /// When waiting for an answer ended.
+        /// When the request expired.
         fixed expired_at: Option<Time>,
     }
 }
@@ -90,10 +90,10 @@ impl Record for Feedback {
     }
 }
 
-/// How often a customer is reminded.
+/// The maximum number of reminders for a request.
 pub const MAX_REMINDERS: i16 = 2;
 
-/// The key of the request's event, or of the reminder of that number.
+/// The event key of the request's email, or of the reminder with that number.
 pub(crate) fn event_key(id: Uuid, reminder: Option<i16>) -> String {
     match reminder {
         None => format!("feedback:{id}:request"),
@@ -101,12 +101,12 @@ pub(crate) fn event_key(id: Uuid, reminder: Option<i16>) -> String {
     }
 }
 
-/// The keys of all that is mailed for feedback.
+/// The event keys of all emails for a request.
 fn event_keys(id: Uuid) -> Vec<String> {
     std::iter::once(None).chain((1..=MAX_REMINDERS).map(Some)).map(|reminder| event_key(id, reminder)).collect()
 }
 
-/// What a customer answers.
+/// A customer's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     rating: Rating,
@@ -125,17 +125,17 @@ impl Answer {
         body.take("comment").apply(&mut comment);
         body.take("category").apply(&mut category);
         body.finish()?;
-        let rating = rating.ok_or_else(|| Error::internal("an answer was taken without a rating"))?;
+        let rating = rating.ok_or_else(|| Error::internal("an answer without a rating was accepted"))?;
         Ok(Self { rating, comment, category })
     }
 
-    /// Reads the fields of a form, where an empty one says nothing.
+    /// Reads the fields of a form; empty fields count as missing.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault of the form.
     pub fn from_form(rating: &str, comment: &str, category: &str) -> Result<Self> {
         let mut faults = Vec::new();
-        // Browsers end lines as mails do.
+        // Browsers submit line ends as CRLF.
         let comment = comment.replace("\r\n", "\n");
         let rating = read_field::<Rating>("rating", rating, &mut faults);
         let comment = read_field("comment", &comment, &mut faults);
@@ -156,16 +156,16 @@ fn read_field<T: Field>(name: &str, text: &str, faults: &mut Vec<FieldError>) ->
     T::from_text(text).map_err(|fault| faults.push(fault.of(name))).ok()
 }
 
-/// Takes an answer, also to a request that has expired. Needs a transaction, in which the feedback is
-/// locked: of two answers at the same moment, one finds the other.
+/// Saves an answer, even to an expired request. Requires a transaction: the feedback is locked, so
+/// the second of two concurrent answers finds the first one.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] if it was answered already.
+/// [`Error::NotFound`]; [`Error::Conflict`] if the request was already answered.
 pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answer: Answer) -> Result<Feedback> {
     let workspace_id = actor.workspace_id;
     let before = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
     if before.status == FeedbackStatus::Answered {
-        return Err(Error::conflict(Reason::AlreadyAnswered, "status", "the feedback is answered already"));
+        return Err(Error::conflict(Reason::AlreadyAnswered, "status", "the feedback was already answered"));
     }
     let now = db::now();
     let Answer { rating, comment, category } = answer;
@@ -179,7 +179,7 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
     };
     records::mark_changed(&before, &mut after, now);
     records::update_all(connection, actor, &[(before, after.clone())]).await?;
-    // Nobody is reminded of what they have done.
+    // Customers who answered get no more reminders.
     mail::cancel_events(connection, workspace_id, &event_keys(id)).await?;
     Ok(after)
 }

@@ -1,4 +1,4 @@
-//! Interactions: what was said and done with a lead or a customer, and what comes next.
+//! Interactions with leads and customers, and their next actions.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,31 +9,31 @@ use crate::values::{Notes, Summary, Time};
 use crate::{record, string_enum};
 
 string_enum! {
-    /// What was done with a lead.
+    /// The type of an interaction with a lead.
     LeadInteractionType {
-        /// Somebody called.
+        /// A phone call.
         Call = "call",
-        /// Somebody wrote.
+        /// An email.
         Email = "email",
-        /// People met.
+        /// A meeting.
         Meeting = "meeting",
-        /// Something to remember.
+        /// A note.
         Note = "note",
     }
 }
 
 string_enum! {
-    /// What was done with a customer.
+    /// The type of an interaction with a customer.
     CustomerInteractionType {
-        /// Somebody wrote.
+        /// An email.
         Email = "email",
-        /// Somebody called.
+        /// A phone call.
         Call = "call",
-        /// People met.
+        /// A meeting.
         Meeting = "meeting",
-        /// They needed help.
+        /// A support request.
         Support = "support",
-        /// They bought.
+        /// A purchase.
         Purchase = "purchase",
         /// Anything else.
         Other = "other",
@@ -41,66 +41,68 @@ string_enum! {
 }
 
 record! {
-    /// An interaction with a lead, as callers see it.
+    /// An interaction with a lead.
     LeadInteraction, LeadInteractionChanges in "lead_interactions" {
         /// The lead.
         parent lead_id: Uuid,
-        /// What was done.
+        /// The type of the interaction.
         required kind as "type": LeadInteractionType,
-        /// What is worth keeping of it.
+        /// Notes.
         optional notes: Option<Notes>,
-        /// What is to be done next.
+        /// The next action to take.
         optional next_action: Option<Summary>,
-        /// By when.
+        /// When the next action is due.
         optional next_action_date: Option<Time>,
-        /// When its owner was told of the next action; changing the action or its date makes it due again.
+        /// When the responsible user was notified of the next action. Changing the action or its
+        /// date resets it.
         fixed followed_up_at: Option<Time>,
-        /// The mail of the nurture sequence that it tells of; without one, a caller recorded it.
+        /// The nurture email that this interaction records; `null` if a client recorded the
+        /// interaction.
         fixed email_id: Option<Uuid>,
     }
 }
 
 record! {
-    /// An interaction with a customer, as callers see it.
+    /// An interaction with a customer.
     CustomerInteraction, CustomerInteractionChanges in "customer_interactions" {
         /// The customer.
         parent customer_id: Uuid,
-        /// What was done.
+        /// The type of the interaction.
         required kind as "type": CustomerInteractionType,
-        /// What it was about.
+        /// The subject.
         required subject: Summary,
-        /// What is worth keeping of it.
+        /// The description.
         optional description: Option<Notes>,
-        /// When it took place.
+        /// When the interaction took place.
         required date: Time,
-        /// How it ended.
+        /// The outcome.
         optional outcome: Option<Summary>,
-        /// What is to be done next.
+        /// The next action to take.
         optional next_action: Option<Summary>,
-        /// By when.
+        /// When the next action is due.
         optional next_action_date: Option<Time>,
-        /// When its owner was told of the next action; changing the action or its date makes it due again.
+        /// When the responsible user was notified of the next action. Changing the action or its
+        /// date resets it.
         fixed followed_up_at: Option<Time>,
     }
 }
 
-/// What follow-ups need of both kinds of interactions.
+/// The parts of both types of interactions that follow-ups need.
 pub(crate) trait Interaction: Record {
-    /// What it is with.
+    /// `lead` or `customer`.
     const WITH: &'static str;
 
-    /// The lead or the customer.
+    /// The id of the lead or customer.
     fn parent_id(&self) -> Uuid;
-    /// What it was about.
     fn subject(&self) -> Option<&str>;
-    /// What is to be done next, and by when.
+    /// The next action and its due date.
     fn next(&self) -> (Option<&Summary>, Option<Time>);
-    /// When its owner was told of that.
+    /// When the responsible user was notified of the next action.
     fn followed_up_at(&self) -> Option<Time>;
-    /// Says that its owner is told of it.
+    /// Records that the responsible user was notified.
     fn follow_up(&mut self, at: Time);
 
-    /// Whether the next action's date has passed by that time, and nobody was told of it yet.
+    /// Whether the next action is due by that time and nobody was notified yet.
     fn is_due(&self, by: Time) -> bool {
         self.followed_up_at().is_none() && self.next().1.is_some_and(|date| date <= by)
     }

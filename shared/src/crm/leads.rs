@@ -22,89 +22,89 @@ use crate::{importable, record, string_enum};
 pub use convert::{Conversion, convert};
 
 string_enum! {
-    /// Where a lead came from.
+    /// The source of a lead.
     LeadSource {
         /// A marketing campaign or advertisement.
         Campaign = "campaign",
-        /// The company's own web site.
+        /// The company's website.
         Website = "website",
-        /// Somebody recommended us.
+        /// A recommendation.
         Referral = "referral",
-        /// They came, or were approached, directly.
+        /// Direct contact.
         Direct = "direct",
         /// A social network.
         Social = "social",
-        /// A mailing.
+        /// An email campaign.
         Email = "email",
-        /// Anything else, and the default.
+        /// Anything else; the default.
         Other = "other",
     }
 }
 
 string_enum! {
-    /// How far a lead is.
+    /// The stage of a lead.
     LeadStatus {
-        /// Nobody has talked to them yet.
+        /// Not contacted yet; the default.
         New = "new",
-        /// Somebody has.
+        /// Contacted.
         Contacted = "contacted",
-        /// They fit.
+        /// Qualified as a potential customer.
         Qualified = "qualified",
-        /// They have an offer.
+        /// Received an offer.
         Proposal = "proposal",
-        /// The offer is being talked about.
+        /// Negotiating an offer.
         Negotiation = "negotiation",
-        /// They became a customer.
+        /// Converted to a customer.
         Converted = "converted",
-        /// They will not become one.
+        /// Will not become a customer.
         Lost = "lost",
-        /// They bought.
+        /// Bought.
         Won = "won",
     }
 }
 
 record! {
-    /// A lead as callers see it.
+    /// A lead.
     Lead, LeadChanges in "leads" {
         /// The person's name.
         required name: Name,
-        /// Unique among the workspace's leads.
+        /// The email address, unique among the workspace's leads.
         required email: Email,
-        /// How to call them.
+        /// The phone number.
         optional phone: Option<Phone>,
-        /// Where they work.
+        /// The company that the lead works for.
         optional company: Option<Company>,
-        /// Where they came from.
+        /// The source of the lead.
         defaulted source: LeadSource = LeadSource::Other,
-        /// How far they are.
+        /// The stage of the lead.
         defaulted status: LeadStatus = LeadStatus::New,
-        /// How promising they are, from 0 to 100.
+        /// The score, from 0 to 100.
         defaulted score: Score = Score::default(),
-        /// Free text.
+        /// Notes.
         optional notes: Option<Notes>,
-        /// A campaign in another system of the caller's.
+        /// The campaign's id in another system of yours.
         optional campaign_id: Option<Uuid>,
-        /// The user who looks after them.
+        /// The user responsible for the lead.
         optional assigned_to: Option<Uuid>,
-        /// The customer they became.
+        /// The customer to which the lead was converted.
         fixed customer_id: Option<Uuid>,
-        /// When somebody last talked or wrote to them.
+        /// When the lead was last contacted.
         optional last_contact: Option<Time>,
-        /// The caller's own fields.
+        /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
-        /// When they first were `contacted`.
+        /// When the lead first became `contacted`.
         fixed contacted_at: Option<Time>,
-        /// When they first were `qualified`.
+        /// When the lead first became `qualified`.
         fixed qualified_at: Option<Time>,
-        /// When they first had a `proposal`.
+        /// When the lead first entered the stage `proposal`.
         fixed proposal_at: Option<Time>,
-        /// When they first were in `negotiation`.
+        /// When the lead first entered the stage `negotiation`.
         fixed negotiation_at: Option<Time>,
-        /// When they first were `converted`.
+        /// When the lead first became `converted`.
         fixed converted_at: Option<Time>,
-        /// When they first were `won`.
+        /// When the lead first became `won`.
         fixed won_at: Option<Time>,
-        /// When they first were `lost`.
+        /// When the lead first became `lost`.
         fixed lost_at: Option<Time>,
     }
 }
@@ -112,7 +112,7 @@ record! {
 importable!(Lead, LEAD_COLUMNS, Customer, customer_id);
 
 impl Lead {
-    /// When they first reached the stage in which they are; a new one has reached none.
+    /// When the lead first reached its current stage; `None` for a new lead.
     fn reached_mut(&mut self) -> Option<&mut Option<Time>> {
         Some(match self.status {
             LeadStatus::New => return None,
@@ -182,7 +182,7 @@ impl Record for Lead {
         vec![Some(self.email.key())]
     }
 
-    /// A stage is reached when the status becomes it; the first time counts.
+    /// Records when the lead first reached its stage.
     fn derive_fields(&mut self, before: Option<&Self>) {
         let now = self.updated_at;
         if before.is_none_or(|before| before.status != self.status)
@@ -203,7 +203,7 @@ impl Record for Lead {
         body.names("email") || body.names("status")
     }
 
-    /// A lead takes its interactions along and leaves its customer, which is no lead's from then on.
+    /// Deletes the lead's interactions as well, and unlinks its customer.
     async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
         mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
         deletion.cascade_delete::<LeadInteraction>(connection, actor, ("lead_id", self.id)).await?;
@@ -211,7 +211,7 @@ impl Record for Lead {
     }
 
     async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
-        // One that was deleted before stages were kept has reached the one it was in.
+        // A lead that was deleted before stages were recorded has no time for its own yet.
         self.derive_fields(None);
         link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
         Ok(())
@@ -224,9 +224,8 @@ impl Record for Lead {
 }
 
 impl Lead {
-    /// What a change cancels of the emails that wait to be sent to it.
-    ///
-    /// One that is won, lost or converted has left the sequence.
+    /// The queued emails that a change cancels: all after a new address, and nurture emails once
+    /// the lead is won, lost or converted.
     fn cancels(&self, before: &Self) -> Option<Cancel> {
         let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
         if self.email.key() != before.email.key() {

@@ -1,4 +1,4 @@
-//! Orders: what customers bought.
+//! Orders of customers.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,39 +10,39 @@ use crate::values::{Address, Notes, Quantity, Time};
 use crate::{record, string_enum};
 
 string_enum! {
-    /// How far an order is.
+    /// The status of an order.
     OrderStatus {
-        /// It came in.
+        /// Received; the default.
         Pending = "pending",
-        /// Somebody works on it.
+        /// Being processed.
         Processing = "processing",
-        /// It is on its way.
+        /// Shipped to the customer.
         Shipped = "shipped",
-        /// It is there.
+        /// Delivered to the customer.
         Delivered = "delivered",
-        /// It was called off.
+        /// Cancelled.
         Cancelled = "cancelled",
     }
 }
 
 record! {
-    /// An order as callers see it.
+    /// An order.
     Order, OrderChanges in "orders" {
-        /// Who ordered.
+        /// The customer who ordered.
         required customer_id: Uuid,
-        /// What: a product in another system of the caller's.
+        /// The product's id in another system of yours.
         required product_id: Uuid,
-        /// How many of it.
+        /// The quantity.
         required quantity: Quantity,
-        /// How far it is.
+        /// The order's status.
         defaulted status: OrderStatus = OrderStatus::Pending,
-        /// When it was ordered; now, if nothing is said.
+        /// When the order was placed; by default now.
         defaulted order_date: Time = db::now(),
-        /// Where it goes.
+        /// The delivery address.
         optional shipping_address: Option<Address>,
-        /// Where the invoice goes.
+        /// The address of the invoice.
         optional billing_address: Option<Address>,
-        /// Free text.
+        /// Notes.
         optional notes: Option<Notes>,
     }
 }

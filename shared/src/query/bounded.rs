@@ -1,5 +1,5 @@
-//! Parts of lists that are bounded by their bytes: records can be small or large, and a reader may take
-//! none of them.
+//! Parts of lists, limited by their bytes: records may be large, and slow clients must not fill the
+//! memory.
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
@@ -9,18 +9,19 @@ use uuid::Uuid;
 use super::{List, Place, pages};
 use crate::error::Result;
 
-/// What a row takes beside the values whose size differs.
+/// The approximate size of a row without its variable-length values.
 const FIXED: usize = 512;
 
-/// How often a page looks on when it has found too few records, and with that in how many of them.
+/// How often [`fill`] continues when it has found too few records, which limits how many it
+/// examines.
 const MAX_STEPS: usize = 200;
 
-/// A row, and about how many bytes it takes.
+/// A row and its approximate size.
 #[derive(Debug)]
 pub struct SizedRow {
     /// The row.
     pub row: PgRow,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: usize,
 }
 
@@ -29,16 +30,16 @@ pub struct SizedRow {
 pub struct Bounded {
     /// The rows.
     pub rows: Vec<SizedRow>,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: usize,
-    /// Whether fewer rows than asked for are here, since the others are too many bytes.
+    /// Whether rows are missing because they exceed the size limit.
     pub is_cut: bool,
-    /// Where the list goes on, if it does.
+    /// The start of the next part, if there is one.
     pub next: Option<Place>,
 }
 
 impl Bounded {
-    /// The first `limit` rows, of which there may be one more.
+    /// Drops the rows after the first `limit`.
     fn truncated(mut self, list: &List, limit: u32) -> Result<Self> {
         let limit = limit as usize;
         if self.rows.len() >= limit {
@@ -53,8 +54,9 @@ impl Bounded {
     }
 }
 
-/// The next rows of a list: at most `limit`, and no more than `max_bytes` after the first one. There may be few or
-/// none, though the list goes on, where those that match stand far apart.
+/// Reads the next rows of a list: at most `limit`, and no more than `max_bytes` unless the first
+/// row is larger. It may return few rows or none although the list continues, if matching records
+/// are rare.
 pub async fn fetch(
     connection: &mut PgConnection,
     list: &List,
@@ -62,12 +64,12 @@ pub async fn fetch(
     columns: &str,
     (limit, max_bytes): (u32, usize),
 ) -> Result<Bounded> {
-    // One more than asked for tells whether the list goes on.
+    // One row more than requested shows whether the list continues.
     let part = pages::step(connection, list, workspace_id, columns, (limit + 1, max_bytes)).await?;
     part.truncated(list, limit)
 }
 
-/// As [`fetch`], but it looks on until there are `limit` rows, or has looked through some millions of records.
+/// As [`fetch`], but continues until it has `limit` rows, or has examined some millions of records.
 pub async fn fill(
     connection: &mut PgConnection,
     list: &List,
@@ -93,7 +95,8 @@ pub async fn fill(
     all.truncated(list, limit)
 }
 
-/// The ids of the next `limit` records of a list, and the place where it goes on, if it does.
+/// Reads the ids of the next `limit` records of a list, and the start of the next page, if there is
+/// one.
 pub async fn keys(
     connection: &mut PgConnection,
     list: &List,
@@ -105,8 +108,8 @@ pub async fn keys(
     Ok((ids, next))
 }
 
-/// The records with these ids, in their order and without those that do not exist, no more than
-/// `max_bytes` after the first one.
+/// Reads the records with these ids in the given order, without those that do not exist, and no
+/// more than `max_bytes` unless the first one is larger.
 pub async fn by_ids(
     connection: &mut PgConnection,
     list: &List,
@@ -120,8 +123,9 @@ pub async fn by_ids(
     Ok(read(connection, sql, max_bytes).await?.0)
 }
 
-/// Reads the rows of a statement, at least one if there is any, and keeps those within the bytes; returns
-/// how many there were, too. The others are read and dropped, since a connection with rows on their way serves nobody else.
+/// Reads the rows of a statement and keeps those within `max_bytes`, but at least one. Also returns
+/// their total number. The remaining rows are read and dropped, because a connection with pending
+/// rows cannot be reused.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     mut statement: QueryBuilder<sqlx::Postgres>,
@@ -142,7 +146,7 @@ pub(crate) async fn read(
     Ok((read, total))
 }
 
-/// The columns whose values are not all of one size.
+/// The columns of variable length.
 fn sized_columns(row: &PgRow) -> Vec<usize> {
     let is_sized = |name: &str| matches!(name, "TEXT" | "VARCHAR" | "JSON" | "JSONB") || name.ends_with("[]");
     let columns = row.columns().iter().filter(|column| is_sized(column.type_info().name()));

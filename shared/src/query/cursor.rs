@@ -1,4 +1,4 @@
-//! Cursors: where a list goes on, sealed so that nobody but this program can make one.
+//! Cursors: the start of a list's next page, sealed so that only this program can create one.
 
 use chrono::DateTime;
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use crate::values::Fault;
 
 const ID: usize = 16;
 
-/// Where a list goes on: after a record, and how.
+/// The start of a list's next page: the record before it, and how to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The value of the order's expression, as text.
@@ -21,20 +21,20 @@ pub struct Place {
     pub access: Access,
 }
 
-/// How the records that match the filters of a list are found.
+/// How the records that match a list's filters are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Access {
-    /// It is not known yet whether they are few.
+    /// It is not known yet whether few records match.
     #[default]
     Undecided,
-    /// They are few: an index of what is asked for leads to all of them.
+    /// Few records match: an index of a filtered column finds all of them.
     Lookup,
-    /// They are many: the index of the order is walked, and each record is checked.
+    /// Many records match: the index of the order is scanned, and each record is checked.
     Walk,
 }
 
 impl Place {
-    /// The cursor of this place in a list that `context` names.
+    /// Seals a cursor for the list that `context` identifies.
     fn seal(&self, signer: &Signer, context: &[u8; 32]) -> String {
         let access = match self.access {
             Access::Undecided => 0,
@@ -59,7 +59,7 @@ impl Place {
 }
 
 impl List {
-    /// The cursor that leads on after a place in this list.
+    /// Seals the cursor of a page that begins after a place in this list.
     pub fn cursor(&self, signer: &Signer, place: &Place) -> String {
         place.seal(signer, &self.context)
     }
@@ -74,8 +74,8 @@ fn no_cursor() -> Fault {
     Fault::new("invalid", "is not a cursor of this list with these filters and this order")
 }
 
-/// What the cursors of a list are bound to: the workspace, the list, and every parameter that decides which
-/// records come in which order.
+/// The context that binds cursors to a list: the workspace, the list, and every parameter that
+/// determines its records and their order.
 pub(super) fn context(
     workspace_id: Uuid,
     table: &str,
@@ -97,35 +97,35 @@ pub(super) fn context(
     hash.finalize().into()
 }
 
-/// The cursors of a list whose only order is that of its ids.
+/// The cursors of a list that is ordered by id only.
 #[derive(Debug, Clone)]
 pub struct IdCursors {
     context: [u8; 32],
 }
 
 impl IdCursors {
-    /// The cursors of the list that `name` tells from all others of the workspace.
+    /// The cursors of the workspace's list with this unique name.
     pub fn new(workspace_id: Uuid, name: &str) -> Self {
         let parameters = [("ids of".to_owned(), name.to_owned())];
         Self { context: context(workspace_id, "", None, &parameters) }
     }
 
-    /// The cursor that leads on after a record.
+    /// Seals the cursor of a page that begins after a record.
     pub fn seal(&self, signer: &Signer, id: Uuid) -> String {
         Place { key: String::new(), id, access: Access::Undecided }.seal(signer, &self.context)
     }
 
-    /// The record after which a cursor leads on.
+    /// Opens a cursor and returns the record before its page.
     ///
     /// # Errors
-    /// A [`Fault`] for one that is not of this list.
+    /// A [`Fault`] for a cursor of another list.
     pub fn open(&self, signer: &Signer, cursor: &str) -> Result<Uuid, Fault> {
         Place::open(signer, &self.context, cursor).map(|place| place.id).ok_or_else(no_cursor)
     }
 }
 
 impl OrderKind {
-    /// Whether a key out of a cursor is one that the database can read.
+    /// Whether the database can parse the key of a cursor.
     fn accepts(self, key: &str) -> bool {
         match self {
             Self::Time => DateTime::parse_from_str(key, "%Y-%m-%d %H:%M:%S%.f%#z").is_ok(),

@@ -1,7 +1,8 @@
-//! The parameters of a query string, read strictly: every endpoint takes its own through here.
+//! Strict parsing of query parameters, for every endpoint.
 //!
-//! A parameter is given once, as the one value it has, without blanks around it. Anything else is a
-//! fault that names the parameter, never a default: `dry_run=true&dry_run=false` must not run.
+//! A parameter must be given only once, in its one valid form, without surrounding blanks. Anything
+//! else is a fault that names the parameter, never a default: `dry_run=true&dry_run=false` must not
+//! run.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -9,16 +10,16 @@ use std::ops::RangeInclusive;
 use crate::error::{FieldError, FieldErrors, Result};
 use crate::values::{Fault, Field};
 
-/// The parameters of a request that are not read yet, and the faults of those that are.
+/// The parameters of a request that were not read yet, and the faults of those that were.
 #[derive(Debug)]
 pub struct Parameters<'a> {
     given: Vec<Given<'a>>,
-    /// Where in the query string each name stands first.
+    /// The first position of each name in the query string.
     places: HashMap<&'a str, usize>,
     errors: Vec<(usize, FieldError)>,
 }
 
-/// All values of a parameter, and where the second of them stands.
+/// All values of a parameter, and the position of the second one.
 #[derive(Debug)]
 struct Given<'a> {
     name: &'a str,
@@ -27,7 +28,7 @@ struct Given<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Starts reading the decoded pairs of a query string.
+    /// Starts parsing the decoded pairs of a query string.
     pub fn new(pairs: &'a [(String, String)]) -> Self {
         let mut given: Vec<Given<'_>> = Vec::new();
         let (mut places, mut groups) = (HashMap::new(), HashMap::new());
@@ -47,17 +48,17 @@ impl<'a> Parameters<'a> {
         Self { given, places, errors: Vec::new() }
     }
 
-    /// A parameter of a field's type.
+    /// Takes a parameter of a field's type.
     pub fn take<T: Field>(&mut self, name: &str) -> Option<T> {
         self.take_as(name, T::from_text)
     }
 
-    /// A parameter that is `true` or `false`, and `false` unless it is given.
+    /// Takes a parameter that is `true` or `false`; `false` by default.
     pub fn flag(&mut self, name: &str) -> bool {
         self.take(name).unwrap_or(false)
     }
 
-    /// A parameter with a parser of its own.
+    /// Takes a parameter with a custom parser.
     pub fn take_as<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Fault>) -> Option<T> {
         let at = self.given.iter().position(|given| given.name == name)?;
         let Given { name, texts, second } = self.given.remove(at);
@@ -71,19 +72,19 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Takes all parameters that are left, with all values of each, in the order of the query string.
+    /// Takes all remaining parameters with all their values, in the order of the query string.
     pub fn rest(&mut self) -> Vec<(&'a str, Vec<&'a str>)> {
         std::mem::take(&mut self.given).into_iter().map(|Given { name, texts, .. }| (name, texts)).collect()
     }
 
-    /// Adds a fault of a parameter that was read.
+    /// Adds a fault of a parameter.
     pub fn refuse(&mut self, error: FieldError) {
         let place = self.places.get(error.field.as_str()).copied().unwrap_or(usize::MAX);
         self.errors.push((place, error));
     }
 
-    /// Ends the reading: parameters that nobody asked for are faults, too. Faults come in the order of the
-    /// query string.
+    /// Ends the parsing; remaining parameters are unknown and become faults. Faults are sorted by
+    /// their position in the query string.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) with every fault.
@@ -98,7 +99,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// The one value of a parameter that must not be repeated.
+/// The only value of a parameter that must not be repeated.
 pub(crate) fn once<'a>(texts: &[&'a str]) -> Result<&'a str, Fault> {
     match texts {
         [text] => Ok(text),
@@ -106,12 +107,12 @@ pub(crate) fn once<'a>(texts: &[&'a str]) -> Result<&'a str, Fault> {
     }
 }
 
-/// The fault of a parameter that the endpoint does not have.
+/// The fault of a parameter that the endpoint does not support.
 pub(crate) fn unknown() -> Fault {
     Fault::new("unknown", "is not a known parameter")
 }
 
-/// A number as JSON writes it.
+/// Parses a number in JSON's syntax.
 ///
 /// # Errors
 /// A [`Fault`] for any other text.
@@ -121,7 +122,7 @@ pub fn number(text: &str) -> Result<f64, Fault> {
     number.ok_or_else(|| Fault::new("invalid", "must be a number"))
 }
 
-/// A whole number in a range, in plain digits.
+/// Parses a whole number in a range, in plain digits.
 ///
 /// # Errors
 /// A [`Fault`] for any other text.
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_given_once_and_known() {
+    fn repeated_and_unknown_parameters_are_rejected() {
         let given = pairs(&[("dry_run", "true"), ("limit", "5"), ("x", "1"), ("dry_run", "false"), ("x", "2")]);
         let mut parameters = Parameters::new(&given);
         assert!(!parameters.flag("dry_run"));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_flags_have_one_form() {
+    fn numbers_and_flags_have_one_valid_form() {
         for text in ["0", "-0", "7", "-1.5", "2e3", "1E-2", "0.1"] {
             assert!(number(text).is_ok(), "{text}");
         }
@@ -182,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_is_what_json_has(text in "[-+.0-9eE ]{0,8}") {
+        fn numbers_match_json(text in "[-+.0-9eE ]{0,8}") {
             let json = serde_json::from_str::<f64>(&text).ok().filter(|_| text.trim() == text);
             prop_assert_eq!(number(&text).ok(), json);
         }

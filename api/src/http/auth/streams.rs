@@ -1,4 +1,5 @@
-//! Responses that outlive the check of their key: lists, exports and events that are still being sent.
+//! Streamed responses end when their key is revoked: lists, exports and events are sent after the
+//! key was checked.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -16,11 +17,11 @@ use uuid::Uuid;
 
 use super::lock;
 
-/// Ends the connection of a request, in its extensions.
+/// Cuts the connection of a request; an extension of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut(pub CancellationToken);
 
-/// The streams that are open, each with its key.
+/// The open streams, each with its key.
 #[derive(Debug, Default)]
 pub(super) struct OpenStreams(Arc<Mutex<Open>>);
 
@@ -31,9 +32,9 @@ struct Open {
 }
 
 impl OpenStreams {
-    /// Notes a response that is a stream, until it has been sent.
+    /// Tracks a response that is a stream until it has been sent.
     pub fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
-        // A body whose length is known is written already.
+        // A body of known length is complete already.
         let is_stream = response.body().size_hint().exact().is_none();
         let Some(Cut(cut)) = cut.filter(|_| is_stream) else { return response };
         let number = {
@@ -47,8 +48,8 @@ impl OpenStreams {
         response.map(|body| Body::new(Held { body, number, streams }))
     }
 
-    /// Thresholds the connections of those whose key is no longer valid. While the database cannot be asked,
-    /// nothing is known about keys, and the streams go on.
+    /// Cuts the connections whose key is no longer valid. While the database is unavailable,
+    /// streams continue: the keys cannot be checked.
     pub async fn cut_revoked(&self, pool: &Pool) {
         let keys: Vec<Uuid> = lock(&self.0).streams.values().map(|(key_id, _)| *key_id).collect();
         if keys.is_empty() {
@@ -57,20 +58,20 @@ impl OpenStreams {
         let valid = async { workspaces::valid_keys(&mut *pool.acquire().await?, &keys).await };
         match valid.await {
             Ok(valid) => {
-                // A stream that began meanwhile has a key that was valid a moment ago.
+                // Streams opened after the query have a key that was just verified.
                 for (key_id, cut) in lock(&self.0).streams.values() {
                     if keys.contains(key_id) && !valid.contains(key_id) {
-                        tracing::info!(%key_id, "a stream ends, since its key is no longer valid");
+                        tracing::info!(%key_id, "stream closed: its key is no longer valid");
                         cut.cancel();
                     }
                 }
             }
-            Err(error) => tracing::debug!(%error, "the keys of open streams cannot be checked"),
+            Err(error) => tracing::debug!(%error, "the keys of open streams could not be checked"),
         }
     }
 }
 
-/// The body of a stream, which is open as long as it exists.
+/// The body of a tracked stream, which is open until the body is dropped.
 struct Held {
     body: Body,
     number: u64,

@@ -1,4 +1,4 @@
-//! One connection, request after request.
+//! Serves one connection, request after request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -23,28 +23,28 @@ use uuid::Uuid;
 
 use super::socket::{Exchange, Sending, Socket};
 
-/// For how long the rest of a refused upload is read and dropped.
+/// How long the rest of a refused upload is read and dropped.
 const LINGER: Duration = Duration::from_secs(5);
-/// What hyper buffers of a request's head and of a response. Heads of this size are refused by hyper; ours
-/// are refused earlier, see [`crate::http::observe`].
+/// How much hyper buffers of a request's head and of a response. Hyper refuses larger heads;
+/// [`crate::http::observe`] refuses smaller ones with a better message.
 const BUFFER: usize = 64 * 1024;
-/// What the kernel holds of a response beyond what is on its way: more would only fill the memory, and
-/// hide for long that a client takes nothing.
+/// How much of a response the kernel buffers beyond the bytes in flight. More would fill the
+/// memory, and hide for longer that a client does not read.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const UNSENT: u32 = 128 * 1024;
 
-/// How long the other side may take.
+/// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// To send the head of a request.
+    /// How long the client may take to send the head of a request.
     pub head: Duration,
-    /// To take anything of a response.
+    /// How long the client may go without reading anything of a response.
     pub write: Duration,
-    /// Whether it may send another request.
+    /// Whether the client may send another request.
     pub keep_alive: bool,
 }
 
-/// Answers one request of a router.
+/// Routes one request.
 pub(crate) fn call(app: &Router, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send + use<> {
     let called = app.clone().call(request);
     async move {
@@ -53,7 +53,8 @@ pub(crate) fn call(app: &Router, request: Request<Body>) -> impl Future<Output =
     }
 }
 
-/// Serves a connection until it ends, its last request is answered after `stopping`, or it is `cut`.
+/// Serves a connection until it ends or is `cut`. After `stopping`, it ends with the current
+/// response.
 pub(crate) async fn serve<Answer: Future<Output = Response<Body>> + Send>(
     stream: TcpStream,
     terms: Terms,
@@ -62,7 +63,7 @@ pub(crate) async fn serve<Answer: Future<Output = Response<Body>> + Send>(
     answer: impl Fn(Request<Body>) -> Answer,
 ) {
     prepare(&stream);
-    // Until it says something, a connection costs no more than its socket.
+    // Until the client sends something, a connection costs no more than its socket.
     let spoken = stopping.run_until_cancelled(timeout(terms.head, stream.readable()));
     if !matches!(spoken.await, Some(Ok(Ok(())))) {
         return;
@@ -94,7 +95,7 @@ pub(crate) async fn serve<Answer: Future<Output = Response<Body>> + Send>(
         None => socket.abandon(),
         Some(Ok(())) => linger(socket.into_stream()).await,
         Some(Err(error)) => {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "connection failed");
             let status = socket.refused_with().or(error.is_parse().then_some(StatusCode::BAD_REQUEST));
             match status.filter(|_| exchange.is_idle()) {
                 Some(status) => refuse(socket.into_stream(), status).await,
@@ -105,13 +106,13 @@ pub(crate) async fn serve<Answer: Future<Output = Response<Body>> + Send>(
 }
 
 fn prepare(stream: &TcpStream) {
-    // Without it, small answers wait for the other side's delayed acknowledgement.
+    // Without TCP_NODELAY, small responses wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     #[cfg(any(target_os = "android", target_os = "linux"))]
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
 }
 
-/// Answers what is no request, as all errors are answered.
+/// Responds to bytes that hyper could not parse, in the format of all errors.
 async fn refuse(mut stream: TcpStream, status: StatusCode) {
     let message = match status {
         StatusCode::URI_TOO_LONG => "URL too long",
@@ -119,7 +120,7 @@ async fn refuse(mut stream: TcpStream, status: StatusCode) {
         _ => "Request is not valid HTTP/1.1",
     };
     let (body, id) = (format!("{{\"message\":\"{message}\"}}"), Uuid::now_v7());
-    tracing::info!(request_id = %id, status = status.as_u16(), "a request could not be read");
+    tracing::info!(request_id = %id, status = status.as_u16(), "malformed request refused");
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\
          Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: {id}\r\n\r\n",
@@ -130,8 +131,8 @@ async fn refuse(mut stream: TcpStream, status: StatusCode) {
     }
 }
 
-/// Ends a connection without losing the answer: closing it while the caller still sends would make
-/// its system throw away what it has not read yet.
+/// Closes a connection without losing the response. If the socket were closed while the client
+/// still sends, the client's system would discard the unread response.
 async fn linger(mut stream: TcpStream) {
     let rest = async {
         stream.shutdown().await?;

@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one address.
+//! Limits the number of connections, in total and per address.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use shared::platform::config::{Network, Settings};
 use tokio_util::sync::CancellationToken;
 
-/// Descriptors that are kept for everything but connections that have a seat.
+/// Descriptors reserved for everything but connections with a seat.
 const RESERVE: u64 = 128;
-/// Descriptors that are kept beside those of [`SPARE`] and of the database.
+/// Descriptors reserved besides those of [`SPARE`] and of the database.
 const OTHERS: u64 = 32;
-/// Connections without a seat that are heard all the same.
+/// Connections without a seat that are served at once, so that health checks still work.
 const SPARE: usize = 64;
-/// How often the log repeats that there are too many.
+/// How often the warning about too many connections is repeated.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The seats of a process.
+/// The connections that the process may serve at once.
 #[derive(Debug)]
 pub(super) struct Seats {
     most: usize,
@@ -34,16 +34,16 @@ struct Taken {
     warned: Option<Instant>,
 }
 
-/// One connection's seat, free again when it is dropped.
+/// The seat of one connection, released when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    /// Counted for this address, unless it is that of a proxy.
+    /// The address that the seat counts for; `None` for a trusted proxy.
     address: Option<IpAddr>,
 }
 
 impl Seats {
-    /// The seats of a process that may open so many descriptors.
+    /// Computes the limits for a process that may open so many descriptors.
     pub fn new(settings: &Settings, descriptors: u64) -> Self {
         let reserve = RESERVE.max(SPARE as u64 + OTHERS + u64::from(settings.database.max_connections));
         let room = usize::try_from(descriptors.saturating_sub(reserve)).unwrap_or(usize::MAX);
@@ -53,11 +53,11 @@ impl Seats {
             set => set,
         };
         let trusted = settings.api.trusted_proxies.clone();
-        tracing::debug!(most, most_per_address, "limits of connections");
+        tracing::debug!(most, most_per_address, "connection limits");
         Self { most, most_per_address, trusted, taken: Mutex::default() }
     }
 
-    /// A seat for a connection, if there is one.
+    /// Takes a seat for a connection, if one is free.
     pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
         let is_proxy = self.trusted.iter().any(|network| network.contains(peer));
         let address = (!is_proxy).then(|| counted(peer));
@@ -84,8 +84,8 @@ impl Seats {
         None
     }
 
-    /// A place for a connection that has no seat. Whoever has had one for longest loses it to the next,
-    /// so that a health check is heard however many others wait.
+    /// Admits a connection without a seat for a moment. The oldest of these is cut for the newest,
+    /// so that a health check is answered however many others wait.
     pub fn spare(&self) -> CancellationToken {
         let (mut taken, place) = (self.lock(), CancellationToken::new());
         if taken.spare.len() >= SPARE
@@ -118,7 +118,7 @@ impl Drop for Seat {
     }
 }
 
-/// What counts as one address: a customer of IPv6 has a /64 network at least.
+/// The address to count by: IPv6 customers have at least a /64 network, which counts as one.
 fn counted(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_what_descriptors_and_settings_allow() {
+    fn limits_follow_descriptors_and_settings() {
         assert_eq!(seats(1024, &[]).most, 896);
         assert_eq!(seats(1024, &[]).most_per_address, 224);
         assert_eq!(seats(1_048_576, &[]).most, 20_000);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_takes_a_quarter_and_a_proxy_takes_all() {
+    fn one_address_gets_a_quarter_and_a_trusted_proxy_gets_all() {
         let set = [("CRM_API__MAX_CONNECTIONS", "8"), ("CRM_API__TRUSTED_PROXIES", "10.0.0.0/8")];
         let seats = seats(1024, &set);
         let take = |peer: &str| seats.take(address(peer));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_without_a_seat_makes_room_for_the_newest() {
+    fn the_oldest_connection_without_a_seat_is_cut_for_the_newest() {
         let seats = seats(1024, &[]);
         let places: Vec<CancellationToken> = (0..=SPARE).map(|_| seats.spare()).collect();
         assert!(places[0].is_cancelled());

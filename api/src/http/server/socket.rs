@@ -1,5 +1,5 @@
-//! A socket as hyper sees it: a client that takes nothing is given up, and hyper's own answers to what is
-//! no request are held back, so that ours is sent instead.
+//! The socket under hyper. A client that stops reading is disconnected, and hyper's own error
+//! responses are withheld, so that ours can be sent instead.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -17,30 +17,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// No request is under way, and all of the last response was handed to the socket.
+/// No request is in progress, and the last response was written to the socket completely.
 const IDLE: u8 = 0;
-/// A request has begun, and its response has not been taken whole by hyper.
-const UNDER_WAY: u8 = 1;
-/// The response was taken whole, but some of it may be in hyper's buffer.
+/// A request has begun, and hyper has not taken its whole response yet.
+const IN_PROGRESS: u8 = 1;
+/// Hyper has taken the whole response, but may still buffer some of it.
 const ENDED: u8 = 2;
 
-/// How far a connection is with its request.
+/// The state of a connection's current request.
 #[derive(Debug, Default)]
 pub(super) struct Exchange(AtomicU8);
 
 impl Exchange {
-    /// A request has begun.
     pub fn begin(&self) {
-        self.0.store(UNDER_WAY, Relaxed);
+        self.0.store(IN_PROGRESS, Relaxed);
     }
 
-    /// Whether what hyper writes now is an answer of its own.
+    /// Without a request in progress, whatever hyper writes is a response of its own.
     pub fn is_idle(&self) -> bool {
         self.0.load(Relaxed) == IDLE
     }
 
     fn end(&self) {
-        let _ = self.0.compare_exchange(UNDER_WAY, ENDED, Relaxed, Relaxed);
+        let _ = self.0.compare_exchange(IN_PROGRESS, ENDED, Relaxed, Relaxed);
     }
 
     fn flushed(&self) {
@@ -48,7 +47,7 @@ impl Exchange {
     }
 }
 
-/// The body of a response on its way; the exchange ends with it.
+/// The body of a response; the exchange ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Sending {
     body: Body,
@@ -89,7 +88,7 @@ impl HttpBody for Sending {
 pub(super) struct Socket {
     stream: TcpStream,
     write_timeout: Duration,
-    /// Until when the other side must take something, while it takes nothing.
+    /// Runs while the client reads nothing.
     blocked: Option<Pin<Box<Sleep>>>,
     exchange: Arc<Exchange>,
     refused_with: Option<StatusCode>,
@@ -100,7 +99,7 @@ impl Socket {
         Self { stream, write_timeout, blocked: None, exchange, refused_with: None }
     }
 
-    /// The status with which hyper wanted to answer what is no request.
+    /// The status of hyper's own response to a malformed request.
     pub fn refused_with(&self) -> Option<StatusCode> {
         self.refused_with
     }
@@ -109,16 +108,16 @@ impl Socket {
         self.stream
     }
 
-    /// Ends the connection. What a client does not take is thrown away: the kernel would hold it for many
-    /// minutes.
+    /// Closes the connection and discards bytes that the client does not read, which the kernel
+    /// would otherwise buffer for many minutes.
     pub fn abandon(self) {
         if self.blocked.is_some() {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// Takes an answer of hyper's own, which is the whole of a head.
-    fn hold_back(&mut self, head: &[u8]) -> bool {
+    /// Withholds a response of hyper's own, which consists of one complete head.
+    fn withhold(&mut self, head: &[u8]) -> bool {
         if !self.exchange.is_idle() {
             return false;
         }
@@ -127,16 +126,16 @@ impl Socket {
         true
     }
 
-    /// Passes on what a write came to, unless it has waited for too long.
+    /// Returns the result of a write, or a timeout if the client has read nothing for too long.
     fn in_time(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.blocked = None;
             return written;
         }
-        let (blocked, patience) = (&mut self.blocked, self.write_timeout);
-        let blocked = blocked.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let (blocked, limit) = (&mut self.blocked, self.write_timeout);
+        let blocked = blocked.get_or_insert_with(|| Box::pin(sleep(limit)));
         match blocked.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client takes nothing"))),
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client reads nothing"))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -150,7 +149,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.hold_back(bytes) {
+        if self.withhold(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
@@ -162,7 +161,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.hold_back(parts.first().map_or(&[], |part| part)) {
+        if self.withhold(parts.first().map_or(&[], |part| part)) {
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);

@@ -1,4 +1,4 @@
-//! What is said of the operations that every kind of record has.
+//! Descriptions of the operations that every type of record has.
 
 use serde_json::json;
 use shared::error::Reason;
@@ -15,21 +15,21 @@ use super::{CSV, JSON, Operation};
 use crate::openapi::{headers, parameters, problems, schemas};
 
 impl Operation {
-    /// It lists records.
+    /// Returns a list of records.
     pub fn lists_records<R: Record + ToSchema>(self) -> Self {
         self.lists::<R>(const { &R::LIST })
     }
 
-    /// It makes a file of all records that the list's filters leave.
+    /// Returns a CSV file of all records that match the list's filters.
     pub fn exports<R: Record>(self) -> Self {
         let response = ResponseBuilder::new()
-            .description("The file, which imports again to the same records.")
+            .description("A CSV file that can be imported again.")
             .content(CSV, schemas::content(schemas::text()))
             .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
         self.with(parameters::of_list(const { &R::LIST })).answers(200, response)
     }
 
-    /// It answers with a record, which has a tag.
+    /// Returns a record with its `ETag`.
     pub fn returns_record<R: ToSchema>(self, status: u16, description: &'static str) -> Self {
         let mut response = ResponseBuilder::new()
             .description(description)
@@ -41,43 +41,43 @@ impl Operation {
         self.answers(status, response).knows(schemas::of::<R>())
     }
 
-    /// It reads a record, unless the caller has it.
+    /// Returns a record, or 304 if the client has it.
     pub fn reads<R: ToSchema>(self) -> Self {
         let known = ResponseBuilder::new()
-            .description("It is what `If-None-Match` names.")
+            .description("The record still has the `ETag` in `If-None-Match`.")
             .header_ref("ETag", headers::reference("ETag"));
         self.with([parameters::if_none_match()]).returns_record::<R>(200, "The record.").answers(304, known)
     }
 
-    /// Its body makes a record.
+    /// Creates a record from the body.
     pub fn creates<R: Record + ToSchema>(self) -> Self {
         let described = self.takes(format!("{}Create", R::name()), schema::create::<R>());
-        described.writes::<R>().returns_record::<R>(201, "Made.")
+        described.writes::<R>().returns_record::<R>(201, "The created record.")
     }
 
-    /// Its body changes a record.
+    /// Updates a record from the body.
     pub fn updates<R: Record + ToSchema>(self) -> Self {
         let described = self.takes(format!("{}Update", R::name()), schema::update::<R>());
-        described.writes::<R>().returns_record::<R>(200, "The whole record, changed.")
+        described.writes::<R>().returns_record::<R>(200, "The updated record, with all fields.")
     }
 
-    /// It writes a record, which others may stand in the way of.
+    /// Adds the errors for unknown references and taken unique values.
     fn writes<R: Record>(self) -> Self {
         let described = if R::REFERENCES.is_empty() { self } else { self.refers() };
         if R::UNIQUE.is_empty() { described } else { described.conflicts([Reason::Taken]) }
     }
 
-    /// It brings a deleted record back.
+    /// Restores a deleted record.
     pub fn restores<R: Record + ToSchema>(self, description: &'static str) -> Self {
         self.conflicts([Reason::Taken, Reason::NotDeleted]).returns_record::<R>(200, description)
     }
 
-    /// It deletes a record.
+    /// Deletes a record.
     pub fn deletes(self) -> Self {
-        self.answers(204, ResponseBuilder::new().description("Deleted."))
+        self.answers(204, ResponseBuilder::new().description("The record was deleted."))
     }
 
-    /// Its body makes and changes many records.
+    /// Creates and updates the records in the body.
     pub fn writes_many<R: Record + ToSchema>(self) -> Self {
         let create = format!("{}Create", R::name());
         self.takes(format!("{}Batch", R::name()), batch::<R>(&create))
@@ -86,11 +86,11 @@ impl Operation {
             .knows(schemas::of::<R>())
     }
 
-    /// It lists the changes of a record.
-    pub fn tells_history(self) -> Self {
+    /// Returns the changes of a record.
+    pub fn lists_history(self) -> Self {
         let response = ResponseBuilder::new()
             .description(
-                "The changes, newest first: fewer than `limit` if they are large, with a `Link` to the others.",
+                "The changes, newest first. Fewer than `limit` are returned if they are large; `Link` leads to the others.",
             )
             .content(JSON, schemas::content(schemas::array(&Change::name())))
             .header_ref("Link", headers::reference("Link"));
@@ -99,13 +99,13 @@ impl Operation {
     }
 }
 
-/// Items to make, and items to change, which are those with an id.
+/// Items to create, and items with an id, which update its record.
 fn batch<R: Record>(create: &str) -> RefOr<Schema> {
     let mut change = schema::update::<R>();
     if let RefOr::T(Schema::Object(change)) = &mut change {
         change.properties.insert("id".to_owned(), Uuid::shape().into());
         change.required.push("id".to_owned());
-        change.description = Some("A change of the record with this id.".to_owned());
+        change.description = Some("An update of the record with this id.".to_owned());
     }
     let item = AnyOfBuilder::new().item(schemas::reference(create)).item(change);
     let items = ArrayBuilder::new().items(item).min_items(Some(1)).max_items(Some(MAX_BATCH));
@@ -113,17 +113,19 @@ fn batch<R: Record>(create: &str) -> RefOr<Schema> {
     closed(body.examples([json!({ "items": [R::example()] })]))
 }
 
-/// What became of each item, in their order.
+/// The result of each item, in the order of the request.
 fn results(record: &str) -> ResponseBuilder {
     let status = ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([200, 201, 400, 404, 409]));
     let result = ObjectBuilder::new()
-        .property("status", status.description(Some("As if the item had been sent alone.")))
+        .property("status", status.description(Some("The status that the item would have had on its own.")))
         .property("record", schemas::reference(record))
         .property("error", schemas::reference(problems::NAME))
         .required("status");
     let results = ArrayBuilder::new().items(result);
     let body = ObjectBuilder::new().property("results", results).required("results");
     ResponseBuilder::new()
-        .description("What became of each item, in their order. An item that is refused does not keep the others back.")
+        .description(
+            "The result of each item, in the order of the request. A rejected item does not affect the others.",
+        )
         .content(JSON, schemas::content(body.into()))
 }

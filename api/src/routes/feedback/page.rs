@@ -1,7 +1,7 @@
-//! `/feedback/{token}`: where customers answer.
+//! `/feedback/{token}`: the page on which customers give feedback.
 //!
-//! The link is in the mail, and its token is as good as a key to this one answer. A `GET` changes nothing,
-//! since programs that look for danger follow links; the form's `POST` answers, once.
+//! The link is in the email, and its token authorizes this one answer. A `GET` changes nothing,
+//! because security scanners follow links; the form's `POST` submits the answer, once.
 
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -31,9 +31,9 @@ use crate::respond::write::Write;
 use crate::respond::{Problem, Reply, Result};
 use crate::{AppState, pages};
 
-/// What the ratings are called.
+/// The ratings and their labels.
 const RATINGS: [(&str, &str); 5] = [("1", "Very bad"), ("2", "Bad"), ("3", "Okay"), ("4", "Good"), ("5", "Great")];
-/// What an answer may be about.
+/// The categories and their labels.
 const CATEGORIES: [(&str, &str); 6] = [
     ("product", "Product"),
     ("service", "Service"),
@@ -49,23 +49,24 @@ pub(crate) fn operations() -> Vec<Operation> {
         .required("rating")
         .property("comment", Option::<Notes>::shape())
         .property("category", Option::<Category>::shape())
-        // Other fields are ignored, but none may come twice, as a list would.
+        // Other fields are ignored, but a repeated field is an error.
         .additional_properties(Some(Schema::from(String::shape())));
     let feedback = [
         Operation::page("/feedback/{token}", show)
-            .named("showFeedback", "The page on which a customer answers; changes nothing")
-            .shows("The page, or thanks if it was answered."),
+            .named("showFeedback", "Show the feedback form")
+            .about("Changes nothing.")
+            .shows("The form, or a thank-you page if the request was answered."),
         Operation::form("/feedback/{token}", submit)
-            .named("submitFeedback", "Answer a request for feedback")
-            .about("Also one that has expired. An answer with faults is a 400 with the page, which names them and keeps what was typed.")
+            .named("submitFeedback", "Submit the feedback form")
+            .about("Expired requests can still be answered. An invalid answer returns 400 with the form, in which invalid fields are marked and the input is preserved.")
             .takes_form(form)
-            .answers(303, ResponseBuilder::new().description("It is answered, and the page says so."))
+            .answers(303, ResponseBuilder::new().description("The answer was saved. Redirects to the thank-you page."))
             .problems([400, 409, 413, 415]),
     ];
     tagged("Pages", feedback)
 }
 
-/// A request as its customer sees it.
+/// A feedback request as the customer sees it.
 struct Asked {
     workspace_id: Uuid,
     feedback: Feedback,
@@ -74,7 +75,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// What a link is for; `None` for a link that leads nowhere.
+    /// Reads the request that a link belongs to; `None` for an invalid link.
     async fn by(state: &AppState, connection: &mut PgConnection, token: &str) -> shared::Result<Option<Self>> {
         let signer = Signer::load(connection).await?;
         let Some((workspace_id, id)) = Action::Feedback.verify(&signer, token) else {
@@ -101,9 +102,10 @@ impl Asked {
         Ok(Self { workspace_id, feedback, customer, sender: sender.name.unwrap_or(sender.email) })
     }
 
-    /// The form, with what was typed into it and what is wrong with that.
+    /// The form with the customer's input, in which invalid fields are marked.
     fn form(&self, status: StatusCode, typed: &Typed, errors: &[FieldError]) -> Result {
-        let errors: Map<String, Value> = errors.iter().map(|error| (error.field.clone(), told(error).into())).collect();
+        let errors: Map<String, Value> =
+            errors.iter().map(|error| (error.field.clone(), explain(error).into())).collect();
         let mut categories: Vec<(&str, &str)> = CATEGORIES.into();
         if !typed.category.is_empty() && CATEGORIES.iter().all(|(value, _)| *value != typed.category) {
             categories.push((&typed.category, &typed.category));
@@ -122,27 +124,27 @@ impl Asked {
 
     fn thanks(&self, status: StatusCode) -> Result {
         let title = format!("Thank you, {}", self.customer.name.first());
-        let day = self.feedback.answered_at.map(|at| at.format(" of %-d %B %Y").to_string()).unwrap_or_default();
-        let text = format!("{} has your answer{day}. You can close this page.", self.sender);
+        let day = self.feedback.answered_at.map(|at| at.format(" on %-d %B %Y").to_string()).unwrap_or_default();
+        let text = format!("{} received your answer{day}. You can close this page.", self.sender);
         pages::page(status, &title, "thanks", &json!({ "title": title, "text": text }))
     }
 
     fn answered_already(&self) -> Result {
-        let text = format!("{} has an answer to this request already, and keeps that one. Thank you.", self.sender);
-        pages::message(StatusCode::CONFLICT, "This was answered already", &text)
+        let text = format!("{} already has an answer to this request, which was not changed. Thank you.", self.sender);
+        pages::message(StatusCode::CONFLICT, "This was already answered", &text)
     }
 }
 
-/// A fault in words for people.
-fn told(error: &FieldError) -> String {
+/// A fault in words for customers.
+fn explain(error: &FieldError) -> String {
     match (error.field.as_str(), error.code.as_ref()) {
-        ("rating", _) => "Please choose one of the five.".to_owned(),
+        ("rating", _) => "Please choose a rating.".to_owned(),
         (_, "too_long") => format!("This is too long: it {}.", error.message),
-        _ => format!("This cannot be taken: it {}.", error.message),
+        _ => format!("This is not valid: it {}.", error.message),
     }
 }
 
-/// What was typed into the form.
+/// The customer's input.
 #[derive(Default, Serialize)]
 struct Typed {
     rating: String,
@@ -183,8 +185,8 @@ async fn submit(
     let form = match form {
         Ok(form) => form,
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
-            let text = "The form did not arrive as it was filled in. Please go back and send it once more.";
-            return pages::message(StatusCode::BAD_REQUEST, "This did not work", text);
+            let text = "The form did not arrive completely. Please go back and send it again.";
+            return pages::message(StatusCode::BAD_REQUEST, "Something went wrong", text);
         }
         Err(problem) => return Err(problem),
     };
@@ -207,13 +209,13 @@ async fn submit(
         .run(&[], move |connection, actor| {
             let answer = answer.clone();
             Box::pin(async move {
-                super::take_answer(connection, actor, id, answer).await?;
+                super::save_answer(connection, actor, id, answer).await?;
                 Ok(Reply::no_content())
             })
         })
         .await;
     match written {
-        // On to the page that says so, which can be loaded again without answering again.
+        // Redirects to the thank-you page, which can be reloaded without submitting the form again.
         Ok(_) => {
             let mut thanks = asked.thanks(StatusCode::SEE_OTHER)?;
             thanks.headers_mut().insert(LOCATION, HeaderValue::try_from(token).map_err(internal)?);

@@ -1,4 +1,4 @@
-//! The rows a job refused, as JSON, or as CSV that can be mended and imported again.
+//! A job's rejected rows, as JSON, or as CSV that can be corrected and imported again.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use crate::openapi::operations::Operation;
 use crate::openapi::{headers, schemas};
 use crate::respond::Result;
 
-/// How many rows are read at once, and how many bytes. Between two pages no connection is held.
+/// The rows and bytes that are read at once. No connection is held between two pages.
 const PAGE: (usize, usize) = (500, 512 * 1024);
 
 pub(super) fn operation() -> Operation {
@@ -29,19 +29,18 @@ pub(super) fn operation() -> Operation {
     let example = "Name,Email,_line,_field,_code,_message\r\n,nobody,3,name,required,is required\r\n";
     let csv = schemas::content_like(schemas::text(), example.into());
     let answer = ResponseBuilder::new()
-        .description("All refused rows, in the order of the file.")
+        .description("All rejected rows, in the order of the file.")
         .content("application/json", json)
         .content("text/csv", csv)
         .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
     Operation::get("/jobs/{jobId}/errors", errors)
-        .named("getJobErrors", "Get the rows that a job refused")
-        .about("With `Accept: text/csv`, a file with the original columns and the reasons, to be mended and imported again.")
+        .named("getJobErrors", "List the rejected rows of a job")
+        .about("With `Accept: text/csv`, returns a file with the original columns and the reasons, which can be corrected and imported again.")
         .answers(200, answer)
         .knows(schemas::of::<RefusedRow>())
 }
 
-/// All refused rows, in the order of the file. The first page is read before the answer begins, so
-/// a job that does not exist is a 404.
+/// The first page is read before the response begins, so that an unknown job is a 404.
 async fn errors(
     State(state): State<AppState>,
     caller: Caller,
@@ -60,11 +59,11 @@ async fn errors(
     })
 }
 
-/// Whether a caller would rather have CSV than JSON (RFC 9110, 12.5.1).
+/// Whether a client prefers CSV to JSON (RFC 9110, 12.5.1).
 fn wants_csv(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let ranges: Vec<(String, f32)> = values.flat_map(|accept| accept.split(',')).filter_map(media_range).collect();
-    // The closest range counts.
+    // The most specific range counts.
     let quality = |names: [&str; 3]| {
         let named = |name: &&str| ranges.iter().find(|(range, _)| range == name);
         names.iter().find_map(named).map_or(0.0, |(_, quality)| *quality)
@@ -72,7 +71,7 @@ fn wants_csv(headers: &HeaderMap) -> bool {
     quality(["text/csv", "text/*", "*/*"]) > quality(["application/json", "application/*", "*/*"])
 }
 
-/// A range of media types, and from 0 to 1 how welcome it is. One that cannot be read says nothing.
+/// A media range and its quality from 0 to 1. Malformed ranges are ignored.
 fn media_range(text: &str) -> Option<(String, f32)> {
     let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
     let range = parts.next()?;
@@ -83,18 +82,18 @@ fn media_range(text: &str) -> Option<(String, f32)> {
     Some((range, quality))
 }
 
-/// The refused rows of a job.
+/// The rejected rows of a job.
 struct Rows {
     state: AppState,
     workspace_id: Uuid,
     job_id: Uuid,
 }
 
-/// Writes a page; the first one, the last one, or one that is both begins or ends the whole.
+/// Serializes a page. The first page also writes the head, and the last one the end.
 type Write = fn(&RefusedRows, first: bool) -> shared::Result<Vec<u8>>;
 
-/// What is written next: the first page is here already, every other is read once the one before it was
-/// taken.
+/// The next page: the first one was read already, the others are read after the previous one was
+/// sent.
 enum Next {
     Page(RefusedRows),
     After(i64),
@@ -134,8 +133,8 @@ fn json_page(RefusedRows { rows, goes_on, .. }: &RefusedRows, first: bool) -> sh
     Ok(json)
 }
 
-/// The original columns, then the fault. Cells beyond the header stand behind all that: there is no
-/// column they could be in, which is why their row was refused.
+/// The original columns, then the fault. Surplus cells come last, because no column belongs to
+/// them, which is why their row was rejected.
 fn csv_page(RefusedRows { headers, rows, .. }: &RefusedRows, first: bool) -> shared::Result<Vec<u8>> {
     let mut csv = CsvRows::with_capacity(rows.len() * 256);
     if first {
@@ -159,7 +158,7 @@ mod tests {
     use super::wants_csv;
 
     #[test]
-    fn csv_is_for_those_who_like_it_better_than_json() {
+    fn csv_is_sent_to_clients_that_prefer_it_to_json() {
         for (accept, expected) in [
             (&[][..], false),
             (&["*/*"], false),

@@ -1,4 +1,4 @@
-//! A job as it goes, told by server-sent events.
+//! The progress of a job as server-sent events.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -23,7 +23,7 @@ use crate::openapi::parameters::one_of;
 use crate::openapi::schemas;
 use crate::respond::Result;
 
-/// How often the job is looked at. Between two looks no connection is held.
+/// How often the job is read. No connection is held in between.
 const POLL: Duration = Duration::from_millis(300);
 
 pub(super) fn operation() -> Operation {
@@ -32,30 +32,30 @@ pub(super) fn operation() -> Operation {
         .content_media_type("application/json")
         .content_schema(Some(schemas::reference(&Job::name())));
     let event = ObjectBuilder::new()
-        .description(Some("An event; here as it is read, and sent as `event:` and `data:` on lines of their own."))
+        .description(Some("An event as clients parse it; it is sent as separate lines of `event:` and `data:`."))
         .property("event", one_of(["progress", "end"]))
         .property("data", data)
         .required("event")
         .required("data");
     let answer = ResponseBuilder::new()
-        .description("`progress` with the job at once and after each change, `end` when it has ended.")
+        .description("`progress` with the job immediately and after each change, `end` when the job has ended.")
         .content("text/event-stream", schemas::content(event.into()));
     Operation::get("/jobs/{jobId}/events", events)
-        .named("followJob", "Follow a job by server-sent events")
+        .named("followJob", "Follow a job with server-sent events")
         .answers(200, answer)
         .knows(schemas::of::<Job>())
 }
 
-/// `progress` with the job at once and after each change, `end` when it has ended.
 async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
     let job = queue::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    // A process that stops ends the stream without `end`: the client comes again, elsewhere.
+    // When the process stops, the stream ends without `end`, so the client reconnects to another
+    // process.
     let stopping = state.stopping.clone().cancelled_owned();
-    let told = changes(state, caller.workspace_id, job).flat_map(|job| stream::iter(tell(&job)));
-    Ok(Sse::new(told.take_until(stopping)).keep_alive(KeepAlive::default()).into_response())
+    let events = changes(state, caller.workspace_id, job).flat_map(|job| stream::iter(to_events(&job)));
+    Ok(Sse::new(events.take_until(stopping)).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// The job as it is, and then each time it has changed, until it has ended.
+/// The job now and after each change, until it has ended.
 fn changes(state: AppState, workspace_id: Uuid, job: Job) -> impl Stream<Item = Job> {
     let later = stream::unfold(job.clone(), move |known| {
         let state = state.clone();
@@ -67,7 +67,7 @@ fn changes(state: AppState, workspace_id: Uuid, job: Job) -> impl Stream<Item = 
     stream::once(ready(job)).chain(later)
 }
 
-/// Waits until a job is not what is known of it; `None` if that will never be.
+/// Waits until a job differs from its known state; `None` if it cannot change any more.
 async fn changed(state: &AppState, workspace_id: Uuid, known: &Job) -> Option<Job> {
     while !known.status.is_finished() {
         sleep(POLL).await;
@@ -76,14 +76,14 @@ async fn changed(state: &AppState, workspace_id: Uuid, known: &Job) -> Option<Jo
             Ok(job) if job == *known => {}
             Ok(job) => return Some(job),
             Err(Error::NotFound) => return None,
-            // The database is away: the job is looked at again when it is back.
-            Err(error) => tracing::debug!(%error, "a job cannot be looked at"),
+            // The loop retries until the database is available again.
+            Err(error) => tracing::debug!(%error, "a followed job could not be read"),
         }
     }
     None
 }
 
-fn tell(job: &Job) -> Vec<std::result::Result<Event, Infallible>> {
+fn to_events(job: &Job) -> Vec<std::result::Result<Event, Infallible>> {
     let names = if job.status.is_finished() { &["progress", "end"][..] } else { &["progress"] };
     let event = |name: &&str| Event::default().event(name).json_data(job).unwrap_or_default();
     names.iter().map(event).map(Ok).collect()

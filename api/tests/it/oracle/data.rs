@@ -52,7 +52,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Customers of whom there is nothing yet.
+    /// Customers without any records.
     pub fn of(workspace: Uuid, customers: Vec<Uuid>) -> Self {
         Self {
             seed: 0,
@@ -78,7 +78,7 @@ impl Data {
         for customer in customers {
             let (orders, interactions, feedback) =
                 (data.random.random_range(0..6), data.random.random_range(0..5), data.random.random_range(0..5));
-            // Some buy again and again, and more.
+            // Some customers order far more often.
             let orders = if data.random.random_bool(0.2) { orders * 3 } else { orders };
             for _ in 0..orders {
                 let order = data.order(customer);
@@ -96,7 +96,7 @@ impl Data {
         data
     }
 
-    /// A moment in the last days, or somewhat ahead.
+    /// A time within the last days, or slightly in the future.
     fn moment(&mut self, days: i64) -> DateTime<Utc> {
         let span = if self.random.random_bool(0.5) { days } else { days / 8 };
         let seconds = self.random.random_range(-200_000..span * 86_400);
@@ -139,7 +139,7 @@ impl Data {
         Feedback { workspace: self.workspace, id: Uuid::now_v7(), customer, requested_at, answer }
     }
 
-    /// Puts the records of many workspaces in, with one statement for each table.
+    /// Inserts the records of many workspaces, with one statement for each table.
     pub async fn insert_all(connection: &mut PgConnection, all: &[Self]) {
         let customers = || all.iter().flat_map(|data| data.customers.iter().zip(&data.kinds));
         sqlx::query(
@@ -162,7 +162,7 @@ impl Data {
         insert_feedback(connection, &feedback).await;
     }
 
-    /// Makes, changes and deletes records of somebody.
+    /// Creates, updates and deletes some records.
     pub async fn change(&mut self, connection: &mut PgConnection) {
         let customer = *self.customers.choose(&mut self.random).unwrap();
         let order = self.order(customer);
@@ -172,12 +172,12 @@ impl Data {
         insert_interactions(connection, std::slice::from_ref(&interaction)).await;
         self.interactions.push(interaction);
 
-        let place = self.random.random_range(0..self.orders.len());
-        let order = self.orders.swap_remove(place);
+        let index = self.random.random_range(0..self.orders.len());
+        let order = self.orders.swap_remove(index);
         let delete = "DELETE FROM orders WHERE workspace_id = $1 AND id = $2";
         sqlx::query(delete).bind(self.workspace).bind(order.id).execute(&mut *connection).await.unwrap();
-        let place = self.random.random_range(0..self.interactions.len());
-        let interaction = self.interactions.swap_remove(place);
+        let index = self.random.random_range(0..self.interactions.len());
+        let interaction = self.interactions.swap_remove(index);
         let delete = "DELETE FROM customer_interactions WHERE workspace_id = $1 AND id = $2";
         sqlx::query(delete).bind(self.workspace).bind(interaction.id).execute(&mut *connection).await.unwrap();
 

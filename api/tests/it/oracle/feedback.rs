@@ -1,4 +1,4 @@
-//! Feedback figures, from the definition.
+//! Feedback figures, computed from their definition.
 
 use serde_json::{Value, json};
 use shared::insight::feedback;
@@ -9,13 +9,13 @@ use sqlx::PgConnection;
 use super::data::{Data, Feedback};
 use crate::report_helpers::{assert_same, date_of, dates, described, mean, median, rate, start};
 
-/// An answer: when it came, its rating and its category.
+/// An answer: its time, rating and category.
 type Answer = (Time, i16, Option<String>);
 
 /// Compares the figures of a period.
-pub async fn compare(connection: &mut PgConnection, place: &str, data: &Data, (period, now): (&Period, Time)) {
+pub async fn compare(connection: &mut PgConnection, context: &str, data: &Data, (period, now): (&Period, Time)) {
     let figures = feedback::figures(connection, data.workspace, now, period).await.unwrap();
-    assert_same(place, &serde_json::to_value(figures).unwrap(), &figures_of(data, period, now));
+    assert_same(context, &serde_json::to_value(figures).unwrap(), &figures_of(data, period, now));
 }
 
 fn figures_of(data: &Data, period: &Period, now: Time) -> Value {
@@ -43,7 +43,7 @@ fn with<const N: usize>(mut object: Value, others: [Value; N]) -> Value {
     object
 }
 
-/// With most ratings first, and then by the name; those without one before others.
+/// Most ratings first, then by name; ratings without a category come before others.
 fn by_category(given: &[&Answer]) -> Vec<Value> {
     let mut categories: Vec<&Option<String>> = given.iter().map(|(.., category)| category).collect();
     categories.sort_unstable();
@@ -52,8 +52,8 @@ fn by_category(given: &[&Answer]) -> Vec<Value> {
         given.iter().copied().filter(|(.., of)| of == category).collect()
     };
     categories.sort_by_key(|category| usize::MAX - of(category).len());
-    let told = |category: &Option<String>| with(json!({ "category": category }), [ratings_of(&of(category))]);
-    categories.into_iter().map(told).collect()
+    let row = |category: &Option<String>| with(json!({ "category": category }), [ratings_of(&of(category))]);
+    categories.into_iter().map(row).collect()
 }
 
 fn requests(sent: &[&Feedback]) -> Value {
@@ -92,7 +92,8 @@ fn ratings_of(given: &[&Answer]) -> Value {
     })
 }
 
-/// The share between the one that was seen and 0, or 1, from which that is 1.96 standard errors away.
+/// The bound of the Wilson interval towards 0 or 1: the share from which the observed one is 1.96
+/// standard errors away.
 fn end(numerator: usize, n: usize, outer: f64) -> f64 {
     let (seen, n) = (numerator as f64 / n as f64, n as f64);
     let (mut inner, mut outer) = (seen, outer);

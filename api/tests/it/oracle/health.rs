@@ -1,4 +1,4 @@
-//! Health, from the definition in `docs/insight.md`.
+//! Health, computed from the definition in `docs/insight.md`.
 
 use chrono::{Datelike, Duration, NaiveDate};
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::data::Data;
 
-/// What is known of a customer in points.
+/// A customer's score and its components.
 pub struct Known {
     pub score: i16,
-    /// Of the parts, in their order.
+    /// The points of each part, in order.
     pub points: Vec<Option<f64>>,
     pub coverage: f64,
 }
@@ -20,7 +20,8 @@ pub fn of(data: &Data, id: Uuid, today: NaiveDate) -> Option<Known> {
     let points: Vec<Option<f64>> = parts.iter().map(Part::points).collect();
     let possible: f64 = parts.iter().filter(|part| part.share.is_some()).map(|part| part.maximum).sum();
     let reached: f64 = points.iter().flatten().sum();
-    // A little is added, since a sum of hundredths that is a half exactly may come out below it.
+    // A little is added, because a sum of hundredths that is exactly one half may be computed
+    // slightly below it.
     let score = (100.0 * reached / possible + 1e-9).round() as i16;
     (possible > 0.0).then_some(Known { score, points, coverage: possible / 100.0 })
 }
@@ -33,8 +34,8 @@ pub fn band(score: i16) -> &'static str {
     }
 }
 
-/// The answer about a customer, but for the snapshots.
-pub fn told(data: &Data, id: Uuid, today: NaiveDate) -> Value {
+/// The expected response about a customer, without the snapshots.
+pub fn expected(data: &Data, id: Uuid, today: NaiveDate) -> Value {
     let known = of(data, id, today);
     let parts = parts(data, id, today).into_iter().map(|part| {
         let points = part.points();

@@ -1,6 +1,6 @@
-//! A second computation of scores, of the reports on segments and health, and of feedback figures, in plain Rust
-//! over lists of records, written from the definitions and not from the program: both must say the same of a
-//! thousand random data sets.
+//! A second computation of scores, of the reports on segments and health, and of feedback figures,
+//! in plain Rust over lists of records. It was written from the definitions, independently of the
+//! program, and both must agree on a thousand random data sets.
 
 pub mod data;
 mod feedback;
@@ -26,20 +26,20 @@ use crate::support::connect;
 use data::Data;
 use snapshots::Snapshots;
 
-/// The data sets in which ranks decide, besides the small ones.
+/// The number of additional, large data sets, which are scored by rank.
 const RANKED: u64 = 3;
-/// How many are put into the database at once, and how many look at them at once.
+/// How many data sets are inserted at once, and how many readers run at once.
 const BATCH: u64 = 25;
 const READERS: u64 = 4;
 
-/// The data sets that one of the readers looks at, in batches.
+/// The data sets of one reader, in batches.
 fn batches(reader: u64) -> impl Iterator<Item = Vec<Data>> {
     let batches = (0..data_sets() / BATCH).filter(move |batch| batch % READERS == reader);
     batches.map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(|seed| Data::random(seed, 1..25)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scores_are_those_of_a_second_computation() {
+async fn scores_match_a_second_computation() {
     let database = Database::create().await;
     let readers = (0..READERS).map(|reader| {
         let url = database.url().to_owned();
@@ -54,7 +54,7 @@ async fn scores_are_those_of_a_second_computation() {
                     refresh_if_cheap(connection, data.workspace).await;
                     snapshots.store(connection, data.workspace).await;
                     compare(connection, &data, &snapshots).await;
-                    // And of what was changed since, whatever way.
+                    // And after changes of all kinds.
                     data.change(connection).await;
                     refresh_if_cheap(connection, data.workspace).await;
                     compare(connection, &data, &snapshots).await;
@@ -68,7 +68,7 @@ async fn scores_are_those_of_a_second_computation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn feedback_figures_are_those_of_a_second_computation() {
+async fn feedback_figures_match_a_second_computation() {
     let database = Database::create().await;
     let readers = (0..READERS).map(|reader| {
         let url = database.url().to_owned();
@@ -79,8 +79,8 @@ async fn feedback_figures_are_those_of_a_second_computation() {
                 for data in batch {
                     let now = db::now();
                     let period = period(&data, now);
-                    let place = format!("data set {} at {now}", data.seed);
-                    feedback::compare(connection, &place, &data, (&period, now)).await;
+                    let context = format!("data set {} at {now}", data.seed);
+                    feedback::compare(connection, &context, &data, (&period, now)).await;
                 }
             }
         })
@@ -90,7 +90,7 @@ async fn feedback_figures_are_those_of_a_second_computation() {
     }
 }
 
-/// A period at random.
+/// A random period.
 fn period(data: &Data, now: Time) -> Period {
     Period::parse(&parameters(&mut StdRng::seed_from_u64(data.seed), now), now).unwrap()
 }
@@ -101,20 +101,20 @@ async fn refresh_if_cheap(connection: &mut PgConnection, workspace: Uuid) {
     transaction.commit().await.unwrap();
 }
 
-/// A customer with the three scores, the segment and the health.
-type Kept = (Uuid, Option<i16>, Option<i16>, Option<i16>, String, Option<i16>);
+/// A customer with three scores, the segment and the health.
+type StoredScores = (Uuid, Option<i16>, Option<i16>, Option<i16>, String, Option<i16>);
 
 async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapshots) {
     let (day, now) = (Day::today(), db::now());
-    let place = format!("data set {} at {now}", data.seed);
-    let mut kept: Vec<Kept> = sqlx::query_as(
+    let context = format!("data set {} at {now}", data.seed);
+    let mut stored: Vec<StoredScores> = sqlx::query_as(
         "SELECT customer_id, recency, frequency, monetary, segment, health FROM customer_scores WHERE workspace_id = $1",
     )
     .bind(data.workspace)
     .fetch_all(&mut *connection)
     .await
     .unwrap();
-    kept.sort();
+    stored.sort();
     let mut expected: Vec<_> = segments::of_all(data, day.0)
         .into_iter()
         .map(|(id, [r, f, m], segment)| {
@@ -122,7 +122,7 @@ async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapsho
         })
         .collect();
     expected.sort();
-    assert_eq!(kept, expected, "{place}");
+    assert_eq!(stored, expected, "{context}");
 
     let period = period(data, now);
     let report = product::report(connection, data.workspace, now, &period).await.unwrap();
@@ -130,22 +130,23 @@ async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapsho
     for group in report["groups"].as_array_mut().unwrap() {
         assert!(group.as_object_mut().unwrap().remove("definition").is_some());
     }
-    assert_same(&place, &report, &segments::report(data, snapshots, &period, now));
+    assert_same(&context, &report, &segments::report(data, snapshots, &period, now));
 
-    // Of one alone, the same as of all; and the points of each part with the facts behind them.
+    // The health of a single customer agrees with the scores of all, as do the points and facts of
+    // its parts.
     for id in data.customers.iter().take(2) {
         let facts = scoring::facts(connection, data.workspace, &[*id], day).await.unwrap().pop().unwrap();
         let points: Vec<Option<f64>> = Health::of(&facts).parts.iter().map(|part| part.points).collect();
         if let Some(known) = health::of(data, *id, day.0) {
-            assert_eq!(points, known.points, "{place}");
+            assert_eq!(points, known.points, "{context}");
         }
         let ours = product_health::get(connection, data.workspace, *id, &period).await.unwrap();
         let mut ours = serde_json::to_value(ours).unwrap();
         ours.as_object_mut().unwrap().remove("as_of");
-        let mut theirs = health::told(data, *id, day.0);
+        let mut theirs = health::expected(data, *id, day.0);
         let score = theirs["score"].as_i64().map(|score| score as i16);
         let Value::Object(past) = snapshots.of_customer(*id, score, &period, day.0) else { unreachable!() };
         theirs.as_object_mut().unwrap().extend(past);
-        assert_same(&place, &ours, &theirs);
+        assert_same(&context, &ours, &theirs);
     }
 }

@@ -1,4 +1,4 @@
-//! Segments, from the definition.
+//! Segments, computed from their definition.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::health;
 use super::snapshots::Snapshots;
 use crate::report_helpers::rate;
 
-/// In the order in which the report has them.
+/// In the order of the report.
 pub const SEGMENTS: [&str; 11] = [
     "champions",
     "loyal",
@@ -66,7 +66,7 @@ pub fn of_all(data: &Data, today: NaiveDate) -> Vec<(Uuid, Scores, &'static str)
         numbers.push(number(orders));
         quantities.push(quantity(orders));
     }
-    let place = |orders: &[&Order]| {
+    let classify = |orders: &[&Order]| {
         let (r, f, m) = if buyers.len() >= 500 {
             (rank(&lasts, &last(orders)), rank(&numbers, &number(orders)), rank(&quantities, &quantity(orders)))
         } else {
@@ -94,7 +94,7 @@ pub fn of_all(data: &Data, today: NaiveDate) -> Vec<(Uuid, Scores, &'static str)
         .map(|(id, orders)| match orders.is_empty() {
             true => (*id, [None; 3], "prospects"),
             false => {
-                let (r, f, m, segment) = place(orders);
+                let (r, f, m, segment) = classify(orders);
                 (*id, [Some(r), Some(f), Some(m)], segment)
             }
         })
@@ -107,7 +107,7 @@ fn rank<T: Ord>(all: &[T], value: &T) -> i16 {
     i16::try_from((5 * reached).div_ceil(all.len())).unwrap()
 }
 
-/// The report, but for the definitions of segments, which are no figures.
+/// The report, without the definitions of segments.
 pub fn report(data: &Data, snapshots: &Snapshots, period: &Period, now: Time) -> Value {
     let today = now.date_naive();
     let placed = of_all(data, today);
@@ -131,14 +131,14 @@ pub fn report(data: &Data, snapshots: &Snapshots, period: &Period, now: Time) ->
         ["active", "inactive", "blocked"].map(|word| (word, count(&|(_, status)| *status == word))).into();
     let buyers = placed.iter().filter(|(.., segment)| *segment != "prospects").count();
     json!({
-        "as_of": now, "complete": true, "customers": all, "buyers": buyers, "cuts": cuts(data, today), "groups": groups,
+        "as_of": now, "complete": true, "customers": all, "buyers": buyers, "cuts": thresholds(data, today), "groups": groups,
         "by_type": kinds, "by_status": statuses, "by_health": by_health,
         "changes": snapshots.changes(&placed), "history": snapshots.history_of_segments(period),
     })
 }
 
-/// From which values on customers score 2, 3, 4 and 5.
-fn cuts(data: &Data, today: NaiveDate) -> Value {
+/// The thresholds of the scores 2, 3, 4 and 5.
+fn thresholds(data: &Data, today: NaiveDate) -> Value {
     let bought = bought(data, today);
     let buyers: Vec<&Vec<&Order>> =
         bought.iter().map(|(_, orders)| orders).filter(|orders| !orders.is_empty()).collect();
@@ -155,7 +155,7 @@ fn cuts(data: &Data, today: NaiveDate) -> Value {
     json!({ "ranked": true, "recency": firsts(&lasts), "frequency": firsts(&numbers), "monetary": firsts(&quantities) })
 }
 
-/// The least values that score at least 2, 3, 4 and 5.
+/// The smallest values that score at least 2, 3, 4 and 5.
 fn firsts<T: Ord + Clone>(all: &[T]) -> Vec<T> {
     (2..=5).map(|score| all.iter().filter(|value| rank(all, value) >= score).min().unwrap().clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! Random snapshots, and what reports tell of them.
+//! Random snapshots, and the reports about them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,13 +25,13 @@ struct Past {
     segment: &'static str,
 }
 
-/// What was kept of a workspace.
+/// The snapshots of a workspace.
 #[derive(Debug)]
 pub struct Snapshots {
     /// The day of the last one.
     since: Option<NaiveDate>,
     /// The segments of customers in the last one.
-    former: HashMap<Uuid, &'static str>,
+    previous: HashMap<Uuid, &'static str>,
     segments: Vec<(NaiveDate, &'static str, i64)>,
     health: Vec<Past>,
 }
@@ -44,7 +44,7 @@ impl Snapshots {
         dates.sort_unstable();
         dates.dedup();
         let mut snapshots =
-            Self { since: dates.last().copied(), former: HashMap::new(), segments: vec![], health: vec![] };
+            Self { since: dates.last().copied(), previous: HashMap::new(), segments: vec![], health: vec![] };
         for date in dates {
             for segment in some(random, &SEGMENTS, 0.6) {
                 snapshots.segments.push((date, segment, random.random_range(1..50)));
@@ -57,13 +57,13 @@ impl Snapshots {
         }
         for customer in &data.customers {
             if random.random_bool(0.8) {
-                snapshots.former.insert(*customer, SEGMENTS.choose(random).unwrap());
+                snapshots.previous.insert(*customer, SEGMENTS.choose(random).unwrap());
             }
         }
         snapshots
     }
 
-    /// Puts them beside the scores, which must be there.
+    /// Stores the snapshots; the scores must exist already.
     pub async fn store(&self, connection: &mut PgConnection, workspace: Uuid) {
         sqlx::query("UPDATE score_states SET snapshot_date = $2 WHERE workspace_id = $1")
             .bind(workspace)
@@ -77,8 +77,8 @@ impl Snapshots {
              WHERE workspace_id = $1 AND customer_id = segments.id",
         )
         .bind(workspace)
-        .bind(self.former.keys().copied().collect::<Vec<_>>())
-        .bind(self.former.values().copied().collect::<Vec<_>>())
+        .bind(self.previous.keys().copied().collect::<Vec<_>>())
+        .bind(self.previous.values().copied().collect::<Vec<_>>())
         .execute(&mut *connection)
         .await
         .unwrap();
@@ -108,25 +108,25 @@ impl Snapshots {
         .unwrap();
     }
 
-    /// Who changed the segment: most first, and else by the names, who was not there last.
+    /// The moves between segments: the most frequent first, then by name, new customers last.
     pub fn changes<T>(&self, placed: &[(Uuid, T, &'static str)]) -> Value {
         let mut moves: BTreeMap<(Option<&str>, &str), usize> = BTreeMap::new();
         for (id, _, segment) in placed.iter().filter(|_| self.since.is_some()) {
-            let former = self.former.get(id).copied();
-            if former != Some(*segment) {
-                *moves.entry((former, segment)).or_default() += 1;
+            let previous = self.previous.get(id).copied();
+            if previous != Some(*segment) {
+                *moves.entry((previous, segment)).or_default() += 1;
             }
         }
         let mut moves: Vec<_> = moves.into_iter().collect();
         moves.sort_by_key(|((from, to), count)| (usize::MAX - count, from.is_none(), *from, *to));
-        let told = |((from, to), count)| json!({ "from": from, "to": to, "count": count });
-        json!({ "since": self.since, "moves": moves.into_iter().map(told).collect::<Vec<_>>() })
+        let row = |((from, to), count)| json!({ "from": from, "to": to, "count": count });
+        json!({ "since": self.since, "moves": moves.into_iter().map(row).collect::<Vec<_>>() })
     }
 
     pub fn history_of_segments(&self, period: &Period) -> Vec<Value> {
         let mut days: Vec<NaiveDate> = self.segments.iter().map(|(date, ..)| *date).collect();
         days.dedup();
-        let told = |day: NaiveDate| {
+        let row = |day: NaiveDate| {
             let mut groups =
                 SEGMENTS.map(|segment| (segment.to_owned(), json!(0))).into_iter().collect::<serde_json::Map<_, _>>();
             for (_, segment, customers) in self.segments.iter().filter(|(date, ..)| *date == day) {
@@ -134,31 +134,32 @@ impl Snapshots {
             }
             json!({ "date": day, "groups": groups })
         };
-        last_of_each(&days, period).into_iter().map(told).collect()
+        last_of_each(&days, period).into_iter().map(row).collect()
     }
 
     /// The trend and the history of a customer whose score is this.
     pub fn of_customer(&self, id: Uuid, score: Option<i16>, period: &Period, today: NaiveDate) -> Value {
         let mine: Vec<&Past> = self.health.iter().filter(|past| past.customer == id).collect();
         let oldest = mine.iter().find(|past| past.date >= today - Days::new(30) && past.date < today);
-        let former = oldest.and_then(|past| past.score);
+        let previous = oldest.and_then(|past| past.score);
         let days: Vec<NaiveDate> = mine.iter().map(|past| past.date).collect();
-        let told = |day: NaiveDate| {
+        let row = |day: NaiveDate| {
             let past = mine.iter().find(|past| past.date == day).unwrap();
             json!({ "date": day, "score": past.score, "band": past.score.map(health::band), "segment": past.segment })
         };
         json!({
             "trend": {
-                "since": oldest.map(|past| past.date), "from": former, "to": score,
-                "change": score.zip(former).map(|(to, from)| to - from),
+                "since": oldest.map(|past| past.date), "from": previous, "to": score,
+                "change": score.zip(previous).map(|(to, from)| to - from),
             },
-            "history": last_of_each(&days, period).into_iter().map(told).collect::<Vec<_>>(),
+            "history": last_of_each(&days, period).into_iter().map(row).collect::<Vec<_>>(),
         })
     }
 }
 
-/// Of days in their order those that have a part in the period, and of each interval the last. A day lies where its noon
-/// does, and one that begins in the period lies in its last interval, if not in an earlier one.
+/// The last day of each interval, among the sorted days that overlap the period. A day belongs to
+/// the interval of its noon, and a day that begins in the period belongs to its last interval at
+/// the latest.
 fn last_of_each(days: &[NaiveDate], period: &Period) -> Vec<NaiveDate> {
     let intervals = dates(period);
     let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else { return vec![] };

@@ -1,41 +1,42 @@
-//! The classes into which customers are put by what is known of them. Scoring computes them and keeps them
-//! in a table of their own; here is what they are called, and how customers are listed by them.
+//! Segments and health bands of customers, and the filters by them. Scoring computes them and
+//! stores them in a table of their own.
 
 use crate::query::Joined;
 use crate::string_enum;
 
 string_enum! {
-    /// The group of a customer, by what they bought in the last 24 months.
+    /// A customer's segment, by the recency, frequency and quantity of their orders in the last 24
+    /// months.
     Segment {
-        /// They bought lately, often and much.
+        /// Bought recently, often and in large quantities.
         Champions = "champions",
-        /// They buy often or much, and did not long ago.
+        /// Bought often or in large quantities, not long ago.
         Loyal = "loyal",
-        /// They buy now and then.
+        /// Buys now and then.
         Active = "active",
-        /// They bought just now, for the first time or little.
+        /// Bought very recently, for the first time or in small quantities.
         New = "new",
-        /// They bought little, not long ago.
+        /// Bought in small quantities, not long ago.
         Promising = "promising",
-        /// They bought little, and a while ago.
+        /// Bought in small quantities, some time ago.
         NeedsAttention = "needs_attention",
-        /// They bought a good deal, but long ago.
+        /// Bought often or in large quantities, but long ago.
         AtRisk = "at_risk",
-        /// They were among the best, very long ago.
+        /// Was among the best customers, very long ago.
         PreviouslyLoyal = "previously_loyal",
-        /// They bought little, and long ago.
+        /// Bought in small quantities, long ago.
         AlmostLost = "almost_lost",
-        /// They bought little, and very long ago.
+        /// Bought in small quantities, very long ago.
         Dormant = "dormant",
-        /// They bought nothing.
+        /// Bought nothing.
         Prospects = "prospects",
     }
 }
 
 string_enum! {
-    /// What a score means.
+    /// The band of a health score.
     Band {
-        /// From 70 on.
+        /// 70 and above.
         Healthy = "healthy",
         /// From 40 to 69.
         Watch = "watch",
@@ -44,7 +45,7 @@ string_enum! {
     }
 }
 
-/// The segments and bands of customers, by which they are listed.
+/// The filter of customers by segment.
 pub const SEGMENT: Joined = Joined {
     table: "customer_scores",
     key: "customer_id",
@@ -52,5 +53,5 @@ pub const SEGMENT: Joined = Joined {
     column: "segment",
     absent: Some(Segment::Prospects.as_str()),
 };
-/// See [`SEGMENT`].
+/// The filter of customers by health band.
 pub const BAND: Joined = Joined { column: "band", absent: None, ..SEGMENT };

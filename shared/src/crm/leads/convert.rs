@@ -18,40 +18,40 @@ use crate::values::patch::Patch;
 /// A converted lead and its customer.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Conversion {
-    /// The customer that was made or linked.
+    /// The customer that was created or linked.
     pub customer: Customer,
     /// The lead.
     pub lead: Lead,
-    /// Whether the customer was made.
+    /// Whether the customer was created.
     #[serde(skip)]
-    pub made: bool,
+    pub created: bool,
 }
 
-/// Makes a customer of a lead, or links the customer who has its email. Fields of the customer that
-/// the body names win over the lead's. Needs a transaction, in which the lead is locked: of two
-/// conversions at the same moment, one finds the lead converted.
+/// Creates a customer from a lead, or links the existing customer with the lead's email. Fields in
+/// the body override those of the lead. Requires a transaction: the lead is locked, so the second
+/// of two concurrent conversions finds the lead converted.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] if the lead has a customer, or its email's customer has
-/// another lead; [`Error::Invalid`] with every fault of the body; [`Error::Repeat`] if a customer of
-/// that email was made meanwhile.
+/// [`Error::NotFound`]; [`Error::Conflict`] if the lead has a customer, or the customer with its
+/// email has another lead; [`Error::Invalid`] with every fault of the body; [`Error::Repeat`] if a
+/// customer with that email was created concurrently.
 pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid, body: Object) -> Result<Conversion> {
     let workspace_id = actor.workspace_id;
     let before: Lead =
         records::lock(connection, workspace_id, &[lead_id]).await?.into_iter().next().ok_or(Error::NotFound)?;
     if let Some(customer_id) = before.customer_id {
-        let message = "the lead has a customer already";
+        let message = "the lead already has a customer";
         return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
     }
     let drafted = draft(&before, body.clone())?;
     let existing = imports::with_email::<Customer>(connection, workspace_id, &drafted.email).await?;
-    let made = existing.is_none();
+    let created = existing.is_none();
     let customer = match existing {
         Some(existing) => link(connection, actor, existing, lead_id, body).await?,
         None => {
             records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
                 |error| match error {
-                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
+                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken concurrently", reason.field)),
                     other => other,
                 },
             )?;
@@ -63,10 +63,10 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
     lead.customer_id = Some(customer.id);
     records::mark_changed(&before, &mut lead, db::now());
     records::update_all(connection, actor, &[(before, lead.clone())]).await?;
-    Ok(Conversion { customer, lead, made })
+    Ok(Conversion { customer, lead, created })
 }
 
-/// The customer that a lead would be.
+/// The customer to create from a lead and the body.
 fn draft(lead: &Lead, body: Object) -> Result<Customer> {
     let patch = |text: &Option<_>| text.clone().map_or(Patch::Keep, Patch::Set);
     let changes = CustomerChanges {
@@ -88,7 +88,7 @@ fn draft(lead: &Lead, body: Object) -> Result<Customer> {
     Ok(customer)
 }
 
-/// Links a customer that exists, with the overrides of the body.
+/// Links an existing customer, with the overrides of the body.
 async fn link(
     connection: &mut PgConnection,
     actor: &Actor,

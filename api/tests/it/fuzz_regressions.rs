@@ -1,4 +1,4 @@
-//! What requests at random have found (`cargo dev fuzz-api`), so that it stays found.
+//! Regression tests for bugs that random requests have found (`cargo dev fuzz-api`).
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -12,20 +12,20 @@ async fn create(api: &Api, extra: Value, status: u16) -> Value {
 }
 
 #[tokio::test]
-async fn numbers_come_out_of_the_database_as_they_went_in() {
+async fn numbers_are_returned_as_written() {
     let api = Api::start().await;
-    // The database writes all digits of the first one, and a reader that is not exact takes them for infinity.
+    // PostgreSQL writes all digits of the first one, which an inexact parser reads as infinity.
     let numbers =
         json!([f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, 1e300, 0.1, 1e-7, 123_456_789.123_456_78, u64::MAX]);
-    let made = create(&api, json!({ "custom_fields": { "numbers": numbers } }), 201).await;
-    assert_eq!(made["custom_fields"]["numbers"], numbers);
-    let path = format!("/dev/crm/leads/{}", made["id"].as_str().unwrap());
-    assert_eq!(support::json(api.get(&path), 200).await, made);
-    assert_eq!(support::json(api.get("/dev/crm/leads"), 200).await, json!([made]));
+    let created = create(&api, json!({ "custom_fields": { "numbers": numbers } }), 201).await;
+    assert_eq!(created["custom_fields"]["numbers"], numbers);
+    let path = format!("/dev/crm/leads/{}", created["id"].as_str().unwrap());
+    assert_eq!(support::json(api.get(&path), 200).await, created);
+    assert_eq!(support::json(api.get("/dev/crm/leads"), 200).await, json!([created]));
 }
 
 #[tokio::test]
-async fn control_characters_are_no_filter() {
+async fn control_characters_are_rejected_in_filters() {
     let api = Api::start().await;
     for name in ["name", "email", "phone", "company"] {
         for text in ["%00", "a%00b", "%C2%9B"] {
@@ -37,18 +37,18 @@ async fn control_characters_are_no_filter() {
 }
 
 #[tokio::test]
-async fn an_empty_string_is_none_where_a_string_may_stand() {
+async fn an_empty_string_counts_as_null_in_optional_fields() {
     let api = Api::start().await;
     let strings = ["phone", "company", "notes", "source", "status", "campaign_id", "assigned_to", "last_contact"];
     let emptied: Value = strings.into_iter().map(|name| (name.to_owned(), json!(" "))).collect::<Map<_, _>>().into();
-    let made = create(&api, emptied, 201).await;
+    let created = create(&api, emptied, 201).await;
     for name in strings {
         let default = match name {
             "source" => json!("other"),
             "status" => json!("new"),
             _ => Value::Null,
         };
-        assert_eq!(made[name], default, "{name}");
+        assert_eq!(created[name], default, "{name}");
     }
     for name in ["score", "custom_fields"] {
         assert_eq!(faults(&create(&api, json!({ name: "" }), 400).await), [(name, "invalid")]);
@@ -56,11 +56,11 @@ async fn an_empty_string_is_none_where_a_string_may_stand() {
 }
 
 #[tokio::test]
-async fn what_was_read_can_be_sent_back() {
+async fn a_record_can_be_sent_back_unchanged() {
     let api = Api::start().await;
-    let made = create(&api, json!({}), 201).await;
-    let path = format!("/dev/crm/leads/{}", made["id"].as_str().unwrap());
-    // As an import may leave them: more than a caller may set.
+    let created = create(&api, json!({}), 201).await;
+    let path = format!("/dev/crm/leads/{}", created["id"].as_str().unwrap());
+    // An import can create more custom fields than a client may set.
     let wide: Value = (0..500).map(|n| (format!("column {n}"), json!("x"))).collect::<Map<_, _>>().into();
     sqlx::query("UPDATE leads SET custom_fields = $1").bind(&wide).execute(api.database.pool()).await.unwrap();
     let mut lead = api.read(&path).await;
@@ -73,11 +73,11 @@ async fn what_was_read_can_be_sent_back() {
 }
 
 #[tokio::test]
-async fn a_leap_second_is_the_one_after_it() {
+async fn a_leap_second_becomes_the_following_second() {
     let api = Api::start().await;
-    let made = create(&api, json!({ "last_contact": "2016-12-31T23:59:60.5Z" }), 201).await;
-    assert_eq!(made["last_contact"], "2017-01-01T00:00:00.500Z");
+    let created = create(&api, json!({ "last_contact": "2016-12-31T23:59:60.5Z" }), 201).await;
+    assert_eq!(created["last_contact"], "2017-01-01T00:00:00.500Z");
     let last = json!({ "email": "bob@example.com", "last_contact": "9999-12-31T23:59:60Z" });
     assert_eq!(faults(&create(&api, last, 400).await), [("last_contact", "out_of_range")]);
-    assert_eq!(api.read(&format!("/dev/crm/leads/{}", made["id"].as_str().unwrap())).await, made);
+    assert_eq!(api.read(&format!("/dev/crm/leads/{}", created["id"].as_str().unwrap())).await, created);
 }
