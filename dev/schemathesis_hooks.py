@@ -1,4 +1,4 @@
-"""What the API's document cannot say: requests that it allows are made such that the API does, too."""
+"""Adapts generated requests to rules of the API that the OpenAPI document cannot express."""
 
 import re
 import uuid
@@ -8,12 +8,12 @@ import schemathesis
 ENTITY_TAGS = re.compile(r'\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*')
 
 
-def sayable(value):
-    """No NUL characters in custom fields, and no year 0."""
+def storable(value):
+    """Removes NUL characters, and replaces the year 0."""
     if isinstance(value, dict):
-        return {sayable(name): sayable(inner) for name, inner in value.items()}
+        return {storable(name): storable(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [sayable(inner) for inner in value]
+        return [storable(inner) for inner in value]
     if isinstance(value, str):
         value = value.replace("\0", "")
         return "0001-" + value[5:] if value.startswith("0000-") else value
@@ -22,23 +22,23 @@ def sayable(value):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # An id that was null in an answer leads nowhere.
+    # Replaces ids that were null in a response.
     for name, value in (case.path_parameters or {}).items():
         if value in (None, "None"):
             case.path_parameters[name] = str(uuid.uuid4())
     if not (case.meta and case.meta.generation.mode.is_positive):
         return
-    # Not every phase keeps to the pattern of a header.
+    # Not every phase follows the pattern of a header.
     if case.headers and not ENTITY_TAGS.fullmatch(case.headers.get("If-Match", "*")):
         del case.headers["If-Match"]
     if isinstance(case.body, dict):
-        case.body = sayable(case.body)
+        case.body = storable(case.body)
     if case.query:
-        # Cursors are made by the API: one that was made up is rightly refused.
+        # The API signs cursors, and rejects generated ones.
         case.query.pop("cursor", None)
-        # A null that was found in an answer is no value to ask for.
+        # Removes values that were null in a response.
         wanted = {name: value for name, value in case.query.items() if value not in (None, [], [None])}
-        # A pattern for "a letter or digit of any script" is not read alike by all who read patterns.
+        # Regex dialects differ in the pattern for a letter or digit of any script.
         if "q" in wanted and not any(character.isalnum() for character in str(wanted["q"])):
             wanted["q"] = "a"
-        case.query = sayable(wanted)
+        case.query = storable(wanted)

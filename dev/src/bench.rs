@@ -1,4 +1,4 @@
-//! `cargo dev bench`: how fast the product is, beside what it is compared to in the same run.
+//! `cargo dev bench`: performance of the product, compared with alternatives in the same run.
 
 use std::process::ExitCode;
 
@@ -27,9 +27,8 @@ mod slots;
 mod templates;
 mod themes;
 
-/// Each benchmark but `queue` runs on a private PostgreSQL server, and prints its samples and
-/// figures as lines of JSON and then a table of the figures. It exits with success if each figure
-/// is what it must be.
+/// Each benchmark except `queue` runs on a private PostgreSQL server, and prints its samples and figures as
+/// lines of JSON, and then a table of the figures. It succeeds if all figures meet their bounds.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -38,43 +37,43 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Imports of leads, beside `psql \\copy`.
+    /// Imports of leads, compared with `psql \\copy`.
     Import(import::Arguments),
-    /// Files made to take long, for the time that a byte of the worst one takes.
+    /// Importing hostile files: the time per byte of the worst file.
     HostileFiles(hostile_files::Arguments),
-    /// Exports and lists of leads, beside COPY.
+    /// Exports and lists of leads, compared with COPY.
     Export(export::Arguments),
-    /// Reading one lead, beside a bare handler for the same row.
+    /// Reading one lead, compared with a minimal handler for the same row.
     Http(http::Arguments),
-    /// Creating, updating and listing leads, beside the same statements in pgbench.
+    /// Creating, updating and listing leads, compared with the same statements in pgbench.
     Records(records::Arguments),
-    /// Nurture of many leads: rows, interactions, outbox and history.
+    /// Nurturing many leads: rows, interactions, outbox and history.
     Nurture(nurture::Arguments),
-    /// Reports of a large workspace while others write.
+    /// Reports of a large workspace during writes.
     Insight(insight::Arguments),
-    /// Enqueueing from many clients at once, beside the same without the notifier.
+    /// Enqueueing from many clients at once, with and without the notifier.
     Notify(notify::Arguments),
-    /// How soon a workspace's job starts behind a million of another workspace.
+    /// How soon a workspace's job starts while another workspace has a million queued jobs.
     Fairness(fairness::Arguments),
-    /// How soon a workspace's import starts behind long imports of another that hold every slot.
+    /// How soon a workspace's import starts while long imports of another workspace use every slot.
     Slots(slots::Arguments),
-    /// The queue behind a transaction that stays open while very many jobs are done.
+    /// The queue while a transaction stays open during very many jobs.
     OldTransaction(old_transaction::Arguments),
-    /// Mails on their way to a server, beside pgbench's commits.
+    /// Delivery of emails to a server, compared with pgbench's commits.
     Mail(mail::Arguments),
-    /// Templates that were written to hurt, beside what one may cost.
+    /// Hostile templates: the CPU time of the worst one.
     Templates(templates::Arguments),
-    /// What people talk about in many comments, beside what it must cost.
+    /// Finding the themes of many comments.
     Themes(themes::Arguments),
-    /// The queue, for a driver that measures several queues side by side.
+    /// The queue, for a driver that compares several queues.
     #[command(subcommand)]
     Queue(queue::Verb),
-    /// The handler to which `http` compares the API.
+    /// The handler that `http` compares the API with.
     #[command(hide = true)]
     BareServer(http::Bare),
 }
 
-/// Runs one of the benchmarks; fails if a figure is not what it must be.
+/// Runs one of the benchmarks; fails if a figure misses its bound.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return run_optimized().await;
@@ -100,11 +99,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds this program and those that it measures as they are released, and has that one do the same.
+/// Builds the release profile of this program and of the programs to measure, and runs it with the same
+/// arguments.
 async fn run_optimized() -> Result<ExitCode> {
     workspace::build(&["--release", "--bins", "--workspace"]).await?;
     let mut optimized = Command::new(workspace::program("dev", Some("release"))?);
-    let status = optimized.args(std::env::args_os().skip(1)).status().await.context("cannot run it")?;
+    let status = optimized.args(std::env::args_os().skip(1)).status().await.context("cannot run the release build")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -1,11 +1,11 @@
-//! What a person in front of a terminal sees.
+//! Output to the terminal.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Standard output, shared by whoever prints. Cloning it gives another handle on the same.
+/// Standard output, shared by all tasks that print. Clones share the output.
 #[derive(Debug, Clone)]
 pub struct Console {
     bars: MultiProgress,
@@ -20,12 +20,12 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Prints a line above the progress bar, if there is one.
+    /// Prints a line, above the progress bar if there is one.
     pub fn line(&self, line: &str) {
         self.bars.suspend(|| println!("{line}"));
     }
 
-    /// Prints a line that a process printed. `number` chooses its colour.
+    /// Prints a line of a process. `number` selects the color.
     pub fn line_of(&self, process: &str, number: usize, line: &str) {
         const COLOURS: [u8; 5] = [36, 32, 33, 35, 34];
         if self.coloured {
@@ -36,7 +36,7 @@ impl Console {
         }
     }
 
-    /// Shows a progress bar; on a terminal only, elsewhere the line that it begins with.
+    /// Shows a progress bar on a terminal, and only a line elsewhere.
     #[must_use]
     pub fn progress(&self, what: &str) -> ProgressBar {
         if !std::io::stderr().is_terminal() {

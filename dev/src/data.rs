@@ -1,4 +1,4 @@
-//! The directory in which a local stack keeps its data.
+//! The data directory of a local stack.
 
 use std::fs::{File, TryLockError};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::fs;
 
-/// The directory of one stack, ours alone while this value lives.
+/// The data directory of a stack, locked until this value is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -16,10 +16,10 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens the directory, and makes it if need be. A relative path starts in the workspace.
+    /// Opens the directory; creates it if it does not exist. A relative path is relative to the workspace.
     ///
     /// # Errors
-    /// If a stack is running on it.
+    /// If a stack is running in it.
     pub async fn open(path: &Path) -> Result<Self> {
         let path = crate::workspace::root().join(path);
         let cannot = || format!("cannot use the data directory {}", path.display());
@@ -28,29 +28,29 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                bail!("a stack is running on {}: stop it first, or name another with --data-dir", path.display())
+                bail!("a stack is running on {}: stop it first, or use another directory (--data-dir)", path.display())
             }
             Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The content of one of its files, if it is there.
+    /// The content of a file, if the file exists.
     pub async fn read(&self, name: &str) -> Option<String> {
         Some(fs::read_to_string(self.path.join(name)).await.ok()?.trim().to_owned())
     }
 
-    /// Writes one of its files, as a line that only its owner can read.
+    /// Writes a file with one line, readable only by the owner.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
-        // Under its own name from the start, a script might read half of it.
+        // Renamed when it is complete, so that a script never reads a part of it.
         let (path, partial) = (self.path.join(name), self.path.join(format!("{name}.partial")));
         let write = || -> std::io::Result<()> {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;

@@ -1,7 +1,7 @@
-//! What a new workspace is filled with beside leads, and the runs that show what the product does.
+//! Demo data of a new workspace in addition to leads, and the runs that show what the product does.
 //!
-//! All of it is done through the API, each request under an `Idempotency-Key`, so that a start that
-//! was interrupted goes on where it was.
+//! All data is created through the API, with an `Idempotency-Key` for each request, so that an
+//! interrupted start resumes.
 
 use std::time::Duration;
 
@@ -19,44 +19,44 @@ use crate::sample;
 
 const CUSTOMERS: usize = 300;
 const ORDERS: usize = 900;
-/// Interactions whose next action is due.
+/// The number of interactions whose next action is due.
 const DUE: usize = 24;
-/// Customers who are asked for feedback, of whom some have answered.
+/// The number of customers who are asked for feedback, and of those who answer.
 const ASKED: usize = 40;
 const ANSWERED: usize = 30;
 
-/// What there is to look at afterwards.
+/// What a demo has created.
 #[derive(Debug, Default)]
 pub struct Demo {
-    /// What was done, a line each.
+    /// A line about each run.
     pub lines: Vec<String>,
-    /// The page of an open feedback request.
+    /// The URL of the page of an open feedback request.
     pub feedback_page: Option<String>,
 }
 
-/// Fills the workspace and starts its runs, unless that was done before.
+/// Fills the workspace and starts its runs, unless that was done before. `progress` receives each stage.
 ///
 /// # Errors
-/// If the API does not do what it should.
-pub async fn fill(client: &Client, tell: impl Fn(&'static str)) -> Result<Demo> {
+/// If a request fails.
+pub async fn fill(client: &Client, progress: impl Fn(&'static str)) -> Result<Demo> {
     let mut demo = Demo::default();
     let done = client.get("jobs?kind=nurture_leads&status=succeeded&limit=1").await?;
     if done.as_array().is_some_and(Vec::is_empty) {
         let random = &mut StdRng::seed_from_u64(2);
-        tell("making users and settings");
+        progress("creating users and settings");
         let (users, began) = people(client).await?;
         if began < Utc::now() - TimeDelta::hours(23) {
-            demo.lines.push("the sample was interrupted long ago; cargo dev reset makes it anew".to_owned());
+            demo.lines.push("the sample data is incomplete; run `cargo dev reset` to create it again".to_owned());
             return Ok(demo);
         }
-        tell("importing sample customers");
+        progress("importing sample customers");
         let customers = customers(client).await?;
-        tell("making orders and interactions");
+        progress("creating orders and interactions");
         orders(client, random, began, &customers).await?;
         interactions(client, random, began, &customers, &users).await?;
-        tell("asking for feedback");
+        progress("asking for feedback");
         feedback(client, random, &customers).await?;
-        tell("nurturing leads and following up");
+        progress("nurturing leads and following up");
         for (path, line) in RUNS {
             let job = ended(client, &client.post(path, &format!("sample-{path}"), &json!({})).await?).await?;
             demo.lines.push(line(&job["result"]));
@@ -69,13 +69,13 @@ pub async fn fill(client: &Client, tell: impl Fn(&'static str)) -> Result<Demo> 
 type Line = fn(&Value) -> String;
 const RUNS: [(&str, Line); 2] = [
     ("leads/nurture/start", |result| {
-        format!("nurtured {} leads: {} mails on their way, {} wait", result["leads"], result["sent"], result["waiting"])
+        format!("nurtured {} leads: {} emails queued, {} waiting", result["leads"], result["sent"], result["waiting"])
     }),
     ("followups/process", |result| format!("followed up: {result}")),
 ];
 
-/// Makes the users; returns their ids, and when the first one was made. Other times are counted from
-/// that one, so that a request that is sent again is the same.
+/// Creates the users; returns their ids, and when the first one was created. Other times are relative to that
+/// time, so that a repeated request is identical.
 async fn people(client: &Client) -> Result<(Vec<String>, DateTime<Utc>)> {
     let settings = json!({
         "sender_name": "Sample Company", "reply_to": "hello@sample.example", "notification_email": "team@sample.example",
@@ -90,7 +90,7 @@ async fn people(client: &Client) -> Result<(Vec<String>, DateTime<Utc>)> {
             None => client.post("users", &format!("sample-{email}"), &json!({ "name": name, "email": email })).await?,
         });
     }
-    let began = users[0]["created_at"].as_str().context("a user was made at no time")?.parse()?;
+    let began = users[0]["created_at"].as_str().context("a user has no created_at")?.parse()?;
     Ok((users.iter().map(id_of).collect::<Result<_>>()?, began))
 }
 
@@ -98,10 +98,10 @@ async fn customers(client: &Client) -> Result<Vec<String>> {
     let job = ended(client, &client.import("customers", sample::customers(CUSTOMERS, 3)).await?).await?;
     ensure!(job["status"] == "succeeded", "the import of sample customers ended {}: {}", job["status"], job["error"]);
     let customers = client.get("customers?limit=1000&sort=email").await?;
-    customers.as_array().context("no list of customers")?.iter().map(id_of).collect()
+    customers.as_array().context("the response is not a list of customers")?.iter().map(id_of).collect()
 }
 
-/// Most customers order now and then, a few often, some have stopped, and some never did.
+/// Creates orders: most customers order now and then, a few often, some have stopped, and some never ordered.
 async fn orders(client: &Client, random: &mut StdRng, began: DateTime<Utc>, customers: &[String]) -> Result<()> {
     let products: Vec<Uuid> = (0..12).map(|n| Uuid::from_u128(0x70_726f_6475_6374 << 64 | n)).collect();
     let mut items = Vec::with_capacity(ORDERS);
@@ -151,7 +151,7 @@ async fn feedback(client: &Client, random: &mut StdRng, customers: &[String]) ->
         let job = client
             .post(&format!("customers/{customer}/feedback/request"), &format!("sample-feedback-{number}"), &json!({}))
             .await?;
-        let id = job["subject"]["id"].as_str().context("the job is about no feedback")?;
+        let id = job["subject"]["id"].as_str().context("the job has no feedback as its subject")?;
         if number < ANSWERED {
             let (rating, category, comment) = *pick(random, COMMENTS);
             let answer = json!({ "rating": rating, "category": category, "comment": comment });
@@ -161,21 +161,21 @@ async fn feedback(client: &Client, random: &mut StdRng, customers: &[String]) ->
     Ok(())
 }
 
-/// The link in a mail that asks for feedback which was not given yet.
+/// The link in the email of an open feedback request.
 async fn feedback_page(client: &Client) -> Result<Option<String>> {
     let open = client.get("feedback?status=requested&limit=1").await?;
     let Some(customer) = open[0]["customer_id"].as_str() else { return Ok(None) };
-    for mail in client.get("emails?event=feedback_request&limit=100").await?.as_array().into_iter().flatten() {
-        if mail["record"]["id"] == *customer {
-            let mail = client.get(&format!("emails/{}", id_of(mail)?)).await?;
-            let text = mail["text_body"].as_str().unwrap_or_default();
+    for email in client.get("emails?event=feedback_request&limit=100").await?.as_array().into_iter().flatten() {
+        if email["record"]["id"] == *customer {
+            let email = client.get(&format!("emails/{}", id_of(email)?)).await?;
+            let text = email["text_body"].as_str().unwrap_or_default();
             return Ok(text.split_whitespace().find(|word| word.contains("/feedback/")).map(str::to_owned));
         }
     }
     Ok(None)
 }
 
-/// Waits for the end of a job.
+/// Waits until a job has finished.
 async fn ended(client: &Client, job: &Value) -> Result<Value> {
     let id = id_of(job)?;
     loop {
@@ -204,12 +204,12 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("Renewal of the contract", "Send the offer for another year"),
     ("Question about an invoice", "Check with accounting and call back"),
     ("Training for new staff", "Suggest three dates"),
-    ("Delivery came late", "Tell what was changed since"),
+    ("Late delivery", "Report what has changed since"),
     ("Interest in the larger plan", "Show the larger plan"),
-    ("Visit at their office", "Send the minutes"),
+    ("Visit to their office", "Send the minutes"),
 ];
 
-/// What people say, with a rating and what it is about.
+/// Comments with a rating and a category.
 const COMMENTS: &[(u8, &str, &str)] = &[
     (5, "support", "The support team answered within minutes and stayed until it worked."),
     (5, "support", "Friendly support, and the answer was right the first time."),

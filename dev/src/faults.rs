@@ -1,4 +1,4 @@
-//! `cargo dev faults`: whether the promises hold while things break.
+//! `cargo dev faults`: checks the guarantees while faults are injected.
 
 use std::process::ExitCode;
 
@@ -33,32 +33,32 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Fault {
-    /// Sends requests of one tenant and leaves before their answers, while another tenant reads and writes.
+    /// Sends requests of one tenant and disconnects before the responses, while another tenant reads and writes.
     Abandoned(abandoned::Arguments),
     /// Kills workers at random moments while files are imported.
     Import(import::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
-    /// Makes the database refuse leads for minutes, as with a full disk, while files are imported.
+    /// Makes the database reject leads for minutes, as with a full disk, while files are imported.
     FullDisk(full_disk::Arguments),
-    /// Kills crm-api at random moments while rivals send requests with idempotency keys.
+    /// Kills crm-api at random moments while concurrent clients send requests with idempotency keys.
     Idempotency(idempotency::Arguments),
-    /// Kills workers at random moments while they send mails to a server that misbehaves.
+    /// Kills workers at random moments while they send emails to a misbehaving server.
     Mail(mail::Arguments),
     /// Opens more connections to crm-api than it allows.
     Connections(connections::Arguments),
-    /// Opens lists and exports of large records that nobody reads.
+    /// Opens lists and exports of large records without reading them.
     Streams(streams::Arguments),
-    /// Sends bodies that cost more memory than they weigh, and looks how much.
+    /// Sends bodies that need more memory than their size, and measures how much.
     Bodies(bodies::Arguments),
-    /// Stops workers past their leases while files are imported, and wakes them up again.
+    /// Suspends workers until their leases expire while files are imported, and resumes them.
     Sigstop(sigstop::Arguments),
-    /// A worker that also knows jobs that misbehave, with the settings of the environment.
+    /// Runs a worker that also has the test jobs, with the settings of the environment.
     #[command(hide = true)]
     Worker,
 }
 
-/// Runs one of the faults; fails if a promise was broken.
+/// Runs one of the faults; fails if a guarantee was broken.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let broken = match arguments.fault {
         Fault::Abandoned(arguments) => abandoned::run(arguments).await?,
@@ -73,11 +73,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::Streams(arguments) => streams::run(arguments).await?,
         Fault::Worker => return work().await,
     };
-    for promise in &broken {
-        println!("BROKEN: {promise}");
+    for guarantee in &broken {
+        println!("BROKEN: {guarantee}");
     }
     if broken.is_empty() {
-        println!("every promise held");
+        println!("all guarantees hold");
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

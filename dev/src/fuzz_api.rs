@@ -15,30 +15,30 @@ use dev::workspace;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// It makes requests out of an API's document, and finds answers that the document does not have.
+/// Generates requests from an OpenAPI document, and finds responses that do not match it.
 const PACKAGE: &str = "schemathesis==4.32.5";
-/// What it is told beside the command line.
+/// The configuration file of schemathesis.
 const SETTINGS: &str = "dev/schemathesis.toml";
 const WORKSPACE: &str = "fuzz";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Requests of each operation and each kind, at most.
+    /// The most requests for each operation and each kind.
     #[arg(long, value_name = "N", default_value_t = 200)]
     examples: u32,
-    /// What schemathesis is told, such as `-- --include-operation-id createLead`.
+    /// Further arguments for schemathesis, such as `-- --include-operation-id createLead`.
     #[arg(last = true, value_name = "ARGS")]
     schemathesis: Vec<String>,
 }
 
-/// Runs schemathesis against a stack of its own, and exits as it does. Where it cannot be installed,
-/// that is said and nothing is checked.
+/// Runs schemathesis against a private stack, and exits with its status. If schemathesis cannot be
+/// installed, the run is skipped with a message.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let schemathesis = match installed().await {
         Ok(program) => program,
         Err(error) => {
-            eprintln!("left out: schemathesis cannot be installed here, since {error:#}");
+            eprintln!("skipped: schemathesis cannot be installed: {error:#}");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -68,7 +68,7 @@ async fn fuzz(
     ask(&api, &["workspaces", "create", WORKSPACE], &database_url).await?;
     let key = ask(&api, &["keys", "create", "--workspace", WORKSPACE, "--name", "fuzz"], &database_url).await?;
     let console = Console::default();
-    // Wrong requests are what this is about; only what goes wrong in here is worth a line.
+    // Invalid requests are expected; only internal errors are worth a log line.
     let quiet = [("DATABASE_URL", database_url.as_str()), ("CRM_LOG__LEVEL", QUIET), ("CRM_LOG__FORMAT", "text")];
     let serving = stack.start("api".to_owned(), &api, &console, |command| {
         command.envs(quiet).envs(ANY_PORT);
@@ -90,23 +90,23 @@ async fn fuzz(
     stack.run(fuzzing).await
 }
 
-/// The program, installed on first use by Python's own client.
+/// The path of schemathesis, which is installed with pip on first use.
 async fn installed() -> Result<PathBuf> {
-    let place = workspace::data_dir().join(PACKAGE);
-    let program = place.join("bin/schemathesis");
+    let dir = workspace::data_dir().join(PACKAGE);
+    let program = dir.join("bin/schemathesis");
     if !program.is_file() {
         eprintln!("installing {PACKAGE}, once …");
-        let partial = place.join("bin/python");
-        python(Path::new("python3"), &["-m", "venv", "--clear"], Some(&place)).await?;
+        let partial = dir.join("bin/python");
+        python(Path::new("python3"), &["-m", "venv", "--clear"], Some(&dir)).await?;
         python(&partial, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE], None).await?;
     }
     Ok(program)
 }
 
-async fn python(program: &Path, arguments: &[&str], place: Option<&Path>) -> Result<()> {
+async fn python(program: &Path, arguments: &[&str], dir: Option<&Path>) -> Result<()> {
     let mut command = Command::new(program);
-    command.args(arguments).args(place).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.with_context(|| format!("{} does not run", program.display()))?;
+    command.args(arguments).args(dir).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("cannot run {}", program.display()))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
         bail!(

@@ -1,8 +1,7 @@
-//! What developing the CRM takes: a private PostgreSQL server, the programs of the workspace as
-//! child processes, sample data, and databases for tests.
+//! Tools for developing the CRM: a private PostgreSQL server, the programs of the workspace as child
+//! processes, sample data, and databases for tests.
 //!
-//! The program of this package, `cargo dev`, is made of it, and so are the tests and benchmarks of
-//! the other packages.
+//! The program of this package, `cargo dev`, and the tests of the other packages use this library.
 
 pub mod client;
 pub mod console;

@@ -1,4 +1,4 @@
-//! `cargo dev`: the local stack, and the tests.
+//! `cargo dev`: the local stack, tests, fault runs and benchmarks.
 
 use std::process::ExitCode;
 
@@ -24,15 +24,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the stack; the same as no command.
+    /// Runs the stack; the default command.
     Up(up::Arguments),
-    /// Runs all tests against a PostgreSQL server of their own.
+    /// Runs all tests against a private PostgreSQL server.
     Test(test::Arguments),
-    /// Breaks things while jobs run, and checks that every promise holds.
+    /// Injects faults while jobs run, and checks every guarantee.
     Faults(faults::Arguments),
-    /// Sends all kinds of requests, right and wrong, and checks each answer against the API's document.
+    /// Sends valid and invalid requests, and checks each response against the OpenAPI document.
     FuzzApi(fuzz_api::Arguments),
-    /// Measures how fast the product is, beside what it is compared to.
+    /// Measures performance, and compares it with alternatives.
     Bench(bench::Arguments),
     /// Deletes the data of a local stack.
     Reset(reset::Arguments),

@@ -15,24 +15,24 @@ use crate::server::Server;
 use crate::supervise::{End, Ending, Supervised};
 use crate::unprivileged::{self, User};
 
-/// What lies in the directory that a cluster is given.
-const PLACE: &str = "postgres";
+/// The names of the cluster's files in its directory.
+const FILES: &str = "postgres";
 const LOG: &str = "postgres.log";
 
 /// A fast shutdown: clients are disconnected, and everything is written to disk.
 const ENDING: Ending = Ending { signal: "INT", grace: Duration::from_secs(60) };
-/// How many ports are tried.
+/// The number of ports to try.
 const PORTS: u32 = 5;
-/// A server that crashed may first have to replay its log.
+/// After a crash, the server may first have to replay its write-ahead log.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// How a cluster is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether commits survive a crash of the machine, as is PostgreSQL's default. Only data that
-    /// is thrown away anyway may do without.
+    /// Whether commits survive a crash of the machine, which is PostgreSQL's default. Temporary data does not
+    /// need this.
     pub durable: bool,
-    /// Connections that it accepts at once.
+    /// The most connections at once.
     pub max_connections: u32,
 }
 
@@ -42,11 +42,10 @@ impl Default for Options {
     }
 }
 
-/// A running server with the data of one directory.
+/// A running server with the data in one directory.
 ///
-/// It listens on a port of 127.0.0.1 and asks for a password that only its owner can read. A
-/// socket in the file system would need none, but its path may have 107 bytes at most, and not
-/// every client takes one.
+/// The server listens on a port of 127.0.0.1, with a password that only its owner can read. A Unix socket
+/// would need no password, but its path is limited to 107 bytes, and not every client supports sockets.
 #[derive(Debug)]
 pub struct Cluster {
     process: Supervised,
@@ -56,26 +55,26 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a server with the data in `dir`, which are made if there are none yet.
+    /// Starts a server with the data in `dir`, which is initialized on first use.
     ///
     /// # Errors
-    /// With what the server said, if it does not start.
+    /// If the server does not start, with the end of its log.
     pub async fn start(server: &Server, dir: &Path, options: &Options) -> Result<Self> {
         let dir = &std::path::absolute(dir)?;
-        fs::create_dir_all(dir).await.with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir).await.with_context(|| format!("cannot create {}", dir.display()))?;
         let log = lock_log(dir).await?;
-        let user = server.user.or_owner_of(&dir.join(PLACE));
-        let place = user.directory(dir, PLACE).await?;
-        let data = place.join("data");
+        let user = server.user.or_owner_of(&dir.join(FILES));
+        let files = user.directory(dir, FILES).await?;
+        let data = files.join("data");
         if !data.is_dir() {
-            initialize(server, user, &place, options).await?;
+            initialize(server, user, &files, options).await?;
         }
-        // The process that this names is gone, or we had not got the lock. Its number may be
-        // another's by now, and then PostgreSQL would refuse to start.
+        // The process that this file names has ended, since the log is locked. Another process may have its
+        // id by now, and PostgreSQL would then refuse to start.
         unprivileged::remove(&data.join("postmaster.pid")).await?;
-        let password = fs::read_to_string(place.join("password")).await.context("the cluster's password is gone")?;
+        let password = fs::read_to_string(files.join("password")).await.context("the cluster's password is missing")?;
         for attempt in 1.. {
-            let port = free_port(&place).await?;
+            let port = free_port(&files).await?;
             let (out, err) = (log.try_clone()?, log.try_clone()?);
             let process = Supervised::start(server.program("postgres"), ENDING, |command| {
                 prepare(command, user);
@@ -83,26 +82,26 @@ impl Cluster {
             })?;
             let mut cluster = Self { process, log: dir.join(LOG), port, password: password.clone() };
             match cluster.wait_until_ready().await {
-                // From here on the lock is the server's.
+                // The server holds the lock from here on.
                 Ok(()) => return Ok(cluster),
-                // The server cannot choose its port, and another program took ours before it was bound.
+                // PostgreSQL cannot choose a free port, and another program took this one before the server.
                 Err(error) if attempt < PORTS && error.to_string().contains("Address already in use") => {}
                 Err(error) => return Err(error),
             }
         }
-        bail!("there is no free port")
+        bail!("no free port was found")
     }
 
-    /// The URL of one of its databases, for its superuser. `postgres` is always there.
+    /// The URL of a database for the superuser. The database `postgres` always exists.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// The URL of a database that is made if it is not there yet.
+    /// The URL of a database, which is created if it does not exist.
     ///
     /// # Errors
-    /// If the server refuses.
+    /// If the database cannot be created.
     pub async fn database(&self, name: &str) -> Result<String> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
@@ -117,19 +116,19 @@ impl Cluster {
         Ok(self.url(name))
     }
 
-    /// Waits until the server has ended by itself, which it should not; then says why it did.
+    /// Waits until the server ends unexpectedly, and returns the reason.
     ///
     /// # Errors
-    /// If the operating system cannot tell.
+    /// If waiting for the process fails.
     pub async fn ended(&mut self) -> Result<String> {
         let end = self.process.ended().await?;
         Ok(self.report(end))
     }
 
-    /// Stops the server, with everything it holds written to disk.
+    /// Stops the server after it has written everything to disk.
     ///
     /// # Errors
-    /// If the operating system cannot tell whether it ended.
+    /// If waiting for the process fails.
     pub async fn stop(mut self) -> Result<()> {
         self.process.stop().await?;
         Ok(())
@@ -148,24 +147,24 @@ impl Cluster {
                 return Ok(());
             }
         }
-        bail!("PostgreSQL did not get ready within {START_LIMIT:?}: see {}", self.log.display())
+        bail!("PostgreSQL was not ready within {START_LIMIT:?}: see {}", self.log.display())
     }
 
     fn report(&self, end: End) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n  ");
-        format!("PostgreSQL {end}; its last words were\n  {last}")
+        format!("PostgreSQL {end}; its last log lines:\n  {last}")
     }
 }
 
-/// Deletes the data of the cluster in `dir`, wherever they are.
+/// Deletes the data of the cluster in `dir`, including data that is stored outside.
 ///
 /// # Errors
-/// If a server is still using them, or they cannot be deleted.
+/// If a server is still using the data, or it cannot be deleted.
 pub async fn remove(dir: &Path) -> Result<()> {
     let log = lock_log(dir).await?;
-    unprivileged::remove_directory(dir, PLACE).await?;
+    unprivileged::remove_directory(dir, FILES).await?;
     unprivileged::remove(&dir.join(LOG)).await?;
     drop(log);
     Ok(())
@@ -177,10 +176,10 @@ pub fn is_in_use(dir: &Path) -> bool {
     File::open(dir.join(LOG)).is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Opens the server's log, and locks it.
+/// Opens the server's log and locks it.
 ///
-/// The processes of the server share the lock, since all of them hold their log open: while one is
-/// left, whoever started them and however that ended, nobody else gets it.
+/// All processes of the server keep the log open and so share the lock: as long as one of them runs, no
+/// other program can get the lock, even if the program that started the server was killed.
 async fn lock_log(dir: &Path) -> Result<File> {
     let path = dir.join(LOG);
     let log = OpenOptions::new().create(true).append(true).open(&path);
@@ -189,7 +188,7 @@ async fn lock_log(dir: &Path) -> Result<File> {
     loop {
         match log.try_lock() {
             Ok(()) => break,
-            // The server of a program that was killed is still writing what it holds to disk.
+            // The server of a killed program is still shutting down.
             Err(TryLockError::WouldBlock) if asked.elapsed() < ENDING.grace => sleep(Duration::from_millis(50)).await,
             Err(TryLockError::WouldBlock) => bail!("a PostgreSQL server is still using {}", dir.display()),
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock PostgreSQL's log"),
@@ -199,9 +198,9 @@ async fn lock_log(dir: &Path) -> Result<File> {
     Ok(log)
 }
 
-/// Makes the files of a new cluster: all of them or none.
-async fn initialize(server: &Server, user: User, place: &Path, options: &Options) -> Result<()> {
-    let (partial, password) = (place.join("partial"), place.join("password"));
+/// Creates the files of a new cluster, all or none.
+async fn initialize(server: &Server, user: User, files: &Path, options: &Options) -> Result<()> {
+    let (partial, password) = (files.join("partial"), files.join("password"));
     fs::write(&password, format!("{:032x}", rand::random::<u128>())).await?;
     user.own(&password).await?;
     let mut reason = String::new();
@@ -217,7 +216,7 @@ async fn initialize(server: &Server, user: User, place: &Path, options: &Options
         }
         let output = initdb.kill_on_drop(true).output().await.context("cannot run initdb")?;
         if output.status.success() {
-            fs::rename(&partial, place.join("data")).await?;
+            fs::rename(&partial, files.join("data")).await?;
             return Ok(());
         }
         reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -225,7 +224,7 @@ async fn initialize(server: &Server, user: User, place: &Path, options: &Options
     bail!("PostgreSQL's initdb failed: {reason}")
 }
 
-/// What all of PostgreSQL's programs get: their user, and none of the caller's settings.
+/// Prepares a program of PostgreSQL: sets its user, and removes the caller's settings from its environment.
 fn prepare(command: &mut Command, user: User) {
     user.take_on(command);
     for (name, _) in std::env::vars_os() {
@@ -249,13 +248,13 @@ fn settings(port: u16, options: &Options) -> Vec<String> {
     settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
 }
 
-/// The port that the cluster had the last time, or another if that is taken by now: so the URL
-/// usually stays what it was.
-async fn free_port(place: &Path) -> Result<u16> {
-    let note = place.join("port");
+/// The port that the cluster used the last time, or another one if that is taken, so that the URL usually
+/// stays the same.
+async fn free_port(files: &Path) -> Result<u16> {
+    let note = files.join("port");
     let last = fs::read_to_string(&note).await.ok().and_then(|port| port.parse().ok()).unwrap_or(0);
     let listener = TcpListener::bind(("127.0.0.1", last)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
-    let port = listener.and_then(|listener| listener.local_addr()).context("there is no free port")?.port();
+    let port = listener.and_then(|listener| listener.local_addr()).context("no free port was found")?.port();
     fs::write(&note, port.to_string()).await?;
     Ok(port)
 }

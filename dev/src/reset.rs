@@ -10,20 +10,20 @@ use dev::{postgres, unprivileged};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Where the stack keeps its data.
+    /// The data directory of the stack.
     #[arg(long, value_name = "DIR", default_value = ".dev")]
     data_dir: PathBuf,
 }
 
-/// Deletes what a stack made in its data directory, and nothing else: the path may be mistyped. A
-/// server that was fetched stays.
+/// Deletes the files that a stack has created in its data directory, and no others: the path may be mistyped.
+/// A downloaded PostgreSQL server stays.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let data = DataDir::open(&arguments.data_dir).await?;
     postgres::remove(data.path()).await?;
     for name in ["api-key", "database-url", "mail", "sample-leads.csv", "url", "lock"] {
         unprivileged::remove(&data.path().join(name)).await?;
     }
-    // It goes when nothing else is in it.
+    // Fails if the directory has other files, and then the directory stays.
     let _ = std::fs::remove_dir(data.path());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Sample leads and customers, as another system's export would have them.
+//! Sample leads and customers, in the format of another system's export.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -7,11 +7,10 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// The first line of the file.
 const HEADER: &str = "Record ID,First Name,Last Name,Company Name,Job Title,Email,Phone Number,City,Country,\
      Lead Source,Deal Stage,Lead Owner,Number of Employees,Notes\n";
 
-/// A CSV file of `rows` leads with different emails; the same for the same seed.
+/// Generates a CSV file of `rows` leads with different emails. The same seed gives the same file.
 #[must_use]
 pub fn leads(rows: usize, seed: u64) -> String {
     let random = &mut StdRng::seed_from_u64(seed);
@@ -44,7 +43,7 @@ pub fn leads(rows: usize, seed: u64) -> String {
     file
 }
 
-/// A CSV file of `rows` customers with different emails; the same for the same seed.
+/// Generates a CSV file of `rows` customers with different emails. The same seed gives the same file.
 #[must_use]
 pub fn customers(rows: usize, seed: u64) -> String {
     let random = &mut StdRng::seed_from_u64(seed);
@@ -90,7 +89,7 @@ fn company(random: &mut StdRng) -> String {
     }
 }
 
-/// At a domain that nobody can own, so that no mail to it can reach anybody.
+/// An address in a reserved domain, so that an email to it can never be delivered.
 fn email(first: &str, last: &str, company: &str, taken: &mut HashSet<String>) -> String {
     let domain = ascii(company.split([',', '&']).next().unwrap_or(company));
     let local = format!("{}.{}", ascii(first), ascii(last));
@@ -103,7 +102,7 @@ fn email(first: &str, last: &str, company: &str, taken: &mut HashSet<String>) ->
     email
 }
 
-/// The letters and digits of a text, without their accents, in lower case.
+/// The letters and digits of a text in lower case, without accents.
 fn ascii(text: &str) -> String {
     let plain = text.chars().map(|c| match c {
         'á' | 'ã' | 'ä' | 'å' => 'a',
@@ -120,7 +119,7 @@ fn ascii(text: &str) -> String {
     plain.filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Numbers as people write them, in several manners; a few people gave none.
+/// A phone number in one of several formats, sometimes empty.
 fn phone(random: &mut StdRng, code: &str) -> String {
     let (area, middle, end) =
         (random.random_range(201..990), random.random_range(200..1000), random.random_range(0..10_000));
@@ -232,7 +231,7 @@ const SOURCES: &[&str] = &[
     "Google Ads", "LinkedIn Outreach", "Networking Event", "Organic Search (SEO)", "Other", "Partner Program",
     "Podcast", "Referral", "Social Media", "Trade Show", "Webinars", "Website Form", "",
 ];
-/// As in life, most leads are at the beginning of the way.
+/// Most leads are in an early stage.
 #[rustfmt::skip]
 const STAGES: &[&str] = &[
     "New Lead", "New Lead", "New Lead", "New Lead", "Contacted", "Contacted", "Contacted", "Qualified", "Qualified",
@@ -263,13 +262,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_makes_the_same_file_and_another_another() {
+    fn the_file_depends_only_on_the_seed() {
         assert_eq!(leads(500, 1), leads(500, 1));
         assert_ne!(leads(500, 1), leads(500, 2));
     }
 
     #[test]
-    fn emails_are_plain_and_different() {
+    fn emails_are_ascii_and_unique() {
         let mut taken = HashSet::new();
         assert_eq!(email("Zoë", "O'Brien", "Alder, Núñez and Partners", &mut taken), "zoe.obrien@alder.example");
         assert_eq!(email("Zoë", "O'Brien", "Alder & Costa", &mut taken), "zoe.obrien2@alder.example");
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_of_the_lists_has_a_plain_form() {
+    fn every_letter_of_the_lists_has_an_ascii_form() {
         for name in FIRST_NAMES.iter().chain(LAST_NAMES).chain(COMPANY_ROOTS).chain(COMPANY_KINDS) {
             let letters = name.chars().filter(|c| c.is_alphanumeric()).count();
             assert_eq!(ascii(name).len(), letters, "{name}");

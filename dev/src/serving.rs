@@ -1,5 +1,6 @@
-//! Where programs serve, as their logs say: a port that the system chose is known once it is bound, and
-//! one that is chosen before may be another program's by then.
+//! Reading a program's listening address from its log.
+//!
+//! The system chooses a free port when the program binds it. A port chosen earlier might be taken by then.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,15 +11,15 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// Settings with which a program lets the system choose its ports.
+/// Settings that let the system choose the ports of a program.
 pub const ANY_PORT: [(&str, &str); 3] =
     [("CRM_API__LISTEN", "127.0.0.1:0"), ("CRM_ADMIN__LISTEN", "127.0.0.1:0"), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
-/// The level of a quiet log that still says where a program serves.
+/// A quiet log level that still includes the listening addresses.
 pub const QUIET: &str = "warn,api::http::server=info,api::http::admin=info,worker::http=info";
 /// Generous, since many programs may start at once on few cores.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a program serves.
+/// A port of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// The API.
@@ -27,7 +28,7 @@ pub enum Port {
     Admin,
 }
 
-/// The addresses of one program, known as soon as its log has them.
+/// The addresses of a program, which are known as soon as they appear in its log.
 #[derive(Debug, Clone, Default)]
 pub struct Serving {
     public: Arc<watch::Sender<Option<SocketAddr>>>,
@@ -35,7 +36,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Notes a line of the log.
+    /// Reads a line of the log.
     pub fn note(&self, line: &str) {
         if let Some((port, address)) = address_in(line) {
             self.sender(port).send_replace(Some(address));
@@ -45,12 +46,12 @@ impl Serving {
     /// Waits for an address.
     ///
     /// # Errors
-    /// When the log does not have it in time.
+    /// If the address does not appear in the log in time.
     pub async fn address(&self, port: Port) -> Result<SocketAddr> {
         let mut known = self.sender(port).subscribe();
         let found = timeout(START_LIMIT, known.wait_for(Option::is_some)).await;
-        let found = found.with_context(|| format!("the program does not say its {port:?} port"))?;
-        (*found?).context("an address")
+        let found = found.with_context(|| format!("the program has not logged its {port:?} port"))?;
+        (*found?).context("no address")
     }
 
     fn sender(&self, port: Port) -> &watch::Sender<Option<SocketAddr>> {
@@ -61,10 +62,10 @@ impl Serving {
     }
 }
 
-/// Waits until the log in a file says where the program serves.
+/// Waits until the address of a port appears in a log file.
 ///
 /// # Errors
-/// When it does not say so in time, or cannot be read.
+/// If the address does not appear in time, or the file cannot be read.
 pub async fn address_in_log(log: &Path, port: Port) -> Result<SocketAddr> {
     let found = async {
         loop {
@@ -78,7 +79,7 @@ pub async fn address_in_log(log: &Path, port: Port) -> Result<SocketAddr> {
     };
     let found: Result<SocketAddr> = timeout(START_LIMIT, found)
         .await
-        .with_context(|| format!("the program does not say its {port:?} port: see {}", log.display()))?;
+        .with_context(|| format!("the program has not logged its {port:?} port: see {}", log.display()))?;
     found
 }
 
@@ -88,7 +89,7 @@ fn address_in(line: &str) -> Option<(Port, SocketAddr)> {
         () if line.contains("serving") => Port::Public,
         () => return None,
     };
-    // Text has `address=127.0.0.1:1`, and JSON `"address":"127.0.0.1:1"`.
+    // Text logs contain `address=127.0.0.1:1`, JSON logs `"address":"127.0.0.1:1"`.
     let rest = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?.1;
     let end = rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(rest.len());
     Some((port, rest[..end].parse().ok()?))
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_found_in_both_forms_of_a_log() {
+    fn addresses_are_found_in_both_log_formats() {
         let address: SocketAddr = "127.0.0.1:4711".parse().unwrap();
         for (line, port) in [
             ("2026-01-01T00:00:00Z  INFO api::http::server: serving address=127.0.0.1:4711", Port::Public),

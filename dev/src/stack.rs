@@ -1,4 +1,4 @@
-//! The processes of a local stack: they start one by one, and end together.
+//! The processes of a local stack, which start one by one and end together.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::postgres::Cluster;
 use crate::serving::Serving;
 use crate::supervise::{Ending, Supervised};
 
-/// How much of a process's output is kept, to say what came before its end.
+/// The number of last lines that are reported when a process ends.
 const LAST_LINES: usize = 10;
 
-/// PostgreSQL, unless it is somebody else's, and the programs that use it.
+/// PostgreSQL, unless an external server is used, and the programs that use it.
 #[derive(Debug, Default)]
 pub struct Stack {
     cluster: Option<Cluster>,
@@ -32,15 +32,15 @@ struct Program {
 }
 
 impl Stack {
-    /// Adds the server, which ends after everything else.
+    /// Adds the server, which is stopped after all programs.
     pub fn set_cluster(&mut self, cluster: Cluster) {
         self.cluster = Some(cluster);
     }
 
-    /// Starts a program whose lines show under `name`; returns where it serves.
+    /// Starts a program, and prints its lines with the prefix `name`. Returns its addresses.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// If the program cannot be started.
     pub fn start(
         &mut self,
         name: String,
@@ -69,10 +69,10 @@ impl Stack {
         Ok(serving)
     }
 
-    /// Does `work` as long as all processes run.
+    /// Runs `work` as long as all processes run.
     ///
     /// # Errors
-    /// That of the work, or the reason of the first process that ended.
+    /// The error of the work, or the reason why a process ended.
     pub async fn run<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             result = work => result,
@@ -80,10 +80,10 @@ impl Stack {
         }
     }
 
-    /// Asks all programs to end, waits until they have, and then ends the server.
+    /// Stops all programs, and then the server.
     ///
     /// # Errors
-    /// If the operating system cannot tell.
+    /// If waiting for a process fails.
     pub async fn stop(&mut self) -> Result<()> {
         let ends = join_all(self.programs.iter_mut().map(|program| program.process.stop())).await;
         if let Some(cluster) = self.cluster.take() {
@@ -93,7 +93,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Waits for the first process that ends, and tells about it.
+    /// Waits for the first process that ends, and returns the reason.
     async fn first_end(&mut self) -> Result<String> {
         let cluster = async {
             match &mut self.cluster {
@@ -122,15 +122,15 @@ impl Program {
         let end = self.process.ended().await?;
         let lines = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<String> = lines.iter().map(|line| format!("\n  {line}")).collect();
-        let words = if lines.is_empty() { "" } else { "; its last words were" };
-        Ok(format!("{} {end}{words}{}", self.name, lines.concat()))
+        let intro = if lines.is_empty() { "" } else { "; its last lines:" };
+        Ok(format!("{} {end}{intro}{}", self.name, lines.concat()))
     }
 }
 
-/// Runs a program of the workspace to its end; returns the first line of its output.
+/// Runs a program of the workspace until it ends; returns the first line of its output.
 ///
 /// # Errors
-/// With what it said, if it fails.
+/// If the program fails, with its error output.
 pub async fn ask(program: &Path, arguments: &[&str], database_url: &str) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments).env("DATABASE_URL", database_url).stdin(Stdio::null()).kill_on_drop(true);

@@ -1,9 +1,9 @@
-//! Child processes that end with this one, however it ends.
+//! Child processes that end when this process ends, even if it is killed.
 //!
-//! Between this process and each child stands a small shell script. It reads from a pipe whose
-//! other end only this process holds; the kernel closes that end even after `kill -9`, and the
-//! script then ends the child. Orders to the child, such as `STOP`, take the same way: only the
-//! script, whose child it is, can be sure whose process id it signals.
+//! Each child is run by a small shell script, which reads from a pipe whose other end only this process
+//! holds. The kernel closes that end even after `kill -9`, and the script then ends the child. Signals to the
+//! child, such as `STOP`, are sent through the same pipe: only the script, the child's parent, can be sure
+//! that the process id still belongs to the child.
 
 use std::ffi::OsStr;
 use std::io::{PipeWriter, Write};
@@ -16,8 +16,8 @@ use tokio::process::{Child, Command};
 
 /// `sh -c SCRIPT name SIGNAL GRACE PROGRAM ARGS…`
 ///
-/// The watcher writes nowhere, so that whoever reads the child's output sees its end. CONT is for a
-/// child that was stopped: it would not see the other signal.
+/// The watcher closes its output, so that readers of the child's output see its end. CONT wakes a stopped
+/// child, which otherwise would not receive the other signal.
 const SCRIPT: &str = r#"
 signal=$1 grace=$2
 shift 2
@@ -43,27 +43,27 @@ kill -s KILL "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// How a child is asked to end.
+/// How a child is stopped.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending {
     /// The name of the signal, without `SIG`.
     pub signal: &'static str,
-    /// The time that the child then has before it is killed.
+    /// The time between the signal and killing the child.
     pub grace: Duration,
 }
 
 impl Ending {
-    /// What servers understand: they finish what is under way.
+    /// A graceful shutdown.
     pub const TERMINATE: Self = Self { signal: "TERM", grace: Duration::from_secs(30) };
-    /// At once.
+    /// Kills the child at once.
     pub const KILL: Self = Self { signal: "KILL", grace: Duration::ZERO };
 }
 
-/// A running child. Dropping it asks the child to end, without waiting for it.
+/// A running child. Dropping it stops the child without waiting.
 #[derive(Debug)]
 pub struct Supervised {
     shell: Child,
-    /// None once the child was asked to end.
+    /// `None` after the child was asked to stop.
     orders: Option<PipeWriter>,
 }
 
@@ -71,19 +71,19 @@ impl Supervised {
     /// Starts `program`, with the arguments, environment, output and user that `prepare` adds.
     ///
     /// # Errors
-    /// If the shell cannot be started. A program that does not exist shows as [an end](Self::ended).
+    /// If the shell cannot be started. A missing program is reported by [`Self::ended`].
     pub fn start(program: impl AsRef<OsStr>, ending: Ending, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
-        let (listener, orders) = std::io::pipe().context("cannot make a pipe")?;
+        let (listener, orders) = std::io::pipe().context("cannot create a pipe")?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "supervise", ending.signal]).arg(ending.grace.as_secs().to_string()).arg(program);
         prepare(&mut command);
-        // In a group of their own, children do not get the Ctrl-C of the terminal: in which order
-        // they end is for this process to say.
+        // A separate process group does not receive the terminal's Ctrl-C: this process decides the order in
+        // which children end.
         let shell = command.stdin(listener).process_group(0).spawn().context("cannot start /bin/sh")?;
         Ok(Self { shell, orders: Some(orders) })
     }
 
-    /// Hands each line of the child's output, as far as it was piped, to `to`.
+    /// Passes each line of the child's piped output to `to`.
     pub fn hand_on_lines(&mut self, to: impl Fn(String) + Clone + Send + 'static) {
         if let Some(stdout) = self.shell.stdout.take() {
             tokio::spawn(hand_on(stdout, to.clone()));
@@ -96,34 +96,34 @@ impl Supervised {
     /// Sends a signal by its name without `SIG`, such as `STOP`. It arrives within milliseconds.
     pub fn signal(&mut self, name: &str) {
         if let Some(orders) = &mut self.orders {
-            // Fails only when the child has ended, and then there is nobody to tell.
+            // Fails only if the child has ended.
             let _ = writeln!(orders, "{name}");
         }
     }
 
-    /// The child's process id, on Linux; None when it has ended.
+    /// The child's process id on Linux; `None` after it has ended.
     #[must_use]
     pub fn program_id(&self) -> Option<u32> {
         let shell = self.shell.id()?;
-        // The shell starts the child first, and then its watcher.
+        // The shell starts the child before the watcher.
         let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// Asks the child to end, in the manner it was started with.
+    /// Asks the child to stop, as set by its [`Ending`].
     pub fn end(&mut self) {
         self.orders = None;
     }
 
-    /// Waits until the child has ended; safe to be called again, and to be given up.
+    /// Waits until the child has ended. Can be called repeatedly and cancelled.
     ///
     /// # Errors
-    /// If the operating system cannot tell.
+    /// If waiting for the process fails.
     pub async fn ended(&mut self) -> Result<End> {
         Ok(End(self.shell.wait().await.context("cannot wait for a child process")?))
     }
 
-    /// Asks the child to end and waits until it has.
+    /// Asks the child to stop and waits until it has ended.
     ///
     /// # Errors
     /// As [`Self::ended`].
@@ -142,12 +142,12 @@ async fn hand_on(output: impl AsyncRead + Unpin, to: impl Fn(String)) {
     }
 }
 
-/// How a child ended; as text, the second half of a sentence about it.
+/// How a child ended. `Display` writes a predicate such as `ended with exit status 1`.
 #[derive(Debug, Clone, Copy)]
 pub struct End(ExitStatus);
 
 impl End {
-    /// Whether it ended by itself, and said that all was well.
+    /// Whether the child ended with exit status 0.
     #[must_use]
     pub fn is_success(self) -> bool {
         self.0.success()
@@ -158,7 +158,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.code() {
             Some(126 | 127) => write!(f, "could not be started"),
-            // This is how a shell says that its child was killed.
+            // A shell reports a killed child this way.
             Some(code @ 129..) => write!(f, "was ended by signal {}", code - 128),
             Some(code) => write!(f, "ended with exit status {code}"),
             None => write!(f, "ended: {}", self.0),

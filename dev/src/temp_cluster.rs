@@ -1,4 +1,4 @@
-//! A PostgreSQL server for one run, deleted in the end.
+//! A temporary PostgreSQL server.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::postgres::{self, Cluster, Options};
 use crate::server::Server;
 use crate::{unprivileged, workspace};
 
-/// A cluster that is deleted in the end.
+/// A cluster that is deleted when it is stopped.
 #[derive(Debug)]
 pub struct TempCluster {
     cluster: Cluster,
@@ -17,21 +17,21 @@ pub struct TempCluster {
 }
 
 impl TempCluster {
-    /// Starts one, and deletes what was left by a run that was killed.
+    /// Starts a cluster, and deletes the clusters of runs that were killed.
     ///
     /// # Errors
-    /// With what the server said, if it does not start.
+    /// If the server does not start, with the end of its log.
     pub async fn start(server: &Server) -> Result<Self> {
         let parent = workspace::data_dir().join("tests");
-        std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
         for entry in std::fs::read_dir(&parent)?.flatten() {
             if !postgres::is_in_use(&entry.path()) {
                 remove(&entry.path()).await?;
             }
         }
         let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
-        // Nothing in here has to outlive a crash, and so nobody need wait for the disk. Each test has
-        // a database of its own with connections of its own.
+        // The data need not survive a crash, so commits do not wait for the disk. Each test has its own
+        // database and connections.
         let options = Options { durable: false, max_connections: 200 };
         Ok(Self { cluster: Cluster::start(server, &dir, &options).await?, dir })
     }
@@ -39,7 +39,7 @@ impl TempCluster {
     /// Stops the server and deletes its data.
     ///
     /// # Errors
-    /// If they cannot be deleted.
+    /// If the data cannot be deleted.
     pub async fn stop(self) -> Result<()> {
         self.cluster.stop().await?;
         remove(&self.dir).await

@@ -1,4 +1,4 @@
-//! Jobs that do as they are told, well or badly: for tests, fault runs and benchmarks of the queue.
+//! Jobs that succeed or fail on demand, for tests, fault runs and benchmarks of the queue.
 
 use std::time::Duration;
 
@@ -9,53 +9,53 @@ use shared::queue::{self, Payload, Progress};
 use tokio::time::sleep;
 use worker::queue::job::{Done, Running, Stop, Task, Tasks};
 
-/// What a job is told to do.
+/// A test job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Chore {
-    /// Nothing.
+    /// Succeeds at once.
     Nothing,
-    /// To take a while, in one go.
+    /// Sleeps without committing a step.
     Sleep {
         /// Milliseconds.
         ms: u64,
     },
-    /// To walk over steps. Its result names the attempt that did each of them.
+    /// Commits steps. The result lists the attempt of each step.
     Walk {
-        /// How many.
+        /// The number of steps.
         steps: i64,
-        /// Milliseconds that each takes.
+        /// The duration of each step in milliseconds.
         ms: u64,
     },
-    /// To wait for an advisory lock, in one statement.
+    /// Waits for an advisory lock, in one statement.
     WaitForLock {
-        /// The lock.
+        /// The key of the lock.
         key: i64,
     },
-    /// To kill the process.
+    /// Kills the process.
     Abort,
-    /// To panic.
+    /// Panics.
     Panic,
-    /// To meet an error that nobody foresaw.
+    /// Returns an unexpected error.
     Stumble,
-    /// To fail for good.
+    /// Fails permanently.
     Fail {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// To fail with a text that no column can hold.
+    /// Fails with a text that no column can store.
     FailUnspeakably,
-    /// To ask for another try, until an attempt.
+    /// Asks for a retry until this attempt.
     RetryUntil {
         /// The attempt that succeeds.
         attempt: i32,
     },
-    /// To run statements, each in a step, and all of them again with each attempt.
+    /// Runs each statement in a step; every attempt runs all of them again.
     Execute {
         /// The statements.
         statements: Vec<String>,
     },
-    /// To put itself off, once.
+    /// Snoozes once.
     SnoozeOnce {
         /// Milliseconds.
         ms: u64,
@@ -116,7 +116,7 @@ async fn walk(job: &mut Running, steps: i64, each: Duration) -> Result<Done, Sto
     Ok(Done::AsRecorded)
 }
 
-/// A registry with this kind beside those of the product.
+/// The product's handlers and the one of test jobs.
 #[must_use]
 pub fn tasks() -> Tasks {
     worker::jobs::all().with::<Chore>()

@@ -1,8 +1,8 @@
-//! The user that PostgreSQL's processes run as, and directories this user can reach.
+//! The user that PostgreSQL runs as, and directories that this user can access.
 //!
-//! PostgreSQL refuses to run as root. Started by root, as in most containers, it runs as the user
-//! `postgres`, or `nobody`; and since root's own directories are closed to these, its files then
-//! lie under `/var/tmp`, which a note in the data directory remembers.
+//! PostgreSQL refuses to run as root. Started by root, as in most containers, it runs as the user `postgres`
+//! or `nobody`. Since these users cannot access root's own directories, its files are then stored under
+//! `/var/tmp`, at a path that a file in the data directory records.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use anyhow::{Context, Result, bail};
 use tokio::fs;
 use tokio::process::Command;
 
-/// Whom PostgreSQL's processes run as.
+/// The user that PostgreSQL's processes run as.
 #[derive(Debug, Clone, Copy)]
 pub struct User {
-    /// The user's and its group's number; None is whoever runs this program.
+    /// The ids of the user and its group; `None` means the current user.
     other: Option<(u32, u32)>,
 }
 
 impl User {
-    /// Whoever runs this program, or for root one of the users made for such a purpose.
+    /// The current user, or for root an unprivileged user.
     ///
     /// # Errors
-    /// If there is no such user.
+    /// If there is no unprivileged user.
     pub async fn for_postgres() -> Result<Self> {
         if id(&["-u"]).await != Some(0) {
             return Ok(Self { other: None });
@@ -33,10 +33,10 @@ impl User {
                 return Ok(Self { other: Some((user, group)) });
             }
         }
-        bail!("PostgreSQL does not run as root, and there is neither a user 'postgres' nor 'nobody' to run it as")
+        bail!("PostgreSQL cannot run as root, and neither a user 'postgres' nor 'nobody' exists to run it as")
     }
 
-    /// The owner of `path`, if root may take on that user; so root can run what another user set up.
+    /// The owner of `path` if this program runs as root, so that root can start a cluster of another user.
     #[must_use]
     pub fn or_owner_of(self, path: &Path) -> Self {
         match (self.other, path.metadata()) {
@@ -45,7 +45,7 @@ impl User {
         }
     }
 
-    /// Makes `command` run as this user. Its working directory is one that everybody can enter.
+    /// Makes `command` run as this user, in a working directory that every user can access.
     pub fn take_on(&self, command: &mut Command) {
         if let Some((user, group)) = self.other {
             command.uid(user).gid(group);
@@ -53,7 +53,7 @@ impl User {
         command.current_dir("/");
     }
 
-    /// Whether this user passes `test OPERATOR PATH`, `-x` for instance.
+    /// Whether `test OPERATOR PATH` succeeds for this user, for example with `-x`.
     pub async fn can(&self, operator: &str, path: &Path) -> bool {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"test "$1" "$2""#, "test", operator]).arg(path).stderr(Stdio::null());
@@ -61,36 +61,39 @@ impl User {
         command.status().await.is_ok_and(|status| status.success())
     }
 
-    /// A directory for this user alone: `dir/name`, or one under `/var/tmp` if the user cannot
-    /// reach that. The same one each time.
+    /// A directory for this user alone: `dir/name`, or one under `/var/tmp` if the user cannot access that.
+    /// Returns the same directory each time.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If the directory cannot be created.
     pub async fn directory(&self, dir: &Path, name: &str) -> Result<PathBuf> {
         if let Some(elsewhere) = elsewhere(dir, name).await {
             return Ok(elsewhere);
         }
         let inside = dir.join(name);
-        fs::create_dir_all(&inside).await.with_context(|| format!("cannot make {}", inside.display()))?;
+        fs::create_dir_all(&inside).await.with_context(|| format!("cannot create {}", inside.display()))?;
         self.own(&inside).await?;
         if self.can("-w", &inside).await {
             return Ok(inside);
         }
         fs::remove_dir(&inside).await.with_context(|| {
-            format!("{} belongs to a user who can no longer reach it: delete it, or open its parents", inside.display())
+            format!(
+                "the owner of {} can no longer access it: delete it, or fix its parents' permissions",
+                inside.display()
+            )
         })?;
-        // A new name that nobody can foresee, since everybody may write to this directory.
+        // An unpredictable name, since every user can write to this directory.
         let outside = PathBuf::from(format!("/var/tmp/crm-dev-{:016x}", rand::random::<u64>()));
-        fs::create_dir(&outside).await.with_context(|| format!("cannot make {}", outside.display()))?;
+        fs::create_dir(&outside).await.with_context(|| format!("cannot create {}", outside.display()))?;
         self.own(&outside).await?;
         fs::write(note(dir, name), outside.as_os_str().as_encoded_bytes()).await?;
         Ok(outside)
     }
 
-    /// Gives `path` to this user, and closes it to others.
+    /// Makes this user the owner of `path`, and revokes all access of others.
     ///
     /// # Errors
-    /// If it belongs to somebody else.
+    /// If another user owns the path.
     pub async fn own(&self, path: &Path) -> Result<()> {
         let change = async {
             if let Some((user, group)) = self.other {
@@ -115,7 +118,7 @@ pub async fn remove_directory(dir: &Path, name: &str) -> Result<()> {
     remove(&dir.join(name)).await
 }
 
-/// Deletes a file, or a directory with all that is in it, if it is there.
+/// Deletes a file, or a directory with its content, if it exists.
 ///
 /// # Errors
 /// If it cannot be deleted.
@@ -129,7 +132,7 @@ pub async fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The file that remembers where a directory outside `dir` is.
+/// The file that records the path of a directory outside `dir`.
 fn note(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}-is-at"))
 }
@@ -139,7 +142,7 @@ async fn elsewhere(dir: &Path, name: &str) -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-/// A number that `id` tells.
+/// A number that the program `id` prints.
 async fn id(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().await.ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -29,13 +29,13 @@ pub struct Arguments {
     /// The port of the API.
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// Where the stack keeps its data.
+    /// The data directory of the stack.
     #[arg(long, value_name = "DIR", default_value = ".dev")]
     data_dir: PathBuf,
-    /// Import no sample.
+    /// Do not import sample data.
     #[arg(long)]
     empty: bool,
-    /// How many processes of crm-worker.
+    /// The number of crm-worker processes.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
     /// Build with optimizations.
@@ -43,19 +43,19 @@ pub struct Arguments {
     release: bool,
 }
 
-/// Runs the stack until it is told to stop, or one of its processes ends.
+/// Runs the stack until a signal arrives, or one of its processes ends.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut told = ToldToStop::new()?;
+    let mut signals = StopSignals::new()?;
     let console = Console::default();
     let mut stack = Stack::default();
     let outcome = tokio::select! {
         outcome = up(&arguments, &console, &mut stack) => outcome,
-        () = told.wait() => Ok(()),
+        () = signals.wait() => Ok(()),
     };
     tokio::select! {
         stopped = stack.stop() => stopped?,
-        // Told again, this process no longer waits: its children end by themselves.
-        () = told.wait() => {}
+        // After a second signal this process no longer waits: its children end by themselves.
+        () = signals.wait() => {}
     }
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -70,7 +70,7 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
     let profile = arguments.release.then_some("release");
     workspace::build(match profile {
         Some(_) => &["--package", "api", "--package", "worker", "--bins", "--release"],
-        // As the tests do, so that neither has to compile again what the other did.
+        // The same build as for the tests, so that neither compiles again what the other has compiled.
         None => &["--workspace", "--bins"],
     })
     .await?;
@@ -85,13 +85,11 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
         }
         Err(url) => url,
     };
-    stack
-        .run(async { ask(&api, &["migrate"], &database_url).await.context("the database cannot be migrated") })
-        .await?;
+    stack.run(async { ask(&api, &["migrate"], &database_url).await.context("migrating the database failed") }).await?;
 
-    let mails = data.path().join("mail");
+    let mail_directory = data.path().join("mail");
     let serving = stack.start("api".to_owned(), &api, console, |command| {
-        // Several stacks share this machine.
+        // Several stacks may run on this machine.
         command.envs(ANY_PORT).env("CRM_API__LISTEN", format!("127.0.0.1:{}", arguments.port));
         if arguments.port > 0 {
             command.env("CRM_PUBLIC_URL", format!("http://127.0.0.1:{}", arguments.port));
@@ -103,13 +101,10 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
     for number in 1..=arguments.workers {
         let name = if arguments.workers == 1 { "worker".to_owned() } else { format!("worker {number}") };
         stack.start(name, &worker, console, |command| {
-            // So do several workers.
             command.envs(ANY_PORT).env("CRM_PUBLIC_URL", &url);
-            // Unless the environment names a server for them.
-            command.env("CRM_MAIL__DIRECTORY", data.path().join("mail"));
             command.env("DATABASE_URL", &database_url).env("CRM_LOG__FORMAT", "text");
-            // Nothing leaves this machine, unless a server is set.
-            command.env("CRM_MAIL__DIRECTORY", &mails);
+            // Emails are written to files, unless the environment sets a mail server.
+            command.env("CRM_MAIL__DIRECTORY", &mail_directory);
         })?;
     }
 
@@ -127,18 +122,18 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
             import_sample(console, &client, &sample).await?;
             demo = fill(console, &client).await?;
         }
-        console.line(&greeting(&url, &key, &database_url, &sample, &mails, &demo));
+        console.line(&greeting(&url, &key, &database_url, &sample, &mail_directory, &demo));
         std::future::pending().await
     };
     stack.run(ready).await
 }
 
-/// Waits for signals that ask this process to stop.
-struct ToldToStop([tokio::signal::unix::Signal; 3]);
+/// The signals that ask this process to stop.
+struct StopSignals([tokio::signal::unix::Signal; 3]);
 
-impl ToldToStop {
+impl StopSignals {
     fn new() -> Result<Self> {
-        // A terminal sends the last one when it is closed.
+        // A terminal sends SIGHUP when it is closed.
         Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
     }
 
@@ -152,22 +147,22 @@ impl ToldToStop {
     }
 }
 
-/// Says so early if the port is taken; 0 never is, since the system then chooses one.
+/// Fails early if the port is taken. Port 0 is always free, since the system then chooses a port.
 async fn wait_until_free(port: u16) -> Result<()> {
     let asked = Instant::now();
     loop {
         match TcpListener::bind(("127.0.0.1", port)) {
             Ok(_) => return Ok(()),
-            // The API of a stack that was killed takes a moment to end.
+            // The API of a killed stack takes a moment to end.
             Err(_) if asked.elapsed() < Duration::from_secs(2) => sleep(Duration::from_millis(100)).await,
             Err(error) => {
-                bail!("port {port} cannot be used ({error}): stop what uses it, or choose another with --port")
+                bail!("port {port} cannot be used ({error}): stop the program that uses it, or pass another --port")
             }
         }
     }
 }
 
-/// The key of the last time if it still opens the workspace, or a new one.
+/// The API key of the last start if it is still valid, or a new one.
 async fn key(data: &DataDir, client: &Client, api: &Path, database_url: &str) -> Result<String> {
     if let Some(key) = data.read("api-key").await
         && client.with_key(&key).opens().await?
@@ -177,15 +172,15 @@ async fn key(data: &DataDir, client: &Client, api: &Path, database_url: &str) ->
     let create = ["keys", "create", "--workspace", WORKSPACE, "--name", "dev"];
     match ask(api, &create, database_url).await {
         Ok(key) => Ok(key),
-        // The first time there is no workspace either.
+        // On the first start there is no workspace either.
         Err(_) => {
-            ask(api, &["workspaces", "create", WORKSPACE], database_url).await.context("cannot make a workspace")?;
-            ask(api, &create, database_url).await.context("cannot make a key")
+            ask(api, &["workspaces", "create", WORKSPACE], database_url).await.context("cannot create a workspace")?;
+            ask(api, &create, database_url).await.context("cannot create an API key")
         }
     }
 }
 
-/// Imports the sample into an empty workspace, or waits for an import that was interrupted.
+/// Imports the sample leads into an empty workspace, or waits for an import that is still running.
 async fn import_sample(console: &Console, client: &Client, file: &Path) -> Result<()> {
     let job = match client.latest_import().await? {
         Some(job) if job["finished_at"].is_null() => job,
@@ -216,13 +211,13 @@ async fn import_sample(console: &Console, client: &Client, file: &Path) -> Resul
     Ok(())
 }
 
-/// Shows what else there is beside leads.
+/// Creates the demo data and prints a line about each run.
 async fn fill(console: &Console, client: &Client) -> Result<Demo> {
-    let bar = console.progress("looking at the sample");
+    let bar = console.progress("checking the sample data");
     let demo = demo::fill(client, |what| {
         bar.set_message(what);
     });
-    let demo = demo.await.context("the sample cannot be made")?;
+    let demo = demo.await.context("creating the sample data failed")?;
     bar.finish_and_clear();
     demo.lines.iter().for_each(|line| console.line(line));
     Ok(demo)
@@ -240,23 +235,25 @@ fn outcome(job: &Value, took: Duration) -> String {
             count("failed"),
             count("warnings"),
         ),
-        status => format!("the import of the sample ended {}: {}", status.unwrap_or("strangely"), job["error"]),
+        status => {
+            format!("the import of sample leads ended {}: {}", status.unwrap_or("without a status"), job["error"])
+        }
     }
 }
 
-fn greeting(url: &str, key: &str, database_url: &str, sample: &Path, mails: &Path, demo: &Demo) -> String {
+fn greeting(url: &str, key: &str, database_url: &str, sample: &Path, mail_directory: &Path, demo: &Demo) -> String {
     let page = demo.feedback_page.as_ref().map(|page| format!("\n  feedback  {page}")).unwrap_or_default();
-    let mails = mails.display();
+    let emails = mail_directory.display();
     let authorization = format!("-H 'Authorization: Bearer {key}'");
     let import = if sample.is_file() { sample.display().to_string() } else { "leads.csv".to_owned() };
     format!(
         "
-The CRM is running. Ctrl-C stops it, its data stay.
+The CRM is running. Press Ctrl-C to stop it; its data is kept.
 
   URL       {url}
   API key   {key}
   database  {database_url}
-  mails     {mails} (as files that mail programs open){page}
+  emails    {emails} (as .eml files){page}
 
 Try
   curl {authorization} '{url}/dev/crm/leads?limit=3'

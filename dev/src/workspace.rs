@@ -1,4 +1,4 @@
-//! The workspace that this program was built from, and the programs built in it.
+//! The Cargo workspace that this program was built from, and its programs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +12,19 @@ pub fn root() -> &'static Path {
     package.parent().unwrap_or(package)
 }
 
-/// Where local data lies unless told otherwise.
+/// The default directory of local data.
 #[must_use]
 pub fn data_dir() -> PathBuf {
     root().join(".dev")
 }
 
-/// The cargo that runs this program, set to work on the workspace.
+/// A command that runs the present cargo in the workspace.
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // `cargo run` describes this package to this program. Build scripts that look at the same
-    // variables would take them for a change, and half the tree would be built anew.
+    // `cargo run` sets variables about this package. Build scripts that read the same variables would see a
+    // change and rebuild half of the dependencies.
     for (name, _) in std::env::vars_os() {
         let described = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
         if name.to_str().is_some_and(|name| described.iter().any(|prefix| name.starts_with(prefix))) {
@@ -34,10 +34,10 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Runs [`cargo`] with `arguments` to its end.
+/// Runs `cargo build` with `arguments`.
 ///
 /// # Errors
-/// If it fails; it has said why by then.
+/// If the build fails; cargo has printed the reason.
 pub async fn build(arguments: &[&str]) -> Result<()> {
     let status = cargo().arg("build").args(arguments).kill_on_drop(true).status().await.context("cannot run cargo")?;
     if !status.success() {
@@ -46,15 +46,15 @@ pub async fn build(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The path of a program of the workspace, in the directory of `profile`, or else that of the
-/// present program: `target/debug` for tests and for `cargo dev`.
+/// The path of a program of the workspace: in the directory of `profile`, or in that of the present program,
+/// which is `target/debug` for tests and for `cargo dev`.
 ///
 /// # Errors
-/// If there is none, since it was not built.
+/// If the program was not built.
 pub fn program(name: &str, profile: Option<&str>) -> Result<PathBuf> {
-    let present = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut directory = present.parent().context("this program is in no directory")?;
-    // Tests, benchmarks and examples are built a directory further down.
+    let present = std::env::current_exe().context("cannot find the path of this program")?;
+    let mut directory = present.parent().context("this program has no directory")?;
+    // Tests, benchmarks and examples are built in a subdirectory.
     if directory.ends_with("deps") || directory.ends_with("examples") {
         directory = directory.parent().unwrap_or(directory);
     }

@@ -1,5 +1,4 @@
-//! Any bytes are rows and refusals, or a fault of the file, in time that grows with the file; never a
-//! panic.
+//! Any bytes are read as rows and rejected rows, or rejected as a file, in linear time and without a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +15,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         Ok((chunks, records)) => {
             let read: usize = chunks.iter().map(|chunk| chunk.rows.len() + chunk.refused.len()).sum();
             assert_eq!(read as u64, records);
-            // As UTF-8 it is up to three times as long; all but its head is looked at three times at most.
+            // In UTF-8 the file is up to three times as long; all but its head is read at most three times.
             let text = file.len() * 3;
             let looked = split_file::<Lead>(file, usize::from(piece) + 1, &options).map_or(0, |split| split.looked);
             assert!(looked <= (LOOKS * text.min(HEAD) + 3 * text) as u64);

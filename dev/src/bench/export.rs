@@ -18,35 +18,35 @@ use super::http::create_lead;
 use super::import;
 use super::load::{Load, find_wrk, wrk};
 
-/// At least this share of the speed of COPY.
+/// The least share of the speed of COPY.
 const SPEED: f64 = 0.60;
-/// With a search that every lead matches, at least so many a second.
+/// The least number of leads per second with a search that every lead matches.
 const SEARCHED: f64 = 50_000.0;
-/// A word that every lead has, and one that every tenth has.
+/// A word that every lead contains, and one that every tenth lead contains.
 const SEARCHES: [(&str, f64, Bound); 2] = [("example", 1.0, Bound::AtLeast(SEARCHED)), ("ada", 0.1, Bound::None)];
-/// At most these MiB in the API.
+/// The most memory of the API, in MiB.
 const MEMORY: f64 = 100.0;
-/// With slow readers, GET by id keeps this share of its speed.
+/// The least share of its speed that GET by id keeps with slow readers.
 const UNDISTURBED: f64 = 0.8;
-/// A slow reader takes one piece of a stream, and then does nothing for this long.
+/// How long a slow reader pauses after each chunk of a stream.
 const SLOW: Duration = Duration::from_millis(200);
-/// For how long GET by id is measured each time.
+/// How long GET by id is measured each time.
 const SLICE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many leads there are.
+    /// The number of leads.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     rows: usize,
-    /// How often they are exported, and copied.
+    /// How often the leads are exported and copied.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How many slow readers of the list there are at once.
+    /// The number of concurrent slow readers of the list.
     #[arg(long, value_name = "N", default_value_t = 20)]
     readers: usize,
 }
 
-/// Streams all leads out, beside COPY, and to slow readers while others work.
+/// Streams all leads, compared with COPY, and to slow readers during other requests.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
     Harness::with(async |harness| measure(harness, &arguments).await).await
@@ -85,7 +85,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     figures.ratio("export as CSV", (median(&exports), copies), "leads/s", compared, Bound::AtLeast(SPEED));
     figures.ratio("the list as JSON, without parameters", (median(&lists), copies), "leads/s", compared, Bound::None);
     let memory = api.program.peak_memory().await?;
-    figures.alone("peak memory of crm-api meanwhile", memory, "MiB", Bound::AtMost(MEMORY));
+    figures.alone("peak memory of crm-api during these", memory, "MiB", Bound::AtMost(MEMORY));
 
     for (word, share, bound) in SEARCHES {
         searched(&mut figures, &api, (word, share * rows as f64, bound), rounds).await?;
@@ -97,7 +97,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Exports the leads that have a word.
+/// Exports the leads that contain a word.
 async fn searched(
     figures: &mut Figures,
     api: &Api,
@@ -113,18 +113,18 @@ async fn searched(
             Ok(rows)
         })
         .await?;
-        ensure!((rows as f64 / about - 1.0).abs() < 0.05, "{rows} leads have {word}, which some {about} should have");
+        ensure!((rows as f64 / about - 1.0).abs() < 0.05, "{rows} leads contain {word} instead of about {about}");
         figures.sample(json!({ "round": round, "q": word, "rows": rows, "export_s": export }));
         exports.push(rows as f64 / export);
     }
-    let figure = format!("export with q={word}, of some {about} leads");
+    let figure = format!("export with q={word}, about {about} leads");
     figures.alone(&figure, median(&exports), "leads/s", bound);
     let figure = format!("peak memory of crm-api during exports with q={word}");
     figures.alone(&figure, api.program.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
     Ok(())
 }
 
-/// Imports so many leads.
+/// Imports this many leads.
 pub async fn fill(harness: &Harness, api: &Api, rows: usize) -> Result<()> {
     let file = harness.dir.join("leads.csv");
     import::write(&file, rows, false)?;
@@ -146,22 +146,26 @@ async fn seconds(work: impl Future<Output = Result<u64>>) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Reads an answer to its end as fast as it comes; returns its length.
+/// Reads a whole response as fast as possible; returns its length.
 async fn download(api: &Api, path: &str) -> Result<u64> {
-    let mut answer = request(api, path).await?;
+    let mut response = request(api, path).await?;
     let mut length = 0;
-    while let Some(piece) = answer.chunk().await.with_context(|| format!("the answer of {path} broke off"))? {
-        length += piece.len() as u64;
+    while let Some(chunk) =
+        response.chunk().await.with_context(|| format!("{path}: the response ended unexpectedly"))?
+    {
+        length += chunk.len() as u64;
     }
     Ok(length)
 }
 
-/// Counts the lines of an answer, none of whose cells has line breaks.
+/// Counts the lines of a response whose cells contain no line breaks.
 async fn lines(api: &Api, path: &str) -> Result<u64> {
-    let mut answer = request(api, path).await?;
+    let mut response = request(api, path).await?;
     let mut lines = 0;
-    while let Some(piece) = answer.chunk().await.with_context(|| format!("the answer of {path} broke off"))? {
-        lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
+    while let Some(chunk) =
+        response.chunk().await.with_context(|| format!("{path}: the response ended unexpectedly"))?
+    {
+        lines += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
     }
     Ok(lines)
 }
@@ -171,10 +175,10 @@ async fn request(api: &Api, path: &str) -> Result<reqwest::Response> {
     Ok(request.send().await?.error_for_status()?)
 }
 
-/// Measures GET by id by turns with and without readers that take the list piece by piece.
+/// Measures GET by id, alternately with and without slow readers of the list.
 async fn slow_readers(figures: &mut Figures, api: &Api, lead: &str, arguments: &Arguments) -> Result<()> {
     let url = format!("{}/leads/{lead}", api.url);
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut alone, mut with_readers) = (Vec::new(), Vec::new());
     for round in 1..=arguments.rounds {
         alone.push(wrk(&url, &api.key, 4, SLICE).await?);
         let readers = join_all((0..arguments.readers).map(|_| read_slowly(api))).await;
@@ -184,24 +188,24 @@ async fn slow_readers(figures: &mut Figures, api: &Api, lead: &str, arguments: &
         let reading = readers.iter().filter(|reader| !reader.is_finished()).count();
         ensure!(reading == readers.len(), "only {reading} of {} slow readers were still reading", readers.len());
         figures.sample(json!({ "round": round, "beside_slow_readers": load.to_json() }));
-        beside.push(load);
+        with_readers.push(load);
         readers.iter().for_each(JoinHandle::abort);
         sleep(Duration::from_millis(500)).await;
     }
     let middle = |loads: &[Load], of: fn(&Load) -> f64| median(&loads.iter().map(of).collect::<Vec<_>>());
-    let figure = format!("GET of a lead beside {} slow readers", arguments.readers);
-    let speeds = (middle(&beside, |load| load.per_second), middle(&alone, |load| load.per_second));
+    let figure = format!("GET of a lead with {} slow readers", arguments.readers);
+    let speeds = (middle(&with_readers, |load| load.per_second), middle(&alone, |load| load.per_second));
     figures.ratio(&figure, speeds, "requests/s", "alone", Bound::AtLeast(UNDISTURBED));
-    let p99 = (middle(&beside, |load| load.p99_ms), middle(&alone, |load| load.p99_ms));
+    let p99 = (middle(&with_readers, |load| load.p99_ms), middle(&alone, |load| load.p99_ms));
     figures.ratio(&format!("{figure}, p99"), p99, "ms", "alone", Bound::None);
     Ok(())
 }
 
-/// Begins to read the list, and goes on slowly in a task.
+/// Requests the list, and reads it slowly in a background task.
 async fn read_slowly(api: &Api) -> Result<JoinHandle<()>> {
-    let mut answer = request(api, "leads").await?;
+    let mut response = request(api, "leads").await?;
     Ok(tokio::spawn(async move {
-        while let Ok(Some(_)) = answer.chunk().await {
+        while let Ok(Some(_)) = response.chunk().await {
             sleep(SLOW).await;
         }
     }))

@@ -18,30 +18,30 @@ use super::figures::{Bound, Figures, quantile};
 use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
 
-/// Another workspace's job starts within these milliseconds (p99).
+/// The most milliseconds until another workspace's job starts (p99).
 const STARTS_WITHIN_MS: f64 = 1000.0;
 /// The workspace that has few jobs.
 const OTHER: Uuid = Uuid::from_u128(2);
-/// Jobs that one statement enqueues.
+/// The number of jobs that one statement enqueues.
 const CHUNK: usize = 10_000;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Jobs of the busy workspace that wait.
+    /// The number of queued jobs of the busy workspace.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     jobs: usize,
-    /// Jobs of the other workspace, one after the other.
+    /// The number of jobs of the other workspace, one after another.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
     samples: u16,
-    /// Between two of them.
+    /// The pause between two of these jobs.
     #[arg(long, value_name = "MS", default_value_t = 50)]
     gap_ms: u64,
-    /// How many jobs the worker runs at once.
+    /// The number of jobs that the worker runs at once.
     #[arg(long, value_name = "N", default_value_t = 4)]
     concurrency: usize,
 }
 
-/// Drains a long queue of one workspace, and enqueues jobs of another meanwhile.
+/// Drains a long queue of one workspace, and enqueues jobs of another workspace at the same time.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -80,7 +80,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     shutdown.cancel();
     working.await??;
 
-    // The end of a job that does nothing, as it was written, is later than its start: on the safe side.
+    // Measures the end of no-op jobs, which is later than their start: an upper bound.
     let waited: Vec<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM coalesce(finished_at, now()) - created_at)::float8 * 1000 FROM jobs WHERE id = ANY ($1)",
     )
@@ -91,9 +91,9 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     for (share, name, bound) in
         [(0.5, "p50", Bound::None), (0.99, "p99", Bound::AtMost(STARTS_WITHIN_MS)), (1.0, "longest", Bound::None)]
     {
-        let figure = format!("another workspace's job is done, {name} of {}", waited.len());
+        let figure = format!("time until another workspace's job is done, {name} of {}", waited.len());
         figures.alone(&figure, quantile(&waited, share), "ms", bound);
     }
-    figures.alone("meanwhile the long queue is drained", drained, "jobs/s", Bound::None);
+    figures.alone("throughput of the long queue during this", drained, "jobs/s", Bound::None);
     Ok(figures.table())
 }

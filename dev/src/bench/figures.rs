@@ -1,18 +1,18 @@
-//! What a benchmark prints: each sample and figure as a line of JSON on standard output, and in the
-//! end one table of the figures on standard error.
+//! The output of a benchmark: each sample and figure as a line of JSON on standard output, and finally a
+//! table of the figures on standard error.
 
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-/// What a figure must be.
+/// The bound of a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
-    /// At least this.
+    /// The figure must be at least this.
     AtLeast(f64),
-    /// At most this.
+    /// The figure must be at most this.
     AtMost(f64),
-    /// It is only told.
+    /// The figure is only reported.
     None,
 }
 
@@ -36,7 +36,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// None yet. The settings stand in each line.
+    /// Creates an empty list of figures. Each printed line contains the settings.
     pub fn new(bench: &'static str, settings: Value) -> Self {
         Self { bench, settings, rows: Vec::new(), all_met: true }
     }
@@ -46,7 +46,7 @@ impl Figures {
         self.print(json!({ "sample": sample }));
     }
 
-    /// A figure by itself.
+    /// Adds a figure without a comparison.
     pub fn alone(&mut self, figure: &str, value: f64, unit: &str, bound: Bound) {
         let met = bound.is_met(value);
         self.print(json!({ "figure": figure, "value": value, "unit": unit, "bound": text(bound), "met": met }));
@@ -59,18 +59,18 @@ impl Figures {
         ]);
     }
 
-    /// A figure beside what it is compared to; the bound is on the ratio of the two.
-    pub fn ratio(&mut self, figure: &str, (ours, beside): (f64, f64), unit: &str, compared_to: &str, bound: Bound) {
-        let ratio = ours / beside;
+    /// Adds a figure with a comparison; the bound applies to the ratio.
+    pub fn ratio(&mut self, figure: &str, (ours, theirs): (f64, f64), unit: &str, compared_to: &str, bound: Bound) {
+        let ratio = ours / theirs;
         let met = bound.is_met(ratio);
         self.print(json!({
-            "figure": figure, "value": ours, "unit": unit, "compared_to": compared_to, "beside": beside,
+            "figure": figure, "value": ours, "unit": unit, "compared_to": compared_to, "beside": theirs,
             "ratio": ratio, "bound": text(bound), "met": met,
         }));
         self.row([
             figure.into(),
             format!("{} {unit}", short(ours)),
-            format!("{compared_to}: {} {unit}", short(beside)),
+            format!("{compared_to}: {} {unit}", short(theirs)),
             format!("{ratio:.2}"),
             verdict(bound, met),
         ]);
@@ -90,7 +90,7 @@ impl Figures {
         println!("{}", Value::Object(whole));
     }
 
-    /// Prints the table; success if all figures are what they must be.
+    /// Prints the table; returns success if all figures meet their bounds.
     pub fn table(&self) -> ExitCode {
         let header = ["figure", "measured", "compared to", "ratio", "must be"].map(str::to_owned);
         let rows: Vec<&[String; 5]> = std::iter::once(&header).chain(&self.rows).collect();
@@ -123,15 +123,15 @@ fn short(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// The value below which `share` of the values are; the median for 0.5.
+/// The smallest value that is at least as large as `share` of the values.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    let place = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle of the values.
+/// The median of the values.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }

@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use tokio::process::Command;
 use uuid::Uuid;
 
-/// A migrated database on a server of its own, durable as PostgreSQL is by default.
+/// A migrated database on a private server with PostgreSQL's default durability.
 pub struct Harness {
     pub dir: PathBuf,
     pub pool: PgPool,
@@ -28,11 +28,11 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// Does `work` on a harness that is taken down afterwards, however the work ends.
+    /// Runs `work` on a harness, which is deleted afterwards even if the work fails.
     pub async fn with<T>(work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         let parent = workspace::data_dir().join("bench");
-        tokio::fs::create_dir_all(&parent).await.with_context(|| format!("cannot make {}", parent.display()))?;
-        // What was left by a run that was killed.
+        tokio::fs::create_dir_all(&parent).await.with_context(|| format!("cannot create {}", parent.display()))?;
+        // Deletes the clusters of runs that were killed.
         for entry in std::fs::read_dir(&parent)?.flatten() {
             if !postgres::is_in_use(&entry.path()) {
                 remove(&entry.path()).await?;
@@ -54,20 +54,20 @@ impl Harness {
         done
     }
 
-    /// The settings of a program on this database.
+    /// The settings of a program for this database.
     pub fn settings(&self) -> Result<Settings> {
         let ours = [("DATABASE_URL", self.url.as_str())].into_iter().chain(ANY_PORT);
         Ok(Settings::from_layers(None, ours.map(|(name, value)| (name.to_owned(), value.to_owned())))?)
     }
 
-    /// The machine and the server, for the lines of figures.
+    /// A description of the machine and the server, for the printed lines.
     pub async fn machine(&self) -> Result<Value> {
         let postgres: String = sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?;
         let cores = std::thread::available_parallelism()?.get();
         Ok(json!({ "cores": cores, "postgres": postgres, "postgres_settings": "default" }))
     }
 
-    /// PostgreSQL's client on this database.
+    /// A psql command for this database.
     pub fn psql(&self, statement: &str) -> Command {
         let mut command = self.program("psql");
         command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statement]);
@@ -76,25 +76,25 @@ impl Harness {
 
     /// A client program of PostgreSQL.
     pub fn program(&self, name: &str) -> Command {
-        let beside = self.server.program(name);
-        let mut command = Command::new(if beside.is_file() { beside } else { name.into() });
+        let path = self.server.program(name);
+        let mut command = Command::new(if path.is_file() { path } else { name.into() });
         command.kill_on_drop(true);
         command
     }
 
-    /// The database.
+    /// The URL of the database.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Runs statements, and has the server write what it holds, so that none pays for another.
+    /// Runs statements and then a checkpoint, so that a measurement does not pay for earlier writes.
     pub async fn prepare(&self, statements: &str) -> Result<()> {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&self.pool).await?;
         sqlx::raw_sql("CHECKPOINT").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Makes a workspace with a key.
+    /// Creates a workspace with an API key.
     pub async fn workspace(&self, name: &str) -> Result<(Uuid, String)> {
         let mut connection = self.pool.acquire().await?;
         let workspace = workspaces::create(&mut connection, name).await?.id;
@@ -119,7 +119,7 @@ impl Harness {
         self.worker_with(&[])
     }
 
-    /// As [`Self::worker`], with settings in the manner of environment variables.
+    /// Like [`Self::worker`], with settings as environment variables.
     pub fn worker_with(&self, settings: &[(&str, &str)]) -> Result<Program> {
         Program::start("crm-worker", &self.dir, |command| {
             command.envs(settings.iter().copied());
@@ -135,7 +135,7 @@ impl Harness {
         })
     }
 
-    /// Starts this program with arguments, such as a hidden command of it that serves; returns where.
+    /// Starts this program with arguments, such as a hidden command that serves; returns the address.
     pub async fn this_program(&self, arguments: &[&str]) -> Result<(Program, SocketAddr)> {
         let (program, log) = (std::env::current_exe()?, self.dir.join("bare.log"));
         let program = Program::start_at(&program, &log, |command| {
@@ -145,10 +145,10 @@ impl Harness {
     }
 }
 
-/// A running `crm-api` and a key to it.
+/// A running `crm-api` and an API key.
 pub struct Api {
     pub program: Program,
-    /// Where the CRM's paths start.
+    /// The base URL of the CRM's paths.
     pub url: String,
     pub key: String,
     pub workspace: Uuid,
@@ -173,25 +173,25 @@ impl Program {
         Ok(Self(process))
     }
 
-    /// The most memory it had resident since the last time, in MiB.
+    /// The peak of resident memory since the last call, in MiB.
     pub async fn peak_memory(&self) -> Result<f64> {
         let pid = self.0.program_id().context("the program is not running")?;
         let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
         let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-        // 5: the peak starts anew from what is resident now.
+        // 5 resets the peak to the present resident memory.
         tokio::fs::write(format!("/proc/{pid}/clear_refs"), "5").await?;
         Ok(kib / 1024.0)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Stops the program and waits until it has ended.
     pub async fn stop(mut self) -> Result<()> {
         self.0.stop().await?;
         Ok(())
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command, which must succeed; returns its output.
 pub async fn succeed(command: &mut Command) -> Result<String> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot run {name}"))?;

@@ -12,7 +12,7 @@ use shared::imports::rows::{read, split_file};
 
 use super::figures::{Bound, Figures};
 
-/// At most so many nanoseconds for a byte.
+/// The most nanoseconds per byte.
 const PER_BYTE: f64 = 100.0;
 const LETTERS: [&[u8]; 5] = [b"\"", b",", b"\n", b"a", b"\xff"];
 /// Words that leave a quote open on each line.
@@ -20,13 +20,13 @@ const OPEN: [&[u8]; 3] = [b"a\",\"\n", b"a\",\"\r", b"a\",\"\na,b\n"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many bytes each file has.
+    /// The size of each file.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     size: usize,
 }
 
-/// Splits and reads files made to take long: words of up to three letters, repeated; broken bytes in
-/// several encodings; headers that are all the same.
+/// Splits and reads hostile files: repeated words of up to three letters, invalid bytes in several encodings, and
+/// equal headers.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut figures = Figures::new("hostile-files", json!({ "bytes": arguments.size }));
     let mut worst = [("split", 0.0, String::new()), ("read", 0.0, String::new())];
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     for (part, most, of) in worst {
-        figures.alone(&format!("to {part} a byte of the worst file, {of}"), most, "ns", Bound::AtMost(PER_BYTE));
+        figures.alone(&format!("{part}, per byte of the worst file, {of}"), most, "ns", Bound::AtMost(PER_BYTE));
     }
     Ok(figures.table())
 }
@@ -83,7 +83,7 @@ fn words() -> Vec<Vec<u8>> {
     [one, two, three, OPEN.map(<[u8]>::to_vec).to_vec()].concat()
 }
 
-/// A header that every one of the encodings reads, and broken bytes.
+/// A header that is valid in all of the encodings, and invalid bytes.
 fn broken(size: usize) -> Vec<u8> {
     [b"name,email\n".to_vec(), vec![0xff; size]].concat()
 }

@@ -22,31 +22,31 @@ use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness};
 use super::load::{find_wrk, wrk};
 
-/// At least this share of the speed of the bare handler.
+/// The least share of the speed of the bare handler.
 const SPEED: f64 = 0.85;
-/// The product's default, for both.
+/// The size of both pools: the product's default.
 const POOL: u32 = 10;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Connections that ask at once.
+    /// The number of concurrent connections.
     #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
-    /// How often each of the two is measured, by turns.
+    /// How often each of the two is measured, alternately.
     #[arg(long, value_name = "N", default_value_t = 9)]
     rounds: usize,
-    /// How long each time.
+    /// The duration of each measurement.
     #[arg(long, value_name = "S", default_value_t = 4)]
     seconds: u64,
 }
 
-/// What the hidden server is told.
+/// The arguments of the hidden server.
 #[derive(Debug, Args)]
 pub struct Bare {
     workspace: Uuid,
 }
 
-/// Reads one lead again and again: through the API, and through a bare handler for the same row.
+/// Reads one lead repeatedly, through the API and through a bare handler for the same row.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
     Harness::with(async |harness| measure(harness, &arguments).await).await
@@ -61,14 +61,14 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let lead = create_lead(&api).await?;
     let (bare, address) = harness.this_program(&["bench", "bare-server", &api.workspace.to_string()]).await?;
     let urls = [format!("{}/leads/{lead}", api.url), format!("http://{address}/leads/{lead}")];
-    wait_until_answered(&urls[1]).await?;
+    wait_until_serving(&urls[1]).await?;
 
     for url in &urls {
         wrk(url, &api.key, connections, Duration::from_secs(1)).await?;
     }
     let (mut speeds, mut p99) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..rounds * 2 {
-        // One goes first in one round, the other in the next.
+        // The order alternates from round to round.
         let which = usize::from(matches!(round % 4, 1 | 2));
         let load = wrk(&urls[which], &api.key, connections, Duration::from_secs(seconds)).await?;
         let name = ["crm-api", "bare"][which];
@@ -85,30 +85,30 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Makes a lead as callers do; returns its id.
+/// Creates a lead through the API; returns its id.
 pub async fn create_lead(api: &Api) -> Result<String> {
     let body = json!({
         "name": "Ada Example", "email": "ada@example.com", "phone": "+49 30 1234567", "company": "Alder Labs",
         "notes": "Wants an offer for 40 seats, and a call.", "custom_fields": { "employees": "11-50" },
     });
     let request = reqwest::Client::new().post(format!("{}/leads", api.url)).bearer_auth(&api.key);
-    let answer = request.json(&body).send().await?.error_for_status()?;
-    let lead: Value = serde_json::from_str(&answer.text().await?)?;
+    let response = request.json(&body).send().await?.error_for_status()?;
+    let lead: Value = serde_json::from_str(&response.text().await?)?;
     Ok(lead["id"].as_str().context("the lead has no id")?.to_owned())
 }
 
-async fn wait_until_answered(url: &str) -> Result<()> {
-    let answered = async {
-        while !reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {
+async fn wait_until_serving(url: &str) -> Result<()> {
+    let serving = async {
+        while !reqwest::get(url).await.is_ok_and(|response| response.status().is_success()) {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_secs(30), answered).await.context("the bare server does not start")
+    timeout(Duration::from_secs(30), serving).await.context("the bare server did not start")
 }
 
-/// The server that the API is compared to: the same statement and the same answer, and nothing else.
+/// The server that the API is compared with: the same statement and the same response, and nothing else.
 pub async fn serve_bare(Bare { workspace }: Bare) -> Result<()> {
-    let url = std::env::var("DATABASE_URL").context("DATABASE_URL must name the database")?;
+    let url = std::env::var("DATABASE_URL").context("DATABASE_URL must be set")?;
     let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false).connect_lazy(&url)?;
     let router = Router::new().route("/leads/{id}", get(read)).with_state((pool, workspace));
     let listener = TcpListener::bind("127.0.0.1:0").await?;

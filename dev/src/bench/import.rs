@@ -21,28 +21,28 @@ use uuid::Uuid;
 use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness, Program, succeed};
 
-/// At least this share of the speed of `\copy`.
+/// The least share of the speed of `\copy`.
 const SPEED: f64 = 0.60;
-/// At most these MiB in each program.
+/// The most memory of each program, in MiB.
 const MEMORY: f64 = 150.0;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many rows the files have.
+    /// The numbers of rows of the files.
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
     rows: Vec<usize>,
-    /// How often each file is imported, and copied.
+    /// How often each file is imported and copied.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Import each file once and copy nothing: only the memory is measured.
+    /// Measure only the memory: import each file once and copy nothing.
     #[arg(long)]
     memory: bool,
-    /// Rows as another system exports them, with six columns that become custom fields.
+    /// Use rows in the format of another system's export, with six columns that become custom fields.
     #[arg(long)]
     wide: bool,
 }
 
-/// Imports files of clean rows through the public endpoint, and copies the leads they became.
+/// Imports files of valid rows through the API, and copies the resulting leads.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -83,7 +83,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Rows per second, one of each for a round.
+/// Rows per second, by round.
 #[derive(Default)]
 struct Speeds {
     import: Vec<f64>,
@@ -94,12 +94,12 @@ struct Speeds {
 impl Speeds {
     fn report(&self, figures: &mut Figures, rows: usize) {
         let copy = median(&self.copy);
-        let mut beside_copy = |figure: &str, speeds: &[f64], bound| {
+        let mut compared = |figure: &str, speeds: &[f64], bound| {
             let figure = format!("{figure}, {rows} rows");
             figures.ratio(&figure, (median(speeds), copy), "rows/s", "psql \\copy", bound);
         };
-        beside_copy("from the first byte to the end of the job", &self.import, Bound::AtLeast(SPEED));
-        beside_copy("the worker's part", &self.worker, Bound::None);
+        compared("from the first byte to the end of the job", &self.import, Bound::AtLeast(SPEED));
+        compared("the worker's part", &self.worker, Bound::None);
     }
 }
 
@@ -125,7 +125,7 @@ struct JobTimes {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// Imports a file through the public endpoint.
+/// Imports a file through the API.
 async fn import(harness: &Harness, api: &Api, file: &Path, rows: usize) -> Result<Imported> {
     let (sent, began) = (Utc::now(), Instant::now());
     let id = upload(api, file).await?;
@@ -140,10 +140,10 @@ async fn import(harness: &Harness, api: &Api, file: &Path, rows: usize) -> Resul
         }
         sleep(std::time::Duration::from_millis(50)).await;
     };
-    ensure!(job.status == "succeeded", "the import has {}: {:?}", job.status, job.result);
+    ensure!(job.status == "succeeded", "the import ended {}: {:?}", job.status, job.result);
     let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&harness.pool).await?;
     ensure!(leads == rows as i64, "{leads} of {rows} rows were imported: {:?}", job.result);
-    let (started, finished) = job.started_at.zip(job.finished_at).context("a job that ended has begun")?;
+    let (started, finished) = job.started_at.zip(job.finished_at).context("the finished job has no times")?;
     let between = |from: DateTime<Utc>| (finished - from).as_seconds_f64();
     Ok(Imported { seconds: between(sent), upload_seconds, worker_seconds: between(started) })
 }
@@ -153,18 +153,18 @@ pub async fn upload(api: &Api, file: &Path) -> Result<Uuid> {
     upload_part(api, &api.key, Part::file(file).await?).await
 }
 
-/// Uploads what a key's owner has; returns the id of its job.
+/// Uploads a file with this API key; returns the id of its job.
 pub async fn upload_part(api: &Api, key: &str, file: Part) -> Result<Uuid> {
     let form = Form::new().part("file", file.mime_str("text/csv")?);
     let request = reqwest::Client::new().post(format!("{}/leads/import", api.url)).bearer_auth(key);
-    let answer = request.multipart(form).send().await.context("crm-api does not answer")?;
-    let (status, body) = (answer.status(), answer.text().await?);
-    ensure!(status == 202, "the upload was answered {status}: {body}");
+    let response = request.multipart(form).send().await.context("crm-api does not respond")?;
+    let (status, body) = (response.status(), response.text().await?);
+    ensure!(status == 202, "the upload returned {status}: {body}");
     let job: Value = serde_json::from_str(&body)?;
     Ok(job["id"].as_str().context("the job has no id")?.parse()?)
 }
 
-/// Copies the leads that there are, as they are, into a table with the same indexes.
+/// Copies the existing leads unchanged into a table with the same indexes.
 async fn copy(harness: &Harness, rows: usize) -> Result<f64> {
     let file = harness.dir.join("copied.tsv").display().to_string();
     succeed(&mut harness.psql(&format!("\\copy leads TO '{file}'"))).await?;
@@ -178,7 +178,7 @@ async fn copy(harness: &Harness, rows: usize) -> Result<f64> {
     Ok(seconds)
 }
 
-/// Writes a file of clean rows with different emails.
+/// Writes a file of valid rows with different emails.
 pub fn write(path: &PathBuf, rows: usize, wide: bool) -> Result<()> {
     if wide {
         return Ok(std::fs::write(path, dev::sample::leads(rows, 1))?);
@@ -186,7 +186,7 @@ pub fn write(path: &PathBuf, rows: usize, wide: bool) -> Result<()> {
     write_plain(path, 0..rows)
 }
 
-/// Writes rows of these numbers, which are part of their emails.
+/// Writes rows with these numbers, which are part of the emails.
 pub fn write_plain(path: &Path, rows: Range<usize>) -> Result<()> {
     let mut file = BufWriter::new(std::fs::File::create(path)?);
     let random = &mut StdRng::seed_from_u64(1);

@@ -22,19 +22,19 @@ mod data;
 use super::figures::{Bound, Figures, quantile};
 use super::harness::{Api, Harness};
 
-/// What every report must be.
+/// The bounds of every report.
 const P95_MS: f64 = 300.0;
 const OLDEST_S: f64 = 60.0;
-/// What the health of one customer must be.
+/// The bound of a customer's health.
 const HEALTH_P95_MS: f64 = 20.0;
-/// How many customers' health is asked for.
+/// The number of customers whose health is requested.
 const CUSTOMERS: usize = 500;
-/// Writes beside reports, of those without.
+/// The least share of the write throughput that remains during reports.
 const WRITES_KEPT: f64 = 0.9;
-/// Connections that write.
+/// The number of concurrent writers.
 const WRITERS: usize = 8;
 
-/// Each report as callers ask for it: as it is, and in other intervals.
+/// The requested reports, with the default period and with others.
 const REPORTS: &[&str] = &[
     "reports/leads",
     "reports/customers",
@@ -52,18 +52,18 @@ pub struct Arguments {
     /// much feedback.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     thousands: i64,
-    /// How long writes alone are measured, and then writes and reports.
+    /// The duration of each measurement: first writes alone, then writes and reports.
     #[arg(long, value_name = "S", default_value_t = 120)]
     seconds: u64,
-    /// Callers who ask for reports, each for one after the other.
+    /// The number of callers, each of whom requests one report after another.
     #[arg(long, value_name = "N", default_value_t = 4)]
     callers: usize,
-    /// Writes a second.
+    /// The number of writes per second.
     #[arg(long, value_name = "N", default_value_t = 200)]
     writes: usize,
 }
 
-/// Asks for all reports of a large workspace while others write.
+/// Requests all reports of a large workspace during writes.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -76,10 +76,10 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let api = harness.api().await?;
     let began = Instant::now();
     data::fill(harness, api.workspace, thousands * 1_000).await?;
-    eprintln!("the data is there after {:.0} s", began.elapsed().as_secs_f64());
+    eprintln!("wrote the data in {:.0} s", began.elapsed().as_secs_f64());
     let worker = harness.worker()?;
     data::digest(harness, api.workspace).await?;
-    eprintln!("it is scored and read after {:.0} s", began.elapsed().as_secs_f64());
+    eprintln!("scored and read the data after {:.0} s", began.elapsed().as_secs_f64());
     let caller = Arc::new(Caller::new(harness, &api).await?);
     let time = Duration::from_secs(seconds);
 
@@ -113,7 +113,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Somebody with a key.
+/// A caller with an API key.
 struct Caller {
     client: Client,
     url: String,
@@ -122,15 +122,15 @@ struct Caller {
     written: AtomicUsize,
 }
 
-/// What a report's callers met.
+/// The response times of a report.
 #[derive(Debug, Default)]
 struct Asked {
     ms: Vec<f64>,
-    /// How old answers were, in seconds.
+    /// The ages of the reports in seconds.
     ages: Vec<f64>,
 }
 
-/// What writers met.
+/// The throughput and response times of writes.
 struct Written {
     per_s: f64,
     ms: Vec<f64>,
@@ -149,33 +149,33 @@ impl Caller {
         self.customers.choose(&mut rand::rng()).copied().unwrap_or_default()
     }
 
-    /// Asks for a report: how many milliseconds that took, and how old the answer is.
+    /// Requests a report; returns the response time in milliseconds and the age of the report in seconds.
     async fn ask(&self, path: &str) -> Result<(f64, f64)> {
         let began = Instant::now();
-        let answer = self.client.get(format!("{}/{path}", self.url)).bearer_auth(&self.key).send().await?;
-        let (status, body) = (answer.status(), answer.text().await?);
+        let response = self.client.get(format!("{}/{path}", self.url)).bearer_auth(&self.key).send().await?;
+        let (status, body) = (response.status(), response.text().await?);
         let ms = began.elapsed().as_secs_f64() * 1000.0;
-        ensure!(status == 200, "{path} was answered {status}: {body}");
-        let answer: Value = serde_json::from_str(&body)?;
-        let as_of: DateTime<Utc> = answer["as_of"].as_str().context("an answer does not say of when it is")?.parse()?;
+        ensure!(status == 200, "{path} returned {status}: {body}");
+        let report: Value = serde_json::from_str(&body)?;
+        let as_of: DateTime<Utc> = report["as_of"].as_str().context("a report has no as_of")?.parse()?;
         Ok((ms, (Utc::now() - as_of).as_seconds_f64()))
     }
 
-    /// Asks for the health of customers, one after the other: how many milliseconds each took.
+    /// Requests the health of customers, one after another; returns the response times in milliseconds.
     async fn health(&self) -> Result<Vec<f64>> {
         let mut all = Vec::with_capacity(CUSTOMERS);
         for _ in 0..CUSTOMERS {
             let path = format!("{}/customers/{}/health", self.url, self.customer());
             let began = Instant::now();
-            let answer = self.client.get(path).bearer_auth(&self.key).send().await?;
-            let (status, body) = (answer.status(), answer.text().await?);
+            let response = self.client.get(path).bearer_auth(&self.key).send().await?;
+            let (status, body) = (response.status(), response.text().await?);
             all.push(began.elapsed().as_secs_f64() * 1000.0);
-            ensure!(status == 200, "a customer's health was answered {status}: {body}");
+            ensure!(status == 200, "a customer's health returned {status}: {body}");
         }
         Ok(all)
     }
 
-    /// Writes one record: a lead, an order, an interaction, or a change of a customer.
+    /// Writes one record: a lead, an order, an interaction, or an update of a customer.
     async fn write(&self) -> Result<f64> {
         let n = self.written.fetch_add(1, Relaxed);
         let customer = self.customer();
@@ -199,13 +199,13 @@ impl Caller {
         };
         let began = Instant::now();
         let request = self.client.request(method.parse()?, format!("{}/{path}", self.url)).bearer_auth(&self.key);
-        let answer = request.json(&body).send().await?;
-        ensure!(answer.status().is_success(), "{path} was answered {}: {}", answer.status(), answer.text().await?);
+        let response = request.json(&body).send().await?;
+        ensure!(response.status().is_success(), "{path} returned {}: {}", response.status(), response.text().await?);
         Ok(began.elapsed().as_secs_f64() * 1000.0)
     }
 }
 
-/// Writes so many records a second for a time; a writer that is late makes up for it.
+/// Writes this many records per second for a time; a writer that is late catches up.
 async fn write(caller: &Arc<Caller>, per_second: usize, time: Duration) -> Result<Written> {
     let began = Instant::now();
     let mut writers = JoinSet::new();
@@ -229,7 +229,7 @@ async fn write(caller: &Arc<Caller>, per_second: usize, time: Duration) -> Resul
     Ok(Written { per_s: ms.len() as f64 / began.elapsed().as_secs_f64(), ms })
 }
 
-/// Asks for reports at random, for a time.
+/// Requests random reports for a time.
 async fn ask_all(caller: Arc<Caller>, callers: usize, time: Duration) -> Result<BTreeMap<String, Asked>> {
     let until = Instant::now() + time;
     let mut asking = JoinSet::new();

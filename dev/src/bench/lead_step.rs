@@ -1,4 +1,4 @@
-//! The job whose queue is measured, and the worker that runs it.
+//! The job of the queue benchmarks, and the worker that runs it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::queue::job::{Done, Running, Stop, Task, Tasks};
 
-/// Whose jobs they are.
+/// The workspace of the jobs.
 pub const WORKSPACE: Uuid = Uuid::from_u128(1);
 
-/// The payload that all measured queues get. Running it does nothing, or sleeps.
+/// The payload for all measured queues. Its handler does nothing, or sleeps.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LeadStep {
     pub lead_id: Uuid,
@@ -40,20 +40,20 @@ impl Payload for LeadStep {
 
 impl Task for LeadStep {
     async fn run(self, _: &mut Running) -> Result<Done, Stop> {
-        HANDLERS.note('S', self.lead_id);
-        if !HANDLERS.length.is_zero() {
-            sleep(HANDLERS.length).await;
+        HANDLERS.log('S', self.lead_id);
+        if !HANDLERS.duration.is_zero() {
+            sleep(HANDLERS.duration).await;
         }
-        HANDLERS.note('E', self.lead_id);
+        HANDLERS.log('E', self.lead_id);
         HANDLERS.done.fetch_add(1, Relaxed);
         HANDLERS.last_end_us.store((unix_time() * 1e6) as u64, Relaxed);
         Ok(Done::AsRecorded)
     }
 }
 
-/// What the handlers of this process are told, and what they tell.
+/// The settings and counts of the handlers of this process.
 static HANDLERS: LazyLock<Handlers> = LazyLock::new(|| Handlers {
-    length: Duration::from_secs_f64(
+    duration: Duration::from_secs_f64(
         std::env::var("QB_JOB_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(0.0) / 1000.0,
     ),
     log: std::env::var("QB_RUNLOG").ok().and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok()),
@@ -62,23 +62,23 @@ static HANDLERS: LazyLock<Handlers> = LazyLock::new(|| Handlers {
 });
 
 struct Handlers {
-    length: Duration,
+    duration: Duration,
     log: Option<File>,
     done: AtomicU64,
     last_end_us: AtomicU64,
 }
 
 impl Handlers {
-    /// One write for each record: what is written survives a killed process.
-    fn note(&self, what: char, lead_id: Uuid) {
+    /// Logs a start or an end with one unbuffered write, which survives a killed process.
+    fn log(&self, what: char, lead_id: Uuid) {
         if let Some(mut log) = self.log.as_ref() {
             let record = format!("{what} {lead_id} {:.6} {}\n", unix_time(), std::process::id());
-            // A record that is missing shows in the driver's count.
+            // The driver counts the records, and so notices a missing one.
             let _ = log.write_all(record.as_bytes());
         }
     }
 
-    fn tell(&self, done: u64) {
+    fn report(&self, done: u64) {
         println!("{}", json!({ "done": done, "t": self.last_end_us.load(Relaxed) as f64 / 1e6 }));
     }
 }
@@ -88,8 +88,8 @@ pub fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Runs the product's worker with this one kind of job, from the first line on standard input until
-/// SIGTERM, and tells how far it is.
+/// Runs the product's worker with only this kind of job, from the first line on standard input until SIGTERM, and
+/// reports its progress.
 pub async fn work(settings: Settings) -> Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(worker::cli::wait_for_signals(shutdown.clone())?);
@@ -99,25 +99,25 @@ pub async fn work(settings: Settings) -> Result<()> {
         () = shutdown.cancelled() => return Ok(()),
     }
     tokio::spawn(async {
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             sleep(Duration::from_millis(50)).await;
             let done = HANDLERS.done.load(Relaxed);
-            if done != told {
-                HANDLERS.tell(done);
-                told = done;
+            if done != reported {
+                HANDLERS.report(done);
+                reported = done;
             }
         }
     });
     worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown).await?;
-    HANDLERS.tell(HANDLERS.done.load(Relaxed));
+    HANDLERS.report(HANDLERS.done.load(Relaxed));
     Ok(())
 }
 
-/// Waits for a line on standard input. False: there is none.
+/// Waits for a line on standard input. Returns false at the end of the input.
 async fn line() -> bool {
     let (sender, line) = oneshot::channel();
-    // A thread that nobody waits for: reading cannot be given up.
+    // A separate thread, since a blocking read cannot be cancelled.
     std::thread::spawn(move || sender.send(std::io::stdin().read_line(&mut String::new()).is_ok_and(|read| read > 0)));
     line.await.unwrap_or(false)
 }

@@ -1,4 +1,4 @@
-//! Many requests for one URL, made by `wrk`.
+//! Load generation with `wrk`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::harness::succeed;
 
-/// How fast a URL was answered.
+/// The throughput and latency of a URL.
 #[derive(Debug)]
 pub struct Load {
     pub per_second: f64,
@@ -18,37 +18,37 @@ pub struct Load {
 }
 
 impl Load {
-    /// For a sample.
+    /// The load as a sample.
     pub fn to_json(&self) -> Value {
         json!({ "requests_per_s": self.per_second, "p50_ms": self.p50_ms, "p99_ms": self.p99_ms })
     }
 }
 
-/// Fails early if there is no `wrk`.
+/// Fails early if `wrk` is not installed.
 pub async fn find_wrk() -> Result<()> {
     let found = Command::new("wrk").arg("--version").output().await;
     found.context("this benchmark needs wrk: apt-get install wrk, dnf install wrk or brew install wrk")?;
     Ok(())
 }
 
-/// What is asked again and again.
+/// A request that is sent repeatedly.
 #[derive(Debug)]
 pub struct Request {
     pub method: &'static str,
-    /// With one of the ids behind it, if there are any.
+    /// The URL, to which one of the ids is appended if there are any.
     pub url: String,
-    /// With a number that is never the same for `%s`.
+    /// The body, in which a unique number replaces `%s`.
     pub body: String,
-    /// The ids, as Lua writes strings.
+    /// The ids as Lua strings.
     pub ids: Vec<String>,
 }
 
-/// Asks for a URL again and again over some connections, for whole seconds.
+/// Requests a URL repeatedly over some connections, for whole seconds.
 pub async fn wrk(url: &str, key: &str, connections: usize, time: Duration) -> Result<Load> {
     drive(&[url], key, connections, time).await
 }
 
-/// Sends a kind of request again and again over some connections, for whole seconds.
+/// Sends a request repeatedly over some connections, for whole seconds.
 pub async fn wrk_requests(
     dir: &Path,
     key: &str,
@@ -88,12 +88,12 @@ async fn drive(last: &[&str], key: &str, connections: usize, time: Duration) -> 
     let mut command = Command::new("wrk");
     command.args(["--latency", "-t", &threads, "-c", &connections, "-d", &time, "-H", &key]).args(last);
     let report = succeed(&mut command).await?;
-    ensure!(!report.contains("Non-2xx"), "{last:?} was not always answered well: {report}");
-    read(&report).with_context(|| format!("wrk reported something else: {report}"))
+    ensure!(!report.contains("Non-2xx"), "{last:?} returned errors: {report}");
+    read(&report).with_context(|| format!("unexpected report of wrk: {report}"))
 }
 
 fn read(report: &str) -> Option<Load> {
-    // Before this line stand percentages that mean something else.
+    // The percentages before this line have another meaning.
     let (_, report) = report.split_once("Latency Distribution")?;
     let after = |name: &str| Some(report.split_once(name)?.1.split_whitespace().next()?.to_owned());
     Some(Load {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_read() {
+    fn a_report_is_parsed() {
         let report = "Running 4s test @ http://127.0.0.1:1/\n  2 threads and 16 connections\n  Thread Stats   Avg      Stdev\n    \
             Latency     1.49ms  617.00us  11.87ms   67.50%\n  Latency Distribution\n     50%    1.39ms\n     75%    1.80ms\n     \
             90%    2.25ms\n     99%    3.44ms\n  42934 requests in 4.00s, 29.5MB read\nRequests/sec:  10729.59\n";

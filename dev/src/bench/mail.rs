@@ -19,39 +19,39 @@ use uuid::Uuid;
 use super::figures::{Bound, Figures, median, quantile};
 use super::harness::{Harness, Program, succeed};
 
-/// Mails a second, unless the database commits too slowly for that.
+/// The least number of emails per second, unless the database commits too slowly for that.
 const AT_LEAST: f64 = 1_000.0;
-/// Of pgbench's transactions, then.
+/// The least share of pgbench's transactions per second, if that is less.
 const SHARE_OF_PGBENCH: f64 = 0.7;
-/// Another workspace's mail is at the server within these milliseconds (p99).
+/// The most milliseconds until another workspace's email is at the server while many are queued (p99).
 const BEHIND_MANY_MS: f64 = 1_000.0;
-/// A mail is at the server within these milliseconds when nothing else is to be done (p50).
+/// The most milliseconds until an email is at the server in an idle system (p50).
 const ALONE_MS: f64 = 100.0;
 const BUSY: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
-/// How long anything may take before the run is given up.
+/// The timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Mails that are delivered in each round.
+    /// The number of emails to deliver in each round.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     mails: usize,
-    /// How often delivery and pgbench are measured, by turns.
+    /// How often delivery and pgbench are measured, alternately.
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    /// Connections of the worker to the mail server, and clients of pgbench.
+    /// The number of connections to the mail server, and of clients of pgbench.
     #[arg(long, value_name = "N", default_value_t = 4)]
     connections: usize,
-    /// Mails of a busy workspace behind which another's are measured.
+    /// The number of queued emails of the busy workspace.
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     queued: usize,
-    /// Mails of the other workspace, one after the other, and of an idle system.
+    /// The number of emails, one after another, in an idle system and in a busy one.
     #[arg(long, value_name = "N", default_value_t = 200)]
     samples: usize,
 }
 
-/// Measures delivery over SMTP to a server that takes everything.
+/// Measures delivery over SMTP to a server that accepts everything.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -74,13 +74,18 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     }
     let (delivered, commits) = (median(&delivered), median(&commits));
     let bound = AT_LEAST.min(SHARE_OF_PGBENCH * commits);
-    figures.alone("mails delivered, states of the outbox included", delivered, "mails/s", Bound::AtLeast(bound));
+    figures.alone(
+        "delivered emails, including the updates of their states",
+        delivered,
+        "emails/s",
+        Bound::AtLeast(bound),
+    );
     figures.ratio("the same", (delivered, commits), "/s", "pgbench, transactions of TPC-B", Bound::None);
 
     let worker = worker(harness, &server, connections)?;
     for (figure, busy, share, bound) in [
-        ("a mail of an idle system is at the server, p50", 0, 0.5, ALONE_MS),
-        ("behind very many of another workspace, p99", queued, 0.99, BEHIND_MANY_MS),
+        ("time until an email is at the server, idle system, p50", 0, 0.5, ALONE_MS),
+        ("the same with very many queued emails of another workspace, p99", queued, 0.99, BEHIND_MANY_MS),
     ] {
         queue(harness, BUSY, busy).await?;
         let waited = one_by_one(harness, &server, samples).await?;
@@ -106,43 +111,43 @@ fn worker(harness: &Harness, server: &MailServer, connections: usize) -> Result<
     ])
 }
 
-/// Delivers mails that wait already; returns how many a second, from the first to the last.
+/// Delivers queued emails; returns the number per second, from the first to the last.
 async fn deliver(harness: &Harness, server: &MailServer, mails: usize, connections: usize) -> Result<f64> {
     queue(harness, BUSY, mails).await?;
     server.forget();
     let worker = worker(harness, server, connections)?;
     let began = Instant::now();
     while server.count() < mails {
-        ensure!(began.elapsed() < PATIENCE, "only {} of {mails} mails were delivered", server.count());
+        ensure!(began.elapsed() < PATIENCE, "only {} of {mails} emails were delivered", server.count());
         sleep(Duration::from_millis(20)).await;
     }
     worker.stop().await?;
     let unsent: i64 =
         sqlx::query_scalar("SELECT count(*) FROM emails WHERE state <> 'sent'").fetch_one(&harness.pool).await?;
-    ensure!(unsent == 0, "{unsent} mails are not marked as sent");
+    ensure!(unsent == 0, "{unsent} emails are not marked as sent");
     let taken = server.taken();
-    let (first, last) = taken.first().zip(taken.last()).context("no mail was delivered")?;
+    let (first, last) = taken.first().zip(taken.last()).context("no email was delivered")?;
     Ok((taken.len() - 1) as f64 / (last.at - first.at).as_secs_f64())
 }
 
-/// Queues mails of the other workspace, each when the one before is there; returns how long each
-/// took from its commit, in milliseconds.
+/// Queues emails of the other workspace, each after the delivery of the previous one; returns the time from
+/// commit to delivery of each, in milliseconds.
 async fn one_by_one(harness: &Harness, server: &MailServer, samples: usize) -> Result<Vec<f64>> {
     let notifier = Notifier::new(db::pool(&harness.settings()?.database, "bench")?);
     let mut connection = harness.pool.acquire().await?;
     let mut waited = Vec::with_capacity(samples);
     for _ in 0..samples {
         server.forget();
-        let mail = new_mail();
-        let to = mail.to_email.as_ref().to_owned();
-        put(&mut connection, OTHER, &[mail]).await?;
+        let email = new_email();
+        let to = email.to_email.as_ref().to_owned();
+        put(&mut connection, OTHER, &[email]).await?;
         let committed = Instant::now();
         notifier.notify(mail::QUEUE);
         let taken = loop {
             if let Some(taken) = server.taken().into_iter().find(|taken: &Taken| taken.to == to) {
                 break taken.at;
             }
-            ensure!(committed.elapsed() < PATIENCE, "a mail does not arrive");
+            ensure!(committed.elapsed() < PATIENCE, "an email was not delivered");
             sleep(Duration::from_millis(2)).await;
         };
         waited.push((taken - committed.into_std()).as_secs_f64() * 1000.0);
@@ -154,22 +159,22 @@ async fn one_by_one(harness: &Harness, server: &MailServer, samples: usize) -> R
 async fn queue(harness: &Harness, workspace_id: Uuid, mails: usize) -> Result<()> {
     let mut connection = harness.pool.acquire().await?;
     for _ in 0..mails.div_ceil(1_000) {
-        let batch: Vec<NewEmail> = (0..1_000).map(|_| new_mail()).collect();
+        let batch: Vec<NewEmail> = (0..1_000).map(|_| new_email()).collect();
         put(&mut connection, workspace_id, &batch).await?;
     }
     harness.prepare("VACUUM ANALYZE emails").await
 }
 
-async fn put(connection: &mut PgConnection, workspace_id: Uuid, mails: &[NewEmail]) -> Result<()> {
+async fn put(connection: &mut PgConnection, workspace_id: Uuid, emails: &[NewEmail]) -> Result<()> {
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
-    mail::queue(connection, workspace_id, &sender, mails).await?;
+    mail::queue(connection, workspace_id, &sender, emails).await?;
     Ok(())
 }
 
-/// A mail such as the shipped sequence makes.
-fn new_mail() -> NewEmail {
+/// An email of the size of the shipped sequence.
+fn new_email() -> NewEmail {
     let id = Uuid::now_v7();
-    let line = "Many words that say little, as mails to many people do, on lines of usual length.\n";
+    let line = "A line of filler text of usual length, as it occurs in a message to many recipients.\n";
     let (text, html) = (line.repeat(8), format!("<html><body>{}</body></html>", format!("<p>{line}</p>").repeat(16)));
     NewEmail {
         id,
@@ -199,6 +204,6 @@ async fn pgbench(harness: &Harness, clients: usize) -> Result<f64> {
         harness.url(),
     ]);
     let report = succeed(&mut command).await?;
-    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;
-    Ok(tps.split_whitespace().next().context("pgbench tells no tps")?.parse()?)
+    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench reports no tps")?;
+    Ok(tps.split_whitespace().next().context("pgbench reports no tps")?.parse()?)
 }

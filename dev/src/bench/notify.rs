@@ -17,23 +17,23 @@ use super::figures::{Bound, Figures, median};
 use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
 
-/// At least this share of the speed of inserts without notifications.
+/// The least share of the speed without notifications.
 const SPEED: f64 = 0.9;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Clients that enqueue at once, over one connection each.
+    /// The number of concurrent clients, with one connection each.
     #[arg(long, value_name = "N", default_value_t = 16)]
     clients: usize,
-    /// Slices of time, by turns with and without notifications.
+    /// The number of time slices, alternately with and without notifications.
     #[arg(long, value_name = "N", default_value_t = 20)]
     slices: usize,
-    /// How long a slice takes.
+    /// The duration of a slice.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
 }
 
-/// Enqueues from many clients at once, by turns with and without notifications.
+/// Enqueues from many clients at once, alternately with and without notifications.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -46,19 +46,19 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let settings = harness.settings()?;
     let pool = db::pool(&settings.database, "bench notify")?;
     let notifier = Notifier::new(pool.clone());
-    // A worker that listens; it does nothing else.
+    // A listener, as in a worker.
     let mut listener = Listener::new(&pool).await?;
     let listening = tokio::spawn(async move { while listener.next().await.is_ok() {} });
     let connections = (0..clients).map(|_| PgConnection::connect(&settings.database.url));
     let mut connections = try_join_all(connections).await?;
 
-    let length = Duration::from_secs_f64(seconds);
-    // Connections and plans get warm.
-    enqueue(&mut connections, Some(&notifier), length / 4).await?;
+    let slice_time = Duration::from_secs_f64(seconds);
+    // Warms up connections and plans.
+    enqueue(&mut connections, Some(&notifier), slice_time / 4).await?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for slice in 0..slices {
         let used = (slice % 2 == 0).then_some(&notifier);
-        let speed = enqueue(&mut connections, used, length).await?;
+        let speed = enqueue(&mut connections, used, slice_time).await?;
         figures.sample(json!({ "slice": slice, "notifier": used.is_some(), "jobs_per_s": speed }));
         if used.is_some() { &mut with } else { &mut without }.push(speed);
     }
@@ -69,12 +69,12 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Enqueues one job after another on each connection for a while; returns jobs per second.
-async fn enqueue(connections: &mut [PgConnection], notifier: Option<&Notifier>, length: Duration) -> Result<f64> {
+/// Enqueues one job after another on each connection for a time; returns jobs per second.
+async fn enqueue(connections: &mut [PgConnection], notifier: Option<&Notifier>, time: Duration) -> Result<f64> {
     let began = Instant::now();
     let clients = connections.iter_mut().map(async |connection| {
         let mut count = 0;
-        while began.elapsed() < length {
+        while began.elapsed() < time {
             queue::enqueue(connection, NewJob::new(WORKSPACE, &LeadStep::new())?).await?;
             if let Some(notifier) = notifier {
                 notifier.notify(LeadStep::QUEUE);

@@ -14,22 +14,22 @@ use super::export::fill;
 use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness};
 
-/// The run of a hundred thousand leads takes at most so many seconds.
+/// The most seconds of a run.
 const SECONDS: f64 = 60.0;
-/// At most these MiB in the worker.
+/// The most memory of the worker, in MiB.
 const MEMORY: f64 = 150.0;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many leads there are.
+    /// The number of leads.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     leads: usize,
-    /// How often they are nurtured, from the beginning.
+    /// How often the leads are nurtured from the start.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
 }
 
-/// A job that has ended.
+/// A finished job.
 #[derive(FromRow)]
 struct Job {
     status: String,
@@ -38,7 +38,7 @@ struct Job {
     finished_at: DateTime<Utc>,
 }
 
-/// Nurtures leads by one worker: their mails are put into the outbox, with all that goes with them.
+/// Nurtures leads with one worker: queues their emails, and records the steps and interactions.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -52,7 +52,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let worker = harness.worker_of("workflows")?;
     let (mut sending, mut waiting) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        // As leads that nobody has talked to yet.
+        // Resets all leads to the state before any contact.
         harness.prepare("TRUNCATE emails, nurture_steps, lead_interactions, history").await?;
         harness.prepare("UPDATE leads SET status = 'new', last_contact = NULL").await?;
         harness.prepare("VACUUM (ANALYZE) leads").await?;
@@ -66,7 +66,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
         waiting.push(waited);
     }
     figures.alone(
-        &format!("nurture of {leads} leads, each sent a mail"),
+        &format!("nurturing {leads} leads, each with an email"),
         median(&sending),
         "s",
         Bound::AtMost(SECONDS),
@@ -79,7 +79,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 }
 
 impl Job {
-    /// From the request to the end.
+    /// The time from the request to the end.
     fn seconds(&self) -> f64 {
         (self.finished_at - self.created_at).as_seconds_f64()
     }
@@ -101,15 +101,19 @@ async fn nurture(harness: &Harness, api: &Api) -> Result<Job> {
     }
 }
 
-/// What the run says it did is what is there.
+/// Compares the result of the run with the rows in the database.
 async fn check(harness: &Harness, job: &Job, count: &str, leads: usize) -> Result<()> {
     let counted = job.result.as_ref().and_then(|result| result[count].as_u64());
-    ensure!(job.status == "succeeded" && counted == Some(leads as u64), "the run ended otherwise: {:?}", job.result);
-    let there: Vec<i64> = sqlx::query_scalar(
+    ensure!(
+        job.status == "succeeded" && counted == Some(leads as u64),
+        "unexpected result of the run: {:?}",
+        job.result
+    );
+    let counts: Vec<i64> = sqlx::query_scalar(
         "SELECT count(*) FROM emails UNION ALL SELECT count(*) FROM nurture_steps UNION ALL SELECT count(*) FROM lead_interactions",
     )
     .fetch_all(&harness.pool)
     .await?;
-    ensure!(there.iter().all(|rows| *rows == leads as i64), "there are {there:?} rows for {leads} leads");
+    ensure!(counts.iter().all(|rows| *rows == leads as i64), "the tables have {counts:?} rows for {leads} leads");
     Ok(())
 }

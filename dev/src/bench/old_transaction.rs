@@ -16,30 +16,30 @@ use super::figures::{Bound, Figures, median};
 use super::harness::Harness;
 use super::lead_step::{LeadStep, WORKSPACE};
 
-/// A claim takes at most these milliseconds.
+/// The most milliseconds of a claim.
 const CLAIM_MS: f64 = 5.0;
-/// At least this share of the throughput without an old transaction.
+/// The least share of the throughput without an old transaction.
 const THROUGHPUT: f64 = 0.70;
-/// Jobs that one statement enqueues.
+/// The number of jobs that one statement enqueues.
 const CHUNK: usize = 10_000;
-/// Claims that are timed.
+/// The number of timed claims.
 const CLAIMS: usize = 21;
 const QUEUE: &str = "bench";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Jobs that are done while the old transaction is open, before the queue is measured again.
+    /// The number of jobs that run while the old transaction is open, before the second measurement.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     jobs: usize,
-    /// Jobs of each measurement.
+    /// The number of jobs of each measurement.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     sample: usize,
-    /// How many jobs the worker runs at once.
+    /// The number of jobs that the worker runs at once.
     #[arg(long, value_name = "N", default_value_t = 4)]
     concurrency: usize,
 }
 
-/// Drains a queue, lets it run for long while an old transaction is open, and drains it again.
+/// Drains a queue before and after many jobs have run while an old transaction is open.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -57,7 +57,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM workspaces LIMIT 1").execute(&mut old).await?;
     drain(harness, &mut connection, jobs, concurrency).await?;
     let after = drain(harness, &mut connection, sample, concurrency).await?;
-    let figure = format!("drain of {sample} no-op jobs after {jobs} behind an open transaction");
+    let figure = format!("draining {sample} no-op jobs after {jobs} jobs with an open transaction");
     figures.ratio(&figure, (after, before), "jobs/s", "without one", Bound::AtLeast(THROUGHPUT));
 
     enqueue(&mut connection, 1_000).await?;
@@ -68,7 +68,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let (from_marks, from_the_front) = (marks.ranges(), Ranges::default());
     figures.alone("a claim, median", claim_ms(&mut connection, &from_marks).await?, "ms", Bound::AtMost(CLAIM_MS));
     figures.alone("the same from the front", claim_ms(&mut connection, &from_the_front).await?, "ms", Bound::None);
-    figures.alone("a sweep, beside the claims", swept.as_secs_f64() * 1000.0, "ms", Bound::None);
+    figures.alone("a sweep", swept.as_secs_f64() * 1000.0, "ms", Bound::None);
     old.close().await?;
     Ok(figures.table())
 }
@@ -81,7 +81,7 @@ async fn enqueue(connection: &mut PgConnection, jobs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Jobs per second of a worker that starts with all of them waiting.
+/// The jobs per second of a worker that starts with all jobs queued.
 async fn drain(harness: &Harness, connection: &mut PgConnection, jobs: usize, concurrency: usize) -> Result<f64> {
     enqueue(connection, jobs).await?;
     sqlx::raw_sql("ANALYZE jobs").execute(&mut *connection).await?;
@@ -90,10 +90,10 @@ async fn drain(harness: &Harness, connection: &mut PgConnection, jobs: usize, co
     let shutdown = CancellationToken::new();
     let working = tokio::spawn(worker::run(settings, Tasks::new().with::<LeadStep>(), shutdown.clone()));
     let began = Instant::now();
-    // By a plain index on another column: the index of due work is what is measured.
+    // Uses another index: the index of due work is what is measured.
     let last = "SELECT finished_at IS NOT NULL FROM jobs WHERE workspace_id = $1 ORDER BY id DESC LIMIT 1";
     while !sqlx::query_scalar::<_, bool>(last).bind(WORKSPACE).fetch_one(&mut *connection).await? {
-        ensure!(began.elapsed() < Duration::from_secs(3600), "the queue is not drained");
+        ensure!(began.elapsed() < Duration::from_secs(3600), "the queue was not drained in time");
         sleep(Duration::from_millis(10)).await;
     }
     let seconds = began.elapsed().as_secs_f64();

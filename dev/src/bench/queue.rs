@@ -1,9 +1,8 @@
-//! `cargo dev bench queue`: the product's queue behind the verbs of a driver that measures several
-//! queues side by side.
+//! `cargo dev bench queue`: an adapter of the product's queue for a driver that compares several queues.
 //!
-//! One answer, a JSON object, is the last line of the output; logs go to standard error. `QB_URL`
-//! names a database of the driver, `QB_JOB_MS` the length of a job, `QB_CONC` how many run at once,
-//! and `QB_RUNLOG` a file that gets a line for each start and end of a handler.
+//! The last line of the output is a JSON object; logs go to standard error. `QB_URL` is the driver's
+//! database, `QB_JOB_MS` the duration of a job, `QB_CONC` the number of jobs at once, and `QB_RUNLOG` a file
+//! that receives a line for each start and end of a handler.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,32 +20,32 @@ use tokio::time::{Instant, sleep};
 
 use super::lead_step::{LeadStep, WORKSPACE, unix_time, work};
 
-/// Jobs that one statement enqueues in bulk.
+/// The number of jobs that one statement enqueues in bulk.
 const CHUNK: usize = 10_000;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Says what is measured.
+    /// Describes the queue.
     Info,
-    /// Makes the schema in an empty database.
+    /// Creates the schema in an empty database.
     Setup,
-    /// Enqueues one job after another for a while, over one connection for each client.
+    /// Enqueues one job after another for a time, over one connection for each client.
     Enqueue { seconds: f64, clients: usize },
     /// Enqueues many jobs as fast as possible.
     Bulk { jobs: usize },
     /// Runs jobs from the first line on standard input until SIGTERM.
     Work,
-    /// Enqueues jobs one by one, a gap after each, and writes when into a file.
+    /// Enqueues jobs one by one with a pause after each, and writes the times into a file.
     Latency { jobs: usize, gap_ms: f64, file: std::path::PathBuf },
     /// Counts the jobs.
     Stats,
-    /// Lets leases age: not needed, since they run out within seconds.
+    /// Expires leases: not needed, since leases expire within seconds.
     Age { seconds: f64 },
 }
 
-/// Does what the driver asks for.
+/// Runs a command of the driver.
 pub async fn run(verb: Verb) -> Result<()> {
-    let answer = match verb {
+    let output = match verb {
         Verb::Info => info(),
         Verb::Setup => setup().await?,
         Verb::Enqueue { seconds, clients } => enqueue(seconds, clients).await?,
@@ -56,7 +55,7 @@ pub async fn run(verb: Verb) -> Result<()> {
         Verb::Stats => stats().await?,
         Verb::Age { seconds: _ } => json!({ "ok": false, "what": "not needed" }),
     };
-    println!("{answer}");
+    println!("{output}");
     Ok(())
 }
 
@@ -75,9 +74,9 @@ fn concurrency() -> String {
     std::env::var("QB_CONC").unwrap_or_else(|_| "24".to_owned())
 }
 
-/// The product's own settings, for the driver's database.
+/// The product's settings for the driver's database.
 fn settings() -> Result<Settings> {
-    let url = std::env::var("QB_URL").context("QB_URL must name the database")?;
+    let url = std::env::var("QB_URL").context("QB_URL must be set")?;
     let ours = [
         ("DATABASE_URL", url),
         ("CRM_WORKER__CONCURRENCY", concurrency()),
@@ -102,7 +101,7 @@ async fn setup() -> Result<Value> {
     Ok(json!({ "ok": true }))
 }
 
-/// One job, as whoever accepts a request enqueues it: committed, then notified.
+/// Enqueues one job like a request: commits it, and then notifies the workers.
 async fn enqueue_one(connection: &mut PgConnection, notifier: &Notifier, payload: &LeadStep) -> Result<()> {
     queue::enqueue(connection, NewJob::new(WORKSPACE, payload)?).await?;
     notifier.notify(LeadStep::QUEUE);

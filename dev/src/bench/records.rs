@@ -19,28 +19,28 @@ use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness, succeed};
 use super::load::{Request, find_wrk, wrk_requests};
 
-/// Stands in a word where each record has another number.
+/// The placeholder for the number of each record in a word.
 const NUMBER: &str = "number";
-/// How many records are read and changed again and again.
+/// The number of records that are read and updated repeatedly.
 const CHOSEN: i64 = 2_000;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many leads there are before.
+    /// The number of existing leads.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     rows: usize,
-    /// Connections that ask at once.
+    /// The number of concurrent connections.
     #[arg(long, value_name = "N", default_value_t = 32)]
     connections: usize,
-    /// How often each is measured, by turns.
+    /// How often each is measured, alternately.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long each time.
+    /// The duration of each measurement.
     #[arg(long, value_name = "S", default_value_t = 4)]
     seconds: u64,
 }
 
-/// What is measured, over HTTP and as the same statements in pgbench.
+/// An operation, over HTTP and as the same statements in pgbench.
 struct Operation {
     name: &'static str,
     request: Request,
@@ -48,7 +48,7 @@ struct Operation {
     at_least: f64,
 }
 
-/// Creates, updates and lists leads through the API, and by the same statements in pgbench.
+/// Creates, updates and lists leads through the API, and with the same statements in pgbench.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
     Harness::with(async |harness| measure(harness, &arguments).await).await
@@ -91,10 +91,10 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     let statements = Lead::statements();
     let workspace = format!("'{}'", api.workspace);
-    // Ids in the order of time, as the program makes them.
+    // Ids that increase with time, like those of the program.
     let id = "(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7abc8'
         || lpad(to_hex((random() * 1e9)::bigint), 15, '0'))::uuid";
-    // The words that the program makes of these texts: an index of words is as large as they are many.
+    // The same search vectors as the program's, since the size of the index depends on them.
     let words = |email: &str| {
         let texts = ["Ada Example", &format!("{email}@example.com"), "Alder Labs", "+49 30 1234567"];
         format!("('{}')", search::vector(api.workspace, texts).replace(NUMBER, "' || :n || '"))
@@ -175,13 +175,13 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     ])
 }
 
-/// A statement with its parameters put in.
+/// A statement with its parameters filled in.
 fn filled(statement: &str, parameters: impl IntoIterator<Item = String>) -> String {
     let parameters: Vec<String> = parameters.into_iter().collect();
     let mut filled = statement.replace('\n', " ");
     // From the last to the first, so that $1 is not found in $10.
-    for (place, parameter) in parameters.iter().enumerate().rev() {
-        filled = filled.replace(&format!("${}", place + 1), parameter);
+    for (index, parameter) in parameters.iter().enumerate().rev() {
+        filled = filled.replace(&format!("${}", index + 1), parameter);
     }
     filled
 }
@@ -194,6 +194,6 @@ async fn pgbench(harness: &Harness, script: &Path, clients: usize, time: Duratio
     command.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f", &script, harness.url()]);
     let report = succeed(&mut command).await?;
     ensure!(report.contains("number of failed transactions: 0 "), "pgbench failed: {report}");
-    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench tells no tps")?;
+    let tps = report.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench reports no tps")?;
     Ok(tps.split_whitespace().next().unwrap_or_default().parse()?)
 }

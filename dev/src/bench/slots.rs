@@ -14,9 +14,9 @@ use super::figures::{Bound, Figures, quantile};
 use super::harness::Harness;
 use super::import::{upload, upload_part, write_plain};
 
-/// Another workspace's import starts within these milliseconds, every time.
+/// The most milliseconds until another workspace's import starts (maximum).
 const STARTS_WITHIN_MS: f64 = 2000.0;
-/// Rows of about this size.
+/// The approximate size of a row.
 const ROW_BYTES: usize = 115;
 
 #[derive(Debug, Args)]
@@ -24,15 +24,15 @@ pub struct Arguments {
     /// The size of each long file.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     mib: usize,
-    /// How many of them one workspace imports at once; as many slots the worker has.
+    /// The number of long files that one workspace imports at once, and the number of slots.
     #[arg(long, value_name = "N", default_value_t = 4)]
     files: usize,
-    /// Imports of one row by another workspace, one after the other.
+    /// The number of imports of one row by another workspace, one after another.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     samples: u16,
 }
 
-/// Holds all slots of a worker by long imports of one workspace, and imports single rows of another.
+/// Uses all slots of a worker with long imports of one workspace, and imports single rows of another.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
@@ -60,14 +60,17 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
         let row = Part::text(format!("name,email\nAda,ada{sample}@example.com\n")).file_name("one.csv");
         waited.push(wait_until_ended(harness, upload_part(&api, &other, row).await?).await?);
     }
-    let under_way: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND finished_at IS NULL")
+    let unfinished: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND finished_at IS NULL")
         .bind(&long)
         .fetch_one(&harness.pool)
         .await?;
-    ensure!(under_way == files as i64, "a long import ended before the last sample: import more or take fewer samples");
+    ensure!(
+        unfinished == files as i64,
+        "a long import ended before the last sample: import more or take fewer samples"
+    );
     figures.sample(json!({ "waited_ms": waited }));
     for (share, name, bound) in [(0.5, "p50", Bound::None), (1.0, "longest", Bound::AtMost(STARTS_WITHIN_MS))] {
-        let figure = format!("a row behind {files} files of {mib} MiB starts, {name} of {samples}");
+        let figure = format!("time until a row starts during {files} files of {mib} MiB, {name} of {samples}");
         figures.alone(&figure, quantile(&waited, share), "ms", bound);
     }
     worker.stop().await?;
@@ -88,7 +91,7 @@ async fn wait_until_running(harness: &Harness, jobs: &[Uuid]) -> Result<()> {
     }
 }
 
-/// Waits for an import of one row; returns after how many milliseconds it started.
+/// Waits for an import of one row; returns the milliseconds until it started.
 async fn wait_until_ended(harness: &Harness, job: Uuid) -> Result<f64> {
     loop {
         let ended: Option<(String, f64)> = sqlx::query_as(
@@ -99,7 +102,7 @@ async fn wait_until_ended(harness: &Harness, job: Uuid) -> Result<f64> {
         .fetch_optional(&harness.pool)
         .await?;
         if let Some((status, waited)) = ended {
-            ensure!(status == "succeeded", "the import of one row has {status}");
+            ensure!(status == "succeeded", "the import of one row ended {status}");
             return Ok(waited);
         }
         sleep(Duration::from_millis(20)).await;

@@ -10,17 +10,17 @@ use shared::mail::templates::hostile;
 
 use super::figures::{Bound, Figures};
 
-/// The most CPU, in milliseconds, that a template may cost to be saved and filled in once.
+/// The most CPU time, in milliseconds, for saving and rendering a template once.
 const WORST: f64 = 100.0;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How often each template is run; the mean counts, since the kernel counts a thread's time in ticks.
+    /// How often each template is run; the mean counts, since the kernel measures a thread's time in ticks.
     #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: usize,
 }
 
-/// Runs every template of the corpus that was written to hurt, and reports the worst.
+/// Runs every hostile template of the corpus, and reports the worst.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let corpus = hostile::corpus();
     let mut figures = Figures::new("templates", json!({ "templates": corpus.len(), "rounds": arguments.rounds }));
@@ -41,9 +41,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// What this thread has computed so far.
+/// The CPU time of this thread so far.
 fn cpu_time() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").context("Linux counts the time of threads")?;
-    let nanoseconds = stat.split_whitespace().next().context("the time of this thread is not there")?;
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").context("this benchmark needs Linux")?;
+    let nanoseconds = stat.split_whitespace().next().context("the thread's CPU time is missing")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }

@@ -16,26 +16,26 @@ use super::figures::{Bound, Figures};
 use super::harness::{Api, Harness};
 use super::load::{find_wrk, wrk};
 
-/// At most these seconds from scratch for 100,000 comments.
+/// The most seconds for 100,000 comments from scratch.
 const FROM_SCRATCH_S: f64 = 30.0;
-/// At most these MiB in the worker.
+/// The most memory of the worker, in MiB.
 const MEMORY: f64 = 500.0;
-/// At most these milliseconds for 99 of 100 callers; required are 95.
+/// The most milliseconds of a response (p99); only p95 is required.
 const ANSWER_MS: f64 = 300.0;
-/// How many answers are written by one statement.
+/// The number of answers that one statement writes.
 const CHUNK: usize = 10_000;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many comments there are.
+    /// The number of comments.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     comments: usize,
-    /// Over how many days they came.
+    /// The number of days over which the comments are spread.
     #[arg(long, value_name = "N", default_value_t = 365)]
     days: i32,
 }
 
-/// Has the themes of many comments found, asks for them, and adds one comment.
+/// Finds the themes of many comments, adds one comment, and requests the report.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
     Harness::with(async |harness| measure(harness, &arguments).await).await
@@ -54,15 +54,15 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     figures.sample(json!({ "from_scratch_s": took, "result": result }));
     let bound = if comments <= 100_000 { Bound::AtMost(FROM_SCRATCH_S) } else { Bound::None };
     figures.alone("themes of all comments, from scratch", took, "s", bound);
-    figures.alone("peak memory of crm-worker meanwhile", worker.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
+    figures.alone("peak memory of crm-worker during this", worker.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
 
     let job = themes::start(&mut *harness.pool.acquire().await?, api.workspace, None, false).await?;
     figures.alone("found again, with nothing new", ended(harness, job.id).await?.0, "s", Bound::None);
     answer(harness, &api, &[(5, "The battery is great, and so is the sound quality".to_owned(), 0)]).await?;
     let job = themes::answered(&mut *harness.pool.acquire().await?, api.workspace, None).await?;
     let (took, result) = ended(harness, job.id).await?;
-    ensure!(result["found"] == false, "one comment more had everything found again");
-    figures.alone("one comment more", took * 1000.0, "ms", Bound::None);
+    ensure!(result["found"] == false, "one more comment made the worker find all themes again");
+    figures.alone("one more comment", took * 1000.0, "ms", Bound::None);
     worker.stop().await?;
 
     sqlx::raw_sql("VACUUM (ANALYZE)").execute(&harness.pool).await?;
@@ -74,7 +74,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     Ok(figures.table())
 }
 
-/// Waits until a job has ended; how many seconds it took, and its result.
+/// Waits until a job has finished; returns its duration in seconds and its result.
 async fn ended(harness: &Harness, job: Uuid) -> Result<(f64, serde_json::Value)> {
     loop {
         let row: Option<(f64, String, serde_json::Value)> = sqlx::query_as(
@@ -85,7 +85,7 @@ async fn ended(harness: &Harness, job: Uuid) -> Result<(f64, serde_json::Value)>
         .fetch_optional(&harness.pool)
         .await?;
         if let Some((took, status, result)) = row {
-            ensure!(status == "succeeded", "the job is {status}");
+            ensure!(status == "succeeded", "the job ended {status}");
             return Ok((took, result));
         }
         sleep(Duration::from_millis(100)).await;
@@ -110,7 +110,7 @@ async fn fill(harness: &Harness, api: &Api, arguments: &Arguments) -> Result<()>
     Ok(())
 }
 
-/// Writes answers of one customer: rating, comment, and how many seconds ago.
+/// Writes answers of one customer: the rating, the comment, and the age in seconds.
 async fn answer(harness: &Harness, api: &Api, answers: &[(i16, String, i32)]) -> Result<()> {
     let customer = Uuid::nil();
     sqlx::query(
@@ -200,14 +200,14 @@ const BLAME: [&str; 6] = [
     "The {} is not worth the money",
 ];
 
-/// A comment of one to four sentences about this and that, with a word that hardly another one has.
+/// A comment of one to four sentences about random things, with a rare word.
 fn comment(random: &mut StdRng) -> (i16, String) {
     let rating = [1, 2, 3, 4, 5, 5, 5, 4][random.random_range(0..8)];
     let mut comment = String::new();
     for _ in 0..random.random_range(1..=4) {
         let happy = random.random_range(1..=5) <= rating;
         let sentence = if happy { PRAISE[random.random_range(0..8)] } else { BLAME[random.random_range(0..6)] };
-        // The first things are talked about most.
+        // The first things are the most frequent.
         let thing = THINGS[random.random_range(0..40).min(random.random_range(0..40))];
         comment += &sentence.replace("{}", thing);
         comment += ". ";

@@ -18,29 +18,29 @@ use super::harness::Harness;
 use attack::{Attack, Manner};
 use tally::{Tally, check_writes};
 
-/// How many customers the other tenant has.
+/// The number of customers of the other tenant.
 const CUSTOMERS: usize = 200;
-/// How much slower the other tenant may be beside callers who leave.
+/// The allowed slowdown of the other tenant while callers disconnect.
 const SLOWER: f64 = 2.0;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many requests each tenant sends in each half.
+    /// The number of requests of each tenant in each half.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     requests: usize,
-    /// How many requests each tenant has under way at once.
+    /// The number of concurrent requests of each tenant.
     #[arg(long, value_name = "N", default_value_t = 8)]
     clients: usize,
-    /// The crm-api to attack, for a comparison; that of this workspace is built and attacked otherwise.
+    /// The crm-api to attack, for a comparison; the default is that of this workspace.
     #[arg(long, value_name = "FILE")]
     api: Option<PathBuf>,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
 }
 
-/// Sends requests of one tenant and leaves before their answers, while another tenant reads and writes
-/// its own records; returns the promises that were broken.
+/// Sends requests of one tenant and disconnects before the responses, while another tenant reads and writes
+/// its own records; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { requests, clients, api, debug } = arguments;
     let harness = match &api {
@@ -55,13 +55,13 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         let began = Instant::now();
         let half = Half { requests, is_over: [AtomicBool::new(false), AtomicBool::new(false)] };
         let (sent, tally) = tokio::try_join!(half.attack(&attack, manner, clients), half.read(&other, clients))?;
-        println!("{manner:?}: {sent} requests of the attacker in {:.0?}, beside {tally}", began.elapsed());
+        println!("{manner:?}: {sent} requests of the attacker in {:.0?}, {tally}", began.elapsed());
         broken.extend(tally.wrong());
         p99.push(tally.p99());
     }
     if p99[1] > p99[0].mul_f64(SLOWER) {
         broken.push(format!(
-            "the other tenant's p99 is {:.1?} beside callers who leave, and {:.1?} beside callers who stay",
+            "the other tenant's p99 is {:.1?} while callers disconnect, and {:.1?} while callers read",
             p99[1], p99[0]
         ));
     }
@@ -71,7 +71,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// One half of the run: both tenants send at least so many requests, and go on until the other has.
+/// One half of the run: each tenant sends at least this many requests, and continues until the other has, too.
 struct Half {
     requests: usize,
     is_over: [AtomicBool; 2],
@@ -102,18 +102,18 @@ impl Half {
         Ok(try_join_all((0..clients).map(|_| client())).await?.into_iter().sum())
     }
 
-    /// The number of the next request; none when both have sent enough.
+    /// The number of the next request; `None` when both tenants have sent enough.
     fn next(&self, next: &AtomicUsize, mine: usize) -> Option<usize> {
         let number = next.fetch_add(1, Relaxed);
         if number >= self.requests {
             self.is_over[mine].store(true, Relaxed);
         }
-        let go_on = self.is_over.iter().any(|over| !over.load(Relaxed));
-        go_on.then_some(number)
+        let continues = self.is_over.iter().any(|over| !over.load(Relaxed));
+        continues.then_some(number)
     }
 }
 
-/// The tenant who does nothing wrong.
+/// The well-behaved tenant.
 struct Other {
     client: Client,
     url: String,
@@ -135,7 +135,7 @@ impl Other {
         Ok(other)
     }
 
-    /// Reads a customer, or each tenth time writes an order of it.
+    /// Reads a customer, or every tenth time creates an order of the customer.
     async fn send(&self, number: usize, tally: &mut Tally) -> Result<()> {
         let customer = &self.customers[number % CUSTOMERS];
         let id = customer["id"].as_str().context("a customer has no id")?;
@@ -147,9 +147,9 @@ impl Other {
             self.client.get(format!("{}/customers/{id}", self.url))
         };
         let began = Instant::now();
-        let answer = request.bearer_auth(&self.key).send().await?;
-        let status = answer.status().as_u16();
-        let body = answer.text().await?;
+        let response = request.bearer_auth(&self.key).send().await?;
+        let status = response.status().as_u16();
+        let body = response.text().await?;
         let is_right = match serde_json::from_str::<Value>(&body) {
             Ok(order) if writes => status == 201 && order["customer_id"] == customer["id"],
             Ok(read) => status == 200 && read == *customer,

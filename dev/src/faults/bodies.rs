@@ -11,10 +11,10 @@ use super::harness::Harness;
 use super::memory;
 
 const MIB: usize = 1024 * 1024;
-/// The most a body may cost, in MiB: so many times its size, and so much beside.
+/// The memory that a body may need, in MiB: `TIMES` its size plus `BASE`.
 const TIMES: f64 = 20.0;
-const BESIDE: f64 = 16.0;
-/// The most a batch may cost, in MiB.
+const BASE: f64 = 16.0;
+/// The memory that a batch may need, in MiB.
 const BATCH: f64 = 200.0;
 
 const LEADS: &str = "leads";
@@ -23,24 +23,24 @@ const IMPORT: &str = "leads/import";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
-    /// Another crm-api to measure, such as one of an earlier version; nothing is required of it.
+    /// Another crm-api to measure, such as an earlier version; its results are not checked.
     #[arg(long, value_name = "PROGRAM")]
     api: Option<PathBuf>,
 }
 
-/// A body that costs more than it weighs.
+/// A body that is made to need much memory.
 struct Hostile {
     name: &'static str,
     path: &'static str,
     body: Vec<u8>,
-    /// Sent in pieces of one byte.
+    /// Whether the body is sent byte by byte.
     drips: bool,
 }
 
-/// Sends hostile bodies to crm-api, each to a new process; returns those that cost too much.
+/// Sends hostile bodies to crm-api, each to a new process; returns those that need too much memory.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { debug, api } = arguments;
     let mut harness = Harness::start(0, !debug).await?;
@@ -53,25 +53,25 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         memory::forget_peak(pid)?;
         let Hostile { name, path, body, drips } = hostile;
         let (size, began) = (body.len() as f64 / MIB as f64, Instant::now());
-        let answer = send(&harness, path, body, drips).await;
+        let result = send(&harness, path, body, drips).await;
         let took = began.elapsed();
-        let cost = memory::peak(pid).map_or(f64::INFINITY, |peak| peak - before);
-        let bound = match path {
+        let used = memory::peak(pid).map_or(f64::INFINITY, |peak| peak - before);
+        let limit = match path {
             BATCHES => BATCH,
-            // An upload is as long as it likes.
-            IMPORT => BESIDE,
-            _ => TIMES * size + BESIDE,
+            // The memory of an upload must not depend on its size.
+            IMPORT => BASE,
+            _ => TIMES * size + BASE,
         };
-        println!("{name}: {size:.2} MiB cost {cost:.1} MiB, {:.2} of the bound; {answer} in {took:.2?}", cost / bound);
-        if cost > bound && api.is_none() {
-            broken.push(format!("{name} cost {cost:.1} MiB of at most {bound:.1}"));
+        println!("{name}: {size:.2} MiB need {used:.1} MiB, {:.2} of the limit; {result} in {took:.2?}", used / limit);
+        if used > limit && api.is_none() {
+            broken.push(format!("{name}: needs {used:.1} MiB, more than {limit:.1} MiB"));
         }
     }
     harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }
 
-/// Sends a body; returns the status, or that there was no answer.
+/// Sends a body; returns the status, or that there was no response.
 async fn send(harness: &Harness, path: &str, body: Vec<u8>, drips: bool) -> String {
     let kind = if path == IMPORT { "multipart/form-data; boundary=b" } else { "application/json" };
     let body = match drips {
@@ -82,14 +82,14 @@ async fn send(harness: &Harness, path: &str, body: Vec<u8>, drips: bool) -> Stri
     };
     let request = Client::new().post(format!("{}/dev/crm/{path}", harness.api_url())).bearer_auth(harness.key());
     match request.header("content-type", kind).body(body).send().await {
-        Ok(answer) => answer.status().as_u16().to_string(),
-        Err(_) => "no answer".to_owned(),
+        Ok(response) => response.status().as_u16().to_string(),
+        Err(_) => "no response".to_owned(),
     }
 }
 
 fn corpus() -> Vec<Hostile> {
     let long = "k".repeat(30_000);
-    let twice = |bytes: usize| format!("{{\"{long}\":{{{}\"x\":0}}}}", "\"x\":0,".repeat(bytes / 6));
+    let duplicates = |bytes: usize| format!("{{\"{long}\":{{{}\"x\":0}}}}", "\"x\":0,".repeat(bytes / 6));
     let many = |item: &str, bytes: usize| format!("{{\"a\":[{}0]}}", item.repeat(bytes / item.len()));
     let named = |bytes: usize| -> String {
         let fields: String = (0..bytes / 10).map(|n| format!("\"{n:05}\":0,")).collect();
@@ -110,8 +110,8 @@ fn corpus() -> Vec<Hostile> {
     let form = |name, body: String| Hostile { name, path: IMPORT, body: body.into_bytes(), drips: false };
     let head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"";
     vec![
-        json("a key given twice under a long one, 136 KiB", twice(106 * 1024)),
-        json("a key given twice under a long one, 1 MiB", twice(1_000_000)),
+        json("duplicate keys under a long key, 136 KiB", duplicates(106 * 1024)),
+        json("duplicate keys under a long key, 1 MiB", duplicates(1_000_000)),
         json("numbers", many("0,", 1_000_000)),
         json("empty arrays", many("[],", 1_000_000)),
         json("small objects", many("{\"\":0},", 1_000_000)),
@@ -129,10 +129,10 @@ fn corpus() -> Vec<Hostile> {
         full("a batch of unknown fields", &|n| {
             lead(n, &(0..1_500).map(|m| format!("\"{m:05}\":0")).collect::<Vec<_>>().join(","))
         }),
-        full("a batch of keys given twice", &|n| lead(n, &vec!["\"x\":0"; 2_600].join(","))),
+        full("a batch of duplicate keys", &|n| lead(n, &vec!["\"x\":0"; 2_600].join(","))),
         form("a form without a boundary", "x".repeat(200_000_000)),
-        form("the name of a file without end", format!("{head}{}", "x".repeat(200_000_000))),
-        form("a head of a part without end", format!("--b\r\n{}", "A: b\r\n".repeat(30_000_000))),
-        form("a form that does not end", format!("--b--{}", "x".repeat(200_000_000))),
+        form("an endless file name", format!("{head}{}", "x".repeat(200_000_000))),
+        form("endless headers of a part", format!("--b\r\n{}", "A: b\r\n".repeat(30_000_000))),
+        form("an endless form", format!("--b--{}", "x".repeat(200_000_000))),
     ]
 }

@@ -14,39 +14,39 @@ use tokio::time::{sleep, timeout};
 use super::harness::Harness;
 use super::memory;
 
-/// What a connection may cost that has sent a part of a head.
+/// The memory that a connection may need after it has sent a part of its headers.
 const KIB_EACH: f64 = 40.0;
-/// A health check waits no longer.
+/// The timeout of a health check.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// From one address come at most so many connections.
+/// The most connections from one address.
 const PER_ADDRESS: usize = 1000;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many connections the program allows.
+    /// The connection limit of the program.
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     limit: usize,
-    /// How many are opened beyond that.
+    /// The number of connections to open beyond the limit.
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     beyond: usize,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
-    /// Another crm-api to measure, such as one of an earlier version; nothing is required of it.
+    /// Another crm-api to measure, such as an earlier version; its results are not checked.
     #[arg(long, value_name = "PROGRAM")]
     api: Option<PathBuf>,
 }
 
-/// Opens more connections than the program allows, each with a part of a head; returns the promises that
-/// were broken.
+/// Opens more connections than the program allows, each with a part of its headers; returns the broken
+/// guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { limit, beyond, debug, api } = arguments;
     let mut harness = Harness::start(0, !debug).await?;
     let most = limit.to_string();
-    let patient = ("CRM_API__HEADER_TIMEOUT_S", "600");
-    let ours = [patient, ("CRM_API__MAX_CONNECTIONS", most.as_str())];
-    harness.replace_api(api.as_deref(), if api.is_some() { &ours[..1] } else { &ours }).await?;
-    // Only now: programs inherit the limit.
+    let long_timeout = ("CRM_API__HEADER_TIMEOUT_S", "600");
+    let settings = [long_timeout, ("CRM_API__MAX_CONNECTIONS", most.as_str())];
+    harness.replace_api(api.as_deref(), if api.is_some() { &settings[..1] } else { &settings }).await?;
+    // After starting the program, which would inherit the limit.
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
     let pid = harness.api_id()?;
     check(&harness, "/healthz").await;
@@ -68,20 +68,18 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     sleep(Duration::from_secs(2)).await;
     let grown = memory::resident(pid)? - before;
     let each = grown * 1024.0 / open.len().min(limit) as f64;
-    println!(
-        "crm-api grew by {grown:.0} MiB, {each:.1} KiB for each of them; this program may open {descriptors} files"
-    );
+    println!("crm-api grew by {grown:.0} MiB, {each:.1} KiB per connection; this program may open {descriptors} files");
 
     let (healthz, readyz) = (check(&harness, "/healthz").await, check(&harness, "/readyz").await);
     let lead = check(&harness, "/dev/crm/leads?limit=1").await;
-    println!("answers beyond the limit: /healthz {healthz:?}, /readyz {readyz:?}, a list {lead:?}");
+    println!("responses beyond the limit: /healthz {healthz:?}, /readyz {readyz:?}, a list {lead:?}");
     let mut broken = Vec::new();
     if api.is_none() {
         if (healthz, readyz, lead) != (Some(200), Some(200), Some(503)) {
-            broken.push("beyond the limit not only health checks are answered, or not even they".to_owned());
+            broken.push("beyond the limit, health checks must be answered and other requests refused".to_owned());
         }
         if each > KIB_EACH {
-            broken.push(format!("a connection costs {each:.1} KiB"));
+            broken.push(format!("a connection needs {each:.1} KiB"));
         }
     }
     drop(open);
@@ -90,7 +88,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     while lead != Some(200) && ended.elapsed() < Duration::from_secs(30) {
         lead = check(&harness, "/dev/crm/leads?limit=1").await;
     }
-    println!("a list {:.1} s after they were closed: {lead:?}", ended.elapsed().as_secs_f64());
+    println!("a list {:.1} s after the connections were closed: {lead:?}", ended.elapsed().as_secs_f64());
     if lead != Some(200) {
         broken.push("requests are not answered after the connections were closed".to_owned());
     }
@@ -98,7 +96,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// A connection from one of many addresses of this machine, with a part of a head.
+/// Opens a connection from one of many local addresses, and sends a part of the headers.
 async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
     let host = 2 + u8::try_from(number / PER_ADDRESS)?;
     let socket = TcpSocket::new_v4()?;
@@ -108,9 +106,9 @@ async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The status of an answer over a connection of its own, if there is one in time.
+/// The status of a response over a new connection, if it arrives in time.
 async fn check(harness: &Harness, path: &str) -> Option<u16> {
     let request = Client::new().get(format!("{}{path}", harness.api_url())).bearer_auth(harness.key());
-    let answer = request.timeout(PATIENCE).send().await;
-    answer.ok().map(|answer| answer.status().as_u16())
+    let response = request.timeout(PATIENCE).send().await;
+    response.ok().map(|response| response.status().as_u16())
 }

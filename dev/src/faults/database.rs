@@ -12,27 +12,27 @@ use super::verify::verify;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// For how many seconds the server is away.
+    /// How many seconds the server is stopped.
     #[arg(long, value_name = "S", default_value_t = 60)]
     seconds: u64,
-    /// How many files are imported.
+    /// The number of files to import.
     #[arg(long, value_name = "N", default_value_t = 12)]
     imports: usize,
-    /// How many rows each file has.
+    /// The number of rows of each file.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     rows: usize,
-    /// How many workers there are.
+    /// The number of workers.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
-    /// Chooses the rows of the files.
+    /// The seed of the rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
 }
 
-/// Imports files while the server is away for a time; returns the promises that were broken.
+/// Imports files while the server is stopped for a time; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
     let base = files::base();
@@ -43,25 +43,25 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     }
     let running: i64 =
         sqlx::query_scalar("SELECT count(*) FROM jobs WHERE status = 'running'").fetch_one(&harness.pool).await?;
-    println!("PostgreSQL is stopped for {} s while {running} imports run", arguments.seconds);
+    println!("stopping PostgreSQL for {} s while {running} imports run", arguments.seconds);
     harness.stop_database().await?;
     sleep(Duration::from_secs(arguments.seconds)).await;
     harness.start_database().await?;
-    println!("PostgreSQL is back");
-    let back = Instant::now();
+    println!("PostgreSQL runs again");
+    let restarted = Instant::now();
 
     let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
     harness.wait_for(&ids, Duration::from_secs(300)).await?;
-    println!("all imports have ended {:.0?} later", back.elapsed());
+    println!("all imports have finished {:.0?} later", restarted.elapsed());
     let mut broken = verify(&harness.pool, &jobs).await?;
     if running == 0 {
-        broken.push("no import was running when the server was stopped: nothing was shown".to_owned());
+        broken.push("no import was running when the server was stopped, so nothing was tested".to_owned());
     }
     broken.extend(harness.ended().await.into_iter().map(|end| format!("{end}, although only the server was stopped")));
     let crashes: i64 =
         sqlx::query_scalar("SELECT count(*) FROM jobs WHERE crashes > 0").fetch_one(&harness.pool).await?;
     if crashes > 0 {
-        broken.push(format!("{crashes} jobs were taken for dead while the server was away"));
+        broken.push(format!("{crashes} jobs were counted as crashed while the server was stopped"));
     }
     harness.end(!broken.is_empty()).await?;
     Ok(broken)

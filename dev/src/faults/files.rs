@@ -1,7 +1,6 @@
-//! Files of mixed rows, and what importing them must come to.
+//! Files of mixed rows, and the expected results of importing them.
 //!
-//! The expectation is a model of its own: it counts while it makes the rows, and knows nothing of
-//! how the product imports them.
+//! The expectation is an independent model: it is counted while the rows are generated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,15 +10,15 @@ use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 
 const HEADER: &str = "name,email,phone,company,notes\n";
-/// Leads that are there before the other files come.
+/// The number of leads that exist before the other files are imported.
 const KNOWN: usize = 2_000;
-/// Leads that several files bring at the same time; which of them comes first is chance.
+/// The number of leads that several files contain; which file creates one depends on timing.
 const RACING: usize = 2_000;
-/// Makes a file of 10,000 rows some chunks long.
+/// Text that makes a file of 10,000 rows several chunks long.
 const NOTE: &str = "\"Met at the fair in spring; wants an offer for the larger size, and a call before \
      the end of the quarter. Prefers email. Knows the team from the earlier project in Lyon.\"";
 
-/// What becomes of a row whose email is taken.
+/// How an import handles a row whose email is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     Skip,
@@ -37,18 +36,18 @@ impl OnConflict {
     }
 }
 
-/// A file, and what importing it must come to.
+/// A file and the expected result of importing it.
 pub struct File {
     pub on_conflict: OnConflict,
     pub csv: String,
     pub rows: i64,
-    /// Rows that are refused whatever else happens.
+    /// The number of rows that are always rejected.
     pub bad: i64,
-    /// Rows whose email is taken for certain.
+    /// The number of rows whose email is certainly taken.
     pub conflicts: i64,
-    /// The leads that only this file brings, by their emails, with the company each must end with.
+    /// The leads that only this file contains, by email, with the expected company.
     pub own: BTreeMap<String, String>,
-    /// The leads that others may have brought before.
+    /// The leads that other files may have created before.
     pub racing: BTreeSet<String>,
 }
 
@@ -71,22 +70,22 @@ impl File {
         let _ = writeln!(self.csv, "{name},{email},+49 30 {:07},{company},{NOTE}", self.rows);
     }
 
-    fn bring(&mut self, email: String, company: String) {
+    fn push_own(&mut self, email: String, company: String) {
         self.push("Ada Example", &email, &company);
         self.own.insert(email, company);
     }
 }
 
-/// The file that makes some leads known.
+/// The file that creates the known leads.
 pub fn base() -> File {
     let mut file = File::empty(OnConflict::Skip);
     for n in 0..KNOWN {
-        file.bring(known(n), format!("Base {n}"));
+        file.push_own(known(n), format!("Base {n}"));
     }
     file
 }
 
-/// One of the files of mixed rows; the same for the same number and seed.
+/// A file of mixed rows. The same number and seed give the same file.
 pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
     let random = &mut StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
     let on_conflict = [OnConflict::Skip, OnConflict::Update, OnConflict::Fail][number % 3];
@@ -103,7 +102,7 @@ pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
                 file.bad += 1;
             }
             5..10 => {
-                // An email of this file again; now and then in capitals.
+                // An email of this file again, sometimes in capitals.
                 let Some(email) = file.own.keys().choose(random).cloned() else { continue };
                 let spelling = if random.random_bool(0.5) { email.to_uppercase() } else { email.clone() };
                 file.push("Ada Again", &spelling, &company);
@@ -119,12 +118,12 @@ pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
             14 => {
                 let email = format!("racing-{}@example.com", random.random_range(0..RACING));
                 file.push("Dora Racing", &email, &company);
-                // The second time in one file it is taken for certain.
+                // The second time in one file, the email is certainly taken.
                 if !file.racing.insert(email) {
                     file.conflicts += 1;
                 }
             }
-            _ => file.bring(format!("lead-{number}-{row}@example.com"), company),
+            _ => file.push_own(format!("lead-{number}-{row}@example.com"), company),
         }
     }
     file

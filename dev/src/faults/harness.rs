@@ -1,4 +1,4 @@
-//! A private stack that can be broken piece by piece.
+//! A private stack into which faults are injected.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ use super::watch::Lease;
 
 const WORKSPACE: &str = "faults";
 
-/// A process of `crm-worker`.
+/// A `crm-worker` process.
 pub struct Worker {
     pub process: Supervised,
     log: PathBuf,
 }
 
-/// PostgreSQL, one `crm-api` and some processes of `crm-worker`.
+/// PostgreSQL, one `crm-api` and some `crm-worker` processes.
 pub struct Harness {
     server: Server,
     dir: PathBuf,
@@ -46,11 +46,11 @@ pub struct Harness {
     worker_program: PathBuf,
     pub workers: Vec<Worker>,
     started: usize,
-    /// What workers are told beside where the database is.
+    /// The settings of the workers, as environment variables.
     environment: Vec<(String, String)>,
 }
 
-/// Starts the API, with settings in the manner of environment variables.
+/// Starts the API with settings as environment variables.
 async fn start_api(
     program: &Path,
     dir: &Path,
@@ -70,7 +70,7 @@ impl Harness {
         Self::start_with(workers, release, &[]).await
     }
 
-    /// As [`Self::start`], with settings of the workers in the manner of environment variables.
+    /// Like [`Self::start`], with settings of the workers as environment variables.
     pub async fn start_with(workers: usize, release: bool, environment: &[(&str, &str)]) -> Result<Self> {
         let profile = release.then_some("release");
         workspace::build(match profile {
@@ -82,16 +82,16 @@ impl Harness {
         Self::start_those(workers, programs, environment, &ANY_PORT).await
     }
 
-    /// As [`Self::start`], with the programs of a directory, such as those of another version.
+    /// Like [`Self::start`], with the programs of a directory, such as those of another version.
     pub async fn start_programs(workers: usize, directory: &Path) -> Result<Self> {
         let directory = std::path::absolute(directory)?;
         let programs = (directory.join("crm-api"), directory.join("crm-worker"));
         Self::start_those(workers, programs, &[], &ANY_PORT).await
     }
 
-    /// A harness with a `crm-api` that was built before, and without workers.
+    /// Starts a harness with an existing `crm-api` and without workers.
     pub async fn of_api(program: PathBuf) -> Result<Self> {
-        // It may be of a version that has no other port.
+        // An earlier version may not have an admin port.
         Self::start_those(0, (program, PathBuf::new()), &[], &ANY_PORT[..1]).await
     }
 
@@ -133,7 +133,7 @@ impl Harness {
             let worker = harness.start_worker()?;
             harness.workers.push(worker);
         }
-        println!("PostgreSQL, crm-api and {workers} crm-worker run in {}", harness.dir.display());
+        println!("running PostgreSQL, crm-api and {workers} crm-worker in {}", harness.dir.display());
         Ok(harness)
     }
 
@@ -143,41 +143,41 @@ impl Harness {
         let process = start(&self.worker_program, &log, |command| {
             command.env("DATABASE_URL", &self.database_url).envs(ANY_PORT);
             command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-            // So that the log tells which jobs were claimed.
+            // The log then contains the claimed jobs.
             command.env("CRM_LOG__LEVEL", "info,worker=debug");
         })?;
         Ok(Worker { process, log })
     }
 
-    /// Ends the workers, and starts as many of another build.
+    /// Stops the workers, and starts as many of another build.
     pub async fn run_workers_of(&mut self, program: &Path) -> Result<()> {
         program.clone_into(&mut self.worker_program);
-        for place in 0..self.workers.len() {
+        for index in 0..self.workers.len() {
             let successor = self.start_worker()?;
-            let mut worker = std::mem::replace(&mut self.workers[place], successor);
+            let mut worker = std::mem::replace(&mut self.workers[index], successor);
             worker.process.stop().await?;
         }
         Ok(())
     }
 
-    /// Where the API is.
+    /// The base URL of the API.
     pub fn api_url(&self) -> &str {
         &self.api_url
     }
 
-    /// Makes another workspace; returns its id and a key to it.
+    /// Creates another workspace; returns its id and an API key.
     pub async fn new_workspace(&self, name: &str) -> Result<(Uuid, String)> {
         let id = ask(&self.api_program, &["workspaces", "create", name], &self.database_url).await?;
         let create_key = ["keys", "create", "--workspace", name, "--name", "faults"];
         Ok((id.parse()?, ask(&self.api_program, &create_key, &self.database_url).await?))
     }
 
-    /// What crm-api has logged.
+    /// The log of crm-api.
     pub fn api_log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.dir.join("api.log"))?)
     }
 
-    /// Waits until the API has nothing under way at the database, for a while on end.
+    /// Waits until the API has had no active statement for two seconds.
     pub async fn wait_until_quiet(&self) -> Result<()> {
         let mut quiet = 0;
         while quiet < 20 {
@@ -193,12 +193,12 @@ impl Harness {
         Ok(())
     }
 
-    /// The key of the workspace.
+    /// The API key of the workspace.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Kills crm-api as `kill -9` does, and starts it again.
+    /// Kills crm-api with SIGKILL, and starts it again.
     pub async fn kill_api(&mut self) -> Result<()> {
         self.api.signal("KILL");
         self.api.ended().await?;
@@ -209,11 +209,10 @@ impl Harness {
         Ok(())
     }
 
-    /// Ends crm-api, and starts it or another program in its place, with settings in the manner of
-    /// environment variables.
+    /// Stops crm-api, and starts it or another program with settings as environment variables.
     pub async fn replace_api(&mut self, program: Option<&Path>, settings: &[(&str, &str)]) -> Result<()> {
         self.api.stop().await?;
-        // An earlier version has no other port.
+        // An earlier version may not have an admin port.
         let ports = if program.is_some() { &ANY_PORT[..1] } else { &ANY_PORT };
         let settings = [ports, settings].concat();
         let program = program.unwrap_or(&self.api_program);
@@ -228,8 +227,8 @@ impl Harness {
         self.api.program_id().context("crm-api is not running")
     }
 
-    /// Kills a worker as `kill -9` does, and starts another in its place; returns what the killed
-    /// one had ever claimed.
+    /// Kills a worker with SIGKILL, and starts another one; returns all jobs that the killed worker had ever
+    /// claimed.
     pub async fn kill_worker(&mut self, victim: usize) -> Result<Vec<Lease>> {
         let successor = self.start_worker()?;
         let mut worker = std::mem::replace(&mut self.workers[victim], successor);
@@ -239,8 +238,8 @@ impl Harness {
         Ok(log.lines().filter(|line| line.contains("job claimed")).filter_map(lease_in).collect())
     }
 
-    /// Begins tonight's run of the workspace.
-    pub async fn begin_night(&self) -> Result<()> {
+    /// Starts the nightly run of the workspace.
+    pub async fn start_nightly(&self) -> Result<()> {
         ask(&self.worker_program, &["run", "nightly", "--workspace", WORKSPACE], &self.database_url).await?;
         Ok(())
     }
@@ -250,15 +249,15 @@ impl Harness {
         let part = Part::text(file.csv.clone()).file_name("leads.csv").mime_str("text/csv")?;
         let url = format!("{}/dev/crm/leads/import?on_conflict={}", self.api_url, file.on_conflict.as_str());
         let request = reqwest::Client::new().post(url).bearer_auth(&self.key);
-        let answer =
-            request.multipart(Form::new().part("file", part)).send().await.context("crm-api does not answer")?;
-        let (status, body) = (answer.status(), answer.text().await?);
-        ensure!(status == 202, "an upload was answered {status}: {body}");
+        let response =
+            request.multipart(Form::new().part("file", part)).send().await.context("crm-api does not respond")?;
+        let (status, body) = (response.status(), response.text().await?);
+        ensure!(status == 202, "an upload returned {status}: {body}");
         let job: Value = serde_json::from_str(&body)?;
         Ok(job["id"].as_str().context("the job has no id")?.parse()?)
     }
 
-    /// Waits until the jobs have ended. Says how many had not when the time was up.
+    /// Waits until the jobs have finished. Fails after the limit, with the number of unfinished jobs.
     pub async fn wait_for(&self, jobs: &[Uuid], limit: Duration) -> Result<()> {
         let unfinished = || {
             sqlx::query_scalar::<_, i64>("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND finished_at IS NULL")
@@ -274,17 +273,17 @@ impl Harness {
         match finished.await {
             Ok(finished) => finished,
             Err(_) => {
-                bail!("{} jobs have not ended after {limit:?}; logs: {}", unfinished().await?, self.dir.display())
+                bail!("{} jobs have not finished after {limit:?}; logs: {}", unfinished().await?, self.dir.display())
             }
         }
     }
 
-    /// Stops the server as an operator does who restarts it: clients are disconnected.
+    /// Stops the server as an operator does for a restart: clients are disconnected.
     pub async fn stop_database(&mut self) -> Result<()> {
-        self.cluster.take().context("the server is stopped already")?.stop().await
+        self.cluster.take().context("the server is already stopped")?.stop().await
     }
 
-    /// Starts it again, at the same place.
+    /// Starts the server again at the same address.
     pub async fn start_database(&mut self) -> Result<()> {
         let cluster = Cluster::start(&self.server, &self.dir, &Options::default()).await?;
         ensure!(cluster.url("crm") == self.database_url, "another program has taken the server's port");
@@ -292,7 +291,7 @@ impl Harness {
         Ok(())
     }
 
-    /// The names of the programs that have ended although nobody asked them to.
+    /// The names of the programs that have ended unexpectedly.
     pub async fn ended(&mut self) -> Vec<String> {
         let mut ended = Vec::new();
         let programs = [("crm-api", &mut self.api)].into_iter();
@@ -305,7 +304,7 @@ impl Harness {
         ended
     }
 
-    /// Ends everything. The logs stay if there is something to read in them.
+    /// Stops everything. Keeps the logs if `keep` is set.
     pub async fn end(mut self, keep: bool) -> Result<()> {
         self.pool.close().await;
         for process in self.workers.iter_mut().map(|worker| &mut worker.process).chain([&mut self.api]) {
@@ -323,7 +322,7 @@ impl Harness {
     }
 }
 
-/// Reads `job=… attempt=…`.
+/// Parses `job=… attempt=…`.
 fn lease_in(line: &str) -> Option<Lease> {
     let value = |name: &str| line.split_once(name)?.1.split_whitespace().next();
     Some((value("job=")?.parse().ok()?, value("attempt=")?.parse().ok()?))

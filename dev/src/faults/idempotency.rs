@@ -13,26 +13,26 @@ use tokio::time::sleep;
 
 use super::harness::Harness;
 
-/// A request that is not answered well after this long is given up: a promise is broken.
+/// A request without a successful response in this time fails the run.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many requests there are, each sent by two rivals.
+    /// The number of requests, each sent twice concurrently.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     requests: usize,
-    /// How often crm-api is killed meanwhile.
+    /// How often crm-api is killed.
     #[arg(long, value_name = "N", default_value_t = 20)]
     kills: usize,
-    /// How many pairs of rivals are under way at once.
+    /// The number of pairs of concurrent requests.
     #[arg(long, value_name = "N", default_value_t = 16)]
     clients: usize,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
 }
 
-/// Sends requests with idempotency keys while crm-api is killed; returns the promises that were broken.
+/// Sends requests with idempotency keys while crm-api is killed; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { requests, kills, clients, debug } = arguments;
     let mut harness = Harness::start(0, !debug).await?;
@@ -62,12 +62,12 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let (differing, ()) = tokio::try_join!(racing, killing)?;
     let differing: Vec<String> = differing.into_iter().flatten().collect();
     let (replays, retries) = (rivals.replays.load(Relaxed), rivals.retries.load(Relaxed));
-    println!("{requests} requests twice in {:.0?}; {replays} replays, sent again {retries} times", began.elapsed());
+    println!("{requests} requests twice in {:.0?}; {replays} replays, {retries} retries", began.elapsed());
 
     let mut broken = differing;
     let leads: i64 = sqlx::query_scalar("SELECT count(*) FROM leads").fetch_one(&harness.pool).await?;
     if leads != requests as i64 {
-        broken.push(format!("{requests} requests made {leads} leads"));
+        broken.push(format!("{requests} requests created {leads} leads"));
     }
     harness.end(!broken.is_empty()).await?;
     Ok(broken)
@@ -83,11 +83,11 @@ struct Rivals {
     retries: AtomicUsize,
 }
 
-/// What a rival was told: the lead's place, its tag and the body.
-type Told = (Option<String>, Option<String>, String);
+/// The parts of a response that must be the same: the location, the tag and the body.
+type Replied = (Option<String>, Option<String>, String);
 
 impl Rivals {
-    /// Sends one request after the other, each twice at once; returns those whose answers differ.
+    /// Sends one request after another, each twice concurrently; returns those whose responses differ.
     async fn race(&self) -> Result<Vec<String>> {
         let mut differing = Vec::new();
         loop {
@@ -97,30 +97,30 @@ impl Rivals {
             }
             let (one, other) = tokio::try_join!(self.insist(request), self.insist(request))?;
             if one != other {
-                differing.push(format!("request {request} was answered {one:?} and {other:?}"));
+                differing.push(format!("request {request} returned {one:?} and {other:?}"));
             }
         }
     }
 
-    /// Sends a request again and again until it is answered well.
-    async fn insist(&self, request: usize) -> Result<Told> {
+    /// Repeats a request until it succeeds.
+    async fn insist(&self, request: usize) -> Result<Replied> {
         let body = json!({ "name": "Rival", "email": format!("rival{request}@example.com") });
         let began = Instant::now();
         loop {
             let sent = self.client.post(&self.url).bearer_auth(&self.key).json(&body);
             let sent = sent.header("Idempotency-Key", format!("request-{request}")).send().await;
-            if let Ok(answer) = sent
-                && answer.status() == 201
+            if let Ok(response) = sent
+                && response.status() == 201
             {
-                let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+                let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
                 let (location, tag, replay) = (header("location"), header("etag"), header("idempotent-replayed"));
-                // The body may break off with the process that sends it.
-                if let Ok(body) = answer.text().await {
+                // The body ends early if the process is killed.
+                if let Ok(body) = response.text().await {
                     self.replays.fetch_add(usize::from(replay.is_some()), Relaxed);
                     return Ok((location, tag, body));
                 }
             }
-            ensure!(began.elapsed() < PATIENCE, "request {request} is not answered");
+            ensure!(began.elapsed() < PATIENCE, "request {request} did not succeed in time");
             self.retries.fetch_add(1, Relaxed);
             sleep(Duration::from_millis(rand::rng().random_range(5..50))).await;
         }

@@ -19,34 +19,34 @@ const RUNS_AGAIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// The longest pause between a kill and the next file.
 const PAUSE_MS: u64 = 2_500;
-/// The longest time between seeing a job at work and killing a worker.
+/// The longest time between observing a running job and killing a worker.
 const AIM_MS: u64 = 400;
-/// Files that are there before the first kill.
+/// The number of files uploaded before the first kill.
 const HEAD_START: usize = 4;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many times a worker is killed.
+    /// How often a worker is killed.
     #[arg(long, value_name = "N", default_value_t = 50)]
     kills: usize,
-    /// How many files are imported.
+    /// The number of files to import.
     #[arg(long, value_name = "N", default_value_t = 40)]
     imports: usize,
-    /// How many rows each file has.
+    /// The number of rows of each file.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     rows: usize,
-    /// How many workers there are at any time.
+    /// The number of workers at any time.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
-    /// Chooses the rows of the files and the moments of the kills.
+    /// The seed of the rows and of the times of the kills.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
 }
 
-/// Imports files while workers are killed; returns the promises that were broken.
+/// Imports files while workers are killed; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { kills, imports, rows, seed, .. } = arguments;
     let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
@@ -59,7 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let watch = Watch::new(harness.pool.clone());
     for kill in 1..=kills {
         sleep(Duration::from_millis(random.random_range(0..PAUSE_MS))).await;
-        // Files come in all the while, so that each kill may meet some at work.
+        // Files are uploaded throughout the run, so that each kill can hit running jobs.
         while jobs.len() <= imports && jobs.len() <= HEAD_START + kill * imports / kills {
             let file = files::mixed(jobs.len(), rows, seed);
             jobs.push((harness.upload(&file).await?, file));
@@ -82,7 +82,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Waits until a job is at work, but not for long: a worker may also be killed while it is idle.
+/// Waits until a job is running, but not for long: a worker may also be killed while it is idle.
 async fn wait_for_work(pool: &PgPool) -> Result<()> {
     for _ in 0..100 {
         let busy = "SELECT EXISTS (SELECT FROM jobs WHERE lease_until > now())";
@@ -94,14 +94,14 @@ async fn wait_for_work(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-fn report(mut stood: Vec<Duration>, kills: usize, imports: usize, took: Duration) -> Option<String> {
-    stood.sort_unstable();
+fn report(mut delays: Vec<Duration>, kills: usize, imports: usize, took: Duration) -> Option<String> {
+    delays.sort_unstable();
     let quantile = |q: f64| {
-        let place = (stood.len() as f64 * q).ceil() as usize;
-        stood.get(place.saturating_sub(1)).copied().unwrap_or_default()
+        let rank = (delays.len() as f64 * q).ceil() as usize;
+        delays.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     };
     let (p50, p99, max) = (quantile(0.5), quantile(0.99), quantile(1.0));
-    println!("{imports} imports took {took:.0?}; {kills} kills hit {} jobs at work", stood.len());
+    println!("{imports} imports took {took:.0?}; {kills} kills hit {} running jobs", delays.len());
     println!("from kill to running again: p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}");
     let late = p99 > RUNS_AGAIN_WITHIN;
     late.then(|| format!("killed jobs ran again after {p99:.1?} (p99), not within {RUNS_AGAIN_WITHIN:?}"))

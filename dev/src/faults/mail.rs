@@ -17,35 +17,35 @@ use uuid::Uuid;
 use super::harness::Harness;
 
 const WORKSPACE: Uuid = Uuid::from_u128(1);
-/// How long the rest may take when nothing is killed any more.
+/// How long the remaining emails may take after the last kill.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many mails there are.
+    /// The number of emails.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     mails: usize,
     /// How often a worker is killed.
     #[arg(long, value_name = "N", default_value_t = 50)]
     kills: usize,
-    /// How many workers run at once.
+    /// The number of workers at any time.
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
-    /// Connections of each worker to the mail server.
+    /// The number of connections of each worker to the mail server.
     #[arg(long, value_name = "N", default_value_t = 4)]
     connections: usize,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
-    /// How many seconds a server ends connections after the final dot of every message.
+    /// How many seconds the server drops connections after the final dot of every message.
     #[arg(long, value_name = "S", default_value_t = 240)]
     dropping: u64,
-    /// Another build of crm-worker, for the part with that server.
+    /// Another build of crm-worker for the part with dropped connections.
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
 }
 
-/// Kills workers while they send mails to a server that misbehaves; returns the broken promises.
+/// Kills workers while they send emails to a misbehaving server; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let server = MailServer::with(Options { smtputf8: true, ..Options::default() }).await;
     server.act(misbehave);
@@ -58,10 +58,10 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         ("CRM_MAIL__CONNECTIONS", &connections),
     ];
     let mut harness = Harness::start_with(arguments.workers, !arguments.debug, &environment).await?;
-    let kept = send_and_kill(&mut harness, &arguments).await?;
+    let queued = send_and_kill(&mut harness, &arguments).await?;
     let mut broken = verify(&harness, &server, &arguments).await?;
     broken.extend(harness.ended().await);
-    println!("{kept} mails were put into the outbox, {} connections were made", server.connections());
+    println!("{queued} emails were queued, {} connections were opened", server.connections());
     if arguments.dropping > 0 {
         broken.extend(drop_after_the_dot(&mut harness, &server, &arguments).await?);
     }
@@ -69,7 +69,8 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// A server that takes each message and ends the connection without an answer: how many are in doubt.
+/// Runs a server that accepts each message and drops the connection without a reply, and checks the number of
+/// `unknown` emails.
 async fn drop_after_the_dot(harness: &mut Harness, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
     server.act(|moment| if moment.stage == Point::Dot { Act::TakeAndDrop } else { Act::Accept });
     if let Some(program) = &arguments.worker {
@@ -82,12 +83,12 @@ async fn drop_after_the_dot(harness: &mut Harness, server: &MailServer, argument
     queue(harness, 1_000).await?;
     sleep(Duration::from_secs(arguments.dropping)).await;
     let number = unknown(&harness.pool).await? - before;
-    // One for each connection when the third in a row broke, two before that; then after 1, 2, 4 … 60 seconds.
+    // Two until the third consecutive break, when each connection may add one; then one after 1, 2, 4 … 60 s.
     let connections = i64::try_from(arguments.workers * arguments.connections)?;
     let tries = i64::from(arguments.dropping.clamp(1, 63).ilog2()) + 1;
     let bound = connections + 2 + tries + i64::try_from(arguments.dropping.saturating_sub(63) / 60)? + 1;
     println!(
-        "a server that ended connections after the final dot for {} s made {number} unknown mails, at most {bound} are allowed",
+        "dropping connections after the final dot for {} s left {number} unknown emails; at most {bound} are allowed",
         arguments.dropping
     );
     server.act(|_| Act::Accept);
@@ -100,19 +101,19 @@ async fn drop_after_the_dot(harness: &mut Harness, server: &MailServer, argument
             break;
         }
         if began.elapsed() > PATIENCE {
-            bail!("{open} mails have not left {PATIENCE:?} after the server was well again");
+            bail!("{open} emails were not sent within {PATIENCE:?} after the server worked again");
         }
         sleep(Duration::from_millis(100)).await;
     }
-    println!("the others had left {:.1} s after it was well again", began.elapsed().as_secs_f64());
+    println!("the other emails were sent {:.1} s after the server worked again", began.elapsed().as_secs_f64());
     let is_broken = number > bound && arguments.worker.is_none();
-    Ok(is_broken.then(|| format!("{number} mails are unknown, not {bound} at most")).into_iter().collect())
+    Ok(is_broken.then(|| format!("{number} emails are unknown, more than {bound}")).into_iter().collect())
 }
 
-/// What mail servers do, all of it more often than usual.
+/// Typical misbehavior of mail servers, more frequent than usual.
 fn misbehave(moment: &Moment<'_>) -> Act {
     let dice = rand::rng().random_range(0..1000);
-    // Of some addresses there are none, and some servers let nobody in at the first time.
+    // Some addresses do not exist, and some are greylisted.
     let kind = moment.to.bytes().map(u32::from).sum::<u32>() % 100;
     match (moment.stage, dice) {
         (Point::Rcpt, _) if kind < 2 => Act::Say("550 5.1.1 No such user"),
@@ -129,12 +130,13 @@ fn misbehave(moment: &Moment<'_>) -> Act {
     }
 }
 
-/// Puts mails into the outbox bit by bit, kills a worker after each bit, and waits for the rest.
+/// Queues emails in portions, kills a worker after each portion, and waits for the rest. Returns the number of
+/// emails.
 async fn send_and_kill(harness: &mut Harness, arguments: &Arguments) -> Result<i64> {
-    let bit = arguments.mails.div_ceil(arguments.kills + 1);
+    let portion = arguments.mails.div_ceil(arguments.kills + 1);
     let mut left = arguments.mails;
     for kill in 0..=arguments.kills {
-        let count = bit.min(left);
+        let count = portion.min(left);
         left -= count;
         queue(harness, count).await?;
         hurry(harness).await?;
@@ -155,13 +157,13 @@ async fn send_and_kill(harness: &mut Harness, arguments: &Arguments) -> Result<i
             return Ok(sqlx::query_scalar("SELECT count(*) FROM emails").fetch_one(&harness.pool).await?);
         }
         if began.elapsed() > PATIENCE {
-            bail!("{open} mails have not come to an end after {PATIENCE:?}");
+            bail!("{open} emails have no final state after {PATIENCE:?}");
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// A mail that was put off waits for a minute or longer; here it does not.
+/// Makes deferred emails due at once; they would otherwise wait for a minute or longer.
 async fn hurry(harness: &Harness) -> Result<()> {
     sqlx::query("UPDATE emails SET run_at = now() WHERE state = 'deferred' AND lease_until IS NULL AND run_at > now()")
         .execute(&harness.pool)
@@ -171,12 +173,12 @@ async fn hurry(harness: &Harness) -> Result<()> {
 
 async fn queue(harness: &Harness, count: usize) -> Result<()> {
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
-    let mails: Result<Vec<NewEmail>> = (0..count).map(|_| new_mail()).collect();
-    mail::queue(&mut *harness.pool.acquire().await?, WORKSPACE, &sender, &mails?).await?;
+    let emails: Result<Vec<NewEmail>> = (0..count).map(|_| new_email()).collect();
+    mail::queue(&mut *harness.pool.acquire().await?, WORKSPACE, &sender, &emails?).await?;
     Ok(())
 }
 
-fn new_mail() -> Result<NewEmail> {
+fn new_email() -> Result<NewEmail> {
     let id = Uuid::now_v7();
     let to = format!("{}@example.com", id.simple());
     let to_email = Email::from_text(&to).map_err(|fault| anyhow::anyhow!("{to} {}", fault.message))?;
@@ -196,37 +198,37 @@ fn new_mail() -> Result<NewEmail> {
     })
 }
 
-/// Compares what the outbox says with what the server has.
+/// Compares the states of the emails with the messages that the server has accepted.
 async fn verify(harness: &Harness, server: &MailServer, arguments: &Arguments) -> Result<Vec<String>> {
-    let mut taken = HashMap::<String, usize>::new();
-    for mail in server.taken() {
-        *taken.entry(mail.header("Message-ID").unwrap_or_default().to_owned()).or_default() += 1;
+    let mut accepted = HashMap::<String, usize>::new();
+    for message in server.taken() {
+        *accepted.entry(message.header("Message-ID").unwrap_or_default().to_owned()).or_default() += 1;
     }
-    let mails: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, state FROM emails").fetch_all(&harness.pool).await?;
+    let emails: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, state FROM emails").fetch_all(&harness.pool).await?;
     let mut broken = Vec::new();
-    let (mut twice, mut lost) = (0, 0);
+    let (mut duplicates, mut lost) = (0, 0);
     let mut states = HashMap::<String, [usize; 2]>::new();
-    for (id, state) in &mails {
-        let copies = taken.remove(&format!("<{id}@acme.example>")).unwrap_or(0);
+    for (id, state) in &emails {
+        let copies = accepted.remove(&format!("<{id}@acme.example>")).unwrap_or(0);
         states.entry(state.clone()).or_default()[copies.min(1)] += 1;
-        twice += usize::from(copies > 1);
+        duplicates += usize::from(copies > 1);
         match (state.as_str(), copies) {
             ("sent", 0) => lost += 1,
             ("sent" | "unknown", _) | ("bounced" | "suppressed", 0) => (),
-            _ => broken.push(format!("mail {id} is {state}, and {copies} times at the server")),
+            _ => broken.push(format!("email {id} is {state}, and the server has {copies} copies")),
         }
     }
-    println!("at the server twice: {twice}; said to be sent and not there: {lost}");
+    println!("duplicates at the server: {duplicates}; sent but not at the server: {lost}");
     for (state, [absent, present]) in &states {
-        println!("{state}: {} mails, of which {present} are at the server and {absent} are not", absent + present);
+        println!("{state}: {} emails, {present} at the server and {absent} not", absent + present);
     }
     let expected = arguments.mails;
-    let promises = [
-        (mails.len() != expected, format!("{} mails are in the outbox, not {expected}", mails.len())),
-        (twice > 0, format!("{twice} mails are at the server twice")),
-        (lost > 0, format!("{lost} mails are said to be sent and are not at the server")),
-        (!taken.is_empty(), format!("{} messages at the server are no mails of the outbox", taken.len())),
+    let guarantees = [
+        (emails.len() != expected, format!("the outbox has {} emails instead of {expected}", emails.len())),
+        (duplicates > 0, format!("{duplicates} emails are at the server twice")),
+        (lost > 0, format!("{lost} emails are marked as sent but are not at the server")),
+        (!accepted.is_empty(), format!("{} messages at the server are not in the outbox", accepted.len())),
     ];
-    broken.extend(promises.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, promise)| promise));
+    broken.extend(guarantees.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, guarantee)| guarantee));
     Ok(broken)
 }

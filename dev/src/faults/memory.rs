@@ -1,18 +1,18 @@
-//! How much memory a program has resident, in MiB.
+//! The resident memory of a program, in MiB.
 
 use anyhow::{Context, Result};
 
-/// What it has now.
+/// The resident memory now.
 pub fn resident(pid: u32) -> Result<f64> {
     read(pid, "VmRSS:")
 }
 
-/// The most it had since [`forget_peak`].
+/// The peak since [`forget_peak`].
 pub fn peak(pid: u32) -> Result<f64> {
     read(pid, "VmHWM:")
 }
 
-/// The peak begins anew from what is resident now.
+/// Resets the peak to the resident memory now.
 pub fn forget_peak(pid: u32) -> Result<()> {
     Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }

@@ -13,25 +13,25 @@ use super::verify::verify;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many times a worker is stopped.
+    /// How often a worker is suspended.
     #[arg(long, value_name = "N", default_value_t = 4)]
     stops: usize,
-    /// How many files are imported meanwhile, each time.
+    /// The number of files to import each time.
     #[arg(long, value_name = "N", default_value_t = 4)]
     imports: usize,
-    /// How many rows each file has.
+    /// The number of rows of each file.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     rows: usize,
-    /// Chooses the rows of the files.
+    /// The seed of the rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
 }
 
-/// Imports files while one worker after the other is stopped past its leases and woken again;
-/// returns the promises that were broken.
+/// Imports files while one worker after another is suspended until its leases expire, and resumed; returns the
+/// broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let mut harness = Harness::start(2, !arguments.debug).await?;
     let base = files::base();
@@ -45,27 +45,25 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         }
         let victim = stop % harness.workers.len();
         harness.workers[victim].process.signal("STOP");
-        // Its leases run out, its sessions are ended by the server, and the other takes its jobs.
+        // Its leases expire, the database ends its sessions, and the other worker claims its jobs.
         let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
         sleep(LEASE).await;
         harness.wait_for(&ids, Duration::from_secs(120)).await?;
         harness.workers[victim].process.signal("CONT");
-        // Time to do damage, if it can.
+        // The resumed worker has time to do damage, if it can.
         sleep(Duration::from_secs(5)).await;
         let late: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND attempt > 1")
             .bind(&ids[first..])
             .fetch_one(&harness.pool)
             .await?;
-        println!("stop {} of {}: {late} jobs were taken over", stop + 1, arguments.stops);
+        println!("stop {} of {}: {late} jobs were claimed by the other worker", stop + 1, arguments.stops);
         taken_over += late;
     }
     let mut broken = verify(&harness.pool, &jobs).await?;
     if taken_over == 0 {
-        broken.push("no job was taken over: nothing was shown".to_owned());
+        broken.push("the other worker claimed no job, so nothing was tested".to_owned());
     }
-    broken.extend(
-        harness.ended().await.into_iter().map(|end| format!("{end}, although it was only stopped for a while")),
-    );
+    broken.extend(harness.ended().await.into_iter().map(|end| format!("{end}, although it was only suspended")));
     harness.end(!broken.is_empty()).await?;
     Ok(broken)
 }

@@ -12,31 +12,31 @@ use tokio::time::{sleep, timeout};
 use super::harness::Harness;
 use super::memory;
 
-/// What the program may hold for a reader that takes nothing: a page, the page read ahead of it, and what
-/// is written of both.
+/// The memory that the program may hold for a client that does not read: a page, the next page, and the
+/// serialized text of both.
 const MIB_EACH: f64 = 4.0;
 /// The bytes of a record's custom fields, as an import may store them.
 const RECORD: usize = 63 * 1024;
-/// After this time a reader that takes nothing is disconnected.
+/// The timeout after which a client that does not read is disconnected.
 const WRITE_TIMEOUT_S: u64 = 10;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// How many readers there are of each kind.
+    /// The number of readers of each kind.
     #[arg(long, value_name = "N", default_value_t = 20)]
     readers: usize,
-    /// How many records of 64 KiB they ask for.
+    /// The number of records of 64 KiB.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     records: usize,
-    /// Build the programs without optimizations, which is sooner done but not what is deployed.
+    /// Build the programs without optimizations: faster to build, but not what is deployed.
     #[arg(long)]
     debug: bool,
-    /// Another crm-api to measure, such as one of an earlier version; nothing is required of it.
+    /// Another crm-api to measure, such as an earlier version; its results are not checked.
     #[arg(long, value_name = "PROGRAM")]
     api: Option<PathBuf>,
 }
 
-/// Opens lists and exports of large records that nobody reads; returns the promises that were broken.
+/// Opens lists and exports of large records without reading them; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { readers, records, debug, api } = arguments;
     let mut harness = Harness::start(0, !debug).await?;
@@ -45,7 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let settings: &[(&str, &str)] = if api.is_some() { &[] } else { &[("CRM_API__WRITE_TIMEOUT_S", &timeout_s)] };
     let mut broken = Vec::new();
     for path in ["leads", "leads?limit=1000", "leads/export"] {
-        // A new process each time: an allocator keeps what it once had.
+        // A new process each time: an allocator does not return all memory.
         harness.replace_api(api.as_deref(), settings).await?;
         let pid = harness.api_id()?;
         read_one(&harness).await?;
@@ -55,20 +55,20 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         for _ in 0..readers {
             open.push(ask(&harness, path).await?);
         }
-        // Until nothing more is read for them.
+        // Waits until the program has stopped reading for them.
         sleep(Duration::from_secs(WRITE_TIMEOUT_S / 2)).await;
         let (held, peak) = (memory::resident(pid)? - before, memory::peak(pid)? - before);
-        println!("{readers} readers that take nothing of {path}: {held:.0} MiB held, {peak:.0} MiB at most");
+        println!("{path}, {readers} clients that do not read: {held:.0} MiB held, {peak:.0} MiB at most");
         if api.is_some() {
             continue;
         }
         if held > readers as f64 * MIB_EACH {
-            broken.push(format!("{held:.0} MiB are held for {readers} readers of {path}"));
+            broken.push(format!("{path}: {held:.0} MiB are held for {readers} clients that do not read"));
         }
         let began = Instant::now();
         for stream in &mut open {
             if timeout(Duration::from_secs(3 * WRITE_TIMEOUT_S), until_reset(stream)).await.is_err() {
-                broken.push(format!("a reader of {path} that takes nothing is still connected"));
+                broken.push(format!("{path}: a client that does not read is still connected"));
             }
         }
         println!("  all of them were disconnected {:.1} s later", began.elapsed().as_secs_f64());
@@ -93,20 +93,20 @@ async fn fill(harness: &Harness, records: usize) -> Result<()> {
     Ok(())
 }
 
-/// So that the process has its connections and what else it makes on first use.
+/// Reads one record, so that the process opens its connections and allocates what it needs on first use.
 async fn read_one(harness: &Harness) -> Result<()> {
     let url = format!("{}/dev/crm/leads?limit=1", harness.api_url());
     reqwest::Client::new().get(url).bearer_auth(harness.key()).send().await?.error_for_status()?.text().await?;
     Ok(())
 }
 
-/// A list is whole and valid, though it was read while it was sent.
+/// Checks that lists are complete and valid.
 async fn check_whole(harness: &Harness, records: usize) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for path in ["leads", "leads?limit=1000"] {
         let url = format!("{}/dev/crm/{path}", harness.api_url());
-        let answer = reqwest::Client::new().get(url).bearer_auth(harness.key()).send().await?.error_for_status()?;
-        let leads: Vec<serde_json::Value> = serde_json::from_str(&answer.text().await?)?;
+        let response = reqwest::Client::new().get(url).bearer_auth(harness.key()).send().await?.error_for_status()?;
+        let leads: Vec<serde_json::Value> = serde_json::from_str(&response.text().await?)?;
         if leads.len() != records.min(1000) && path.contains("limit") || leads.len() != records && path == "leads" {
             broken.push(format!("{path} has {} records", leads.len()));
         }
@@ -114,7 +114,7 @@ async fn check_whole(harness: &Harness, records: usize) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Asks for a list, and takes no more than its status.
+/// Requests a list, and reads only the status.
 async fn ask(harness: &Harness, path: &str) -> Result<TcpStream> {
     let address = harness.api_url().trim_start_matches("http://");
     let socket = tokio::net::TcpSocket::new_v4()?;
@@ -124,7 +124,7 @@ async fn ask(harness: &Harness, path: &str) -> Result<TcpStream> {
     stream.write_all(head.as_bytes()).await?;
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;
-    ensure!(&status == b"HTTP/1.1 200", "{path} was answered {}", String::from_utf8_lossy(&status));
+    ensure!(&status == b"HTTP/1.1 200", "{path} returned {}", String::from_utf8_lossy(&status));
     Ok(stream)
 }
 

@@ -1,4 +1,4 @@
-//! Compares what imports came to with what they must.
+//! Compares the results of imports with the expected ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::files::{File, OnConflict};
 
-/// What is not as it must be, a sentence for each thing.
+/// Returns a sentence for each deviation.
 pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     let mut firsts = 0;
@@ -18,25 +18,25 @@ pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<Strin
     }
     let racing: BTreeSet<&String> = imports.iter().flat_map(|(_, file)| &file.racing).collect();
     if firsts != racing.len() as i64 {
-        broken.push(format!("{} leads came in several files, but were created {firsts} times", racing.len()));
+        broken.push(format!("{} leads are in several files, but were created {firsts} times", racing.len()));
     }
     verify_leads(pool, imports, &racing, &mut broken).await?;
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM import_chunks").fetch_one(pool).await?;
     if left > 0 {
-        broken.push(format!("{left} chunks of files were left behind"));
+        broken.push(format!("{left} chunks of files were not deleted"));
     }
     Ok(broken)
 }
 
-/// Checks the result of one import; returns how many of the racing leads it was first to bring.
+/// Checks the result of one import; returns how many of the racing leads it has created.
 async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<String>) -> Result<i64> {
-    let (status, result, refused): (String, Option<Value>, i64) = sqlx::query_as(
+    let (status, result, rejected): (String, Option<Value>, i64) = sqlx::query_as(
         "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_id = jobs.id) FROM jobs WHERE id = $1",
     )
     .bind(job)
     .fetch_one(pool)
     .await
-    .with_context(|| format!("job {job} is gone"))?;
+    .with_context(|| format!("job {job} does not exist"))?;
     if status != "succeeded" {
         broken.push(format!("job {job} ended {status}"));
         return Ok(0);
@@ -54,14 +54,14 @@ async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<S
     ];
     for (name, expected) in expected {
         if count(name) != expected {
-            broken.push(format!("job {job}: {name} is {} and must be {expected}", count(name)));
+            broken.push(format!("job {job}: {name} is {} instead of {expected}", count(name)));
         }
     }
     if !(0..=file.racing.len() as i64).contains(&firsts) {
-        broken.push(format!("job {job}: created is {} and its own leads alone are {own}", count("created")));
+        broken.push(format!("job {job}: created is {}, but the file has {own} leads of its own", count("created")));
     }
-    if refused != count("failed") {
-        broken.push(format!("job {job}: {refused} refused rows are kept of {}", count("failed")));
+    if rejected != count("failed") {
+        broken.push(format!("job {job}: {rejected} of {} rejected rows are stored", count("failed")));
     }
     Ok(firsts)
 }
@@ -83,19 +83,20 @@ async fn verify_leads(
         for (email, company) in &file.own {
             match stored.get(email) {
                 None => missing += 1,
-                // Those of the first file are known to the others, which may change them.
+                // The other files may update the leads of the first file.
                 Some(stored) if number > 0 && stored != company => wrong += 1,
                 Some(_) => {}
             }
         }
     }
-    let doubled = leads.len() - stored.len();
-    let strange = (stored.len() + missing).saturating_sub(expected);
+    let duplicates = leads.len() - stored.len();
+    let unexpected = (stored.len() + missing).saturating_sub(expected);
     println!(
-        "{} leads: {missing} missing, {doubled} doubled, {strange} strange, {wrong} with wrong content",
+        "{} leads: {missing} missing, {duplicates} duplicates, {unexpected} unexpected, {wrong} with wrong content",
         leads.len()
     );
-    for (count, what) in [(missing, "missing"), (doubled, "doubled"), (strange, "strange"), (wrong, "wrong")] {
+    let counts = [(missing, "missing"), (duplicates, "duplicates"), (unexpected, "unexpected"), (wrong, "wrong")];
+    for (count, what) in counts {
         if count > 0 {
             broken.push(format!("{count} leads are {what}"));
         }

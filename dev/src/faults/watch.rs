@@ -1,4 +1,4 @@
-//! How long killed jobs stand still.
+//! Measures how long jobs of killed workers are interrupted.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 const EVERY: Duration = Duration::from_millis(20);
 
-/// A job and the attempt under which a worker held it.
+/// A job and the attempt that a worker has claimed.
 pub type Lease = (Uuid, i32);
 
-/// A job whose process was killed.
+/// A job whose worker was killed.
 struct Hit {
     job: Uuid,
     attempt: i32,
@@ -28,7 +28,7 @@ struct Job {
     status: String,
 }
 
-/// Watches jobs that were hit.
+/// Watches the jobs of killed workers.
 pub struct Watch {
     pool: PgPool,
     hits: UnboundedSender<Hit>,
@@ -41,7 +41,7 @@ impl Watch {
         Self { watching: tokio::spawn(watch(pool.clone(), hit)), pool, hits }
     }
 
-    /// Notes which of the jobs that a worker has ever claimed it held when it was killed.
+    /// Records the jobs that a worker held when it was killed, among all that it had ever claimed.
     pub async fn killed(&self, claimed: &[Lease], killed: Instant) -> Result<()> {
         let held: Vec<Lease> =
             sqlx::query_as("SELECT id, attempt FROM jobs WHERE lease_until IS NOT NULL").fetch_all(&self.pool).await?;
@@ -51,7 +51,7 @@ impl Watch {
         Ok(())
     }
 
-    /// For how long each job that was hit stood still; call it when all have ended.
+    /// Returns the interruption of each job. Call this after all jobs have finished.
     pub async fn end(self) -> Result<Vec<Duration>> {
         drop(self.hits);
         self.watching.await?
@@ -59,29 +59,29 @@ impl Watch {
 }
 
 async fn watch(pool: PgPool, mut hits: UnboundedReceiver<Hit>) -> Result<Vec<Duration>> {
-    let (mut still, mut stood) = (Vec::new(), Vec::new());
-    while !hits.is_closed() || !hits.is_empty() || !still.is_empty() {
+    let (mut interrupted, mut delays) = (Vec::new(), Vec::new());
+    while !hits.is_closed() || !hits.is_empty() || !interrupted.is_empty() {
         while let Ok(hit) = hits.try_recv() {
-            still.push(hit);
+            interrupted.push(hit);
         }
-        let ids: Vec<Uuid> = still.iter().map(|hit| hit.job).collect();
+        let ids: Vec<Uuid> = interrupted.iter().map(|hit| hit.job).collect();
         let jobs: Vec<Job> = sqlx::query_as("SELECT id, attempt, status FROM jobs WHERE id = ANY ($1)")
             .bind(&ids)
             .fetch_all(&pool)
             .await?;
-        still.retain(|hit| {
+        interrupted.retain(|hit| {
             let Some(job) = jobs.iter().find(|job| job.id == hit.job) else { return true };
-            // A rescue raises the attempt, and so does the claim after it.
-            let again = job.attempt > hit.attempt + 1;
-            if again {
-                stood.push(hit.killed.elapsed());
+            // A rescue increments the attempt, and so does the next claim.
+            let resumed = job.attempt > hit.attempt + 1;
+            if resumed {
+                delays.push(hit.killed.elapsed());
             }
-            // The server may have heard the end of the job before its worker was killed.
-            let over = job.attempt == hit.attempt && job.status == "succeeded";
-            let given_up = job.status == "failed";
-            !(again || over || given_up)
+            // The job may have been finished just before its worker was killed.
+            let finished = job.attempt == hit.attempt && job.status == "succeeded";
+            let failed = job.status == "failed";
+            !(resumed || finished || failed)
         });
         sleep(EVERY).await;
     }
-    Ok(stood)
+    Ok(delays)
 }

@@ -4,20 +4,20 @@ use dev::testing::Database;
 use sqlx::{Connection, PgConnection};
 
 #[tokio::test]
-async fn each_test_has_a_migrated_database_of_its_own() {
+async fn each_test_has_its_own_migrated_database() {
     let (one, other) = (Database::create().await, Database::create().await);
     one.key("acme").await;
-    // The name is free here.
+    // The name is free in the other database.
     other.key("acme").await;
 
     let name = one.url().rsplit('/').next().unwrap().to_owned();
     drop(one);
-    let gone: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+    let is_deleted: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(other.pool())
         .await
         .unwrap();
-    assert!(gone);
+    assert!(is_deleted);
 }
 
 #[tokio::test]
@@ -43,6 +43,6 @@ async fn a_cluster_keeps_its_data_and_its_url() {
     second.stop().await.unwrap();
 
     postgres::remove(&dir).await.unwrap();
-    // Nothing but the directory is left.
+    // Only the directory is left.
     std::fs::remove_dir(&dir).unwrap();
 }

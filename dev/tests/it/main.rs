@@ -1,5 +1,5 @@
-//! Real processes, and a real PostgreSQL server.
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+//! Tests with real processes and a real PostgreSQL server.
+#![expect(clippy::unwrap_used, reason = "tests unwrap what they expect")]
 
 mod databases;
 mod processes;

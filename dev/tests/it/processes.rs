@@ -18,13 +18,13 @@ fn shell(script: &str, ending: Ending) -> (Supervised, UnboundedReceiver<String>
 }
 
 #[tokio::test]
-async fn the_end_of_a_child_tells_how_it_ended() {
-    let (mut well, mut lines) = shell("echo done", Ending::TERMINATE);
+async fn the_end_of_a_child_is_described() {
+    let (mut successful, mut lines) = shell("echo done", Ending::TERMINATE);
     assert_eq!(lines.recv().await.unwrap(), "done");
-    assert!(well.ended().await.unwrap().is_success());
+    assert!(successful.ended().await.unwrap().is_success());
 
-    let (mut badly, _) = shell("exit 3", Ending::TERMINATE);
-    assert_eq!(badly.ended().await.unwrap().to_string(), "ended with exit status 3");
+    let (mut failed, _) = shell("exit 3", Ending::TERMINATE);
+    assert_eq!(failed.ended().await.unwrap().to_string(), "ended with exit status 3");
 
     let (mut killed, _) = shell("kill -9 $$", Ending::TERMINATE);
     assert_eq!(killed.ended().await.unwrap().to_string(), "was ended by signal 9");
@@ -37,7 +37,7 @@ async fn the_end_of_a_child_tells_how_it_ended() {
 }
 
 #[tokio::test]
-async fn a_child_is_asked_to_end_when_its_parent_lets_go() {
+async fn dropping_the_handle_stops_the_child() {
     let (process, mut lines) =
         shell("trap 'echo asked; exit' TERM; echo started; while :; do sleep 0.05; done", Ending::TERMINATE);
     assert_eq!(lines.recv().await.unwrap(), "started");
@@ -57,7 +57,7 @@ async fn a_child_that_does_not_end_is_killed() {
 }
 
 #[tokio::test]
-async fn a_stopped_child_ends_too() {
+async fn a_suspended_child_can_be_stopped() {
     let (mut process, mut lines) = shell("echo $$; while :; do sleep 0.05; done", Ending::TERMINATE);
     lines.recv().await.unwrap();
     process.signal("STOP");

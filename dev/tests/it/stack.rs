@@ -8,7 +8,7 @@ use dev::postgres;
 use dev::supervise::{End, Ending, Supervised};
 use tokio::time::sleep;
 
-/// `cargo dev` on a data directory of its own.
+/// `cargo dev` with a private data directory.
 struct Stack {
     dev: Supervised,
     dir: PathBuf,
@@ -23,7 +23,7 @@ impl Stack {
     fn start_on(port: &str, dir: &Path, arguments: &[&str]) -> Self {
         let mut dev = Supervised::start(env!("CARGO_BIN_EXE_dev"), Ending::TERMINATE, |command| {
             command.args(["--port", port, "--data-dir"]).arg(dir).args(arguments);
-            // The programs are built already, and the stack brings its own server.
+            // The programs are already built, and the stack starts its own server.
             command.env("CARGO", "true").env_remove("DATABASE_URL");
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         })
@@ -34,7 +34,7 @@ impl Stack {
         Self { dev, dir: dir.to_owned(), output }
     }
 
-    /// Waits until it greets, and returns a client with the key that it wrote.
+    /// Waits until the stack is ready, and returns a client with the API key that it wrote.
     async fn client(&mut self) -> Client {
         while !self.output().contains("The CRM is running") {
             tokio::select! {
@@ -73,7 +73,7 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn nothing_outlives_the_stack_and_nothing_is_lost() {
+async fn all_processes_end_with_the_stack_and_its_data_is_kept() {
     let dir = new_dir();
     let mut stack = Stack::start(&dir, &[]);
     let client = stack.client().await;
@@ -105,7 +105,7 @@ async fn nothing_outlives_the_stack_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_stack_says_why_it_cannot_start_or_go_on() {
+async fn a_stack_reports_why_it_cannot_start_or_continue() {
     let dir = new_dir();
     let mut stack = Stack::start(&dir, &["--empty"]);
     stack.client().await;
@@ -113,22 +113,23 @@ async fn a_stack_says_why_it_cannot_start_or_go_on() {
 
     let mut second = Stack::start(&dir, &["--empty"]);
     assert_eq!(second.dev.ended().await.unwrap().to_string(), "ended with exit status 1");
-    eventually("it says so", async || second.output().contains("a stack is running on")).await;
+    eventually("it reports the other stack", async || second.output().contains("a stack is running on")).await;
 
     let port = stack.file("url").rsplit(':').next().unwrap().to_owned();
     let elsewhere = new_dir();
     let mut third = Stack::start_on(&port, &elsewhere, &["--empty"]);
     third.dev.ended().await.unwrap();
-    eventually("it says so", async || third.output().contains(&format!("port {port} cannot be used"))).await;
-    // It had not started anything.
+    eventually("it reports the port", async || third.output().contains(&format!("port {port} cannot be used"))).await;
+    // It has not started anything.
     assert!(!elsewhere.join("postgres").exists());
     std::fs::remove_dir_all(&elsewhere).unwrap();
 
-    // The server's own process id is in the first line.
+    // The first line is the server's process id.
     let pid = std::fs::read_to_string(dir.join("postgres/data/postmaster.pid")).unwrap();
     let kill = tokio::process::Command::new("kill").args(["-9", pid.lines().next().unwrap()]).status().await.unwrap();
     assert!(kill.success());
     assert_eq!(stack.dev.ended().await.unwrap().to_string(), "ended with exit status 1");
-    eventually("it says so", async || stack.output().contains("error: PostgreSQL was ended by signal 9")).await;
+    let reason = "error: PostgreSQL was ended by signal 9";
+    eventually("it reports the server's end", async || stack.output().contains(reason)).await;
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -1,4 +1,4 @@
-//! A large workspace, made by the database itself.
+//! Data of a large workspace, generated in SQL.
 
 use std::time::Duration;
 
@@ -10,14 +10,13 @@ use uuid::Uuid;
 
 use super::Harness;
 
-/// Two years of `leads` leads and as many customers, with three times as many orders and interactions, and
-/// half as much feedback. Nothing is checked while it is written, and words are left out: reports do not read
-/// them.
+/// Writes two years of `leads` leads and as many customers, three times as many orders and interactions, and
+/// half as much feedback, without constraints and without search vectors, which reports do not read.
 pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> {
     let mut connection = harness.pool.acquire().await?;
-    // Neither foreign keys nor triggers.
+    // Disables foreign keys and triggers.
     let mut statements = vec!["SET session_replication_role = replica".to_owned()];
-    // An id in the order of time, by its number.
+    // A UUIDv7 with the number.
     let id = |kind: u8, n: &str| {
         format!(
             "(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7{kind}008000' || lpad(to_hex({n}), 12, '0'))::uuid"
@@ -29,7 +28,7 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
     };
     let rows =
         |count: i64| format!("(SELECT n, {} AS at FROM generate_series(1, {count}) AS n) AS row", at("n", count));
-    // The stages up to the one in which it is, some days apart.
+    // The times of the stages up to the present one, some days apart.
     let status = word("new new new contacted contacted qualified proposal negotiation converted lost won");
     let stage_at = |from: usize, days: i32| {
         format!(
@@ -65,7 +64,7 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
         word("active active active inactive blocked"),
         rows(leads),
     ));
-    // Some customers have much, and many have little.
+    // Some customers have many records, and many have few.
     statements.push(
         "CREATE TEMPORARY TABLE whom AS SELECT row_number() OVER () AS number, id FROM customers;
          ALTER TABLE whom ADD PRIMARY KEY (number); ANALYZE whom"
@@ -115,14 +114,14 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
     Ok(())
 }
 
-/// Has the workers score all customers and find what comments are about, and waits until they have.
+/// Waits until the worker has scored all customers and found the themes of comments.
 pub async fn digest(harness: &Harness, workspace: Uuid) -> Result<()> {
     let mut connection = harness.pool.acquire().await?;
-    let begun = [
+    let jobs = [
         queue::start_run(&mut connection, workspace, None, &SnapshotHealth { dry_run: false }).await?,
         themes::start(&mut connection, workspace, None, false).await?,
     ];
-    for job in begun {
+    for job in jobs {
         loop {
             let job = queue::get(&mut connection, workspace, job.id).await?;
             if job.status.is_finished() {

@@ -1,4 +1,4 @@
-//! The tenant whose callers leave.
+//! The tenant whose callers disconnect.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use uuid::Uuid;
 
 use crate::faults::harness::Harness;
 
-/// How many leads it has, so that lists and searches take a while.
+/// The number of leads, so that lists and searches take a while.
 const LEADS: i32 = 3000;
-/// The longest time after which a caller leaves.
+/// The longest time after which a caller disconnects.
 const STAYS: Duration = Duration::from_millis(3);
 
 /// What callers do after sending their request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// They read the answer to its end.
+    /// They read the whole response.
     ReadToTheEnd,
-    /// They close the connection soon.
+    /// They disconnect soon.
     Leave,
 }
 
@@ -32,15 +32,15 @@ pub struct Attack {
     address: String,
     key: String,
     pub workspace_id: Uuid,
-    /// The lead that is updated again and again.
+    /// The lead that is updated repeatedly.
     pub updated: String,
-    /// How many leads were asked for, and how many updates.
+    /// The number of requested creations and updates of leads.
     pub creates: AtomicUsize,
     pub updates: AtomicUsize,
 }
 
 impl Attack {
-    /// Makes the workspace with what the requests are about.
+    /// Creates the workspace and the records that the requests are about.
     pub async fn prepare(harness: &Harness) -> Result<Self> {
         let (workspace_id, key) = harness.new_workspace("attacker").await?;
         sqlx::query(
@@ -73,7 +73,7 @@ impl Attack {
         })
     }
 
-    /// Sends a request, bad, slow, a write or a stream, and then reads or leaves.
+    /// Sends a request (invalid, slow, a write or a stream), and then reads the response or disconnects.
     pub async fn send(&self, number: usize, manner: Manner) -> Result<()> {
         let request = self.request(number);
         let mut stream = TcpStream::connect(&self.address).await?;
@@ -98,7 +98,7 @@ impl Attack {
             json!({ "name": "New", "email": format!("new{number}@example.com") })
         };
         match number % 10 {
-            // A reference that is missing, and a key that is taken.
+            // A missing reference, and a taken unique key.
             0 => self.with_body(
                 "POST",
                 "orders",
@@ -107,7 +107,7 @@ impl Attack {
             ),
             1 => self.with_body("POST", "customers", "", &json!({ "name": "Taken", "email": "taken@example.com" })),
             2 => self.get(&format!("customers/{nobody}")),
-            // One statement by itself, and a transaction that keeps its answer.
+            // A single statement, and a transaction that stores its response.
             3 => self.with_body("POST", "leads", "", &new()),
             4 => {
                 let body = new();

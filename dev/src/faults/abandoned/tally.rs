@@ -1,4 +1,4 @@
-//! What the other tenant got, and what the attacker's writes left.
+//! The responses to the other tenant, and the records written by the attacker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use anyhow::Result;
 use super::attack::Attack;
 use crate::faults::harness::Harness;
 
-/// How many wrong answers are shown.
+/// The number of wrong responses that are shown.
 const EXAMPLES: usize = 5;
 
-/// The answers to a tenant.
+/// The responses to a tenant.
 #[derive(Default)]
 pub struct Tally {
     took: Vec<Duration>,
@@ -23,18 +23,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds an answer; one that is wrong with what it was.
-    pub fn add(&mut self, took: Duration, is_right: bool, answer: impl FnOnce() -> String) {
+    /// Adds a response, with its text if it is wrong.
+    pub fn add(&mut self, took: Duration, is_right: bool, response: impl FnOnce() -> String) {
         self.took.push(took);
         if !is_right {
             self.wrong += 1;
             if self.examples.len() < EXAMPLES {
-                self.examples.push(answer());
+                self.examples.push(response());
             }
         }
     }
 
-    /// The time in which 99 of 100 answers came.
+    /// The 99th percentile of the response times.
     pub fn p99(&self) -> Duration {
         self.percentile(99)
     }
@@ -45,10 +45,10 @@ impl Tally {
         took.get(took.len() * percent / 100).copied().unwrap_or_default()
     }
 
-    /// The broken promises.
+    /// The broken guarantees.
     pub fn wrong(&self) -> Vec<String> {
-        let examples = self.examples.iter().take(EXAMPLES).map(|answer| format!("\n  {answer}")).collect::<String>();
-        let wrong = format!("{} of {} answers were wrong, such as{examples}", self.wrong, self.took.len());
+        let examples = self.examples.iter().take(EXAMPLES).map(|text| format!("\n  {text}")).collect::<String>();
+        let wrong = format!("{} of {} responses were wrong, such as{examples}", self.wrong, self.took.len());
         if self.wrong > 0 { vec![wrong] } else { Vec::new() }
     }
 }
@@ -68,14 +68,14 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { took, wrong, .. } = self;
         let (p50, p99) = (self.percentile(50), self.p99());
-        write!(f, "{} of the other, {wrong} answered wrongly, p50 {p50:.1?}, p99 {p99:.1?}", took.len())
+        write!(f, "{} of the other tenant, {wrong} wrong responses, p50 {p50:.1?}, p99 {p99:.1?}", took.len())
     }
 }
 
-/// Compares what the attacker's writes left with how they were answered, by the log of the API.
+/// Compares the records written by the attacker with the responses in the log of the API.
 ///
 /// # Errors
-/// When the database or the log cannot be read.
+/// If the database or the log cannot be read.
 pub async fn check_writes(harness: &Harness, attack: &Attack) -> Result<Vec<String>> {
     let mut statuses: BTreeMap<(&str, &str, String), usize> = BTreeMap::new();
     let workspace = format!("workspace_id={}", attack.workspace_id);
@@ -105,12 +105,12 @@ pub async fn check_writes(harness: &Harness, attack: &Attack) -> Result<Vec<Stri
         }
     };
     let sent = attack.creates.load(Relaxed) + 1;
-    same("leads asked for that were answered", answered("POST", leads, None), sent);
-    let made =
+    same("responses to creations of leads", answered("POST", leads, None), sent);
+    let created =
         count("SELECT count(*) FROM leads WHERE workspace_id = $1 AND (email LIKE 'new%' OR email LIKE 'updated%')")
             .await?;
-    same("leads made", made, answered("POST", leads, Some("201")));
-    same("updates that were answered", answered("PUT", lead, None), attack.updates.load(Relaxed));
+    same("created leads", created, answered("POST", leads, Some("201")));
+    same("responses to updates", answered("PUT", lead, None), attack.updates.load(Relaxed));
     let updates = count("SELECT count(*) FROM history WHERE workspace_id = $1 AND action = 'updated'").await?;
     same("updates in the history", updates, answered("PUT", lead, Some("200")));
     let customers = count("SELECT count(*) FROM customers WHERE workspace_id = $1").await?;
