@@ -17,7 +17,7 @@ impl Task for FindThemes {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
             return Ok(Done::With(preview(found.comments, &found.themes)));
         }
-        let resumed = queue::resume::<Stage, Summary>(&mut *job.connection().await?, job.claimed()).await?;
+        let resumed = queue::resume::<Stage, Summary>(&mut *job.connection().await?, &job.claimed).await?;
         let (mut stage, mut summary) = resumed.map_or((Stage::Read, Summary::default()), |at| (at.cursor, at.result));
         read(job, workspace_id, stage, &mut summary).await?;
         if stage == Stage::Read && themes::is_due(&mut *job.connection().await?, workspace_id).await? {

@@ -9,7 +9,7 @@ use crate::queue::job::{Done, Running, Stop};
 pub(crate) async fn walk<P: Pages>(pages: P, job: &mut Running) -> Result<Done, Stop> {
     let mut connection = job.connection().await?;
     let signer = Signer::load(&mut connection).await?;
-    let mut run = Run::resume(&mut connection, job.claimed(), pages).await?;
+    let mut run = Run::resume(&mut connection, &job.claimed, pages).await?;
     drop(connection);
     while !run.has_ended() {
         let mut step = job.begin().await?;

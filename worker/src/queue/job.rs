@@ -187,11 +187,6 @@ impl Running {
         Actor::job(&self.claimed)
     }
 
-    /// The job as it was claimed.
-    pub fn claimed(&self) -> &Claimed {
-        &self.claimed
-    }
-
     /// The present time, by the database's clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.claimed.claimed_at() + self.since.elapsed()
