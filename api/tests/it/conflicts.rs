@@ -170,10 +170,10 @@ async fn jobs_and_emails_say_in_which_state_they_are() {
         json(api.post(&path(&job, "retry")), 409).await,
         conflict("status", "job_succeeded", "the job succeeded and is not run again")
     );
-    assert_eq!(running, conflict("status", "job_unfinished", "the import has not ended"));
+    assert_eq!(running, conflict("status", "job_unfinished", "the import has not finished"));
     let nurture = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let no_import = json(api.post(&path(&nurture, "undo")), 409).await;
-    assert_eq!(no_import, conflict("kind", "not_undoable", "only an import can be undone"));
+    assert_eq!(no_import, conflict("kind", "not_undoable", "only imports can be undone"));
 
     // Another run of the same work was started after the first had been cancelled.
     json(api.post(&path(&nurture, "cancel")), 200).await;
