@@ -368,7 +368,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     .fetch_optional(&mut *connection)
     .await
     .map_err(|error| match Error::breaks(&error, "jobs_dedupe_key") {
-        true => Error::conflict(Reason::AlreadyRunning, "id", "another job does the same work"),
+        true => Error::conflict(Reason::AlreadyRunning, "id", "another job is already doing the same work"),
         false => error.into(),
     })?;
     let job: Job = match queued {
@@ -376,7 +376,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
         None => get(connection, workspace_id, id).await?,
     };
     if job.status == JobStatus::Succeeded {
-        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and is not run again"));
+        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and cannot be retried"));
     }
     Ok(job)
 }

@@ -46,7 +46,7 @@ async fn a_taken_value_is_named() {
     }
     api.create("/dev/crm/suppressions", json!({ "email": "ann@example.com" })).await;
     let again = api.send(Method::POST, "/dev/crm/suppressions", json!({ "email": "ANN@example.com" }), 409).await;
-    assert_eq!(again, conflict("email", "taken", "this email is suppressed already"));
+    assert_eq!(again, conflict("email", "taken", "this email is already suppressed"));
 
     let lead = api.read(LEADS).await[0].clone();
     let of_lead = |email: &str| json!({ "name": "x", "email": email, "lead_id": id(&lead) });
@@ -168,7 +168,7 @@ async fn jobs_and_emails_say_in_which_state_they_are() {
     finish(&api, claimed, Outcome::Succeeded(None)).await;
     assert_eq!(
         json(api.post(&path(&job, "retry")), 409).await,
-        conflict("status", "job_succeeded", "the job succeeded and is not run again")
+        conflict("status", "job_succeeded", "the job succeeded and cannot be retried")
     );
     assert_eq!(running, conflict("status", "job_unfinished", "the import has not finished"));
     let nurture = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
@@ -179,7 +179,7 @@ async fn jobs_and_emails_say_in_which_state_they_are() {
     json(api.post(&path(&nurture, "cancel")), 200).await;
     json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let retried = json(api.post(&path(&nurture, "retry")), 409).await;
-    assert_eq!(retried, conflict("id", "already_running", "another job does the same work"));
+    assert_eq!(retried, conflict("id", "already_running", "another job is already doing the same work"));
 
     let email = queued(&api, "ada@example.com", None).await;
     for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent")] {

@@ -28,7 +28,7 @@ string_enum! {
     Reason {
         /// Its owner unsubscribed.
         Unsubscribed = "unsubscribed",
-        /// An email to it bounced.
+        /// The mail server rejected the address as unknown.
         Bounced = "bounced",
         /// A caller added it.
         Manual = "manual",
@@ -95,7 +95,7 @@ pub const LIST: Spec = Spec {
 
 /// The request body's schema for the OpenAPI document.
 pub fn create_schema() -> RefOr<Schema> {
-    let body = ObjectBuilder::new().description(Some("What a caller says about a new one."));
+    let body = ObjectBuilder::new().description(Some("A suppression to create."));
     json_schema::closed(
         body.property("email", Email::shape()).required("email").examples([json!({ "email": "jane@example.com" })]),
     )
@@ -120,13 +120,13 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
     body.finish()?;
     let suppression = Suppression {
         id: Uuid::now_v7(),
-        email: email.ok_or_else(|| Error::internal("a body was taken without an email"))?,
+        email: email.ok_or_else(|| Error::internal("a body was accepted without an email"))?,
         reason: Reason::Manual,
         email_id: None,
         created_at: db::now(),
     };
     if !insert(connection, workspace_id, &suppression).await? {
-        return Err(Error::conflict(error::Reason::Taken, "email", "this email is suppressed already"));
+        return Err(Error::conflict(error::Reason::Taken, "email", "this email is already suppressed"));
     }
     Ok(suppression)
 }
