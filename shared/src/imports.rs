@@ -1,9 +1,9 @@
-//! Imports: a file goes in through an upload, a worker brings its rows in chunk by chunk.
+//! Imports: an upload stores a file in chunks, and a worker writes the rows of each chunk.
 //!
-//! The upload is cut at record boundaries and stored as it arrives; its last transaction makes the
-//! job. The worker takes the chunks in order, one transaction each: the rows are written, refused
-//! rows kept, counts moved and the chunk dropped, or none of it. That alone makes a row that was
-//! accepted come in exactly once, whatever dies.
+//! An upload is split at record boundaries and stored as it arrives. Its last transaction creates
+//! the job. The worker processes the chunks in order, one transaction per chunk: the transaction
+//! writes the rows, stores the rejected rows, updates the counts and deletes the chunk. Every
+//! accepted row is therefore imported exactly once, whichever process dies.
 
 pub mod aliases;
 pub mod columns;
@@ -43,15 +43,16 @@ pub use write::{KeyCheck, forget_seen, write};
 
 /// A kind of record that files can be imported into.
 ///
-/// A row finds its record by a key. What else a row must have, its columns say; what a record is linked with,
-/// [`Linked`] says; columns that match no field go into its custom fields, if it has any.
+/// A row is matched to its record by a key. The columns declare which fields are required, and
+/// [`Linked`] declares what a record is linked to. Columns that match no field are stored in the
+/// record's custom fields, if the kind has any.
 pub trait Importable: Linked {
-    /// The fields and what other systems call them.
+    /// The importable fields and their names in other systems.
     const FILE_COLUMNS: &'static [Column];
-    /// The key by which rows and records are the same: one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
+    /// The key that matches rows to records, one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
     const KEY: &'static UniqueKey<Self>;
 
-    /// The value of the key in a row, in its normal form.
+    /// The normalized key of a row.
     fn row_key(changes: &Self::Changes) -> Option<String>;
 
     /// The custom fields of a row.
@@ -104,96 +105,95 @@ impl Payload for ImportCustomers {
 }
 
 string_enum! {
-    /// What becomes of a row whose email is taken, in the database or earlier in the file.
+    /// How to handle a row whose key already exists, in the database or earlier in the file.
     OnConflict {
-        /// It is counted and left out.
+        /// Counts the row and skips it.
         Skip = "skip",
-        /// Its cells that are not empty win over the record's.
+        /// Updates the record with the row's non-empty cells.
         Update = "update",
-        /// It is refused.
+        /// Rejects the row.
         Fail = "fail",
     }
 }
 
-/// How a file is read; settled when its head has arrived.
+/// How a file is read; decided from its head.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
-    /// Nothing is kept but the result and the refused rows.
+    /// Whether only the result and the rejected rows are stored.
     pub dry_run: bool,
-    /// The delimiter.
+    /// The delimiter of the cells.
     pub delimiter: u8,
-    /// The encoding, by its name.
+    /// The name of the encoding.
     pub encoding: String,
-    /// The headers; a blank one has a name by its place, and one that came before has a number.
+    /// The headers, made distinct: blank headers are named by position, repeated ones are numbered.
     pub headers: Vec<String>,
-    /// What becomes of each column.
+    /// The target of each column.
     pub targets: Vec<Target>,
-    /// How many records the file has; known when the upload has ended.
+    /// The number of records in the file; known when the upload is complete.
     pub rows: i64,
-    /// From which line on a line break ends every record, as too many quotes were not closed.
+    /// The line after which every line break ends a record, because too many quotes were unclosed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_line_from: Option<u64>,
 }
 
 impl Plan {
-    /// How many records a chunk may have: each may keep all the headers in its custom fields.
+    /// The maximum number of records in a chunk. Every record may store all the headers in its
+    /// custom fields, so long headers lower it.
     fn max_chunk_records(&self) -> usize {
         const HEADERS: usize = 32 << 20;
         let headers: usize = self.headers.iter().map(String::len).sum();
         (HEADERS / headers.max(1)).clamp(1, split::MAX_CHUNK_RECORDS)
     }
 
-    /// Whether a line break ends every record of the chunk that begins on the line.
+    /// Whether every line break ends a record in the chunk that begins on the line.
     fn is_by_line(&self, first_line: u64) -> bool {
         self.by_line_from.is_some_and(|from| first_line >= from)
     }
 }
 
-/// What an import did, row by row of the file: `rows = created + updated + skipped + failed`.
+/// The counts of an import, in rows of the file: `rows = created + updated + skipped + failed`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
     /// Rows read.
     pub rows: i64,
-    /// Rows that became records.
+    /// Rows that created a record.
     pub created: i64,
-    /// Rows that met a record of the same key, with `on_conflict=update`.
+    /// Rows whose key already existed, with `on_conflict=update`.
     pub updated: i64,
-    /// Rows that met one, with `on_conflict=skip`.
+    /// Rows whose key already existed, with `on_conflict=skip`.
     pub skipped: i64,
-    /// Rows that were refused.
+    /// Rejected rows.
     pub failed: i64,
-    /// Cells whose words the field does not know; they are kept in `custom_fields`.
+    /// Cells with a value that the field does not know, which are stored in `custom_fields`, and
+    /// links that were not created.
     pub warnings: i64,
 }
 
-/// An import at work.
+/// An accepted import.
 #[derive(Debug, Clone, FromRow)]
 pub struct Import {
-    /// The workspace it brings records into.
+    /// The workspace of the imported records.
     pub workspace_id: Uuid,
-    /// The import, and its job.
+    /// The id of the import and of its job.
     pub id: Uuid,
     /// How the file is read.
     #[sqlx(json)]
     pub plan: Plan,
-    /// What it did so far.
+    /// The counts so far.
     #[sqlx(json)]
     pub counts: Counts,
 }
 
 impl Import {
-    /// How far it is.
+    /// The rows processed so far, and the total.
     pub fn progress(&self) -> Progress {
         Progress { done: self.counts.rows, total: Some(self.plan.rows) }
     }
 
-    /// The result as callers see it, complete or so far.
-    ///
-    /// # Errors
-    /// [`Error::Internal`](crate::Error::Internal) if it cannot be written as JSON.
+    /// The result for the API, final or so far.
     pub fn result(&self) -> Result<Value> {
         let mut result = serde_json::to_value(self.counts)?;
         result["dry_run"] = json!(self.plan.dry_run);
@@ -205,7 +205,7 @@ impl Import {
     }
 }
 
-/// An accepted import.
+/// Returns an accepted import.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
@@ -219,10 +219,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     .await?)
 }
 
-/// The first chunk at or after `seq` that was not brought in yet, with its number.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Returns the first unprocessed chunk at or after `seq`, with its number.
 pub async fn chunk(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -242,40 +239,41 @@ pub async fn chunk(
         .map(|(seq, first_line, refusal, data)| (seq, Chunk { first_line: first_line.unsigned_abs(), refusal, data })))
 }
 
-/// A row that a job refused, as callers see it.
+/// A row that a job rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RefusedRow {
     /// The line on which the record starts; the header is line 1.
     pub line: i64,
-    /// The field at fault, `file` if it is the row as such.
+    /// The invalid field; `file` if the row as a whole is invalid.
     pub field: String,
-    /// The kind of fault.
+    /// A stable code for the reason.
     pub code: String,
-    /// The fault for people.
+    /// The reason, for people.
     pub message: String,
-    /// The row as it was in the file: header → cell.
+    /// The row as it was in the file, by header.
     #[schema(value_type = HashMap<String, String>)]
     pub row: Value,
-    /// Its cells, in the order of the file.
+    /// The cells, in the order of the file.
     #[serde(skip)]
     pub cells: Vec<String>,
 }
 
-/// Some refused rows of a job.
+/// A page of a job's rejected rows.
 #[derive(Debug)]
 pub struct RefusedRows {
     /// The headers of the file.
     pub headers: Vec<String>,
     /// The rows, in the order of the file.
     pub rows: Vec<RefusedRow>,
-    /// Whether there are more after them.
+    /// Whether more rows follow.
     pub goes_on: bool,
 }
 
-/// The refused rows of a job after a line: at most `limit`, and no more than `max_bytes` after the first one.
+/// Returns the job's rejected rows after a line: at most `limit` rows, and at most `max_bytes` of
+/// cells after the first row.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound) if there is no such job.
+/// [`Error::NotFound`](crate::Error::NotFound) if the job does not exist.
 pub async fn refused(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -295,7 +293,7 @@ pub async fn refused(
         "SELECT line, field, code, message, cells FROM job_errors
          WHERE workspace_id = $1 AND job_id = $2 AND line > $3 ORDER BY line LIMIT $4",
     );
-    // One more than asked for tells whether there are more. What is too much is read and dropped.
+    // One row more than the limit shows whether more rows follow.
     let mut stored = stored.bind(workspace_id).bind(job_id).bind(after_line).bind(limit as i64 + 1).fetch(connection);
     let (mut rows, mut bytes, mut goes_on) = (Vec::new(), 0, false);
     while let Some(row) = stored.try_next().await? {
@@ -305,7 +303,7 @@ pub async fn refused(
             rows.push(row);
         }
     }
-    // What was said of these rows when they were refused before is not told again.
+    // A corrected file may still have the reasons of an earlier import; they are not returned.
     let is_own: Vec<bool> = headers.iter().map(|header| !is_fault_column(header)).collect();
     headers.retain(|header| !is_fault_column(header));
     let rows = rows.into_iter().map(|row| row.named(&headers, &is_own)).collect();
@@ -323,7 +321,7 @@ struct StoredRow {
 }
 
 impl StoredRow {
-    /// With the cells of the file's own columns, and those beyond the header.
+    /// Keeps the cells of the file's own columns, and the cells beyond the header.
     fn named(self, headers: &[String], is_own: &[bool]) -> RefusedRow {
         let Self { line, field, code, message, cells } = self;
         let is_own = is_own.iter().chain(std::iter::repeat(&true));

@@ -1,12 +1,13 @@
-//! Every kind of job, listed once: the API offers these, and workers run them.
+//! Every kind of job, listed once: the API offers these kinds, and workers run them.
 //!
-//! A kind is a [`Payload`], which lives with its noun. If its work is pages of records, it implements
-//! [`Pages`](crate::queue::Pages) beside it, and that is all. Any other has a handler in the worker.
+//! A kind is a [`Payload`], declared in the module of its records. A kind that processes pages of
+//! records implements [`Pages`](crate::queue::Pages) next to it; any other kind has a handler in
+//! the worker.
 
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::queue::{JobStatus, Payload, STATUS};
 
-/// Calls a macro with every kind of job: those that are done page by page, and those with a handler.
+/// Calls a macro with every kind of job: those that run page by page, and those with a handler.
 #[macro_export]
 macro_rules! job_kinds {
     ($then:ident) => {
@@ -33,9 +34,9 @@ macro_rules! job_kinds {
 /// A kind of job.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// Its name, for callers.
+    /// The kind's name in the API.
     pub name: &'static str,
-    /// The queue in which its jobs wait.
+    /// The queue of its jobs.
     pub queue: &'static str,
 }
 
@@ -65,12 +66,12 @@ pub const NAMES: [&str; KINDS.len()] = {
     names
 };
 
-/// The queue in which jobs of a kind wait.
+/// Returns the queue of a kind's jobs.
 pub fn queue_of(name: &str) -> Option<&'static str> {
     KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.queue)
 }
 
-/// The list of jobs. Ids are made in the order of time, so they stand for it.
+/// How jobs are listed. Ids rise with time, so ordering by id orders by creation.
 pub const LIST: Spec = Spec {
     table: "jobs",
     filters: &[

@@ -1,4 +1,4 @@
-//! The ledger of long work: enqueue, claim, renew, finish, rescue, cancel, retry, prune.
+//! The job queue: enqueue, claim, renew, finish, rescue, cancel, retry, prune.
 //!
 //! A job is a row. Whoever needs work done enqueues it in the transaction of what it refers to, so
 //! an accepted request and its job are one fact. A worker claims due jobs in batches, holds each
@@ -39,21 +39,21 @@ pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 pub use run::{Page, Pages, Resumed, Run, resume};
 
-/// Every queue. In [`mail`](crate::mail::QUEUE) wait no jobs but mails.
+/// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs.
 pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
 
 string_enum! {
-    /// Where a job stands.
+    /// The status of a job.
     JobStatus {
-        /// Waiting for its time or for a worker.
+        /// Waiting for its due time or for a worker.
         Queued = "queued",
-        /// Held by a worker.
+        /// Leased by a worker.
         Running = "running",
-        /// Done.
+        /// The job finished its work.
         Succeeded = "succeeded",
-        /// Given up, readable and retryable.
+        /// The job failed; it can be read and retried.
         Failed = "failed",
-        /// Ended by a caller; what its steps had committed stays.
+        /// Cancelled by a caller; its committed steps remain.
         Cancelled = "cancelled",
     }
 }
@@ -65,20 +65,21 @@ impl JobStatus {
     }
 }
 
-/// What a kind of job is told to do. Each lives in the file of its noun.
+/// The input of a kind of job. Each payload is declared in the module of its records.
 pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The kind's name, in the `jobs` table and for callers.
     const KIND: &'static str;
-    /// The queue its jobs wait in.
+    /// The queue of its jobs.
     const QUEUE: &'static str;
 
-    /// Whether it only shows what it would do. Somebody waits for that, so it is not retried for long.
+    /// Whether it only reports what it would do. A caller is waiting for the result, so a dry run
+    /// is not retried for long.
     fn is_dry_run(&self) -> bool {
         false
     }
 }
 
-/// A job's status to callers: one that gave its slot up to another workspace is still running.
+/// A job's status in the API: a job that yielded its slot to another workspace is still running.
 pub const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
 
 macro_rules! columns {
@@ -91,37 +92,38 @@ macro_rules! columns {
 /// The columns of [`Job`], for the statement of a list.
 pub const COLUMNS: &str = columns!();
 
-/// A job as callers see it.
+/// A job, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Job {
-    /// Made by the program, in the order of time.
+    /// The job's id; ids rise with time.
     pub id: Uuid,
-    /// What is to be done.
+    /// The kind of job.
     pub kind: String,
-    /// Where it stands.
+    /// The job's status.
     pub status: JobStatus,
-    /// How far it is.
+    /// The job's progress.
     pub progress: Progress,
-    /// What it did: complete when it succeeded, what was done so far before.
+    /// The result: complete once the job succeeded, and the work done so far until then.
     pub result: Option<Value>,
-    /// Why it failed, or why its last attempt did, until it gets beyond the place of that error.
+    /// Why the job or its last attempt failed. Cleared once an attempt gets past the point of the
+    /// error.
     pub error: Option<String>,
-    /// When a job that waits after an error is tried again.
+    /// When a job that waits after an error is retried.
     pub retry_at: Option<DateTime<Utc>>,
-    /// The number of the present or last attempt: one more after each failure and each death of a
-    /// worker, 0 before the first.
+    /// The number of the current or last attempt: 0 before the first, and one more after each
+    /// failure and each death of a worker.
     pub attempt: i32,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When a worker first began it.
+    /// When a worker first started it.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// What it is about.
+    /// The record that the job is about.
     pub subject: Option<Subject>,
 }
 
-/// How far a job is, in units of its kind (an import: rows).
+/// A job's progress, in units of its kind (rows, for an import).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Progress {
     /// Units done.
@@ -130,7 +132,7 @@ pub struct Progress {
     pub total: Option<i64>,
 }
 
-/// The record a job is about.
+/// The record that a job is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Subject {
     /// The kind of record, in the singular: `feedback`, `lead`.
@@ -168,7 +170,7 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
     }
 }
 
-/// A job that is about to be enqueued.
+/// A job to enqueue.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     id: Uuid,
@@ -185,9 +187,6 @@ pub struct NewJob {
 
 impl NewJob {
     /// A job of the payload's kind, due at once.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if the payload cannot be written as JSON.
     pub fn new<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
         Ok(Self {
             id: Uuid::now_v7(),
@@ -203,16 +202,13 @@ impl NewJob {
         })
     }
 
-    /// A job over the whole workspace: one is under way at a time, beside a dry run.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if the payload cannot be written as JSON.
+    /// A job for the whole workspace. One such job is active at a time, plus one dry run.
     pub fn run<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
         let key = if payload.is_dry_run() { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
         Ok(Self::new(workspace_id, payload)?.dedupe_key(key))
     }
 
-    /// With an id that the caller has made, since what the job refers to carries it.
+    /// Sets the id, for callers that already stored it in the records the job refers to.
     pub fn id(self, id: Uuid) -> Self {
         Self { id, ..self }
     }
@@ -222,7 +218,7 @@ impl NewJob {
         Self { dedupe_key: Some(key.into()), ..self }
     }
 
-    /// The record it is about.
+    /// The record that the job is about.
     pub fn subject(self, kind: impl Into<String>, id: Uuid) -> Self {
         Self { subject: Some(Subject { kind: kind.into(), id }), ..self }
     }
@@ -232,24 +228,20 @@ impl NewJob {
         Self { total: Some(total), ..self }
     }
 
-    /// Due only after a while.
+    /// Makes the job due after a delay.
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// The request that caused it, if any, for the logs of the worker.
+    /// The request that caused the job, if any, for the worker's logs.
     pub fn request_id(self, request_id: Option<&str>) -> Self {
         Self { request_id: request_id.map(str::to_owned), ..self }
     }
 }
 
-/// Stores a job, in the caller's transaction, and returns it.
-///
-/// If an unfinished job of the workspace has the same dedupe key, that one is returned instead.
-/// After the commit the caller notifies the queue by the [`Notifier`](crate::queue::notify::Notifier).
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Stores a job in the caller's transaction, and returns it. If an unfinished job of the workspace
+/// has the same dedupe key, that job is returned instead. After the commit, the caller notifies the
+/// queue through the [`Notifier`](crate::queue::notify::Notifier).
 pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> {
     loop {
         let inserted = sqlx::query_as(concat!(
@@ -285,18 +277,15 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
         .bind(&job.dedupe_key)
         .fetch_optional(&mut *connection)
         .await?;
-        // None: the existing job ended between the two statements, and the key is free now.
+        // No row: the existing job ended between the two statements, and the key is free now.
         if let Some(existing) = existing {
             return Ok(existing);
         }
     }
 }
 
-/// Stores the job of a run over a whole workspace. One is under way at a time, beside a dry run; while it is,
-/// that one is returned.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Stores the job of a run over a whole workspace, or returns the one that is active. One run is
+/// active at a time, plus one dry run.
 pub async fn start_run<P: Payload>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -306,11 +295,8 @@ pub async fn start_run<P: Payload>(
     enqueue(connection, NewJob::run(workspace_id, payload)?.request_id(request_id)).await
 }
 
-/// Stores many jobs of one kind without dedupe keys, as fast as the database takes them, and
-/// returns their ids in the order of the payloads.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Stores many jobs of one kind without dedupe keys in one statement, and returns their ids in the
+/// order of the payloads.
 pub async fn enqueue_all<P: Payload>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -332,10 +318,7 @@ pub async fn enqueue_all<P: Payload>(
     Ok(ids)
 }
 
-/// One job of a workspace.
-///
-/// # Errors
-/// [`Error::NotFound`].
+/// Returns a job of the workspace.
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     Ok(sqlx::query_as(concat!("SELECT ", columns!(), " FROM jobs WHERE id = $1 AND workspace_id = $2"))
         .bind(id)
@@ -344,11 +327,8 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .await?)
 }
 
-/// Ends a job that has not ended yet; one that has is returned as it is. A worker that has it loses
-/// its lease and stops at its next step, whose transaction is thrown away.
-///
-/// # Errors
-/// [`Error::NotFound`].
+/// Cancels an unfinished job; a finished job is returned unchanged. A worker that runs the job
+/// loses its lease and stops at its next step, whose transaction is rolled back.
 pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let cancelled = sqlx::query_as(concat!(
         "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now()
@@ -366,13 +346,13 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     }
 }
 
-/// Queues a failed or cancelled job again; it goes on where its last committed step ended. One that waits
-/// for a retry is retried at once. Any other that has not ended is returned as it is, so a caller who lost
-/// the answer can ask again.
+/// Requeues a failed or cancelled job, which resumes after its last committed step. A job that
+/// waits for a retry is retried at once. Any other unfinished job is returned unchanged, so a
+/// caller who lost the response can repeat the request.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job does the
-/// same work by now.
+/// [`Error::NotFound`]; [`Error::Conflict`] for a job that succeeded, or when another job is
+/// already doing the same work.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(concat!(
         "UPDATE jobs SET retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
@@ -388,7 +368,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     .fetch_optional(&mut *connection)
     .await
     .map_err(|error| match Error::breaks(&error, "jobs_dedupe_key") {
-        true => Error::conflict(Reason::AlreadyRunning, "id", "another job does the same work"),
+        true => Error::conflict(Reason::AlreadyRunning, "id", "another job is already doing the same work"),
         false => error.into(),
     })?;
     let job: Job = match queued {
@@ -396,18 +376,15 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
         None => get(connection, workspace_id, id).await?,
     };
     if job.status == JobStatus::Succeeded {
-        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and is not run again"));
+        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and cannot be retried"));
     }
     Ok(job)
 }
 
-/// Deletes up to `limit` jobs of a workspace that ended at least `keep` ago, oldest first, with all that hangs
-/// on them, and returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes up to `limit` jobs of a workspace that ended at least `keep` ago, oldest first, with
+/// their dependent rows. Returns how many jobs were deleted.
 pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid, keep: Duration, limit: i64) -> Result<u64> {
-    // Ids rise with time, so the primary key leads to the old jobs without an index of its own.
+    // Ids rise with time, so the primary key finds old jobs without another index.
     let made_before = Utc::now() - chrono::Duration::from_std(keep).unwrap_or(chrono::Duration::MAX);
     let seconds = u64::try_from(made_before.timestamp()).unwrap_or(0);
     let first_kept = Uuid::new_v7(uuid::Timestamp::from_unix_time(seconds, 0, 0, 0));
@@ -427,23 +404,20 @@ pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid, keep: Dura
     Ok(pruned.rows_affected())
 }
 
-/// How much waits in a queue and how much is held, for operators.
+/// How many jobs wait in a queue and how many are running, for operators.
 #[derive(Debug, Clone, FromRow)]
 pub struct Depth {
     /// The queue.
     pub queue: String,
-    /// Jobs that wait for a worker or for their time.
+    /// Jobs that wait for a worker or for their due time.
     pub queued: i64,
-    /// Jobs held by workers.
+    /// Jobs leased by workers.
     pub running: i64,
     /// For how many seconds the longest waiting due job has been due.
     pub oldest_due_s: f64,
 }
 
-/// Counts what is unfinished, queue by queue, also in those where nothing is.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Counts the unfinished jobs of each queue, including empty queues.
 pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
     let mut depths: Vec<Depth> = sqlx::query_as(
         "SELECT queue, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'running') AS running,
@@ -468,18 +442,15 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<Depth>> {
 /// Jobs that wait for a retry after the same error.
 #[derive(Debug, Clone, FromRow)]
 pub struct Waiting {
-    /// What they do.
+    /// The kind of job.
     pub kind: String,
-    /// The error, as callers read it.
+    /// The error, as the API shows it.
     pub error: String,
-    /// How many there are.
+    /// How many jobs there are.
     pub jobs: i64,
 }
 
-/// The jobs of all workspaces that wait for a retry, by their kind and error.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Returns the jobs of all workspaces that wait for a retry, grouped by kind and error.
 pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
     Ok(sqlx::query_as(
         "SELECT kind, error, count(*) AS jobs FROM jobs WHERE status = 'queued' AND error IS NOT NULL

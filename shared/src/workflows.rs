@@ -1,4 +1,4 @@
-//! What happens to records by itself: nurture, follow-ups, requests for feedback and their reminders.
+//! Scheduled workflows: nurture, follow-ups, feedback requests and their reminders.
 
 mod composer;
 pub mod feedback_reminders;

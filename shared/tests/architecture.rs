@@ -1,4 +1,4 @@
-//! The rules of the house, as `docs/architecture.md` gives them: which room may read which.
+//! The dependency rules of `docs/architecture.md`: which module may use which.
 #![expect(clippy::unwrap_used, reason = "a source file that cannot be read has failed the test")]
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ const ROOMS: [&str; 14] = [
 /// The rooms that may read several nouns of the CRM in one file.
 const READ_MANY_NOUNS: [&str; 2] = ["crm", "insight"];
 
-/// A file's room and the paths below `crate` that it names, its unit tests left out.
+/// A file's room and the paths below `crate` that it names, without its unit tests.
 struct File {
     path: PathBuf,
     room: String,
@@ -59,7 +59,7 @@ fn reads(text: &str) -> Vec<Vec<String>> {
     code.match_indices("crate::").flat_map(|(at, found)| paths(&code[at + found.len()..])).collect()
 }
 
-/// The paths at the beginning of a text: several where it goes on with a group in braces.
+/// The paths at the beginning of a text: several if it continues with a group in braces.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let end = text.find(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).unwrap_or(text.len());
     let head: Vec<String> = text[..end].split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -92,7 +92,7 @@ fn a_room_reads_only_lower_rooms() {
     for file in files() {
         let own = height(&file.room).unwrap_or_else(|| panic!("{} is in no room", file.path.display()));
         for read in &file.reads {
-            // Names that are no rooms are macros and what `lib.rs` exports.
+            // Names that are not rooms are macros and exports of `lib.rs`.
             let read_height = height(&read[0]).unwrap_or_default();
             assert!(read_height <= own, "{} reads {}, which lies higher", file.path.display(), read.join("::"));
         }

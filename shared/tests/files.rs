@@ -1,5 +1,5 @@
-//! The way of a file through decoding, splitting and reading, without a database: any bytes give rows
-//! and refusals or a fault of the file, and what an export writes an import reads.
+//! Decoding, splitting and parsing of files, without a database: any bytes yield rows and rejected
+//! rows or an error for the file, and imports read what exports write.
 #![expect(clippy::unwrap_used, reason = "a record that cannot be made up has failed the test")]
 
 use proptest::prelude::*;
@@ -17,12 +17,12 @@ fn read(file: &[u8], piece: usize) -> Result<(Vec<Rows<LeadChanges>>, u64)> {
     read_file::<Lead>(file, piece, &Options::parse(&[])?)
 }
 
-/// A cell as people, spreadsheets and other programs write them.
+/// A cell as people, spreadsheets and other programs write it.
 fn cell() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{1,8}", "[ -~]{0,12}", "[\\PC\n\r\t]{0,12}", "['=+@-]{1,3}[a-z0-9]{0,5}"]
 }
 
-/// A value that the field takes.
+/// A value that the field accepts.
 fn field<T: Field + std::fmt::Debug>() -> impl Strategy<Value = Option<T>> {
     proptest::option::of(cell().prop_filter_map("not a value of the field", |text| T::from_text(text.trim()).ok()))
 }
@@ -49,17 +49,17 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_bytes_are_rows_and_refusals_or_a_fault(file in prop::collection::vec(any::<u8>(), 0..400), piece in 1..100_usize) {
+    fn any_bytes_are_rows_and_rejections_or_a_file_error(file in prop::collection::vec(any::<u8>(), 0..400), piece in 1..100_usize) {
         check(&file, piece)?;
     }
 
     #[test]
-    fn anything_behind_a_header_is_rows_and_refusals(body in "[ab@.,\"\r\n;é\u{0}]{0,300}", piece in 1..100_usize) {
+    fn anything_after_a_header_is_rows_and_rejections(body in "[ab@.,\"\r\n;é\u{0}]{0,300}", piece in 1..100_usize) {
         check(format!("name,email\n{body}").as_bytes(), piece)?;
     }
 
     #[test]
-    fn what_was_exported_is_read_as_the_same_records(leads in prop::collection::vec(lead(), 0..8), piece in 1..500_usize) {
+    fn imports_read_exported_records_unchanged(leads in prop::collection::vec(lead(), 0..8), piece in 1..500_usize) {
         let mut csv = CsvRows::with_capacity(0);
         csv.row(Lead::COLUMNS.iter().copied());
         leads.iter().for_each(|lead| csv.record(lead));
@@ -80,7 +80,8 @@ proptest! {
     }
 }
 
-/// Every record is a row or a refusal, each on a line of its own; or the file as such is at fault.
+/// Every record is an accepted or a rejected row, each on a line of its own, or the file as a whole
+/// is rejected.
 fn check(file: &[u8], piece: usize) -> Result<(), TestCaseError> {
     match read(file, piece) {
         Ok((read, records)) => {
@@ -119,7 +120,7 @@ fn hostile_file(word: &[u8], length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn no_byte_of_a_file_is_looked_at_more_than_four_times() {
+fn each_byte_of_a_file_is_read_at_most_four_times() {
     let options = Options::parse(&[]).unwrap();
     for word in hostile_words() {
         let file = hostile_file(&word, 1 << 20);
@@ -129,7 +130,7 @@ fn no_byte_of_a_file_is_looked_at_more_than_four_times() {
 }
 
 #[test]
-fn hostile_files_are_rows_and_refusals() {
+fn hostile_files_are_rows_and_rejections() {
     for word in hostile_words() {
         check(&hostile_file(&word, 4096), 1000).unwrap();
     }

@@ -168,18 +168,18 @@ async fn jobs_and_emails_report_the_state_that_conflicts() {
     finish(&api, claimed, Outcome::Succeeded(None)).await;
     assert_eq!(
         json(api.post(&path(&job, "retry")), 409).await,
-        conflict("status", "job_succeeded", "the job succeeded and is not run again")
+        conflict("status", "job_succeeded", "the job succeeded and cannot be retried")
     );
-    assert_eq!(running, conflict("status", "job_unfinished", "the import has not ended"));
+    assert_eq!(running, conflict("status", "job_unfinished", "the import has not finished"));
     let nurture = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let no_import = json(api.post(&path(&nurture, "undo")), 409).await;
-    assert_eq!(no_import, conflict("kind", "not_undoable", "only an import can be undone"));
+    assert_eq!(no_import, conflict("kind", "not_undoable", "only imports can be undone"));
 
     // Another run of the same work was started after the first had been cancelled.
     json(api.post(&path(&nurture, "cancel")), 200).await;
     json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let retried = json(api.post(&path(&nurture, "retry")), 409).await;
-    assert_eq!(retried, conflict("id", "already_running", "another job does the same work"));
+    assert_eq!(retried, conflict("id", "already_running", "another job is already doing the same work"));
 
     let email = queued(&api, "ada@example.com", None).await;
     for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent")] {

@@ -235,7 +235,7 @@ async fn unclosed_quotes_on_every_line_reject_twenty_rows() {
     let errors = errors(&api, &job).await;
     let too_long = errors.iter().take_while(|error| error["code"] == "record_too_long").count();
     assert_eq!((too_long, errors[19]["line"].as_i64()), (20, Some(21)));
-    assert!(errors[19]["message"].as_str().unwrap().contains("each line break after it ends a record"));
+    assert!(errors[19]["message"].as_str().unwrap().contains("every line break ends a row"));
     assert_eq!(leads(&api).await.len(), 10);
 }
 

@@ -1,5 +1,5 @@
-//! What kinds of records declare of their tables is what the tables have, and the statements made of it are such
-//! that PostgreSQL prepares them.
+//! The declarations of record types match their tables, and PostgreSQL prepares the statements
+//! generated from them.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ const ID: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
 async fn declarations_are_true_of_their_tables() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
-    // Tables so small are read as a whole otherwise.
+    // PostgreSQL would read such small tables sequentially otherwise.
     sqlx::query("SET enable_seqscan = off").execute(&mut connection).await.unwrap();
     check::<Lead>(&mut connection).await;
     check::<Customer>(&mut connection).await;
@@ -38,7 +38,7 @@ async fn check<R: Record>(connection: &mut PgConnection) {
     check_statements::<R>(connection).await;
 }
 
-/// What is read, written and restored of a row is all of it.
+/// Reading, writing and restoring a row covers all of its columns.
 async fn check_columns<R: Record>(connection: &mut PgConnection) {
     let declared = ["workspace_id"].into_iter().chain(R::COLUMNS.iter().copied());
     let declared = declared.chain(R::SEARCHABLE.then_some("search_vector"));
@@ -47,7 +47,7 @@ async fn check_columns<R: Record>(connection: &mut PgConnection) {
     assert_eq!(named::<R>(connection, columns).await, declared.map(str::to_owned).collect(), "{}", R::TABLE);
 }
 
-/// What a taken key and a missing reference mean to callers is known of each constraint.
+/// Every constraint has a declared meaning for callers: a taken key or a missing reference.
 async fn check_constraints<R: Record>(connection: &mut PgConnection) {
     let unique = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
         WHERE indrelid = $1::regclass AND indisunique AND NOT indisprimary";
@@ -60,7 +60,8 @@ async fn check_constraints<R: Record>(connection: &mut PgConnection) {
     assert_eq!(named::<R>(connection, foreign).await, declared, "{}", R::TABLE);
 }
 
-/// The values of a key are looked up by its index, so they are compared as its expression and condition say.
+/// Lookups by a key use its index, so they compare values with the index's expression and
+/// condition.
 async fn check_plans<R: Record>(connection: &mut PgConnection) {
     for key in R::UNIQUE {
         let owners = R::statements().by_key(key.field).unwrap().owners.as_str();

@@ -1,4 +1,4 @@
-//! The upgrade of a database that is full: every row of the version before is there afterwards, and works.
+//! Upgrades a full database of 0.1.0: every row survives and remains usable.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::workflows::{outbox, worker};
 const LAST_OF_0_1_0: i64 = 20_261_125_021_000;
 /// Rows in every table of 0.1.0, as its programs wrote them.
 const ROWS_OF_0_1_0: &str = include_str!("migrations/0.1.0.sql");
-/// Tables that only have rows while something is under way, or are computed anew.
+/// Tables that only have rows while something is running, or that are recomputed.
 const MAY_BE_EMPTY: [&str; 8] = [
     "customer_marks",
     "feedback_readings",
@@ -27,7 +27,7 @@ const MAY_BE_EMPTY: [&str; 8] = [
     "theme_days",
     "themes",
 ];
-/// Tables that have another name since.
+/// Tables that have been renamed.
 const RENAMED: [(&str, &str); 3] =
     [("customer_marks", "stale_customers"), ("email_pace", "email_rate_limits"), ("slots", "scheduled_runs")];
 
@@ -63,7 +63,7 @@ async fn counts(connection: &mut PgConnection) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test]
-async fn a_full_database_of_the_version_before_keeps_every_row() {
+async fn upgrading_a_full_database_preserves_every_row() {
     let (database, mut connection) = database_of_0_1_0().await;
     let mut expected = counts(&mut connection).await;
     let is_empty = |(table, rows): &(&String, &i64)| **rows == 0 && !MAY_BE_EMPTY.contains(&table.as_str());
@@ -80,7 +80,7 @@ async fn a_full_database_of_the_version_before_keeps_every_row() {
         assert_eq!(found.get(table), Some(rows), "{table}");
     }
 
-    // What was written then is read, found, changed and restored now.
+    // Rows of 0.1.0 can be read, found, changed and restored.
     let api = Api::over(database, |_| {}).await;
     let leads = api.read("/dev/crm/leads").await;
     assert!(leads.as_array().is_some_and(|leads| !leads.is_empty()), "{leads}");
@@ -109,7 +109,7 @@ async fn a_full_database_of_the_version_before_keeps_every_row() {
 }
 
 #[tokio::test]
-async fn a_run_under_way_goes_on_after_the_page_before() {
+async fn a_run_resumes_after_its_last_committed_page() {
     let (database, mut connection) = database_of_0_1_0().await;
     sqlx::raw_sql(RUNS_OF_0_1_0).execute(&mut connection).await.unwrap();
     db::migrate(&support::settings(database.url()).database).await.unwrap();

@@ -1,5 +1,6 @@
-//! Every statement of the program, as its source has it: PostgreSQL prepares it on the present schema, it names
-//! its workspace, and it does nothing that a database distributed by workspace cannot do.
+//! Checks every SQL statement in the source: PostgreSQL prepares it on the current schema, it
+//! filters by workspace, and it uses nothing that a database distributed by workspace does not
+//! support.
 
 mod source;
 
@@ -14,20 +15,20 @@ use source::{Statement, statements};
 /// Tables that belong to no workspace.
 const GLOBAL: [&str; 6] = ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "secrets", "workspaces"];
 
-/// What crosses workspaces, by a part of the statement: it reads, locks nothing, and whatever follows from it is
-/// written workspace by workspace.
+/// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
+/// writes that follow are made workspace by workspace.
 const CROSS_WORKSPACES: [&str; 14] = [
-    // Which workspaces have work that waits, and where it begins.
+    // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
     "FROM jobs\n    WHERE status = 'queued' AND crashes > 0",
-    // Leases that ran out.
+    // Expired leases.
     "pg_postmaster_start_time()",
     // Counts for operators.
     "count(*) FILTER (WHERE status = 'queued') AS queued",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
-    // What is kept for a time.
+    // Expired rows.
     "FROM idempotency_keys WHERE created_at <",
     "FROM imports WHERE job_id IS NULL",
     "FROM history AS deletion\n         WHERE action = 'deleted' AND created_at <",
@@ -35,7 +36,7 @@ const CROSS_WORKSPACES: [&str; 14] = [
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
-    // The domains from which emails that were leased together may be sent.
+    // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
 ];
 
@@ -44,12 +45,12 @@ impl Statement {
         CROSS_WORKSPACES.iter().any(|part| self.text.contains(part))
     }
 
-    /// Whether it is more than the beginning of one.
+    /// Whether it is more than the first part of a statement.
     fn has_an_end(&self) -> bool {
         self.text.contains("WHERE") || self.text.contains("INSERT INTO")
     }
 
-    /// The tables that it reads or writes, those that are only known at run time included.
+    /// The tables that it reads or writes, including names that are only known at run time.
     fn tables(&self) -> BTreeSet<String> {
         let text = self.text.replace("(epoch FROM", "(epoch");
         let named = Regex::new(r"\b(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:ONLY\s+)?([a-z_]+|\{[a-z_]*\})").unwrap();
@@ -68,7 +69,7 @@ impl Statement {
     }
 }
 
-/// What stands after FROM and is no table.
+/// Words after FROM that are not tables.
 const FUNCTIONS: [&str; 8] = [
     "unnest",
     "jsonb_populate_recordset",
@@ -93,7 +94,7 @@ fn every_statement_names_its_workspace() {
 }
 
 #[test]
-fn what_crosses_workspaces_only_reads() {
+fn statements_that_cross_workspaces_only_read() {
     let all = statements();
     for part in CROSS_WORKSPACES {
         let found: Vec<_> = all.iter().filter(|statement| statement.text.contains(part)).collect();
@@ -122,7 +123,8 @@ fn no_write_depends_on_what_a_distributed_database_cannot_do() {
     }
 }
 
-/// The places in a statement where every node must compute the same: CASE, coalesce, RETURNING, DO UPDATE.
+/// The parts of a statement that every node must compute identically: CASE, coalesce, RETURNING, DO
+/// UPDATE.
 fn places(text: &str) -> Vec<&str> {
     let mut places = Vec::new();
     for (begin, _) in text.match_indices("CASE ") {
@@ -139,7 +141,7 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// How long a call is, up to its last parenthesis.
+/// The length of a call, up to its last parenthesis.
 fn balanced(call: &str) -> usize {
     let mut depth = 0;
     for (i, byte) in call.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! An API of one's own for each test, and what its callers do all the time.
+//! A separate API for each test, and the requests that tests share.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// A served API over a database of its own, with a workspace and a key that opens it.
+/// An API with its own database, a workspace and a key.
 pub struct Api {
     pub database: Database,
     pub address: SocketAddr,
-    /// Where it answers operators.
+    /// The address for operators.
     pub admin: SocketAddr,
     pub workspace_id: Uuid,
     pub key: String,
@@ -42,7 +42,7 @@ impl Api {
         Self::over(database, change).await
     }
 
-    /// An API over a database in which the workspace `acme` is.
+    /// An API over a database that has the workspace `acme`.
     pub async fn over(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut connection = connect(database.url()).await;
         let workspace = workspaces::get(&mut connection, "acme").await.unwrap();
@@ -63,7 +63,7 @@ impl Api {
         }
     }
 
-    /// The same API for the callers of another, new workspace.
+    /// The same API with a key of another, new workspace.
     pub async fn on(mut self, workspace: &str) -> Self {
         let mut connection = self.connection().await;
         let workspace = workspaces::create(&mut connection, workspace).await.unwrap();
@@ -90,7 +90,7 @@ impl Api {
         self.request(Method::POST, path)
     }
 
-    /// The head of a request with the key as it goes over the wire, for requests no client sends.
+    /// The raw head of a request with the key, for requests that no client sends.
     pub fn head(&self, method: &str, path: &str, headers: &str) -> String {
         format!("{method} {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n{headers}\r\n", self.key)
     }
@@ -106,19 +106,19 @@ impl Api {
         (key.reveal().to_owned(), stored)
     }
 
-    /// Uploads a file and returns the answer with its job.
+    /// Uploads a file and returns the response with its job.
     pub async fn import(&self, csv: &'static str) -> Value {
         let file = reqwest::multipart::Part::text(csv).file_name("leads.csv");
         let form = reqwest::multipart::Form::new().part("file", file);
         json(self.post("/dev/crm/leads/import").multipart(form), 202).await
     }
 
-    /// Tells the server to stop, without waiting for it.
+    /// Signals the server to stop, without waiting for it.
     pub fn stop(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Stops the server and waits until it has ended.
+    /// Stops the server and waits until it has stopped.
     pub async fn stopped(mut self) -> Database {
         self.stop();
         self.served.await.unwrap().unwrap();
@@ -177,18 +177,18 @@ pub async fn body(response: Response, status: u16) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The `field` and `code` of every fault in a 400.
+/// The `field` and `code` of every error in a 400.
 pub fn faults(answer: &Value) -> Vec<(&str, &str)> {
     assert_eq!(answer["message"], "Invalid request parameters");
     let errors = answer["errors"].as_array().unwrap();
     errors.iter().map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
 }
 
-/// Repeats a request until it is answered with the status, and returns how long that took.
+/// Repeats a request until the response has the status, and returns how long that took.
 pub async fn until(status: u16, request: impl Fn() -> RequestBuilder) -> Duration {
     let begun = Instant::now();
     while request().send().await.unwrap().status() != status {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never answered with {status}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "no response had status {status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     begun.elapsed()
@@ -200,7 +200,7 @@ impl Api {
         json(self.request(method, path).json(&body), status).await
     }
 
-    /// Makes a record.
+    /// Creates a record.
     pub async fn create(&self, path: &str, body: Value) -> Value {
         self.send(Method::POST, path, body, 201).await
     }

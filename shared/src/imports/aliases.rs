@@ -1,5 +1,5 @@
-//! What exports of other systems call the fields and their values. Normal forms, see
-//! [`normalize`](super::columns::normalize): lower case, letters and digits only.
+//! The names of fields and values in the exports of other systems, as
+//! [normalized](super::columns::normalize) text.
 
 use super::columns::Column;
 
@@ -7,7 +7,7 @@ const fn plain(name: &'static str, aliases: &'static [&'static str]) -> Column {
     Column { name, aliases, exact: false, required: false, words: &[] }
 }
 
-/// A field that other systems may call the same and mean something else by.
+/// A field whose name may mean something else in other systems, so its header must match exactly.
 const fn exact(name: &'static str) -> Column {
     Column { name, aliases: &[], exact: true, required: false, words: &[] }
 }

@@ -1,4 +1,4 @@
-//! What becomes of each column of a file: headers are matched to fields by name and alias.
+//! Matching the headers of a file to fields, by name and alias.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,23 +13,23 @@ use crate::string_enum;
 pub struct Column {
     /// The field's name.
     pub name: &'static str,
-    /// Headers it goes by beside its name, in their normal form, the best first.
+    /// Other headers of the field, [normalized](normalize), the best first.
     pub aliases: &'static [&'static str],
-    /// Only a header that is exactly the name is this field.
+    /// Whether the header must be exactly the name.
     pub exact: bool,
-    /// No file is taken without it, and no row.
+    /// Whether every file and every row must have the field.
     pub required: bool,
-    /// For a field of words: the other words it is known by, in their normal form.
+    /// For a field with a fixed set of values: each value with its aliases, [normalized](normalize).
     pub words: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Column {
-    /// The same, without which no file and no row is taken.
+    /// Makes the column required.
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// The word of the field that a cell means; `None` when it means none of them.
+    /// Returns the field's value that a cell means, if any.
     pub fn word(&self, cell: &str) -> Option<&'static str> {
         let cell = normalize(cell);
         self.words
@@ -39,24 +39,24 @@ impl Column {
     }
 }
 
-/// What becomes of one column of a file.
+/// Where the values of a file's column go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// It is this field of the record.
+    /// This field of the record.
     Field(String),
     /// The first part of the name.
     FirstName,
     /// The last part of the name.
     LastName,
-    /// It is kept in `custom_fields`, under its header.
+    /// `custom_fields`, under the header.
     Custom,
-    /// It is left out.
+    /// Nowhere.
     Ignored,
 }
 
 impl Target {
-    /// Whether it gives the field a value, or a part of one.
+    /// Whether the column sets the field, or a part of it.
     fn supplies(&self, field: &str) -> bool {
         match self {
             Self::Field(name) => name == field,
@@ -67,40 +67,40 @@ impl Target {
 }
 
 string_enum! {
-    /// What becomes of columns that match no field.
+    /// How to handle columns that match no field.
     Unmapped {
-        /// They are kept in `custom_fields`.
+        /// Stores their values in `custom_fields`.
         Keep = "keep",
-        /// They are dropped.
+        /// Ignores them.
         Ignore = "ignore",
     }
 }
 
-/// The field that a file may have in two columns.
+/// The field that a file may split into two columns.
 pub(super) const NAME: &str = "name";
 const CUSTOM_FIELDS: &str = "custom_fields";
 const FIRST_NAME: &[&str] = &["firstname", "givenname", "forename", "first", "contactfirstname"];
 const LAST_NAME: &[&str] = &["lastname", "surname", "familyname", "last", "contactlastname"];
-/// The columns that a file of refused rows has behind its own: a mended file may still have them, and
-/// they mean nothing there.
+/// The columns that a file of rejected rows has after its own. A corrected file may still have them;
+/// an import ignores them.
 pub const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
 
-/// Whether a header is one of [`FAULT_COLUMNS`], also one that stands in a file again: `_line (2)`.
+/// Whether a header is one of [`FAULT_COLUMNS`], or a numbered repetition of one: `_line (2)`.
 pub fn is_fault_column(header: &str) -> bool {
     let digits = |text: &str| text.strip_suffix(')').is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
     let name = header.split_once(" (").filter(|(_, rest)| digits(rest)).map_or(header, |(name, _)| name);
     FAULT_COLUMNS.contains(&name)
 }
 
-/// Matches the headers of a file to the fields of a record. What the caller's mapping says of a
-/// header stands; the others are matched by name and alias.
+/// Matches the headers of a file to the fields of a record. The caller's mapping takes precedence;
+/// other headers are matched by name and alias.
 ///
-/// Of several headers that mean the same field the best known one wins, and among equals the first;
-/// the others are unmapped columns.
+/// If several headers match a field, the best alias wins, and among equals the first header. The
+/// others are unmapped columns.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a mapping that names a header or a field that does not exist, or a field
-/// twice.
+/// [`Error::Invalid`](crate::Error::Invalid) if the mapping names an unknown header, an unknown field
+/// or the same field twice.
 pub fn match_headers(
     headers: &[String],
     columns: &[Column],
@@ -142,7 +142,7 @@ fn has(columns: &[Column], field: &str) -> bool {
     columns.iter().any(|column| column.name == field)
 }
 
-/// What the caller's mapping says of each header.
+/// Applies the caller's mapping to the headers.
 fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -> Result<Vec<Option<Target>>> {
     let mut targets = vec![None; headers.len()];
     let mut errors = FieldErrors::default();
@@ -168,7 +168,7 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
             }
         };
         if !matches!(target, Target::Ignored | Target::Custom) && !mapped.insert(target.clone()) {
-            errors.push(FieldError::new(name, "duplicate", "is a field that another header is mapped to"));
+            errors.push(FieldError::new(name, "duplicate", "maps to a field that another header already maps to"));
         }
         targets[at] = Some(target);
     }
@@ -176,7 +176,7 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
     Ok(targets)
 }
 
-/// The columns of a file by the normal form of their headers, each made once.
+/// The columns of a file by their normalized headers.
 struct NormalHeaders(HashMap<String, Vec<usize>>);
 
 impl NormalHeaders {
@@ -188,7 +188,7 @@ impl NormalHeaders {
         Self(columns)
     }
 
-    /// Gives the target to the header that is the best of the aliases, if there is one that is free.
+    /// Assigns the target to the best matching header that has no target yet, if there is one.
     fn claim(&self, targets: &mut [Option<Target>], aliases: &[&str], target: Target) -> bool {
         let columns = aliases.iter().filter_map(|alias| self.0.get(*alias)).flatten();
         let best = columns.copied().find(|&i| targets[i].is_none());
@@ -207,16 +207,16 @@ fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -
     at.is_some()
 }
 
-/// The faults of a file in which a required field has no column.
+/// Reports the required fields that have no column.
 pub fn missing(columns: &[Column], targets: &[Target]) -> Vec<FieldError> {
     let is_missing = |column: &&Column| column.required && !targets.iter().any(|target| target.supplies(column.name));
     let fault = |column: &Column| {
-        FieldError::new(column.name, "missing_column", "no column of the file was recognised as this field")
+        FieldError::new(column.name, "missing_column", "no column of the file matches this field")
     };
     columns.iter().filter(is_missing).map(fault).collect()
 }
 
-/// The mapping as callers see it: header → field, `null` for a column that is left out.
+/// The mapping for the API: header → field, `null` for an ignored column.
 pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     let entry = |(header, target): (&String, &Target)| {
         let field = match target {
@@ -231,7 +231,7 @@ pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     Value::Object(headers.iter().zip(targets).map(entry).collect::<Map<_, _>>())
 }
 
-/// A header or a word without case, spaces and punctuation: `E-mail` is `email`.
+/// Normalizes a header or a value: lower case, letters and digits only (`E-mail` → `email`).
 pub fn normalize(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_other_systems_are_understood() {
+    fn headers_of_other_systems_are_matched() {
         assert_eq!(
             mapping(&["First Name", "Last Name", "Work Email", "E-mail", "Phone 1", "Phone 2", "Deal Stage"]),
             serde_json::json!({
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_refused_rows_is_no_part_of_them() {
+    fn the_reasons_of_rejected_rows_are_ignored() {
         assert_eq!(
             mapping(&["Name", "Email", "_line", "_field", "_code", "_message", "_message (2)", "_message (x)"]),
             serde_json::json!({
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_wins_and_its_slips_are_named() {
+    fn a_mapping_takes_precedence_and_its_errors_are_reported() {
         let headers: Vec<String> = ["Nom", "Email", "Courriel", "Secret"].map(String::from).into();
         let mapping = serde_json::json!({ "Nom": "name", "Courriel": "email", "Secret": null });
         let targets = match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, mapping.as_object().unwrap()).unwrap();
@@ -290,21 +290,21 @@ mod tests {
         let Err(Error::Invalid(errors)) =
             match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, slips.as_object().unwrap())
         else {
-            panic!("a wrong mapping was taken")
+            panic!("an invalid mapping was accepted")
         };
         let seen: Vec<_> = errors.iter().map(|error| (error.field.as_str(), error.code.as_ref())).collect();
         assert_eq!(seen, [("mapping.Name", "unknown"), ("mapping.Nom", "unknown"), ("mapping.Courriel", "duplicate")]);
     }
 
     #[test]
-    fn required_columns_are_missed_by_name() {
+    fn missing_required_columns_are_reported() {
         let targets = match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap();
         let missing = missing(LEAD_COLUMNS, &targets);
         assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["name", "email"]);
     }
 
     #[test]
-    fn a_kind_without_a_name_and_custom_fields_has_no_such_columns() {
+    fn kinds_without_name_and_custom_fields_have_no_such_columns() {
         let column = |name| Column { name, aliases: &[], exact: false, required: true, words: &[] };
         let columns = [column("reference"), column("quantity")];
         let headers: Vec<String> = ["Reference", "First Name", "Colour"].map(String::from).into();
@@ -320,7 +320,7 @@ mod tests {
             let Err(Error::Invalid(errors)) =
                 match_headers(&headers, &columns, Unmapped::Keep, mapping.as_object().unwrap())
             else {
-                panic!("{field} was taken")
+                panic!("{field} was accepted")
             };
             assert_eq!((errors[0].field.as_str(), errors[0].code.as_ref()), ("mapping.Colour", "unknown"));
         }

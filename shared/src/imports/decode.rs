@@ -1,18 +1,17 @@
-//! From the bytes of a file to UTF-8, whatever the file was written in.
+//! Decoding a file to UTF-8.
 //!
-//! A byte order mark or the caller settles the encoding. Without either nothing is ambiguous before
-//! the first byte outside ASCII, so it is settled there, by what follows that byte. A byte that
-//! breaks the settled encoding becomes [`BROKEN`], which is no UTF-8: whoever reads the row later
-//! refuses it, and only it.
+//! A byte order mark or the caller sets the encoding. Without either, the encoding is detected at
+//! the first byte outside ASCII, from the bytes that follow it. An invalid sequence is replaced by
+//! the byte [`BROKEN`], which is not valid UTF-8, so that only the row that contains it is rejected.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Decoder as Coder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 use crate::values::Fault;
 
-/// Stands for bytes that are none of the encoding.
+/// Replaces bytes that are invalid in the encoding.
 pub const BROKEN: u8 = 0xff;
-/// How much is looked at from the first byte outside ASCII on.
+/// How many bytes are inspected, from the first byte outside ASCII.
 const WINDOW: usize = 64 * 1024;
 
 /// The state between two pieces of the stream.
@@ -25,21 +24,21 @@ enum State {
     Start { held: Vec<u8>, given: Option<&'static Encoding> },
     /// All bytes so far were ASCII.
     Ascii,
-    /// What follows the first byte outside ASCII is being gathered.
+    /// The bytes from the first byte outside ASCII are being collected.
     Window(Vec<u8>),
-    /// UTF-8 passes as it is; broken bytes are broken already.
+    /// UTF-8 passes unchanged, including invalid bytes.
     Utf8,
-    /// Anything else is decoded.
+    /// Any other encoding is decoded.
     Other(Box<Coder>),
 }
 
 impl Decoder {
-    /// Begins a file, of an encoding that the caller has named or of an unknown one.
+    /// Begins a file; `given` is the encoding, if the caller named one.
     pub fn new(given: Option<&'static Encoding>) -> Self {
         Self { state: State::Start { held: Vec::new(), given } }
     }
 
-    /// The encoding, by its name in the WHATWG standard; ASCII is UTF-8.
+    /// The name of the encoding in the WHATWG standard. Files in ASCII count as UTF-8.
     pub fn encoding(&self) -> &'static str {
         match &self.state {
             State::Other(coder) => coder.encoding().name(),
@@ -52,7 +51,7 @@ impl Decoder {
         self.decode(piece, false)
     }
 
-    /// Decodes what was held back at the end of the file.
+    /// Decodes the remaining bytes at the end of the file.
     pub fn finish(&mut self) -> Vec<u8> {
         self.decode(&[], true)
     }
@@ -108,23 +107,20 @@ impl std::fmt::Debug for Decoder {
     }
 }
 
-/// The encoding that a caller names.
-///
-/// # Errors
-/// A [`Fault`] for a label that the WHATWG standard does not know.
+/// Returns the encoding with a label of the WHATWG standard.
 pub fn by_label(label: &str) -> Result<&'static Encoding, Fault> {
     match label.to_ascii_lowercase().as_str() {
-        // In a web page this label means little endian; in a file it is the same guess.
+        // The WHATWG standard reads this label as little-endian, too.
         "utf-16" | "utf-16le" => Ok(UTF_16LE),
         "utf-16be" => Ok(UTF_16BE),
         label => Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
-            Fault::new("invalid", "is not the name of an encoding, such as utf-8, utf-16 or windows-1252")
+            Fault::new("invalid", "is not a known encoding; use a name such as utf-8, utf-16 or windows-1252")
         }),
     }
 }
 
-/// UTF-8 if hardly anything speaks against it; text in another encoding has next to no sequences
-/// that would be UTF-8 by chance, and a broken byte in a UTF-8 file costs its row, not the file.
+/// Detects the encoding. UTF-8 is assumed unless invalid sequences are frequent, so a single bad
+/// byte rejects one row rather than the file. Text in other encodings is hardly ever valid UTF-8.
 fn detect(window: &[u8]) -> &'static Encoding {
     let (mut valid, mut broken) = (0_usize, 0_usize);
     for chunk in window.utf8_chunks() {
@@ -141,7 +137,7 @@ fn detect(window: &[u8]) -> &'static Encoding {
 }
 
 fn convert(coder: &mut Coder, mut input: &[u8], last: bool) -> Vec<u8> {
-    // It grows by doubling only, so that a file of nothing but broken bytes takes linear time, too.
+    // The buffer grows by doubling, so that a file of invalid bytes takes linear time, too.
     let mut text = vec![0; input.len() * 2 + 16];
     let mut end = 0;
     loop {
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_many_origins_read_the_same() {
+    fn the_same_text_is_read_from_every_encoding() {
         let text = "name,email\nJosé Müller,jose@example.com\nZoë,zoe@example.com\n";
         let utf_16 = |bytes: fn(u16) -> [u8; 2]| {
             std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect::<Vec<u8>>()
@@ -196,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_byte_costs_its_place_and_not_the_encoding() {
+    fn an_invalid_byte_does_not_change_the_detected_encoding() {
         let mut file = "é".repeat(30).into_bytes();
         file.extend(b"\xe9,\n");
         file.extend("ü".repeat(30).as_bytes());
@@ -208,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_bytes_are_each_marked_in_every_encoding() {
+    fn invalid_bytes_are_replaced_in_every_encoding() {
         let gb18030 = by_label("gb18030").unwrap();
         let mut decoder = Decoder::new(Some(gb18030));
         let file = vec![0xff; 1 << 20];

@@ -1,7 +1,7 @@
 //! The grammar of CSV, as the `csv` crate reads it.
 //!
-//! [`Scan`] finds where records end in a stream, [`Records`] takes the records of a chunk apart. Both
-//! look at each byte once and count the lines as they go.
+//! [`Scan`] finds the ends of records in a stream, [`Records`] reads the records of a chunk. Both
+//! read each byte once and count lines.
 
 use csv::ByteRecord;
 use memchr::{memchr2, memchr3};
@@ -13,16 +13,16 @@ pub fn is_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Where in a record a scan stands.
+/// The position of a scan in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     /// At the start of a field, where a quote opens it.
     FieldStart,
-    /// In a field without quotes, or after its closing quote: quotes are text here.
+    /// In an unquoted field, or after a closing quote; quotes are text here.
     Field,
     /// Between quotes, where line breaks and delimiters are text.
     Quoted,
-    /// After a quote between quotes: a second one is text, anything else follows a closing quote.
+    /// After a quote between quotes: a second quote is text, any other byte follows a closing quote.
     QuoteInQuoted,
 }
 
@@ -52,12 +52,12 @@ impl Scan {
         Self { position: Position::FieldStart, after_cr: false, line }
     }
 
-    /// The same place of the file, as the start of a record.
+    /// The same position in the file, as the start of a record.
     pub fn at_record(self) -> Self {
         Self { position: Position::FieldStart, ..self }
     }
 
-    /// The place before a line break that ended a record.
+    /// The position before a line break that ended a record.
     pub fn before_end(self) -> Self {
         Self { position: Position::Field, after_cr: false, line: self.line - 1 }
     }
@@ -67,19 +67,19 @@ impl Scan {
         self.position == Position::Quoted
     }
 
-    /// Whether the last byte was a CR, whose line an LF may still end.
+    /// Whether the last byte was a CR, which an LF may follow.
     pub fn is_after_cr(self) -> bool {
         self.after_cr
     }
 
-    /// Passes over line breaks between records: how many bytes there were.
+    /// Skips line breaks between records. Returns the number of bytes.
     pub fn blank_lines(&mut self, input: &[u8]) -> usize {
         let length = input.iter().take_while(|&&byte| is_break(byte)).count();
         input[..length].iter().for_each(|&byte| self.pass_break(byte));
         length
     }
 
-    /// Scans to the next line break, which ends a record here whatever the quotes say.
+    /// Scans to the next line break, which ends the record regardless of quotes.
     pub fn line(&mut self, input: &[u8]) -> (usize, Found) {
         let Some(at) = memchr2(b'\n', b'\r', input) else {
             self.after_cr &= input.is_empty();
@@ -123,7 +123,7 @@ impl Scan {
         (at, Found::Nothing)
     }
 
-    /// Passes the byte at which a search stopped, or the rest of the input.
+    /// Moves past the byte at which a search stopped, or past the rest of the input.
     fn pass_to(&mut self, stop: Option<usize>, rest: &[u8], at: &mut usize) -> Option<u8> {
         self.after_cr &= stop == Some(0);
         *at += stop.map_or(rest.len(), |stop| stop + 1);
@@ -143,16 +143,16 @@ impl Scan {
     }
 }
 
-/// The records of a chunk, which holds whole ones.
+/// The records of a chunk.
 #[derive(Debug)]
 pub(super) struct Records<'d> {
     data: &'d [u8],
     delimiter: u8,
-    /// Whether a line break ends a record between quotes too.
+    /// Whether a line break between quotes ends the record, too.
     by_line: bool,
     at: usize,
     line: u64,
-    /// A field with quotes or line breaks in it, being put together.
+    /// The buffer for a quoted field.
     field: Vec<u8>,
 }
 
@@ -174,7 +174,7 @@ impl<'d> Records<'d> {
         Some(line)
     }
 
-    /// Reads a field and the delimiter after it. Returns whether it was the last of its record.
+    /// Reads a field and the delimiter after it. Returns whether it was the last of the record.
     fn read_field(&mut self, record: &mut ByteRecord) -> bool {
         self.field.clear();
         if self.peek() == Some(QUOTE) {
@@ -196,7 +196,7 @@ impl<'d> Records<'d> {
         is_last
     }
 
-    /// Reads up to the closing quote, and over it.
+    /// Reads up to and including the closing quote.
     fn read_quoted(&mut self) {
         loop {
             let rest = &self.data[self.at..];
@@ -239,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// The records as the `csv` crate reads them, but for a byte order mark, which it drops.
+    /// The records as the `csv` crate reads them, with a byte order mark, which the crate would drop.
     fn expected(data: &[u8]) -> Vec<ByteRecord> {
         csv::ReaderBuilder::new()
             .has_headers(false)
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_ends_every_record_where_quotes_are_not_to_be_trusted() {
+    fn a_line_break_ends_every_record_where_quotes_are_unreliable() {
         let cells: Vec<(u64, Vec<String>)> = read(b"\"a,1\r\n\"b,\",2\n\"\"\n\n\"c\"\"\n", true)
             .iter()
             .map(|(line, record)| (*line, record.iter().map(|cell| String::from_utf8_lossy(cell).into()).collect()))
@@ -268,13 +268,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_those_of_the_csv_crate(data in "[ab,\"\r\n\u{feff}]{0,40}") {
+        fn records_match_the_csv_crate(data in "[ab,\"\r\n\u{feff}]{0,40}") {
             let records: Vec<ByteRecord> = read(data.as_bytes(), false).into_iter().map(|(_, record)| record).collect();
             prop_assert_eq!(records, expected(data.as_bytes()));
         }
 
         #[test]
-        fn a_scan_ends_records_where_a_read_does(data in "[ab,\"\r\n]{0,40}") {
+        fn scanning_and_reading_find_the_same_records(data in "[ab,\"\r\n]{0,40}") {
             let (mut scan, mut at, mut starts) = (Scan::new(1), 0, Vec::new());
             let data = data.as_bytes();
             loop {

@@ -1,4 +1,4 @@
-//! What the head of a file settles: its delimiter, its headers, and what becomes of each column.
+//! Reading the head of a file: its delimiter, its headers, and the target of each column.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,24 +7,25 @@ use super::{Options, Plan};
 use crate::error::{Error, Result};
 use crate::records::csv::unguard;
 
-/// What of a file is looked at before any of it is stored, in bytes.
+/// How many bytes of a file are inspected before anything is stored.
 pub const HEAD: usize = 64 * 1024;
-/// How often each byte of the head is looked at, at most: under each delimiter, for the header, and for
-/// the lines of the header.
+/// How many times each byte of the head is read, at most: once per delimiter, once for the header,
+/// and once to count the lines of the header.
 pub const LOOKS: usize = DELIMITERS.len() + 2;
-// Of equals the last one wins, so the comma comes last.
+// On a tie the last one wins, so the comma comes last.
 const DELIMITERS: [u8; 4] = [b'|', b'\t', b';', b','];
 const MAX_COLUMNS: usize = 1_000;
 /// The longest header, in bytes.
 const MAX_HEADER: usize = 1_000;
 
 impl Plan {
-    /// Settles how a file is read by its head, which may be the whole of it, and says where the header
-    /// ends. The encoding and the number of rows are known for certain only at the end of the file.
+    /// Decides from its head how a file is read, and returns where the header ends. `whole` is set
+    /// if the head is the whole file. The encoding and the number of rows are known only at the end
+    /// of the file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a file that is empty, has a header that cannot be read, or no column for
-    /// a required field, and for a mapping that does not fit it.
+    /// [`Error::Invalid`] if the file is empty, its header is unreadable, a required field has no
+    /// column, or the mapping does not match the headers.
     pub fn detect(head: &[u8], whole: bool, options: &Options, columns: &[Column]) -> Result<(Self, usize)> {
         let delimiter = options.delimiter.unwrap_or_else(|| detect_delimiter(head));
         let (headers, length) = read_header(head, delimiter, whole)?;
@@ -48,7 +49,7 @@ impl Plan {
     }
 }
 
-/// The delimiter under which the first records have the most cells in common with the header.
+/// The delimiter with which the most cells are in records as long as the header.
 fn detect_delimiter(head: &[u8]) -> u8 {
     const SAMPLE: usize = 50;
     let cells_in_common = |delimiter: u8| {
@@ -63,7 +64,7 @@ fn detect_delimiter(head: &[u8]) -> u8 {
     DELIMITERS.into_iter().max_by_key(|&delimiter| cells_in_common(delimiter)).unwrap_or(b',')
 }
 
-/// The headers of a file, and where they end in its head.
+/// Returns the headers of a file, and where they end in its head.
 fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, usize)> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(head);
     let mut record = csv::ByteRecord::new();
@@ -71,7 +72,7 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
         return Err(Error::invalid("file", "empty", "has no header and no rows"));
     }
     let mut length = usize::try_from(reader.position().byte()).unwrap_or(head.len());
-    // The reader stops between CR and LF, which are one end of one line.
+    // The reader stops between CR and LF, which together end one line.
     if head[..length].ends_with(b"\r") && head.get(length) == Some(&b'\n') {
         length += 1;
     }
@@ -93,7 +94,7 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
         if text.contains('\0') {
             return Err(Error::invalid("file", "invalid", "has a NUL character in its header; is it a CSV file?"));
         }
-        // Each row with a cell in the column stores it again.
+        // Each row with a cell in a custom column stores its header.
         if text.len() > MAX_HEADER {
             return Err(Error::invalid(
                 "file",
@@ -106,16 +107,16 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
     Ok((headers, length))
 }
 
-/// The headers so far, each a name of its own.
+/// Makes headers distinct.
 #[derive(Default)]
 struct Names {
     taken: HashSet<String>,
-    /// The last number that was given to each text.
+    /// The last number used for each text.
     numbers: HashMap<String, usize>,
 }
 
 impl Names {
-    /// A name that no other column has.
+    /// Returns a name that no other column has.
     fn distinct(&mut self, text: &str, at: usize) -> String {
         let text = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
         let mut name = text.clone();
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_headers_are_numbered_and_meet_no_other() {
+    fn repeated_headers_get_distinct_numbers() {
         let (headers, _) = read_header(b"a,a (2),a,,a,column_4,a (2)\n", b',', true).unwrap();
         assert_eq!(headers, ["a", "a (2)", "a (3)", "column_4", "a (4)", "column_4 (2)", "a (2) (2)"]);
     }

@@ -1,4 +1,4 @@
-//! What the caller says about an import, in its query parameters.
+//! The query parameters of an import.
 
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
@@ -18,21 +18,21 @@ pub struct Options {
     pub on_conflict: OnConflict,
     /// See [`Unmapped`].
     pub unmapped: Unmapped,
-    /// Whether nothing is to be kept but the result.
+    /// Whether only the result and the rejected rows are stored.
     pub dry_run: bool,
-    /// The delimiter, if the caller knows it better.
+    /// The delimiter; detected by default.
     pub delimiter: Option<u8>,
-    /// The encoding, if the caller knows it better.
+    /// The encoding; detected by default.
     pub encoding: Option<&'static Encoding>,
-    /// Header → field, which wins over what the header looks like; `null` leaves a column out.
+    /// Header → field, instead of matching by name; `null` ignores a column.
     pub mapping: Map<String, Value>,
 }
 
 impl Options {
-    /// Reads the query parameters of an import. Every fault is told.
+    /// Parses the query parameters of an import.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`](crate::Error::Invalid) with every invalid parameter.
     pub fn parse(parameters: &[(String, String)]) -> Result<Self> {
         let mut parameters = Parameters::new(parameters);
         let options = Self {
@@ -60,7 +60,7 @@ fn delimiter(text: &str) -> Result<u8, Fault> {
 
 fn mapping(text: &str) -> Result<Map<String, Value>, Fault> {
     let fault =
-        || Fault::new("invalid", "must be a JSON object of headers with the name of a field, or null, for each");
+        || Fault::new("invalid", "must be a JSON object that maps headers to field names or null");
     let map = json::object_in_text(text).map_err(|twice| twice.unwrap_or_else(fault))?;
     let is_field = |value: &Value| value.is_string() || value.is_null();
     if map.values().all(is_field) { Ok(map) } else { Err(fault()) }

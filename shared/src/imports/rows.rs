@@ -1,4 +1,4 @@
-//! From the bytes of a chunk to rows that can be written: reading, matching, validating. No database.
+//! Reading and validating the rows of a chunk, without the database.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,57 +22,54 @@ use crate::values::{CustomFields, Fault, Field, is_blank};
 /// A row of a file that can be written.
 #[derive(Debug)]
 pub struct Row<C> {
-    /// The line on which it begins.
+    /// The line on which the row begins.
     pub line: u64,
-    /// What it says.
+    /// The values of the record's fields.
     pub changes: C,
-    /// What it carries over from the system it was exported from.
+    /// The id and times from the system that exported the file.
     pub given: Given,
-    /// The value of its [key](Importable::KEY).
+    /// The value of the row's [key](Importable::KEY).
     pub key: String,
-    /// Values that were kept as text because the field does not know them.
+    /// The number of values that are stored as text because the field does not know them.
     pub warnings: u64,
-    /// The cells as they stand in the file.
+    /// The cells as they are in the file.
     pub cells: StringRecord,
 }
 
-/// What a record has from elsewhere, and a new one is given otherwise.
+/// Values from the file that are otherwise generated for a new record.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Given {
     /// The record's id.
     pub id: Option<Uuid>,
-    /// When it was made.
+    /// When the record was created.
     pub created_at: Option<DateTime<Utc>>,
-    /// When it last changed.
+    /// When the record last changed.
     pub updated_at: Option<DateTime<Utc>>,
 }
 
-/// A row of a file that is not written, and why.
+/// A rejected row of a file, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// The line on which it begins.
+    /// The line on which the row begins.
     pub line: u64,
-    /// The field at fault; `file` if it is the row as such.
+    /// The invalid field; `file` if the row as a whole is invalid.
     pub field: Cow<'static, str>,
-    /// See [`Fault`].
+    /// The reason.
     pub fault: Fault,
-    /// The cells as they stand in the file.
+    /// The cells as they are in the file.
     pub cells: Vec<String>,
 }
 
-/// A chunk that was read.
+/// The rows of a chunk.
 #[derive(Debug)]
 pub struct Rows<C> {
     /// The rows that can be written, in the order of the file.
     pub rows: Vec<Row<C>>,
-    /// The others, in the order of the file.
+    /// The rejected rows, in the order of the file.
     pub refused: Vec<Refused>,
 }
 
-/// Reads the records of a chunk.
-///
-/// # Errors
-/// [`Error::Internal`](crate::Error::Internal) only for a defect: any bytes are rows or refusals.
+/// Reads the records of a chunk. Any bytes result in rows or rejected rows.
 pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes>> {
     let mut rows = Rows { rows: Vec::new(), refused: Vec::new() };
     if let Some(refusal) = &chunk.refusal {
@@ -85,7 +82,7 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
     let mut records = Records::new(&chunk.data, plan.delimiter, plan.is_by_line(chunk.first_line), chunk.first_line);
     let mut record = csv::ByteRecord::new();
     while let Some(line) = records.read(&mut record) {
-        // The buffer goes to and fro: a file may be all short rows that are refused.
+        // The buffer is reused, as a file may consist of short, rejected rows.
         record = match StringRecord::from_byte_record(record) {
             Ok(cells) => {
                 match reader.read(&cells) {
@@ -99,7 +96,7 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
             Err(broken) => {
                 let at = broken.utf8_error().field();
                 let cells = broken.into_byte_record();
-                let fault = Fault::new("encoding", "has bytes that are none of the file's encoding");
+                let fault = Fault::new("encoding", "contains bytes that are invalid in the file's encoding");
                 let texts = cells.iter().map(lossy).collect();
                 rows.refused.push(Refused { line, field: reader.header(at), fault, cells: texts });
                 cells
@@ -109,24 +106,24 @@ pub fn read<R: Importable>(plan: &Plan, chunk: &Chunk) -> Result<Rows<R::Changes
     Ok(rows)
 }
 
-/// A whole file, split as an upload does.
+/// A whole file, split like an upload.
 #[derive(Debug)]
 pub struct SplitFile {
-    /// How it is read.
+    /// How the file is read.
     pub plan: Plan,
-    /// Its records.
+    /// The chunks of the file.
     pub chunks: Vec<Chunk>,
-    /// How many there are.
+    /// The number of records.
     pub records: u64,
-    /// How many bytes an upload and its job look at for the file's structure (delimiter, header,
-    /// records), counted each time.
+    /// How many bytes an upload and its job read to find the file's structure (delimiter, header,
+    /// records); a byte that is read twice counts twice.
     pub looked: u64,
 }
 
-/// Splits a whole file, in pieces of so many bytes, as an upload does, but for the database.
+/// Splits a whole file like an upload in pieces of `piece` bytes, but without the database.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for what [`Plan::detect`] finds.
+/// See [`Plan::detect`].
 pub fn split_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<SplitFile> {
     let mut decoder = Decoder::new(options.encoding);
     let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
@@ -138,29 +135,29 @@ pub fn split_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -
     let split = splitter.finish();
     chunks.extend(split.chunks);
     plan.by_line_from = split.by_line_from;
-    // The job looks at each byte of a chunk once.
+    // The job reads each byte of a chunk once.
     let read: usize = chunks.iter().map(|chunk| chunk.data.len()).sum();
     let looked = split.looked + (head::LOOKS * head.len() + read) as u64;
     Ok(SplitFile { plan, chunks, records: split.records, looked })
 }
 
-/// Reads a whole file as an upload and its job do together, but for the database. Returns the rows of
-/// each chunk, and the number of records.
+/// Reads a whole file like an upload and its job, but without the database. Returns the rows of each
+/// chunk, and the number of records.
 ///
 /// # Errors
-/// As [`split_file`].
+/// See [`Plan::detect`].
 pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<(Vec<Rows<R::Changes>>, u64)> {
     let SplitFile { plan, chunks, records, .. } = split_file::<R>(file, piece, options)?;
     Ok((chunks.iter().map(|chunk| read::<R>(&plan, chunk)).collect::<Result<_>>()?, records))
 }
 
-/// How each column of the file is read.
+/// Reads the cells of a row into fields.
 struct RowReader<'p, R> {
     plan: &'p Plan,
     columns: HashMap<&'static str, &'static Column>,
-    /// The fields without which a row is refused.
+    /// The fields that every row must have.
     required: Vec<&'static str>,
-    /// Copied for each refused row, which costs nothing where a column is called as its field is.
+    /// Copied for each rejected row, which is free where the header is the name of a field.
     headers: Vec<Cow<'static, str>>,
     kind: std::marker::PhantomData<R>,
 }
@@ -223,10 +220,10 @@ impl<'p, R: Importable> RowReader<'p, R> {
         Ok(row)
     }
 
-    /// Reads a cell into its field, or says that its text is to be kept beside.
+    /// Reads a cell into its field. Returns [`Set::Kept`] if its text belongs into `custom_fields`.
     fn set(&self, row: &mut Row<R::Changes>, field: &str, text: &str) -> Result<Set, Fault> {
         match field {
-            // Other systems have ids of other kinds.
+            // The ids of other systems may not be UUIDs.
             "id" => match Uuid::from_text(text) {
                 Ok(id) => row.given.id = Some(id),
                 Err(_) => return Ok(Set::Kept),
@@ -253,12 +250,12 @@ impl<'p, R: Importable> RowReader<'p, R> {
     }
 }
 
-/// The cells of a row, to be kept with what is wrong with it.
+/// The cells of a row, as they are stored with a rejected row.
 pub(super) fn as_strings(cells: &StringRecord) -> Vec<String> {
     cells.iter().map(str::to_owned).collect()
 }
 
-/// Bytes of a cell as far as they are text. (The standard library's own function grows its string twice.)
+/// Replaces the invalid bytes of a cell. `String::from_utf8_lossy` would reallocate its string.
 fn lossy(cell: &[u8]) -> String {
     let mut text = String::with_capacity(cell.len() + 2);
     for part in cell.utf8_chunks() {
@@ -270,21 +267,21 @@ fn lossy(cell: &[u8]) -> String {
     text
 }
 
-/// What became of a cell.
+/// The result of reading a cell.
 enum Set {
-    /// It is in its field.
+    /// The field has the value.
     Taken,
-    /// The field does not know it: its text is kept in `custom_fields`.
+    /// The field does not know the value; its text is stored in `custom_fields`.
     Kept,
 }
 
-/// Adds what the unmapped columns say to what a column of JSON said.
+/// Adds the cells of unmapped columns to the custom fields that a column of JSON may have set.
 fn keep_custom<R: Importable>(changes: &mut R::Changes, custom: Map<String, Value>) -> Result<(), Fault> {
     if custom.is_empty() {
         return Ok(());
     }
     let Some(fields) = R::custom_fields_mut(changes) else {
-        return Err(Fault::new("unknown", "has values that none of its fields takes"));
+        return Err(Fault::new("unknown", "has values in columns that match no field"));
     };
     let mut all = match std::mem::take(fields) {
         Patch::Set(fields) => fields.to_map(),

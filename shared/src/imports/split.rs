@@ -1,35 +1,36 @@
-//! Cuts a stream of CSV at record boundaries, into chunks of about 1 MiB.
+//! Splits a stream of CSV at record boundaries, into chunks of about 1 MiB.
 //!
-//! No more is held than the chunk in the making and one record, and each byte is looked at twice at
-//! most. A quote that is never closed would have every line after it read up to the limit again:
-//! instead, how far the rejected record was read is kept. Each line break up to there stood between
-//! its quotes, so a record of a later line that crosses one between quotes, too, is in the same place
-//! as the rejected one, and goes on where that one has stopped.
+//! The splitter holds only the current chunk and one record, and reads each byte at most twice.
+//! Without care, a quote that is never closed would make every later line be read up to the limit
+//! again. Therefore the splitter remembers the *frontier*: how far it read the rejected record. All
+//! line breaks before the frontier were inside the quotes of the rejected record. When a record that
+//! begins on a later line reaches such a line break inside its own quotes, its state is the same as
+//! the rejected record's, so its scan continues at the frontier.
 
 use super::grammar::{Found, Scan, is_break};
 
-/// The size of a chunk, in bytes: a step of about a tenth of a second.
+/// The size of a chunk, in bytes. A step takes about a tenth of a second.
 pub const CHUNK: usize = 1 << 20;
-/// The most records of a chunk, which bounds what a step of tiny ones costs.
+/// The maximum number of records in a chunk, which bounds the cost of a step with tiny records.
 pub const MAX_CHUNK_RECORDS: usize = 20_000;
-/// The longest record that is read, in bytes.
+/// The maximum length of a record, in bytes.
 pub const MAX_RECORD: usize = 1 << 20;
-/// After so many longer ones a line break ends every record.
+/// After this number of records that are too long, every line break ends a record.
 pub const MAX_TOO_LONG: u32 = 20;
 
-/// What of a rejected record is kept.
+/// How many bytes of a rejected record are stored.
 const EXCERPT: usize = 1000;
-/// The most that is taken into the buffer before what is complete leaves it.
+/// How many bytes are added to the buffer before complete chunks are removed from it.
 const PIECE: usize = 64 * 1024;
 
-/// Whole records of the file, or one that cannot be read.
+/// Whole records of the file, or one rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The line of the file on which it begins, counted from 1.
+    /// The line of the file on which the chunk begins, counted from 1.
     pub first_line: u64,
-    /// Why it is not read; its data is then the beginning of its first line.
+    /// Why the record is rejected; `data` is then the beginning of its first line.
     pub refusal: Option<String>,
-    /// The records as they stand in the file.
+    /// The records as they are in the file.
     pub data: Vec<u8>,
 }
 
@@ -38,23 +39,23 @@ pub struct Chunk {
 pub struct Splitter {
     delimiter: u8,
     buffer: Vec<u8>,
-    /// Where the chunk in the making begins, and on which line.
+    /// Where the current chunk begins, and on which line.
     start: usize,
     first_line: u64,
-    /// How many records it has, and may have.
+    /// How many records the current chunk has, and may have.
     chunk_records: usize,
     max_chunk_records: usize,
-    /// Where the last whole record ended and the next begins, and on which line.
+    /// Where the current record begins, and on which line.
     boundary: usize,
     record_line: u64,
-    /// Up to where the record was scanned.
+    /// How far the current record is scanned.
     read: usize,
     scan: Scan,
-    /// The place after its first line, if its quotes hold more than one.
+    /// Where the second line of the current record begins, if its quotes contain a line break.
     second_line: Option<(usize, Scan)>,
-    /// How far a rejected record was scanned that began before this one.
+    /// How far an earlier, rejected record was scanned.
     frontier: Option<(usize, Scan)>,
-    /// The rest of a line that was rejected is being passed over.
+    /// Whether the rest of a rejected line is being skipped.
     skipping: bool,
     too_long: u32,
     by_line_from: Option<u64>,
@@ -62,21 +63,21 @@ pub struct Splitter {
     looked: u64,
 }
 
-/// A stream that was split to its end.
+/// The end of a stream, and its totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// The last chunks.
     pub chunks: Vec<Chunk>,
-    /// How many records there were in all, the rejected ones among them.
+    /// The number of records, including rejected ones.
     pub records: u64,
-    /// From which line on a line break ends every record, as too many quotes were not closed.
+    /// The line after which every line break ends a record, because too many quotes were unclosed.
     pub by_line_from: Option<u64>,
-    /// How many bytes were looked at, counted each time.
+    /// How many bytes were read; a byte that was read twice counts twice.
     pub looked: u64,
 }
 
 impl Splitter {
-    /// Begins at the given line of a file, counted from 1. A chunk has at most so many records.
+    /// Begins at the given line of a file, counted from 1.
     pub fn new(delimiter: u8, line: u64, max_chunk_records: usize) -> Self {
         Self {
             delimiter,
@@ -99,7 +100,7 @@ impl Splitter {
         }
     }
 
-    /// Takes the next piece of the stream and returns the chunks that became full.
+    /// Reads the next piece of the stream and returns the chunks that are full.
     pub fn feed(&mut self, piece: &[u8]) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         for piece in piece.chunks(PIECE) {
@@ -128,7 +129,7 @@ impl Splitter {
         Split { chunks, records, by_line_from, looked }
     }
 
-    /// Finds the records in what was not scanned yet.
+    /// Finds the records in the part of the buffer that is not scanned yet.
     fn advance(&mut self, chunks: &mut Vec<Chunk>) {
         loop {
             if self.skipping && !self.skip_line() {
@@ -154,15 +155,15 @@ impl Splitter {
             match found {
                 Found::Record => self.end_record(),
                 Found::QuotedBreak => {}
-                // At the frontier it goes on with what no record was read into.
+                // Continues beyond the frontier, where no record was scanned yet.
                 Found::Nothing if self.frontier.take().is_some() => {}
                 Found::Nothing => return,
             }
         }
     }
 
-    /// Scans on in the record, up to its end, a line break in it, the frontier or the end of the
-    /// buffer.
+    /// Continues the scan of the record up to its end, a line break between its quotes, the
+    /// frontier, or the end of the buffer.
     fn scan(&mut self) -> Found {
         let end = self.frontier.map_or(self.buffer.len(), |(end, _)| end);
         let input = &self.buffer[self.read..end];
@@ -182,7 +183,7 @@ impl Splitter {
         self.chunk_records += 1;
     }
 
-    /// Passes over line breaks between records. A chunk does not begin with any.
+    /// Skips line breaks between records. A chunk does not begin with one.
     fn pass_blank_lines(&mut self) {
         let passed = self.scan.blank_lines(&self.buffer[self.read..]);
         let is_first = self.start == self.boundary;
@@ -210,7 +211,7 @@ impl Splitter {
         self.boundary == self.buffer.len() && self.scan.is_after_cr()
     }
 
-    /// Hands out the whole records of the buffer.
+    /// Moves the whole records of the buffer into a chunk.
     fn cut(&mut self, chunks: &mut Vec<Chunk>) {
         let data = &self.buffer[self.start..self.boundary];
         if !data.is_empty() {
@@ -219,8 +220,8 @@ impl Splitter {
         self.begin_chunk();
     }
 
-    /// Gives up the record after the boundary, and goes on with the line after the one it began on: an
-    /// open quote must not swallow what follows.
+    /// Rejects the current record and continues on the line after its first one, so that an open
+    /// quote does not swallow the following rows.
     fn reject(&mut self, chunks: &mut Vec<Chunk>) {
         self.cut(chunks);
         self.records += 1;
@@ -243,7 +244,7 @@ impl Splitter {
 
     fn reject_after(&mut self, found: Found, chunks: &mut Vec<Chunk>) {
         if found == Found::Record {
-            // Its end may be that of a record of a later line.
+            // A record that begins on a later line may end here, too.
             self.read -= 1;
             self.scan = self.scan.before_end();
         }
@@ -254,14 +255,14 @@ impl Splitter {
         let record = &self.buffer[self.boundary..];
         let excerpt = &record[..record.len().min(EXCERPT)];
         let end = excerpt.iter().position(|&byte| is_break(byte)).unwrap_or(excerpt.len());
-        let mut refusal = format!("is longer than {} KiB, or has a quote that is not closed", MAX_RECORD / 1024);
+        let mut refusal = format!("is longer than {} KiB or has an unclosed quote", MAX_RECORD / 1024);
         if self.too_long == MAX_TOO_LONG {
-            refusal += &format!("; as it is the {MAX_TOO_LONG}th, each line break after it ends a record");
+            refusal += &format!("; after {MAX_TOO_LONG} such rows, every line break ends a row");
         }
         Chunk { first_line: self.record_line, refusal: Some(refusal), data: excerpt[..end].to_vec() }
     }
 
-    /// Passes over the rest of a line; `false` if its end is not there yet.
+    /// Skips the rest of a line. Returns `false` if its end has not arrived yet.
     fn skip_line(&mut self) -> bool {
         let (taken, found) = self.scan.line(&self.buffer[self.read..]);
         self.looked += taken as u64;
@@ -272,23 +273,23 @@ impl Splitter {
         !self.skipping
     }
 
-    /// Drops what has left the buffer.
+    /// Removes from the buffer what is in a returned chunk.
     fn compact(&mut self) {
-        let gone = self.start;
-        if gone == 0 {
+        let removed = self.start;
+        if removed == 0 {
             return;
         }
-        self.buffer.drain(..gone);
+        self.buffer.drain(..removed);
         self.start = 0;
-        self.boundary -= gone;
-        self.read -= gone;
+        self.boundary -= removed;
+        self.read -= removed;
         for (at, _) in self.second_line.iter_mut().chain(&mut self.frontier) {
-            *at -= gone;
+            *at -= removed;
         }
     }
 }
 
-/// How many lines end in the data; CR, LF and CRLF each end one.
+/// Counts the line ends in the data: CR, LF and CRLF.
 pub fn count_lines(data: &[u8]) -> u64 {
     let ends = |i: usize| data[i] == b'\n' || (data[i] == b'\r' && data.get(i + 1) != Some(&b'\n'));
     (0..data.len()).filter(|&i| ends(i)).count() as u64
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_never_closes_costs_its_own_line_only() {
+    fn an_unclosed_quote_rejects_only_its_own_line() {
         let (chunks, _) = split(&[b"a,1\n\"b,2\nc,3\r\nd,4"]);
         let seen: Vec<_> = chunks
             .iter()
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn after_twenty_open_quotes_a_line_break_ends_every_record() {
+    fn after_twenty_unclosed_quotes_every_line_break_ends_a_record() {
         let (count, line) = (30_u64, "a\",\"\n");
         let file = line.repeat(30);
         let split = split_all(&[file.as_bytes()]);
@@ -345,12 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_are_not_closed_within_a_mebibyte_are_no_reason_to_read_it_again() {
+    fn unclosed_quotes_do_not_make_the_splitter_read_bytes_more_than_twice() {
         let line = "a\",\"\r\n";
         for length in [2 * MAX_RECORD, 3 * MAX_RECORD] {
             let mut file = line.repeat(length / line.len()).into_bytes();
             let lines = (length / line.len()) as u64;
-            // After the last record that leaves it open, the quote is closed.
+            // The last quote is closed.
             file.extend(b"x,y\nlast\",1\n");
             let split = split_all(&file.chunks(65_536).collect::<Vec<_>>());
             assert_eq!(split.by_line_from, Some(22));
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_line_goes_on_where_the_rejected_one_was_stopped() {
+    fn a_record_on_a_later_line_continues_at_the_frontier() {
         // Both records have their last quote on the last line; only the second is short enough.
         let mut file = format!("a,\"{}\nb\",\"\n", "x".repeat(100)).into_bytes();
         file.resize(MAX_RECORD - 20, b'z');
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_end_is_refused_and_the_next_line_read() {
+    fn an_endless_record_is_rejected_and_the_next_line_is_read() {
         let mut file = b"a,1\n".to_vec();
         file.extend(vec![b'x'; MAX_RECORD + 10]);
         file.extend(b"\r\nc,3\n");

@@ -1,5 +1,5 @@
-//! Taking an import back: what it made is removed, what it changed gets its former values, and
-//! records that somebody else has touched since are left as they are, and listed.
+//! Undoing an import: deletes the records it created and restores the values it changed. Records
+//! that were changed by others after the import are left as they are, and listed.
 
 use std::collections::HashSet;
 use std::marker::PhantomData;
@@ -20,17 +20,17 @@ use crate::records::link;
 use crate::records::{self, as_object};
 use crate::values::Fault;
 
-/// How many records a page has.
+/// The number of records in a page.
 const PAGE: i64 = 2_000;
-/// The columns of what is listed as left.
+/// The columns of the listed records.
 pub(super) const LEFT_HEADERS: [&str; 2] = ["id", "email"];
 
-/// The job that takes an import back.
+/// The job that undoes an import.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UndoImport {
     /// The job of the import.
     pub job_id: Uuid,
-    /// The import's kind of job.
+    /// The kind of the import's job.
     pub kind: String,
 }
 
@@ -39,46 +39,46 @@ impl Payload for UndoImport {
     const QUEUE: &'static str = "imports";
 }
 
-/// Enqueues the undoing of an import that has ended. Asking again returns the job that does it.
+/// Enqueues the undo of a finished import. A repeated call returns the same job.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] for a job that is no import, or has not ended.
+/// [`Error::NotFound`]; [`Error::Conflict`] if the job is not an import or has not finished.
 pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) -> Result<Job> {
     let job = queue::get(connection, actor.workspace_id, job_id).await?;
     if !job.kind.starts_with("import_") {
-        return Err(Error::conflict(Reason::NotUndoable, "kind", "only an import can be undone"));
+        return Err(Error::conflict(Reason::NotUndoable, "kind", "only imports can be undone"));
     }
     if !job.status.is_finished() {
-        return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not ended"));
+        return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not finished"));
     }
     let payload = UndoImport { job_id, kind: job.kind };
     let undo = NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
     queue::enqueue(connection, undo.request_id(actor.request_id.as_deref())).await
 }
 
-/// What an undo did.
+/// The counts of an undo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Undone {
-    /// Records that the import had made.
+    /// Deleted records, which the import had created.
     pub removed: i64,
-    /// Records that it had changed.
+    /// Restored records, which the import had changed.
     pub restored: i64,
-    /// Records that somebody else has touched since; they are in the job's errors.
+    /// Records that were changed after the import; the job's errors list them.
     pub left: i64,
 }
 
-/// How far an undo is.
+/// The progress of an undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UndoCursor {
-    /// It walks over the records, after this one.
+    /// Reads the records after this one.
     Records(Uuid),
-    /// It walks over the history, backwards from this entry.
+    /// Reads the history backwards from this entry.
     History(Uuid),
 }
 
-/// The undo of an import of records of a kind.
+/// The undo of an import of one kind of record.
 #[derive(Debug)]
 pub struct Undo<R> {
     import_job: Uuid,
@@ -105,8 +105,7 @@ impl<R: Importable> Pages for Undo<R> {
     ) -> Result<Option<UndoCursor>> {
         let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
         match cursor.unwrap_or(UndoCursor::Records(Uuid::nil())) {
-            // The import's are found by walking over all: an index of them would cost every import a tenth
-            // of its speed.
+            // All records are read: an index on the import would slow down every import by a tenth.
             UndoCursor::Records(after) => {
                 let Some(last) = records::page_end::<R>(connection, actor.workspace_id, after, PAGE).await? else {
                     return Ok(Some(UndoCursor::History(Uuid::max())));
@@ -121,12 +120,12 @@ impl<R: Importable> Pages for Undo<R> {
     }
 }
 
-/// From when on changes by others keep a record from being taken back.
+/// The time after which a change by others prevents a record from being undone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Since {
-    /// From its creation on.
+    /// After the record was created.
     Created,
-    /// After this entry of the history.
+    /// After this history entry.
     Entry(Uuid),
 }
 
@@ -144,12 +143,12 @@ struct Former {
 }
 
 impl<R: Importable> Undo<R> {
-    /// The undo of an import by its job.
+    /// Creates the undo of the import that this job ran.
     pub fn of(import_job: Uuid) -> Self {
         Self { import_job, records: PhantomData }
     }
 
-    /// Removes the records that the import has made and nobody has touched since.
+    /// Deletes the records that the import created, unless others changed them.
     async fn remove(
         &self,
         connection: &mut PgConnection,
@@ -162,16 +161,16 @@ impl<R: Importable> Undo<R> {
             "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 AND id <= $3 AND import_job_id = $4
              ORDER BY id FOR UPDATE"
         );
-        let made: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))
+        let created: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(actor.workspace_id)
             .bind(after)
             .bind(last)
             .bind(self.import_job)
             .fetch_all(&mut *connection)
             .await?;
-        let ids: Vec<Uuid> = made.iter().map(R::id).collect();
+        let ids: Vec<Uuid> = created.iter().map(R::id).collect();
         let touched = self.touched(connection, actor, &ids, Since::Created).await?;
-        let (left, removed): (Vec<R>, Vec<R>) = made.into_iter().partition(|record| touched.contains(&record.id()));
+        let (left, removed): (Vec<R>, Vec<R>) = created.into_iter().partition(|record| touched.contains(&record.id()));
         for record in &removed {
             link::cut::<R::Other>(connection, actor, record.link()).await?;
         }
@@ -181,16 +180,16 @@ impl<R: Importable> Undo<R> {
         let sql = format!(
             "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
         );
-        let gone: Vec<Gone> =
+        let deleted: Vec<Gone> =
             sqlx::query_as(AssertSqlSafe(sql)).bind(actor.workspace_id).bind(ids).fetch_all(&mut *connection).await?;
-        undone.removed += i64::try_from(gone.len()).unwrap_or(i64::MAX);
+        undone.removed += i64::try_from(deleted.len()).unwrap_or(i64::MAX);
         let entry = |Gone { id, row }| Entry { former: Some(row), ..Entry::new(R::TYPE, id, Action::Deleted) };
-        history::keep(connection, actor, gone.into_iter().map(entry).collect()).await?;
+        history::keep(connection, actor, deleted.into_iter().map(entry).collect()).await?;
         self.list_left(connection, actor, undone, &left).await
     }
 
-    /// Gives records that the import has changed the values of before, the last change first. Returns the
-    /// last entry of the page.
+    /// Restores the values that the import changed, the last change first. Returns the last history
+    /// entry of the page.
     async fn revert(
         &self,
         connection: &mut PgConnection,
@@ -214,7 +213,7 @@ impl<R: Importable> Undo<R> {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(None) };
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
         let ends = history::earlier_ends::<R>(connection, actor.workspace_id, &ids).await?;
-        // A record that was deleted and created again since is not the one that the import has changed.
+        // A record that was deleted and created again is not the record that the import changed.
         let is_of_present = |entry: &Former| ends.get(&entry.record_id).is_none_or(|end| entry.id > *end);
         let entries: Vec<Former> = entries.into_iter().filter(is_of_present).collect();
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.record_id).collect();
@@ -230,7 +229,7 @@ impl<R: Importable> Undo<R> {
                 }
             }
             let mut after: R = serde_json::from_value(Value::Object(fields))?;
-            // Links are made and cut on both sides; an undo leaves them.
+            // Links belong to both records; an undo does not change them.
             after.set_link(before.link());
             after.touch(db::now());
             changed.push((before, after));
@@ -241,7 +240,7 @@ impl<R: Importable> Undo<R> {
         Ok(Some(last))
     }
 
-    /// Which of the records somebody else has changed since, or have dependent records.
+    /// Returns the records that others have changed, or that have dependent records.
     async fn touched(
         &self,
         connection: &mut PgConnection,
@@ -265,17 +264,17 @@ impl<R: Importable> Undo<R> {
         .bind([self.import_job, actor.id])
         .fetch_all(&mut *connection)
         .await?;
-        // History of an earlier record with the same id says nothing about this one.
+        // The history of an earlier record with the same id is irrelevant.
         let changed = changes.into_iter().filter(|(id, last)| ends.get(id).is_none_or(|end| last > end));
         let mut touched: HashSet<Uuid> = changed.map(|(id, _)| id).collect();
-        // What depends on a record keeps it from being removed, not from being changed back.
+        // Dependent records prevent a delete, but not the restoring of values.
         if since == Since::Created {
             touched.extend(self.parents(connection, actor, ids).await?);
         }
         Ok(touched)
     }
 
-    /// Which of the records have dependent records.
+    /// Returns the records that have dependent records.
     async fn parents(&self, connection: &mut PgConnection, actor: &Actor, ids: &[Uuid]) -> Result<Vec<Uuid>> {
         let of = |(table, column): &(&str, &str)| {
             format!("SELECT {column} FROM {table} WHERE workspace_id = $1 AND {column} = ANY ($2)")

@@ -1,4 +1,4 @@
-//! An upload on its way in: the head decides how the file is read, the rest is cut and stored.
+//! Uploads: the head decides how the file is read, and the rest is split and stored as it arrives.
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -13,10 +13,10 @@ use crate::platform::db::Pool;
 use crate::queue::{self, Job, NewJob, Payload};
 use crate::records::history::Actor;
 
-/// What is read of an upload before other work of its thread has its turn, in bytes.
+/// How many bytes of an upload are processed before its task yields.
 const PIECE: usize = 64 * 1024;
 
-/// A file that is being uploaded. Nothing of it is seen by anybody until it is accepted.
+/// A file that is being uploaded. It is invisible until it is accepted.
 #[derive(Debug)]
 pub struct Upload {
     workspace_id: Uuid,
@@ -43,7 +43,7 @@ struct Body {
 }
 
 impl Upload {
-    /// Begins an upload of records of the kind `R`.
+    /// Begins an upload of records of kind `R`.
     pub fn new<R: Importable>(workspace_id: Uuid, options: Options) -> Self {
         let decoder = Decoder::new(options.encoding);
         Self {
@@ -56,16 +56,15 @@ impl Upload {
         }
     }
 
-    /// Takes the next piece of the file, and stores what is complete.
+    /// Reads the next piece of the file and stores complete chunks.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what the head shows: a file that is empty or has no header, or no
-    /// column for a required field.
+    /// [`Error::Invalid`] if the file is empty, or has no header or no column for a required field.
     pub async fn feed(&mut self, pool: &Pool, piece: &[u8]) -> Result<()> {
         for piece in piece.chunks(PIECE) {
             let text = self.decoder.feed(piece);
             self.take(pool, &text).await?;
-            // A worst file takes 100 ns a byte: other requests of this thread come in between.
+            // The worst files take 100 ns per byte, so other requests of this thread get their turn.
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -85,7 +84,7 @@ impl Upload {
         self.store(pool, chunks).await
     }
 
-    /// Stores the rest of the file, so that nothing is missing but its job.
+    /// Stores the rest of the file. [`Uploaded::accept`] then creates its job.
     ///
     /// # Errors
     /// As [`Upload::feed`].
@@ -110,10 +109,8 @@ impl Upload {
         Ok(Uploaded { id: self.id, plan })
     }
 
-    /// Drops what was stored of an upload that is not going to be accepted.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the database is away; [`sweep`] finds it then.
+    /// Deletes the stored chunks of an upload that will not be accepted. If this fails, [`sweep`]
+    /// deletes them later.
     pub async fn abandon(&self, pool: &Pool) -> Result<()> {
         sqlx::query("DELETE FROM imports WHERE workspace_id = $1 AND id = $2 AND job_id IS NULL")
             .bind(self.workspace_id)
@@ -123,7 +120,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Looks at the head, settles how the file is read, and hands out the first chunks.
+    /// Decides from the head how the file is read, and returns the first chunks.
     async fn begin(&mut self, pool: &Pool, whole: bool) -> Result<Vec<Chunk>> {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
@@ -161,10 +158,10 @@ pub struct Uploaded {
 }
 
 impl Uploaded {
-    /// Makes the job of the upload. From the commit on it is accepted.
+    /// Creates the job of the upload, which is accepted once the transaction commits.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it was swept since: it took longer than an hour to get here.
+    /// [`Error::NotFound`] if [`sweep`] deleted the upload, because nothing arrived for an hour.
     pub async fn accept<P: Payload>(&self, connection: &mut PgConnection, actor: &Actor, payload: &P) -> Result<Job> {
         let job = NewJob::new(actor.workspace_id, payload)?.id(self.id).total(self.plan.rows);
         let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
@@ -178,7 +175,7 @@ impl Uploaded {
         if updated.rows_affected() == 1 { Ok(job) } else { Err(Error::NotFound) }
     }
 
-    /// The import.
+    /// The id of the import and of its job.
     pub fn id(&self) -> Uuid {
         self.id
     }
@@ -206,10 +203,7 @@ async fn store_chunk(
     Ok(())
 }
 
-/// Deletes uploads that broke off: nothing arrived for an hour, and nobody accepted them.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes unaccepted uploads of which nothing arrived for an hour. Returns their number.
 pub async fn sweep(connection: &mut PgConnection) -> Result<u64> {
     let workspaces: Vec<Uuid> = sqlx::query_scalar(
         "SELECT DISTINCT workspace_id FROM imports WHERE job_id IS NULL AND touched_at < now() - interval '1 hour'",

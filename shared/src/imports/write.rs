@@ -1,4 +1,4 @@
-//! One step of an import: the rows of a chunk go into the database.
+//! One step of an import: writes the rows of a chunk.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,20 +20,20 @@ use crate::values::{CustomFields, Fault};
 /// Whether a chunk's keys are looked up before its rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyCheck {
-    /// They are taken to be new. The unique key finds out, and the step is run again without check.
+    /// Assumes that the keys are new. If the unique key objects, the step is repeated with `Lookup`.
     Skip,
-    /// They are looked up.
+    /// Looks up the keys.
     Lookup,
 }
 
-/// Writes the rows of a chunk, keeps the refused ones, moves the counts of the import and drops the
-/// chunk. The caller's transaction makes it one step, and fences it. Returns whether the next chunk
-/// may be trusted to have no key that is taken, as this one had none.
+/// Writes the rows of a chunk, stores the rejected rows, updates the counts of the import and
+/// deletes the chunk. The caller's transaction makes this one fenced step. Returns the check for
+/// the next chunk: if no key of this chunk existed, the next chunk's keys are assumed to be new.
 ///
 /// # Errors
-/// [`Error::Superseded`] if the chunk is gone already; [`Error::Repeat`] if a key is taken that
-/// was trusted to be new, or another transaction slipped in between: the step must be run again
-/// without check, and will see the record.
+/// [`Error::Superseded`] if the chunk is already processed; [`Error::Repeat`] if a key exists that
+/// was assumed to be new, or that another transaction just created. The caller then repeats the
+/// step with [`KeyCheck::Lookup`].
 pub async fn write<R: Importable>(
     connection: &mut PgConnection,
     actor: &Actor,
@@ -52,7 +52,7 @@ pub async fn write<R: Importable>(
         OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
     };
     let met = written.map_err(|error| match error {
-        Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
+        Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
         other => other,
     })?;
     import.counts.failed += count(refused.len());
@@ -66,17 +66,17 @@ pub async fn write<R: Importable>(
     Ok(if met == 0 { KeyCheck::Skip } else { KeyCheck::Lookup })
 }
 
-/// One step on its way.
+/// Writes one chunk.
 struct ChunkWriter<'a> {
     actor: &'a Actor,
     import: &'a mut Import,
     check: KeyCheck,
-    /// How many rows met a record of their key.
+    /// The number of records that already had a key of the chunk.
     met: usize,
 }
 
 impl ChunkWriter<'_> {
-    /// Rows of new keys become records; the others are skipped or refused.
+    /// Creates a record for each new key; the other rows are skipped or rejected.
     async fn insert<R: Importable>(
         mut self,
         connection: &mut PgConnection,
@@ -109,8 +109,8 @@ impl ChunkWriter<'_> {
         Ok(self.met)
     }
 
-    /// Rows of new keys become records; the others change theirs. Rows of one key are applied in the
-    /// order of the file, so a chunk folds its own duplicates.
+    /// Creates a record for each new key; the other rows update their record. Rows with the same key
+    /// are applied in the order of the file.
     async fn merge<R: Importable>(
         mut self,
         connection: &mut PgConnection,
@@ -146,7 +146,7 @@ impl ChunkWriter<'_> {
                     records[at].apply(row.changes);
                     self.import.counts.updated += 1;
                 }
-                // A dry run has met it in an earlier chunk.
+                // An earlier chunk of this dry run has the key.
                 None if known.keys.contains(&row.key) => self.import.counts.updated += 1,
                 None => {
                     places.insert(row.key.clone(), records.len());
@@ -162,7 +162,7 @@ impl ChunkWriter<'_> {
         Ok(self.met)
     }
 
-    /// Writes the records that the rows have changed.
+    /// Writes the records that the rows changed.
     async fn change<R: Importable>(
         &mut self,
         connection: &mut PgConnection,
@@ -171,7 +171,7 @@ impl ChunkWriter<'_> {
         now: DateTime<Utc>,
     ) -> Result<()> {
         for (record, before) in after.iter_mut().zip(&before) {
-            // A file makes links where there are none, and breaks none.
+            // An import adds links, but never changes an existing one.
             if before.link().is_some() && record.link() != before.link() {
                 record.set_link(before.link());
                 self.import.counts.warnings += 1;
@@ -189,21 +189,21 @@ impl ChunkWriter<'_> {
         link::tie::<R::Other>(connection, self.actor, &link::pairs(&after)).await
     }
 
-    /// Writes new records; a dry run only remembers them, for the conflicts within the file.
+    /// Writes new records. A dry run only stores their keys, to find conflicts within the file.
     async fn store<R: Importable>(&mut self, connection: &mut PgConnection, mut records: Vec<R>) -> Result<()> {
         self.keep_free(connection, &mut records).await?;
         if self.import.plan.dry_run {
             return remember(connection, self.import, &records).await;
         }
-        // Imports that bring the same keys wait for each other; in one order of the keys, they
-        // never wait in a circle.
+        // Concurrent imports with the same keys wait for each other. The fixed order of the keys
+        // prevents deadlocks.
         records.sort_by_cached_key(R::KEY.of);
         let import = &self.import;
         records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
         link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
     }
 
-    /// Drops links that cannot be, each with a warning.
+    /// Drops links that are not possible, and counts a warning for each.
     async fn keep_free<R: Importable>(&mut self, connection: &mut PgConnection, records: &mut [R]) -> Result<()> {
         let dropped = link::keep_free(connection, self.import.workspace_id, records).await?;
         self.import.counts.warnings += count(dropped);
@@ -215,12 +215,12 @@ fn keys<C>(rows: &[Row<C>]) -> Vec<String> {
     rows.iter().map(|row| row.key.clone()).collect()
 }
 
-/// What is taken when a chunk is written: by records, by earlier rows of the chunk, and in a dry run
-/// by earlier chunks.
+/// The keys and ids in use when a chunk is written: by records, by earlier rows of the chunk, and in
+/// a dry run by earlier chunks.
 struct Known {
     now: DateTime<Utc>,
     keys: HashSet<String>,
-    /// The ids, with the keys of their records.
+    /// The ids in use, with the keys of their records.
     ids: HashMap<Uuid, Option<String>>,
 }
 
@@ -245,7 +245,7 @@ impl Known {
         Ok(known)
     }
 
-    /// An id that another record has would make two records one.
+    /// Rejects an id that belongs to a record with another key.
     fn check_id<R: Importable>(&self, row: &Row<R::Changes>) -> Result<(), Fault> {
         match row.given.id.and_then(|id| self.ids.get(&id)) {
             Some(key) if key.as_ref() != Some(&row.key) => {
@@ -269,7 +269,7 @@ impl Known {
     }
 }
 
-/// What a dry run would have written.
+/// Stores the keys and ids that the dry run would have written.
 async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
     let keyed = records.iter().filter_map(|record| Some(((R::KEY.of)(record)?, record.id())));
     let (keys, ids): (Vec<String>, Vec<Uuid>) = keyed.unzip();
@@ -307,10 +307,7 @@ async fn seen(
     .await?)
 }
 
-/// Ends an import: what only its steps needed is dropped.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes the keys and ids that a dry run stored, at the end of the import.
 pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
     if import.plan.dry_run {
         sqlx::query("DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2")
@@ -322,7 +319,7 @@ pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Resu
     Ok(())
 }
 
-/// A row's custom fields are added to the record's, key by key.
+/// Adds the row's custom fields to the record's, key by key.
 fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(), Fault> {
     let fields = R::custom_fields_mut(changes);
     if let (Some(present), Some(fields)) = (record.custom_fields(), fields)
@@ -356,7 +353,7 @@ pub(super) async fn keep_refused(
     let row = |refused: &Refused| {
         json!({
             "line": refused.line, "field": refused.field, "code": refused.fault.code,
-            // PostgreSQL's text has no NUL; the cell is readable without it.
+            // PostgreSQL's text type cannot store NUL characters.
             "message": refused.fault.message, "cells": refused.cells.iter().map(|cell| cell.replace('\0', "")).collect::<Vec<_>>(),
         })
     };

@@ -1,6 +1,7 @@
-//! Suppressions: the addresses to which a workspace sends nothing, and why.
+//! Suppressions: the addresses that a workspace sends no email to, and why.
 //!
-//! A suppression belongs to the address, whoever has it: it stays when a record is changed or deleted.
+//! A suppression belongs to the address, not to a record: it remains when a record is changed or
+//! deleted.
 
 use std::collections::HashSet;
 
@@ -23,38 +24,38 @@ use crate::values::{Email, email_key};
 use crate::{mail, string_enum};
 
 string_enum! {
-    /// Why nothing is sent to an address.
+    /// Why an address is suppressed.
     Reason {
-        /// Its owner said so.
+        /// Its owner unsubscribed.
         Unsubscribed = "unsubscribed",
-        /// Its server said that it is none.
+        /// The mail server rejected the address as unknown.
         Bounced = "bounced",
         /// A caller added it.
         Manual = "manual",
     }
 }
 
-/// An address to which a workspace sends nothing.
+/// An address that a workspace sends no email to.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow, ToSchema)]
 #[schema(examples(json!({
     "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44", "email": "jane@example.com", "reason": "manual", "email_id": null,
     "created_at": "2026-01-15T10:00:00Z"
 })))]
 pub struct Suppression {
-    /// Made by the program, in the order of time.
+    /// The suppression's id; ids rise with time.
     pub id: Uuid,
-    /// The address; its case does not matter.
+    /// The address; case is ignored.
     #[schema(schema_with = Email::shape)]
     pub email: Email,
-    /// Why.
+    /// Why the address is suppressed.
     pub reason: Reason,
-    /// The mail by which it came to that.
+    /// The email that caused the suppression.
     pub email_id: Option<Uuid>,
-    /// When it was made.
+    /// When the suppression was created.
     pub created_at: DateTime<Utc>,
 }
 
-/// The condition that a workspace, `$1`, sends nothing to the address in a column.
+/// The condition that the workspace `$1` suppresses the address in a column.
 macro_rules! is_suppressed {
     ($column:literal) => {
         concat!(
@@ -92,28 +93,25 @@ pub const LIST: Spec = Spec {
     branches: None,
 };
 
-/// The body that adds one, for the API's document.
+/// The request body's schema for the OpenAPI document.
 pub fn create_schema() -> RefOr<Schema> {
-    let body = ObjectBuilder::new().description(Some("What a caller says about a new one."));
+    let body = ObjectBuilder::new().description(Some("A suppression to create."));
     json_schema::closed(
         body.property("email", Email::shape()).required("email").examples([json!({ "email": "jane@example.com" })]),
     )
 }
 
-/// One suppression.
-///
-/// # Errors
-/// [`Error::NotFound`].
+/// Returns a suppression.
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Suppression> {
     let select = concat!("SELECT ", columns!(), " FROM suppressions WHERE workspace_id = $1 AND id = $2");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
-/// Adds an address from the body of a request. What waits to be sent to it is not sent.
+/// Suppresses the address in the request body. Queued emails to the address are not sent.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every fault of the body;
-/// [`Error::Conflict`] for an address that is there already.
+/// [`Error::Invalid`] with every error of the body; [`Error::Conflict`] for an address that is
+/// already suppressed.
 pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
     let email: Option<Email> = body.required("email");
     for field in ["id", "reason", "email_id", "created_at"] {
@@ -122,22 +120,19 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
     body.finish()?;
     let suppression = Suppression {
         id: Uuid::now_v7(),
-        email: email.ok_or_else(|| Error::internal("a body was taken without an email"))?,
+        email: email.ok_or_else(|| Error::internal("a body was accepted without an email"))?,
         reason: Reason::Manual,
         email_id: None,
         created_at: db::now(),
     };
     if !insert(connection, workspace_id, &suppression).await? {
-        return Err(Error::conflict(error::Reason::Taken, "email", "this email is suppressed already"));
+        return Err(Error::conflict(error::Reason::Taken, "email", "this email is already suppressed"));
     }
     Ok(suppression)
 }
 
-/// Adds an address, if it is not there already; tells whether it was not. What waits to be sent to it is
-/// not sent.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Suppresses an address. Returns `false` if it was already suppressed. Queued emails to the
+/// address are not sent.
 pub async fn add(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -166,26 +161,19 @@ async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppres
         .bind(new.created_at)
         .execute(&mut *connection)
         .await?;
-    // Also for an address that was there: a mail may have been written while it was being added.
+    // Also for an address that was already suppressed: an email may have been queued concurrently.
     mail::suppress(connection, workspace_id, &new.email.key()).await?;
     Ok(written.rows_affected() == 1)
 }
 
-/// Takes an address off the list. What was not sent because of it stays unsent. Needs a transaction.
-///
-/// # Errors
-/// [`Error::NotFound`]; [`Error::Changed`] if the
-/// condition does not hold.
+/// Removes a suppression. Emails that it stopped stay unsent. Needs a transaction.
 pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
     let delete = concat!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING ", columns!());
     let deleted: Suppression = sqlx::query_as(delete).bind(workspace_id).bind(id).fetch_one(connection).await?;
     condition.check(&deleted)
 }
 
-/// Which of the addresses, given as [`Email::key`] makes them, are suppressed.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Returns which of the addresses, given as [`Email::key`] formats them, are suppressed.
 pub async fn suppressed(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -1,9 +1,10 @@
-//! Runs: long jobs that are done page by page.
+//! Runs: long jobs that work page by page.
 //!
-//! A workflow says what it does with one page ([`Pages`]). A [`Run`] keeps the rest: where the next page
-//! begins, which is the job's private `cursor`; what was done so far, which is its `result`; and the
-//! progress. They are recorded in the page's transaction, so the next attempt resumes after the last page
-//! that was committed. Callers see the same fields in the result after each page as at the end.
+//! A workflow defines how to process one page ([`Pages`]). A [`Run`] manages the rest: the position
+//! of the next page, which is the job's private `cursor`; the work done so far, which is its
+//! `result`; and the progress. All three are recorded in the page's transaction, so the next
+//! attempt resumes after the last committed page. The result has the same fields after each page as
+//! at the end.
 
 use std::future::Future;
 
@@ -18,29 +19,28 @@ use crate::error::{Error, Result};
 use crate::platform::config::Settings;
 use crate::platform::signed_links::Signer;
 
-/// What a run does, page by page.
+/// The work of a run, page by page.
 pub trait Pages: Send + Sync {
-    /// Where a page begins. Callers never see it.
+    /// The position of a page. It is not visible in the API.
     type Cursor: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static;
-    /// What was done so far: the job's result.
+    /// The work done so far: the job's result.
     type Tally: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static;
 
-    /// The tally of a run that has done nothing yet.
+    /// The tally of a run that has not started.
     fn begin(&self) -> Self::Tally;
 
-    /// How many records are done.
+    /// How many records have been processed.
     fn done(&self, tally: &Self::Tally) -> i64;
 
-    /// Whether an earlier attempt can be resumed; otherwise the run begins again.
+    /// Whether an earlier attempt can be resumed; otherwise the run starts over.
     fn can_resume(&self, _: &Self::Tally) -> bool {
         true
     }
 
-    /// Does the page that begins at the cursor, or the first one, and returns the cursor of the next; `None`
-    /// after the last page. The caller's transaction fences it.
-    ///
-    /// # Errors
-    /// Any: nothing of the page stays, and the job is retried after the page before.
+    /// Processes the page that starts at the cursor (the first page without one), and returns the
+    /// cursor of the next page, or `None` after the last. The caller's transaction checks the job's
+    /// lease. After an error the page is rolled back, and the job is retried after the previous
+    /// page.
     fn page(
         &self,
         page: &mut Page<'_>,
@@ -49,20 +49,20 @@ pub trait Pages: Send + Sync {
     ) -> impl Future<Output = Result<Option<Self::Cursor>>> + Send;
 }
 
-/// What a page is done with.
+/// What a page works with.
 #[derive(Debug)]
 pub struct Page<'a> {
-    /// The transaction of the page.
+    /// The page's transaction.
     pub connection: &'a mut PgConnection,
-    /// The job whose run it is.
+    /// The job that runs.
     pub job: &'a Claimed,
-    /// The settings of the program.
+    /// The program's settings.
     pub settings: &'a Settings,
     /// Signs links.
     pub signer: &'a Signer,
-    /// How many records the run has in all, once that is known.
+    /// How many records the run has in all, once known.
     pub total: Option<i64>,
-    /// The queue for which the page has left work.
+    /// The queue that the page added work to.
     pub notify: Option<&'static str>,
 }
 
@@ -74,7 +74,7 @@ enum RunCursor<C> {
     End,
 }
 
-/// A run at work.
+/// A run in progress.
 #[derive(Debug)]
 pub struct Run<P: Pages> {
     pages: P,
@@ -84,10 +84,11 @@ pub struct Run<P: Pages> {
 }
 
 impl<P: Pages> Run<P> {
-    /// The run of a job, after the last page that was committed.
+    /// Resumes a job's run after the last committed page.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the job is gone; [`Error::Internal`] for a cursor or a result of another version.
+    /// [`Error::NotFound`] if the job no longer exists; [`Error::Internal`] for a cursor or a
+    /// result of another version.
     pub async fn resume(connection: &mut PgConnection, job: &Claimed, pages: P) -> Result<Self> {
         let recorded = resume(connection, job).await?;
         let recorded = recorded.filter(|recorded: &Resumed<_, P::Tally>| pages.can_resume(&recorded.result));
@@ -97,15 +98,16 @@ impl<P: Pages> Run<P> {
         })
     }
 
-    /// Whether no page is left.
+    /// Whether all pages have been processed.
     pub fn has_ended(&self) -> bool {
         matches!(self.cursor, Some(RunCursor::End))
     }
 
-    /// Does the next page. Returns the queue whose workers are to be notified after the commit.
+    /// Processes the next page. Returns the queue whose workers are to be notified after the
+    /// commit.
     ///
     /// # Errors
-    /// Those of the page. The run is of no use afterwards: resume it.
+    /// Those of the page. The run is unusable afterwards; resume it.
     pub async fn page(&mut self, mut page: Page<'_>) -> Result<Option<&'static str>> {
         let cursor = match self.cursor.take() {
             Some(RunCursor::Page(cursor)) => Some(cursor),
@@ -119,24 +121,18 @@ impl<P: Pages> Run<P> {
         Ok(page.notify)
     }
 
-    /// How far it is.
+    /// The run's progress.
     pub fn progress(&self) -> Progress {
         let done = self.pages.done(&self.tally);
         Progress { done, total: self.total.map(|total| total.max(done)) }
     }
 
-    /// What it did so far, for callers.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if it cannot be written as JSON.
+    /// The result so far.
     pub fn result(&self) -> Result<Value> {
         Ok(serde_json::to_value(&self.tally)?)
     }
 
-    /// Where it goes on, for [`progress`](super::progress).
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if it cannot be written as JSON.
+    /// The position to resume from, for [`progress`](super::progress).
     pub fn cursor(&self) -> Result<Option<Value>> {
         Ok(self.cursor.as_ref().map(serde_json::to_value).transpose()?)
     }
@@ -145,18 +141,19 @@ impl<P: Pages> Run<P> {
 /// What the steps of a job with a cursor have recorded.
 #[derive(Debug)]
 pub struct Resumed<C, T> {
-    /// Where it goes on.
+    /// The position to resume from.
     pub cursor: C,
-    /// What it did so far.
+    /// The result so far.
     pub result: T,
-    /// How many units of work it has, if known.
+    /// How many units of work the job has, if known.
     pub total: Option<i64>,
 }
 
-/// Reads where a job goes on; `None` before its first step.
+/// Returns what the job's steps have recorded; `None` before its first step.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the job is gone; [`Error::Internal`] for a cursor or a result of another version.
+/// [`Error::NotFound`] if the job no longer exists; [`Error::Internal`] for a cursor or a result of
+/// another version.
 pub async fn resume<C, T>(connection: &mut PgConnection, job: &Claimed) -> Result<Option<Resumed<C, T>>>
 where
     C: DeserializeOwned + Send + Unpin + 'static,

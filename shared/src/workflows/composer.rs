@@ -14,7 +14,7 @@ use crate::mail::{Event, NewEmail, Sender};
 use crate::records::RecordType;
 use crate::values::{Company, Email, Name};
 
-/// Fills in the templates of one workspace.
+/// Renders the templates of one workspace.
 pub(super) struct Composer<'a> {
     workspace_id: Uuid,
     urls: ActionUrls<'a>,
@@ -22,17 +22,17 @@ pub(super) struct Composer<'a> {
     pub sender: Sender,
 }
 
-/// An email whose template is still to be filled in.
+/// An email whose template is not rendered yet.
 pub(super) struct Draft<'a> {
     pub event: Event,
     pub event_key: String,
     pub template: String,
-    /// The lead or the customer whom it goes to.
+    /// The lead or customer who receives it.
     pub recipient: (RecordType, Uuid),
     pub name: &'a Name,
     pub email: &'a Email,
     pub company: Option<&'a Company>,
-    /// The feedback that it asks for.
+    /// The feedback that it requests.
     pub feedback_id: Option<Uuid>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Composer<'a> {
         Ok(Self { workspace_id, urls, renderer: Renderer::read(settings.all_templates()).await?, sender })
     }
 
-    /// The emails of drafts, in their order; `None` if a template cannot be filled in.
+    /// Returns the drafts' emails in order, with `None` where a template cannot be rendered.
     pub async fn compose(&self, drafts: Vec<Draft<'_>>) -> Result<Vec<Option<NewEmail>>> {
         let ids: Vec<Uuid> = drafts.iter().map(|_| Uuid::now_v7()).collect();
         let unsubscribe = |id: &Uuid| self.urls.url(Action::Unsubscribe, self.workspace_id, *id);
@@ -58,7 +58,7 @@ impl<'a> Composer<'a> {
         let emails = drafts.map(|(((draft, id), unsubscribe), content)| {
             let Draft { event, event_key, template, recipient, name, email, .. } = draft;
             let content = content.inspect_err(|error| {
-                tracing::warn!(%error, id = %recipient.1, template, "a template cannot be filled in");
+                tracing::warn!(%error, id = %recipient.1, template, "cannot render template");
             });
             Some(NewEmail {
                 id,

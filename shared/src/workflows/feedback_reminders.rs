@@ -1,4 +1,4 @@
-//! The run of reminders: a walk over all requests that are open.
+//! Reminders: a run over all open feedback requests.
 
 use std::collections::HashMap;
 
@@ -24,10 +24,10 @@ use crate::{records, string_enum};
 
 /// How many requests a page has.
 const PAGE: i64 = 1_000;
-/// The job that reminds customers of requests, and ends the waiting for answers that do not come.
+/// The job that reminds customers of open requests, and expires requests that stay unanswered.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RemindFeedback {
-    /// Whether it only tells what it would do.
+    /// Report what the run would do, without writing anything.
     pub dry_run: bool,
 }
 
@@ -45,9 +45,9 @@ string_enum! {
     Reason {
         /// The customer is blocked.
         Blocked = "blocked",
-        /// The customer's address takes no mails of this workspace.
+        /// The customer's address is suppressed in this workspace.
         Suppressed = "suppressed",
-        /// The template cannot be filled in for the customer.
+        /// The template cannot be rendered for the customer.
         Template = "template",
     }
 }
@@ -57,11 +57,11 @@ string_enum! {
     Would {
         /// The customer is reminded.
         Remind = "remind",
-        /// The waiting ends.
+        /// The request expires.
         Expire = "expire",
-        /// It is not the time yet.
+        /// The next reminder is not due yet.
         Wait = "wait",
-        /// The customer should be reminded and cannot be.
+        /// A reminder is due but cannot be sent.
         Skip = "skip",
     }
 }
@@ -71,45 +71,45 @@ string_enum! {
 pub struct RequestPreview {
     /// The request.
     pub feedback_id: Uuid,
-    /// Who was asked.
+    /// The customer who was asked.
     pub customer_id: Uuid,
-    /// Their address.
+    /// The customer's address.
     pub email: Email,
-    /// What it would do.
+    /// What the run would do.
     pub would: Would,
-    /// Why not more.
+    /// Why the customer is not reminded.
     pub reason: Option<Reason>,
-    /// When that is due, or has been since.
+    /// When the reminder or the expiry is, or was, due.
     pub at: Time,
 }
 
-/// What a run did: `open` is the sum of the others.
+/// The result of a run: `open` is the sum of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reminded {
-    /// Requests that it has found open.
+    /// Open requests that the run examined.
     pub open: i64,
-    /// Of these, those whose customer was reminded: the mail is in the outbox.
+    /// Requests whose customer was reminded: the email is in the outbox.
     pub reminded: i64,
-    /// Those that nobody waits for any more.
+    /// Requests that expired.
     pub expired: i64,
-    /// Those whose time has not come yet.
+    /// Requests whose next reminder or expiry is not due yet.
     pub waiting: i64,
-    /// Those whose customer should be reminded and cannot be.
+    /// Requests whose reminder is due but cannot be sent.
     pub skipped: Skipped<Reason>,
-    /// Whether nothing was written.
+    /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What a dry run would do with the oldest requests.
     #[serde(skip_serializing_if = "Preview::is_none")]
     pub preview: Preview<RequestPreview>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestCursor {
-    /// When the run began; later requests are not for it.
+    /// When the run began; it ignores later requests.
     began_at: Time,
-    /// The last request of the page before.
+    /// The last request of the previous page.
     after: (Time, Uuid),
 }
 
@@ -139,12 +139,12 @@ struct Open {
     email: Email,
     blocked: bool,
     suppressed: bool,
-    /// Whether the request's own mail has left, or will.
+    /// Whether the request's own email was sent or is queued.
     #[sqlx(skip)]
     mailed: bool,
 }
 
-/// What is to be done with a request.
+/// What to do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict {
     would: Would,
@@ -153,9 +153,10 @@ struct Verdict {
 }
 
 impl Open {
-    /// After each waiting time a reminder is due, and after that behind the last one the waiting ends.
-    /// For a customer who cannot be reminded it ends when it would have ended with all reminders, and so it
-    /// does for one who was never asked: a reminder must not be the first that they hear of it.
+    /// A reminder is due after each interval; the request expires one interval after the last
+    /// reminder. A request whose customer cannot be reminded expires when it would have expired
+    /// with all reminders. The same holds for a request whose own email was never sent: a reminder
+    /// must not be the first email that the customer gets about it.
     fn verdict(&self, wait: TimeDelta, now: Time) -> Verdict {
         let since = self.last_reminder_at.map_or(self.requested_at, |last| last.max(self.requested_at));
         let left = (MAX_REMINDERS - self.reminders).max(0);
@@ -228,7 +229,6 @@ impl Pages for RemindFeedback {
     }
 }
 
-/// How many requests are open.
 async fn count_open(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM feedback WHERE workspace_id = $1 AND status = 'requested'")
         .bind(workspace_id)
@@ -236,7 +236,7 @@ async fn count_open(connection: &mut PgConnection, workspace_id: Uuid) -> Result
         .await?)
 }
 
-/// The next open requests, in the order of feedback_status_idx.
+/// Returns the next open requests, in the order of feedback_status_idx.
 async fn open_requests(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -267,8 +267,9 @@ async fn open_requests(
     Ok(requests)
 }
 
-/// Reminds of what is due, and ends the waiting for what is over. All of it is locked and looked at once
-/// more, so that what changed since it was found counts, and nothing changes before the end.
+/// Sends due reminders and expires overdue requests. The requests are locked and read again, so
+/// that changes made since they were selected count, and nothing changes before the transaction
+/// ends.
 async fn act(
     connection: &mut PgConnection,
     actor: &Actor,
@@ -324,7 +325,7 @@ async fn act(
     records::update_all(connection, actor, &changed).await
 }
 
-/// Puts reminders into the outbox, and gives what they change.
+/// Writes reminders to the outbox; returns the changes to their requests.
 async fn remind(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -337,7 +338,7 @@ async fn remind(
     let mut changed = Vec::with_capacity(letters.len());
     for ((request, before, _), queued) in letters.into_iter().zip(queued) {
         let verdict = request.verdict(wait, now);
-        // The reader unsubscribed a moment ago.
+        // The address unsubscribed during this transaction.
         if queued == Queued::Suppressed {
             let (would, reason) = (Would::Skip, Some(Reason::Suppressed));
             reminded.count(&request, Verdict { would, reason, ..verdict });

@@ -20,7 +20,7 @@ use crate::records::{self, Fields, Record, RecordType};
 use crate::string_enum;
 use crate::values::{Company, Email, Name};
 
-/// The job that mails a request.
+/// The job that emails a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFeedback {
     /// The [`Feedback`].
@@ -32,15 +32,11 @@ impl Payload for RequestFeedback {
     const QUEUE: &'static str = "workflows";
 }
 
-/// Asks a customer for feedback: makes it, and the job that mails the request. A request that is open and
-/// whose mail never left is taken up again. Needs a transaction.
-///
-/// # Errors
-/// [`Error::NotFound`] without such a customer; [`Error::Conflict`] if the customer was asked and has not
-/// answered yet, is blocked, or takes no mails.
+/// Creates a feedback request for a customer, and the job that emails it. If the customer has an
+/// open request whose email was never sent, that request is resumed. Needs a transaction.
 pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
     let workspace_id = actor.workspace_id;
-    // Locked, so that whoever blocks the customer comes before this or after it.
+    // Locked, so that a concurrent block of the customer commits before or after this transaction.
     let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(concat!(
         "SELECT status = 'blocked', ",
         is_suppressed!("customers.email"),
@@ -64,7 +60,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
         None => make(connection, workspace_id, customer_id).await?,
     };
     let job_id = Uuid::now_v7();
-    // One job is under way for a request, so that of two who take it up again one does.
+    // A request has at most one active job, so that of two concurrent resumes one succeeds.
     let job = NewJob::new(workspace_id, &RequestFeedback { feedback_id: id })?.id(job_id);
     let job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
     let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
@@ -74,7 +70,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     Ok(job)
 }
 
-/// The customer's open request, locked.
+/// Returns the customer's open request, locked.
 async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Option<Uuid>> {
     Ok(sqlx::query_scalar(
         "SELECT id FROM feedback WHERE workspace_id = $1 AND customer_id = $2 AND status = 'requested' FOR UPDATE",
@@ -85,7 +81,7 @@ async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, custome
     .await?)
 }
 
-/// A new request, whose mail is not written yet.
+/// Creates a request whose email is not written yet.
 async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Uuid> {
     let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
     let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
@@ -95,11 +91,8 @@ async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uu
     Ok(feedback.id)
 }
 
-/// Gives up the mail of a request that was cancelled or suppressed before it left: its key is free for the
-/// mail of the next asking. So at most one mail of a request ever leaves.
-///
-/// # Errors
-/// [`Error::Conflict`] if its mail has left, or will.
+/// Frees the event key of a request's email if the email was cancelled or suppressed before it was
+/// sent, so that the next attempt can use it. At most one email of a request is ever sent.
 async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
     let key = event_key(id, None);
     sqlx::query(
@@ -118,7 +111,7 @@ async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: U
     if stands.is_some() { Err(OPEN_REQUEST.conflict(Some(id))) } else { Ok(()) }
 }
 
-/// Those of the requests whose own mail has left, or will.
+/// Returns the requests whose own email was sent or is queued.
 pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
     let keys: HashMap<String, Uuid> = ids.iter().map(|id| (event_key(*id, None), *id)).collect();
     let found: Vec<String> = sqlx::query_scalar(
@@ -132,7 +125,7 @@ pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, id
     Ok(found.iter().filter_map(|key| keys.get(key).copied()).collect())
 }
 
-/// A customer who is written to.
+/// A customer who gets an email.
 #[derive(Debug, Clone, FromRow)]
 pub(super) struct Recipient {
     pub id: Uuid,
@@ -143,8 +136,8 @@ pub(super) struct Recipient {
     pub suppressed: bool,
 }
 
-/// The customers with these ids. They stay as they are until the transaction ends, so that whoever
-/// blocks one, or changes an address, finds the mails to it.
+/// Returns the customers with these ids, locked until the transaction ends, so that a concurrent
+/// block or change of address sees the emails written here.
 pub(super) async fn recipients(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -163,7 +156,7 @@ pub(super) async fn recipients(
 }
 
 impl Recipient {
-    /// The customer's request for feedback, or the reminder of that number.
+    /// The customer's feedback request, or its reminder with this number.
     pub fn draft(&self, feedback_id: Uuid, reminder: Option<i16>) -> Draft<'_> {
         let event = if reminder.is_none() { Event::FeedbackRequest } else { Event::FeedbackReminder };
         Draft {
@@ -180,27 +173,27 @@ impl Recipient {
 }
 
 string_enum! {
-    /// Why a request was not mailed.
+    /// Why a request was not emailed.
     Unsent {
-        /// The customer was blocked since.
+        /// The customer has been blocked.
         Blocked = "blocked",
-        /// The customer's address takes no mails of this workspace.
+        /// The customer's address is suppressed in this workspace.
         Suppressed = "suppressed",
-        /// It was answered, or has expired, since.
+        /// The request was answered or has expired.
         Closed = "closed",
-        /// The customer was deleted since.
+        /// The customer has been deleted.
         Deleted = "deleted",
-        /// The template cannot be filled in for the customer.
+        /// The template cannot be rendered for the customer.
         Template = "template",
     }
 }
 
-/// What became of a request.
+/// The result of a request's job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// How many mails were put into the outbox for it: one or none.
+    /// How many emails the job wrote to the outbox: one or none.
     sent: u8,
-    /// Why there was none.
+    /// Why no email was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped: Option<Unsent>,
 }
@@ -217,7 +210,7 @@ impl Pages for RequestFeedback {
         1
     }
 
-    /// The only page: puts the mail of the request into the outbox.
+    /// Writes the request's email to the outbox. There is only one page.
     async fn page(&self, page: &mut Page<'_>, _: Option<()>, sent: &mut Sent) -> Result<Option<()>> {
         let skipped = send(page, self.feedback_id).await?;
         *sent = Sent { sent: u8::from(skipped.is_none()), skipped };

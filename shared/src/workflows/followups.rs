@@ -1,8 +1,8 @@
-//! Follow-ups: whoever looks after a lead or a customer is told which next actions are due.
+//! Follow-ups: emails the owner of each lead or customer a digest of the next actions that are due.
 //!
 //! A run first gathers what is due, page by page, and then writes one digest for each recipient. A
-//! digest and the marks on the interactions that it lists are one transaction; of a recipient with
-//! more than one page of them, the others are marked in the steps after it.
+//! digest and the update of the interactions that it lists are one transaction. A recipient's
+//! interactions that exceed one page are updated in the following steps.
 
 mod digest;
 mod gather;
@@ -24,10 +24,10 @@ use gather::DueCursor;
 
 /// How many interactions a page has.
 const PAGE: i64 = 2_000;
-/// The job that tells everybody which of their next actions are due.
+/// The job that emails all owners their due next actions.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ProcessFollowups {
-    /// Whether it only tells what it would do.
+    /// Report what the run would do, without writing anything.
     pub dry_run: bool,
 }
 
@@ -41,15 +41,15 @@ impl Payload for ProcessFollowups {
 }
 
 string_enum! {
-    /// Why nobody is told of an interaction.
+    /// Why an interaction is not part of a digest.
     Reason {
-        /// Nobody looks after it, and the workspace has no notification address.
+        /// It has no owner, and the workspace has no notification address.
         NoRecipient = "no_recipient",
         /// The recipient's address is suppressed.
         Suppressed = "suppressed",
-        /// It was changed or deleted meanwhile, and is not due any more.
+        /// It was changed or deleted during the run, and is no longer due.
         Changed = "changed",
-        /// The digest's template cannot be filled in.
+        /// The digest's template cannot be rendered.
         Template = "template",
     }
 }
@@ -59,7 +59,7 @@ string_enum! {
     Would {
         /// They get a digest.
         Send = "send",
-        /// They get none.
+        /// They get no digest.
         Skip = "skip",
     }
 }
@@ -67,37 +67,37 @@ string_enum! {
 /// What a dry run would do with a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipientPreview {
-    /// The address; `null` stands for all that has no recipient.
+    /// The address; `null` for interactions without a recipient.
     pub email: Option<Email>,
     /// How many interactions are due.
     pub interactions: i64,
-    /// What it would do.
+    /// What the run would do.
     pub would: Would,
-    /// Why not more.
+    /// Why the recipient gets no digest.
     pub reason: Option<Reason>,
 }
 
-/// What a run did: `interactions` is the sum of those that were followed up and
-/// those that were skipped.
+/// The result of a run: `interactions` is the sum of those that were followed up and those that
+/// were skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FollowedUp {
     /// Interactions that are due.
     pub interactions: i64,
-    /// Of these, those that somebody is told of.
+    /// Interactions listed or counted in a digest.
     pub followed_up: i64,
-    /// Digests: their mails are in the outbox.
+    /// Digests in the outbox.
     pub sent: i64,
-    /// Interactions of which nobody is told. They stay due, but for those that changed.
+    /// Interactions that no digest covers. They stay due, except those that changed during the run.
     pub skipped: Skipped<Reason>,
-    /// Whether nothing was written.
+    /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What a dry run would do with the first recipients.
     #[serde(skip_serializing_if = "Preview::is_none")]
     pub preview: Preview<RecipientPreview>,
 }
 
-/// Where a run is. All of it is about what was due when it began.
+/// The progress of a run. It covers only what was due when the run began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowupCursor {
     began: Time,

@@ -1,9 +1,10 @@
-//! Nurture: leads are walked through their workspace's sequence of mails.
+//! Nurture: sends leads the emails of their workspace's sequence, one step at a time.
 //!
-//! A lead is nurtured while it is `new`, `contacted` or `qualified`. The first step is due its delay
-//! after the lead was made, each later one its delay after the step before. A lead has had a step when
-//! `nurture_steps` says so, and then never gets it again, whatever becomes of the sequence: it goes on
-//! with the step behind the last one that it has had.
+//! A lead is nurtured while it is `new`, `contacted` or `qualified`. The first step is due its
+//! delay after the lead was created, each later step its delay after the previous one.
+//! `nurture_steps` records the steps that a lead has received; it never receives one of them again,
+//! even if the sequence changes. A lead continues with the step after the last one that it
+//! received.
 
 mod candidates;
 mod send;
@@ -29,13 +30,13 @@ use sequence::{Sequence, Verdict};
 
 /// How many leads a page has.
 const PAGE: i64 = 2_000;
-/// The leads that are nurtured.
+/// The statuses of leads that are nurtured.
 const NURTURED: [LeadStatus; 3] = [LeadStatus::New, LeadStatus::Contacted, LeadStatus::Qualified];
 
-/// The job that takes every lead of a workspace on by one step, if it is due.
+/// The job that sends every lead of a workspace its next step, if the step is due.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct NurtureLeads {
-    /// Whether it only tells what it would do.
+    /// Report what the run would do, without writing anything.
     pub dry_run: bool,
 }
 
@@ -49,19 +50,19 @@ impl Payload for NurtureLeads {
 }
 
 string_enum! {
-    /// Why a lead gets no mail.
+    /// Why a lead gets no email.
     Reason {
         /// Its address unsubscribed, or was added to the suppressions.
         Suppressed = "suppressed",
-        /// A mail to its address came back.
+        /// An email to its address bounced.
         Bounced = "bounced",
         /// Somebody has called, met or written to it since its last step.
         Interaction = "interaction",
-        /// It has had the last step.
+        /// It has received the last step.
         Finished = "finished",
         /// The workspace's sequence has no steps.
         NoSteps = "no_steps",
-        /// The step's template cannot be filled in for it.
+        /// The step's template cannot be rendered for it.
         Template = "template",
     }
 }
@@ -69,11 +70,11 @@ string_enum! {
 string_enum! {
     /// What a run does with a lead.
     Would {
-        /// Its step is due: it is sent.
+        /// Its step is due, and is sent.
         Send = "send",
         /// Its step is not due yet.
         Wait = "wait",
-        /// It gets none.
+        /// It gets no email.
         Skip = "skip",
     }
 }
@@ -85,31 +86,31 @@ pub struct LeadPreview {
     pub lead_id: Uuid,
     /// Its address.
     pub email: Email,
-    /// The step whose turn it is.
+    /// The lead's next step.
     pub step: Option<Uuid>,
-    /// What it would do.
+    /// What the run would do.
     pub would: Would,
-    /// Why not more.
+    /// Why the lead gets no email.
     pub reason: Option<Reason>,
-    /// When the step is due, or has been since.
+    /// When the step is, or was, due.
     pub at: Option<Time>,
 }
 
-/// What a run did: `leads` is the sum of the others.
+/// The result of a run: `leads` is the sum of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Nurtured {
-    /// Leads that it has looked at.
+    /// Leads that the run examined.
     pub leads: i64,
-    /// Of these, those whose step was due: their mail is in the outbox.
+    /// Leads whose step was due and whose email is in the outbox.
     pub sent: i64,
-    /// Those whose next step is not due yet.
+    /// Leads whose next step is not due yet.
     pub waiting: i64,
-    /// Those that got none.
+    /// Leads that got no email.
     pub skipped: Skipped<Reason>,
-    /// Whether nothing was written.
+    /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
-    /// What a dry run would do with the first leads; those it would mail come before others.
+    /// What a dry run would do with the first leads. Leads that would get an email come first.
     #[serde(skip_serializing_if = "Preview::is_none")]
     pub preview: Preview<LeadPreview>,
 }
@@ -123,7 +124,7 @@ impl Nurtured {
             Verdict::Skip { reason, .. } => self.skipped.add(*reason, 1),
         }
         let preview = || verdict.preview(candidate);
-        // Of many leads the ones that would be mailed tell most.
+        // In a long list, the leads that would get an email are the most informative.
         if matches!(verdict, Verdict::Send { .. }) && self.sent <= MAX_PREVIEW as i64 {
             self.preview.prefer(preview, |listed| listed.would != Would::Send);
         } else {
@@ -133,7 +134,7 @@ impl Nurtured {
 }
 
 impl Pages for NurtureLeads {
-    /// The last lead of the page before.
+    /// The last lead of the previous page.
     type Cursor = Uuid;
     type Tally = Nurtured;
 
@@ -174,7 +175,7 @@ impl Pages for NurtureLeads {
     }
 }
 
-/// How many leads a run has to look at.
+/// How many leads a run has to examine.
 async fn total(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM leads WHERE workspace_id = $1 AND status = ANY ($2)")
         .bind(workspace_id)

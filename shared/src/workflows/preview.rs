@@ -1,4 +1,4 @@
-//! What a mail would look like, without sending it.
+//! Renders an email without sending it.
 
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -22,16 +22,16 @@ use crate::values::json_schema::{Shape, closed};
 use crate::values::patch::Patch;
 use crate::values::{Email, Name};
 
-/// What a preview must know of the process.
+/// The process's settings that a preview needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Server<'a> {
-    /// Where links begin.
+    /// The base URL of links.
     pub public_url: &'a str,
-    /// Who mails come from unless a workspace says otherwise.
+    /// The default sender, for workspaces that do not set one.
     pub mail: &'a config::Mail,
 }
 
-/// What the body of a request asks for.
+/// The parsed request body.
 struct Request {
     event: Event,
     template: Template,
@@ -40,14 +40,11 @@ struct Request {
     sample: Map<String, Value>,
 }
 
-/// The name by which the template is known while it is looked at.
+/// The template's name in the renderer.
 const NAME: &str = "preview";
 
-/// The mail that the body of a request describes.
+/// Renders the email that the request body describes.
 ///
-/// # Errors
-/// [`Error::Invalid`] with every fault of the body, the template's among them; [`Error::NotFound`] for a
-/// lead or a customer that does not exist.
 pub async fn preview(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -84,7 +81,7 @@ pub async fn preview(
         let renderer = Renderer::new(vec![(NAME.to_owned(), event, template)]);
         renderer.render(NAME, &context)
     });
-    // The template has passed its check: if it fails, it is over what it was given here.
+    // The template passed validation, so an error here comes from the sample values.
     rendered.await?.map_err(|error| Error::invalid("template", TEMPLATE_FAULT, error.to_string()))
 }
 
@@ -105,7 +102,7 @@ fn read(mut body: Object, settings: &Settings) -> Result<Request> {
                 body.refuse(FieldError::new("template", "invalid", message));
             }
             if event.is_some() {
-                body.refuse(FieldError::new("event", "invalid", "goes with a subject and a body only"));
+                body.refuse(FieldError::new("event", "invalid", "is allowed only with a subject and a body"));
             }
             found
         }
@@ -125,7 +122,7 @@ fn read(mut body: Object, settings: &Settings) -> Result<Request> {
             body.refuse(FieldError::new(
                 field,
                 "invalid",
-                format!("{} mails are not about a {variable}", event.as_str()),
+                format!("{} emails are not about a {variable}", event.as_str()),
             ));
         }
     }
@@ -134,12 +131,12 @@ fn read(mut body: Object, settings: &Settings) -> Result<Request> {
     Ok(Request { event, template, lead_id, customer_id, sample })
 }
 
-/// The templates that have names.
+/// The names of stored templates.
 fn names(settings: &Settings) -> Vec<&'static str> {
     Event::ALL.iter().filter(|event| settings.templates.get(**event).is_some()).map(|event| event.as_str()).collect()
 }
 
-/// A template of the settings, by its name or its step's id.
+/// Returns a stored template by its name or its step's id.
 fn stored(settings: &Settings, name: &str) -> Option<(Event, Template)> {
     if let Some(step) = settings.nurture_sequence.iter().find(|step| step.id.to_string() == name) {
         let template = Template { subject: step.subject.clone(), body: step.body.clone() };
@@ -149,7 +146,7 @@ fn stored(settings: &Settings, name: &str) -> Option<(Event, Template)> {
     Some((event, settings.templates.get(event)?.clone()))
 }
 
-/// A template that the body brings along.
+/// Returns the template given in the body.
 fn written(body: &mut Object, event: Event) -> Option<(Event, Template)> {
     let mut object = match body.open("template") {
         Patch::Set(object) => object,
@@ -166,8 +163,8 @@ fn written(body: &mut Object, event: Event) -> Option<(Event, Template)> {
     Some((event, Template { subject: subject?.to_owned(), body: text?.to_owned() }))
 }
 
-/// Puts a caller's values in place of the example's. There is nothing to put where the example has
-/// nothing, since no mail will have it.
+/// Replaces the example's values with the caller's. A variable that the example lacks is rejected,
+/// since no email has it.
 fn merge(context: &mut Value, sample: Map<String, Value>) -> Result<()> {
     let mut errors = FieldErrors::default();
     for (name, value) in sample {
@@ -179,19 +176,19 @@ fn merge(context: &mut Value, sample: Map<String, Value>) -> Result<()> {
 fn put(context: &mut Value, name: &str, place: &str, value: Value, errors: &mut FieldErrors) {
     let place = format!("{place}.{name}");
     match (context.get_mut(name), value) {
-        (None, _) => errors.push(FieldError::new(place, "unknown", "is not a variable of this mail")),
+        (None, _) => errors.push(FieldError::new(place, "unknown", "is not a variable of this email")),
         (Some(inner @ Value::Object(_)), Value::Object(fields)) => {
             fields.into_iter().for_each(|(name, value)| put(inner, &name, &place, value, errors));
         }
         (Some(Value::Array(items)), Value::Array(given)) => put_all(items, &place, given, errors),
         (Some(Value::Object(_) | Value::Array(_)), _) | (_, Value::Object(_) | Value::Array(_)) => {
-            errors.push(FieldError::new(place, "invalid", "must be of the kind that this mail has"));
+            errors.push(FieldError::new(place, "invalid", "must have the type of this email's variable"));
         }
         (Some(present), value) => *present = value,
     }
 }
 
-/// As many items as were given, each over the example's first.
+/// Returns as many items as the caller gave, each merged over the example's first item.
 fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut FieldErrors) {
     let Some(first) = items.first().cloned() else { return };
     if given.len() > MAX_ITEMS {
@@ -211,19 +208,20 @@ fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut 
     }
 }
 
-/// The body of a request, for the API's document.
+/// The request body's schema for the OpenAPI document.
 pub fn preview_schema() -> RefOr<Schema> {
     let named = ObjectBuilder::from(String::shape())
         .description(Some("`followups`, `feedback_request`, `feedback_reminder`, or the id of a step."));
     let written = ObjectBuilder::new().property("subject", Subject::shape()).property("body", Body::shape());
     let template = OneOfBuilder::new().item(named).item(closed(written.required("subject").required("body")));
     let event =
-        ObjectBuilder::from(Event::shape()).description(Some("For a subject and a body: whose variables they have."));
+        ObjectBuilder::from(Event::shape()).description(Some("The event whose variables a subject and body may use."));
     let sample = ObjectBuilder::new()
         .description(Some("Values in place of the example's, such as `{\"lead\": {\"company\": null}}`."))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)));
-    let object = ObjectBuilder::new().description(Some("Which mail to look at, and to whom it would go."));
-    let object = object.property("template", template.description(Some("What the mail says."))).required("template");
+    let object = ObjectBuilder::new().description(Some("The email to preview, and its recipient."));
+    let object =
+        object.property("template", template.description(Some("The email's subject and body."))).required("template");
     let object = object.property("event", event).property("sample", sample);
     let object = object.property("lead_id", Uuid::shape()).property("customer_id", Uuid::shape());
     closed(object.examples([json!({

@@ -1,4 +1,4 @@
-//! What the tallies of runs are made of.
+//! The parts of a run's result.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::values::string_enum::StringEnum;
 /// The most records that a dry run lists.
 pub(super) const MAX_PREVIEW: usize = 1_000;
 
-/// How many records a run left out, by the reason. Every reason is listed, also one that nothing had.
+/// How many records a run skipped, by reason. Reasons without records are listed with 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped<R>(Vec<(R, i64)>);
 
@@ -47,7 +47,7 @@ impl<'de, R: StringEnum> Deserialize<'de> for Skipped<R> {
     }
 }
 
-/// What a dry run would do with the first records. Other runs have none.
+/// What a dry run would do with the first records. Empty outside dry runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Preview<T>(Option<Vec<T>>);
@@ -57,19 +57,20 @@ impl<T> Preview<T> {
         Self(dry_run.then(Vec::new))
     }
 
-    /// Whether there is none.
+    /// Whether this is not a dry run.
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Lists a record, if there is room.
+    /// Lists a record if there is room.
     pub(super) fn list(&mut self, record: impl FnOnce() -> T) {
         if let Some(listed) = self.0.as_mut().filter(|listed| listed.len() < MAX_PREVIEW) {
             listed.push(record());
         }
     }
 
-    /// Lists a record; if there is no room, instead of the last one that tells less.
+    /// Lists a record. If the list is full, the record replaces the last one that is less
+    /// informative.
     pub(super) fn prefer(&mut self, record: impl FnOnce() -> T, tells_less: impl Fn(&T) -> bool) {
         if let Some(listed) = self.0.as_mut().filter(|listed| listed.len() >= MAX_PREVIEW)
             && let Some(last) = listed.iter().rposition(tells_less)

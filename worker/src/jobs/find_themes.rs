@@ -1,4 +1,4 @@
-//! Reads what was answered, and finds anew what people talk about when that is due.
+//! Reads new answers, and recomputes the themes of feedback when that is due.
 
 use serde_json::{Value, json};
 use shared::insight::themes::{self, FindThemes, Found, Stage, Summary};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::queue::job::{Done, JobStep, Running, Stop, Task};
 
-/// Themes that a dry run tells.
+/// How many themes a dry run lists.
 const TOLD: usize = 100;
 
 impl Task for FindThemes {
@@ -46,10 +46,9 @@ fn preview(comments: i64, themes: &[Found]) -> Value {
     json!({ "dry_run": true, "comments": comments, "themes": themes.len(), "preview": listed })
 }
 
-/// Reads answers, page by page, until none is left. What is left is the cursor.
-///
-/// Where the finding has begun, the job stands there: what an attempt after it reads is recorded with the
-/// next stage, so that errors of the present one are counted however much is answered meanwhile.
+/// Reads answers page by page; the unread answers themselves are the cursor. Once finding themes
+/// has begun, the job's recorded progress stays at that stage: answers that arrive meanwhile are
+/// recorded with the next stage, so that they do not reset the error count of the current one.
 async fn read(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut Summary) -> Result<(), Stop> {
     let begun = (stage != Stage::Read).then(|| summary.clone());
     while themes::is_unread(&mut *job.connection().await?, workspace_id).await? {
@@ -57,7 +56,8 @@ async fn read(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut
         let read = themes::read_step(&mut step, workspace_id).await?;
         summary.read += i64::try_from(read).unwrap_or(0);
         record(step, stage, begun.as_ref().unwrap_or(summary)).await?;
-        // What is left belongs to transactions that are at work; they wake a worker when they are done.
+        // The remaining answers belong to open transactions, which notify a worker when they
+        // commit.
         if read == 0 {
             break;
         }
@@ -65,8 +65,8 @@ async fn read(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut
     Ok(())
 }
 
-/// Does a stage and returns the next: finds the themes among all that was read, looks the answers through for
-/// them page by page, and then lists them.
+/// Runs a stage and returns the next: finds the themes, assigns answers to them page by page, and
+/// then lists them.
 async fn find(job: &mut Running, workspace_id: Uuid, stage: Stage, summary: &mut Summary) -> Result<Stage, Stop> {
     let (step, next) = match stage {
         Stage::Read => return Ok(stage),

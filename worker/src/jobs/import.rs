@@ -1,4 +1,4 @@
-//! Brings uploaded files in: one walk for all kinds of records.
+//! Imports uploaded files: one loop for all kinds of records.
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ impl Task for ImportCustomers {
     }
 }
 
-/// A chunk of the file that was read, with its number; `None` behind the last.
+/// A chunk of parsed rows, with its number; `None` after the last.
 type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Changes>)>>>;
 
-/// Brings the chunks of a file in, one step each. Which chunks are left is the cursor; the next one
-/// is read while the present one is written.
+/// Imports the chunks of a file, one step each. The remaining chunks are the cursor. The next chunk
+/// is parsed while the current one is written.
 async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
     let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
     let plan = Arc::new(import.plan.clone());
@@ -46,7 +46,7 @@ async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done,
                 step.commit(import.progress(), &import.result()?).await?;
                 check = next_trust;
             }
-            // The chunk has a key that is taken: once more, and carefully.
+            // The chunk has a key that is taken: retry it with checks for each row.
             Err(Error::Repeat(_)) if check == KeyCheck::Skip => {
                 check = KeyCheck::Lookup;
                 import.counts = counts;

@@ -1,5 +1,5 @@
-//! What workers do with each kind of job: those that are done page by page share one loop, the others have a
-//! file each.
+//! The handlers of all kinds of jobs. Kinds that run page by page share one loop; each other kind
+//! has a file.
 
 mod find_themes;
 mod import;

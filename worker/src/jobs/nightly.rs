@@ -1,4 +1,4 @@
-//! The nightly run: begins the runs of a workspace, and ends when all of them have.
+//! The nightly run: starts a workspace's runs, and ends when all of them have ended.
 
 use std::time::Duration;
 
@@ -9,17 +9,19 @@ use shared::schedule::nightly::{Night, Nightly};
 
 use crate::queue::job::{Done, Running, Stop, Task};
 
-/// How long it waits between two looks at its runs: a tenth of what it has taken so far, within these.
+/// How long it waits between two checks of its runs: a tenth of the time taken so far, within these
+/// bounds.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(30);
 
 impl Task for Nightly {
-    /// Each part of the night is a job: one that fails, or waits for a retry, holds back no other.
+    /// Each part of the night is a job of its own, so that a failed or retried part delays no
+    /// other.
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
         let existing = queue::get(&mut *job.connection().await?, job.workspace_id(), job.id()).await?;
         let mut night = Night::of(&existing, self.date);
-        // Nothing more is recorded then: how the other parts get on does not bring this one on, and its errors
-        // would not be counted.
+        // Nothing more is recorded from here: progress of the other parts must not reset this job's
+        // error count.
         begin(job, &mut night).await?;
         night.look(&mut *job.connection().await?, job.workspace_id()).await?;
         let waited = (db::now() - existing.created_at).to_std().unwrap_or_default();
@@ -35,8 +37,8 @@ impl Task for Nightly {
     }
 }
 
-/// Begins the parts that were not begun, each in a step of its own. The error, if any, is that of the first
-/// that cannot be begun now.
+/// Starts the parts that have not started, each in its own step. Returns the error of the first
+/// part that cannot start now.
 async fn begin(job: &mut Running, night: &mut Night) -> Result<(), Stop> {
     let mut begun = Ok(());
     for kind in night.missing() {

@@ -5,7 +5,7 @@ use shared::queue::{Pages, Run};
 
 use crate::queue::job::{Done, Running, Stop};
 
-/// Does the pages that are left, each in a step of the job.
+/// Processes the remaining pages, each in a step of the job.
 pub(crate) async fn walk<P: Pages>(pages: P, job: &mut Running) -> Result<Done, Stop> {
     let mut connection = job.connection().await?;
     let signer = Signer::load(&mut connection).await?;

@@ -1,4 +1,4 @@
-//! Takes an import back.
+//! Undoes an import.
 
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;

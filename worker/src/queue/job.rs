@@ -1,9 +1,10 @@
-//! What a kind of job is written against.
+//! The interface between the queue and the handlers of jobs.
 //!
-//! A job's payload lives with its noun in `shared`. One whose work is pages of records says there what it does
-//! with a page ([`Pages`]). Any other is run by a file in [`jobs`](crate::jobs), which implements [`Task`] for the
-//! payload. A long job is a walk over small steps. Each [`JobStep`] is one transaction that does its rows, moves the job's own cursor and
-//! records the progress, so whatever dies in between, the next attempt goes on after the last step.
+//! A job's payload is declared in `shared`. A kind that processes pages of records implements
+//! [`Pages`] there. Any other kind has a file in [`jobs`](crate::jobs), which implements [`Task`]
+//! for the payload. A long job is a sequence of small steps. Each [`JobStep`] is one transaction
+//! that writes its rows, moves the job's cursor and records the progress, so after a crash the next
+//! attempt resumes after the last committed step.
 //!
 //! ```ignore
 //! impl Task for ImportLeads {
@@ -49,13 +50,13 @@ use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
 
-/// A payload that can be run: one kind of job.
+/// A payload with a handler: one kind of job.
 pub trait Task: Payload {
-    /// Does the work, from wherever its last committed step has ended.
+    /// Does the work, resuming after the last committed step.
     ///
-    /// It may be called again for the same attempt, after a deadlock or when the database had been
-    /// away, and it cannot know whether the step whose commit had no answer was committed. So it
-    /// keeps no position in memory: it reads it from the database when it begins.
+    /// It may be called again for the same attempt, after a deadlock or a database outage, and it
+    /// cannot know whether a commit without a response took effect. So it keeps no position in
+    /// memory: it reads the position from the database when it starts.
     ///
     /// It may also be dropped at any `await`: when its lease is lost, and at the end of a shutdown.
     fn run(self, job: &mut Running) -> impl Future<Output = Result<Done, Stop>> + Send;
@@ -73,28 +74,28 @@ pub enum Done {
 /// Why a handler stops before its job is done.
 #[derive(Debug)]
 pub enum Stop {
-    /// Trying again would not help; callers read the reason.
+    /// A permanent failure; the reason is shown in the API.
     Fail(String),
-    /// An error that may pass; callers read it. It counts as a failure.
+    /// A temporary error, shown in the API. It counts as a failure.
     Retry {
         /// The error.
         error: String,
         /// How long to wait; `None` waits longer with each failure.
         delay: Option<Duration>,
     },
-    /// A defect of the program, which another attempt is likely to meet again; callers read it.
+    /// An internal error that another attempt is likely to hit again, shown in the API.
     Defect(String),
-    /// Nothing is wrong, but it is not the time yet.
+    /// No error: the job is not ready to run yet.
     Snooze(Duration),
-    /// The process is told to stop: another takes the job over. [`Running::begin`] says so.
+    /// The process is stopping: another worker takes the job over. Returned by [`Running::begin`].
     HandBack,
-    /// Another workspace waits for a slot: the job resumes later. [`Running::begin`] says so.
+    /// Another workspace waits for a slot: the job resumes later. Returned by [`Running::begin`].
     Yield,
-    /// Whatever went wrong; the worker decides what becomes of the job.
+    /// Any other error; the worker decides how to handle it.
     Error(Error),
-    /// The same, in a part of the job that callers are to know of.
+    /// An error in a part of the job, which is named in the API.
     ErrorOf {
-        /// What went wrong: `find_themes cannot begin`.
+        /// The description: `find_themes cannot begin`.
         part: String,
         /// The error.
         error: Error,
@@ -102,12 +103,12 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// Trying again would not help.
+    /// A permanent failure.
     pub fn fail(reason: impl Into<String>) -> Self {
         Self::Fail(reason.into())
     }
 
-    /// An error that may pass: again, after a wait that grows with each failure.
+    /// A temporary error: retried after a delay that grows with each failure.
     pub fn retry(error: impl Into<String>) -> Self {
         Self::Retry { error: error.into(), delay: None }
     }
@@ -119,7 +120,7 @@ impl Stop {
         }
     }
 
-    /// An error in a part of the job that callers are to know of.
+    /// An error in a part of the job, which is named in the API.
     pub fn of_part(part: impl Into<String>, error: Error) -> Self {
         Self::ErrorOf { part: part.into(), error }
     }
@@ -137,7 +138,7 @@ impl From<sqlx::Error> for Stop {
     }
 }
 
-/// A job at work, in the hands of its handler.
+/// A running job, as its handler sees it.
 pub struct Running {
     pub(crate) claimed: Claimed,
     pub(crate) process: Arc<WorkerContext>,
@@ -146,11 +147,11 @@ pub struct Running {
     pub(crate) turn: Arc<Turn>,
     /// When it was claimed, by the clock of this process.
     pub(crate) since: Instant,
-    /// Whether it only shows what it would do.
+    /// Whether it only reports what it would do.
     pub(crate) is_dry_run: bool,
-    /// The errors since a step last recorded anything new.
+    /// Errors since a step last recorded progress.
     pub(crate) retry_state: RetryState,
-    /// Runs of the handler that the database interrupted since then.
+    /// Handler runs interrupted by the database since then.
     pub(crate) interruptions: u32,
     /// What this attempt recorded last: the progress, the result and the cursor.
     pub(crate) recorded: Option<(Progress, Value, Option<Value>)>,
@@ -162,7 +163,7 @@ impl Running {
         self.claimed.id
     }
 
-    /// Whose job it is.
+    /// The job's workspace.
     pub fn workspace_id(&self) -> Uuid {
         self.claimed.workspace_id
     }
@@ -172,17 +173,17 @@ impl Running {
         self.claimed.attempt
     }
 
-    /// The right to write for this job.
+    /// The lease under which the job may write.
     pub fn lease(&self) -> Lease {
         self.claimed.lease()
     }
 
-    /// The request that caused it, for what it begins in turn.
+    /// The request that caused the job, for jobs that it enqueues.
     pub fn request_id(&self) -> Option<&str> {
         self.claimed.request_id.as_deref()
     }
 
-    /// The job as the one who writes, in the history of records.
+    /// The job as the actor in the history of records.
     pub fn actor(&self) -> Actor {
         Actor::job(&self.claimed)
     }
@@ -192,7 +193,7 @@ impl Running {
         self.claimed.claimed_at() + self.since.elapsed()
     }
 
-    /// The settings of the program.
+    /// The program's settings.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.process.settings
     }
@@ -202,10 +203,7 @@ impl Running {
         &self.process.pool
     }
 
-    /// A connection for reading. Give it back before the next step begins.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns a connection for reading. Drop it before the next step begins.
     pub async fn connection(&self) -> Result<PoolConnection, Stop> {
         Ok(self.process.pool.acquire().await?)
     }
@@ -215,8 +213,8 @@ impl Running {
         &self.process.notifier
     }
 
-    /// Whether the job should end soon: the process was told to stop, or the job was cancelled or
-    /// taken over.
+    /// Whether the job should end soon: the process is stopping, or the job was cancelled or taken
+    /// over.
     pub fn is_stopping(&self) -> bool {
         self.lost.is_cancelled() || self.process.stopping.is_cancelled()
     }
@@ -229,9 +227,9 @@ impl Running {
         }
     }
 
-    /// Begins the next step. Between two steps is where a job yields: here it is handed back when
-    /// the process is told to stop or when another workspace waits for its slot, ends when it was
-    /// cancelled, and waits while a job that may kill the process has it for itself.
+    /// Begins the next step. A job yields between steps: here it is handed back when the process is
+    /// stopping or another workspace waits for its slot, ends when it was cancelled, and waits
+    /// while a quarantined job runs.
     ///
     /// # Errors
     /// [`Stop`], to be passed on with `?`.
@@ -241,7 +239,7 @@ impl Running {
         Ok(JobStep { transaction, job: self })
     }
 
-    /// What the job is told to do.
+    /// Parses the job's payload.
     async fn payload<P: Payload>(&mut self) -> Result<P, Stop> {
         match queue::payload::<P>(&self.claimed) {
             Ok(payload) => {
@@ -271,7 +269,7 @@ impl fmt::Debug for Running {
     }
 }
 
-/// One step of a job: a transaction, used as a connection. Dropping it takes everything back.
+/// One step of a job: a transaction, used as a connection. Dropping it rolls back.
 #[derive(Debug)]
 pub struct JobStep<'a> {
     transaction: db::Transaction,
@@ -285,22 +283,20 @@ impl JobStep<'_> {
         Page { connection: &mut self.transaction, job, settings: &process.settings, signer, total: None, notify: None }
     }
 
-    /// Records how far the job is now and what it did so far, and commits. Recording comes last
-    /// because it locks the job's row, for which renewing and cancelling wait.
+    /// Records the progress and the result so far, and commits. Recording comes last because it
+    /// locks the job's row, which renewing and cancelling wait for.
     ///
-    /// Errors count until something new is recorded. So a step that a later attempt does again must record
-    /// the same again, or the job would be retried at once and for ever.
+    /// Errors count until new progress is recorded. A step that a later attempt repeats must
+    /// therefore record the same values again; otherwise the job would be retried at once and
+    /// forever.
     ///
     /// # Errors
-    /// [`Error::Superseded`] when the job was cancelled or taken over: nothing of the step stays.
+    /// [`Error::Superseded`] when the job was cancelled or taken over; the step is rolled back.
     pub async fn commit(self, progress: Progress, result: &Value) -> Result<(), Stop> {
         self.commit_at(progress, result, None).await
     }
 
-    /// The same, with where the job goes on. Callers never see that.
-    ///
-    /// # Errors
-    /// See [`JobStep::commit`].
+    /// Like [`JobStep::commit`], and records the cursor, which is not visible in the API.
     pub async fn commit_at(mut self, progress: Progress, result: &Value, cursor: Option<&Value>) -> Result<(), Stop> {
         let recorded = queue::progress(&mut self.transaction, self.job.lease(), progress, result, cursor).await?;
         self.transaction.commit().await?;
@@ -349,18 +345,18 @@ pub(crate) struct Kind {
 }
 
 impl Tasks {
-    /// No kind yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// And this kind.
+    /// Adds a kind with a handler.
     #[must_use]
     pub fn with<T: Task>(self) -> Self {
         self.and::<T>(|job| Box::pin(async move { job.payload::<T>().await?.run(job).await }))
     }
 
-    /// And this kind, whose jobs are done page by page.
+    /// Adds a kind whose jobs run page by page.
     #[must_use]
     pub fn with_pages<P: Payload + Pages>(self) -> Self {
         self.and::<P>(|job| Box::pin(async move { walk(job.payload::<P>().await?, job).await }))
@@ -371,7 +367,7 @@ impl Tasks {
         self
     }
 
-    /// The queues in which these kinds wait.
+    /// The queues of these kinds.
     pub fn queues(&self) -> Vec<&'static str> {
         let queues: std::collections::BTreeSet<_> = self.0.values().map(|kind| kind.queue).collect();
         queues.into_iter().collect()
@@ -386,8 +382,8 @@ impl Tasks {
     }
 }
 
-/// A payload that this version cannot read may be of a newer one that is being rolled out, so the job
-/// waits for its workers. Only after a day nobody can be expected to read it.
+/// A payload that this version cannot parse may come from a newer version that is being rolled out,
+/// so the job waits for that version's workers. After a day it fails.
 async fn unreadable(job: &Running, error: &Error) -> Stop {
     let noted = async {
         let mut connection = job.process.pool.acquire().await?;

@@ -1,4 +1,4 @@
-//! Reads the statements out of the source.
+//! Extracts the SQL statements from the source.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// A statement as the source has it; `{}` stands for what is only known at run time.
+/// A statement in the source; `{}` stands for text that is only known at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub file: String,
@@ -14,7 +14,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether all of it is known.
+    /// Whether the whole text is known.
     pub fn is_whole(&self) -> bool {
         let has_parts = self.text.contains('{') && !self.text.contains("'{}'");
         // A value follows.
@@ -64,10 +64,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The parameters of a macro, and what it stands for.
+/// The parameters of a macro, and its body.
 type Rule = (Vec<String>, Vec<TokenTree>);
 
-/// The macros that write a part of a statement.
+/// The macros that expand to a part of a statement.
 #[derive(Default)]
 struct Macros(HashMap<String, Rule>);
 
@@ -96,7 +96,8 @@ impl Macros {
         macros
     }
 
-    /// Those that other files can use, by the names that they have there: `use name;` and `use name as other;`.
+    /// The macros that other files can use, by their names there: `use name;` and `use name as
+    /// other;`.
     fn exported(&self, tokens: TokenStream) -> Vec<(String, Rule)> {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let names = tokens.windows(4).filter_map(|window| match window {
@@ -114,7 +115,7 @@ impl Macros {
         names.filter_map(|(name, other)| Some((other.to_string(), rule(name)?))).collect()
     }
 
-    /// All texts in these tokens, in their order.
+    /// All string literals in these tokens, in order.
     fn texts(&self, tokens: TokenStream, texts: &mut Vec<String>) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut i = 0;
@@ -144,7 +145,7 @@ impl Macros {
         }
     }
 
-    /// What a macro makes of its arguments, which may name parameters that are given.
+    /// Expands a macro with its arguments, which may name parameters of the enclosing macro.
     fn expand(&self, name: &str, arguments: TokenStream, given: &HashMap<String, String>) -> String {
         let arguments: Vec<TokenTree> = arguments.into_iter().collect();
         let arguments = arguments.split(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ','));

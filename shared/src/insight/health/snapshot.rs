@@ -1,4 +1,4 @@
-//! The daily snapshot: all customers are scored anew, and their scores are kept.
+//! The daily snapshot: scores all customers again and stores their scores.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -11,18 +11,18 @@ use crate::insight::scoring::{self, Day, State};
 use crate::platform::db;
 use crate::queue::{Page, Pages, Payload};
 
-/// The customers that are scored, and those that are kept, in one transaction: about a second each.
+/// How many customers are scored, or stored, in one transaction: about a second each.
 const SCORED_PAGE: i64 = 5_000;
 const KEPT_PAGE: i64 = 20_000;
-/// For how many days snapshots are kept: a year can be compared with the one before.
+/// For how many days snapshots are stored: long enough to compare a year with the previous one.
 const KEPT_DAYS: i32 = 400;
-/// How long a step waits for others who write scores; they take less.
+/// How long a step waits for other writers of scores, which take less time.
 const PATIENCE_MS: u32 = 10_000;
 
-/// Scores all customers and keeps the scores of the day.
+/// Scores all customers and stores the day's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotHealth {
-    /// Scores and counts, and keeps nothing.
+    /// Score and count without storing anything.
     pub dry_run: bool,
 }
 
@@ -35,28 +35,28 @@ impl Payload for SnapshotHealth {
     }
 }
 
-/// What a snapshot did.
+/// The result of a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scored {
     date: NaiveDate,
-    /// Customers so far, and how many are in each band.
+    /// How many customers have been scored, and how many are in each band.
     customers: i64,
     healthy: i64,
     watch: i64,
     at_risk: i64,
     unknown: i64,
-    /// How many scores are kept.
+    /// How many scores have been stored.
     kept: i64,
     dry_run: bool,
 }
 
-/// How far a snapshot is.
+/// The progress of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Customers after this one are scored.
+    /// Scoring the customers after this one.
     Score(Uuid),
-    /// Segments follow the new cuts, and the scores are kept, from the customer after this one on.
+    /// Reclassifying segments by the new thresholds and storing scores, after this customer.
     Keep(Uuid),
 }
 
@@ -81,12 +81,12 @@ impl Pages for SnapshotHealth {
         Scored { date, customers: 0, healthy: 0, watch: 0, at_risk: 0, unknown: 0, kept: 0, dry_run }
     }
 
-    /// In customers: each is scored, and then kept.
+    /// In customers: each is scored, and then stored.
     fn done(&self, scored: &Scored) -> i64 {
         if self.dry_run { scored.customers } else { (scored.customers + scored.kept) / 2 }
     }
 
-    /// A day that is over is not scored any more.
+    /// A snapshot of a past day is not resumed.
     fn can_resume(&self, scored: &Scored) -> bool {
         scored.date == Day::today().0
     }
@@ -164,7 +164,8 @@ async fn keep(
     Ok(last.map(Phase::Keep))
 }
 
-/// Keeps how many customers are in each segment and in each band, and says that all are of the day.
+/// Stores how many customers are in each segment and band, and marks the day's snapshot as
+/// complete.
 async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDate) -> Result<()> {
     for statement in [
         "DELETE FROM segment_snapshots WHERE workspace_id = $1 AND date = $2",
@@ -191,10 +192,7 @@ async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDa
     Ok(())
 }
 
-/// Deletes up to `limit` snapshots of a workspace that are older than they are kept; returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes up to `limit` expired snapshots of a workspace; returns how many were deleted.
 pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<u64> {
     let pruned = sqlx::query(
         "DELETE FROM health_snapshots WHERE workspace_id = $1 AND ctid = ANY (ARRAY(

@@ -1,4 +1,4 @@
-//! Writing the digests, and marking what they tell of.
+//! Writes the digests, and marks their interactions as followed up.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,22 +23,22 @@ use crate::values::{Email, Name, Time, email_key};
 /// The most interactions that a digest lists; it counts the others.
 const MAX_LISTED: usize = 100;
 
-/// Where the writing goes on.
+/// Where the writing resumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cursor {
-    /// Behind this one of what was gathered.
+    /// The last gathered interaction that was processed.
     after: Option<Found>,
-    /// What became of its recipient, who may have more.
+    /// The outcome for its recipient, who may have more interactions.
     fate: Option<Fate>,
 }
 
-/// What becomes of a recipient.
+/// The outcome for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Fate {
-    /// Their digest was written then.
+    /// Their digest was written at this time.
     Told(Time),
-    /// They get none.
+    /// They get no digest.
     Skipped(Reason),
 }
 
@@ -56,16 +56,16 @@ pub(super) struct Writing<'a> {
     pub actor: &'a Actor,
     pub settings: &'a Settings,
     pub mail: &'a config::Mail,
-    /// When the run began: what was due then is told.
+    /// When the run began: it covers what was due then.
     pub began: Time,
     pub now: Time,
 }
 
-/// What a page has for one recipient.
+/// A recipient's interactions on a page.
 struct Group {
     recipient: String,
     due: Vec<Due>,
-    /// Behind this page there is more for them.
+    /// How many more follow after this page.
     more: i64,
 }
 
@@ -75,7 +75,7 @@ enum Due {
     Customer(CustomerInteraction),
 }
 
-/// Whom a lead's or a customer's interactions are with.
+/// The lead or customer of an interaction.
 #[derive(FromRow)]
 struct Person {
     id: Uuid,
@@ -84,7 +84,7 @@ struct Person {
 }
 
 impl Writing<'_> {
-    /// Does the next page of what was gathered; `None` if there was nothing left.
+    /// Processes the next page of gathered interactions; returns `None` after the last one.
     pub async fn page(
         &self,
         connection: &mut PgConnection,
@@ -124,7 +124,7 @@ impl Writing<'_> {
         .await?)
     }
 
-    /// Locks what was gathered, and sorts what is still due by its recipients.
+    /// Locks the gathered interactions, and groups those that are still due by recipient.
     async fn groups(
         &self,
         connection: &mut PgConnection,
@@ -142,7 +142,8 @@ impl Writing<'_> {
             if groups.last().is_none_or(|group| group.recipient != recipient) {
                 groups.push(Group { recipient, due: Vec::new(), more: 0 });
             }
-            // Taken out, since one whose date has changed meanwhile may have been found twice.
+            // Removed, because an interaction whose date changed during the run may have been
+            // gathered twice.
             let due = match interaction_type {
                 RecordType::LeadInteraction => leads.remove(&id).map(Due::Lead),
                 _ => customers.remove(&id).map(Due::Customer),
@@ -173,7 +174,7 @@ impl Writing<'_> {
         .await?)
     }
 
-    /// The interactions of a kind that are still due.
+    /// Locks and returns the interactions of a kind that are still due.
     async fn lock<I: Interaction>(&self, connection: &mut PgConnection, found: &[Found]) -> Result<HashMap<Uuid, I>> {
         let of_kind = found.iter().filter(|found| found.interaction_type == I::TYPE);
         let ids: Vec<Uuid> = of_kind.map(|found| found.interaction_id).collect();
@@ -181,7 +182,8 @@ impl Writing<'_> {
         Ok(locked.into_iter().filter(|due| due.is_due(self.began)).map(|due| (due.id(), due)).collect())
     }
 
-    /// Decides for recipients who are met for the first time, and puts their digests into the outbox.
+    /// Decides the outcome for recipients that are new in this run, and writes their digests to the
+    /// outbox.
     async fn tell(
         &self,
         connection: &mut PgConnection,
@@ -197,7 +199,7 @@ impl Writing<'_> {
             let (user, email) = match (users.get(&group.recipient), &self.settings.notification_email) {
                 (Some(user), _) => (Some(user), &user.email),
                 (None, Some(email)) if email.key() == group.recipient => (None, email),
-                // They were a user when this was gathered, and are none any more.
+                // They were a user when this was gathered, and no longer are.
                 _ => {
                     fates.insert(group.recipient.clone(), Fate::Skipped(Reason::NoRecipient));
                     run.list(None, group.count(), Some(Reason::NoRecipient));
@@ -224,7 +226,7 @@ impl Writing<'_> {
                     digests.push((*group, digest));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the digest of follow-ups cannot be filled in");
+                    tracing::warn!(%error, "cannot render follow-up digest");
                     fates.insert(group.recipient.clone(), Fate::Skipped(Reason::Template));
                     run.list(Some(email), group.count(), Some(Reason::Template));
                 }
@@ -249,7 +251,7 @@ impl Writing<'_> {
         group.due.iter().take(MAX_LISTED).map(item).collect()
     }
 
-    /// Puts digests into the outbox; tells of each whether its address takes it.
+    /// Writes digests to the outbox; returns for each whether it was accepted.
     async fn post(
         &self,
         connection: &mut PgConnection,
@@ -268,7 +270,7 @@ impl Writing<'_> {
         Ok(queued.iter().map(|queued| *queued != Queued::Suppressed).collect())
     }
 
-    /// The users among the recipients, by their addresses.
+    /// Returns the users among the recipients, by address.
     async fn users(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<String, Person>> {
         let keys: Vec<&str> = groups.iter().map(|group| group.recipient.as_str()).collect();
         let users: Vec<Person> = sqlx::query_as(concat!(
@@ -283,7 +285,7 @@ impl Writing<'_> {
         Ok(users.into_iter().map(|user| (user.email.key(), user)).collect())
     }
 
-    /// The leads and customers whose interactions are listed.
+    /// Returns the leads and customers whose interactions are listed.
     async fn people(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<Uuid, Person>> {
         let (mut leads, mut customers) = (HashSet::new(), HashSet::new());
         for due in groups.iter().flat_map(|group| group.due.iter().take(MAX_LISTED)) {
@@ -305,7 +307,7 @@ impl Writing<'_> {
         Ok(people)
     }
 
-    /// Marks what was told as followed up, and counts all of it.
+    /// Marks the interactions in digests as followed up, and counts all of them.
     async fn mark(
         &self,
         connection: &mut PgConnection,
@@ -324,7 +326,7 @@ impl Writing<'_> {
                 None => continue,
             };
             for due in due {
-                // What was changed after the digest was written is told in the next one.
+                // Changes made after the digest was written belong to the next digest.
                 if due.updated_at() > told && told < self.now {
                     run.skipped.add(Reason::Changed, 1);
                     continue;
@@ -367,7 +369,7 @@ impl Due {
     }
 }
 
-/// An interaction as a digest lists it, with its date as the workspace's calendar has it.
+/// An interaction as listed in a digest, with its date in the workspace's calendar.
 fn item<I: Interaction>(interaction: &I, people: &HashMap<Uuid, Person>, zone: Tz) -> Value {
     let person = people.get(&interaction.parent_id());
     let (next_action, date) = interaction.next();

@@ -1,4 +1,4 @@
-//! Gathering what is due, with whom it is told to.
+//! Gathers the interactions that are due, with their recipients.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
@@ -11,21 +11,21 @@ use crate::error::{Error, Result};
 use crate::records::history::Actor;
 use crate::values::{Email, Time, email_key};
 
-/// An interaction, in the order in which they are due.
+/// A position in the order of due dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DueCursor {
     date: Time,
     id: Uuid,
 }
 
-/// What is gathered: the interactions whose next action was due by then.
+/// What to gather: the interactions whose next action was due at this time.
 pub(super) struct Gathering<'a> {
     pub actor: &'a Actor,
     pub settings: &'a Settings,
     pub by: Time,
 }
 
-/// A page of what was gathered.
+/// A page of gathered interactions.
 #[derive(FromRow)]
 struct Gathered {
     found: i64,
@@ -35,7 +35,7 @@ struct Gathered {
 }
 
 impl Gathering<'_> {
-    /// Gathers the next page; returns its end, or `None` if there was nothing after `after`.
+    /// Gathers the next page; returns its end, or `None` if nothing follows `after`.
     pub async fn page<I: Interaction>(
         &self,
         connection: &mut PgConnection,
@@ -45,7 +45,7 @@ impl Gathering<'_> {
         let parent = I::PARENT.ok_or_else(|| Error::internal("an interaction has no parent"))?;
         let (table, column, parents, kind) = (I::TABLE, parent.column, parent.table, I::TYPE.as_str());
         let user_email = email_key!("users.email");
-        // The owner is a user of the workspace, or nobody that is known here.
+        // The owner is a user of the workspace, or unknown.
         let sql = format!(
             "WITH due AS (
                  SELECT id, {column} AS parent_id, next_action_date FROM {table}
@@ -83,7 +83,7 @@ impl Gathering<'_> {
     }
 }
 
-/// Drops what a run has gathered.
+/// Deletes what a run has gathered.
 pub(super) async fn forget(connection: &mut PgConnection, actor: &Actor) -> Result<()> {
     sqlx::query("DELETE FROM followups WHERE workspace_id = $1 AND job_id = $2")
         .bind(actor.workspace_id)

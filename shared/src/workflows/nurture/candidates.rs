@@ -1,4 +1,4 @@
-//! The leads of a page, with all that decides what becomes of them.
+//! The leads of a page, with the facts that decide what to send them.
 
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -14,20 +14,20 @@ pub(super) struct Candidate {
     pub id: Uuid,
     pub email: Email,
     pub created_at: Time,
-    /// The steps that it has had.
+    /// The steps that it has received.
     pub taken: Vec<Uuid>,
-    /// When it had the last one.
+    /// When it received the last step.
     pub last_taken_at: Option<Time>,
     /// Why its address is suppressed.
     suppression: Option<String>,
-    /// Whether a mail to its address came back.
+    /// Whether an email to its address bounced.
     bounced: bool,
-    /// Whether a caller has recorded since the last step that somebody called, met or wrote to it.
+    /// Whether a caller has recorded a call, a meeting or an email since the last step.
     interaction: bool,
 }
 
 impl Candidate {
-    /// Why it leaves the sequence.
+    /// Why the lead leaves the sequence.
     pub fn objection(&self) -> Option<Reason> {
         match &self.suppression {
             Some(reason) if reason == "bounced" => Some(Reason::Bounced),
@@ -39,8 +39,9 @@ impl Candidate {
     }
 }
 
-// Takes the workspace and the statuses; a condition on the leads follows. What belongs to a lead is looked up for each,
-// which `LIMIT 1` makes sure of: otherwise all suppressions and all mails that came back would be read for each page.
+// Binds the workspace and the statuses; a condition on the leads follows. `LIMIT 1` makes
+// PostgreSQL look up suppressions and bounces for each lead; without it, every page would read all
+// of them.
 macro_rules! candidates {
     () => {
         concat!(
@@ -82,12 +83,12 @@ macro_rules! candidates {
     };
 }
 
-/// The statement by which a run finds the leads of a page, between two ids; its plan is tested.
+/// Selects a page of leads between two ids. Its plan is tested.
 pub const BETWEEN: &str = concat!(candidates!(), " AND lead.id > $3 AND lead.id <= $4 ORDER BY lead.id");
-/// The statement by which it looks at those of them again whose step is due; its plan is tested.
+/// Reads leads with due steps again, by id. Its plan is tested.
 pub const AMONG: &str = concat!(candidates!(), " AND lead.id = ANY ($3) ORDER BY lead.id");
 
-/// Those with ids behind `after`, up to `last`.
+/// Returns the leads with ids after `after`, up to `last`.
 pub(super) async fn page(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -103,7 +104,7 @@ pub(super) async fn page(
         .await?)
 }
 
-/// Those of these leads that still are.
+/// Returns those of these leads that are still nurtured.
 pub(super) async fn by_ids(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<Candidate>> {
     Ok(sqlx::query_as(AMONG)
         .bind(workspace_id)

@@ -1,4 +1,5 @@
-//! Sending the steps that are due: the mails, what they leave on their leads, and that they were had.
+//! Sends due steps: writes the emails, records interactions on their leads, and records the steps
+//! as received.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,7 +21,7 @@ use crate::records::{self, RecordType};
 use crate::values::{Field, Notes, Time};
 use crate::workflows::composer::{Composer, Draft};
 
-/// A lead whose step is due, with its mail.
+/// A lead whose step is due, with its email.
 struct DraftEmail {
     lead: Lead,
     candidate: Candidate,
@@ -29,8 +30,8 @@ struct DraftEmail {
     email: NewEmail,
 }
 
-/// Sends the leads `due` their steps. They are locked, and looked at once more, so that what changed
-/// since they were found counts, and nothing changes before the end.
+/// Sends the leads in `due` their steps. The leads are locked and read again, so that changes made
+/// since they were selected count, and nothing changes before the transaction ends.
 pub(super) async fn send(
     page: &mut Page<'_>,
     settings: &Settings,
@@ -79,7 +80,7 @@ fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
     }
 }
 
-/// Notes that the leads have these steps; a lead that has had it already gets no mail.
+/// Records that the leads receive these steps. A lead that already has the step gets no email.
 async fn take_steps(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -106,7 +107,7 @@ async fn take_steps(
     Ok(mine)
 }
 
-/// Puts the mails into the outbox; returns the drafts whose mail is there now.
+/// Writes the emails to the outbox; returns the drafts whose emails were accepted.
 async fn enqueue_emails(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -123,7 +124,7 @@ async fn enqueue_emails(
                 nurtured.count(&draft.candidate, &draft.verdict);
                 posted.push(draft);
             }
-            // The reader unsubscribed a moment ago.
+            // The address unsubscribed during this transaction.
             Queued::Suppressed => {
                 let reason = Reason::Suppressed;
                 nurtured.count(&draft.candidate, &Verdict::Skip { step: Some(draft.step_id), reason });
@@ -136,12 +137,12 @@ async fn enqueue_emails(
     Ok(posted)
 }
 
-/// A lead whose step was sent before waits for the next one.
+/// A lead that has already received the step waits for the next one.
 fn waits(draft: &DraftEmail, at: Time) -> Verdict {
     Verdict::Wait { step: draft.step_id, at }
 }
 
-/// Takes back that the leads have their steps.
+/// Deletes the records that the leads received their steps.
 async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[DraftEmail]) -> Result<()> {
     if drafts.is_empty() {
         return Ok(());
@@ -159,8 +160,8 @@ async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[
     Ok(())
 }
 
-/// What the mails leave on their leads: an interaction, when they were last written to, and that
-/// they are not new any more.
+/// Records an interaction for each email, updates when the lead was last contacted, and ends the
+/// status `new`.
 async fn record_interactions(
     connection: &mut PgConnection,
     actor: &Actor,

@@ -1,4 +1,4 @@
-//! What becomes of a lead: a pure function of the lead, the sequence and the time.
+//! Decides what to do with a lead: a pure function of the lead, the sequence and the time.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use super::{LeadPreview, Reason, Would};
 use crate::accounts::settings::SequenceStep;
 use crate::values::Time;
 
-/// A workspace's sequence, with the place of each step.
+/// A workspace's sequence, with the position of each step.
 pub(super) struct Sequence<'a> {
     steps: &'a [SequenceStep],
     places: HashMap<Uuid, usize>,
 }
 
-/// What is to be done with a lead.
+/// What to do with a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The step has been due since then.
+    /// The step has been due since `at`.
     Send { step: Uuid, at: Time },
-    /// The step is due then.
+    /// The step will be due at `at`.
     Wait { step: Uuid, at: Time },
-    /// It gets nothing.
+    /// The lead gets no email.
     Skip { step: Option<Uuid>, reason: Reason },
 }
 
