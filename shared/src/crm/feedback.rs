@@ -62,7 +62,7 @@ pub(crate) const OPEN_REQUEST: UniqueKey<Feedback> = UniqueKey {
     condition: Some("status = 'requested'"),
     constraint: "feedback_open_key",
     reason: Reason::OpenRequest,
-    message: "the customer has a request that is not answered yet",
+    message: "the customer has an unanswered request",
     of: |feedback| (feedback.status == FeedbackStatus::Requested).then(|| feedback.customer_id.to_string()),
 };
 
