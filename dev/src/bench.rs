@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use dev::workspace;
+use testing::workspace;
 use tokio::process::Command;
 
 mod export;

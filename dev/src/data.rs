@@ -21,7 +21,7 @@ impl DataDir {
     /// # Errors
     /// If a stack is running in it.
     pub async fn open(path: &Path) -> Result<Self> {
-        let path = crate::workspace::root().join(path);
+        let path = testing::workspace::root().join(path);
         let cannot = || format!("cannot use the data directory {}", path.display());
         fs::create_dir_all(&path).await.with_context(cannot)?;
         let lock = File::create(path.join("lock")).with_context(cannot)?;

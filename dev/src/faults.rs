@@ -4,10 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use dev::test_jobs;
-use shared::platform::config::Settings;
-use shared::platform::telemetry;
-use tokio_util::sync::CancellationToken;
 
 mod abandoned;
 mod bodies;
@@ -53,9 +49,6 @@ enum Fault {
     Bodies(bodies::Arguments),
     /// Suspends workers until their leases expire while files are imported, and resumes them.
     Sigstop(sigstop::Arguments),
-    /// Runs a worker that also has the test jobs, with the settings of the environment.
-    #[command(hide = true)]
-    Worker,
 }
 
 /// Runs one of the faults; fails if a guarantee was broken.
@@ -71,7 +64,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::Sigstop(arguments) => sigstop::run(arguments).await?,
         Fault::Connections(arguments) => connections::run(arguments).await?,
         Fault::Streams(arguments) => streams::run(arguments).await?,
-        Fault::Worker => return work().await,
     };
     for guarantee in &broken {
         println!("BROKEN: {guarantee}");
@@ -80,13 +72,4 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         println!("all guarantees hold");
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn work() -> Result<ExitCode> {
-    let settings = Settings::load(None)?;
-    let _logging = telemetry::start(&settings.log)?;
-    let shutdown = CancellationToken::new();
-    tokio::spawn(worker::cli::wait_for_signals(shutdown.clone())?);
-    worker::run(settings, test_jobs::tasks(), shutdown).await?;
-    Ok(ExitCode::SUCCESS)
 }

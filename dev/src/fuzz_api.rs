@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dev::client::Client;
 use dev::console::Console;
-use dev::server::Server;
-use dev::serving::{ANY_PORT, Port, QUIET};
 use dev::stack::{Stack, ask};
-use dev::temp_cluster::TempCluster;
-use dev::workspace;
+use testing::server::Server;
+use testing::serving::{ANY_PORT, Port, QUIET};
+use testing::temp_cluster::TempCluster;
+use testing::workspace;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 

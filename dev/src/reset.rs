@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use dev::data::DataDir;
-use dev::{postgres, unprivileged};
+use testing::{postgres, unprivileged};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

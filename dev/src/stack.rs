@@ -10,9 +10,9 @@ use futures_util::future::{join_all, select_all};
 use tokio::process::Command;
 
 use crate::console::Console;
-use crate::postgres::Cluster;
-use crate::serving::Serving;
-use crate::supervise::{Ending, Supervised};
+use testing::postgres::Cluster;
+use testing::serving::Serving;
+use testing::supervise::{Ending, Supervised};
 
 /// The number of last lines that are reported when a process ends.
 const LAST_LINES: usize = 10;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use dev::server::Server;
-use dev::temp_cluster::TempCluster;
-use dev::testing::THOROUGH;
-use dev::workspace;
+use testing::THOROUGH;
+use testing::server::Server;
+use testing::temp_cluster::TempCluster;
+use testing::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]

@@ -11,12 +11,13 @@ use dev::client::Client;
 use dev::console::Console;
 use dev::data::DataDir;
 use dev::demo::Demo;
-use dev::postgres::{Cluster, Options};
-use dev::server::Server;
-use dev::serving::{ANY_PORT, Port};
 use dev::stack::{Stack, ask};
-use dev::{demo, sample, workspace};
+use dev::{demo, sample};
 use serde_json::Value;
+use testing::postgres::{Cluster, Options};
+use testing::server::Server;
+use testing::serving::{ANY_PORT, Port};
+use testing::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 

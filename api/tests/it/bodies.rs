@@ -1,8 +1,8 @@
 //! Bodies that are expensive to process are rejected without using much memory.
 
-use dev::testing::Process;
 use reqwest::{Body, Client};
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::support::{self, Api, faults, id};
 

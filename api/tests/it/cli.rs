@@ -4,11 +4,11 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dev::serving::{ANY_PORT, Port, Serving};
-use dev::supervise::{Ending, Supervised};
-use dev::testing::Database;
 use serde_json::{Value, json};
 use shared::platform::db;
+use testing::Database;
+use testing::serving::{ANY_PORT, Port, Serving};
+use testing::supervise::{Ending, Supervised};
 use tokio::process::Command;
 use tokio::sync::mpsc::unbounded_channel;
 

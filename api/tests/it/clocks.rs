@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
-use dev::testing::Process;
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::support::{self, Api, id};
 use crate::workflows::{put_settings, rows, run};

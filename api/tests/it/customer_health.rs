@@ -1,11 +1,11 @@
 //! Health: what is known of a customer, in points, day by day.
 
 use chrono::{Days, Utc};
-use dev::testing::Process;
 use serde_json::{Value, json};
 use shared::insight::health::SnapshotHealth;
 use shared::queue;
 use sqlx::{Connection, PgConnection};
+use testing::Process;
 use uuid::Uuid;
 
 use crate::segments::ago;

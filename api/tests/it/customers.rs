@@ -1,8 +1,8 @@
 //! Customers are created, updated, found, imported and exported.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::support::{self, Api, each, faults, id};
 

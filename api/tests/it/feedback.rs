@@ -1,8 +1,8 @@
 //! Feedback is requested from customers and submitted.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};

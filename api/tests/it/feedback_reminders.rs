@@ -1,8 +1,8 @@
 //! Customers who do not answer are reminded twice, then the request expires.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::feedback::{ask, changes, customer, path_of};
 use crate::runs::kill_after_pages;

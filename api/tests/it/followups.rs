@@ -1,8 +1,8 @@
 //! Users are notified of the due next actions with their leads and customers, in one email.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 use uuid::Uuid;
 
 use crate::runs::kill_after_pages;

@@ -1,9 +1,9 @@
 //! The daily snapshot of many customers, while workers die and get into each other's way.
 
-use dev::testing::Process;
 use serde_json::{Value, json};
 use shared::insight::health::SnapshotHealth;
 use shared::queue;
+use testing::Process;
 
 use crate::runs::kill_after_pages;
 use crate::support::{Api, id};

@@ -1,8 +1,8 @@
 //! The history of records, restored records, and imports that are undone.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::support::{self, Api, each, id};
 

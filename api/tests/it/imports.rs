@@ -1,9 +1,9 @@
 //! Files of leads are uploaded over HTTP and imported by a worker.
 
-use dev::testing::Process;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::support::{self, Api, faults};
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dev::testing::{Database, Process};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::platform::db;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::{Database, Process};
 
 use crate::support::{self, Api, empty_database};
 use crate::workflows::{outbox, worker};

@@ -1,8 +1,8 @@
 //! Misleading names are rejected in requests and in files.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::json;
+use testing::Process;
 
 use crate::support::{Api, faults};
 

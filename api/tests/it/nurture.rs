@@ -1,9 +1,9 @@
 //! Leads receive each email of their workspace's sequence once, as long as they are in it.
 
-use dev::testing::Process;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::Connection;
+use testing::Process;
 use uuid::Uuid;
 
 use crate::runs::kill_after_pages;

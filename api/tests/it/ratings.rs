@@ -1,8 +1,8 @@
 //! Reports about feedback: response rates and satisfaction.
 
-use dev::testing::Process;
 use serde_json::{Value, json};
 use shared::insight::themes;
+use testing::Process;
 use uuid::Uuid;
 
 use crate::support::{self, Api, each, faults, id};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use dev::testing::Database;
 use serde_json::{Value, json};
 use shared::insight::reports::{self, Report};
 use shared::platform::db::{self, Pool};
 use shared::values::Time;
 use sqlx::PgConnection;
+use testing::Database;
 use uuid::Uuid;
 
 use crate::support::settings;

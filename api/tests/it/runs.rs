@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dev::testing::Process;
 use serde_json::{Value, json};
 use shared::insight::themes;
 use shared::queue;
 use shared::schedule::nightly::CleanUp;
 use sqlx::{AssertSqlSafe, FromRow};
+use testing::Process;
 use uuid::Uuid;
 
 use crate::support::{self, Api, id};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dev::testing::proxy::{Mode, Proxy};
 use serde_json::json;
+use testing::proxy::{Mode, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

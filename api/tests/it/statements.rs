@@ -6,9 +6,9 @@ mod source;
 
 use std::collections::BTreeSet;
 
-use dev::testing::Database;
 use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::Database;
 
 use source::{Statement, statements};
 

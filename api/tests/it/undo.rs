@@ -1,8 +1,8 @@
 //! Imports are undone, also repeatedly with the same ids.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::Process;
 
 use crate::runs::kill_after_pages;
 use crate::support::{self, Api, id};

@@ -1,9 +1,9 @@
 //! Helpers of the tests of workflows: runs, settings, the outbox, and simulated time.
 
-use dev::testing::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, FromRow};
+use testing::Process;
 use uuid::Uuid;
 
 use crate::support::{self, Api};

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dev::client::Client;
-use dev::postgres::{self, Cluster, Options};
-use dev::server::Server;
-use dev::serving::{ANY_PORT, Port, address_in_log};
-use dev::supervise::{Ending, Supervised};
-use dev::{unprivileged, workspace};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::db;
 use sqlx::PgPool;
+use testing::postgres::{self, Cluster, Options};
+use testing::server::Server;
+use testing::serving::{ANY_PORT, Port, address_in_log};
+use testing::supervise::{Ending, Supervised};
+use testing::{unprivileged, workspace};
 use tokio::process::Command;
 use uuid::Uuid;
 

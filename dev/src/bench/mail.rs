@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use dev::testing::smtp::{MailServer, Taken};
 use serde_json::json;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
@@ -13,6 +12,7 @@ use shared::platform::db;
 use shared::queue::notify::Notifier;
 use shared::values::{Email, Field};
 use sqlx::PgConnection;
+use testing::smtp::{MailServer, Taken};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use dev::testing::smtp::{Act, MailServer, Moment, Options, Stage as Point};
 use rand::RngExt;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::values::{Email, Field};
+use testing::smtp::{Act, MailServer, Moment, Options, Stage as Point};
 use tokio::time::sleep;
 use uuid::Uuid;
 

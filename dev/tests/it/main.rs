@@ -1,6 +1,4 @@
-//! Tests with real processes and a real PostgreSQL server.
+//! Tests of the local stack, with its real processes and its own PostgreSQL server.
 #![expect(clippy::unwrap_used, reason = "tests unwrap what they expect")]
 
-mod databases;
-mod processes;
 mod stack;

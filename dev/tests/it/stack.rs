@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dev::client::Client;
-use dev::postgres;
-use dev::supervise::{End, Ending, Supervised};
+use testing::postgres;
+use testing::supervise::{End, Ending, Supervised};
 use tokio::time::sleep;
 
 /// `cargo dev` with a private data directory.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use dev::testing::{Database, Process};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
@@ -11,6 +10,7 @@ use shared::platform::db::{self, Pool, Transaction};
 use shared::queue::Payload;
 use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
+use testing::{Database, Process};
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
@@ -132,7 +132,7 @@ async fn ended(database: &Database, workspace: Uuid) -> Value {
 }
 
 fn command(database: &Database, arguments: &[&str]) -> tokio::process::Command {
-    let program = dev::workspace::program("crm-worker", None).unwrap();
+    let program = testing::workspace::program("crm-worker", None).unwrap();
     let mut command = tokio::process::Command::new(program);
     command.arg("run").args(arguments).env("DATABASE_URL", database.url());
     command

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
 use shared::platform::db::copy::CopyRows;
 use shared::platform::db::{self, Pool, Transaction};
 use shared::queue::JobStatus;
 use sqlx::{Connection, PgConnection};
+use testing::test_jobs::Chore;
 use tokio::time::timeout;
 
 use crate::support::{Ledger, PATIENCE};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
 use shared::queue::JobStatus;
+use testing::test_jobs::Chore;
 
 use crate::support::{Ledger, PATIENCE, attempts};
 

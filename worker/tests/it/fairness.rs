@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
 use shared::queue::{self, JobStatus, Outcome, Progress};
+use testing::test_jobs::Chore;
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE, attempts};

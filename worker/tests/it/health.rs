@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
-use dev::testing::proxy::{Mode, Proxy};
 use reqwest::StatusCode;
 use serde_json::Value;
 use shared::queue;
+use testing::proxy::{Mode, Proxy};
+use testing::test_jobs::Chore;
 
 use crate::support::{Ledger, PATIENCE};
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
-use dev::testing::{Database, Process};
 use serde_json::json;
 use shared::queue::notify::Notifier;
 use shared::queue::{self, JobStatus, NewJob};
+use testing::test_jobs::Chore;
+use testing::{Database, Process};
 use uuid::Uuid;
 
 use crate::support::{Ledger, attempts};
@@ -266,7 +266,7 @@ async fn a_worker_only_claims_jobs_of_its_queues() {
     let ledger = Ledger::create().await;
     let unknown = ledger.settings(&[("CRM_WORKER__QUEUES", "imports")]);
     let stop = tokio_util::sync::CancellationToken::new();
-    let worker = tokio::spawn(worker::run(unknown, dev::test_jobs::tasks(), stop.clone()));
+    let worker = tokio::spawn(worker::run(unknown, testing::test_jobs::tasks(), stop.clone()));
     let chore = ledger.enqueue(Chore::Nothing).await;
     // A job of its own queue, whose import does not exist, shows that it works.
     let import = shared::imports::ImportLeads { import_id: Uuid::now_v7(), dry_run: false };
@@ -283,7 +283,7 @@ async fn an_unknown_queue_is_reported_at_startup() {
     let ledger = Ledger::create().await;
     let mut settings = ledger.settings(&[]);
     settings.worker.queues = vec!["reports".into()];
-    let error = worker::run(settings, dev::test_jobs::tasks(), Default::default()).await.unwrap_err();
+    let error = worker::run(settings, testing::test_jobs::tasks(), Default::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "worker.queues: unknown queue \"reports\"; available: chores, imports, mail, workflows"

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
 use serde_json::json;
 use shared::Error;
 use shared::queue::{self, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, RetryState};
 use sqlx::Connection;
+use testing::test_jobs::Chore;
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE};

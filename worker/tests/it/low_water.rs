@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use dev::test_jobs::Chore;
 use shared::mail;
 use shared::queue::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
 use sqlx::{Connection, PgConnection};
+use testing::test_jobs::Chore;
 
 use crate::support::Ledger;
 

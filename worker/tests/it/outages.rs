@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dev::postgres::{self, Cluster, Options};
-use dev::server::Server;
-use dev::test_jobs::Chore;
-use dev::{unprivileged, workspace};
 use shared::platform::db;
 use shared::queue::JobStatus;
+use testing::postgres::{self, Cluster, Options};
+use testing::server::Server;
+use testing::test_jobs::Chore;
+use testing::{unprivileged, workspace};
 
 use crate::support::{Ledger, attempts};
 

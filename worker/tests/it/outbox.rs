@@ -1,11 +1,11 @@
 //! The guarantees of the outbox, statement by statement.
 
-use dev::testing::Database;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::records::RecordType;
 use shared::values::{Email, Field};
 use sqlx::{Connection, PgConnection};
+use testing::Database;
 use uuid::Uuid;
 
 pub(crate) const WORKSPACE: Uuid = Uuid::from_u128(1);

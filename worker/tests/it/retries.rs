@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use dev::test_jobs::Chore;
 use serde_json::{Value, json};
 use shared::insight::themes::FindThemes;
 use shared::queue::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
 use shared::schedule::nightly::Nightly;
 use sqlx::AssertSqlSafe;
+use testing::test_jobs::Chore;
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE};

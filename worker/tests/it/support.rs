@@ -5,16 +5,16 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dev::serving::{ANY_PORT, Port, Serving};
-use dev::supervise::{End, Ending, Supervised};
-use dev::test_jobs::{self, Chore};
-use dev::testing::Database;
-use dev::workspace;
 use serde_json::Value;
 use shared::platform::config::Settings;
 use shared::queue::{self, Claimed, Job, JobStatus, NewJob};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
+use testing::Database;
+use testing::serving::{ANY_PORT, Port, Serving};
+use testing::supervise::{End, Ending, Supervised};
+use testing::test_jobs::{self, Chore};
+use testing::workspace;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -144,9 +144,9 @@ impl Ledger {
 
     /// Starts a worker in a process of its own, with settings as environment variables.
     pub fn worker_process(&self, settings: &[(&str, &str)]) -> WorkerProcess {
-        let dev = workspace::program("dev", None).unwrap();
-        let mut process = Supervised::start(dev, Ending::KILL, |command| {
-            command.args(["faults", "worker"]).env("DATABASE_URL", &self.url).envs(ANY_PORT);
+        let program = workspace::program("test-worker", None).unwrap();
+        let mut process = Supervised::start(program, Ending::KILL, |command| {
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
             command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
         })
         .unwrap();

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dev::testing::{Database, Process};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::insight::themes::{self, MAX_LIMIT};
 use sqlx::PgConnection;
+use testing::{Database, Process};
 use uuid::Uuid;
 
 use crate::support::PATIENCE;

@@ -1,9 +1,9 @@
 //! The headlines of the dashboard that are as of now, beside a snapshot; and its themes.
 
 use chrono::Utc;
-use dev::testing::Process;
 use serde_json::{Value, json};
 use shared::insight::themes;
+use testing::Process;
 
 use super::story::DASHBOARD;
 use crate::customer_health::age;

@@ -7,7 +7,6 @@ mod headlines;
 mod oracle;
 mod story;
 
-use dev::testing::{Database, data_sets};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -19,6 +18,7 @@ use shared::insight::themes::ThemesReport;
 use shared::platform::db;
 use shared::values::Time;
 use sqlx::{Connection, PgConnection};
+use testing::{Database, data_sets};
 
 use crate::report_helpers::{assert_same, parameters};
 use crate::support::connect;

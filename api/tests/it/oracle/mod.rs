@@ -8,7 +8,6 @@ pub mod health;
 pub mod segments;
 mod snapshots;
 
-use dev::testing::{Database, data_sets};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -19,6 +18,7 @@ use shared::insight::segments as product;
 use shared::platform::db;
 use shared::values::Time;
 use sqlx::{Connection, PgConnection};
+use testing::{Database, data_sets};
 use uuid::Uuid;
 
 use crate::report_helpers::{assert_same, parameters};

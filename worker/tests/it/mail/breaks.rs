@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dev::testing::smtp::{Act, Stage};
 use shared::mail::{NewEmail, breaks};
+use testing::smtp::{Act, Stage};
 
 use super::Setup;
 use crate::outbox::email;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use dev::testing::smtp::Options;
 use shared::mail::{self, NewEmail};
 use shared::platform::config::Settings;
 use shared::queue::notify::Notifier;
+use testing::smtp::Options;
 use uuid::Uuid;
 
 use super::Setup;

@@ -9,12 +9,12 @@ mod senders;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dev::testing::Database;
-use dev::testing::smtp::{MailServer, Options};
 use shared::mail::{self, NewEmail};
 use shared::platform::config::Settings;
 use shared::platform::listen::AdminPort;
 use sqlx::PgPool;
+use testing::Database;
+use testing::smtp::{MailServer, Options};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ impl Setup {
         *self.admin.lock().unwrap() = listener.local_addr().unwrap().to_string();
         let admin = AdminPort::Bound(TcpListener::from_std(listener).unwrap());
         let stop = CancellationToken::new();
-        let working = worker::run_with(settings, dev::test_jobs::tasks(), admin, stop.clone());
+        let working = worker::run_with(settings, testing::test_jobs::tasks(), admin, stop.clone());
         Sending { stop, worker: tokio::spawn(working) }
     }
 

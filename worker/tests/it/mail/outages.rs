@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use dev::testing::Process;
-use dev::testing::smtp::{Act, Options, Stage};
 use shared::mail::{self, NewEmail};
+use testing::Process;
+use testing::smtp::{Act, Options, Stage};
 use uuid::Uuid;
 
 use super::Setup;

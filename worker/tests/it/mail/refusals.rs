@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dev::testing::smtp::{Act, Stage};
 use shared::mail::{self, Cancel, NewEmail};
 use shared::records::RecordType;
+use testing::smtp::{Act, Stage};
 use uuid::Uuid;
 
 use super::Setup;

@@ -1,7 +1,7 @@
 //! The senders of emails, and addresses with other scripts.
 
-use dev::testing::smtp::Options;
 use shared::mail::{self, NewEmail, Sender};
+use testing::smtp::Options;
 
 use super::Setup;
 use crate::outbox::{WORKSPACE, email};

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # async fn test() {
-//! use dev::testing::smtp::{Act, MailServer, Stage};
+//! use testing::smtp::{Act, MailServer, Stage};
 //!
 //! let server = MailServer::start().await;
 //! server.act(|moment| match moment.stage {

@@ -1,8 +1,11 @@
-//! What integration tests run against: databases of their own, and the real programs.
+//! What integration tests run against: databases of their own, the real programs as processes, a
+//! mail server and a proxy that misbehave on demand, and test jobs.
+//!
+//! `cargo dev` starts its PostgreSQL servers and its programs with the same code.
 //!
 //! ```no_run
 //! # async fn test() {
-//! use dev::testing::{Database, Process};
+//! use testing::{Database, Process};
 //!
 //! let database = Database::create().await;
 //! let key = database.key("acme").await;
@@ -14,9 +17,17 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 mod database;
+pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod server;
+pub mod serving;
 pub mod smtp;
+pub mod supervise;
+pub mod temp_cluster;
+pub mod test_jobs;
+pub mod unprivileged;
+pub mod workspace;
 
 pub use database::Database;
 pub use process::Process;

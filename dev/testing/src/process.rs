@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::Database;
 use crate::serving::{ANY_PORT, Port, Serving};
 use crate::supervise::{End, Ending, Supervised};
-use crate::testing::Database;
 use crate::workspace;
 
 /// Generous, since many tests share few cores.

@@ -1,7 +1,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dev::supervise::{Ending, Supervised};
+use testing::supervise::{Ending, Supervised};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A shell that runs `script`, and the lines it prints.

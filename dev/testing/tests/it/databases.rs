@@ -1,7 +1,7 @@
-use dev::postgres::{self, Cluster, Options};
-use dev::server::Server;
-use dev::testing::Database;
 use sqlx::{Connection, PgConnection};
+use testing::Database;
+use testing::postgres::{self, Cluster, Options};
+use testing::server::Server;
 
 #[tokio::test]
 async fn each_test_has_its_own_migrated_database() {

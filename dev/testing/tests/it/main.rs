@@ -1,0 +1,5 @@
+//! Tests with real processes and a real PostgreSQL server.
+#![expect(clippy::unwrap_used, reason = "tests unwrap what they expect")]
+
+mod databases;
+mod processes;
