@@ -140,13 +140,13 @@ async fn the_day_is_kept_once_however_often_it_is_taken() {
     assert_eq!(health["trend"]["since"], ago(20));
     let change = health["score"].as_i64().unwrap() - health["trend"]["from"].as_i64().unwrap();
     assert!(change > 0 && health["trend"]["change"] == change, "{health}");
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     let moves = json!([{ "from": "dormant", "to": "active", "count": 1 }]);
     assert_eq!(report["changes"], json!({ "since": ago(20), "moves": moves }), "{report:#}");
     assert_eq!(report["history"][0]["date"], ago(20));
     assert_eq!(report["history"][0]["groups"]["dormant"], 1);
     assert_eq!(api.snapshot(false).await["at_risk"], 0);
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!(report["changes"], json!({ "since": ago(0), "moves": [] }));
     assert_eq!(report["history"].as_array().unwrap().len(), 2);
     let path = format!("/dev/crm/customers/{well}/health?from={}&interval=month", ago(400));
@@ -177,14 +177,14 @@ async fn scores_are_of_the_day_on_which_they_are_read() {
         let groups = report["groups"].as_array().unwrap().iter();
         groups.filter(|group| group["segment"] == name).map(|group| group["count"].as_i64().unwrap()).sum::<i64>()
     };
-    assert_eq!(segment(&api.read("/dev/crm/customers/segments").await, "new"), 1);
+    assert_eq!(segment(&api.report("/dev/crm/customers/segments").await, "new"), 1);
     // The order was made a day earlier, and so were the scores: as if a day had passed.
     let mut connection = api.connection().await;
     age(&mut connection, api.workspace_id, 1).await;
     let moved = sqlx::query("UPDATE orders SET order_date = order_date - interval '1 day' WHERE customer_id = $1");
     moved.bind(Uuid::try_parse(&ada).unwrap()).execute(&mut connection).await.unwrap();
     sqlx::query("DELETE FROM stale_customers").execute(&mut connection).await.unwrap();
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!((segment(&report, "new"), segment(&report, "promising")), (0, 1), "{report:#}");
     assert_eq!(report["complete"], true);
 }
@@ -216,18 +216,18 @@ async fn many_customers_are_scored_by_a_job_and_kept_true_by_the_worker() {
     .await
     .unwrap();
     // More than a reader has patience for: a job is queued, once.
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!(
         (&report["complete"], &report["as_of"], &report["customers"]),
         (&json!(false), &json!(null), &json!(6_500))
     );
-    api.read("/dev/crm/customers/segments").await;
+    api.report("/dev/crm/customers/segments").await;
     let jobs = api.read("/dev/crm/jobs?kind=snapshot_health").await;
     assert_eq!(jobs.as_array().unwrap().len(), 1);
 
     let _worker = Process::worker(&api.database, &[]);
     api.ended(&jobs[0]).await;
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!(
         (&report["complete"], &report["buyers"], &report["cuts"]["ranked"]),
         (&json!(true), &json!(6_500), &json!(true))

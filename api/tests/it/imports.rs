@@ -494,6 +494,7 @@ async fn a_cancelled_import_keeps_its_committed_steps_and_can_be_resumed() {
         if running["progress"]["done"] != 0 {
             break;
         }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let cancelled = support::json(api.post(&format!("{path}/cancel")), 200).await;
     assert_eq!(cancelled["status"], "cancelled");

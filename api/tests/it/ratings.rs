@@ -55,7 +55,7 @@ async fn without_feedback_the_figures_are_zero_or_null() {
     }
     // A period of 90 days can touch 91 calendar days.
     assert!((90..=91).contains(&figures["by_interval"].as_array().unwrap().len()));
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     assert_eq!(
         dashboard["open_requests"],
         json!({ "count": 0, "oldest_requested_at": null, "due_reminders": 0, "due_to_expire": 0 })
@@ -147,7 +147,7 @@ async fn the_dashboard_shows_open_requests_and_the_latest_answers() {
     }
     answers.reverse();
 
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     let open = &dashboard["open_requests"];
     assert_eq!((&open["count"], &open["due_reminders"], &open["due_to_expire"]), (&json!(4), &json!(1), &json!(1)));
     assert_eq!(each(&dashboard["latest_answers"], "id"), answers[..10]);
@@ -170,8 +170,8 @@ async fn the_dashboard_shows_the_first_themes() {
     }
     let job = themes::start(&mut api.connection().await, api.workspace_id, None, false).await.unwrap();
     api.ended(&json!({ "id": job.id })).await;
-    let all = api.read("/dev/crm/feedback/themes").await;
-    let dashboard = api.read(DASHBOARD).await;
+    let all = api.report("/dev/crm/feedback/themes").await;
+    let dashboard = api.report(DASHBOARD).await;
     let first: Vec<&str> = each(&all["themes"], "label").into_iter().take(5).collect();
     assert!(!first.is_empty(), "{all}");
     assert_eq!(each(&dashboard["themes"], "label"), first);

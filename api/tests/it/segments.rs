@@ -30,7 +30,7 @@ impl Api {
     }
 
     async fn segments(&self) -> Value {
-        self.read("/dev/crm/customers/segments").await
+        self.report("/dev/crm/customers/segments").await
     }
 }
 

@@ -210,6 +210,13 @@ impl Api {
         json(self.get(path), 200).await
     }
 
+    /// Reads a report of the data as they are. The one before, if it took long to make, would be
+    /// answered for a minute.
+    pub async fn report(&self, path: &str) -> Value {
+        sqlx::query("DELETE FROM reports").execute(self.database.pool()).await.unwrap();
+        self.read(path).await
+    }
+
     /// Deletes, and expects the status.
     pub async fn delete(&self, path: &str, status: u16) {
         let answer = self.request(Method::DELETE, path).send().await.unwrap();

@@ -30,7 +30,7 @@ async fn the_worked_example_of_segments_and_health() {
     let ada = api.customer("ada", &[(2, 1)]).await;
     let bob = api.customer("bob", &[(300, 1)]).await;
     api.customer("cy", &[]).await;
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     let (segments, health) = (&dashboard["segments"], &dashboard["health"]);
     assert_eq!((&segments["complete"], &segments["since"]), (&json!(true), &json!(null)));
     assert_eq!(segments["groups"].as_array().unwrap().len(), 11);
@@ -48,7 +48,7 @@ async fn the_worked_example_of_segments_and_health() {
     api.snapshot(false).await;
     age(&mut api.connection().await, api.workspace_id, 20).await;
     api.order(&bob, 0, 1).await;
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     let (segments, health) = (&dashboard["segments"], &dashboard["health"]);
     assert_eq!((&segments["since"], &health["since"]), (&json!(ago(20)), &json!(ago(20))));
     let change = |name: &str| of(&segments["groups"], "segment", name)["change"].clone();
@@ -61,25 +61,25 @@ async fn the_worked_example_of_segments_and_health() {
     assert_eq!(health["by_health"][3]["change"], beside(1.0, Some(1.0)));
 
     // A period without a snapshot has nothing to compare with.
-    let later = api.read(&format!("{DASHBOARD}?from={}", ago(10))).await;
+    let later = api.report(&format!("{DASHBOARD}?from={}", ago(10))).await;
     assert_eq!((&later["health"]["since"], &later["health"]["mean_score"]), (&json!(null), &beside(100.0, None)));
     assert_eq!(later["segments"], *segments);
 
     // Who is deleted counts no more, and again when restored; as in the report itself.
     api.delete(&format!("/dev/crm/customers/{ada}"), 204).await;
     let count = |dashboard: &Value, name: &str| of(&dashboard["segments"]["groups"], "segment", name)["count"].clone();
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     assert_eq!((count(&dashboard, "new"), count(&dashboard, "prospects")), (json!(0), json!(1)));
     api.post(&format!("/dev/crm/customers/{ada}/restore")).send().await.unwrap();
-    let dashboard = api.read(DASHBOARD).await;
+    let dashboard = api.report(DASHBOARD).await;
     assert_eq!(count(&dashboard, "new"), 1);
-    let report = api.read("/dev/crm/customers/segments").await;
+    let report = api.report("/dev/crm/customers/segments").await;
     for group in report["groups"].as_array().unwrap() {
         assert_eq!(group["count"], count(&dashboard, group["segment"].as_str().unwrap()));
     }
     // Another workspace has none of it.
     let other = api.on("globex").await;
-    let dashboard = other.read(DASHBOARD).await;
+    let dashboard = other.report(DASHBOARD).await;
     assert_eq!((&dashboard["health"]["mean_score"]["value"], count(&dashboard, "new")), (&json!(null), json!(0)));
 }
 
@@ -87,7 +87,7 @@ async fn the_worked_example_of_segments_and_health() {
 async fn the_dashboard_has_the_three_first_themes() {
     let api = Api::start().await;
     let _worker = Process::worker(&api.database, &[]);
-    assert_eq!(api.read(DASHBOARD).await["themes"], json!([]));
+    assert_eq!(api.report(DASHBOARD).await["themes"], json!([]));
     let mut connection = api.connection().await;
     let comments = [
         "The battery dies after an hour.",
@@ -112,11 +112,11 @@ async fn the_dashboard_has_the_three_first_themes() {
     }
     let job = themes::start(&mut connection, api.workspace_id, None, false).await.unwrap();
     api.ended(&json!({ "id": job.id })).await;
-    let all = api.read("/dev/crm/feedback/themes?limit=3").await;
+    let all = api.report("/dev/crm/feedback/themes?limit=3").await;
     let expected: Vec<Value> = all["themes"].as_array().unwrap().iter().map(headline).collect();
     assert_eq!(expected.len(), 3, "{all:#}");
     assert!(expected.iter().any(|theme| theme["change"]["before"].as_f64() > Some(0.0)), "{expected:#?}");
-    assert_eq!(api.read(DASHBOARD).await["themes"], Value::Array(expected));
+    assert_eq!(api.report(DASHBOARD).await["themes"], Value::Array(expected));
 }
 
 fn headline(theme: &Value) -> Value {

@@ -65,20 +65,23 @@ async fn reports_follow_what_is_done() {
     let api = Api::start().await;
     let lead =
         api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "a@example.com", "source": "website" })).await;
-    assert_eq!(api.read(REPORTS[0]).await["conversion_rate"], json!({ "numerator": 0, "denominator": 1, "rate": 0.0 }));
+    assert_eq!(
+        api.report(REPORTS[0]).await["conversion_rate"],
+        json!({ "numerator": 0, "denominator": 1, "rate": 0.0 })
+    );
     let converted = support::json(api.post(&format!("/dev/crm/leads/{}/convert", id(&lead))), 201).await;
     let order = json!({ "customer_id": converted["customer"]["id"], "product_id": id(&lead), "quantity": 2 });
     api.create("/dev/crm/orders", order.clone()).await;
     api.create("/dev/crm/orders", order).await;
-    let leads = api.read(REPORTS[0]).await;
+    let leads = api.report(REPORTS[0]).await;
     assert_eq!(leads["conversion_rate"], json!({ "numerator": 1, "denominator": 1, "rate": 1.0 }));
     assert_eq!(leads["totals"]["by_status"]["converted"], 1);
     assert_eq!(leads["funnel"][4]["leads"], 1, "who is converted has passed all stages before");
     assert_eq!(leads["funnel"][6]["leads"], 0);
-    let customers = api.read(REPORTS[1]).await;
+    let customers = api.report(REPORTS[1]).await;
     assert_eq!(customers["orders"]["repeat_rate"], json!({ "numerator": 1, "denominator": 1, "rate": 1.0 }));
     assert_eq!(customers["orders"]["quantity"], 4);
-    let dashboard = api.read(REPORTS[2]).await;
+    let dashboard = api.report(REPORTS[2]).await;
     assert_eq!(dashboard["orders"]["by_status"]["pending"], 2);
     assert_eq!(dashboard["leads"]["created"]["value"], 1.0);
     let activity = dashboard["recent_activity"].as_array().unwrap();
@@ -187,7 +190,7 @@ async fn the_dashboard_tells_what_is_due_and_what_goes_on() {
             .await;
     }
     api.import("name,email\nBob,bob@example.com\n").await;
-    let dashboard = api.read(REPORTS[2]).await;
+    let dashboard = api.report(REPORTS[2]).await;
     assert_eq!(dashboard["followups"]["due"], 1);
     assert_eq!(dashboard["jobs"], json!({ "queued": 1, "running": 0, "failed": 0 }));
     let connection = &mut api.connection().await;
