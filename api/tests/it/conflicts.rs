@@ -144,6 +144,7 @@ async fn a_conversion_reports_the_conflicting_customer() {
 #[tokio::test]
 async fn feedback_requests_and_answers_report_why_they_conflict() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     let request = async || json(api.post(&format!("{CUSTOMERS}/{ada}/feedback/request")), 409).await;
     let path = path_of(&ask(&api, &ada).await);
@@ -161,6 +162,7 @@ async fn feedback_requests_and_answers_report_why_they_conflict() {
 #[tokio::test]
 async fn jobs_and_emails_report_the_state_that_conflicts() {
     let api = Api::start().await;
+    api.leaves_jobs("nurture_leads");
     let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
     let path = |job: &Value, verb: &str| format!("/dev/crm/jobs/{}/{verb}", id(job));
     let running = json(api.post(&path(&job, "undo")), 409).await;

@@ -67,6 +67,8 @@ async fn is_rejected(api: &Api, path: &str) {
 #[tokio::test]
 async fn a_cursor_is_valid_only_for_its_list() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
+    api.leaves_jobs("nurture_leads");
     let lists = lists(&api).await;
     let mut cursors = Vec::new();
     for path in &lists {
@@ -88,6 +90,8 @@ async fn a_cursor_is_valid_only_for_its_list() {
 #[tokio::test]
 async fn a_forged_cursor_is_rejected_by_every_list() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
+    api.leaves_jobs("nurture_leads");
     for path in lists(&api).await {
         let cursor = cursor(&api, &path).await;
         let flipped = |at: usize| {

@@ -104,6 +104,7 @@ async fn a_body_must_be_one_json_object() {
 #[tokio::test]
 async fn compressed_bodies_are_rejected() {
     let api = Api::start().await;
+    api.leaves_jobs("nurture_leads");
     let encoded = json!({ "message": "Content-Encoding is not supported; send the body uncompressed" });
     let post = |path: &str, encoding: &str| api.post(path).header("content-encoding", encoding);
     let lead = |email: &str| json!({ "name": "Ann", "email": email });

@@ -125,6 +125,7 @@ async fn undoing_an_import_keeps_a_customer_with_feedback() {
 #[tokio::test]
 async fn a_customer_gets_a_request_and_answers() {
     let api = Api::start().await;
+    api.leaves_jobs("find_themes");
     let _worker = worker(&api);
     let ada = customer(&api, "ada@example.com").await;
     let answer = api.post(&format!("{CUSTOMERS}/{ada}/feedback/request")).json(&json!({})).send().await.unwrap();
@@ -182,6 +183,7 @@ pub async fn states(api: &Api) -> Vec<String> {
 #[tokio::test]
 async fn requests_that_cannot_be_sent_are_rejected() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     request_fails(&api, "0191d2c0-6f5e-7000-8000-00000000000a", 404).await;
     assert_eq!(faults(&request_fails(&api, "ada", 400).await), [("customerId", "invalid")]);
@@ -207,6 +209,7 @@ async fn requests_that_cannot_be_sent_are_rejected() {
 #[tokio::test]
 async fn an_invalid_answer_is_rejected_with_every_fault() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     let path = path_of(&ask(&api, &ada).await);
     let asked = api.read(&path).await;
@@ -251,6 +254,7 @@ async fn an_invalid_answer_is_rejected_with_every_fault() {
 #[tokio::test]
 async fn of_concurrent_answers_one_is_saved() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     for _ in 0..10 {
         let path = path_of(&ask(&api, &ada).await);
@@ -266,6 +270,7 @@ async fn of_concurrent_answers_one_is_saved() {
 #[tokio::test]
 async fn of_concurrent_requests_one_is_created() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     for round in 0..10 {
         let ada = customer(&api, &format!("ada{round}@example.com")).await;
         let path = format!("{CUSTOMERS}/{ada}/feedback/request");
@@ -349,6 +354,7 @@ async fn a_request_that_was_skipped_can_be_sent_later() {
 #[tokio::test]
 async fn requests_and_answers_honour_the_idempotency_key() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     let path = format!("{CUSTOMERS}/{ada}/feedback/request");
     let ask = || api.post(&path).header("idempotency-key", "ask");
@@ -369,6 +375,7 @@ async fn requests_and_answers_honour_the_idempotency_key() {
 #[tokio::test]
 async fn an_expired_request_can_still_be_answered() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let ada = customer(&api, "ada@example.com").await;
     let path = path_of(&ask(&api, &ada).await);
     rows(&api, "UPDATE feedback SET status = 'expired', expired_at = now()").await;

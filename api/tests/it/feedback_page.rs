@@ -53,6 +53,7 @@ async fn submit(url: &str, form: &[(&str, &str)]) -> Response {
 #[tokio::test]
 async fn the_link_in_the_email_leads_to_a_page_that_accepts_one_answer() {
     let api = Api::start().await;
+    api.leaves_jobs("find_themes");
     let _worker = worker(&api);
     let ada = customer(&api, "ada@example.com").await;
     let job = api.ended(&ask(&api, &ada).await).await;
@@ -95,6 +96,8 @@ async fn the_link_in_the_email_leads_to_a_page_that_accepts_one_answer() {
 #[tokio::test]
 async fn the_page_marks_invalid_fields_and_preserves_the_input() {
     let api = Api::start().await;
+    api.leaves_jobs("find_themes");
+    api.leaves_jobs("request_feedback");
     let (path, url) = asked(&api).await;
     let before = api.read(&path).await;
     let input = "</textarea><b>5 > 4 & \"so\"";
@@ -134,6 +137,7 @@ async fn the_page_marks_invalid_fields_and_preserves_the_input() {
 #[tokio::test]
 async fn all_invalid_links_lead_to_the_same_page() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let (path, url) = asked(&api).await;
     let feedback_id = Uuid::try_parse(path.rsplit('/').next().unwrap()).unwrap();
     let signer = Signer::load(&mut api.connection().await).await.unwrap();
@@ -172,6 +176,7 @@ async fn all_invalid_links_lead_to_the_same_page() {
 #[tokio::test]
 async fn of_concurrent_answers_to_an_expired_request_one_is_saved() {
     let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
     let (path, url) = asked(&api).await;
     rows(&api, "UPDATE feedback SET status = 'expired', expired_at = now()").await;
     page(browser().get(&url).send().await.unwrap(), 200).await;

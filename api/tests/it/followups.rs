@@ -245,6 +245,7 @@ async fn followups_resume_after_a_kill_with_one_digest_for_each_user() {
 #[tokio::test]
 async fn only_one_run_is_active_at_a_time() {
     let api = Api::start().await;
+    api.leaves_jobs("process_followups");
     let first = support::json(api.post(PROCESS), 202).await;
     assert_eq!(support::json(api.post(PROCESS), 202).await["id"], first["id"]);
     assert_ne!(support::json(api.post(&format!("{PROCESS}?dry_run=true")), 202).await["id"], first["id"]);

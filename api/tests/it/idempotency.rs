@@ -86,6 +86,7 @@ async fn of_concurrent_requests_with_one_key_one_runs_and_the_others_replay_it()
 #[tokio::test]
 async fn conversions_batches_and_uploads_honour_the_key_too() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let lead = api.create(LEADS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let convert = || keyed(api.post(&format!("{LEADS}/{}/convert", id(&lead))), "c");
     let batch = || {

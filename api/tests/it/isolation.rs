@@ -71,6 +71,7 @@ async fn response(api: &Api, method: &str, path: &str, body: Option<&Value>) -> 
 #[tokio::test]
 async fn ids_of_another_workspace_do_not_exist() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let theirs = one_of_each(&api).await;
     let before = everything(&api).await;
     let theirs_key = api.key.clone();

@@ -28,6 +28,7 @@ pub async fn finish(api: &Api, lease: Lease, outcome: Outcome) {
 #[tokio::test]
 async fn an_accepted_import_is_a_job() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import(FILE).await;
     assert_eq!(job["kind"], "import_leads");
     assert_eq!(job["status"], "queued");
@@ -44,6 +45,7 @@ async fn an_accepted_import_is_a_job() {
 #[tokio::test]
 async fn a_job_has_the_id_of_the_request_that_started_it() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let file = reqwest::multipart::Part::text(FILE).file_name("leads.csv");
     let form = reqwest::multipart::Form::new().part("file", file);
     let request = api.post("/dev/crm/leads/import").header("x-request-id", "abc").multipart(form);
@@ -78,6 +80,7 @@ async fn a_job_that_yielded_is_still_running() {
 #[tokio::test]
 async fn jobs_are_listed_newest_first_and_in_pages() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let mut imported = Vec::new();
     for _ in 0..5 {
         imported.insert(0, api.import(FILE).await);
@@ -105,6 +108,7 @@ async fn jobs_are_listed_newest_first_and_in_pages() {
 #[tokio::test]
 async fn a_cancelled_job_stays_cancelled_until_it_is_retried() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import(FILE).await;
     let lease = claim(&api).await;
     let cancelled = support::json(api.post(&path(&job, "/cancel")), 200).await;
@@ -143,6 +147,7 @@ async fn a_failed_job_reports_its_error_and_a_succeeded_one_cannot_be_retried() 
 #[tokio::test]
 async fn unknown_parameters_and_fields_are_rejected() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import(FILE).await;
     for action in ["/cancel", "/retry"] {
         let body = support::json(api.post(&path(&job, action)).json(&json!({ "force": true })), 400).await;
@@ -219,6 +224,7 @@ async fn the_events_of_a_job_that_has_ended_end_immediately() {
 #[tokio::test]
 async fn rejected_rows_are_returned_as_json_or_as_csv() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import("Name,Email,Score\nAnn,ann@example.com,1\n\"B, \"\"b\"\"\",bob,2\nCy,,\n").await;
     reject(&api, &job, 3, "email", "invalid", json!(["B, \"b\"", "bob", "2"])).await;
     reject(&api, &job, 4, "email", "required", json!(["Cy"])).await;
@@ -243,6 +249,7 @@ async fn rejected_rows_are_returned_as_json_or_as_csv() {
 #[tokio::test]
 async fn many_rejected_rows_are_returned_in_order() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import(FILE).await;
     let many = "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
         SELECT workspace_id, id, line, 'email', 'invalid', 'is wrong', '[\"Ann\"]'

@@ -118,6 +118,7 @@ async fn what_is_under_way_ends_before_the_process_does() {
 #[tokio::test]
 async fn streams_without_an_end_do_not_hold_the_process() {
     let api = Api::start().await;
+    api.leaves_jobs("import_leads");
     let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
     let mut events = api.get(&format!("/dev/crm/jobs/{}/events", job["id"].as_str().unwrap())).send().await.unwrap();
     assert!(events.chunk().await.unwrap().unwrap().starts_with(b"event: progress"));
@@ -299,6 +300,7 @@ async fn a_reader_that_takes_nothing_is_disconnected() {
 #[tokio::test]
 async fn a_revoked_key_ends_what_is_being_sent() {
     let mut api = Api::start().await;
+    api.leaves_jobs("import_leads");
     create_large_leads(&api).await;
     let job = api.import("Name,Email\nAnn,ann@example.com\n").await;
     let (secret, key) = api.new_key(None).await;

@@ -44,6 +44,7 @@ impl Api {
 
     /// An API over a database that has the workspace `acme`.
     pub async fn over(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
+        database.must_finish_jobs();
         let mut connection = connect(database.url()).await;
         let workspace = workspaces::get(&mut connection, "acme").await.unwrap();
         let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
@@ -71,6 +72,11 @@ impl Api {
         self.workspace_id = workspace.id;
         self.key = key.reveal().to_owned();
         self
+    }
+
+    /// The test ends while jobs of this kind are queued or running. Without saying so, it fails.
+    pub fn leaves_jobs(&self, kind: &str) {
+        self.database.may_leave_jobs(kind);
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -1,6 +1,7 @@
 //! A database for each test.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::accounts::workspaces;
@@ -8,6 +9,8 @@ use shared::platform::db;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
+
+use crate::left_jobs::LeftJobs;
 
 /// Whoever makes a template holds this advisory lock; the number is our own choice.
 const TEMPLATE_LOCK: i64 = 0x6372_6d20_7465_7374;
@@ -24,6 +27,7 @@ pub struct Database {
     server: String,
     url: String,
     pool: PgPool,
+    pub(crate) jobs: Arc<LeftJobs>,
 }
 
 impl Database {
@@ -44,7 +48,8 @@ impl Database {
         let options = options.database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new().max_connections(5).connect_lazy_with(options);
-        Self { name, server, url, pool }
+        let jobs = Arc::new(LeftJobs::unchecked(url.clone()));
+        Self { name, server, url, pool, jobs }
     }
 
     /// Its URL.
@@ -57,6 +62,17 @@ impl Database {
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// From now on this value panics when it is dropped while jobs are queued or running, unless
+    /// they [may be left](Self::may_leave_jobs).
+    pub fn must_finish_jobs(&self) {
+        self.jobs.check();
+    }
+
+    /// The test ends before jobs of this kind do. Its workers need not run them first.
+    pub fn may_leave_jobs(&self, kind: &str) {
+        self.jobs.allow(kind);
     }
 
     /// Makes a workspace; returns a key that opens it.
@@ -93,7 +109,11 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        let complaint = self.jobs.complaint();
         self.remove();
+        if let Some(complaint) = complaint {
+            panic!("{complaint}");
+        }
     }
 }
 

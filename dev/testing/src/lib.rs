@@ -17,6 +17,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 mod database;
+mod left_jobs;
 pub mod postgres;
 mod process;
 pub mod proxy;

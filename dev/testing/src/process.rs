@@ -1,12 +1,13 @@
 //! The programs of the workspace, as processes.
 
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
 use crate::Database;
+use crate::left_jobs::LeftJobs;
 use crate::serving::{ANY_PORT, Port, Serving};
 use crate::supervise::{End, Ending, Supervised};
 use crate::workspace;
@@ -15,6 +16,8 @@ use crate::workspace;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running program. It is killed when this value is dropped, and when the test's process ends.
+///
+/// Where [jobs must be finished](Database::must_finish_jobs), a worker first runs those that are due soon.
 #[derive(Debug)]
 pub struct Process {
     /// Where `crm-api` serves, such as `http://127.0.0.1:41234`; empty for a worker.
@@ -23,6 +26,8 @@ pub struct Process {
     name: &'static str,
     process: Supervised,
     output: Arc<Mutex<Vec<String>>>,
+    /// The jobs that a worker runs.
+    jobs: Weak<LeftJobs>,
 }
 
 impl Process {
@@ -61,7 +66,9 @@ impl Process {
     /// If it is not built.
     #[must_use]
     pub fn worker_with(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
-        Self::start("crm-worker", database, arguments, settings)
+        let mut process = Self::start("crm-worker", database, arguments, settings);
+        process.jobs = Arc::downgrade(&database.jobs);
+        process
     }
 
     fn start(name: &'static str, database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
@@ -78,7 +85,7 @@ impl Process {
             noted.note(&line);
             lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         });
-        Self { url: String::new(), serving, name, process, output }
+        Self { url: String::new(), serving, name, process, output, jobs: Weak::new() }
     }
 
     /// Where it answers operators, such as `http://127.0.0.1:41235`.
@@ -160,6 +167,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(jobs) = self.jobs.upgrade()
+            && self.process.program_id().is_some()
+        {
+            jobs.wait_for_worker();
+        }
         if std::thread::panicking() {
             eprintln!("--- {} printed\n{}\n---", self.name, self.output());
         }

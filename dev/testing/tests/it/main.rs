@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "tests unwrap what they expect")]
 
 mod databases;
+mod left_jobs;
 mod processes;
