@@ -74,7 +74,7 @@ impl Api {
         self
     }
 
-    /// The test ends while jobs of this kind are queued or running. Without saying so, it fails.
+    /// Allows the test to end while jobs of this kind are queued or running; otherwise it fails.
     pub fn leaves_jobs(&self, kind: &str) {
         self.database.may_leave_jobs(kind);
     }
@@ -216,8 +216,8 @@ impl Api {
         json(self.get(path), 200).await
     }
 
-    /// Reads a report of the data as they are. The one before, if it took long to make, would be
-    /// answered for a minute.
+    /// Reads a report of the present data. A report that took long to compute is otherwise returned again
+    /// for a minute.
     pub async fn report(&self, path: &str) -> Value {
         sqlx::query("DELETE FROM reports").execute(self.database.pool()).await.unwrap();
         self.read(path).await

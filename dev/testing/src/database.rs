@@ -17,7 +17,7 @@ const TEMPLATE_LOCK: i64 = 0x6372_6d20_7465_7374;
 /// How long the end of a test waits until its database is dropped; that goes on without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How this process makes databases: the end of a statement.
+/// The end of the statement by which this process creates databases.
 static COPY: OnceCell<String> = OnceCell::const_new();
 
 /// A migrated, empty database on the server at `DATABASE_URL`, deleted when this value is dropped.
@@ -64,13 +64,13 @@ impl Database {
         &self.pool
     }
 
-    /// From now on this value panics when it is dropped while jobs are queued or running, unless
-    /// they [may be left](Self::may_leave_jobs).
+    /// Panics at the end of the test if jobs are queued or running then, unless they
+    /// [may be left](Self::may_leave_jobs).
     pub fn must_finish_jobs(&self) {
         self.jobs.check();
     }
 
-    /// The test ends before jobs of this kind do. Its workers need not run them first.
+    /// Allows the test to end while jobs of this kind are queued or running.
     pub fn may_leave_jobs(&self, kind: &str) {
         self.jobs.allow(kind);
     }
@@ -117,8 +117,8 @@ impl Drop for Database {
     }
 }
 
-/// How databases are made here. Copying files costs half of what copying through the write-ahead log
-/// does; before version 15 there was no other way, nor a word for this one.
+/// The end of the statement that copies the template. Copying its files costs half as much as copying it
+/// through the write-ahead log, which is the default from PostgreSQL 15 on.
 async fn copy(options: &PgConnectOptions, connection: &mut PgConnection) -> String {
     let template = template(options, connection).await;
     let strategies: bool = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer >= 150000")

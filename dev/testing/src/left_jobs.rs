@@ -1,4 +1,4 @@
-//! Jobs that a test leaves queued or running: it says which, or it fails.
+//! Jobs that a test leaves queued or running. It must name their kinds, or it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 
-/// How long workers may take to run what is due when their test ends. Generous, since many tests
-/// share few cores.
+/// How long workers may take to run the jobs that are due when their test ends. Many tests share few cores.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which jobs may be left in the database of a test. Each of its workers has a weak pointer to this.
+/// The jobs that may be left in the database of a test. Each worker of the test holds a weak pointer to it.
 #[derive(Debug)]
 pub(crate) struct LeftJobs {
     database_url: String,
-    /// Kinds; None while nobody has asked for the check.
+    /// Kinds; None while jobs are not checked.
     allowed: Mutex<Option<BTreeSet<String>>>,
 }
 
@@ -33,7 +32,7 @@ impl LeftJobs {
         allowed.get_or_insert_default().insert(kind.to_owned());
     }
 
-    /// Waits while a worker runs the jobs that are due soon, except those that may be left.
+    /// Waits until a worker has run the jobs that are due soon, except those that may be left.
     pub(crate) fn wait_for_worker(&self) {
         let Some(allowed) = self.allowed() else { return };
         block_on(async {
@@ -43,7 +42,7 @@ impl LeftJobs {
         });
     }
 
-    /// A sentence about the jobs that are left and should not be.
+    /// Describes the jobs that are left but may not be.
     pub(crate) fn complaint(self: &Arc<Self>) -> Option<String> {
         let allowed = self.allowed()?;
         let left = block_on(async {
@@ -58,7 +57,7 @@ impl LeftJobs {
         (!left.is_empty()).then(|| format!("the test leaves jobs queued or running, and does not allow it: {left:?}"))
     }
 
-    /// The kinds that may be left; None if all of them may, as when the test has failed already.
+    /// The kinds that may be left; None if all may, as after the test has failed.
     fn allowed(&self) -> Option<Vec<String>> {
         if std::thread::panicking() {
             return None;
@@ -94,7 +93,7 @@ async fn left(
     Ok(left.into_iter().collect())
 }
 
-/// Waits for `work` on a thread of its own: a value that is dropped cannot wait on the test's runtime.
+/// Waits for `work` on another thread, because a `drop` cannot wait on the runtime of the test.
 fn block_on<T: Send>(work: impl Future<Output = sqlx::Result<T>> + Send) -> T {
     let outcome = std::thread::scope(|scope| {
         let work = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work);

@@ -203,8 +203,8 @@ async fn initialize(server: &Server, user: User, files: &Path, options: &Options
     let (partial, password) = (files.join("partial"), files.join("password"));
     fs::write(&password, format!("{:032x}", rand::random::<u128>())).await?;
     user.own(&password).await?;
-    // What a throw-away server is asked for crosses the loopback only. To prove a password by SCRAM
-    // would cost a debug build 60 ms of computing for each connection.
+    // The password of a temporary server crosses the loopback interface only, and SCRAM costs a debug build
+    // 60 ms of CPU for each connection.
     let auth = if options.durable { "--auth=scram-sha-256" } else { "--auth=password" };
     let mut reason = String::new();
     // Not every system has the locale C.UTF-8.

@@ -17,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running program. It is killed when this value is dropped, and when the test's process ends.
 ///
-/// Where [jobs must be finished](Database::must_finish_jobs), a worker first runs those that are due soon.
+/// If [jobs must be finished](Database::must_finish_jobs), a worker first runs those that are due soon.
 #[derive(Debug)]
 pub struct Process {
     /// Where `crm-api` serves, such as `http://127.0.0.1:41234`; empty for a worker.

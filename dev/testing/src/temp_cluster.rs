@@ -31,8 +31,8 @@ impl TempCluster {
         }
         let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
         // The data need not survive a crash, so commits do not wait for the disk. Each test has its own
-        // database and connections.
-        let options = Options { durable: false, max_connections: 200 };
+        // database, and connections to it from several pools.
+        let options = Options { durable: false, max_connections: 600 };
         Ok(Self { cluster: Cluster::start(server, &dir, &options).await?, dir })
     }
 

@@ -23,6 +23,12 @@ pub fn data_dir() -> PathBuf {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    remove_package_variables(&mut command);
+    command
+}
+
+/// Removes the variables that describe the package of the present program.
+pub fn remove_package_variables(command: &mut Command) {
     // `cargo run` sets variables about this package. Build scripts that read the same variables would see a
     // change and rebuild half of the dependencies.
     for (name, _) in std::env::vars_os() {
@@ -31,7 +37,6 @@ pub fn cargo() -> Command {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Runs `cargo build` with `arguments`.
