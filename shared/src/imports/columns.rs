@@ -210,9 +210,8 @@ fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -
 /// Reports the required fields that have no column.
 pub fn missing(columns: &[Column], targets: &[Target]) -> Vec<FieldError> {
     let is_missing = |column: &&Column| column.required && !targets.iter().any(|target| target.supplies(column.name));
-    let fault = |column: &Column| {
-        FieldError::new(column.name, "missing_column", "no column of the file matches this field")
-    };
+    let fault =
+        |column: &Column| FieldError::new(column.name, "missing_column", "no column of the file matches this field");
     columns.iter().filter(is_missing).map(fault).collect()
 }
 

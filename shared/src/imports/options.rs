@@ -59,8 +59,7 @@ fn delimiter(text: &str) -> Result<u8, Fault> {
 }
 
 fn mapping(text: &str) -> Result<Map<String, Value>, Fault> {
-    let fault =
-        || Fault::new("invalid", "must be a JSON object that maps headers to field names or null");
+    let fault = || Fault::new("invalid", "must be a JSON object that maps headers to field names or null");
     let map = json::object_in_text(text).map_err(|twice| twice.unwrap_or_else(fault))?;
     let is_field = |value: &Value| value.is_string() || value.is_null();
     if map.values().all(is_field) { Ok(map) } else { Err(fault()) }
