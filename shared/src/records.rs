@@ -1,8 +1,8 @@
-//! Records: what leads, customers, interactions, orders and feedback have in common.
+//! Records: the common behaviour of leads, customers, interactions, orders and feedback.
 //!
-//! A noun declares its fields with [`record!`](crate::record) and implements [`Record`] for what is
-//! its own: how it is listed, found by words, and what hangs on it. Making, reading, changing,
-//! deleting and restoring are written once, here.
+//! A kind of record declares its fields with [`record!`](crate::record), and implements [`Record`]
+//! for its own behaviour: its list, its search, and its dependent records. Creating, reading,
+//! updating, deleting and restoring are implemented once, here.
 
 mod actor;
 mod batch;

@@ -1,4 +1,4 @@
-//! Who writes, and what is deleted together.
+//! Actors, and deletions.
 
 use uuid::Uuid;
 
@@ -6,42 +6,42 @@ use crate::queue::Claimed;
 use crate::string_enum;
 
 string_enum! {
-    /// What acts in a workspace.
+    /// The kinds of actors in a workspace.
     ActorKind {
-        /// A caller with an API key.
+        /// A client with an API key.
         Key = "key",
         /// A job.
         Job = "job",
-        /// A customer, on a page that a link in a mail leads to.
+        /// A customer, on a page that is linked from an email.
         Customer = "customer",
     }
 }
 
-/// Who writes.
+/// Who changes records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The workspace they write in.
+    /// The workspace of the records.
     pub workspace_id: Uuid,
-    /// What they are.
+    /// The kind of actor.
     pub kind: ActorKind,
-    /// The API key, the job, or the customer.
+    /// The id of the API key, the job, or the customer.
     pub id: Uuid,
-    /// The request that caused it.
+    /// The request that caused the changes.
     pub request_id: Option<String>,
 }
 
 impl Actor {
-    /// A job.
+    /// The job as the actor.
     pub fn job(job: &Claimed) -> Self {
         let Claimed { workspace_id, id, request_id, .. } = job;
         Self { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
     }
 }
 
-/// The deletion of a record, with what it takes along.
+/// The deletion of a record and of its dependent records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// Its entry in the history.
+    /// The id of its entry in the history.
     pub id: Uuid,
 }
 

@@ -1,4 +1,4 @@
-//! Many creates and updates in one request: all that can be written are, in one transaction.
+//! Batches: many creates and updates in one request. All valid items are written in one transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,30 +14,30 @@ use crate::platform::db;
 use crate::values::json::Items;
 use crate::values::json_body::Object;
 
-/// The most items of a batch.
+/// The maximum number of items in a batch.
 pub const MAX_BATCH: usize = 1_000;
-/// The most bytes of the records that a batch changes: small items can change large records, and all of
-/// them are held until they are written.
+/// The maximum size of the records that a batch changes, in bytes. Small items can change large
+/// records, which stay in memory until they are written.
 const MAX_CHANGED_BYTES: usize = 16 * 1024 * 1024;
 
-/// What became of an item.
+/// The result of an item.
 #[derive(Debug)]
 pub enum Answer<R> {
-    /// It was made.
+    /// The record was created.
     Created(R),
-    /// It was changed, or is as it was.
+    /// The record was updated, or already had the given values.
     Updated(R),
-    /// It was refused, and nothing of it was written.
+    /// The item was rejected, and nothing was written.
     Refused(Error),
 }
 
-/// Writes a batch: an item with an `id` updates that record, one without makes a new one. They are
-/// taken in their order and answered in it. Needs a transaction.
+/// Writes a batch: an item with an `id` updates that record, an item without creates one. Items are
+/// processed in their order, and the results have the same order. Needs a transaction.
 ///
-/// A unique key that an item gives up is free for others only after the batch.
+/// A unique key that an item gives up is available to others only after the batch.
 ///
 /// # Errors
-/// [`Error::Repeat`] if another transaction slipped in between: the batch must be run again.
+/// [`Error::Repeat`] if a concurrent transaction interfered; the caller runs the batch again.
 pub async fn batch<R: Record>(connection: &mut PgConnection, actor: &Actor, items: &Items) -> Result<Vec<Answer<R>>> {
     let drafts: Vec<Result<Draft<R>>> = (0..items.len()).map(|at| Draft::read(items, at)).collect();
     let mut table = Table::read(connection, actor.workspace_id, &drafts).await?;
@@ -47,18 +47,18 @@ pub async fn batch<R: Record>(connection: &mut PgConnection, actor: &Actor, item
         .collect();
     table.refer(connection, actor.workspace_id, &mut answers).await?;
     table.write(connection, actor, &answers).await.map_err(|error| match error {
-        Error::Conflict(reason) => Error::Repeat(format!("{} was taken meanwhile", reason.field)),
-        Error::NotFound | Error::Missing(_) => Error::Repeat("a record that was referred to is gone".into()),
+        Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
+        Error::NotFound | Error::Missing(_) => Error::Repeat("a referenced record was deleted in the meantime".into()),
         other => other,
     })?;
     Ok(answers)
 }
 
-/// An item that was read.
+/// A parsed item.
 enum Draft<R> {
     New(Box<R>),
-    /// The item at a place of the batch, read once more when its record is known; here only for its id
-    /// and the unique keys it asks for.
+    /// An update. The item is parsed again when its record is loaded; until then only the id and the
+    /// requested unique keys are known.
     Change {
         id: Uuid,
         at: usize,
@@ -83,17 +83,17 @@ impl<R: Record> Draft<R> {
     }
 }
 
-/// A record's value for each of [`Record::UNIQUE`].
+/// Returns the record's value for each of [`Record::UNIQUE`].
 fn keys_of<R: Record>(record: &R) -> Vec<Option<String>> {
     R::UNIQUE.iter().map(|key| (key.of)(record)).collect()
 }
 
-/// The value for each of [`Record::UNIQUE`] that an item gives its record. One that can be no key is refused later.
+/// Returns the value that an item sets for each of [`Record::UNIQUE`]. Invalid values are rejected later.
 fn wanted_keys<R: Record>(item: &Object) -> Vec<Option<String>> {
     R::UNIQUE.iter().map(|key| item.text(key.field).and_then(|text| key.form.normal(text))).collect()
 }
 
-/// The records that the items change, and who has which unique key.
+/// The records that the items change, and the owners of unique keys.
 struct Table<R> {
     before: HashMap<Uuid, R>,
     after: HashMap<Uuid, R>,
@@ -156,8 +156,8 @@ impl<R: Record> Table<R> {
         Ok(())
     }
 
-    /// Refuses the items that refer to records which do not exist; those that do are kept from
-    /// being deleted meanwhile.
+    /// Rejects items that refer to records that do not exist. Existing ones are locked against
+    /// deletion.
     async fn refer(
         &mut self,
         connection: &mut PgConnection,
@@ -198,7 +198,7 @@ impl<R: Record> Table<R> {
             _ => None,
         });
         let mut created: Vec<R> = created.collect();
-        // In one order, so that two batches never wait in a circle.
+        // The fixed order prevents deadlocks between batches.
         created.sort_by_cached_key(|record| (keys_of(record), record.id()));
         let mut changed: Vec<(R, R)> = self
             .before

@@ -1,4 +1,4 @@
-//! Many records at once.
+//! Locking, inserting and updating many records at once.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,26 +15,23 @@ use crate::error::{Error, Result};
 use crate::platform::db::copy::CopyRows;
 use crate::values::cell::Cells;
 
-/// Records that are written faster without COPY.
+/// Up to this number, records are written faster without COPY.
 const FEW: usize = 100;
-/// The bytes of rows after which a statement takes no more of them: a connection keeps the memory of its
-/// longest statement.
+/// The size in bytes after which a statement is sent. A connection keeps a buffer as large as its
+/// largest statement.
 const PIECE: usize = 256 * 1024;
-/// Records that are locked with one statement.
+/// The number of records that one statement locks.
 const LOCKED_AT_ONCE: usize = 250;
 
-/// The records with these ids, locked until the transaction ends, in the order of their ids.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Returns the records with these ids in order of id, and locks them until the transaction ends.
 pub async fn lock<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<R>> {
     Ok(sqlx::query_as(R::statements().lock.clone()).bind(workspace_id).bind(ids).fetch_all(connection).await?)
 }
 
-/// As [`lock`], of records that have at most `max_bytes` together.
+/// Like [`lock`], for records of at most `max_bytes` in total.
 ///
 /// # Errors
-/// [`Error::Invalid`] if they have more.
+/// [`Error::Invalid`] if the records are larger.
 pub async fn lock_within<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -48,7 +45,7 @@ pub async fn lock_within<R: Record>(
             bytes += (0..row.len()).map(|at| size(&row, at)).sum::<usize>();
             if bytes > max_bytes {
                 let mib = max_bytes / 1024 / 1024;
-                let message = format!("must not change records of more than {mib} MiB together: send fewer at once");
+                let message = format!("must not change records of more than {mib} MiB in total; send fewer items");
                 return Err(Error::invalid("items", "too_large", message));
             }
             records.push(R::from_row(&row)?);
@@ -61,11 +58,7 @@ fn size(row: &PgRow, at: usize) -> usize {
     row.try_get_raw(at).ok().and_then(|value| value.as_bytes().ok().map(<[u8]>::len)).unwrap_or_default()
 }
 
-/// The last id of the next page of records behind an id, for a walk over all of them; `None` when
-/// there is none behind it.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Returns the last id of the page of records after an id; `None` after the last record.
 pub async fn page_end<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -76,11 +69,11 @@ pub async fn page_end<R: Record>(
     Ok(page_end.bind(workspace_id).bind(after).bind(limit).fetch_optional(connection).await?)
 }
 
-/// Writes new records, which the job of an import may have made.
+/// Inserts records, which may belong to the job of an import.
 ///
 /// # Errors
-/// [`Error::Conflict`] if an id or a unique key is taken; [`Error::Missing`] if a record they refer to does not
-/// exist.
+/// [`Error::Conflict`] if an id or a unique key is taken; [`Error::Missing`] if a referenced record
+/// does not exist.
 pub async fn insert_all<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -94,8 +87,8 @@ pub async fn insert_all<R: Record>(
     }
 }
 
-/// In one statement. The end of a COPY is a message by itself, which a network may hold back until what
-/// was sent before it is acknowledged: that is 40 ms, in which a few records are written ten times.
+/// Inserts records without COPY. A COPY ends with a small separate packet, which delayed
+/// acknowledgements may hold back for 40 ms, ten times as long as inserting a few records takes.
 async fn insert_few<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -113,7 +106,7 @@ async fn insert_few<R: Record>(
     Ok(())
 }
 
-/// Rows as the text of a JSON array: as a tree of values they would take many times the memory.
+/// Rows as the text of a JSON array, which takes a fraction of the memory of `serde_json` values.
 #[derive(Default)]
 struct Rows(Vec<u8>);
 
@@ -121,7 +114,7 @@ impl Rows {
     fn push<R: Record>(&mut self, record: &R, workspace_id: Uuid, import_job_id: Option<Option<Uuid>>) -> Result<()> {
         self.0.push(if self.0.is_empty() { b'[' } else { b',' });
         serde_json::to_writer(&mut self.0, record)?;
-        // Without the brace that closes the record.
+        // Removes the closing brace of the record.
         self.0.pop();
         if R::SEARCHABLE {
             self.0.extend_from_slice(b",\"search_vector\":");
@@ -164,7 +157,7 @@ async fn copy_all<R: Record>(
     copy.finish().await.map_err(refusal::<R>)
 }
 
-/// Writes changed records, given as they were and as they are now, and their history.
+/// Writes changed records, given as pairs of before and after, and their history.
 ///
 /// # Errors
 /// [`Error::Conflict`] if a unique key is taken.

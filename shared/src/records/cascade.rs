@@ -1,4 +1,4 @@
-//! What a deletion takes along, and brings back.
+//! Deleting and restoring records together with their owner.
 
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
@@ -17,10 +17,11 @@ struct Gone {
 }
 
 impl Deletion {
-    /// Deletes the records of an [owner](Record::OWNER), whose row is locked, so that no further ones are made.
+    /// Deletes the records of an [owner](Record::OWNER). The owner's row is locked, so that nobody
+    /// creates further records.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a kind of record that has none.
+    /// [`Error::Internal`] if the kind has no owner.
     pub async fn cascade_delete<R: Record>(
         &self,
         connection: &mut PgConnection,
@@ -29,22 +30,22 @@ impl Deletion {
     ) -> Result<()> {
         let delete = R::statements().delete_owned.clone();
         let delete = delete.ok_or_else(|| Error::internal(format!("{} have no owner", R::TABLE)))?;
-        let gone: Vec<Gone> =
+        let deleted: Vec<Gone> =
             sqlx::query_as(delete).bind(actor.workspace_id).bind(owner_id).fetch_all(&mut *connection).await?;
         let entry = |Gone { id, row }| Entry {
             former: Some(row),
             cause_id: Some(self.id),
             ..Entry::new(R::TYPE, id, Action::Deleted)
         };
-        keep(connection, actor, gone.into_iter().map(entry).collect()).await
+        keep(connection, actor, deleted.into_iter().map(entry).collect()).await
     }
 
-    /// Brings back the records of a kind that the deletion took along.
+    /// Restores the records of a kind that were deleted by this deletion.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if one of them exists again.
+    /// [`Error::Conflict`] if one of the records exists again.
     pub async fn restore_children<R: Record>(&self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
-        let taken: Vec<(Uuid, Value)> = sqlx::query_as(
+        let deleted: Vec<(Uuid, Value)> = sqlx::query_as(
             "SELECT record_id, former FROM history WHERE workspace_id = $1 AND cause_id = $2 AND record_type = $3",
         )
         .bind(actor.workspace_id)
@@ -52,7 +53,7 @@ impl Deletion {
         .bind(R::TYPE)
         .fetch_all(&mut *connection)
         .await?;
-        let (ids, rows): (Vec<Uuid>, Vec<Value>) = taken.into_iter().unzip();
+        let (ids, rows): (Vec<Uuid>, Vec<Value>) = deleted.into_iter().unzip();
         let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
         insert.bind(Value::Array(rows)).execute(&mut *connection).await.map_err(refusal::<R>)?;
         let entry = |id| Entry::new(R::TYPE, id, Action::Restored);

@@ -1,5 +1,5 @@
-//! What the declared keys and references are for: finding records by a key, and saying why the database
-//! refused to write one.
+//! Constraints: finding records by their declared keys, and reporting which key or reference a write
+//! violated.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use super::keys::UniqueKey;
 use super::model::Record;
 use crate::error::{Error, Result};
 
-/// Why the database did not write a record, in the terms of its fields.
+/// Maps a constraint violation to the error of the field that caused it.
 pub(crate) fn refusal<R: Record>(error: sqlx::Error) -> Error {
     if let Some(key) = R::UNIQUE.iter().find(|key| Error::breaks(&error, key.constraint)) {
         return key.conflict(None);
@@ -19,7 +19,7 @@ pub(crate) fn refusal<R: Record>(error: sqlx::Error) -> Error {
     }
 }
 
-/// Which of the values are taken, and by which records.
+/// Returns the values that are taken, with the ids of their records.
 pub(crate) async fn owners<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -30,7 +30,7 @@ pub(crate) async fn owners<R: Record>(
     Ok(sqlx::query_as(statement).bind(workspace_id).bind(values).fetch_all(connection).await?)
 }
 
-/// The keys of those of these records that exist.
+/// Returns the keys of the records that exist.
 pub(crate) async fn keys_of<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -41,7 +41,7 @@ pub(crate) async fn keys_of<R: Record>(
     Ok(sqlx::query_as(statement).bind(workspace_id).bind(ids).fetch_all(connection).await?)
 }
 
-/// The records that have these values, locked until the transaction ends, in the order of their ids.
+/// Returns the records with these values in order of id, and locks them until the transaction ends.
 pub(crate) async fn lock_by<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -14,7 +14,7 @@ use crate::values::Time;
 use crate::values::etag::Condition;
 use crate::values::json_body::Object;
 
-/// Checks that the parent is there, under which records are listed.
+/// Checks that the parent exists.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -24,17 +24,17 @@ pub async fn check_parent<R: Record>(connection: &mut PgConnection, workspace_id
     Ok(())
 }
 
-/// Whether a body touches nothing but the record itself, so that writing it needs no transaction.
+/// Whether writing a body changes only the record itself, and so needs no transaction.
 pub fn is_alone<R: Record>(body: &Object) -> bool {
     !R::LINKS.iter().any(|link| body.names(link))
 }
 
-/// As [`is_alone`], for the body of an update.
+/// Like [`is_alone`], for the body of an update.
 pub fn changes_alone<R: Record>(body: &Object) -> bool {
     is_alone::<R>(body) && !R::has_consequences(body)
 }
 
-/// One record.
+/// Returns a record.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -44,11 +44,11 @@ pub async fn get<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, p
     Ok(query.fetch_one(connection).await?)
 }
 
-/// Makes a record from the body of a request, under its parent if it has one.
+/// Creates a record from the body of a request, under its parent if the kind has one.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every fault of the body; [`Error::Conflict`] if its email is taken;
-/// [`Error::NotFound`] if a record it refers to does not exist.
+/// [`Error::Invalid`] with every invalid field of the body; [`Error::Conflict`] if a unique key is
+/// taken; [`Error::Missing`] if a referenced record does not exist.
 pub async fn create<R: Record>(
     connection: &mut PgConnection,
     actor: &Actor,
@@ -64,33 +64,32 @@ pub async fn create<R: Record>(
     Ok(record)
 }
 
-/// A record as a body describes it, not written yet.
+/// Builds a record from a body without writing it.
 pub(crate) fn draft<R: Record>(parent: Option<Uuid>, body: Object) -> Result<R> {
     let mut changes = R::read(body, None)?;
     if let (Some(Parent { column, .. }), Some(parent)) = (R::PARENT, parent) {
         R::set(&mut changes, column, &parent.to_string()).map_err(|fault| Error::internal(fault.message))?;
     }
     let record = R::new(Uuid::now_v7(), db::now(), changes);
-    let mut record = record.ok_or_else(|| Error::internal("a body was taken without what a record must have"))?;
+    let mut record = record.ok_or_else(|| Error::internal("a body without a required field was accepted"))?;
     record.derive_fields(None);
     Ok(record)
 }
 
-/// Says that a record was changed at that time, with all that follows from it.
+/// Sets the time of a change and the fields that are derived from others.
 pub(crate) fn mark_changed<R: Record>(before: &R, after: &mut R, at: Time) {
     after.touch(at);
     after.derive_fields(Some(before));
 }
 
-/// Changes the fields of a record that the body of a request names; without any, or with their
-/// present values, nothing is written.
+/// Updates the fields that the body of a request contains. Nothing is written if no value changes.
 ///
-/// The record is read, and written if it is still the row that was read; if another writer came
-/// between, all of it is done again. So a change needs no transaction of its own.
+/// The update is optimistic: the record is read, and written only if its row is still the same
+/// version; otherwise the update is repeated. It therefore needs no transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Changed`] if the condition does not hold; [`Error::Invalid`] with
-/// every fault of the body; [`Error::Conflict`] if the new email is taken.
+/// every invalid field of the body; [`Error::Conflict`] if a unique key is taken.
 pub async fn update<R: Record>(
     connection: &mut PgConnection,
     actor: &Actor,
@@ -116,10 +115,10 @@ pub async fn update<R: Record>(
             return Ok(record);
         }
     }
-    Err(Error::Repeat(format!("{} {} changes all the time", R::TABLE, place.id)))
+    Err(Error::Repeat(format!("{} {} is changed too often by concurrent requests", R::TABLE, place.id)))
 }
 
-/// A record with the version of its row, which is another one after each write.
+/// A record and the version of its row, which changes with every write.
 #[derive(FromRow)]
 struct Versioned<T> {
     #[sqlx(flatten)]
@@ -133,8 +132,8 @@ async fn versioned<R: Record>(connection: &mut PgConnection, workspace_id: Uuid,
     Ok(query.fetch_one(connection).await?)
 }
 
-/// Writes a changed record and its entry in the history in one statement, if its row is still of
-/// the version; tells whether it was.
+/// Writes a changed record and its entry in the history in one statement, if its row still has this
+/// version. Returns whether it was written.
 async fn write<R: Record>(
     connection: &mut PgConnection,
     actor: &Actor,
@@ -159,7 +158,7 @@ async fn write<R: Record>(
     Ok(query.execute(connection).await.map_err(refusal::<R>)?.rows_affected() == 1)
 }
 
-/// Deletes a record. Needs a transaction: what hangs on it goes with it, and its history remains.
+/// Deletes a record and its dependent records; the history remains. Needs a transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Changed`] if the condition does not hold.
@@ -184,7 +183,7 @@ pub async fn delete<R: Record>(
     history::keep(connection, actor, vec![entry]).await
 }
 
-/// A record with all of its row, as JSON.
+/// A record and its whole row as JSON.
 #[derive(FromRow)]
 struct Whole<T> {
     #[sqlx(flatten)]

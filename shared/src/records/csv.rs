@@ -1,4 +1,4 @@
-//! Exports: records as CSV that imports again to the same records.
+//! Writing records as CSV, which an import reads back unchanged.
 
 mod guard;
 
@@ -12,21 +12,21 @@ use guard::{guard, guard_file_cell};
 
 pub use guard::unguard;
 
-/// Records being written as CSV (RFC 4180).
+/// A writer of CSV (RFC 4180).
 #[derive(Debug)]
 pub struct CsvRows {
     writer: csv::Writer<Vec<u8>>,
-    /// A value being written as text.
+    /// A buffer to format values.
     value: String,
 }
 
 impl CsvRows {
-    /// An empty set of rows, with room for so many bytes.
+    /// Creates an empty buffer with this capacity.
     pub fn with_capacity(bytes: usize) -> Self {
         Self::behind(Vec::with_capacity(bytes))
     }
 
-    /// Rows that go on behind others.
+    /// Appends to rows that are already written.
     pub fn behind(rows: Vec<u8>) -> Self {
         let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(rows);
         Self { writer, value: String::new() }
@@ -40,8 +40,8 @@ impl CsvRows {
         self.end();
     }
 
-    /// Writes a row of cells as they were in somebody's file. What has a guard there keeps it, so that
-    /// a cell still means what it meant.
+    /// Writes a row of an uploaded file. Existing guards are kept, so that the cells keep their
+    /// meaning.
     pub fn file_row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
         for cell in cells {
             self.field(&guard_file_cell(cell));
@@ -55,10 +55,10 @@ impl CsvRows {
         self.end();
     }
 
-    /// The bytes written.
+    /// Returns the written bytes.
     ///
     /// # Errors
-    /// [`Error::Internal`], though a vector takes every write.
+    /// [`Error::Internal`], which does not happen, as writing to a vector cannot fail.
     pub fn into_bytes(self) -> Result<Vec<u8>> {
         self.writer.into_inner().map_err(|error| Error::internal(error.to_string()))
     }
@@ -76,7 +76,7 @@ impl CsvRows {
 impl Cells for CsvRows {
     fn value(&mut self, value: impl Display) {
         self.value.clear();
-        // Writing to a string cannot fail, nor can writing to a vector.
+        // Writing to a string or a vector cannot fail.
         let _ = write!(self.value, "{value}");
         let _ = self.writer.write_field(&self.value);
     }

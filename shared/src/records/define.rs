@@ -1,18 +1,18 @@
-//! The declaration of a kind of record, from which its types and their plumbing are made.
+//! The macro that declares a kind of record.
 
-/// Declares a kind of record field by field, in the order of its JSON, its CSV and its table.
+/// Declares a kind of record, field by field, in the order of its JSON, its CSV and its table.
 ///
-/// Each field says how callers may write it:
+/// Each field has a mode:
 ///
-/// - `required`: it must be there when the record is made, and cannot be emptied;
-/// - `optional`: it may be absent, and emptied by `null`; its type is an `Option`;
-/// - `defaulted`: it has the value behind `=` unless a caller gives it one;
-/// - `fixed`: only the program sets it; its type is an `Option`;
-/// - `kept`: only the program sets it; it has the value behind `=` until then;
-/// - `parent`: the record through which alone this one is reached.
+/// - `required`: must be set when the record is created, and cannot be cleared;
+/// - `optional`: may be absent, and is cleared with `null`; its type is an `Option`;
+/// - `defaulted`: has the value after `=` unless the request sets another;
+/// - `fixed`: read-only; its type is an `Option`;
+/// - `kept`: read-only, with the value after `=` until the server sets another;
+/// - `parent`: the id of the record under whose path this one is addressed.
 ///
-/// It makes the record with its schema, what a caller or a file says about one (`Changes`), and their
-/// [`Fields`](crate::records::Fields).
+/// The macro defines the record and its schema, the values that a request or a file sets (`Changes`),
+/// and implements [`Fields`](crate::records::Fields).
 #[macro_export]
 macro_rules! record {
     (
@@ -24,16 +24,16 @@ macro_rules! record {
         $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
         pub struct $record {
-            /// Made by the program in the order of time, or taken over by an import.
+            /// Assigned by the server in order of creation, or set by an import.
             pub id: uuid::Uuid,
             $($(#[doc = $field_about])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
-            /// When it was made.
+            /// When the record was created.
             pub created_at: $crate::values::Time,
-            /// When it last changed.
+            /// When the record was last updated.
             pub updated_at: $crate::values::Time,
         }
 
-        #[doc = concat!("What a caller or a file says about a [`", stringify!($record), "`], field by field.")]
+        #[doc = concat!("The values that a request or a file sets in a [`", stringify!($record), "`].")]
         #[derive(Debug, Clone, Default)]
         pub struct $changes {
             $(#[doc = concat!("See [`", stringify!($record), "::", stringify!($field), "`].")]
@@ -52,14 +52,14 @@ macro_rules! record {
             fn properties() -> Vec<$crate::values::json_schema::Property> {
                 use $crate::values::json_schema::{Mode, Property};
                 vec![
-                    Property::new::<uuid::Uuid>("id", "Made by the program in the order of time, or taken over by an import.", Mode::Fixed),
+                    Property::new::<uuid::Uuid>("id", "Assigned by the server in order of creation, or set by an import.", Mode::Fixed),
                     $(Property::new::<$outer $(<$inner>)?>(
                         $crate::record!(@name $field $($raw)?),
                         concat!($($field_about),*),
                         $crate::record!(@mode $mode $($default)?),
                     ),)+
-                    Property::new::<$crate::values::Time>("created_at", "When it was made.", Mode::Fixed),
-                    Property::new::<$crate::values::Time>("updated_at", "When it last changed.", Mode::Fixed),
+                    Property::new::<$crate::values::Time>("created_at", "When the record was created.", Mode::Fixed),
+                    Property::new::<$crate::values::Time>("updated_at", "When the record was last updated.", Mode::Fixed),
                 ]
             }
 

@@ -1,4 +1,4 @@
-//! The history of records: what they were before each change and deletion, who did it and when.
+//! The history of records: their values before and after each change, by whom and when.
 
 use std::collections::HashMap;
 
@@ -17,9 +17,9 @@ use crate::string_enum;
 
 pub use super::actor::{Actor, ActorKind, Deletion};
 
-/// For how many days a deleted record can be restored.
+/// How many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;
-/// The bytes of a page, unless its first entry has more.
+/// The maximum size of a page in bytes, unless its first entry is larger.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 string_enum! {
@@ -29,41 +29,38 @@ string_enum! {
         Updated = "updated",
         /// It was deleted.
         Deleted = "deleted",
-        /// It was brought back.
+        /// It was restored.
         Restored = "restored",
     }
 }
 
-/// An entry that is about to be kept.
+/// A new entry.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Made in the order of time.
+    /// The id, ordered by time.
     pub id: Uuid,
     /// The kind of record.
     pub record_type: RecordType,
-    /// The record.
+    /// The id of the record.
     pub record_id: Uuid,
-    /// What happened to it.
+    /// What happened to the record.
     pub action: Action,
-    /// The changed fields as they were, or the whole row.
+    /// The changed fields before the change, or the whole row of a deleted record.
     pub former: Option<Value>,
-    /// The changed fields as they became.
+    /// The changed fields after the change.
     pub latter: Option<Value>,
-    /// The entry of the deletion that took the record along.
+    /// For a cascading delete: the entry of the deletion that caused it.
     pub cause_id: Option<Uuid>,
 }
 
 impl Entry {
-    /// An entry without values.
+    /// Creates an entry without values.
     pub fn new(record_type: RecordType, record_id: Uuid, action: Action) -> Self {
         Self { id: Uuid::now_v7(), record_type, record_id, action, former: None, latter: None, cause_id: None }
     }
 }
 
-/// Keeps entries, in the transaction of what they tell.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Records entries, in the same transaction as the changes they describe.
 pub async fn keep(connection: &mut PgConnection, actor: &Actor, entries: Vec<Entry>) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
@@ -103,41 +100,41 @@ pub async fn keep(connection: &mut PgConnection, actor: &Actor, entries: Vec<Ent
     Ok(())
 }
 
-/// An entry of a record's history, as callers see it.
+/// An entry of a record's history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Change {
-    /// The entry.
+    /// The id of the entry.
     pub id: Uuid,
-    /// What happened.
+    /// What happened to the record.
     pub action: Action,
-    /// When.
+    /// When the change was made.
     pub created_at: DateTime<Utc>,
-    /// Who did it.
+    /// Who made the change.
     pub actor: ChangeActor,
-    /// The request in which it was done, or that caused the job.
+    /// The id of the request that made the change, or that created the job that made it.
     pub request_id: Option<String>,
-    /// Each changed field with its value `from` before `to` after; of a deleted record, all of them.
+    /// Each changed field with its value before (`from`) and after (`to`). A deletion lists all fields.
     #[schema(value_type = HashMap<String, FieldChange>)]
     pub changes: Map<String, Value>,
 }
 
-/// What became of a field.
+/// The change of a field.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes what `Change` has as JSON")]
+#[expect(dead_code, reason = "only describes the JSON of `Change`")]
 struct FieldChange {
-    /// Its value before.
+    /// The value before the change.
     from: Value,
-    /// Its value after.
+    /// The value after the change.
     to: Value,
 }
 
 /// Who made a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChangeActor {
-    /// What they are.
+    /// The kind of actor.
     #[serde(rename = "type")]
     pub kind: ActorKind,
-    /// The API key, the job, or the customer.
+    /// The id of the API key, the job, or the customer.
     pub id: Uuid,
 }
 
@@ -156,7 +153,7 @@ struct Kept {
 impl Kept {
     fn into_change<R: Record>(self) -> Result<Change> {
         let former = match self.former {
-            // The row has columns that callers do not see.
+            // The row has internal columns, which are not part of the API.
             Some(row) if self.action == Action::Deleted => as_object(&serde_json::from_value::<R>(row)?)?,
             Some(Value::Object(fields)) => fields,
             _ => Map::new(),
@@ -177,12 +174,11 @@ impl Kept {
     }
 }
 
-/// The history of a record, newest first: up to `limit` entries before the entry `before`, and the id of the
-/// last of them if there are more. A page has fewer entries than that if they are large. It is there for
-/// deleted records, too.
+/// Returns the history of an existing or deleted record, newest first: up to `limit` entries before
+/// the entry `before`, and the id of the last one if more follow. A page of large entries has fewer.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there neither is nor was such a record.
+/// [`Error::NotFound`] if the record never existed.
 pub async fn list<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -199,31 +195,27 @@ pub async fn list<R: Record>(
     if let Some(before) = before {
         sql.push(" AND id < ").push_bind(before);
     }
-    // One more than asked for tells whether there are more.
+    // One entry more than the limit shows whether more entries follow.
     sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let (mut page, total) = bounded::read(&mut *connection, sql, PAGE_BYTES).await?;
     page.rows.truncate(limit as usize);
     if page.rows.is_empty() && before.is_none() && !exists::<R>(connection, workspace_id, record_id).await? {
         return Err(Error::NotFound);
     }
-    let kept = page.rows.iter().map(|sized| Kept::from_row(&sized.row)).collect::<sqlx::Result<Vec<Kept>>>()?;
-    let next = kept.last().filter(|_| total > kept.len()).map(|last| last.id);
-    Ok((kept.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?, next))
+    let entries = page.rows.iter().map(|sized| Kept::from_row(&sized.row)).collect::<sqlx::Result<Vec<Kept>>>()?;
+    let next = entries.last().filter(|_| total > entries.len()).map(|last| last.id);
+    Ok((entries.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?, next))
 }
 
-/// Whether there is such a record.
+/// Whether the record exists.
 pub(super) async fn exists<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<bool> {
     let exists = sqlx::query_scalar(R::statements().exists.clone()).bind(workspace_id).bind(id);
     let found: Option<i32> = exists.fetch_optional(connection).await?;
     Ok(found.is_some())
 }
 
-/// For each of the records that existed before, was deleted and then created again with its id: the
-/// entry of that deletion. What is older is the history of another record. A deletion that was taken
-/// back by a restore ends nothing.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is unavailable.
+/// Returns, for each record that was deleted without being restored and then created again with the
+/// same id, the entry of the last such deletion. Older entries are the history of another record.
 pub async fn earlier_ends<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -247,11 +239,8 @@ pub async fn earlier_ends<R: Record>(
     Ok(ends.into_iter().collect())
 }
 
-/// Forgets up to `limit` records that were deleted so long ago that they cannot be restored: all
-/// that was kept of them. Those that were restored keep their history. Returns how many there were.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the database is away.
+/// Deletes the history of up to `limit` records that were deleted more than [`RESTORABLE_DAYS`] days
+/// ago. Restored records keep their history. Returns the number of deleted entries.
 pub async fn prune(connection: &mut PgConnection, limit: i64) -> Result<u64> {
     let mut old: Vec<(Uuid, Uuid, Uuid)> = sqlx::query_as(
         "SELECT workspace_id, record_id, id FROM history AS deletion

@@ -1,31 +1,31 @@
-//! Keys: what only one record of a kind has in a workspace, and the references to other records.
+//! The unique keys of a kind of record, and its references to other records.
 //!
-//! A kind declares both once. From that come the look-ups of batches and imports, and what a caller
-//! reads when the database refuses to write a row: see `constraints.rs`.
+//! A kind declares both once. Batches and imports look records up by these declarations, and
+//! `constraints.rs` maps constraint violations to errors with them.
 
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason};
 use crate::values::email_key;
 
-/// A value that only one record of a kind has in a workspace. A unique index sees to it.
+/// A field that is unique among the records of a kind in a workspace, enforced by a unique index.
 #[derive(Debug)]
 pub struct UniqueKey<R> {
-    /// The field that holds it.
+    /// The field of the key.
     pub field: &'static str,
     /// How its values are compared.
     pub form: KeyForm,
-    /// The indexed expression, which gives the value's normal form.
+    /// The indexed expression, which returns the normalized value.
     pub expression: &'static str,
-    /// The condition of the index, if not all values are kept apart.
+    /// The condition of a partial index.
     pub condition: Option<&'static str>,
-    /// The index.
+    /// The name of the index.
     pub constraint: &'static str,
-    /// Why a second record is refused.
+    /// The reason of the error for a second record.
     pub reason: Reason,
-    /// The same, for people.
+    /// The message of the error for a second record.
     pub message: &'static str,
-    /// The value of a record in its normal form; `None` if it has none.
+    /// Returns the normalized value of a record, if it has one.
     pub of: fn(&R) -> Option<String>,
 }
 
@@ -41,10 +41,10 @@ pub enum KeyForm {
 }
 
 impl KeyForm {
-    /// More bytes than any key has.
+    /// An upper bound for the length of a key, in bytes.
     const MAX: usize = 1_024;
 
-    /// The normal form of what a caller gave; `None` for a text that no record can have.
+    /// Normalizes a value; `None` if no record can have it.
     pub fn normal(self, text: &str) -> Option<String> {
         let text = text.trim();
         match self {
@@ -54,7 +54,7 @@ impl KeyForm {
         }
     }
 
-    /// The type of the normal form in the database.
+    /// The SQL type of normalized values.
     pub(super) fn sql_type(self) -> &'static str {
         match self {
             Self::Email | Self::Text => "text",
@@ -64,23 +64,23 @@ impl KeyForm {
 }
 
 impl<R> UniqueKey<R> {
-    /// Refuses a record whose key another one has.
+    /// Returns the error for a key that is taken.
     pub fn conflict(&self, owner: Option<Uuid>) -> Error {
         let reason = FieldError::new(self.field, self.reason.code(), self.message);
         Error::Conflict(FieldError { id: owner, ..reason }.into())
     }
 }
 
-/// A column that names another record, which must exist.
+/// A column that refers to another record, which must exist.
 #[derive(Debug)]
 pub struct Reference<R> {
-    /// The column.
+    /// The name of the column.
     pub column: &'static str,
-    /// The table of the records that it names.
+    /// The table of the referenced records.
     pub table: &'static str,
-    /// The foreign key.
+    /// The name of the foreign key.
     pub constraint: &'static str,
-    /// The id that a record names.
+    /// Returns the id that a record refers to.
     pub of: fn(&R) -> Option<Uuid>,
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_looked_up_in_its_normal_form() {
+    fn keys_are_normalized() {
         assert_eq!(KeyForm::Email.normal(" Ada@Example.COM "), Some("ada@example.com".to_owned()));
         assert_eq!(KeyForm::Email.normal(&"a".repeat(2_000)), None);
         let id = "019AB3F2-6B1E-7C3A-9F52-3D8C1E0A7B44";

@@ -1,8 +1,8 @@
-//! The link between a lead and the customer it became.
+//! The link between a lead and the customer it was converted to.
 //!
-//! The customer's `lead_id` and the lead's `customer_id` say the same from both sides: a lead has at
-//! most one customer, and a customer at most one lead. Whoever writes one side writes the other in
-//! the same transaction, through this module.
+//! The customer's `lead_id` and the lead's `customer_id` are the two sides of one link: a lead has at
+//! most one customer, and a customer at most one lead. This module writes both sides in the same
+//! transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,30 +15,27 @@ use super::model::{Fields, Record};
 use crate::error::Result;
 use crate::platform::db;
 
-/// A record that can be linked with one of the other kind. For a kind without links, `Other` is itself.
+/// A record that can be linked to a record of another kind. A kind without links is its own `Other`.
 pub trait Linked: Record {
     /// The other kind.
     type Other: Linked<Other = Self>;
 
-    /// The other's id.
+    /// The id of the linked record.
     fn link(&self) -> Option<Uuid> {
         None
     }
 
-    /// Writes the other's id.
+    /// Sets the id of the linked record.
     fn set_link(&mut self, _other: Option<Uuid>) {}
 }
 
-/// The records that have a link, each with the other's id.
+/// Returns the ids of the linked records, each with the id of the other side.
 pub fn pairs<L: Linked>(records: &[L]) -> Vec<(Uuid, Uuid)> {
     records.iter().filter_map(|record| record.link().map(|other| (record.id(), other))).collect()
 }
 
-/// Takes from records the links they cannot have: the other record does not exist here, or is
-/// linked with another one, or with an earlier one of these. Returns how many were taken.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Removes links that are not possible, because the other record does not exist, or is linked to
+/// another record or to an earlier one of these records. Returns the number of removed links.
 pub async fn keep_free<L: Linked>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
@@ -50,33 +47,29 @@ pub async fn keep_free<L: Linked>(
     }
     let found: Vec<L::Other> = bulk::lock(connection, workspace_id, &others).await?;
     let held: HashMap<Uuid, Option<Uuid>> = found.iter().map(|other| (other.id(), other.link())).collect();
-    let (mut claimed, mut taken) = (HashSet::new(), 0);
+    let (mut claimed, mut removed) = (HashSet::new(), 0);
     for record in records {
         let Some(other) = record.link() else { continue };
         let free = held.get(&other).is_some_and(|link| link.is_none() || *link == Some(record.id()));
         if !free || !claimed.insert(other) {
             record.set_link(None);
-            taken += 1;
+            removed += 1;
         }
     }
-    Ok(taken)
+    Ok(removed)
 }
 
-/// Writes the other side of links: each pair is a record of `L::Other` and its `L`, whose side is
-/// written.
+/// Writes the other side of links, given as pairs of an `L::Other` and the `L` to write.
 ///
 /// # Errors
-/// [`Error::Conflict`](crate::Error::Conflict) if the `L` is linked with another one.
+/// [`Error::Conflict`](crate::Error::Conflict) if an `L` is linked to another record.
 pub async fn tie<L: Linked>(connection: &mut PgConnection, actor: &Actor, pairs: &[(Uuid, Uuid)]) -> Result<()> {
     let ids: Vec<Uuid> = pairs.iter().map(|(_, id)| *id).collect();
     let others: HashMap<Uuid, Uuid> = pairs.iter().map(|(other, id)| (*id, *other)).collect();
     rewrite::<L>(connection, actor, &ids, |id| others.get(&id).copied()).await
 }
 
-/// Takes the link from a record, as its other is deleted or linked elsewhere.
-///
-/// # Errors
-/// [`Error::Unavailable`](crate::Error::Unavailable) when the database is away.
+/// Removes the link from a record whose other side is deleted or linked to another record.
 pub async fn cut<L: Linked>(connection: &mut PgConnection, actor: &Actor, id: Option<Uuid>) -> Result<()> {
     rewrite::<L>(connection, actor, id.as_slice(), |_| None).await
 }

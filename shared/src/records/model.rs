@@ -1,4 +1,4 @@
-//! What a kind of record declares: its fields, and what is its own.
+//! What a kind of record declares: its fields and its own behaviour.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,96 +43,96 @@ string_enum! {
     }
 }
 
-/// The fields of a kind of record and how they are read and written; made by
+/// The fields of a kind of record and how they are read and written, implemented by
 /// [`record!`](crate::record).
 pub trait Fields:
     Clone + PartialEq + Serialize + DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + Sized + 'static
 {
-    /// What a caller or a file says about a record.
+    /// The values that a request or a file sets.
     type Changes: Default + Clone + Send + Sync + 'static;
-    /// The table.
+    /// The table of the records.
     const TABLE: &'static str;
-    /// The fields' names, which are also those of the columns, in their order.
+    /// The names of the fields, which are also the columns, in order.
     const COLUMNS: &'static [&'static str];
-    /// The same, separated by commas.
+    /// The names of the columns, separated by commas.
     const COLUMN_LIST: &'static str;
 
-    /// The fields as the API's document shows them.
+    /// The fields for the OpenAPI document.
     fn properties() -> Vec<Property>;
     /// The statements on the table.
     fn statements() -> &'static Statements;
     /// The record's id.
     fn id(&self) -> Uuid;
-    /// When it was made.
+    /// When the record was created.
     fn created_at(&self) -> Time;
-    /// Says when it changed.
+    /// Sets the time of the last change.
     fn touch(&mut self, updated_at: Time);
-    /// Reads the body of a create, or of an update of the present record.
+    /// Reads the body of a create, or of an update of the record `present`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault of the body.
+    /// [`Error::Invalid`] with every invalid field of the body.
     fn read(body: Object, present: Option<&Self>) -> Result<Self::Changes>;
-    /// A new record with the defaults, or `None` without what it must have.
+    /// Creates a record with defaults; `None` if a required field is missing.
     fn new(id: Uuid, created_at: Time, changes: Self::Changes) -> Option<Self>;
-    /// Applies changes; when it changed is the caller's to say.
+    /// Applies changes. The caller sets the time of the change with [`Fields::touch`].
     fn apply(&mut self, changes: Self::Changes);
     /// Reads a cell of a file into a field.
     ///
     /// # Errors
-    /// A [`Fault`] if the field does not take the text.
+    /// A [`Fault`] if the text is not valid for the field.
     fn set(changes: &mut Self::Changes, field: &str, text: &str) -> Result<(), Fault>;
-    /// Whether changes give a field a value.
+    /// Whether the changes set a field to a value.
     fn sets(changes: &Self::Changes, field: &str) -> bool;
-    /// The fields in which a later state of the record differs, but for when it changed.
+    /// Returns the fields in which a later state of the record differs, except `updated_at`.
     ///
     /// # Errors
-    /// [`Error::Internal`] if a value cannot be written as JSON.
+    /// [`Error::Internal`] if a value cannot be serialized.
     fn difference(&self, later: &Self) -> Result<Difference>;
-    /// Binds the fields in the order of the columns.
+    /// Binds the fields, in the order of the columns.
     fn bind<'q>(&'q self, query: Statement<'q>) -> Statement<'q>;
-    /// Writes the fields in the order of the columns.
+    /// Writes the fields as cells, in the order of the columns.
     fn cells(&self, cells: &mut impl Cells);
 }
 
 /// A kind of record.
 pub trait Record: Fields {
-    /// Its name in the history.
+    /// The kind's name in the history.
     const TYPE: RecordType;
-    /// How it is listed.
+    /// The filters and orders of its list.
     const LIST: Spec;
-    /// The record through which alone this one is reached.
+    /// The parent under whose path the records are addressed, if any.
     const PARENT: Option<Parent> = None;
-    /// Whether it is found by `q`: its table has `words`.
+    /// Whether lists have `q=`; the table then has `search_vector`.
     const SEARCHABLE: bool = false;
-    /// Whether imports write it: its table has `import_job_id`.
+    /// Whether imports write the records; the table then has `import_job_id`.
     const IMPORTED: bool = false;
-    /// What only one record has in a workspace.
+    /// The fields that are unique in a workspace.
     const UNIQUE: &'static [UniqueKey<Self>] = &[];
-    /// The columns that name other records, which must exist. Its parent is not among them.
+    /// The references to other records, which must exist; without the parent.
     const REFERENCES: &'static [Reference<Self>] = &[];
-    /// The column that names the record with which it is deleted.
+    /// The column that refers to the record with which this one is deleted.
     const OWNER: Option<&'static str> = match Self::PARENT {
         Some(parent) => Some(parent.column),
         None => None,
     };
-    /// The tables of what hangs on it, with the columns that name it.
+    /// The tables of dependent records, each with the column that refers to this record.
     const CHILDREN: &'static [(&'static str, &'static str)] = &[];
-    /// The fields whose change touches other records, so that it needs a transaction.
+    /// The fields whose change writes other records, too, and so needs a transaction.
     const LINKS: &'static [&'static str] = &[];
 
-    /// The body of a request that makes one, as an example.
+    /// An example of a body that creates a record.
     fn example() -> Value;
 
-    /// The texts in whose words it is found.
+    /// The texts that `q=` searches.
     fn texts(&self) -> Vec<&str> {
         Vec::new()
     }
 
-    /// Sets the fields that follow from others, when it is made (`before` is `None`) or changed. The
-    /// time of that is its `updated_at`.
+    /// Sets the fields that are derived from others, when the record is created (`before` is `None`)
+    /// or updated, at its `updated_at`.
     fn derive_fields(&mut self, _before: Option<&Self>) {}
 
-    /// What else is to be written when it was made (`before` is `None`) or changed.
+    /// Writes dependent data after the record was created (`before` is `None`) or updated.
     fn after_write(
         &self,
         _connection: &mut PgConnection,
@@ -142,7 +142,7 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// What else follows from changes of such records, each as it was and as it is now.
+    /// Writes dependent data after records were updated, given as pairs of before and after.
     fn after_changes(
         _connection: &mut PgConnection,
         _actor: &Actor,
@@ -151,12 +151,12 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// Whether something may follow from an update with this body, which then needs a transaction.
+    /// Whether an update with this body may write dependent data, and so needs a transaction.
     fn has_consequences(_body: &Object) -> bool {
         false
     }
 
-    /// What must go or change before its row can be deleted. The row is locked.
+    /// Deletes or changes dependent data before the record is deleted. The record's row is locked.
     fn before_delete(
         &self,
         _connection: &mut PgConnection,
@@ -166,7 +166,7 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// Drops what the record refers to and can no longer have.
+    /// Removes links that the restored record can no longer have.
     fn before_restore(
         &mut self,
         _connection: &mut PgConnection,
@@ -175,7 +175,7 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 
-    /// What comes back with it.
+    /// Restores the records that were deleted with this one.
     fn after_restore(
         &self,
         _connection: &mut PgConnection,
@@ -186,16 +186,16 @@ pub trait Record: Fields {
     }
 }
 
-/// The record through which alone others are reached.
+/// The parent of a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
-    /// The column that names it.
+    /// The column that refers to the parent.
     pub column: &'static str,
-    /// Its table.
+    /// The parent's table.
     pub table: &'static str,
 }
 
-/// Where a record is found: its id, and its parent's if it is reached through one.
+/// The address of a record: its id, and its parent's if the kind has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The parent's id.
@@ -207,9 +207,9 @@ pub struct Place {
 /// The fields in which two states of a record differ.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Difference {
-    /// As they were.
+    /// The values before the change.
     pub former: Map<String, Value>,
-    /// As they became.
+    /// The values after the change.
     pub latter: Map<String, Value>,
 }
 
@@ -217,7 +217,7 @@ impl Difference {
     /// Adds a field.
     ///
     /// # Errors
-    /// [`Error::Internal`] if a value cannot be written as JSON.
+    /// [`Error::Internal`] if a value cannot be serialized.
     pub fn add(&mut self, name: &str, former: &impl Serialize, latter: &impl Serialize) -> Result<()> {
         self.former.insert(name.to_owned(), serde_json::to_value(former)?);
         self.latter.insert(name.to_owned(), serde_json::to_value(latter)?);
@@ -228,11 +228,11 @@ impl Difference {
 pub(crate) fn as_object(record: &impl Serialize) -> Result<Map<String, Value>> {
     match serde_json::to_value(record)? {
         Value::Object(fields) => Ok(fields),
-        _ => Err(Error::internal("a record is no JSON object")),
+        _ => Err(Error::internal("a record is not a JSON object")),
     }
 }
 
-/// The words by which a record is found, as the text of a `tsvector`.
+/// Returns the search vector of a record, as the text of a `tsvector`.
 pub(super) fn search_vector_of<R: Record>(record: &R, workspace_id: Uuid) -> String {
     search::vector(workspace_id, record.texts())
 }

@@ -1,4 +1,4 @@
-//! Bringing deleted records back.
+//! Restoring deleted records.
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -10,14 +10,13 @@ use super::history::{self, Action, Entry, RESTORABLE_DAYS};
 use super::model::{Record, as_object, search_vector_of};
 use crate::error::{Error, Reason, Result};
 
-/// Brings back a deleted record with what its deletion took along. Needs a transaction.
+/// Restores a deleted record and the records that were deleted with it. Needs a transaction.
 ///
-/// What it referred to and can no longer have, such as a link to a record that is gone, it comes
-/// back without.
+/// Links to records that no longer exist, or that are linked to another record, are not restored.
 ///
 /// # Errors
-/// [`Error::NotFound`] if no such record was deleted in the last [`RESTORABLE_DAYS`] days;
-/// [`Error::Conflict`] if it exists, or if its email is taken since.
+/// [`Error::NotFound`] if the record was not deleted in the last [`RESTORABLE_DAYS`] days;
+/// [`Error::Conflict`] if the record exists, or if its unique key is taken.
 pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<R> {
     let last: Option<(Uuid, Value)> = sqlx::query_as(
         "SELECT id, former FROM history
@@ -32,7 +31,7 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     .fetch_optional(&mut *connection)
     .await?;
     let Some((entry, Value::Object(mut row))) = last else {
-        // A record that is there cannot come back; one that never was is not found.
+        // An existing record cannot be restored; a record that never existed is not found.
         let exists = history::exists::<R>(connection, actor.workspace_id, id).await?;
         return Err(if exists { not_deleted() } else { Error::NotFound });
     };
@@ -40,13 +39,13 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     record.before_restore(connection, actor).await?;
     row.extend(as_object(&record)?);
     if R::SEARCHABLE {
-        // It is found as records are found now, whatever version deleted it.
+        // An older version may have deleted the record with another search vector.
         row.insert("search_vector".to_owned(), search_vector_of(&record, actor.workspace_id).into());
     }
     let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
     let written = insert.bind(Value::Array(vec![row.into()])).execute(&mut *connection).await;
     written.map_err(|error| match refusal::<R>(error) {
-        // It came back before.
+        // The record was restored before.
         Error::Conflict(reason) if reason.field == "id" => not_deleted(),
         other => other,
     })?;

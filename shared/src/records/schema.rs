@@ -1,4 +1,4 @@
-//! Records as JSON Schema: as they are answered, and the bodies that make and change one.
+//! The JSON Schemas of records, and of the bodies that create and update them.
 
 use serde_json::Value;
 use utoipa::openapi::RefOr;
@@ -13,7 +13,7 @@ use crate::values::{Field, Time};
 const EXAMPLE_ID: &str = "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44";
 const EXAMPLE_TIME: &str = "2026-01-15T10:00:00Z";
 
-/// A record as it is answered. All of its fields are there, `null` when unset.
+/// The schema of a record in a response. All fields are present; unset fields are `null`.
 pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
     let object = ObjectBuilder::new().description(Some(about.trim())).examples(example::<R>());
     let properties = R::properties().into_iter();
@@ -22,7 +22,7 @@ pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
     object.into()
 }
 
-/// The record that the example of a body makes: `None` if it makes none.
+/// Returns the record that the kind's example creates; `None` if the example is invalid.
 fn example<R: Record>() -> Option<Value> {
     let Value::Object(body) = R::example() else { return None };
     let mut changes = R::read(Body::new(body), None).ok()?;
@@ -34,9 +34,9 @@ fn example<R: Record>() -> Option<Value> {
     serde_json::to_value(record).ok()
 }
 
-/// The body that makes a record.
+/// The schema of a body that creates a record.
 pub fn create<R: Record>() -> RefOr<Schema> {
-    let object = ObjectBuilder::new().description(Some("What a caller says about a new one.")).examples([R::example()]);
+    let object = ObjectBuilder::new().description(Some("The fields of a new record.")).examples([R::example()]);
     let object = writable::<R>().fold(object, |object, property| {
         let object = object.property(property.name, property.written(property.default()));
         if property.mode == Mode::Required { object.required(property.name) } else { object }
@@ -44,9 +44,10 @@ pub fn create<R: Record>() -> RefOr<Schema> {
     closed(object)
 }
 
-/// The body that changes one: only the fields that it names.
+/// The schema of a body that updates a record.
 pub fn update<R: Record>() -> RefOr<Schema> {
-    let object = ObjectBuilder::new().description(Some("The fields to change; the others stay."));
+    let object =
+        ObjectBuilder::new().description(Some("The fields to change. Fields that are left out keep their values."));
     let object =
         writable::<R>().fold(object, |object, property| object.property(property.name, property.written(None)));
     closed(object)

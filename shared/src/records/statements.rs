@@ -1,4 +1,4 @@
-//! The statements on a kind of record, made from what it declares when they are first needed.
+//! The statements on a kind of record, built from its declaration on first use.
 
 use std::sync::Arc;
 
@@ -8,59 +8,60 @@ use super::keys::{Reference, UniqueKey};
 use super::model::{Parent, Record};
 use crate::error::{Error, Result};
 
-/// See each field. All take the workspace as `$1` and the id as `$2` where nothing else is said,
-/// and the parent as `$3` if the record has one. Cloning one copies no text.
+/// The statements on a table. Unless noted otherwise, `$1` is the workspace, `$2` the id, and `$3`
+/// the parent, if the kind has one. Cloning a statement does not copy its text.
 #[derive(Debug)]
 pub struct Statements {
-    /// One record.
+    /// Returns a record.
     pub get: SqlStr,
-    /// One record, and the `version` of its row.
+    /// Returns a record and the `version` of its row.
     pub get_versioned: SqlStr,
-    /// One record, locked, and all of its `row` as JSON.
+    /// Returns and locks a record, with the whole `row` as JSON.
     pub lock_row: SqlStr,
-    /// The records `$2`, locked in the order of their ids.
+    /// Returns and locks the records `$2` in order of id.
     pub lock: SqlStr,
-    /// Takes the workspace, the columns, and the words.
+    /// Inserts a record; takes the workspace, the columns, and the search vector.
     pub insert: SqlStr,
-    /// Takes the workspace, the version, the entry of the history, the columns from `$10` on, and the
-    /// words.
+    /// Updates a record and adds an entry to the history; takes the workspace, the version, the
+    /// entry, the columns from `$10` on, and the search vector.
     pub update: SqlStr,
-    /// Takes the records `$2` as a JSON array of rows.
+    /// Updates the records of the JSON array `$2` of rows.
     pub update_all: SqlStr,
-    /// COPY of rows: the workspace, the columns, then the words and the import's job.
+    /// Copies rows: the workspace, the columns, then the search vector and the import's job.
     pub copy: SqlStr,
-    /// The same of a few rows, from the JSON array `$2` of them.
+    /// Inserts the rows of the JSON array `$2`.
     pub insert_few: SqlStr,
-    /// Deletes one.
+    /// Deletes a record.
     pub delete: SqlStr,
-    /// Deletes those that are deleted with the record `$2`, and returns each with its `row` as JSON.
+    /// Deletes the records of the owner `$2`, and returns each with its `row` as JSON.
     pub delete_owned: Option<SqlStr>,
-    /// Finds a row if the record is there.
+    /// Returns a row if the record exists.
     pub exists: SqlStr,
-    /// Finds a row if the parent `$2` is there.
+    /// Returns a row if the parent `$2` exists.
     pub find_parent: Option<SqlStr>,
-    /// The last id of the next `$3` records after the id `$2`.
+    /// Returns the last id of the next `$3` records after the id `$2`.
     pub page_end: SqlStr,
-    /// For each of [`Record::REFERENCES`], those of the records `$2` that exist, kept from being deleted.
+    /// For each of [`Record::REFERENCES`]: returns which records of `$2` exist, and locks them against
+    /// deletion.
     pub references: Vec<SqlStr>,
-    /// For each of [`Record::UNIQUE`].
+    /// The statements for each of [`Record::UNIQUE`].
     keys: Vec<KeyStatements>,
 }
 
-/// The statements that find records by a key.
+/// The statements on a unique key.
 #[derive(Debug)]
 pub struct KeyStatements {
     field: &'static str,
-    /// The values of `$2` that are taken, each with the id of the record that has it.
+    /// Returns the values of `$2` that are taken, each with the id of its record.
     pub owners: SqlStr,
-    /// The ids of `$2` that exist, each with its value.
+    /// Returns the ids of `$2` that exist, each with its value.
     pub of_ids: SqlStr,
-    /// The records that have the values `$2`, locked in the order of their ids.
+    /// Returns and locks the records with the values `$2` in order of id.
     pub lock: SqlStr,
 }
 
 impl Statements {
-    /// The statements of a kind of record.
+    /// Builds the statements of a kind of record.
     pub fn new<R: Record>() -> Self {
         let table = R::TABLE;
         let columns = R::COLUMN_LIST;
@@ -82,15 +83,15 @@ impl Statements {
         };
         let record_type = R::TYPE.as_str();
         Self {
-            get: made(format!("SELECT {columns} {one}")),
-            // A row's xmin is the transaction that wrote it.
-            get_versioned: made(format!("SELECT {columns}, xmin::text AS version {one}")),
-            lock_row: made(format!("SELECT {columns}, to_jsonb({table}) AS row {one} FOR UPDATE")),
-            lock: made(format!(
+            get: safe(format!("SELECT {columns} {one}")),
+            // The xmin of a row is the id of the transaction that wrote it.
+            get_versioned: safe(format!("SELECT {columns}, xmin::text AS version {one}")),
+            lock_row: safe(format!("SELECT {columns}, to_jsonb({table}) AS row {one} FOR UPDATE")),
+            lock: safe(format!(
                 "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE"
             )),
-            insert: made(format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2))),
-            update: made(format!(
+            insert: safe(format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2))),
+            update: safe(format!(
                 "WITH changed AS (
                      UPDATE {table} SET ({written}) = ({})
                      WHERE workspace_id = $1 AND id = $10 AND xmin = $2::xid
@@ -101,28 +102,28 @@ impl Statements {
                  SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed",
                 parameters(10)
             )),
-            update_all: made(format!(
+            update_all: safe(format!(
                 "UPDATE {table} SET ({written}) = ({})
                  FROM jsonb_populate_recordset(NULL::{table}, $2) AS new
                  WHERE {table}.workspace_id = $1 AND {table}.id = new.id",
                 new(&written)
             )),
-            copy: made(format!("COPY {table} (workspace_id, {copied}) FROM STDIN")),
-            insert_few: made(format!(
+            copy: safe(format!("COPY {table} (workspace_id, {copied}) FROM STDIN")),
+            insert_few: safe(format!(
                 "INSERT INTO {table} (workspace_id, {copied})
                  SELECT $1, {} FROM jsonb_populate_recordset(NULL::{table}, $2) AS new",
                 new(&copied)
             )),
-            delete: made(format!("DELETE FROM {table} WHERE workspace_id = $1 AND id = $2")),
+            delete: safe(format!("DELETE FROM {table} WHERE workspace_id = $1 AND id = $2")),
             delete_owned: R::OWNER.map(|owner| {
-                made(format!(
+                safe(format!(
                     "DELETE FROM {table} WHERE workspace_id = $1 AND {owner} = $2 RETURNING id, to_jsonb({table}) AS row"
                 ))
             }),
-            exists: made(format!("SELECT 1 FROM {table} WHERE workspace_id = $1 AND id = $2")),
+            exists: safe(format!("SELECT 1 FROM {table} WHERE workspace_id = $1 AND id = $2")),
             find_parent: R::PARENT
-                .map(|parent| made(format!("SELECT 1 FROM {} WHERE workspace_id = $1 AND id = $2", parent.table))),
-            page_end: made(format!(
+                .map(|parent| safe(format!("SELECT 1 FROM {} WHERE workspace_id = $1 AND id = $2", parent.table))),
+            page_end: safe(format!(
                 "SELECT id FROM (SELECT id FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
                  ORDER BY id DESC LIMIT 1"
             )),
@@ -131,9 +132,9 @@ impl Statements {
         }
     }
 
-    /// All of them, which are tested.
+    /// All statements, for tests.
     pub fn all(&self) -> Vec<&SqlStr> {
-        // Named one by one, so that none is forgotten.
+        // Destructured, so that the compiler reports a missing one.
         let Self {
             get,
             get_versioned,
@@ -159,10 +160,10 @@ impl Statements {
         all
     }
 
-    /// The statements that find records by one of [`Record::UNIQUE`].
+    /// Returns the statements on one of [`Record::UNIQUE`].
     ///
     /// # Errors
-    /// [`Error::Internal`] for a field that is none of them.
+    /// [`Error::Internal`] if the field is not a unique key.
     pub fn by_key(&self, field: &str) -> Result<&KeyStatements> {
         let statements = self.keys.iter().find(|key| key.field == field);
         statements.ok_or_else(|| Error::internal(format!("{field} is not a unique key")))
@@ -178,21 +179,21 @@ impl KeyStatements {
             format!("FROM {table} WHERE workspace_id = $1{condition} AND {expression} = ANY ($2::text[]::{cast}[])");
         Self {
             field: key.field,
-            owners: made(format!("SELECT ({expression})::text, id {with_key}")),
-            of_ids: made(format!(
+            owners: safe(format!("SELECT ({expression})::text, id {with_key}")),
+            of_ids: safe(format!(
                 "SELECT id, ({expression})::text FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)"
             )),
-            lock: made(format!("SELECT {columns} {with_key} ORDER BY id FOR UPDATE")),
+            lock: safe(format!("SELECT {columns} {with_key} ORDER BY id FOR UPDATE")),
         }
     }
 }
 
 fn find_referred<R>(reference: &Reference<R>) -> SqlStr {
     let table = reference.table;
-    made(format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE"))
+    safe(format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE"))
 }
 
-/// A statement made of names that the program declares, and of nothing that a caller sent.
-fn made(statement: String) -> SqlStr {
-    AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str()
+/// Marks a statement as safe: its text consists only of names that the program declares.
+fn safe(text: String) -> SqlStr {
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }

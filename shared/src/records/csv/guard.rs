@@ -1,9 +1,9 @@
-//! Guards: an apostrophe before what a spreadsheet would run as a formula.
+//! Guards against CSV injection: an apostrophe before text that a spreadsheet would run as a formula.
 //!
-//! A spreadsheet may read a file with another separator than ours, and then every line break and every
-//! separator within a cell starts a cell of its own. So the segments of a cell are guarded, not only its
-//! start. A guard changes neither where segments start nor which of them are formulas, which is why
-//! taking the guards off gives any text back.
+//! A spreadsheet may read a file with another separator than the comma. Every line break and every
+//! separator in a cell then starts a new cell. Therefore each such segment of a cell is guarded, not
+//! only its start. Guards do not change where segments start or which of them are formulas, so
+//! removing them restores the text.
 
 use std::borrow::Cow;
 
@@ -14,12 +14,12 @@ pub(super) fn guard(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
     }
-    // An apostrophe that stands there already must not pass for a guard.
+    // An apostrophe of the text must not be mistaken for a guard.
     let needs_guard = |segment: &Segment<'_>| segment.apostrophes > 0 || !segment.is_number();
     with_guards(text, needs_guard)
 }
 
-/// Writes the guards that a cell of somebody's file lacks.
+/// Adds the missing guards to a cell of an uploaded file.
 pub(super) fn guard_file_cell(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
@@ -27,7 +27,7 @@ pub(super) fn guard_file_cell(text: &str) -> Cow<'_, str> {
     with_guards(text, |segment| segment.apostrophes == 0 && !segment.is_number())
 }
 
-/// Takes the guards of a cell off.
+/// Removes the guards of a cell.
 pub fn unguard(text: &str) -> Cow<'_, str> {
     if memchr(b'\'', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -62,32 +62,32 @@ fn with_guards(text: &str, needs_guard: impl Fn(&Segment<'_>) -> bool) -> Cow<'_
     Cow::Owned(guarded)
 }
 
-/// Whether a look at the bytes shows that nothing is to be guarded: most cells of an export end here.
+/// Whether a cell obviously needs no guard, which is true for most cells of an export.
 fn is_plain(text: &str) -> bool {
     let starts_plain = match text.as_bytes().first().copied() {
         None => return true,
         Some(first) => !matches!(first, b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\'' | FULL_WIDTH),
     };
-    // Without a branch for each byte, so that many are compared at once.
+    // Without a branch per byte, so that the compiler can vectorize the loop.
     starts_plain && !text.bytes().fold(false, |found, byte| found | is_separator(byte))
 }
 
 /// The first byte of the full-width forms.
 const FULL_WIDTH: u8 = 0xef;
 
-/// What starts a segment: line breaks, and the usual separators but for the comma, which is the file's.
+/// Whether a byte starts a segment: a line break, or a usual separator other than the file's comma.
 fn is_separator(byte: u8) -> bool {
     (byte == b'\n') | (byte == b'\r') | (byte == b'\t') | (byte == b';') | (byte == b'|')
 }
 
-/// A place in a cell where a spreadsheet may begin a cell.
+/// A part of a cell that a spreadsheet may read as a cell of its own.
 struct Segment<'t> {
     at: usize,
-    /// How many apostrophes it begins with.
+    /// The number of leading apostrophes.
     apostrophes: usize,
-    /// What the separator before it is; `None` at the start of the cell.
+    /// The separator before the segment; `None` at the start of the cell.
     separator: Option<u8>,
-    /// The text from behind its apostrophes to the end of the cell.
+    /// The text from after the apostrophes to the end of the cell.
     rest: &'t str,
 }
 
@@ -100,22 +100,22 @@ fn segments(text: &str) -> impl Iterator<Item = Segment<'_>> {
 }
 
 impl Segment<'_> {
-    /// Whether a spreadsheet would run it.
+    /// Whether a spreadsheet would run the segment.
     fn is_formula(&self) -> bool {
-        // A quote is doubled in the file, where two of them are an empty start of the cell.
+        // The file doubles quotes; two quotes at the start of a cell read as an empty quoted part.
         let bare = if self.separator.is_some() { self.rest.trim_start_matches('"') } else { self.rest };
         match bare.chars().next() {
             Some('=' | '@' | '＝' | '＠') => true,
             Some('\t' | '\r') => self.separator.is_none(),
             Some('+' | '-' | '＋' | '－') => {
-                // Lists begin like this, too; a formula that does harm calls or refers to something.
+                // Lists begin like this, too. A harmful formula has a call or a reference.
                 self.separator.is_none() || memchr3(b'(', b'!', b'|', self.text().as_bytes()).is_some()
             }
             _ => false,
         }
     }
 
-    /// Its text, for a spreadsheet that takes the separator before it for its own.
+    /// The text of the segment, for a spreadsheet that splits at the separator before it.
     fn text(&self) -> &str {
         let end = match self.separator {
             None => None,
@@ -124,7 +124,7 @@ impl Segment<'_> {
         &self.rest[..end.unwrap_or(self.rest.len())]
     }
 
-    /// Whether it is a number or a phone number, with its extension.
+    /// Whether the segment is a number, or a phone number with an optional extension.
     fn is_number(&self) -> bool {
         let Some(unsigned) = self.text().strip_prefix(['+', '-', '＋', '－']) else { return false };
         let end = unsigned.find(|c: char| c.is_alphabetic() || c == '#').unwrap_or(unsigned.len());
@@ -137,7 +137,7 @@ impl Segment<'_> {
     }
 }
 
-/// Whether what follows the digits is an extension or an exponent, or nothing.
+/// Whether the text after the digits is empty, an extension or an exponent.
 fn is_extension(text: &str) -> bool {
     const WORDS: [&str; 6] = ["extension", "extn", "ext", "x", "#", "e"];
     if text.is_empty() {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_a_file_keeps_the_guards_it_has() {
+    fn cells_of_a_file_keep_their_guards() {
         for (text, cell) in [("=1", "'=1"), ("'=1", "'=1"), ("a;'@x;=y", "a;'@x;'=y"), ("'+1", "'+1")] {
             assert_eq!(guard_file_cell(text), cell);
             assert_eq!(unguard(cell), unguard(text));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_take_time_in_proportion_to_the_text() {
+    fn guards_take_linear_time() {
         for word in [";+", ";'=", "\n-", "|\"", ";''", "\t+(", "\r=;@"] {
             let text = word.repeat(1 << 19);
             assert_eq!(unguard(&guard(&text)), text);
@@ -227,9 +227,9 @@ mod tests {
         csv.into_bytes().unwrap()
     }
 
-    /// Whether a spreadsheet would do harm with the cell.
+    /// Whether the cell would do harm in a spreadsheet.
     fn is_dangerous(cell: &str) -> bool {
-        // A number is followed by the next cell here, as the comma is no separator.
+        // The comma may not be the separator, so the next cell may follow a number.
         let own = cell.split([',', '"']).next().unwrap_or_default();
         let does_harm = own.contains('!') || (own.contains('(') && own.contains(['a', '=', '@']));
         cell.starts_with(['=', '@', '＝', '＠']) || (cell.starts_with(['+', '-', '＋', '－']) && does_harm)
@@ -239,7 +239,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back(text in HOSTILE) {
+        fn any_text_survives_a_round_trip(text in HOSTILE) {
             let guarded = guard(&text).into_owned();
             prop_assert_eq!(unguard(&guarded), text.as_str());
             let cell = guard_file_cell(&text).into_owned();
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn any_characters_come_back(text in "\\PC{0,20}") {
+        fn any_characters_survive_a_round_trip(text in "\\PC{0,20}") {
             let guarded = guard(&text).into_owned();
             prop_assert_eq!(unguard(&guarded), text);
         }
@@ -256,7 +256,7 @@ mod tests {
         fn no_cell_is_a_formula_under_any_separator(first in HOSTILE, second in HOSTILE, after in HOSTILE) {
             let rows = [[first.as_str(), &second], [&after, "x"]];
             let file = exported(&rows);
-            // A row that begins with a number begins with it under any separator.
+            // A number at the start of a row is at its start with any separator.
             let starts_plain = rows.iter().all(|row| !row[0].starts_with(['+', '-', '＋', '－']) || guard(row[0]) != row[0]);
             for separator in *b",;|\t" {
                 let mut reader = csv::ReaderBuilder::new();
@@ -271,7 +271,7 @@ mod tests {
         }
 
         #[test]
-        fn json_stays_what_it_is(key in HOSTILE, value in HOSTILE) {
+        fn json_survives_a_round_trip(key in HOSTILE, value in HOSTILE) {
             let map = serde_json::Map::from_iter([(key, serde_json::Value::from(value))]);
             let mut csv = CsvRows::with_capacity(0);
             csv.json(&serde_json::to_string(&map).unwrap());
