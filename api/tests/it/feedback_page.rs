@@ -1,6 +1,7 @@
 //! Customers give feedback on a page, without a key and without scripts.
 
 use chrono::Utc;
+use insta::assert_snapshot;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response};
@@ -71,6 +72,7 @@ async fn the_link_in_the_email_leads_to_a_page_that_accepts_one_answer() {
     {
         assert!(form.contains(part), "{part} in {form}");
     }
+    assert_snapshot!("feedback_form", form);
     assert_eq!(browser().head(&url).send().await.unwrap().status(), 200);
     assert_eq!(browser().get(format!("{url}?rating=5")).send().await.unwrap().status(), 200);
     assert_eq!(api.read(&path).await, before, "reading changes nothing");
@@ -88,8 +90,10 @@ async fn the_link_in_the_email_leads_to_a_page_that_accepts_one_answer() {
     let thanks = page(browser().get(&url).send().await.unwrap(), 200).await;
     let day = Utc::now().format("%-d %B %Y").to_string();
     assert!(thanks.contains("Thank you, Ada") && thanks.contains(&day) && !thanks.contains("<form"), "{thanks}");
+    assert_snapshot!("feedback_thanks", thanks.replace(&day, "[day]"));
     let again = page(submit(&url, &[("rating", "1")]).await, 409).await;
     assert!(again.contains("already answered"), "{again}");
+    assert_snapshot!("feedback_already_answered", again.replace(&day, "[day]"));
     assert_eq!(api.read(&path).await, answered);
 }
 
@@ -105,6 +109,7 @@ async fn the_page_marks_invalid_fields_and_preserves_the_input() {
     assert!(again.contains("Please choose a rating."), "{again}");
     assert!(again.contains("&lt;&#x2f;textarea&gt;&lt;b&gt;5 &gt; 4 &amp; &quot;so&quot;"), "{again}");
     assert!(again.contains("value=\"price\" checked"), "{again}");
+    assert_snapshot!("feedback_invalid", again);
     for rating in ["0", "6", "4.5", "five", "5;"] {
         let again = page(submit(&url, &[("rating", rating), ("comment", "kept")]).await, 400).await;
         assert!(again.contains("Please choose a rating.") && again.contains("\nkept</textarea>"), "{rating}: {again}");
@@ -162,6 +167,7 @@ async fn all_invalid_links_lead_to_the_same_page() {
     }
     pages.dedup();
     assert_eq!(pages.len(), 1, "the pages differ");
+    assert_snapshot!("unknown_link", pages[0]);
 
     // The link of a deleted customer is invalid until the customer is restored.
     let customer = api.read(&path).await["customer_id"].as_str().unwrap().to_owned();

@@ -1,5 +1,6 @@
 //! Suppressed addresses receive no email.
 
+use insta::assert_snapshot;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use shared::mail::templates::Rendered;
@@ -102,8 +103,8 @@ async fn a_recipient_unsubscribes_with_the_button() {
     let url = api.url(&format!("/unsubscribe/{token}"));
     for _ in 0..2 {
         let html = page(Client::new().get(&url).send().await.unwrap(), 200).await;
-        assert!(html.contains("<form method=\"post\">") && html.contains("ada@example.com"), "{html}");
         assert!(html.contains("Acme &lt;b&gt;") && !html.contains("<script"), "{html}");
+        assert_snapshot!("unsubscribe", html);
     }
     assert_eq!(api.read(SUPPRESSIONS).await, json!([]), "reading changes nothing");
     assert_eq!(state(&api, email_id).await, "queued");
@@ -111,7 +112,7 @@ async fn a_recipient_unsubscribes_with_the_button() {
     for _ in 0..2 {
         let pressed = Client::new().post(&url).header("content-type", "application/x-www-form-urlencoded");
         let html = page(pressed.body("List-Unsubscribe=One-Click").send().await.unwrap(), 200).await;
-        assert!(html.contains("You are unsubscribed"), "{html}");
+        assert_snapshot!("unsubscribed", html);
     }
     let suppressed = api.read(SUPPRESSIONS).await;
     assert_eq!(each(&suppressed, "email"), ["ada@example.com"]);

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub struct Arguments {
     /// The number of emails to deliver in each round.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
-    mails: usize,
+    emails: usize,
     /// How often delivery and pgbench are measured, alternately.
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
@@ -57,8 +57,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
-    let &Arguments { mails, rounds, connections, queued, samples } = arguments;
-    let settings = json!({ "machine": harness.machine().await?, "mails": mails, "rounds": rounds,
+    let &Arguments { emails, rounds, connections, queued, samples } = arguments;
+    let settings = json!({ "machine": harness.machine().await?, "emails": emails, "rounds": rounds,
         "connections": connections, "queued": queued, "samples": samples });
     let mut figures = Figures::new("mail", settings);
     let server = MailServer::start().await;
@@ -66,7 +66,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 
     let (mut delivered, mut commits) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let per_second = deliver(harness, &server, mails, connections).await?;
+        let per_second = deliver(harness, &server, emails, connections).await?;
         let tps = pgbench(harness, connections).await?;
         figures.sample(json!({ "round": round, "delivered_per_s": per_second, "pgbench_per_s": tps }));
         delivered.push(per_second);
@@ -112,13 +112,13 @@ fn worker(harness: &Harness, server: &MailServer, connections: usize) -> Result<
 }
 
 /// Delivers queued emails; returns the number per second, from the first to the last.
-async fn deliver(harness: &Harness, server: &MailServer, mails: usize, connections: usize) -> Result<f64> {
-    queue(harness, BUSY, mails).await?;
+async fn deliver(harness: &Harness, server: &MailServer, emails: usize, connections: usize) -> Result<f64> {
+    queue(harness, BUSY, emails).await?;
     server.forget();
     let worker = worker(harness, server, connections)?;
     let began = Instant::now();
-    while server.count() < mails {
-        ensure!(began.elapsed() < PATIENCE, "only {} of {mails} emails were delivered", server.count());
+    while server.count() < emails {
+        ensure!(began.elapsed() < PATIENCE, "only {} of {emails} emails were delivered", server.count());
         sleep(Duration::from_millis(20)).await;
     }
     worker.stop().await?;
@@ -156,9 +156,9 @@ async fn one_by_one(harness: &Harness, server: &MailServer, samples: usize) -> R
     Ok(waited)
 }
 
-async fn queue(harness: &Harness, workspace_id: Uuid, mails: usize) -> Result<()> {
+async fn queue(harness: &Harness, workspace_id: Uuid, emails: usize) -> Result<()> {
     let mut connection = harness.pool.acquire().await?;
-    for _ in 0..mails.div_ceil(1_000) {
+    for _ in 0..emails.div_ceil(1_000) {
         let batch: Vec<NewEmail> = (0..1_000).map(|_| new_email()).collect();
         put(&mut connection, workspace_id, &batch).await?;
     }

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Arguments {
     /// The number of emails.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    mails: usize,
+    emails: usize,
     /// How often a worker is killed.
     #[arg(long, value_name = "N", default_value_t = 50)]
     kills: usize,
@@ -133,8 +133,8 @@ fn misbehave(moment: &Moment<'_>) -> Act {
 /// Queues emails in portions, kills a worker after each portion, and waits for the rest. Returns the number of
 /// emails.
 async fn send_and_kill(harness: &mut Harness, arguments: &Arguments) -> Result<i64> {
-    let portion = arguments.mails.div_ceil(arguments.kills + 1);
-    let mut left = arguments.mails;
+    let portion = arguments.emails.div_ceil(arguments.kills + 1);
+    let mut left = arguments.emails;
     for kill in 0..=arguments.kills {
         let count = portion.min(left);
         left -= count;
@@ -222,7 +222,7 @@ async fn verify(harness: &Harness, server: &MailServer, arguments: &Arguments) -
     for (state, [absent, present]) in &states {
         println!("{state}: {} emails, {present} at the server and {absent} not", absent + present);
     }
-    let expected = arguments.mails;
+    let expected = arguments.emails;
     let guarantees = [
         (emails.len() != expected, format!("the outbox has {} emails instead of {expected}", emails.len())),
         (duplicates > 0, format!("{duplicates} emails are at the server twice")),

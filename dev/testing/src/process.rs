@@ -116,7 +116,7 @@ impl Process {
     /// Kills it as `kill -9` does, and waits until it is gone.
     ///
     /// # Panics
-    /// If the operating system cannot tell.
+    /// If the operating system does not report it.
     pub async fn kill9(&mut self) -> End {
         self.process.signal("KILL");
         self.ended().await
@@ -125,7 +125,7 @@ impl Process {
     /// Asks it to stop, as an operator's SIGTERM does, and waits until it has.
     ///
     /// # Panics
-    /// If the operating system cannot tell.
+    /// If the operating system does not report it.
     pub async fn terminate(&mut self) -> End {
         self.process.signal("TERM");
         self.ended().await
@@ -144,7 +144,7 @@ impl Process {
     /// Waits until it has ended by itself.
     ///
     /// # Panics
-    /// If the operating system cannot tell.
+    /// If the operating system does not report it.
     pub async fn ended(&mut self) -> End {
         self.process.ended().await.expect("the end of a process can be seen")
     }

@@ -1,4 +1,4 @@
-//! A mail server that does what a test tells it, and remembers every message it has taken.
+//! A mail server that follows the script of a test, and remembers every message it accepted.
 //!
 //! ```no_run
 //! # async fn test() {

@@ -95,16 +95,13 @@ macro_rules! record {
                 Ok(changes)
             }
 
-            #[allow(unused_mut, reason = "a record may have no required field")]
-            fn new(id: uuid::Uuid, created_at: $crate::values::Time, mut changes: $changes) -> Option<Self> {
-                let mut record = Self {
+            fn new(id: uuid::Uuid, created_at: $crate::values::Time, changes: $changes) -> Option<Self> {
+                Some(Self {
                     id,
                     $($field: $crate::record!(@new $mode changes.$field $(, $default)?),)+
                     created_at,
                     updated_at: created_at,
-                };
-                record.apply(changes);
-                Some(record)
+                })
             }
 
             fn apply(&mut self, changes: $changes) {
@@ -193,11 +190,19 @@ macro_rules! record {
     }};
     (@read $mode:ident $body:ident, $name:expr, $present:ident, $field:ident) => { $body.take($name) };
 
-    (@new required $change:expr) => { $change.take()? };
-    (@new parent $change:expr) => { $change.take()? };
-    (@new kept $change:expr, $default:expr) => { $default };
-    (@new defaulted $change:expr, $default:expr) => { $default };
-    (@new $mode:ident $change:expr) => { None };
+    (@new required $change:expr) => { $change? };
+    (@new parent $change:expr) => { $change? };
+    (@new kept $change:expr, $default:expr) => {{
+        let mut value = $default;
+        $change.apply_or(&mut value, $default);
+        value
+    }};
+    (@new defaulted $change:expr, $default:expr) => { $crate::record!(@new kept $change, $default) };
+    (@new $mode:ident $change:expr) => {{
+        let mut value = None;
+        $change.apply(&mut value);
+        value
+    }};
 
     (@apply required $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
     (@apply parent $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::queue::job::{Done, JobStep, Running, Stop, Task};
 
 /// How many themes a dry run lists.
-const TOLD: usize = 100;
+const MAX_LISTED: usize = 100;
 
 impl Task for FindThemes {
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
@@ -27,22 +27,22 @@ impl Task for FindThemes {
         while stage != Stage::Read {
             stage = find(job, workspace_id, stage, &mut summary).await?;
         }
-        Ok(Done::With(told(&summary)?))
+        Ok(Done::With(result(&summary)?))
     }
 }
 
 async fn record(step: JobStep<'_>, stage: Stage, summary: &Summary) -> Result<(), Stop> {
     let cursor = serde_json::to_value(stage).map_err(shared::Error::from)?;
-    step.commit_at(Progress { done: summary.read, total: None }, &told(summary)?, Some(&cursor)).await
+    step.commit_at(Progress { done: summary.read, total: None }, &result(summary)?, Some(&cursor)).await
 }
 
-fn told(summary: &Summary) -> Result<Value, Stop> {
+fn result(summary: &Summary) -> Result<Value, Stop> {
     Ok(serde_json::to_value(summary).map_err(shared::Error::from)?)
 }
 
 fn preview(comments: i64, themes: &[Found]) -> Value {
-    let told = |theme: &Found| json!({ "label": theme.label, "count": theme.count });
-    let listed: Vec<Value> = themes.iter().take(TOLD).map(told).collect();
+    let theme = |theme: &Found| json!({ "label": theme.label, "count": theme.count });
+    let listed: Vec<Value> = themes.iter().take(MAX_LISTED).map(theme).collect();
     json!({ "dry_run": true, "comments": comments, "themes": themes.len(), "preview": listed })
 }
 

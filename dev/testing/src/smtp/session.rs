@@ -179,7 +179,7 @@ impl Session<'_> {
         say(stream, "250 2.0.0 taken").await
     }
 
-    /// Does what the script says; tells whether that was to accept.
+    /// Does what the script says; returns whether that was to accept.
     async fn react<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut BufStream<S>,

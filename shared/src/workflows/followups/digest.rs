@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{FollowedUp, PAGE, Reason};
@@ -37,7 +37,7 @@ pub(super) struct Cursor {
 #[serde(rename_all = "snake_case")]
 enum Fate {
     /// Their digest was written at this time.
-    Told(Time),
+    Written(Time),
     /// They get no digest.
     Skipped(Reason),
 }
@@ -100,7 +100,7 @@ impl Writing<'_> {
         let groups = self.groups(connection, found, run).await?;
         let new: Vec<&Group> =
             groups.iter().filter(|group| !group.due.is_empty() && !fates.contains_key(&group.recipient)).collect();
-        let decided = self.tell(connection, &new, run).await?;
+        let decided = self.decide(connection, &new, run).await?;
         fates.extend(decided);
         let fate = fates.get(&last.recipient).copied();
         self.mark(connection, groups, &fates, run).await?;
@@ -132,7 +132,7 @@ impl Writing<'_> {
         run: &mut FollowedUp,
     ) -> Result<Vec<Group>> {
         let more = match found.last() {
-            Some(last) if found.len() as i64 == PAGE => self.count_behind(connection, last).await?,
+            Some(last) if found.len() as i64 == PAGE => self.count_after(connection, last).await?,
             _ => 0,
         };
         let mut leads = self.lock::<LeadInteraction>(connection, &found).await?;
@@ -159,7 +159,7 @@ impl Writing<'_> {
         Ok(groups)
     }
 
-    async fn count_behind(&self, connection: &mut PgConnection, last: &Found) -> Result<i64> {
+    async fn count_after(&self, connection: &mut PgConnection, last: &Found) -> Result<i64> {
         Ok(sqlx::query_scalar(
             "SELECT count(*) FROM followups
              WHERE workspace_id = $1 AND job_id = $2 AND recipient = $3
@@ -184,7 +184,7 @@ impl Writing<'_> {
 
     /// Decides the outcome for recipients that are new in this run, and writes their digests to the
     /// outbox.
-    async fn tell(
+    async fn decide(
         &self,
         connection: &mut PgConnection,
         groups: &[&Group],
@@ -237,7 +237,7 @@ impl Writing<'_> {
             let reason = (!taken).then_some(Reason::Suppressed);
             run.sent += i64::from(taken);
             run.list(Some(&digest.to_email), group.count(), reason);
-            fates.insert(group.recipient.clone(), reason.map_or(Fate::Told(self.now), Fate::Skipped));
+            fates.insert(group.recipient.clone(), reason.map_or(Fate::Written(self.now), Fate::Skipped));
         }
         Ok(fates)
     }
@@ -295,9 +295,11 @@ impl Writing<'_> {
             };
         }
         let mut people = HashMap::new();
-        for (table, ids) in [("leads", leads), ("customers", customers)] {
-            let sql = format!("SELECT id, name, email FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)");
-            let found: Vec<Person> = sqlx::query_as(AssertSqlSafe(sql))
+        for (sql, ids) in [
+            ("SELECT id, name, email FROM leads WHERE workspace_id = $1 AND id = ANY ($2)", leads),
+            ("SELECT id, name, email FROM customers WHERE workspace_id = $1 AND id = ANY ($2)", customers),
+        ] {
+            let found: Vec<Person> = sqlx::query_as(sql)
                 .bind(self.actor.workspace_id)
                 .bind(ids.into_iter().collect::<Vec<_>>())
                 .fetch_all(&mut *connection)
@@ -317,8 +319,8 @@ impl Writing<'_> {
     ) -> Result<()> {
         let (mut leads, mut customers) = (Vec::new(), Vec::new());
         for Group { recipient, due, .. } in groups {
-            let told = match fates.get(&recipient) {
-                Some(Fate::Told(at)) => *at,
+            let written = match fates.get(&recipient) {
+                Some(Fate::Written(at)) => *at,
                 Some(Fate::Skipped(reason)) => {
                     run.skipped.add(*reason, due.len() as i64);
                     continue;
@@ -327,7 +329,7 @@ impl Writing<'_> {
             };
             for due in due {
                 // Changes made after the digest was written belong to the next digest.
-                if due.updated_at() > told && told < self.now {
+                if due.updated_at() > written && written < self.now {
                     run.skipped.add(Reason::Changed, 1);
                     continue;
                 }

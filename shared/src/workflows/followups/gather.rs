@@ -53,19 +53,19 @@ impl Gathering<'_> {
                      AND next_action_date <= $2
                      AND ($3::timestamptz IS NULL OR (next_action_date, id) > ($3, $4))
                  ORDER BY next_action_date, id LIMIT $5
-             ), told AS (
+             ), owned AS (
                  SELECT due.id, due.next_action_date, coalesce({user_email}, $6) AS recipient
                  FROM due
                  JOIN {parents} AS parent ON parent.workspace_id = $1 AND parent.id = due.parent_id
                  LEFT JOIN users ON users.workspace_id = $1 AND users.id = parent.assigned_to
              ), gathered AS (
                  INSERT INTO followups (workspace_id, job_id, recipient, next_action_date, interaction_id, interaction_type)
-                 SELECT $1, $7, recipient, next_action_date, id, '{kind}' FROM told WHERE recipient IS NOT NULL
+                 SELECT $1, $7, recipient, next_action_date, id, '{kind}' FROM owned WHERE recipient IS NOT NULL
              )
              SELECT count(*) AS found, count(*) FILTER (WHERE recipient IS NULL) AS without_recipient,
                  (SELECT next_action_date FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_date,
                  (SELECT id FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_id
-             FROM told"
+             FROM owned"
         );
         let page: Gathered = sqlx::query_as(AssertSqlSafe(sql))
             .bind(self.actor.workspace_id)
