@@ -56,5 +56,6 @@ mod statements;
 mod support;
 mod suppressions;
 mod undo;
+mod updates;
 mod users;
 mod workflows;

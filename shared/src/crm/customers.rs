@@ -151,6 +151,7 @@ impl Record for Customer {
     const CHILDREN: &'static [(&'static str, &'static str)] =
         &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
     const LINKS: &'static [&'static str] = &["lead_id"];
+    const COMPUTED: &'static [&'static str] = &["segment", "health_score", "health_band"];
     const LIST: Spec = Spec {
         table: "customers",
         filters: &[

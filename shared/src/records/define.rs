@@ -91,6 +91,9 @@ macro_rules! record {
                 body.read_only("id", present.map(|present| &present.id));
                 body.read_only("created_at", present.map(|present| &present.created_at));
                 body.read_only("updated_at", present.map(|present| &present.updated_at));
+                for name in <Self as $crate::records::Record>::COMPUTED {
+                    body.computed(name, present.is_some());
+                }
                 body.finish()?;
                 Ok(changes)
             }

@@ -119,6 +119,8 @@ pub trait Record: Fields {
     const CHILDREN: &'static [(&'static str, &'static str)] = &[];
     /// The fields whose change writes other records, too, and so needs a transaction.
     const LINKS: &'static [&'static str] = &[];
+    /// The fields that are computed from other records.
+    const COMPUTED: &'static [&'static str] = &[];
 
     /// An example of a body that creates a record.
     fn example() -> Value;

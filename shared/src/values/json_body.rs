@@ -152,6 +152,13 @@ impl Object {
         }
     }
 
+    /// Takes a computed field: an update may send it back with any value, because it changes by itself.
+    pub fn computed(&mut self, name: &str, is_update: bool) {
+        if self.fields.shift_remove(name).is_some() && !is_update {
+            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
+        }
+    }
+
     /// Finishes reading: fields that were not taken are unknown, and so are faults.
     ///
     /// # Errors
