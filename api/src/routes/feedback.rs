@@ -68,6 +68,7 @@ fn answer_schema() -> RefOr<Schema> {
     let mut answer = schema::update::<Feedback>();
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
         answer.properties.shift_remove("customer_id");
+        answer.properties.shift_remove("external_id");
         let mut rating = Rating::shape();
         rating.description = Some("How satisfied the customer is.".to_owned());
         answer.properties.insert("rating".to_owned(), rating.into());

@@ -45,6 +45,7 @@ async fn a_new_lead_has_every_field_and_the_defaults() {
         lead,
         json!({
             "id": id, "name": "Ada Lovelace", "email": "ada@Example.com", "phone": null, "company": null,
+            "external_id": null,
             "source": "other", "status": "new", "score": 0, "notes": null, "campaign_id": null, "assigned_to": null,
             "customer_id": null, "last_contact": null, "custom_fields": {},
             "contacted_at": null, "qualified_at": null, "proposal_at": null, "negotiation_at": null, "converted_at": null,

@@ -15,6 +15,7 @@ mod customer_health;
 mod customers;
 mod emails;
 mod errors;
+mod external_ids;
 mod feedback;
 mod feedback_page;
 mod feedback_reminders;

@@ -21,7 +21,9 @@ use crate::records::link::{self, Linked};
 use crate::records::{KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
-use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId, email_key};
+use crate::values::{
+    Address, Company, CustomFields, Email, ExternalId, Money, Name, Notes, Phone, Summary, TaxId, email_key,
+};
 use crate::{record, string_enum};
 
 pub use classes::{Band, Segment};
@@ -79,6 +81,8 @@ record! {
         optional notes: Option<Notes>,
         /// The user responsible for the customer.
         optional assigned_to: Option<Uuid>,
+        /// The id of the customer in another system of yours, unique among the workspace's customers.
+        optional external_id: Option<ExternalId>,
         /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
     }
@@ -99,9 +103,14 @@ impl Linked for Customer {
 impl Importable for Customer {
     const FILE_COLUMNS: &'static [Column] = CUSTOMER_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
+    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
 
     fn row_key(changes: &CustomerChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
+    }
+
+    fn row_external_id(changes: &CustomerChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
     }
 
     fn custom_fields_mut(changes: &mut CustomerChanges) -> Option<&mut Patch<CustomFields>> {
@@ -137,11 +146,17 @@ const LEAD_ID: UniqueKey<Customer> = UniqueKey {
     of: |customer| customer.lead_id.map(|id| id.to_string()),
 };
 
+/// The id by which another system knows a customer.
+pub(crate) const EXTERNAL_ID: UniqueKey<Customer> =
+    UniqueKey::external_id("customers_external_id_key", "another customer has this external_id", |customer| {
+        customer.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID, EXTERNAL_ID];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "lead_id",
         table: "leads",
@@ -165,6 +180,7 @@ impl Record for Customer {
             Filter { name: "company", kind: FilterKind::Text },
             Filter { name: "tax_id", kind: FilterKind::Text },
             Filter { name: "credit_limit", kind: FilterKind::Number },
+            Filter { name: "external_id", kind: FilterKind::Text },
             Filter { name: "assigned_to", kind: FilterKind::Id },
             Filter { name: "lead_id", kind: FilterKind::Id },
             Filter { name: "created_at", kind: FilterKind::Time },
@@ -174,7 +190,7 @@ impl Record for Customer {
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
-        indexed: &["email", "lead_id"],
+        indexed: &["email", "lead_id", "external_id"],
         searchable: true,
         branches: Some(("status", CustomerStatus::WORDS)),
     };

@@ -19,7 +19,7 @@ use crate::records::link::{self, Linked};
 use crate::records::{KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
-use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time, email_key};
+use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time, email_key};
 use crate::{record, string_enum};
 
 pub use convert::{Conversion, convert};
@@ -93,6 +93,8 @@ record! {
         fixed customer_id: Option<Uuid>,
         /// When the lead was last contacted.
         optional last_contact: Option<Time>,
+        /// The id of the lead in another system of yours, unique among the workspace's leads.
+        optional external_id: Option<ExternalId>,
         /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
         /// When the lead first became `contacted`.
@@ -127,9 +129,14 @@ impl Linked for Lead {
 impl Importable for Lead {
     const FILE_COLUMNS: &'static [Column] = LEAD_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
+    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
 
     fn row_key(changes: &LeadChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
+    }
+
+    fn row_external_id(changes: &LeadChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
     }
 
     fn custom_fields_mut(changes: &mut LeadChanges) -> Option<&mut Patch<CustomFields>> {
@@ -169,11 +176,17 @@ const EMAIL: UniqueKey<Lead> = UniqueKey {
     of: |lead| Some(lead.email.key()),
 };
 
+/// The id by which another system knows a lead.
+pub(crate) const EXTERNAL_ID: UniqueKey<Lead> =
+    UniqueKey::external_id("leads_external_id_key", "another lead has this external_id", |lead| {
+        lead.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL];
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, EXTERNAL_ID];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
@@ -185,6 +198,7 @@ impl Record for Lead {
             Filter { name: "phone", kind: FilterKind::Text },
             Filter { name: "company", kind: FilterKind::Text },
             Filter { name: "score", kind: FilterKind::Number },
+            Filter { name: "external_id", kind: FilterKind::Text },
             Filter { name: "campaign_id", kind: FilterKind::Id },
             Filter { name: "assigned_to", kind: FilterKind::Id },
             Filter { name: "customer_id", kind: FilterKind::Id },
@@ -196,7 +210,7 @@ impl Record for Lead {
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
-        indexed: &["email"],
+        indexed: &["email", "external_id"],
         searchable: true,
         branches: Some(("status", LeadStatus::WORDS)),
     };

@@ -22,6 +22,14 @@ impl<T> Patch<T> {
         }
     }
 
+    /// The new value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+
     /// Applies the patch to an optional field.
     pub fn apply(self, to: &mut Option<T>) {
         match self {

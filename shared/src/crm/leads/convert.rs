@@ -51,7 +51,9 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
         None => {
             records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
                 |error| match error {
-                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken concurrently", reason.field)),
+                    Error::Conflict(reason) if reason.field == EMAIL.field => {
+                        Error::Repeat("the email was taken concurrently".to_owned())
+                    }
                     other => other,
                 },
             )?;

@@ -190,6 +190,7 @@ fn interaction(draft: &DraftEmail, now: Time) -> LeadInteraction {
         notes: Notes::from_text(draft.email.content.subject.trim()).ok(),
         next_action: None,
         next_action_date: None,
+        external_id: None,
         followed_up_at: None,
         email_id: Some(draft.email.id),
         created_at: now,
