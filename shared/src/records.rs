@@ -20,7 +20,7 @@ mod restore;
 pub mod schema;
 mod statements;
 
-pub use batch::{Answer, MAX_BATCH, batch};
+pub use batch::{Answer, ConflictMode, MAX_BATCH, batch, create_or_update};
 pub use bulk::{insert_all, lock, page_end, update_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
 pub use history::RESTORABLE_DAYS;

@@ -58,5 +58,6 @@ mod support;
 mod suppressions;
 mod undo;
 mod updates;
+mod upserts;
 mod users;
 mod workflows;

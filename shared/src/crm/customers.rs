@@ -157,6 +157,7 @@ impl Record for Customer {
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID, EXTERNAL_ID];
+    const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "lead_id",
         table: "leads",

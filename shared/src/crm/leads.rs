@@ -187,6 +187,7 @@ impl Record for Lead {
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, EXTERNAL_ID];
+    const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",

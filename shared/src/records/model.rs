@@ -108,6 +108,9 @@ pub trait Record: Fields {
     const IMPORTED: bool = false;
     /// The fields that are unique in a workspace.
     const UNIQUE: &'static [UniqueKey<Self>] = &[];
+    /// The fields of [`Record::UNIQUE`] by which a new record can update one that exists, the first
+    /// match counts.
+    const MATCHED_BY: &'static [&'static str] = &[];
     /// The references to other records, which must exist; without the parent.
     const REFERENCES: &'static [Reference<Self>] = &[];
     /// The column that refers to the record with which this one is deleted.
