@@ -25,7 +25,7 @@ pub use bulk::{insert_all, lock, page_end, update_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
 pub use history::RESTORABLE_DAYS;
 pub use keys::{KeyForm, Reference, UniqueKey};
-pub use model::{Difference, Fields, Parent, Place, Record, RecordType, Statement};
+pub use model::{Difference, FieldFault, Fields, Parent, Place, Record, RecordType, Statement};
 pub use restore::restore;
 pub use statements::Statements;
 

@@ -42,6 +42,7 @@ mod operations;
 mod oracle;
 mod orders;
 mod parameters;
+mod parts_of_names;
 mod preconditions;
 mod preview;
 mod ratings;

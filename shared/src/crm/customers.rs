@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
+use crate::crm::names::{self, NameParts};
 use crate::crm::orders::Order;
 use crate::error::{Reason, Result};
 use crate::imports::Importable;
@@ -18,7 +19,7 @@ use crate::mail::{self, Cancel};
 use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{KeyForm, Record, RecordType, Reference, UniqueKey};
+use crate::records::{FieldFault, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
 use crate::values::{
@@ -53,8 +54,14 @@ string_enum! {
 record! {
     /// A customer.
     Customer, CustomerChanges in "customers" {
-        /// The name of the person or company.
-        required name: Name,
+        /// The name of the person or company. If it is left out, it is made of `first_name` and
+        /// `last_name`. Changing it alone clears both; changing one of them makes it anew, if it was made
+        /// of them.
+        composed name: Name,
+        /// The first name.
+        optional first_name: Option<Name>,
+        /// The last name.
+        optional last_name: Option<Name>,
         /// The email address, unique among the workspace's customers.
         required email: Email,
         /// The phone number.
@@ -177,6 +184,8 @@ impl Record for Customer {
             Filter { name: "health", kind: FilterKind::Joined(&classes::BAND, Band::WORDS) },
             Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
             Filter { name: "name", kind: FilterKind::Text },
+            Filter { name: "first_name", kind: FilterKind::Text },
+            Filter { name: "last_name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
             Filter { name: "company", kind: FilterKind::Text },
             Filter { name: "tax_id", kind: FilterKind::Text },
@@ -212,6 +221,16 @@ impl Record for Customer {
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn compose(changes: &mut CustomerChanges, present: Option<&Self>) -> Result<(), FieldFault> {
+        let present = present.map(|present| NameParts {
+            name: &present.name,
+            first: present.first_name.as_ref(),
+            last: present.last_name.as_ref(),
+        });
+        let CustomerChanges { name, first_name, last_name, .. } = changes;
+        names::compose(name, (first_name, last_name), present)
     }
 
     async fn after_write(&self, connection: &mut PgConnection, actor: &Actor, before: Option<&Self>) -> Result<()> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
+use crate::crm::names::{self, NameParts};
 use crate::error::{Reason, Result};
 use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
@@ -16,7 +17,7 @@ use crate::mail::{self, Cancel, Event};
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{KeyForm, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
 use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time, email_key};
@@ -69,8 +70,13 @@ string_enum! {
 record! {
     /// A lead.
     Lead, LeadChanges in "leads" {
-        /// The person's name.
-        required name: Name,
+        /// The person's name. If it is left out, it is made of `first_name` and `last_name`. Changing it
+        /// alone clears both; changing one of them makes it anew, if it was made of them.
+        composed name: Name,
+        /// The first name.
+        optional first_name: Option<Name>,
+        /// The last name.
+        optional last_name: Option<Name>,
         /// The email address, unique among the workspace's leads.
         required email: Email,
         /// The phone number.
@@ -196,6 +202,8 @@ impl Record for Lead {
             Filter { name: "source", kind: FilterKind::Word(LeadSource::WORDS) },
             Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
             Filter { name: "name", kind: FilterKind::Text },
+            Filter { name: "first_name", kind: FilterKind::Text },
+            Filter { name: "last_name", kind: FilterKind::Text },
             Filter { name: "phone", kind: FilterKind::Text },
             Filter { name: "company", kind: FilterKind::Text },
             Filter { name: "score", kind: FilterKind::Number },
@@ -232,6 +240,16 @@ impl Record for Lead {
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn compose(changes: &mut LeadChanges, present: Option<&Self>) -> Result<(), FieldFault> {
+        let present = present.map(|present| NameParts {
+            name: &present.name,
+            first: present.first_name.as_ref(),
+            last: present.last_name.as_ref(),
+        });
+        let LeadChanges { name, first_name, last_name, .. } = changes;
+        names::compose(name, (first_name, last_name), present)
     }
 
     /// Records when the lead first reached its stage.

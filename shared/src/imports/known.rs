@@ -10,11 +10,8 @@ use super::rows::Row;
 use super::{Import, Importable};
 use crate::error::Result;
 use crate::platform::db;
-use crate::records;
+use crate::records::{self, FieldFault};
 use crate::values::Fault;
-
-/// The fault of a row, with its field.
-pub(super) type FieldFault = (&'static str, Fault);
 
 pub(super) fn taken(field: &str) -> Fault {
     Fault::new("taken", format!("another record has this {field}"))

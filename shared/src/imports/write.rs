@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::known::{FieldFault, Known, remember, taken};
+use super::known::{Known, remember, taken};
 use super::rows::{Refused, Row, Rows, as_strings};
 use super::{Import, Importable, OnConflict};
 use crate::error::{Error, Result};
 use crate::platform::db;
-use crate::records;
 use crate::records::history::Actor;
 use crate::records::link;
+use crate::records::{self, FieldFault};
 use crate::values::patch::Patch;
 use crate::values::{CustomFields, Fault};
 
@@ -91,7 +91,7 @@ impl ChunkWriter<'_> {
             known.keys.extend(taken);
         }
         let mut records = Vec::with_capacity(rows.len());
-        for row in rows {
+        for mut row in rows {
             if let Err((field, fault)) = known.check_id::<R>(&row) {
                 refused.push(refuse(&row, field, fault));
             } else if known.keys.contains_key(&row.key) {
@@ -99,7 +99,9 @@ impl ChunkWriter<'_> {
                     OnConflict::Skip => self.import.counts.skipped += 1,
                     _ => refused.push(refuse(&row, R::KEY.field, taken(R::KEY.field))),
                 }
-            } else if let Err((field, fault)) = known.check_external::<R>(&row, None) {
+            } else if let Err((field, fault)) =
+                known.check_external::<R>(&row, None).and_then(|()| R::compose(&mut row.changes, None))
+            {
                 refused.push(refuse(&row, field, fault));
             } else {
                 self.import.counts.warnings += count(row.warnings);
@@ -136,7 +138,9 @@ impl ChunkWriter<'_> {
             let id = at.map(|at| records[at].id()).or_else(|| known.keys.get(&row.key).copied());
             let checked = known.check_id::<R>(&row).and_then(|()| {
                 known.check_external::<R>(&row, id)?;
-                at.map_or(Ok(()), |at| merge_custom::<R>(&records[at], &mut row.changes))
+                let present = at.map(|at| &records[at]);
+                R::compose(&mut row.changes, present)?;
+                present.map_or(Ok(()), |present| merge_custom::<R>(present, &mut row.changes))
             });
             if let Err((field, fault)) = checked {
                 refused.push(refuse(&row, field, fault));

@@ -133,6 +133,14 @@ pub trait Record: Fields {
         Vec::new()
     }
 
+    /// Makes the [composed](crate::record) fields that a change leaves out from other fields.
+    ///
+    /// # Errors
+    /// The fault of a field.
+    fn compose(_changes: &mut Self::Changes, _present: Option<&Self>) -> Result<(), FieldFault> {
+        Ok(())
+    }
+
     /// Sets the fields that are derived from others, when the record is created (`before` is `None`)
     /// or updated, at its `updated_at`.
     fn derive_fields(&mut self, _before: Option<&Self>) {}
@@ -190,6 +198,9 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 }
+
+/// The fault of a field, with its name.
+pub type FieldFault = (&'static str, Fault);
 
 /// The parent of a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,6 +143,13 @@ impl Object {
         }
     }
 
+    /// Adds the fault of a required field without a value, unless its value was already rejected.
+    pub fn require(&mut self, name: &str) {
+        if !self.errors.concerns(name) {
+            self.errors.push(FieldError::new(name, "required", "is required"));
+        }
+    }
+
     /// Takes a read-only field: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)

@@ -130,6 +130,7 @@ pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, id
 pub(super) struct Recipient {
     pub id: Uuid,
     name: Name,
+    first_name: Option<Name>,
     pub email: Email,
     company: Option<Company>,
     pub blocked: bool,
@@ -144,7 +145,7 @@ pub(super) async fn recipients(
     customers: &[Uuid],
 ) -> Result<Vec<Recipient>> {
     Ok(sqlx::query_as(concat!(
-        "SELECT id, name, email, company, status = 'blocked' AS blocked, ",
+        "SELECT id, name, first_name, email, company, status = 'blocked' AS blocked, ",
         is_suppressed!("customers.email"),
         " AS suppressed
          FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers"
@@ -165,6 +166,7 @@ impl Recipient {
             template: event.as_str().to_owned(),
             recipient: (RecordType::Customer, self.id),
             name: &self.name,
+            first_name: self.first_name.as_ref(),
             email: &self.email,
             company: self.company.as_ref(),
             feedback_id: Some(feedback_id),

@@ -72,7 +72,9 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
 fn draft(lead: &Lead, body: Object) -> Result<Customer> {
     let patch = |text: &Option<_>| text.clone().map_or(Patch::Keep, Patch::Set);
     let changes = CustomerChanges {
-        name: Some(lead.name.clone()),
+        name: Patch::Set(lead.name.clone()),
+        first_name: patch(&lead.first_name),
+        last_name: patch(&lead.last_name),
         email: Some(lead.email.clone()),
         phone: lead.phone.clone().map_or(Patch::Keep, Patch::Set),
         company: patch(&lead.company),

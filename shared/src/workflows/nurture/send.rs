@@ -74,6 +74,7 @@ fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
         template: step_id.to_string(),
         recipient: (RecordType::Lead, lead.id),
         name: &lead.name,
+        first_name: lead.first_name.as_ref(),
         email: &lead.email,
         company: lead.company.as_ref(),
         feedback_id: None,
