@@ -9,6 +9,7 @@ mod batch;
 mod bulk;
 mod cascade;
 mod constraints;
+mod creation;
 mod crud;
 pub mod csv;
 mod define;

@@ -166,7 +166,8 @@ async fn a_customer_gets_a_request_and_answers() {
 /// The changed fields of each change by one type of actor, newest first.
 pub async fn changes(api: &Api, path: &str, actor_type: &str) -> Vec<Vec<String>> {
     let history = api.read(&format!("{path}/history")).await;
-    let by = history.as_array().unwrap().iter().filter(|change| change["actor"]["type"] == actor_type);
+    let changes = history.as_array().unwrap().iter().filter(|change| change["action"] != "created");
+    let by = changes.filter(|change| change["actor"]["type"] == actor_type);
     by.map(|change| {
         let mut names: Vec<String> = change["changes"].as_object().unwrap().keys().cloned().collect();
         names.sort_unstable();

@@ -163,6 +163,7 @@ impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID, EXTERNAL_ID];
     const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
 use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::records::history::Actor;
+use crate::records::history::{Actor, Deletion};
 use crate::records::{self, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::{Category, ExternalId, Field, Notes, Rating, Time};
@@ -76,6 +76,7 @@ const EXTERNAL_ID: UniqueKey<Feedback> =
 
 impl Record for Feedback {
     const TYPE: RecordType = RecordType::Feedback;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[OPEN_REQUEST, EXTERNAL_ID];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "customer_id",
@@ -106,6 +107,12 @@ impl Record for Feedback {
         if before.is_none() {
             self.requested_at = self.created_at;
         }
+    }
+
+    /// Cancels the emails of the request.
+    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, _deletion: &Deletion) -> Result<()> {
+        mail::cancel_events(connection, actor.workspace_id, &event_keys(self.id)).await?;
+        Ok(())
     }
 
     fn example() -> Value {

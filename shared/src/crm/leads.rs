@@ -192,6 +192,7 @@ impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, EXTERNAL_ID];
     const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];

@@ -57,6 +57,7 @@ pub(crate) const EXTERNAL_ID: UniqueKey<Order> =
 
 impl Record for Order {
     const TYPE: RecordType = RecordType::Order;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EXTERNAL_ID];
     const MATCHED_BY: &'static [&'static str] = &["external_id"];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {

@@ -12,7 +12,7 @@ use super::rows::{Refused, Row, Rows, as_strings};
 use super::{Import, Importable, OnConflict};
 use crate::error::{Error, Result};
 use crate::platform::db;
-use crate::records::history::Actor;
+use crate::records::history::{Actor, Creator};
 use crate::records::link;
 use crate::records::{self, FieldFault};
 use crate::values::patch::Patch;
@@ -206,7 +206,7 @@ impl ChunkWriter<'_> {
         // prevents deadlocks.
         records.sort_by_cached_key(R::KEY.of);
         let import = &self.import;
-        records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
+        records::insert_all(connection, import.workspace_id, Creator::import(import.id), &records).await?;
         link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
     }
 

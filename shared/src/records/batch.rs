@@ -312,7 +312,7 @@ impl<R: Record> Table<R> {
             })
             .collect();
         changed.sort_by_key(|(before, _)| before.id());
-        bulk::insert_all(connection, actor.workspace_id, None, &created).await?;
+        bulk::insert_all(connection, actor.workspace_id, actor.into(), &created).await?;
         bulk::update_all(connection, actor, &changed).await?;
         for record in &created {
             record.after_write(connection, actor, None).await?;

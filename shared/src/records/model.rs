@@ -106,6 +106,8 @@ pub trait Record: Fields {
     const SEARCHABLE: bool = false;
     /// Whether imports write the records; the table then has `import_job_id`.
     const IMPORTED: bool = false;
+    /// Whether the table has `created_by_type` and `created_by_id`, which say who created a record.
+    const HAS_CREATOR: bool = false;
     /// The fields that are unique in a workspace.
     const UNIQUE: &'static [UniqueKey<Self>] = &[];
     /// The fields of [`Record::UNIQUE`] by which a new record can update one that exists, the first

@@ -102,7 +102,7 @@ impl Operation {
     pub fn lists_history(self) -> Self {
         let response = ResponseBuilder::new()
             .description(
-                "The changes, newest first. Fewer than `limit` are returned if they are large; `Link` leads to the others.",
+                "The changes, newest first; the last one is the creation. Fewer than `limit` are returned if they are large; `Link` leads to the others.",
             )
             .content(JSON, schemas::content(schemas::array(&Change::name())))
             .header_ref("Link", headers::reference("Link"));

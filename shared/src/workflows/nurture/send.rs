@@ -170,7 +170,7 @@ async fn record_interactions(
     now: Time,
 ) -> Result<()> {
     let interactions: Vec<LeadInteraction> = drafts.iter().map(|draft| interaction(draft, now)).collect();
-    records::insert_all(connection, actor.workspace_id, None, &interactions).await?;
+    records::insert_all(connection, actor.workspace_id, actor.into(), &interactions).await?;
     let contacted = |DraftEmail { lead: before, .. }| {
         let mut after = Lead { last_contact: Some(now), ..before.clone() };
         if after.status == LeadStatus::New {
