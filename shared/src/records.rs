@@ -9,6 +9,7 @@ mod batch;
 mod bulk;
 mod cascade;
 mod constraints;
+mod creation;
 mod crud;
 pub mod csv;
 mod define;
@@ -20,12 +21,12 @@ mod restore;
 pub mod schema;
 mod statements;
 
-pub use batch::{Answer, MAX_BATCH, batch};
+pub use batch::{Answer, ConflictMode, MAX_BATCH, batch, create_or_update};
 pub use bulk::{insert_all, lock, page_end, update_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
 pub use history::RESTORABLE_DAYS;
 pub use keys::{KeyForm, Reference, UniqueKey};
-pub use model::{Difference, Fields, Parent, Place, Record, RecordType, Statement};
+pub use model::{Difference, FieldFault, Fields, Parent, Place, Record, RecordType, Statement};
 pub use restore::restore;
 pub use statements::Statements;
 

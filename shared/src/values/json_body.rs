@@ -143,11 +143,25 @@ impl Object {
         }
     }
 
+    /// Adds the fault of a required field without a value, unless its value was already rejected.
+    pub fn require(&mut self, name: &str) {
+        if !self.errors.concerns(name) {
+            self.errors.push(FieldError::new(name, "required", "is required"));
+        }
+    }
+
     /// Takes a read-only field: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)
             && present.and_then(|present| serde_json::to_value(present).ok()).as_ref() != Some(&value)
         {
+            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
+        }
+    }
+
+    /// Takes a computed field: an update may send it back with any value, because it changes by itself.
+    pub fn computed(&mut self, name: &str, is_update: bool) {
+        if self.fields.shift_remove(name).is_some() && !is_update {
             self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
         }
     }
