@@ -70,7 +70,7 @@ async fn upgrading_a_full_database_preserves_every_row() {
     let empty: Vec<_> = expected.iter().filter(is_empty).collect();
     assert!(empty.is_empty(), "nothing is in {empty:?}");
 
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     for (before, after) in RENAMED {
         let rows = expected.remove(before).unwrap();
         expected.insert(after.to_owned(), rows);
@@ -113,7 +113,7 @@ async fn upgrading_a_full_database_preserves_every_row() {
 async fn a_run_resumes_after_its_last_committed_page() {
     let (database, mut connection) = database_of_0_1_0().await;
     sqlx::raw_sql(RUNS_OF_0_1_0).execute(&mut connection).await.unwrap();
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     let api = Api::over(database, |_| {}).await;
 
     let cursors: Vec<Value> = sqlx::query_scalar(
