@@ -1,7 +1,7 @@
 //! The command line: the server, migrations, workspaces and API keys.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use shared::Error;
 use shared::accounts::workspaces::{self, ApiKey, Workspace};
 use shared::mail::senders;
+use shared::platform::backfill::Progress;
 use shared::platform::config::Settings;
 use shared::platform::db;
 use shared::platform::listen::{self, AdminPort};
@@ -36,7 +37,7 @@ pub struct Cli {
 enum Command {
     /// Serve the API (the default command).
     Serve,
-    /// Migrate the database schema to this version; safe to run repeatedly and concurrently.
+    /// Bring the database up to this version; safe to interrupt, and to run repeatedly and concurrently.
     Migrate,
     /// Print the OpenAPI 3.1 document; needs no database.
     Openapi,
@@ -126,11 +127,24 @@ impl Cli {
                 print!("{}", openapi::pretty()?);
                 Ok(())
             }
-            Command::Migrate => db::migrate(&settings()?.database).await.map_err(sentence),
+            Command::Migrate => migrate(&settings()?).await,
             Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
         }
     }
+}
+
+/// Brings the database up to this version, and prints the progress of long backfills.
+async fn migrate(settings: &Settings) -> Result<()> {
+    const EVERY: Duration = Duration::from_secs(2);
+    let mut printed = Instant::now();
+    let report = |progress: &Progress| {
+        if printed.elapsed() >= EVERY {
+            printed = Instant::now();
+            eprintln!("{progress}");
+        }
+    };
+    shared::migrate::run(&settings.database, report).await.map_err(sentence)
 }
 
 async fn run_server(settings: Settings) -> Result<()> {

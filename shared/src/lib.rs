@@ -11,6 +11,7 @@ pub mod imports;
 pub mod insight;
 pub mod jobs;
 pub mod mail;
+pub mod migrate;
 pub mod platform;
 pub mod query;
 pub mod queue;

@@ -1,5 +1,6 @@
 //! Infrastructure of every program, independent of the CRM: settings, logs, the database, signed links.
 
+pub mod backfill;
 pub mod config;
 pub mod db;
 pub mod finishing;

@@ -17,6 +17,7 @@ pub mod history;
 mod keys;
 pub mod link;
 mod model;
+mod rederive;
 mod restore;
 pub mod schema;
 mod statements;
@@ -27,6 +28,7 @@ pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, updat
 pub use history::RESTORABLE_DAYS;
 pub use keys::{KeyForm, Reference, UniqueKey};
 pub use model::{Difference, FieldFault, Fields, Parent, Place, Record, RecordType, Statement};
+pub use rederive::Rederive;
 pub use restore::restore;
 pub use statements::Statements;
 

@@ -8,6 +8,7 @@ pub mod cell;
 mod custom_fields;
 mod email;
 pub mod etag;
+mod fold;
 pub mod json;
 pub mod json_body;
 pub mod json_schema;

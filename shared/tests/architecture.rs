@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "error",
     "values",
     "platform",
@@ -21,6 +21,7 @@ const ROOMS: [&str; 14] = [
     "insight",
     "schedule",
     "jobs",
+    "migrate",
 ];
 /// The rooms that may read several nouns of the CRM in one file.
 const READ_MANY_NOUNS: [&str; 2] = ["crm", "insight"];

@@ -72,7 +72,6 @@ pub(crate) async fn readiness(state: &AppState) -> shared::Result<Readiness> {
     match timeout(TIMEOUT, pending_migrations(&state.pool)).await {
         Ok(Ok(pending)) if pending.is_empty() => Ok(Readiness::Ready),
         Ok(Ok(pending)) => {
-            let pending: Vec<String> = pending.iter().map(ToString::to_string).collect();
             Ok(Readiness::Not(format!("Migrations are pending: {}; run crm-api migrate", pending.join(", "))))
         }
         Ok(Err(shared::Error::Unavailable(_))) | Err(_) => {
@@ -82,6 +81,6 @@ pub(crate) async fn readiness(state: &AppState) -> shared::Result<Readiness> {
     }
 }
 
-async fn pending_migrations(pool: &Pool) -> shared::Result<Vec<i64>> {
+async fn pending_migrations(pool: &Pool) -> shared::Result<Vec<String>> {
     db::pending_migrations(&mut *pool.acquire().await?).await
 }

@@ -4,6 +4,7 @@
 
 mod abandoned;
 mod auth;
+mod backfills;
 mod batches;
 mod bodies;
 mod cli;

@@ -70,7 +70,7 @@ async fn upgrading_a_full_database_preserves_every_row() {
     let empty: Vec<_> = expected.iter().filter(is_empty).collect();
     assert!(empty.is_empty(), "nothing is in {empty:?}");
 
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     for (before, after) in RENAMED {
         let rows = expected.remove(before).unwrap();
         expected.insert(after.to_owned(), rows);
@@ -116,7 +116,7 @@ async fn an_import_that_is_under_way_reads_names_into_their_fields() {
     let changed = sqlx::query("UPDATE imports SET plan = jsonb_set(plan, '{targets}', $1) WHERE id = $2");
     let import = uuid::uuid!("01a227ce-8a91-735f-ad91-ea5c4d2bfaa0");
     changed.bind(targets).bind(import).execute(&mut connection).await.unwrap();
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     let found: Vec<Value> = sqlx::query_scalar("SELECT plan -> 'targets' FROM imports ORDER BY id")
         .fetch_all(&mut connection)
         .await
@@ -130,7 +130,7 @@ async fn an_import_that_is_under_way_reads_names_into_their_fields() {
 async fn a_run_resumes_after_its_last_committed_page() {
     let (database, mut connection) = database_of_0_1_0().await;
     sqlx::raw_sql(RUNS_OF_0_1_0).execute(&mut connection).await.unwrap();
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     let api = Api::over(database, |_| {}).await;
 
     let cursors: Vec<Value> = sqlx::query_scalar(

@@ -28,7 +28,7 @@ async fn a_process_is_ready_once_migrations_are_applied() {
     let reason = reason.as_str().unwrap();
     assert!(reason.starts_with("Migrations are pending: ") && reason.contains(&first), "{reason}");
 
-    db::migrate(&support::settings(database.url()).database).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
     assert_eq!(message(address, "/readyz", 200).await, "ready");
     assert_eq!(message(admin, "/readyz", 200).await, "ready");
 }

@@ -9,7 +9,6 @@ use dev::client::Client;
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
-use shared::platform::db;
 use sqlx::PgPool;
 use testing::postgres::{self, Cluster, Options};
 use testing::server::Server;
@@ -45,7 +44,7 @@ impl Harness {
         let pool = PgPool::connect_lazy(&url)?;
         let harness = Self { dir, pool, url, server };
         let done = tokio::select! {
-            done = async { db::migrate(&harness.settings()?.database).await?; work(&harness).await } => done,
+            done = async { shared::migrate::run(&harness.settings()?.database, |_| ()).await?; work(&harness).await } => done,
             interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
         };
         harness.pool.close().await;

@@ -97,7 +97,7 @@ async fn notifier() -> Result<Notifier> {
 }
 
 async fn setup() -> Result<Value> {
-    db::migrate(&settings()?.database).await?;
+    shared::migrate::run(&settings()?.database, |_| ()).await?;
     Ok(json!({ "ok": true }))
 }
 

@@ -11,11 +11,12 @@ mod work;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::platform::backfill;
 use crate::platform::config::Database;
 
 use pool::TransactionState;
@@ -61,27 +62,23 @@ pub async fn workspaces(connection: &mut PgConnection, next: &'static str) -> Re
 
 /// Brings the schema up to this program's version. Several processes can do this at once: sqlx holds an
 /// advisory lock.
-///
-/// # Errors
-/// [`Error::Internal`] if a migration fails.
-pub async fn migrate(settings: &Database) -> Result<()> {
-    // Not a connection of the pool: a migration may take longer than the pool's statement timeout.
-    let mut connection = PgConnection::connect(&settings.url).await.map_err(Error::while_connecting)?;
-    MIGRATOR.run(&mut connection).await.map_err(|error| Error::Internal(error.into()))?;
-    connection.close().await?;
-    Ok(())
+pub(crate) async fn apply_migrations(connection: &mut PgConnection) -> Result<()> {
+    MIGRATOR.run(connection).await.map_err(|error| Error::Internal(error.into()))
 }
 
-/// The versions of this program's migrations that the database does not have yet.
-pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<i64>> {
-    let applied: Vec<i64> =
-        match sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await {
-            Ok(applied) => applied,
-            // 42P01: the table does not exist before the first migration.
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
-    Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
+/// What `crm-api migrate` has still to do: the versions of missing migrations, or else the names of
+/// unfinished backfills.
+pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<String>> {
+    let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success");
+    let applied: Vec<i64> = match applied.fetch_all(&mut *connection).await {
+        Ok(applied) => applied,
+        // 42P01: the table does not exist before the first migration.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let versions = MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version));
+    let pending: Vec<String> = versions.map(|version| version.to_string()).collect();
+    if pending.is_empty() { backfill::pending(connection).await } else { Ok(pending) }
 }
 
 /// A transaction that is rolled back unless it is committed.

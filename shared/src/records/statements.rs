@@ -43,6 +43,12 @@ pub struct Statements {
     pub find_parent: Option<SqlStr>,
     /// Returns the last id of the next `$3` records after the id `$2`.
     pub page_end: SqlStr,
+    /// Counts the records.
+    pub count: SqlStr,
+    /// Returns and locks the next `$3` records after the id `$2`.
+    pub lock_page: SqlStr,
+    /// Writes the search vectors `$3` of the records `$2` that have another one.
+    pub rederive: Option<SqlStr>,
     /// For each of [`Record::REFERENCES`]: returns which records of `$2` exist, and locks them against
     /// deletion.
     pub references: Vec<SqlStr>,
@@ -141,6 +147,18 @@ impl Statements {
                 "SELECT id FROM (SELECT id FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
                  ORDER BY id DESC LIMIT 1"
             )),
+            count: safe(format!("SELECT count(*) FROM {table} WHERE workspace_id = $1")),
+            lock_page: safe(format!(
+                "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE"
+            )),
+            rederive: R::SEARCHABLE.then(|| {
+                safe(format!(
+                    "UPDATE {table} SET search_vector = new.search_vector::tsvector
+                     FROM unnest($2::uuid[], $3::text[]) AS new (id, search_vector)
+                     WHERE {table}.workspace_id = $1 AND {table}.id = new.id
+                         AND {table}.search_vector <> new.search_vector::tsvector"
+                ))
+            }),
             references: R::REFERENCES.iter().map(find_referred).collect(),
             keys: R::UNIQUE.iter().map(KeyStatements::new).collect(),
         }
@@ -165,13 +183,16 @@ impl Statements {
             exists,
             find_parent,
             page_end,
+            count,
+            lock_page,
+            rederive,
             references,
             keys,
         } = self;
         let mut all =
             vec![get, get_versioned, lock_row, lock, creation, insert, update, update_all, copy, insert_few, delete];
-        all.extend([exists, page_end]);
-        all.extend(delete_owned.iter().chain(find_parent).chain(references));
+        all.extend([exists, page_end, count, lock_page]);
+        all.extend(delete_owned.iter().chain(find_parent).chain(rederive).chain(references));
         all.extend(keys.iter().flat_map(|key| [&key.owners, &key.of_ids, &key.lock]));
         all
     }

@@ -3,18 +3,19 @@
 use uuid::Uuid;
 
 use crate::values::Fault;
+use crate::values::fold::fold;
 
 /// Returns the words of the given texts as a `tsvector` in its text form.
 ///
-/// A word is a run of letters and digits, in lower case. Each is prefixed with four characters of the
-/// workspace's id, so that one index serves all workspaces and a search reads only its own.
+/// A word is a run of letters and digits, without case and accents. Each is prefixed with four characters
+/// of the workspace's id, so that one index serves all workspaces and a search reads only its own.
 pub fn vector<'a>(workspace_id: Uuid, texts: impl IntoIterator<Item = &'a str>) -> String {
     let scope = scope(workspace_id);
     let mut vector = String::new();
     for text in texts {
-        for word in split(text) {
+        for word in words(&fold(text)) {
             vector.push_str(&scope);
-            vector.extend(lower(word));
+            vector.push_str(start(word));
             vector.push(' ');
         }
     }
@@ -30,40 +31,46 @@ const MAX_LENGTH: usize = 100;
 /// # Errors
 /// A [`Fault`] for a text without a word, or with too many or too long ones.
 pub fn query(workspace_id: Uuid, text: &str) -> Result<String, Fault> {
-    let mut words: Vec<String> = Vec::new();
-    for word in split(text) {
-        if words.len() == MAX_WORDS {
+    let text = fold(text);
+    let mut found: Vec<&str> = Vec::new();
+    for word in words(&text) {
+        if found.len() == MAX_WORDS {
             return Err(Fault::new("too_long", format!("must have at most {MAX_WORDS} words")));
         }
         if word.chars().nth(MAX_LENGTH).is_some() {
             return Err(Fault::new("too_long", format!("must have words of at most {MAX_LENGTH} characters")));
         }
-        words.push(lower(word).collect());
+        found.push(word);
     }
-    if words.is_empty() {
+    if found.is_empty() {
         return Err(Fault::new("invalid", "must have at least one letter or digit"));
     }
     // A word that is a prefix of another one is redundant, and would make the search read all its matches.
-    words.sort_unstable();
-    words.dedup_by(|next, word| {
-        let is_longer = next.starts_with(word.as_str());
+    found.sort_unstable();
+    found.dedup_by(|next, word| {
+        let is_longer = next.starts_with(*word);
         if is_longer {
             std::mem::swap(next, word);
         }
         is_longer
     });
     let scope = scope(workspace_id);
-    Ok(words.iter().map(|word| format!("{scope}{word}:*")).collect::<Vec<_>>().join(" & "))
+    Ok(found.iter().map(|word| format!("{scope}{word}:*")).collect::<Vec<_>>().join(" & "))
 }
 
-fn split(text: &str) -> impl Iterator<Item = &str> {
+/// The words of a folded text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
-fn lower(word: &str) -> impl Iterator<Item = char> {
-    // A tsvector accepts words of up to 2,046 bytes; nobody searches by the tail of a longer one.
+/// The part of a word that is stored. A `tsvector` accepts words of up to 2,046 bytes; nobody searches by
+/// the end of a longer one.
+fn start(word: &str) -> &str {
     const MAX: usize = 255;
-    word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).take(MAX)
+    if word.len() <= MAX {
+        return word;
+    }
+    word.char_indices().nth(MAX).map_or(word, |(end, _)| &word[..end])
 }
 
 /// The last four digits of the id, which are random in a UUIDv7.
@@ -77,18 +84,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_runs_of_letters_and_digits_in_lower_case() {
+    fn words_are_runs_of_letters_and_digits_without_case_and_accents() {
         let workspace = Uuid::from_u128(0xabcd);
         assert_eq!(
             vector(workspace, ["Ann O'Neil", "ann@Example.com"]),
             "abcdann abcdo abcdneil abcdann abcdexample abcdcom "
         );
+        let decomposed = "Jose\u{301} Mu\u{308}ller-Stra\u{df}e";
+        assert_eq!(vector(workspace, [decomposed]), "abcdjose abcdmuller abcdstrasse ");
     }
 
     #[test]
     fn a_query_has_a_limited_number_of_words_without_redundant_ones() {
         let query = |text: &str| query(Uuid::from_u128(0xabcd), text).map_err(|fault| fault.code);
         assert_eq!(query("exa, Ann"), Ok("abcdann:* & abcdexa:*".into()));
+        assert_eq!(query("M\u{fc}LLER"), Ok("abcdmuller:*".into()));
         assert_eq!(query("a ann an b annex a"), Ok("abcdannex:* & abcdb:*".into()));
         for none in ["", " -- ", "\u{301}"] {
             assert_eq!(query(none), Err("invalid"), "{none}");

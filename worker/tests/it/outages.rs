@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::platform::db;
 use shared::queue::JobStatus;
 use testing::postgres::{self, Cluster, Options};
 use testing::server::Server;
@@ -48,7 +47,7 @@ impl Private {
 async fn workers_survive_an_outage_of_the_database_without_losing_work() {
     let mut private = Private::start().await;
     let ledger = Ledger::at(private.cluster.as_ref().unwrap().url("postgres"));
-    db::migrate(&ledger.settings(&[]).database).await.unwrap();
+    shared::migrate::run(&ledger.settings(&[]).database, |_| ()).await.unwrap();
     let worker = ledger.worker(2);
     let walk = ledger.enqueue(Chore::Walk { steps: 40, ms: 100 }).await;
     let sleep = ledger.enqueue(Chore::Sleep { ms: 3_000 }).await;
