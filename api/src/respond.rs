@@ -1,5 +1,6 @@
 //! Responses. Errors become responses only here.
 
+pub mod accept;
 pub mod lists;
 pub mod streams;
 pub mod write;
