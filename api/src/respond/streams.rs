@@ -227,6 +227,11 @@ impl Source {
         Self { state: state.clone(), workspace_id, columns, list }
     }
 
+    /// The state that the list is read with.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
     /// Reads a page. Streams share a few connections and leave the others to small requests. The
     /// connection is released after each page, so slow clients hold none.
     async fn page(&self, position: Position, size: u32) -> shared::Result<Page> {

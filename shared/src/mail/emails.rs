@@ -12,6 +12,7 @@ use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
 use crate::values::email_key;
+use crate::values::etag::Tagged;
 
 /// The list of emails. Ids are ordered by time, so sorting by `created_at` uses them.
 pub const LIST: Spec = Spec {
@@ -127,6 +128,8 @@ pub struct WholeEmail {
     /// The body as HTML.
     pub html_body: Option<String>,
 }
+
+impl Tagged for WholeEmail {}
 
 impl<'r> FromRow<'r, sqlx::postgres::PgRow> for WholeEmail {
     fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
