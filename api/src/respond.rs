@@ -1,5 +1,6 @@
 //! Responses. Errors become responses only here.
 
+mod fields;
 pub mod lists;
 pub mod streams;
 pub mod write;

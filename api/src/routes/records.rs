@@ -6,7 +6,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use shared::records::history;
-use shared::records::{self, Answer, Record};
+use shared::records::{self, Answer, Deleted, Record};
 
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
 use crate::http::auth::Caller;
@@ -25,6 +25,11 @@ pub(super) async fn list<R: Record>(
     let parent = R::PARENT.zip(parent);
     if let Some((_, id)) = parent {
         records::check_parent::<R>(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    }
+    let (deleted, query) = lists::of_deleted::<R>(query)?;
+    if let Some(spec) = deleted {
+        let list = (spec, Deleted::<R>::COLUMNS);
+        return lists::answer::<Deleted<R>>(&state, caller.workspace_id, list, None, &uri, query).await;
     }
     lists::answer::<R>(&state, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
 }

@@ -1,6 +1,6 @@
 //! Periods of reports, divided into days, weeks or months of a time zone.
 
-use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -8,7 +8,10 @@ use utoipa::ToSchema;
 use crate::error::{Error, Result};
 use crate::query::parameters::Parameters;
 use crate::string_enum;
-use crate::values::{Fault, Time};
+use crate::values::Time;
+use crate::values::dates::zone;
+
+pub use crate::values::dates::start_of;
 
 /// The days of a period without `from`.
 pub const DEFAULT_DAYS: i64 = 90;
@@ -164,38 +167,9 @@ impl Interval {
     }
 }
 
-/// Parses the IANA name of a time zone.
-fn zone(text: &str) -> Result<Tz, Fault> {
-    text.parse().map_err(|_| Fault::new("invalid", "must be a time zone such as Europe/Berlin"))
-}
-
 /// The earliest time that callers can pass.
 fn earliest() -> Time {
     NaiveDate::from_ymd_opt(1, 1, 1).and_then(|date| date.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
-}
-
-/// The first instant of a date in a time zone. If a clock change skips midnight, that is the instant of the
-/// change; if midnight occurs twice, the first.
-pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
-    let midnight = date.and_time(chrono::NaiveTime::MIN);
-    match tz.from_local_datetime(&midnight).earliest() {
-        Some(start) => start.to_utc(),
-        None => after_gap(midnight, tz),
-    }
-}
-
-/// The instant of the clock change that skips a local time.
-fn after_gap(local: NaiveDateTime, tz: Tz) -> Time {
-    // No offset is as large as a day, so the instant is between these.
-    let (mut before, mut after) = (local.and_utc() - Duration::days(2), local.and_utc() + Duration::days(2));
-    while after - before > Duration::seconds(1) {
-        let middle = before + Duration::seconds((after - before).num_seconds() / 2);
-        match tz.from_utc_datetime(&middle.naive_utc()).naive_local() < local {
-            true => before = middle,
-            false => after = middle,
-        }
-    }
-    DateTime::<Utc>::from_timestamp(after.timestamp(), 0).unwrap_or(after)
 }
 
 #[cfg(test)]

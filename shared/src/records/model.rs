@@ -12,7 +12,7 @@ use super::actor::{Actor, Deletion};
 use super::keys::{Reference, UniqueKey};
 use super::statements::Statements;
 use crate::error::{Error, Result};
-use crate::query::Spec;
+use crate::query::{Columns, ListField, Spec};
 use crate::string_enum;
 use crate::values::cell::Cells;
 use crate::values::json_body::Object;
@@ -56,6 +56,13 @@ pub trait Fields:
     const COLUMNS: &'static [&'static str];
     /// The names of the columns, separated by commas.
     const COLUMN_LIST: &'static str;
+    /// The names of the fields that are computed and not stored with the record.
+    const COMPUTED: &'static [&'static str];
+    /// All fields, as lists are filtered and sorted by them.
+    const FIELDS: &'static [ListField];
+
+    /// The columns of a statement that reads records.
+    fn columns() -> Columns;
 
     /// The fields for the OpenAPI document.
     fn properties() -> Vec<Property>;
@@ -92,6 +99,8 @@ pub trait Fields:
     fn bind<'q>(&'q self, query: Statement<'q>) -> Statement<'q>;
     /// Writes the fields as cells, in the order of the columns.
     fn cells(&self, cells: &mut impl Cells);
+    /// Writes the computed fields as cells.
+    fn computed_cells(&self, _cells: &mut impl Cells) {}
 }
 
 /// A kind of record.
@@ -100,6 +109,8 @@ pub trait Record: Fields {
     const TYPE: RecordType;
     /// The filters and orders of its list.
     const LIST: Spec;
+    /// The list of deleted records, if they can be restored.
+    const DELETED: Option<Spec> = None;
     /// The parent under whose path the records are addressed, if any.
     const PARENT: Option<Parent> = None;
     /// Whether lists have `q=`; the table then has `search_vector`.

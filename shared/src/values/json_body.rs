@@ -152,6 +152,14 @@ impl Object {
         }
     }
 
+    /// Takes a computed field: an update may send any value of it, which is ignored.
+    pub fn computed(&mut self, name: &str, is_update: bool) {
+        match is_update {
+            true => drop(self.fields.shift_remove(name)),
+            false => self.read_only(name, None::<&()>),
+        }
+    }
+
     /// Finishes reading: fields that were not taken are unknown, and so are faults.
     ///
     /// # Errors
