@@ -20,7 +20,9 @@ use shared::error::NOT_FOUND;
 use utoipa::openapi::path::{OperationBuilder, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Components, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{
+    Components, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
+};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::openapi::operations::{Operation, tagged};
@@ -127,6 +129,12 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
         described = described.securities(Some([]));
     }
     components.schemas.extend(operation.schemas);
+    let described = described.build();
+    if operation.method == HttpMethod::Put {
+        let mut patch = described.clone();
+        patch.operation_id = Some(operation.id.replacen("update", "patch", 1));
+        paths.add_path_operation(&path, vec![HttpMethod::Patch], patch);
+    }
     paths.add_path_operation(path, vec![operation.method], described);
 }
 

@@ -4,4 +4,5 @@ pub mod customers;
 pub mod feedback;
 pub mod interactions;
 pub mod leads;
+mod names;
 pub mod orders;

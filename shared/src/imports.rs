@@ -10,6 +10,7 @@ pub mod columns;
 pub mod decode;
 mod grammar;
 pub mod head;
+mod known;
 pub mod options;
 pub mod rows;
 pub mod split;
@@ -36,10 +37,11 @@ use columns::{Column, Target, is_fault_column};
 use split::Chunk;
 
 pub use columns::FAULT_COLUMNS;
+pub use known::forget_seen;
 pub use options::Options;
 pub use undo::{Undo, UndoImport, undo};
 pub use upload::{Upload, Uploaded, sweep};
-pub use write::{KeyCheck, forget_seen, write};
+pub use write::{KeyCheck, write};
 
 /// A kind of record that files can be imported into.
 ///
@@ -52,8 +54,16 @@ pub trait Importable: Linked {
     /// The key that matches rows to records, one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
     const KEY: &'static UniqueKey<Self>;
 
+    /// The key of records' ids in the system that wrote the file, if the kind has one.
+    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = None;
+
     /// The normalized key of a row.
     fn row_key(changes: &Self::Changes) -> Option<String>;
+
+    /// The external id of a row.
+    fn row_external_id(_changes: &Self::Changes) -> Option<&str> {
+        None
+    }
 
     /// The custom fields of a row.
     fn custom_fields_mut(_changes: &mut Self::Changes) -> Option<&mut Patch<CustomFields>> {

@@ -102,6 +102,8 @@ pub type Address = Text<1_000>;
 pub type Summary = Line<1_000>;
 /// The number under which a tax office knows somebody.
 pub type TaxId = Line<50>;
+/// The id of a record in the system of a caller.
+pub type ExternalId = Line<200>;
 /// A point in time, in microseconds.
 pub type Time = DateTime<Utc>;
 

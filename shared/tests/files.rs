@@ -34,7 +34,7 @@ prop_compose! {
     ) -> Lead {
         let time = chrono::DateTime::from_timestamp_micros(seconds * 1_000_000 + micros).unwrap();
         let mut changes = LeadChanges {
-            name: Some(Field::from_text(name.trim()).unwrap()),
+            name: Patch::Set(Field::from_text(name.trim()).unwrap()),
             email: Some(Field::from_text(&format!("lead{n}@example.com")).unwrap()),
             score: Patch::Set(Field::from_text(&format!("{}", f64::from(score) / 10.0)).unwrap()),
             custom_fields: Patch::Set(Field::from_json(serde_json::json!({ key: custom.replace('\0', ""), "n": [n] })).unwrap()),

@@ -61,9 +61,9 @@ impl Operation {
         described.with([parameters::idempotency_key()]).problems([408, 409, 413, 415, 422])
     }
 
-    /// Describes a `PUT`, which has a body and honours `If-Match`.
+    /// Describes a `PUT`, which has a body and honours `If-Match`. A `PATCH` does the same.
     pub fn put<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
-        let described = Self::new(HttpMethod::Put, path, routing::put(handler));
+        let described = Self::new(HttpMethod::Put, path, routing::put(handler.clone()).patch(handler));
         described.with([parameters::if_match()]).problems([408, 409, 412, 413])
     }
 

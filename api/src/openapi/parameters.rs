@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::insight::period::Interval;
 use shared::query::{ListField, MAX_LIMIT, Spec};
+use shared::records::ConflictMode;
 use shared::values::json_schema::Shape;
 use shared::values::kind::Kind;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
@@ -175,6 +176,17 @@ fn or_null(kind: Kind) -> ArrayItems {
         Kind::Email => String::shape().into(),
         kind => AnyOfBuilder::new().item(shape(kind)).item(one_of(["null"])).into(),
     }
+}
+
+/// What happens to a new record with a key that another one has.
+pub(crate) fn on_conflict(keys: &[&str]) -> Parameter {
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    let about = format!(
+        "`update` updates the record with the same {} like a PUT, if there is one. By default, such a body is rejected.",
+        keys.join(" or, without a match, the same ")
+    );
+    let modes = one_of(ConflictMode::WORDS.iter().copied()).default(Some(json!(ConflictMode::Fail)));
+    query("on_conflict", &about, modes)
 }
 
 /// The pages of a list.

@@ -56,6 +56,15 @@ pub(crate) fn operations() -> Vec<Operation> {
             .takes("FeedbackAnswer".to_owned(), answer_schema())
             .conflicts([Reason::AlreadyAnswered])
             .returns_record::<Feedback>(200, "The answered feedback."),
+        Operation::delete("/feedback/{feedbackId}", records::delete::<Feedback>)
+            .named("deleteFeedback", "Delete feedback")
+            .about("Also cancels the queued emails of the request. The feedback can be restored for 30 days.")
+            .deletes(),
+        Operation::post("/feedback/{feedbackId}/restore", records::restore::<Feedback>)
+            .named("restoreFeedback", "Restore deleted feedback")
+            .refers()
+            .conflicts([Reason::OpenRequest])
+            .restores::<Feedback>("The restored feedback."),
         Operation::get("/feedback/{feedbackId}/history", records::history::<Feedback>)
             .named("getFeedbackHistory", "List the changes of feedback")
             .lists_history(),
@@ -68,6 +77,7 @@ fn answer_schema() -> RefOr<Schema> {
     let mut answer = schema::update::<Feedback>();
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
         answer.properties.shift_remove("customer_id");
+        answer.properties.shift_remove("external_id");
         let mut rating = Rating::shape();
         rating.description = Some("How satisfied the customer is.".to_owned());
         answer.properties.insert("rating".to_owned(), rating.into());

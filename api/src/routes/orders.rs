@@ -18,7 +18,15 @@ pub(crate) fn operations() -> Vec<Operation> {
             .updates::<Order>(),
         Operation::delete("/orders/{orderId}", records::delete::<Order>)
             .named("deleteOrder", "Delete an order")
+            .about("The order can be restored for 30 days.")
             .deletes(),
+        Operation::get("/orders/{orderId}/history", records::history::<Order>)
+            .named("getOrderHistory", "List the changes of an order")
+            .lists_history(),
+        Operation::post("/orders/{orderId}/restore", records::restore::<Order>)
+            .named("restoreOrder", "Restore a deleted order")
+            .refers()
+            .restores::<Order>("The restored order."),
     ];
     tagged("Orders", orders)
 }

@@ -4,9 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use serde::Serialize;
+use shared::query::parameters::Parameters;
 use shared::records::history;
-use shared::records::{self, Answer, Deleted, Record};
+use shared::records::{self, Answer, ConflictMode, Deleted, Record};
+use shared::values::json;
 
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
 use crate::http::auth::Caller;
@@ -42,10 +45,13 @@ pub(super) async fn create<R: Record>(
     Under(parent): Under,
     uri: Uri,
     write: Write,
-    _: NoQuery,
+    query: Query,
     JsonObject { object, bytes }: JsonObject,
 ) -> Result {
     let collection = format!("{CRM}{}", uri.path().trim_end_matches('/'));
+    if conflict_mode::<R>(&query)? == ConflictMode::Update {
+        return create_or_update::<R>(collection, write, bytes).await;
+    }
     let alone = records::is_alone::<R>(&object);
     write
         .run_as(alone, &bytes, move |connection, actor| {
@@ -56,6 +62,30 @@ pub(super) async fn create<R: Record>(
             })
         })
         .await
+}
+
+async fn create_or_update<R: Record>(collection: String, write: Write, bytes: Bytes) -> Result {
+    let item = json::Items::single(bytes.clone());
+    write
+        .run(&bytes, move |connection, actor| {
+            let (collection, item) = (collection.clone(), item.clone());
+            Box::pin(async move {
+                match records::create_or_update::<R>(connection, actor, &item).await? {
+                    Answer::Created(record) => Reply::created(format!("{collection}/{}", record.id()), &record),
+                    Answer::Updated(record) => Reply::record(&record),
+                    Answer::Refused(error) => Err(error),
+                }
+            })
+        })
+        .await
+}
+
+/// The parameter `on_conflict`, which only kinds of records have that can be matched.
+fn conflict_mode<R: Record>(Query(pairs): &Query) -> Result<ConflictMode> {
+    let mut parameters = Parameters::new(pairs);
+    let mode = if R::MATCHED_BY.is_empty() { None } else { parameters.take("on_conflict") };
+    parameters.finish()?;
+    Ok(mode.unwrap_or(ConflictMode::Fail))
 }
 
 pub(super) async fn read<R: Record>(
@@ -100,12 +130,13 @@ pub(super) async fn delete<R: Record>(At(place): At, write: Write, _: NoQuery) -
         .await
 }
 
-pub(super) async fn batch<R: Record>(write: Write, _: NoQuery, Items { items, bytes }: Items) -> Result {
+pub(super) async fn batch<R: Record>(write: Write, query: Query, Items { items, bytes }: Items) -> Result {
+    let mode = conflict_mode::<R>(&query)?;
     write
         .run(&bytes, move |connection, actor| {
             let items = items.clone();
             Box::pin(async move {
-                let answers = records::batch::<R>(connection, actor, &items).await?;
+                let answers = records::batch::<R>(connection, actor, &items, mode).await?;
                 let mut json = b"{\"results\":[".to_vec();
                 for (at, answer) in answers.into_iter().enumerate() {
                     if at > 0 {

@@ -40,7 +40,7 @@ async fn every_item_gets_the_response_it_would_get_on_its_own() {
     .await;
     assert_eq!(statuses(&results), [201, 200, 400, 409, 409, 404, 200, 400]);
     assert_eq!(results[2]["error"]["message"], "Invalid request parameters");
-    assert_eq!(faults(&results[2]["error"]), [("name", "required"), ("email", "invalid")]);
+    assert_eq!(faults(&results[2]["error"]), [("email", "invalid"), ("name", "required")]);
     assert_eq!(results[3]["error"]["message"], "Resource already exists");
     assert_eq!(results[5]["error"]["message"], "Resource not found");
     let record = &results[6]["record"];

@@ -18,13 +18,13 @@ async fn lead(api: &Api, email: &str) -> (String, Value) {
 async fn each_change_records_what_who_and_when() {
     let api = Api::start().await;
     let (path, lead) = lead(&api, "ada@example.com").await;
-    assert_eq!(api.read(&format!("{path}/history")).await, json!([]));
+    assert_eq!(each(&api.read(&format!("{path}/history")).await, "action"), ["created"]);
     let change =
         api.request(Method::PUT, &path).header("x-request-id", "r-1").json(&json!({ "status": "won", "score": 7 }));
     let changed = support::json(change, 200).await;
     api.send(Method::PUT, &path, json!({ "status": "won" }), 200).await;
     let history = api.read(&format!("{path}/history")).await;
-    assert_eq!(each(&history, "action"), ["updated"], "an update to the same value is not a change");
+    assert_eq!(each(&history, "action"), ["updated", "created"], "an update to the same value is not a change");
     let entry = &history[0];
     let won_at = json!({ "from": null, "to": changed["won_at"] });
     let changes =
@@ -35,7 +35,7 @@ async fn each_change_records_what_who_and_when() {
 
     api.delete(&path, 204).await;
     let history = api.read(&format!("{path}/history")).await;
-    assert_eq!(each(&history, "action"), ["deleted", "updated"]);
+    assert_eq!(each(&history, "action"), ["deleted", "updated", "created"]);
     assert_eq!(history[0]["changes"]["email"], json!({ "from": lead["email"], "to": null }));
     assert!(history[0]["changes"].get("search_vector").is_none());
     let first = api.get(&format!("{path}/history?limit=1")).send().await.unwrap();
@@ -43,6 +43,139 @@ async fn each_change_records_what_who_and_when() {
     let next = link.trim_start_matches('<').split('>').next().unwrap();
     assert_eq!(each(&api.read(next).await, "action"), ["updated"]);
     support::json(api.get(&format!("{LEADS}/0191d2c0-6f5e-4000-8000-00000000000a/history")), 404).await;
+}
+
+/// The creation, which is the last entry of a record's history.
+async fn creation(api: &Api, path: &str) -> Value {
+    let history = api.read(&format!("{path}/history")).await;
+    let last = history.as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["action"], &last["changes"]), (&json!("created"), &json!({})));
+    last
+}
+
+#[tokio::test]
+async fn the_history_begins_with_the_creation_and_who_made_it() {
+    let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
+    let (path, lead) = lead(&api, "ada@example.com").await;
+    let created = creation(&api, &path).await;
+    assert_eq!((&created["id"], &created["created_at"]), (&lead["id"], &lead["created_at"]));
+    let mut connection = api.connection().await;
+    let key: uuid::Uuid = sqlx::query_scalar("SELECT id FROM api_keys").fetch_one(&mut connection).await.unwrap();
+    let by_key = json!({ "type": "key", "id": key });
+    assert_eq!(created["actor"], by_key);
+
+    // In each way to create one.
+    let customer = json!({ "name": "Bob", "email": "bob@example.com" });
+    let customer = api.create(&format!("{CUSTOMERS}?on_conflict=update"), customer).await;
+    let order = json!({ "customer_id": id(&customer), "product_id": id(&customer), "quantity": 1 });
+    let order = api.send(Method::POST, "/dev/crm/orders/batch", json!({ "items": [order] }), 200).await;
+    let order = order["results"][0]["record"].clone();
+    let many: Vec<Value> = (0..150).map(|n| json!({ "name": "x", "email": format!("x{n}@example.com") })).collect();
+    let many = api.send(Method::POST, &format!("{LEADS}/batch"), json!({ "items": many }), 200).await;
+    let asked = support::json(api.post(&format!("{CUSTOMERS}/{}/feedback/request", id(&customer))), 202).await;
+    for path in [
+        format!("{CUSTOMERS}/{}", id(&customer)),
+        format!("/dev/crm/orders/{}", id(&order)),
+        format!("{LEADS}/{}", id(&many["results"][149]["record"])),
+        format!("/dev/crm/feedback/{}", asked["subject"]["id"].as_str().unwrap()),
+    ] {
+        assert_eq!(creation(&api, &path).await["actor"], by_key, "{path}");
+    }
+    let converted = api.create(&format!("{path}/convert"), json!({})).await;
+    let by_conversion = json!({ "type": "conversion", "id": lead["id"] });
+    let customer = format!("{CUSTOMERS}/{}", id(&converted["customer"]));
+    assert_eq!(creation(&api, &customer).await["actor"], by_conversion);
+
+    // A deleted and a restored record have the same creation.
+    api.delete(&customer, 204).await;
+    assert_eq!(creation(&api, &customer).await["actor"], by_conversion);
+    support::json(api.post(&format!("{customer}/restore")), 200).await;
+    assert_eq!(creation(&api, &customer).await["actor"], by_conversion);
+
+    // A record of an older version.
+    let forget = "UPDATE leads SET created_by_type = NULL, created_by_id = NULL";
+    sqlx::query(forget).execute(&mut connection).await.unwrap();
+    assert_eq!(creation(&api, &path).await["actor"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_imported_record_names_its_import() {
+    let api = Api::start().await;
+    let _worker = Process::worker(&api.database, &[]);
+    for path in [LEADS, CUSTOMERS] {
+        let file = "name,email,created_at\nAda,ada@example.com,2020-01-02\n";
+        let job = api.imported(&format!("{path}/import"), file).await;
+        let record = api.read(path).await[0].clone();
+        let created = creation(&api, &format!("{path}/{}", id(&record))).await;
+        assert_eq!(created["actor"], json!({ "type": "import", "id": job["id"] }));
+        assert_eq!(created["created_at"], "2020-01-02T00:00:00Z");
+    }
+}
+
+#[tokio::test]
+async fn the_creation_has_a_place_on_the_last_page() {
+    let api = Api::start().await;
+    let (path, _) = lead(&api, "ada@example.com").await;
+    api.send(Method::PUT, &path, json!({ "notes": "1" }), 200).await;
+    api.send(Method::PUT, &path, json!({ "notes": "2" }), 200).await;
+    for (limit, expected) in [(1, vec![1, 1, 1]), (2, vec![2, 1]), (3, vec![3]), (4, vec![3])] {
+        let (mut pages, mut actions) = (Vec::new(), Vec::new());
+        let mut next = Some(format!("{path}/history?limit={limit}"));
+        while let Some(page) = next {
+            let answer = api.get(&page).send().await.unwrap();
+            let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+            next = link.map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
+            let page: Value = answer.json().await.unwrap();
+            pages.push(page.as_array().unwrap().len());
+            actions.extend(each(&page, "action").into_iter().map(str::to_owned));
+        }
+        assert_eq!((pages, actions), (expected, ["updated", "updated", "created"].map(str::to_owned).to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn orders_and_feedback_are_restored_on_their_own() {
+    let api = Api::start().await;
+    api.leaves_jobs("request_feedback");
+    let customer = api.create(CUSTOMERS, json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let customer_path = format!("{CUSTOMERS}/{}", id(&customer));
+    let order = json!({ "customer_id": id(&customer), "product_id": id(&customer), "quantity": 3 });
+    let order = api.create("/dev/crm/orders", order).await;
+    let request = || api.post(&format!("{customer_path}/feedback/request"));
+    let asked = support::json(request(), 202).await;
+    let feedback = format!("/dev/crm/feedback/{}", asked["subject"]["id"].as_str().unwrap());
+    let asked = api.read(&feedback).await;
+
+    for (path, record) in [(format!("/dev/crm/orders/{}", id(&order)), order), (feedback.clone(), asked)] {
+        let restore = || api.post(&format!("{path}/restore"));
+        assert_eq!(support::json(restore(), 409).await["errors"][0]["code"], "not_deleted");
+        api.delete(&path, 204).await;
+        support::json(api.get(&path), 404).await;
+        api.delete(&path, 404).await;
+        assert_eq!(support::json(restore(), 200).await, record);
+        assert_eq!(api.read(&path).await, record);
+        let history = api.read(&format!("{path}/history?limit=2")).await;
+        assert_eq!(each(&history, "action"), ["restored", "deleted"]);
+
+        // Without its customer, it stays deleted.
+        api.delete(&path, 204).await;
+        api.delete(&customer_path, 204).await;
+        let missing = support::json(restore(), 404).await;
+        assert_eq!(
+            (&missing["errors"][0]["field"], &missing["errors"][0]["code"]),
+            (&json!("customer_id"), &json!("not_found"))
+        );
+        support::json(api.post(&format!("{customer_path}/restore")), 200).await;
+        support::json(api.get(&path), 404).await;
+        support::json(restore(), 200).await;
+    }
+
+    // A customer has one open request.
+    api.delete(&feedback, 204).await;
+    support::json(request(), 202).await;
+    let open = support::json(api.post(&format!("{feedback}/restore")), 409).await;
+    assert_eq!(open["errors"][0]["code"], "open_request");
 }
 
 #[tokio::test]
@@ -65,7 +198,7 @@ async fn pages_of_large_changes_are_limited_in_size() {
         pages.push(page.as_array().unwrap().len());
         ids.extend(each(&page, "id").into_iter().map(str::to_owned));
     }
-    assert!(pages.len() > 1 && pages.iter().sum::<usize>() == 60, "{pages:?}");
+    assert!(pages.len() > 1 && pages.iter().sum::<usize>() == 60 + 1, "{pages:?}");
     assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
 }
 
@@ -82,7 +215,7 @@ async fn a_lead_is_restored_with_its_interactions() {
     assert_eq!(api.read(&path).await, lead);
     assert_eq!(api.read(&format!("{path}/interactions")).await, json!([interaction]));
     assert_eq!(each(&api.read(&format!("{LEADS}?q=ada")).await, "name"), ["Ada"]);
-    assert_eq!(each(&api.read(&format!("{path}/history")).await, "action"), ["restored", "deleted"]);
+    assert_eq!(each(&api.read(&format!("{path}/history")).await, "action"), ["restored", "deleted", "created"]);
 
     // The lead can be deleted again, but not restored once another lead has its email.
     api.delete(&path, 204).await;
@@ -138,7 +271,7 @@ async fn a_deleted_record_cannot_be_restored_after_thirty_days() {
     support::json(api.post(&format!("{restored}/restore")), 200).await;
     sqlx::query(age).execute(&mut connection).await.unwrap();
     assert_eq!(shared::records::history::prune(&mut connection, 10).await.unwrap(), 2);
-    assert_eq!(each(&api.read(&format!("{restored}/history")).await, "action"), ["restored", "deleted"]);
+    assert_eq!(each(&api.read(&format!("{restored}/history")).await, "action"), ["restored", "deleted", "created"]);
     support::json(api.get(&format!("{path}/history")), 404).await;
 }
 

@@ -43,6 +43,8 @@ async fn check_columns<R: Record>(connection: &mut PgConnection) {
     let declared = ["workspace_id"].into_iter().chain(R::COLUMNS.iter().copied());
     let declared = declared.chain(R::SEARCHABLE.then_some("search_vector"));
     let declared = declared.chain(R::IMPORTED.then_some("import_job_id"));
+    let creator = if R::HAS_CREATOR { &["created_by_type", "created_by_id"][..] } else { &[] };
+    let declared = declared.chain(creator.iter().copied());
     let columns = "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped";
     assert_eq!(named::<R>(connection, columns).await, declared.map(str::to_owned).collect(), "{}", R::TABLE);
 }

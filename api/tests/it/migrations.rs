@@ -110,6 +110,23 @@ async fn upgrading_a_full_database_preserves_every_row() {
 }
 
 #[tokio::test]
+async fn an_import_that_is_under_way_reads_names_into_their_fields() {
+    let (database, mut connection) = database_of_0_1_0().await;
+    let targets = json!(["first_name", { "field": "email" }, "last_name", "custom", "ignored"]);
+    let changed = sqlx::query("UPDATE imports SET plan = jsonb_set(plan, '{targets}', $1) WHERE id = $2");
+    let import = uuid::uuid!("01a227ce-8a91-735f-ad91-ea5c4d2bfaa0");
+    changed.bind(targets).bind(import).execute(&mut connection).await.unwrap();
+    shared::migrate::run(&support::settings(database.url()).database, |_| ()).await.unwrap();
+    let found: Vec<Value> = sqlx::query_scalar("SELECT plan -> 'targets' FROM imports ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let field = |name: &str| json!({ "field": name });
+    let named = json!([field("first_name"), field("email"), field("last_name"), "custom", "ignored"]);
+    assert_eq!(found, [json!([field("name"), field("email"), field("score")]), named]);
+}
+
+#[tokio::test]
 async fn a_run_resumes_after_its_last_committed_page() {
     let (database, mut connection) = database_of_0_1_0().await;
     sqlx::raw_sql(RUNS_OF_0_1_0).execute(&mut connection).await.unwrap();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
+use crate::crm::names::{self, NameParts};
 use crate::crm::orders::Order;
 use crate::error::{Reason, Result};
 use crate::imports::Importable;
@@ -18,11 +19,13 @@ use crate::mail::{self, Cancel};
 use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
+use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
-use crate::values::{Address, Company, CustomFields, Email, Money, Name, Notes, Phone, Summary, TaxId, email_key};
+use crate::values::{
+    Address, Company, CustomFields, Email, ExternalId, Money, Name, Notes, Phone, Summary, TaxId, email_key,
+};
 use crate::{deleted_list, record, string_enum};
 
 pub use classes::{Band, Segment};
@@ -52,8 +55,14 @@ string_enum! {
 record! {
     /// A customer.
     Customer, CustomerChanges in "customers" {
-        /// The name of the person or company.
-        required name: Name,
+        /// The name of the person or company. If it is left out, it is made of `first_name` and
+        /// `last_name`. Changing it alone clears both; changing one of them makes it anew, if it was made
+        /// of them.
+        composed name: Name,
+        /// The first name.
+        optional first_name: Option<Name>,
+        /// The last name.
+        optional last_name: Option<Name>,
         /// The email address, unique among the workspace's customers.
         required email: Email,
         /// The phone number.
@@ -80,6 +89,8 @@ record! {
         optional notes: Option<Notes>,
         /// The user responsible for the customer.
         optional assigned_to: Option<Uuid>,
+        /// The id of the customer in another system of yours, unique among the workspace's customers.
+        optional external_id: Option<ExternalId>,
         /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
     }
@@ -108,9 +119,14 @@ impl Linked for Customer {
 impl Importable for Customer {
     const FILE_COLUMNS: &'static [Column] = CUSTOMER_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
+    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
 
     fn row_key(changes: &CustomerChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
+    }
+
+    fn row_external_id(changes: &CustomerChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
     }
 
     fn custom_fields_mut(changes: &mut CustomerChanges) -> Option<&mut Patch<CustomFields>> {
@@ -146,11 +162,19 @@ const LEAD_ID: UniqueKey<Customer> = UniqueKey {
     of: |customer| customer.lead_id.map(|id| id.to_string()),
 };
 
+/// The id by which another system knows a customer.
+pub(crate) const EXTERNAL_ID: UniqueKey<Customer> =
+    UniqueKey::external_id("customers_external_id_key", "another customer has this external_id", |customer| {
+        customer.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Customer {
     const TYPE: RecordType = RecordType::Customer;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID];
+    const HAS_CREATOR: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, LEAD_ID, EXTERNAL_ID];
+    const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "lead_id",
         table: "leads",
@@ -172,7 +196,7 @@ impl Record for Customer {
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
-        indexed: &["email", "lead_id"],
+        indexed: &["email", "lead_id", "external_id"],
         searchable: true,
         branches: Some(("status", CustomerStatus::WORDS)),
         only: None,
@@ -199,6 +223,16 @@ impl Record for Customer {
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn compose(changes: &mut CustomerChanges, present: Option<&Self>) -> Result<(), FieldFault> {
+        let present = present.map(|present| NameParts {
+            name: &present.name,
+            first: present.first_name.as_ref(),
+            last: present.last_name.as_ref(),
+        });
+        let CustomerChanges { name, first_name, last_name, .. } = changes;
+        names::compose(name, (first_name, last_name), present)
     }
 
     async fn after_write(&self, connection: &mut PgConnection, actor: &Actor, before: Option<&Self>) -> Result<()> {

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
 use crate::query::{Order, OrderKind, Spec};
-use crate::records::history::Actor;
+use crate::records::history::{Actor, Deletion};
 use crate::records::{self, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
-use crate::values::{Category, Field, Notes, Rating, Time};
+use crate::values::{Category, ExternalId, Field, Notes, Rating, Time};
 use crate::{deleted_list, mail, record, string_enum};
 
 string_enum! {
@@ -41,6 +41,8 @@ record! {
         optional comment: Option<Notes>,
         /// The topic of the answer.
         optional category: Option<Category>,
+        /// The id of the feedback in another system of yours, unique among the workspace's feedback.
+        optional external_id: Option<ExternalId>,
         /// When the request was emailed; before that, when it was created.
         kept requested_at: Time = Time::UNIX_EPOCH,
         /// The number of reminders sent.
@@ -66,9 +68,16 @@ pub(crate) const OPEN_REQUEST: UniqueKey<Feedback> = UniqueKey {
     of: |feedback| (feedback.status == FeedbackStatus::Requested).then(|| feedback.customer_id.to_string()),
 };
 
+/// The id by which another system knows feedback.
+const EXTERNAL_ID: UniqueKey<Feedback> =
+    UniqueKey::external_id("feedback_external_id_key", "other feedback has this external_id", |feedback| {
+        feedback.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Feedback {
     const TYPE: RecordType = RecordType::Feedback;
-    const UNIQUE: &'static [UniqueKey<Self>] = &[OPEN_REQUEST];
+    const HAS_CREATOR: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[OPEN_REQUEST, EXTERNAL_ID];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "customer_id",
         table: "customers",
@@ -81,7 +90,7 @@ impl Record for Feedback {
         fields: Self::FIELDS,
         filters: &[],
         orders: &[Order { name: "created_at", expression: "created_at", kind: OrderKind::Time }],
-        indexed: &["customer_id"],
+        indexed: &["customer_id", "external_id"],
         searchable: false,
         branches: Some(("status", FeedbackStatus::WORDS)),
         only: None,
@@ -92,6 +101,12 @@ impl Record for Feedback {
         if before.is_none() {
             self.requested_at = self.created_at;
         }
+    }
+
+    /// Cancels the emails of the request.
+    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, _deletion: &Deletion) -> Result<()> {
+        mail::cancel_events(connection, actor.workspace_id, &event_keys(self.id)).await?;
+        Ok(())
     }
 
     fn example() -> Value {

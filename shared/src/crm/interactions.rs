@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::query::{Order, OrderKind, Spec};
-use crate::records::{Fields, Parent, Record, RecordType};
-use crate::values::{Notes, Summary, Time};
+use crate::records::{Fields, Parent, Record, RecordType, UniqueKey};
+use crate::values::{ExternalId, Notes, Summary, Time};
 use crate::{record, string_enum};
 
 string_enum! {
@@ -53,6 +53,9 @@ record! {
         optional next_action: Option<Summary>,
         /// When the next action is due.
         optional next_action_date: Option<Time>,
+        /// The id of the interaction in another system of yours, unique among the workspace's interactions
+        /// with leads.
+        optional external_id: Option<ExternalId>,
         /// When the responsible user was notified of the next action. Changing the action or its
         /// date resets it.
         fixed followed_up_at: Option<Time>,
@@ -81,6 +84,9 @@ record! {
         optional next_action: Option<Summary>,
         /// When the next action is due.
         optional next_action_date: Option<Time>,
+        /// The id of the interaction in another system of yours, unique among the workspace's interactions
+        /// with customers.
+        optional external_id: Option<ExternalId>,
         /// When the responsible user was notified of the next action. Changing the action or its
         /// date resets it.
         fixed followed_up_at: Option<Time>,
@@ -108,10 +114,16 @@ pub(crate) trait Interaction: Record {
     }
 }
 
+const SAME_EXTERNAL_ID: &str = "another interaction has this external_id";
+
 const BY_CREATION: Order = Order { name: "created_at", expression: "created_at", kind: OrderKind::Time };
 
 impl Record for LeadInteraction {
     const TYPE: RecordType = RecordType::LeadInteraction;
+    const UNIQUE: &'static [UniqueKey<Self>] =
+        &[UniqueKey::external_id("lead_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
+            interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
+        })];
     const PARENT: Option<Parent> = Some(Parent { column: "lead_id", table: "leads" });
     const LIST: Spec = Spec {
         table: "lead_interactions",
@@ -166,6 +178,10 @@ impl Interaction for LeadInteraction {
 
 impl Record for CustomerInteraction {
     const TYPE: RecordType = RecordType::CustomerInteraction;
+    const UNIQUE: &'static [UniqueKey<Self>] =
+        &[UniqueKey::external_id("customer_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
+            interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
+        })];
     const PARENT: Option<Parent> = Some(Parent { column: "customer_id", table: "customers" });
     const LIST: Spec = Spec {
         table: "customer_interactions",

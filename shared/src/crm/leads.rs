@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
+use crate::crm::names::{self, NameParts};
 use crate::error::{Reason, Result};
 use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
@@ -16,11 +17,11 @@ use crate::mail::{self, Cancel, Event};
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{Fields, KeyForm, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
-use crate::values::{Company, CustomFields, Email, Name, Notes, Phone, Score, Time, email_key};
+use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time, email_key};
 use crate::{deleted_list, record, string_enum};
 
 pub use convert::{Conversion, convert};
@@ -70,8 +71,13 @@ string_enum! {
 record! {
     /// A lead.
     Lead, LeadChanges in "leads" {
-        /// The person's name.
-        required name: Name,
+        /// The person's name. If it is left out, it is made of `first_name` and `last_name`. Changing it
+        /// alone clears both; changing one of them makes it anew, if it was made of them.
+        composed name: Name,
+        /// The first name.
+        optional first_name: Option<Name>,
+        /// The last name.
+        optional last_name: Option<Name>,
         /// The email address, unique among the workspace's leads.
         required email: Email,
         /// The phone number.
@@ -94,6 +100,8 @@ record! {
         fixed customer_id: Option<Uuid>,
         /// When the lead was last contacted.
         optional last_contact: Option<Time>,
+        /// The id of the lead in another system of yours, unique among the workspace's leads.
+        optional external_id: Option<ExternalId>,
         /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
         /// When the lead first became `contacted`.
@@ -128,9 +136,14 @@ impl Linked for Lead {
 impl Importable for Lead {
     const FILE_COLUMNS: &'static [Column] = LEAD_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
+    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
 
     fn row_key(changes: &LeadChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
+    }
+
+    fn row_external_id(changes: &LeadChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
     }
 
     fn custom_fields_mut(changes: &mut LeadChanges) -> Option<&mut Patch<CustomFields>> {
@@ -170,11 +183,19 @@ const EMAIL: UniqueKey<Lead> = UniqueKey {
     of: |lead| Some(lead.email.key()),
 };
 
+/// The id by which another system knows a lead.
+pub(crate) const EXTERNAL_ID: UniqueKey<Lead> =
+    UniqueKey::external_id("leads_external_id_key", "another lead has this external_id", |lead| {
+        lead.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Lead {
     const TYPE: RecordType = RecordType::Lead;
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
-    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL];
+    const HAS_CREATOR: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, EXTERNAL_ID];
+    const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
@@ -184,7 +205,7 @@ impl Record for Lead {
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
         ],
-        indexed: &["email"],
+        indexed: &["email", "external_id"],
         searchable: true,
         branches: Some(("status", LeadStatus::WORDS)),
         only: None,
@@ -211,6 +232,16 @@ impl Record for Lead {
     fn texts(&self) -> Vec<&str> {
         let optional = [self.company.as_ref().map(AsRef::as_ref), self.phone.as_ref().map(AsRef::as_ref)];
         [self.name.as_ref(), self.email.as_ref()].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+
+    fn compose(changes: &mut LeadChanges, present: Option<&Self>) -> Result<(), FieldFault> {
+        let present = present.map(|present| NameParts {
+            name: &present.name,
+            first: present.first_name.as_ref(),
+            last: present.last_name.as_ref(),
+        });
+        let LeadChanges { name, first_name, last_name, .. } = changes;
+        names::compose(name, (first_name, last_name), present)
     }
 
     /// Records when the lead first reached its stage.

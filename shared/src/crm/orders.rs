@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use crate::platform::db;
 use crate::query::{Order as ListOrder, OrderKind, Spec};
-use crate::records::{Fields, Record, RecordType, Reference};
-use crate::values::{Address, Notes, Quantity, Time};
+use crate::records::{Fields, Record, RecordType, Reference, UniqueKey};
+use crate::values::{Address, ExternalId, Notes, Quantity, Time};
 use crate::{deleted_list, record, string_enum};
 
 string_enum! {
@@ -44,11 +44,22 @@ record! {
         optional billing_address: Option<Address>,
         /// Notes.
         optional notes: Option<Notes>,
+        /// The id of the order in another system of yours, unique among the workspace's orders.
+        optional external_id: Option<ExternalId>,
     }
 }
 
+/// The id by which another system knows an order.
+pub(crate) const EXTERNAL_ID: UniqueKey<Order> =
+    UniqueKey::external_id("orders_external_id_key", "another order has this external_id", |order| {
+        order.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
 impl Record for Order {
     const TYPE: RecordType = RecordType::Order;
+    const HAS_CREATOR: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[EXTERNAL_ID];
+    const MATCHED_BY: &'static [&'static str] = &["external_id"];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
         column: "customer_id",
         table: "customers",
@@ -64,7 +75,7 @@ impl Record for Order {
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "order_date", expression: "order_date", kind: OrderKind::Time },
         ],
-        indexed: &["customer_id"],
+        indexed: &["customer_id", "external_id"],
         searchable: false,
         branches: Some(("status", OrderStatus::WORDS)),
         only: None,

@@ -54,6 +54,11 @@ impl FieldErrors {
         self.shown.len() + self.more
     }
 
+    /// Whether one of the faults is of this field.
+    pub fn concerns(&self, field: &str) -> bool {
+        self.shown.iter().any(|error| error.field == field)
+    }
+
     /// Whether there is no fault.
     pub fn is_empty(&self) -> bool {
         self.shown.is_empty()

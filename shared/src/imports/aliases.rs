@@ -4,17 +4,22 @@
 use super::columns::Column;
 
 const fn plain(name: &'static str, aliases: &'static [&'static str]) -> Column {
-    Column { name, aliases, exact: false, required: false, words: &[] }
+    Column { name, aliases, exact: false, required: false, parts: &[], words: &[] }
 }
 
 /// A field whose name may mean something else in other systems, so its header must match exactly.
 const fn exact(name: &'static str) -> Column {
-    Column { name, aliases: &[], exact: true, required: false, words: &[] }
+    Column { name, aliases: &[], exact: true, required: false, parts: &[], words: &[] }
 }
 
 const NAME: Column =
     plain("name", &["fullname", "contactname", "leadname", "personname", "contact", "person", "displayname"])
-        .required();
+        .required()
+        .made_of(&["first_name", "last_name"]);
+
+const FIRST_NAME: Column = plain("first_name", &["givenname", "forename", "first", "contactfirstname"]);
+
+const LAST_NAME: Column = plain("last_name", &["surname", "familyname", "last", "contactlastname"]);
 
 const EMAIL: Column = plain(
     "email",
@@ -75,6 +80,8 @@ const COMPANY: Column = plain(
 /// The fields of a lead.
 pub const LEAD_COLUMNS: &[Column] = &[
     NAME,
+    FIRST_NAME,
+    LAST_NAME,
     EMAIL,
     PHONE,
     COMPANY,
@@ -83,6 +90,7 @@ pub const LEAD_COLUMNS: &[Column] = &[
         aliases: &["leadsource", "originalsource", "originalsourcetype", "trafficsource", "sourcechannel", "channel"],
         exact: false,
         required: false,
+        parts: &[],
         words: LEAD_SOURCES,
     },
     Column {
@@ -98,11 +106,13 @@ pub const LEAD_COLUMNS: &[Column] = &[
         ],
         exact: false,
         required: false,
+        parts: &[],
         words: LEAD_STATUSES,
     },
     plain("score", &["leadscore", "hubspotscore"]),
     plain("notes", &["note", "description", "comments", "comment", "message"]),
     plain("last_contact", &["lastcontacted", "lastcontactdate", "lastcontactedat"]),
+    exact("external_id"),
     exact("campaign_id"),
     exact("assigned_to"),
     exact("customer_id"),
@@ -303,6 +313,8 @@ const LEAD_STATUSES: &[(&str, &[&str])] = &[
 /// The fields of a customer.
 pub const CUSTOMER_COLUMNS: &[Column] = &[
     NAME,
+    FIRST_NAME,
+    LAST_NAME,
     EMAIL,
     PHONE,
     COMPANY,
@@ -311,6 +323,7 @@ pub const CUSTOMER_COLUMNS: &[Column] = &[
         aliases: &["customertype", "accounttype", "contacttype"],
         exact: false,
         required: false,
+        parts: &[],
         words: CUSTOMER_TYPES,
     },
     Column {
@@ -318,6 +331,7 @@ pub const CUSTOMER_COLUMNS: &[Column] = &[
         aliases: &["customerstatus", "accountstatus", "contactstatus"],
         exact: false,
         required: false,
+        parts: &[],
         words: CUSTOMER_STATUSES,
     },
     plain("billing_address", &["billingaddress", "invoiceaddress", "address", "streetaddress", "mailingaddress"]),
@@ -326,6 +340,7 @@ pub const CUSTOMER_COLUMNS: &[Column] = &[
     plain("credit_limit", &["creditlimit"]),
     plain("tax_id", &["taxid", "taxnumber", "vat", "vatid", "vatnumber", "ein"]),
     plain("notes", &["note", "description", "comments", "comment", "message"]),
+    exact("external_id"),
     exact("lead_id"),
     exact("assigned_to"),
     exact("custom_fields"),

@@ -19,6 +19,8 @@ pub struct Column {
     pub exact: bool,
     /// Whether every file and every row must have the field.
     pub required: bool,
+    /// The fields of which this one can be made.
+    pub parts: &'static [&'static str],
     /// For a field with a fixed set of values: each value with its aliases, [normalized](normalize).
     pub words: &'static [(&'static str, &'static [&'static str])],
 }
@@ -27,6 +29,11 @@ impl Column {
     /// Makes the column required.
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
+    }
+
+    /// Names the fields of which this one can be made.
+    pub const fn made_of(self, parts: &'static [&'static str]) -> Self {
+        Self { parts, ..self }
     }
 
     /// Returns the field's value that a cell means, if any.
@@ -45,10 +52,6 @@ impl Column {
 pub enum Target {
     /// This field of the record.
     Field(String),
-    /// The first part of the name.
-    FirstName,
-    /// The last part of the name.
-    LastName,
     /// `custom_fields`, under the header.
     Custom,
     /// Nowhere.
@@ -56,13 +59,9 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether the column sets the field, or a part of it.
+    /// Whether the column sets the field.
     fn supplies(&self, field: &str) -> bool {
-        match self {
-            Self::Field(name) => name == field,
-            Self::FirstName | Self::LastName => field == NAME,
-            Self::Custom | Self::Ignored => false,
-        }
+        matches!(self, Self::Field(name) if name == field)
     }
 }
 
@@ -76,11 +75,7 @@ string_enum! {
     }
 }
 
-/// The field that a file may split into two columns.
-pub(super) const NAME: &str = "name";
 const CUSTOM_FIELDS: &str = "custom_fields";
-const FIRST_NAME: &[&str] = &["firstname", "givenname", "forename", "first", "contactfirstname"];
-const LAST_NAME: &[&str] = &["lastname", "surname", "familyname", "last", "contactlastname"];
 /// The columns that a file of rejected rows has after its own. A corrected file may still have them;
 /// an import ignores them.
 pub const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
@@ -121,14 +116,10 @@ pub fn match_headers(
         let field = Target::Field(column.name.to_owned());
         let own = normalize(column.name);
         let aliases: Vec<&str> = std::iter::once(own.as_str()).chain(column.aliases.iter().copied()).collect();
-        let found = if column.exact {
-            claim_exact(headers, &mut targets, column.name)
+        if column.exact {
+            claim_exact(headers, &mut targets, column.name);
         } else {
-            normal.claim(&mut targets, &aliases, field)
-        };
-        if column.name == NAME && !found {
-            normal.claim(&mut targets, FIRST_NAME, Target::FirstName);
-            normal.claim(&mut targets, LAST_NAME, Target::LastName);
+            normal.claim(&mut targets, &aliases, field);
         }
     }
     let rest = match unmapped {
@@ -156,8 +147,6 @@ fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -
         };
         let target = match field.as_str() {
             None => Target::Ignored,
-            Some("first_name") if has(columns, NAME) => Target::FirstName,
-            Some("last_name") if has(columns, NAME) => Target::LastName,
             Some(field) if has(columns, CUSTOM_FIELDS) && field == format!("{CUSTOM_FIELDS}.{header}") => {
                 Target::Custom
             }
@@ -189,27 +178,25 @@ impl NormalHeaders {
     }
 
     /// Assigns the target to the best matching header that has no target yet, if there is one.
-    fn claim(&self, targets: &mut [Option<Target>], aliases: &[&str], target: Target) -> bool {
-        let columns = aliases.iter().filter_map(|alias| self.0.get(*alias)).flatten();
-        let best = columns.copied().find(|&i| targets[i].is_none());
-        if let Some(i) = best {
-            targets[i] = Some(target);
+    fn claim(&self, targets: &mut [Option<Target>], aliases: &[&str], target: Target) {
+        let mut columns = aliases.iter().filter_map(|alias| self.0.get(*alias)).flatten();
+        if let Some(&best) = columns.find(|&&i| targets[i].is_none()) {
+            targets[best] = Some(target);
         }
-        best.is_some()
     }
 }
 
-fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) -> bool {
-    let at = headers.iter().position(|header| header == name).filter(|&i| targets[i].is_none());
-    if let Some(i) = at {
+fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) {
+    if let Some(i) = headers.iter().position(|header| header == name).filter(|&i| targets[i].is_none()) {
         targets[i] = Some(Target::Field(name.to_owned()));
     }
-    at.is_some()
 }
 
 /// Reports the required fields that have no column.
 pub fn missing(columns: &[Column], targets: &[Target]) -> Vec<FieldError> {
-    let is_missing = |column: &&Column| column.required && !targets.iter().any(|target| target.supplies(column.name));
+    let has = |field: &str| targets.iter().any(|target| target.supplies(field));
+    let is_missing =
+        |column: &&Column| column.required && !has(column.name) && !column.parts.iter().any(|part| has(part));
     let fault =
         |column: &Column| FieldError::new(column.name, "missing_column", "no column of the file matches this field");
     columns.iter().filter(is_missing).map(fault).collect()
@@ -220,8 +207,6 @@ pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     let entry = |(header, target): (&String, &Target)| {
         let field = match target {
             Target::Field(field) => Value::from(field.as_str()),
-            Target::FirstName => Value::from("first_name"),
-            Target::LastName => Value::from("last_name"),
             Target::Custom => Value::from(format!("{CUSTOM_FIELDS}.{header}")),
             Target::Ignored => Value::Null,
         };
@@ -258,10 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_name_wins_over_its_parts() {
+    fn a_file_may_have_a_name_and_its_parts() {
         assert_eq!(
             mapping(&["First Name", "Name", "Email", "_line"]),
-            serde_json::json!({ "First Name": "custom_fields.First Name", "Name": "name", "Email": "email", "_line": null })
+            serde_json::json!({ "First Name": "first_name", "Name": "name", "Email": "email", "_line": null })
         );
     }
 
@@ -304,7 +289,7 @@ mod tests {
 
     #[test]
     fn kinds_without_name_and_custom_fields_have_no_such_columns() {
-        let column = |name| Column { name, aliases: &[], exact: false, required: true, words: &[] };
+        let column = |name| Column { name, aliases: &[], exact: false, required: true, parts: &[], words: &[] };
         let columns = [column("reference"), column("quantity")];
         let headers: Vec<String> = ["Reference", "First Name", "Colour"].map(String::from).into();
         let targets = match_headers(&headers, &columns, Unmapped::Keep, &Map::new()).unwrap();

@@ -8,7 +8,7 @@ use csv::StringRecord;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::columns::{Column, NAME, Target};
+use super::columns::{Column, Target};
 use super::decode::Decoder;
 use super::grammar::Records;
 use super::head::{self, HEAD};
@@ -156,7 +156,7 @@ struct RowReader<'p, R> {
     plan: &'p Plan,
     columns: HashMap<&'static str, &'static Column>,
     /// The fields that every row must have.
-    required: Vec<&'static str>,
+    required: Vec<&'static Column>,
     /// Copied for each rejected row, which is free where the header is the name of a field.
     headers: Vec<Cow<'static, str>>,
     kind: std::marker::PhantomData<R>,
@@ -170,7 +170,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
             None => Cow::Owned(header.clone()),
         };
         let headers = plan.headers.iter().map(named).collect();
-        let required = R::FILE_COLUMNS.iter().filter(|column| column.required).map(|column| column.name).collect();
+        let required = R::FILE_COLUMNS.iter().filter(|column| column.required).collect();
         Self { plan, columns, required, headers, kind: std::marker::PhantomData }
     }
 
@@ -191,14 +191,11 @@ impl<'p, R: Importable> RowReader<'p, R> {
             cells: StringRecord::new(),
         };
         let mut custom = Map::new();
-        let mut name = [Cow::Borrowed(""), Cow::Borrowed("")];
         for ((cell, header), target) in cells.iter().zip(&self.plan.headers).zip(&self.plan.targets) {
             let text = unguard(cell.trim());
             match target {
                 _ if is_blank(&text) => {}
                 Target::Ignored => {}
-                Target::FirstName => name[0] = text,
-                Target::LastName => name[1] = text,
                 Target::Field(field) => {
                     match self.set(&mut row, field, &text).map_err(|fault| (field.clone().into(), fault))? {
                         Set::Taken => {}
@@ -208,13 +205,11 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 Target::Custom => _ = custom.insert(header.clone(), Value::from(text.into_owned())),
             }
         }
-        if name.iter().any(|part| !part.is_empty()) {
-            R::set(&mut row.changes, NAME, name.join(" ").trim()).map_err(|fault| (NAME.into(), fault))?;
-        }
         keep_custom::<R>(&mut row.changes, custom).map_err(|fault| ("custom_fields".into(), fault))?;
         let is_required = |field: &'static str| (field.into(), Fault::new("required", "is required"));
-        if let Some(field) = self.required.iter().find(|field| !R::sets(&row.changes, field)) {
-            return Err(is_required(field));
+        let has = |field: &&str| R::sets(&row.changes, field);
+        if let Some(column) = self.required.iter().find(|column| !has(&column.name) && !column.parts.iter().any(has)) {
+            return Err(is_required(column.name));
         }
         row.key = R::row_key(&row.changes).ok_or_else(|| is_required(R::KEY.field))?;
         Ok(row)

@@ -1,7 +1,7 @@
 //! Undoing an import: deletes the records it created and restores the values it changed. Records
 //! that were changed by others after the import are left as they are, and listed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::{self, Action, Actor, Entry};
 use crate::records::link;
-use crate::records::{self, as_object};
+use crate::records::{self, Record, as_object};
 use crate::values::Fault;
 
 /// The number of records in a page.
@@ -185,7 +185,7 @@ impl<R: Importable> Undo<R> {
         undone.removed += i64::try_from(deleted.len()).unwrap_or(i64::MAX);
         let entry = |Gone { id, row }| Entry { former: Some(row), ..Entry::new(R::TYPE, id, Action::Deleted) };
         history::keep(connection, actor, deleted.into_iter().map(entry).collect()).await?;
-        self.list_left(connection, actor, undone, &left).await
+        list_left(connection, actor, undone, &left, &changed_since()).await
     }
 
     /// Restores the values that the import changed, the last change first. Returns the last history
@@ -234,9 +234,14 @@ impl<R: Importable> Undo<R> {
             after.touch(db::now());
             changed.push((before, after));
         }
-        records::update_all(connection, actor, &changed).await?;
+        let (taken, changed) = separate_taken(connection, actor, changed).await?;
+        records::update_all(connection, actor, &changed).await.map_err(|error| match error {
+            Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
+            other => other,
+        })?;
         undone.restored += i64::try_from(changed.len()).unwrap_or(i64::MAX);
-        self.list_left(connection, actor, undone, &left).await?;
+        list_left(connection, actor, undone, &left, &changed_since()).await?;
+        list_left(connection, actor, undone, &taken, &taken_since()).await?;
         Ok(Some(last))
     }
 
@@ -289,24 +294,54 @@ impl<R: Importable> Undo<R> {
             .fetch_all(connection)
             .await?)
     }
+}
 
-    async fn list_left(
-        &self,
-        connection: &mut PgConnection,
-        actor: &Actor,
-        undone: &mut Undone,
-        left: &[R],
-    ) -> Result<()> {
-        let mut listed = Vec::with_capacity(left.len());
-        for record in left {
-            undone.left += 1;
-            listed.push(Refused {
-                line: undone.left.unsigned_abs(),
-                field: "id".into(),
-                fault: Fault::new("changed", "was changed after the import or has dependent records"),
-                cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
-            });
-        }
-        super::write::keep_refused(connection, (actor.workspace_id, actor.id), &listed).await
+/// Lists records that are left as they are.
+async fn list_left<R: Importable>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    undone: &mut Undone,
+    left: &[R],
+    fault: &Fault,
+) -> Result<()> {
+    let mut listed = Vec::with_capacity(left.len());
+    for record in left {
+        undone.left += 1;
+        listed.push(Refused {
+            line: undone.left.unsigned_abs(),
+            field: "id".into(),
+            fault: fault.clone(),
+            cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
+        });
     }
+    super::write::keep_refused(connection, (actor.workspace_id, actor.id), &listed).await
+}
+
+fn changed_since() -> Fault {
+    Fault::new("changed", "was changed after the import or has dependent records")
+}
+
+fn taken_since() -> Fault {
+    Fault::new("taken", "had a unique value that another record has by now")
+}
+
+/// Separates the records whose change would bring back a unique value that another record has by now.
+async fn separate_taken<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    changes: Vec<(R, R)>,
+) -> Result<(Vec<R>, Vec<(R, R)>)> {
+    let mut taken: HashSet<Uuid> = HashSet::new();
+    for key in R::UNIQUE {
+        let regained = changes.iter().filter(|(before, after)| (key.of)(before) != (key.of)(after));
+        let regained: HashMap<String, Uuid> =
+            regained.filter_map(|(_, after)| Some(((key.of)(after)?, after.id()))).collect();
+        if !regained.is_empty() {
+            let values: Vec<String> = regained.keys().cloned().collect();
+            let owners = records::owners(connection, actor.workspace_id, key, &values).await?;
+            taken.extend(owners.iter().filter_map(|(value, _)| regained.get(value)));
+        }
+    }
+    let (taken, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(before, _)| taken.contains(&before.id()));
+    Ok((taken.into_iter().map(|(before, _)| before).collect(), changes))
 }

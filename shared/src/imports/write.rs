@@ -1,19 +1,20 @@
 //! One step of an import: writes the rows of a chunk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::known::{Known, remember, taken};
 use super::rows::{Refused, Row, Rows, as_strings};
 use super::{Import, Importable, OnConflict};
 use crate::error::{Error, Result};
 use crate::platform::db;
-use crate::records;
-use crate::records::history::Actor;
+use crate::records::history::{Actor, Creator};
 use crate::records::link;
+use crate::records::{self, FieldFault};
 use crate::values::patch::Patch;
 use crate::values::{CustomFields, Fault};
 
@@ -86,22 +87,25 @@ impl ChunkWriter<'_> {
         let mut known = Known::read::<R>(connection, self.import, &rows).await?;
         if self.check == KeyCheck::Lookup {
             let taken = records::owners(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?;
-            self.met = taken.len();
-            known.keys.extend(taken.into_iter().map(|(key, _)| key));
+            self.met = taken.len() + known.look_up_external::<R>(connection, self.import, &rows).await?;
+            known.keys.extend(taken);
         }
         let mut records = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Err(fault) = known.check_id::<R>(&row) {
-                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
-            } else if !known.keys.contains(&row.key) {
+        for mut row in rows {
+            if let Err((field, fault)) = known.check_id::<R>(&row) {
+                refused.push(refuse(&row, field, fault));
+            } else if known.keys.contains_key(&row.key) {
+                match self.import.plan.on_conflict {
+                    OnConflict::Skip => self.import.counts.skipped += 1,
+                    _ => refused.push(refuse(&row, R::KEY.field, taken(R::KEY.field))),
+                }
+            } else if let Err((field, fault)) =
+                known.check_external::<R>(&row, None).and_then(|()| R::compose(&mut row.changes, None))
+            {
+                refused.push(refuse(&row, field, fault));
+            } else {
                 self.import.counts.warnings += count(row.warnings);
                 records.extend(known.create::<R>(row));
-            } else if self.import.plan.on_conflict == OnConflict::Skip {
-                self.import.counts.skipped += 1;
-            } else {
-                let field = R::KEY.field;
-                let fault = Fault::new("taken", format!("another record has this {field}"));
-                refused.push(Refused { line: row.line, field: field.into(), fault, cells: as_strings(&row.cells) });
             }
         }
         self.import.counts.created += count(records.len());
@@ -123,31 +127,34 @@ impl ChunkWriter<'_> {
             KeyCheck::Lookup => records::lock_by(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?,
         };
         self.met = present.len();
+        if self.check == KeyCheck::Lookup {
+            self.met += known.look_up_external::<R>(connection, self.import, &rows).await?;
+        }
         let mut records: Vec<R> = present.clone();
         let mut places: HashMap<String, usize> =
             present.iter().enumerate().filter_map(|(i, record)| Some(((R::KEY.of)(record)?, i))).collect();
         for mut row in rows {
-            if let Err(fault) = known.check_id::<R>(&row) {
-                refused.push(Refused { line: row.line, field: "id".into(), fault, cells: as_strings(&row.cells) });
+            let at = places.get(&row.key).copied();
+            let id = at.map(|at| records[at].id()).or_else(|| known.keys.get(&row.key).copied());
+            let checked = known.check_id::<R>(&row).and_then(|()| {
+                known.check_external::<R>(&row, id)?;
+                let present = at.map(|at| &records[at]);
+                R::compose(&mut row.changes, present)?;
+                present.map_or(Ok(()), |present| merge_custom::<R>(present, &mut row.changes))
+            });
+            if let Err((field, fault)) = checked {
+                refused.push(refuse(&row, field, fault));
                 continue;
             }
             let warnings = count(row.warnings);
-            match places.get(&row.key) {
-                Some(&at) => {
-                    if let Err(fault) = merge_custom::<R>(&records[at], &mut row.changes) {
-                        refused.push(Refused {
-                            line: row.line,
-                            field: "custom_fields".into(),
-                            fault,
-                            cells: as_strings(&row.cells),
-                        });
-                        continue;
-                    }
+            match at {
+                Some(at) => {
+                    known.claim_external::<R>(&row.changes, records[at].id());
                     records[at].apply(row.changes);
                     self.import.counts.updated += 1;
                 }
                 // An earlier chunk of this dry run has the key.
-                None if known.keys.contains(&row.key) => self.import.counts.updated += 1,
+                None if known.keys.contains_key(&row.key) => self.import.counts.updated += 1,
                 None => {
                     places.insert(row.key.clone(), records.len());
                     records.extend(known.create::<R>(row));
@@ -199,7 +206,7 @@ impl ChunkWriter<'_> {
         // prevents deadlocks.
         records.sort_by_cached_key(R::KEY.of);
         let import = &self.import;
-        records::insert_all(connection, import.workspace_id, Some(import.id), &records).await?;
+        records::insert_all(connection, import.workspace_id, Creator::import(import.id), &records).await?;
         link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
     }
 
@@ -215,119 +222,20 @@ fn keys<C>(rows: &[Row<C>]) -> Vec<String> {
     rows.iter().map(|row| row.key.clone()).collect()
 }
 
-/// The keys and ids in use when a chunk is written: by records, by earlier rows of the chunk, and in
-/// a dry run by earlier chunks.
-struct Known {
-    now: DateTime<Utc>,
-    keys: HashSet<String>,
-    /// The ids in use, with the keys of their records.
-    ids: HashMap<Uuid, Option<String>>,
-}
-
-impl Known {
-    async fn read<R: Importable>(
-        connection: &mut PgConnection,
-        import: &Import,
-        rows: &[Row<R::Changes>],
-    ) -> Result<Self> {
-        let mut known = Self { now: db::now(), keys: HashSet::new(), ids: HashMap::new() };
-        let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
-        if !ids.is_empty() {
-            known.ids.extend(records::keys_of(connection, import.workspace_id, R::KEY, &ids).await?);
-        }
-        if import.plan.dry_run {
-            let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-            for (key, id) in seen(connection, import, &keys, &ids).await? {
-                known.ids.insert(id, Some(key.clone()));
-                known.keys.insert(key);
-            }
-        }
-        Ok(known)
-    }
-
-    /// Rejects an id that belongs to a record with another key.
-    fn check_id<R: Importable>(&self, row: &Row<R::Changes>) -> Result<(), Fault> {
-        match row.given.id.and_then(|id| self.ids.get(&id)) {
-            Some(key) if key.as_ref() != Some(&row.key) => {
-                Err(Fault::new("taken", format!("is the id of a record with another {}", R::KEY.field)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn create<R: Importable>(&mut self, row: Row<R::Changes>) -> Option<R> {
-        let id = row.given.id.unwrap_or_else(Uuid::now_v7);
-        let created_at = row.given.created_at.unwrap_or(self.now);
-        if row.given.id.is_some() {
-            self.ids.insert(id, Some(row.key.clone()));
-        }
-        self.keys.insert(row.key);
-        let mut record = R::new(id, created_at, row.changes)?;
-        record.touch(row.given.updated_at.unwrap_or(created_at));
-        record.derive_fields(None);
-        Some(record)
-    }
-}
-
-/// Stores the keys and ids that the dry run would have written.
-async fn remember<R: Importable>(connection: &mut PgConnection, import: &Import, records: &[R]) -> Result<()> {
-    let keyed = records.iter().filter_map(|record| Some(((R::KEY.of)(record)?, record.id())));
-    let (keys, ids): (Vec<String>, Vec<Uuid>) = keyed.unzip();
-    sqlx::query(
-        "INSERT INTO import_seen (workspace_id, import_id, email_key, record_id)
-         SELECT $1, $2, key, id FROM unnest($3::text[], $4::uuid[]) AS seen (key, id)",
-    )
-    .bind(import.workspace_id)
-    .bind(import.id)
-    .bind(keys)
-    .bind(ids)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn seen(
-    connection: &mut PgConnection,
-    import: &Import,
-    keys: &[&str],
-    ids: &[Uuid],
-) -> Result<Vec<(String, Uuid)>> {
-    Ok(sqlx::query_as(
-        "SELECT email_key, record_id FROM import_seen
-         WHERE workspace_id = $1 AND import_id = $2 AND email_key = ANY ($3)
-         UNION
-         SELECT email_key, record_id FROM import_seen
-         WHERE workspace_id = $1 AND import_id = $2 AND record_id = ANY ($4)",
-    )
-    .bind(import.workspace_id)
-    .bind(import.id)
-    .bind(keys)
-    .bind(ids)
-    .fetch_all(connection)
-    .await?)
-}
-
-/// Deletes the keys and ids that a dry run stored, at the end of the import.
-pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
-    if import.plan.dry_run {
-        sqlx::query("DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2")
-            .bind(import.workspace_id)
-            .bind(import.id)
-            .execute(connection)
-            .await?;
-    }
-    Ok(())
+fn refuse<C>(row: &Row<C>, field: &'static str, fault: Fault) -> Refused {
+    Refused { line: row.line, field: field.into(), fault, cells: as_strings(&row.cells) }
 }
 
 /// Adds the row's custom fields to the record's, key by key.
-fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(), Fault> {
+fn merge_custom<R: Importable>(record: &R, changes: &mut R::Changes) -> Result<(), FieldFault> {
     let fields = R::custom_fields_mut(changes);
     if let (Some(present), Some(fields)) = (record.custom_fields(), fields)
         && let Patch::Set(new) = fields
     {
         let mut all = present.to_map();
         all.extend(new.to_map());
-        *fields = Patch::Set(CustomFields::new(all, CustomFields::IMPORT_LIMITS)?);
+        let merged = CustomFields::new(all, CustomFields::IMPORT_LIMITS);
+        *fields = Patch::Set(merged.map_err(|fault| ("custom_fields", fault))?);
     }
     Ok(())
 }

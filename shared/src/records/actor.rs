@@ -14,6 +14,10 @@ string_enum! {
         Job = "job",
         /// A customer, on a page that is linked from an email.
         Customer = "customer",
+        /// The job of an import that created the record.
+        Import = "import",
+        /// The conversion of a lead, which created the customer.
+        Conversion = "conversion",
     }
 }
 
@@ -35,6 +39,43 @@ impl Actor {
     pub fn job(job: &Claimed) -> Self {
         let Claimed { workspace_id, id, request_id, .. } = job;
         Self { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
+    }
+}
+
+/// Who or what creates records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Creator {
+    /// The kind of actor.
+    pub kind: ActorKind,
+    /// The id of the API key, of the job or of the converted lead.
+    pub id: Uuid,
+}
+
+impl Creator {
+    /// The job of an import.
+    pub fn import(job_id: Uuid) -> Self {
+        Self { kind: ActorKind::Import, id: job_id }
+    }
+
+    /// The conversion of a lead.
+    pub fn conversion(lead_id: Uuid) -> Self {
+        Self { kind: ActorKind::Conversion, id: lead_id }
+    }
+
+    /// The value of the column `import_job_id`.
+    pub(super) fn import_job_id(self) -> Option<Uuid> {
+        (self.kind == ActorKind::Import).then_some(self.id)
+    }
+
+    /// The values of the columns `created_by_type` and `created_by_id`, which are empty for an import.
+    pub(super) fn columns(self) -> Option<(ActorKind, Uuid)> {
+        (self.kind != ActorKind::Import).then_some((self.kind, self.id))
+    }
+}
+
+impl From<&Actor> for Creator {
+    fn from(actor: &Actor) -> Self {
+        Self { kind: actor.kind, id: actor.id }
     }
 }
 

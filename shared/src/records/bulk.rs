@@ -1,5 +1,7 @@
 //! Locking, inserting and updating many records at once.
 
+use std::io::Write;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
@@ -7,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::actor::Actor;
+use super::actor::{Actor, Creator};
 use super::constraints::refusal;
 use super::history::{self, Action, Entry};
 use super::model::{Difference, Record, search_vector_of};
@@ -69,7 +71,7 @@ pub async fn page_end<R: Record>(
     Ok(page_end.bind(workspace_id).bind(after).bind(limit).fetch_optional(connection).await?)
 }
 
-/// Inserts records, which may belong to the job of an import.
+/// Inserts records.
 ///
 /// # Errors
 /// [`Error::Conflict`] if an id or a unique key is taken; [`Error::Missing`] if a referenced record
@@ -77,13 +79,13 @@ pub async fn page_end<R: Record>(
 pub async fn insert_all<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    import_job_id: Option<Uuid>,
+    creator: Creator,
     records: &[R],
 ) -> Result<()> {
     match records.len() {
         0 => Ok(()),
-        1..=FEW => insert_few(connection, workspace_id, import_job_id, records).await,
-        _ => copy_all(connection, workspace_id, import_job_id, records).await,
+        1..=FEW => insert_few(connection, workspace_id, creator, records).await,
+        _ => copy_all(connection, workspace_id, creator, records).await,
     }
 }
 
@@ -92,12 +94,12 @@ pub async fn insert_all<R: Record>(
 async fn insert_few<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    import_job_id: Option<Uuid>,
+    creator: Creator,
     records: &[R],
 ) -> Result<()> {
     let mut rows = Rows::default();
     for (at, record) in records.iter().enumerate() {
-        rows.push::<R>(record, workspace_id, Some(import_job_id))?;
+        rows.push::<R>(record, workspace_id, Some(creator))?;
         if rows.0.len() >= PIECE || at + 1 == records.len() {
             let insert = sqlx::query(R::statements().insert_few.clone()).bind(workspace_id).bind(rows.take()?);
             insert.execute(&mut *connection).await.map_err(refusal::<R>)?;
@@ -111,7 +113,8 @@ async fn insert_few<R: Record>(
 struct Rows(Vec<u8>);
 
 impl Rows {
-    fn push<R: Record>(&mut self, record: &R, workspace_id: Uuid, import_job_id: Option<Option<Uuid>>) -> Result<()> {
+    /// Adds a record; a new one has a creator.
+    fn push<R: Record>(&mut self, record: &R, workspace_id: Uuid, creator: Option<Creator>) -> Result<()> {
         self.0.push(if self.0.is_empty() { b'[' } else { b',' });
         serde_json::to_writer(&mut self.0, record)?;
         // Removes the closing brace of the record.
@@ -120,9 +123,12 @@ impl Rows {
             self.0.extend_from_slice(b",\"search_vector\":");
             serde_json::to_writer(&mut self.0, &search_vector_of(record, workspace_id))?;
         }
-        if let Some(import_job_id) = import_job_id.filter(|_| R::IMPORTED) {
-            self.0.extend_from_slice(b",\"import_job_id\":");
-            serde_json::to_writer(&mut self.0, &import_job_id)?;
+        if let Some(job_id) = creator.and_then(Creator::import_job_id).filter(|_| R::IMPORTED) {
+            write!(self.0, ",\"import_job_id\":\"{job_id}\"").map_err(Error::internal)?;
+        }
+        if let Some((kind, id)) = creator.and_then(Creator::columns).filter(|_| R::HAS_CREATOR) {
+            let kind = kind.as_str();
+            write!(self.0, ",\"created_by_type\":\"{kind}\",\"created_by_id\":\"{id}\"").map_err(Error::internal)?;
         }
         self.0.push(b'}');
         Ok(())
@@ -139,7 +145,7 @@ impl Rows {
 async fn copy_all<R: Record>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    import_job_id: Option<Uuid>,
+    creator: Creator,
     records: &[R],
 ) -> Result<()> {
     let mut copy = CopyRows::begin(connection, R::statements().copy.as_str()).await?;
@@ -150,7 +156,11 @@ async fn copy_all<R: Record>(
             copy.text(&search_vector_of(record, workspace_id));
         }
         if R::IMPORTED {
-            copy.optional(import_job_id);
+            copy.optional(creator.import_job_id());
+        }
+        if R::HAS_CREATOR {
+            copy.optional(creator.columns().map(|(kind, _)| kind.as_str()));
+            copy.optional(creator.columns().map(|(_, id)| id));
         }
         copy.end().await.map_err(refusal::<R>)?;
     }

@@ -59,6 +59,7 @@ pub async fn create<R: Record>(
     let words = search_vector_of(&record, actor.workspace_id);
     let query = record.bind(sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id));
     let query = if R::SEARCHABLE { query.bind(words) } else { query };
+    let query = if R::HAS_CREATOR { query.bind(actor.kind).bind(actor.id) } else { query };
     query.execute(&mut *connection).await.map_err(refusal::<R>)?;
     record.after_write(connection, actor, None).await?;
     Ok(record)

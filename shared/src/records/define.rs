@@ -5,6 +5,8 @@
 /// Each field has a mode:
 ///
 /// - `required`: must be set when the record is created, and cannot be cleared;
+/// - `composed`: like `required`, but [`Record::compose`](crate::records::Record::compose) may make it
+///   from other fields;
 /// - `optional`: may be absent, and is cleared with `null`; its type is an `Option`;
 /// - `defaulted`: has the value after `=` unless the request sets another;
 /// - `fixed`: read-only; its type is an `Option`;
@@ -55,7 +57,7 @@ macro_rules! record {
                 &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
             const COLUMN_LIST: &'static str =
                 concat!("id, ", $($crate::record!(@name $field $($raw)?), ", ",)+ "created_at, updated_at");
-            const COMPUTED: &'static [&'static str] = &[$($(stringify!($computed)),+)?];
+            const JOINED: &'static [&'static str] = &[$($(stringify!($computed)),+)?];
             const FIELDS: &'static [$crate::query::ListField] = {
                 use $crate::query::ListField;
                 use $crate::values::kind::{Compared, Kind};
@@ -120,13 +122,19 @@ macro_rules! record {
                 if let Some(present) = present {
                     $(body.drop_unchanged($crate::record!(@name $field $($raw)?), &present.$field);)+
                 }
-                let changes = $changes {
+                let mut changes = $changes {
                     $($field: $crate::record!(@read $mode body, $crate::record!(@name $field $($raw)?), present, $field),)+
                 };
+                if let Err((field, fault)) = <Self as $crate::records::Record>::compose(&mut changes, present) {
+                    body.refuse(fault.of(field));
+                }
+                $($crate::record!(@check $mode body, $crate::record!(@name $field $($raw)?), present, changes.$field);)+
                 body.read_only("id", present.map(|present| &present.id));
                 body.read_only("created_at", present.map(|present| &present.created_at));
                 body.read_only("updated_at", present.map(|present| &present.updated_at));
-                $($(body.computed(stringify!($computed), present.is_some());)+)?
+                for name in <Self as $crate::records::Record>::COMPUTED {
+                    body.computed(name, present.is_some());
+                }
                 body.finish()?;
                 Ok(changes)
             }
@@ -201,6 +209,7 @@ macro_rules! record {
     };
 
     (@mode required) => { Mode::Required };
+    (@mode composed) => { Mode::Composed };
     (@mode optional) => { Mode::Optional };
     (@mode defaulted $default:expr) => { Mode::Defaulted(serde_json::to_value($default).unwrap_or_default()) };
     (@mode $mode:ident $($default:expr)?) => { Mode::Fixed };
@@ -210,6 +219,7 @@ macro_rules! record {
 
     (@change required $type:ident) => { Option<$type> };
     (@change parent $type:ident) => { Option<$type> };
+    (@change composed $type:ident) => { $crate::values::patch::Patch<$type> };
     (@change kept $type:ident) => { $crate::values::patch::Patch<$type> };
     (@change defaulted $type:ident) => { $crate::values::patch::Patch<$type> };
     (@change $mode:ident Option $type:ident) => { $crate::values::patch::Patch<$type> };
@@ -231,8 +241,16 @@ macro_rules! record {
     }};
     (@read $mode:ident $body:ident, $name:expr, $present:ident, $field:ident) => { $body.take($name) };
 
+    (@check composed $body:ident, $name:expr, $present:ident, $change:expr) => {
+        if !$change.is_value_for($present.is_some()) {
+            $body.require($name);
+        }
+    };
+    (@check $mode:ident $body:ident, $name:expr, $present:ident, $change:expr) => {};
+
     (@new required $change:expr) => { $change? };
     (@new parent $change:expr) => { $change? };
+    (@new composed $change:expr) => { $change.into_value()? };
     (@new kept $change:expr, $default:expr) => {{
         let mut value = $default;
         $change.apply_or(&mut value, $default);
@@ -247,6 +265,7 @@ macro_rules! record {
 
     (@apply required $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
     (@apply parent $to:expr, $change:expr) => { if let Some(value) = $change { $to = value; } };
+    (@apply composed $to:expr, $change:expr) => { if let Some(value) = $change.into_value() { $to = value; } };
     (@apply kept $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply defaulted $to:expr, $change:expr, $default:expr) => { $change.apply_or(&mut $to, $default) };
     (@apply $mode:ident $to:expr, $change:expr) => { $change.apply(&mut $to) };

@@ -9,13 +9,14 @@ use sqlx::{FromRow, PgConnection, QueryBuilder};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::creation::Creation;
 use super::model::{Record, RecordType, as_object};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::query::bounded;
 use crate::string_enum;
 
-pub use super::actor::{Actor, ActorKind, Deletion};
+pub use super::actor::{Actor, ActorKind, Creator, Deletion};
 
 /// How many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;
@@ -25,6 +26,8 @@ const PAGE_BYTES: usize = 1024 * 1024;
 string_enum! {
     /// What happened to a record.
     Action {
+        /// It was created.
+        Created = "created",
         /// Some of its fields were changed.
         Updated = "updated",
         /// It was deleted.
@@ -109,8 +112,8 @@ pub struct Change {
     pub action: Action,
     /// When the change was made.
     pub created_at: DateTime<Utc>,
-    /// Who made the change.
-    pub actor: ChangeActor,
+    /// Who made the change; `null` for the creation of a record that an older version created.
+    pub actor: Option<ChangeActor>,
     /// The id of the request that made the change, or that created the job that made it.
     pub request_id: Option<String>,
     /// Each changed field with its value before (`from`) and after (`to`). A deletion lists all fields.
@@ -134,7 +137,7 @@ pub struct ChangeActor {
     /// The kind of actor.
     #[serde(rename = "type")]
     pub kind: ActorKind,
-    /// The id of the API key, the job, or the customer.
+    /// The id of the API key, the job, the customer, or the converted lead.
     pub id: Uuid,
 }
 
@@ -167,15 +170,30 @@ impl Kept {
             id: self.id,
             action: self.action,
             created_at: self.created_at,
-            actor: ChangeActor { kind: self.actor_type, id: self.actor_id },
+            actor: Some(ChangeActor { kind: self.actor_type, id: self.actor_id }),
             request_id: self.request_id,
             changes: changes.collect(),
         })
     }
 }
 
+impl Change {
+    /// The creation of a record, with the record's id as its own.
+    fn creation(id: Uuid, creation: &Creation) -> Self {
+        Self {
+            id,
+            action: Action::Created,
+            created_at: creation.created_at,
+            actor: creation.actor().map(|(kind, id)| ChangeActor { kind, id }),
+            request_id: None,
+            changes: Map::new(),
+        }
+    }
+}
+
 /// Returns the history of an existing or deleted record, newest first: up to `limit` entries before
-/// the entry `before`, and the id of the last one if more follow. A page of large entries has fewer.
+/// the entry `before`, and the id of the last one if more follow. The last entry is the creation. A
+/// page of large entries has fewer.
 ///
 /// # Errors
 /// [`Error::NotFound`] if the record never existed.
@@ -199,12 +217,22 @@ pub async fn list<R: Record>(
     sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let (mut page, total) = bounded::read(&mut *connection, sql, PAGE_BYTES).await?;
     page.rows.truncate(limit as usize);
-    if page.rows.is_empty() && before.is_none() && !exists::<R>(connection, workspace_id, record_id).await? {
-        return Err(Error::NotFound);
-    }
     let entries = page.rows.iter().map(|sized| Kept::from_row(&sized.row)).collect::<sqlx::Result<Vec<Kept>>>()?;
-    let next = entries.last().filter(|_| total > entries.len()).map(|last| last.id);
-    Ok((entries.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?, next))
+    let has_more = total > entries.len();
+    let last = entries.last().map(|last| last.id);
+    let mut changes: Vec<Change> = entries.into_iter().map(Kept::into_change::<R>).collect::<Result<_>>()?;
+    if has_more {
+        return Ok((changes, last));
+    }
+    match Creation::read::<R>(connection, workspace_id, record_id).await? {
+        Some(_) if changes.len() == limit as usize => Ok((changes, last)),
+        Some(creation) => {
+            changes.push(Change::creation(record_id, &creation));
+            Ok((changes, None))
+        }
+        None if changes.is_empty() && before.is_none() => Err(Error::NotFound),
+        None => Ok((changes, None)),
+    }
 }
 
 /// Whether the record exists.

@@ -47,6 +47,10 @@ impl KeyForm {
     /// Normalizes a value; `None` if no record can have it.
     pub fn normal(self, text: &str) -> Option<String> {
         let text = text.trim();
+        // PostgreSQL rejects a text with it, even as a value to look for.
+        if text.contains('\0') {
+            return None;
+        }
         match self {
             Self::Email => (text.len() <= Self::MAX).then(|| email_key(text)),
             Self::Id => Uuid::try_parse(text).ok().map(|id| id.to_string()),
@@ -64,6 +68,20 @@ impl KeyForm {
 }
 
 impl<R> UniqueKey<R> {
+    /// The key of records' ids in the system of a caller.
+    pub const fn external_id(constraint: &'static str, message: &'static str, of: fn(&R) -> Option<String>) -> Self {
+        Self {
+            field: "external_id",
+            form: KeyForm::Text,
+            expression: "external_id",
+            condition: Some("external_id IS NOT NULL"),
+            constraint,
+            reason: Reason::Taken,
+            message,
+            of,
+        }
+    }
+
     /// Returns the error for a key that is taken.
     pub fn conflict(&self, owner: Option<Uuid>) -> Error {
         let reason = FieldError::new(self.field, self.reason.code(), self.message);
@@ -96,5 +114,8 @@ mod tests {
         assert_eq!(KeyForm::Id.normal(id), Some(id.to_lowercase()));
         assert_eq!(KeyForm::Id.normal("a lead"), None);
         assert_eq!(KeyForm::Text.normal(" A-17 "), Some("A-17".to_owned()));
+        for form in [KeyForm::Email, KeyForm::Id, KeyForm::Text] {
+            assert_eq!(form.normal("a\0b"), None);
+        }
     }
 }

@@ -56,8 +56,8 @@ pub trait Fields:
     const COLUMNS: &'static [&'static str];
     /// The names of the columns, separated by commas.
     const COLUMN_LIST: &'static str;
-    /// The names of the fields that are computed and not stored with the record.
-    const COMPUTED: &'static [&'static str];
+    /// The names of the fields that are read from other tables.
+    const JOINED: &'static [&'static str];
     /// All fields, as lists are filtered and sorted by them.
     const FIELDS: &'static [ListField];
 
@@ -117,8 +117,13 @@ pub trait Record: Fields {
     const SEARCHABLE: bool = false;
     /// Whether imports write the records; the table then has `import_job_id`.
     const IMPORTED: bool = false;
+    /// Whether the table has `created_by_type` and `created_by_id`, which say who created a record.
+    const HAS_CREATOR: bool = false;
     /// The fields that are unique in a workspace.
     const UNIQUE: &'static [UniqueKey<Self>] = &[];
+    /// The fields of [`Record::UNIQUE`] by which a new record can update one that exists, the first
+    /// match counts.
+    const MATCHED_BY: &'static [&'static str] = &[];
     /// The references to other records, which must exist; without the parent.
     const REFERENCES: &'static [Reference<Self>] = &[];
     /// The column that refers to the record with which this one is deleted.
@@ -130,6 +135,8 @@ pub trait Record: Fields {
     const CHILDREN: &'static [(&'static str, &'static str)] = &[];
     /// The fields whose change writes other records, too, and so needs a transaction.
     const LINKS: &'static [&'static str] = &[];
+    /// The fields that are computed from other records.
+    const COMPUTED: &'static [&'static str] = Self::JOINED;
 
     /// An example of a body that creates a record.
     fn example() -> Value;
@@ -137,6 +144,14 @@ pub trait Record: Fields {
     /// The texts that `q=` searches.
     fn texts(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// Makes the [composed](crate::record) fields that a change leaves out from other fields.
+    ///
+    /// # Errors
+    /// The fault of a field.
+    fn compose(_changes: &mut Self::Changes, _present: Option<&Self>) -> Result<(), FieldFault> {
+        Ok(())
     }
 
     /// Sets the fields that are derived from others, when the record is created (`before` is `None`)
@@ -196,6 +211,9 @@ pub trait Record: Fields {
         async { Ok(()) }
     }
 }
+
+/// The fault of a field, with its name.
+pub type FieldFault = (&'static str, Fault);
 
 /// The parent of a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

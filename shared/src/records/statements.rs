@@ -20,14 +20,16 @@ pub struct Statements {
     pub lock_row: SqlStr,
     /// Returns and locks the records `$2` in order of id.
     pub lock: SqlStr,
-    /// Inserts a record; takes the workspace, the columns, and the search vector.
+    /// Returns when and by whom a record was created.
+    pub creation: SqlStr,
+    /// Inserts a record; takes the workspace, the columns, the search vector and the creator.
     pub insert: SqlStr,
     /// Updates a record and adds an entry to the history; takes the workspace, the version, the
     /// entry, the columns from `$10` on, and the search vector.
     pub update: SqlStr,
     /// Updates the records of the JSON array `$2` of rows.
     pub update_all: SqlStr,
-    /// Copies rows: the workspace, the columns, then the search vector and the import's job.
+    /// Copies rows: the workspace, the columns, then the search vector, the import's job and the creator.
     pub copy: SqlStr,
     /// Inserts the rows of the JSON array `$2`.
     pub insert_few: SqlStr,
@@ -79,7 +81,8 @@ impl Statements {
             all.join(", ")
         };
         let written = format!("{columns}{}", if R::SEARCHABLE { ", search_vector" } else { "" });
-        let copied = format!("{written}{}", if R::IMPORTED { ", import_job_id" } else { "" });
+        let creator = if R::HAS_CREATOR { ", created_by_type, created_by_id" } else { "" };
+        let copied = format!("{written}{}{creator}", if R::IMPORTED { ", import_job_id" } else { "" });
         let new =
             |columns: &str| columns.split(", ").map(|column| format!("new.{column}")).collect::<Vec<_>>().join(", ");
         let one = match R::PARENT {
@@ -97,7 +100,18 @@ impl Statements {
             lock: safe(format!(
                 "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE"
             )),
-            insert: safe(format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2))),
+            creation: safe(format!(
+                "SELECT created_at, {} FROM {table} WHERE workspace_id = $1 AND id = $2",
+                columns_of_creation::<R>()
+            )),
+            insert: safe(match R::HAS_CREATOR {
+                false => format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2)),
+                true => {
+                    let (all, next) = (parameters(2), 2 + count + usize::from(R::SEARCHABLE));
+                    let by = format!("${next}, ${}", next + 1);
+                    format!("INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {all}, {by})")
+                }
+            }),
             update: safe(format!(
                 "WITH changed AS (
                      UPDATE {table} SET ({written}) = ({})
@@ -159,6 +173,7 @@ impl Statements {
             get_versioned,
             lock_row,
             lock,
+            creation,
             insert,
             update,
             update_all,
@@ -175,7 +190,8 @@ impl Statements {
             references,
             keys,
         } = self;
-        let mut all = vec![get, get_versioned, lock_row, lock, insert, update, update_all, copy, insert_few, delete];
+        let mut all =
+            vec![get, get_versioned, lock_row, lock, creation, insert, update, update_all, copy, insert_few, delete];
         all.extend([exists, page_end, count, lock_page]);
         all.extend(delete_owned.iter().chain(find_parent).chain(rederive).chain(references));
         all.extend(keys.iter().flat_map(|key| [&key.owners, &key.of_ids, &key.lock]));
@@ -208,6 +224,16 @@ impl KeyStatements {
             lock: safe(format!("SELECT {selected} {with_key} ORDER BY id FOR UPDATE")),
         }
     }
+}
+
+/// The columns that say who created a record, with NULL for those that the table does not have.
+fn columns_of_creation<R: Record>() -> String {
+    let import = if R::IMPORTED { "import_job_id" } else { "NULL::uuid AS import_job_id" };
+    let by = match R::HAS_CREATOR {
+        true => "created_by_type, created_by_id",
+        false => "NULL::text AS created_by_type, NULL::uuid AS created_by_id",
+    };
+    format!("{import}, {by}")
 }
 
 fn find_referred<R>(reference: &Reference<R>) -> SqlStr {

@@ -143,6 +143,13 @@ impl Object {
         }
     }
 
+    /// Adds the fault of a required field without a value, unless its value was already rejected.
+    pub fn require(&mut self, name: &str) {
+        if !self.errors.concerns(name) {
+            self.errors.push(FieldError::new(name, "required", "is required"));
+        }
+    }
+
     /// Takes a read-only field: an update may send it back unchanged.
     pub fn read_only(&mut self, name: &str, present: Option<&impl Serialize>) {
         if let Some(value) = self.fields.shift_remove(name)
@@ -152,11 +159,10 @@ impl Object {
         }
     }
 
-    /// Takes a computed field: an update may send any value of it, which is ignored.
+    /// Takes a computed field: an update may send it back with any value, because it changes by itself.
     pub fn computed(&mut self, name: &str, is_update: bool) {
-        match is_update {
-            true => drop(self.fields.shift_remove(name)),
-            false => self.read_only(name, None::<&()>),
+        if self.fields.shift_remove(name).is_some() && !is_update {
+            self.errors.push(FieldError::new(name, "read_only", "cannot be set"));
         }
     }
 

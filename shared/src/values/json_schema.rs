@@ -151,6 +151,8 @@ pub fn nullable(mut shape: Object) -> Object {
 pub enum Mode {
     /// The field is required when the record is created, and cannot be cleared.
     Required,
+    /// The field may be absent if it can be made from others, and cannot be cleared.
+    Composed,
     /// The field may be absent, and is cleared by `null`.
     Optional,
     /// The field has this value unless a caller sets another; `null` resets it.
@@ -210,7 +212,7 @@ impl Property {
         shape.default = default;
         match self.mode {
             Mode::Required => shape.into(),
-            Mode::Defaulted(_) => or_empty(nullable(shape)),
+            Mode::Defaulted(_) | Mode::Composed => or_empty(nullable(shape)),
             Mode::Optional | Mode::Fixed => or_empty(shape),
         }
     }

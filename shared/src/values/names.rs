@@ -21,9 +21,27 @@ impl Name {
     /// The most characters of a name.
     pub const MAX: usize = 200;
 
-    /// The first word of the name, for the greeting of an email.
+    /// The first word of the name.
     pub fn first(&self) -> &str {
         self.0.split_whitespace().find(|word| word.chars().any(is_visible)).unwrap_or(&self.0)
+    }
+
+    /// The name in the greeting of an email: the first name, or else the first word of the whole name.
+    pub fn greeting<'a>(&'a self, first_name: Option<&'a Self>) -> &'a str {
+        first_name.map_or_else(|| self.first(), AsRef::as_ref)
+    }
+
+    /// Makes a whole name from its parts; `None` without parts.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the name is too long.
+    pub fn join(first: Option<&Self>, last: Option<&Self>) -> Result<Option<Self>, Fault> {
+        let joined = match (first, last) {
+            (Some(first), Some(last)) => format!("{} {}", first.0, last.0),
+            (Some(part), None) | (None, Some(part)) => return Ok(Some(part.clone())),
+            (None, None) => return Ok(None),
+        };
+        Self::from_text(&joined).map(Some)
     }
 }
 

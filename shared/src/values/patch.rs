@@ -22,6 +22,40 @@ impl<T> Patch<T> {
         }
     }
 
+    /// The new value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+
+    /// Returns the new value, if there is one.
+    pub fn into_value(self) -> Option<T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+
+    /// Whether a required field has a value after the patch of a record that exists, or does not.
+    pub fn is_value_for(&self, exists: bool) -> bool {
+        match self {
+            Self::Set(_) => true,
+            Self::Keep => exists,
+            Self::Clear => false,
+        }
+    }
+
+    /// The value of an optional field after the patch.
+    pub fn or<'a>(&'a self, present: Option<&'a T>) -> Option<&'a T> {
+        match self {
+            Self::Keep => present,
+            Self::Clear => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+
     /// Applies the patch to an optional field.
     pub fn apply(self, to: &mut Option<T>) {
         match self {

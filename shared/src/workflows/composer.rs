@@ -30,6 +30,7 @@ pub(super) struct Draft<'a> {
     /// The lead or customer who receives it.
     pub recipient: (RecordType, Uuid),
     pub name: &'a Name,
+    pub first_name: Option<&'a Name>,
     pub email: &'a Email,
     pub company: Option<&'a Company>,
     /// The feedback that it requests.
@@ -76,8 +77,9 @@ impl<'a> Composer<'a> {
 
     fn context(&self, draft: &Draft<'_>, unsubscribe: &str) -> Value {
         let Draft { recipient, name, email, company, .. } = draft;
+        let first_name = name.greeting(draft.first_name);
         let mut context = json!({
-            recipient.0.as_str(): { "name": name, "first_name": name.first(), "email": email, "company": company },
+            recipient.0.as_str(): { "name": name, "first_name": first_name, "email": email, "company": company },
             "sender": { "name": self.sender.name },
             "unsubscribe_url": unsubscribe,
         });

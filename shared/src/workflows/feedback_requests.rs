@@ -57,7 +57,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
             give_up_unsent(connection, workspace_id, id).await?;
             id
         }
-        None => make(connection, workspace_id, customer_id).await?,
+        None => make(connection, actor, customer_id).await?,
     };
     let job_id = Uuid::now_v7();
     // A request has at most one active job, so that of two concurrent resumes one succeeds.
@@ -82,12 +82,12 @@ async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, custome
 }
 
 /// Creates a request whose email is not written yet.
-async fn make(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Uuid> {
+async fn make(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Uuid> {
     let changes = FeedbackChanges { customer_id: Some(customer_id), ..FeedbackChanges::default() };
     let feedback = Feedback::new(Uuid::now_v7(), db::now(), changes);
     let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
     feedback.derive_fields(None);
-    records::insert_all(connection, workspace_id, None, std::slice::from_ref(&feedback)).await?;
+    records::insert_all(connection, actor.workspace_id, actor.into(), std::slice::from_ref(&feedback)).await?;
     Ok(feedback.id)
 }
 
@@ -130,6 +130,7 @@ pub(super) async fn mailed(connection: &mut PgConnection, workspace_id: Uuid, id
 pub(super) struct Recipient {
     pub id: Uuid,
     name: Name,
+    first_name: Option<Name>,
     pub email: Email,
     company: Option<Company>,
     pub blocked: bool,
@@ -144,7 +145,7 @@ pub(super) async fn recipients(
     customers: &[Uuid],
 ) -> Result<Vec<Recipient>> {
     Ok(sqlx::query_as(concat!(
-        "SELECT id, name, email, company, status = 'blocked' AS blocked, ",
+        "SELECT id, name, first_name, email, company, status = 'blocked' AS blocked, ",
         is_suppressed!("customers.email"),
         " AS suppressed
          FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers"
@@ -165,6 +166,7 @@ impl Recipient {
             template: event.as_str().to_owned(),
             recipient: (RecordType::Customer, self.id),
             name: &self.name,
+            first_name: self.first_name.as_ref(),
             email: &self.email,
             company: self.company.as_ref(),
             feedback_id: Some(feedback_id),

@@ -20,7 +20,7 @@ use crate::records::{self, Place};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{Shape, closed};
 use crate::values::patch::Patch;
-use crate::values::{Email, Name};
+use crate::values::{Company, Email, Name};
 
 /// The process's settings that a preview needs.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +61,12 @@ pub async fn preview(
     let mut context = samples::full(event);
     if let Some(id) = lead_id {
         let lead: Lead = records::get(connection, workspace_id, Place { parent: None, id }).await?;
-        context["lead"] = person(&lead.name, &lead.email, lead.company.as_ref().map(AsRef::as_ref));
+        context["lead"] = person((&lead.name, lead.first_name.as_ref()), &lead.email, lead.company.as_ref());
     }
     if let Some(id) = customer_id {
         let customer: Customer = records::get(connection, workspace_id, Place { parent: None, id }).await?;
-        context["customer"] = person(&customer.name, &customer.email, customer.company.as_ref().map(AsRef::as_ref));
+        let names = (&customer.name, customer.first_name.as_ref());
+        context["customer"] = person(names, &customer.email, customer.company.as_ref());
     }
     if context.get("sender").is_some() {
         let sender = settings::sender(connection, workspace_id, &settings, server.mail).await?;
@@ -85,8 +86,8 @@ pub async fn preview(
     rendered.await?.map_err(|error| Error::invalid("template", TEMPLATE_FAULT, error.to_string()))
 }
 
-fn person(name: &Name, email: &Email, company: Option<&str>) -> Value {
-    json!({ "name": name, "first_name": name.first(), "email": email, "company": company })
+fn person((name, first_name): (&Name, Option<&Name>), email: &Email, company: Option<&Company>) -> Value {
+    json!({ "name": name, "first_name": name.greeting(first_name), "email": email, "company": company })
 }
 
 fn read(mut body: Object, settings: &Settings) -> Result<Request> {

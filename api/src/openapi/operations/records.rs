@@ -53,7 +53,14 @@ impl Operation {
     /// Creates a record from the body.
     pub fn creates<R: Record + ToSchema>(self) -> Self {
         let described = self.takes(format!("{}Create", R::name()), schema::create::<R>());
-        described.writes::<R>().returns_record::<R>(201, "The created record.")
+        let described = described.writes::<R>().returns_record::<R>(201, "The created record.");
+        match R::MATCHED_BY {
+            [] => described,
+            keys => {
+                let described = described.with([parameters::on_conflict(keys)]);
+                described.returns_record::<R>(200, "The record that was updated, with `on_conflict=update`.")
+            }
+        }
     }
 
     /// Updates a record from the body.
@@ -81,7 +88,12 @@ impl Operation {
     /// Creates and updates the records in the body.
     pub fn writes_many<R: Record + ToSchema>(self) -> Self {
         let create = format!("{}Create", R::name());
-        self.takes(format!("{}Batch", R::name()), batch::<R>(&create))
+        let described = match R::MATCHED_BY {
+            [] => self,
+            keys => self.with([parameters::on_conflict(keys)]),
+        };
+        described
+            .takes(format!("{}Batch", R::name()), batch::<R>(&create))
             .knows([(create, schema::create::<R>())])
             .answers(200, results(&R::name()))
             .knows(schemas::of::<R>())
@@ -91,7 +103,7 @@ impl Operation {
     pub fn lists_history(self) -> Self {
         let response = ResponseBuilder::new()
             .description(
-                "The changes, newest first. Fewer than `limit` are returned if they are large; `Link` leads to the others.",
+                "The changes, newest first; the last one is the creation. Fewer than `limit` are returned if they are large; `Link` leads to the others.",
             )
             .content(JSON, schemas::content(schemas::array(&Change::name())))
             .header_ref("Link", headers::reference("Link"));

@@ -102,6 +102,10 @@ impl Asked {
         Ok(Self { workspace_id, feedback, customer, sender: sender.name.unwrap_or(sender.email) })
     }
 
+    fn greeting(&self) -> &str {
+        self.customer.name.greeting(self.customer.first_name.as_ref())
+    }
+
     /// The form with the customer's input, in which invalid fields are marked.
     fn form(&self, status: StatusCode, typed: &Typed, errors: &[FieldError]) -> Result {
         let errors: Map<String, Value> =
@@ -113,7 +117,7 @@ impl Asked {
         let named = |(value, word): (&str, &str)| json!({ "value": value, "word": word });
         let values = json!({
             "sender": self.sender,
-            "first_name": self.customer.name.first(),
+            "first_name": self.greeting(),
             "ratings": RATINGS.map(named),
             "categories": categories.into_iter().map(named).collect::<Vec<_>>(),
             "typed": typed,
@@ -123,7 +127,7 @@ impl Asked {
     }
 
     fn thanks(&self, status: StatusCode) -> Result {
-        let title = format!("Thank you, {}", self.customer.name.first());
+        let title = format!("Thank you, {}", self.greeting());
         let day = self.feedback.answered_at.map(|at| at.format(" on %-d %B %Y").to_string()).unwrap_or_default();
         let text = format!("{} received your answer{day}. You can close this page.", self.sender);
         pages::page(status, &title, "thanks", &json!({ "title": title, "text": text }))

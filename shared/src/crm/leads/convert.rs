@@ -9,7 +9,7 @@ use super::{Lead, LeadStatus};
 use crate::crm::customers::{Customer, CustomerChanges, EMAIL};
 use crate::error::{Error, Reason, Result};
 use crate::platform::db;
-use crate::records::history::Actor;
+use crate::records::history::{Actor, Creator};
 use crate::records::{self, Fields};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
@@ -49,12 +49,14 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
     let customer = match existing {
         Some(existing) => link(connection, actor, existing, lead_id, body).await?,
         None => {
-            records::insert_all(connection, workspace_id, None, std::slice::from_ref(&drafted)).await.map_err(
-                |error| match error {
-                    Error::Conflict(reason) => Error::Repeat(format!("{} was taken concurrently", reason.field)),
+            records::insert_all(connection, workspace_id, Creator::conversion(lead_id), std::slice::from_ref(&drafted))
+                .await
+                .map_err(|error| match error {
+                    Error::Conflict(reason) if reason.field == EMAIL.field => {
+                        Error::Repeat("the email was taken concurrently".to_owned())
+                    }
                     other => other,
-                },
-            )?;
+                })?;
             drafted
         }
     };
@@ -70,7 +72,9 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
 fn draft(lead: &Lead, body: Object) -> Result<Customer> {
     let patch = |text: &Option<_>| text.clone().map_or(Patch::Keep, Patch::Set);
     let changes = CustomerChanges {
-        name: Some(lead.name.clone()),
+        name: Patch::Set(lead.name.clone()),
+        first_name: patch(&lead.first_name),
+        last_name: patch(&lead.last_name),
         email: Some(lead.email.clone()),
         phone: lead.phone.clone().map_or(Patch::Keep, Patch::Set),
         company: patch(&lead.company),

@@ -62,6 +62,11 @@ impl Items {
         Ok(Self { body: body.clone(), ranges: items.into_iter().map(range).collect() })
     }
 
+    /// The body itself as the only item. It must have been checked before.
+    pub fn single(body: Bytes) -> Self {
+        Self { ranges: std::iter::once(0..body.len()).collect(), body }
+    }
+
     /// The number of items.
     pub fn len(&self) -> usize {
         self.ranges.len()

@@ -74,6 +74,7 @@ fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
         template: step_id.to_string(),
         recipient: (RecordType::Lead, lead.id),
         name: &lead.name,
+        first_name: lead.first_name.as_ref(),
         email: &lead.email,
         company: lead.company.as_ref(),
         feedback_id: None,
@@ -169,7 +170,7 @@ async fn record_interactions(
     now: Time,
 ) -> Result<()> {
     let interactions: Vec<LeadInteraction> = drafts.iter().map(|draft| interaction(draft, now)).collect();
-    records::insert_all(connection, actor.workspace_id, None, &interactions).await?;
+    records::insert_all(connection, actor.workspace_id, actor.into(), &interactions).await?;
     let contacted = |DraftEmail { lead: before, .. }| {
         let mut after = Lead { last_contact: Some(now), ..before.clone() };
         if after.status == LeadStatus::New {
@@ -190,6 +191,7 @@ fn interaction(draft: &DraftEmail, now: Time) -> LeadInteraction {
         notes: Notes::from_text(draft.email.content.subject.trim()).ok(),
         next_action: None,
         next_action_date: None,
+        external_id: None,
         followed_up_at: None,
         email_id: Some(draft.email.id),
         created_at: now,
