@@ -33,7 +33,7 @@ pub(super) async fn step(
     }
     let access = list.access();
     if access == Access::Lookup || (access == Access::Undecided && list.has_indexed()) {
-        return match look_up(connection, list, workspace_id, columns, wanted).await? {
+        return match look_up(connection, list, workspace_id, columns, (wanted, Access::Lookup)).await? {
             Some(part) => Ok(part),
             None => stride(connection, list, workspace_id, columns, wanted).await,
         };
@@ -43,27 +43,27 @@ pub(super) async fn step(
         return list.part(part, true, access);
     }
     if access == Access::Undecided
-        && list.may_look_up()
-        && let Some(part) = look_up(connection, list, workspace_id, columns, wanted).await?
+        && let Some(next) = list.lookup_after_glance()
+        && let Some(part) = look_up(connection, list, workspace_id, columns, (wanted, next)).await?
     {
         return Ok(part);
     }
     stride(connection, list, workspace_id, columns, wanted).await
 }
 
-/// Reads the next rows, unless too many match.
+/// Reads the next rows, unless too many match, and continues with this access.
 async fn look_up(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
     columns: Columns,
-    wanted: Wanted,
+    (wanted, next): (Wanted, Access),
 ) -> Result<Option<Bounded>> {
     let statement = list.lookup(workspace_id, columns, wanted.0);
     let (part, total) = rows::read(connection, statement, wanted.1).await?;
     match part.rows.first().map(|first| first.row.try_get("many")).transpose()? {
         Some(true) => Ok(None),
-        Some(false) | None => list.part(part, total == wanted.0 as usize, Access::Lookup).map(Some),
+        Some(false) | None => list.part(part, total == wanted.0 as usize, next).map(Some),
     }
 }
 
@@ -89,10 +89,14 @@ async fn stride(
 }
 
 impl List {
-    /// Whether a lookup of all matches is worthwhile after a glance found too few. Without an index it reads
-    /// the whole table once, which is faster than strides for one page, but not for all of them.
-    fn may_look_up(&self) -> bool {
-        self.words.is_some() || (self.limit.is_some() && self.after.is_none())
+    /// Whether all matches are looked up after a glance found too few, and how the list then continues.
+    /// Without an index, a lookup reads the whole table. That is faster than strides for the first page, but
+    /// all pages together would read the table as often as there are pages.
+    fn lookup_after_glance(&self) -> Option<Access> {
+        if self.words.is_some() {
+            return Some(Access::Lookup);
+        }
+        (self.limit.is_some() && self.after.is_none()).then_some(Access::Walk)
     }
 
     /// The rows of a statement, and the position after which the list may continue.
