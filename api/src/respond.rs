@@ -1,5 +1,6 @@
 //! Responses. Errors become responses only here.
 
+pub mod accept;
 mod fields;
 pub mod lists;
 pub mod streams;

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 use shared::error::Reason;
+use shared::insight::reports::Report;
 use shared::query::Spec;
 use shared::queue::Job;
 use utoipa::ToSchema;
@@ -187,9 +188,21 @@ impl Operation {
         self.answers(201, response).knows(schemas::of::<T>())
     }
 
-    /// Returns a report about the period in the parameters.
-    pub fn reports<T: ToSchema>(self) -> Self {
-        self.with(parameters::of_period()).returns::<T>(200, "The report, at most a minute old.")
+    /// Returns a report, or one of its tables as CSV.
+    pub fn reports<R: Report>(self) -> Self {
+        let described = self.with(parameters::of_report(&R::OFFERS, R::TABLES));
+        let about = "The report, at most a minute old.";
+        if !R::OFFERS.period {
+            return described.returns_or_csv::<R::Figures>(about);
+        }
+        let name = format!("{}Response", R::Figures::name());
+        let schema = schemas::with_comparison(&R::Figures::name());
+        described.answers(200, json_or_csv(about, &name)).knows(schemas::of::<R::Figures>()).knows([(name, schema)])
+    }
+
+    /// Returns JSON, or a table of it as CSV.
+    pub fn returns_or_csv<T: ToSchema>(self, about: &'static str) -> Self {
+        self.answers(200, json_or_csv(about, &T::name())).knows(schemas::of::<T>())
     }
 
     /// Returns text of a media type.
@@ -245,6 +258,15 @@ impl Operation {
         self.schemas.extend(schemas);
         self
     }
+}
+
+/// A response in JSON or CSV.
+fn json_or_csv(about: &'static str, schema: &str) -> ResponseBuilder {
+    ResponseBuilder::new()
+        .description(about)
+        .content(JSON, schemas::content(schemas::reference(schema)))
+        .content(CSV, schemas::content(schemas::text()))
+        .header_ref("Content-Disposition", headers::reference("Content-Disposition"))
 }
 
 /// Tags operations.

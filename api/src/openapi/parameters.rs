@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use shared::insight::period::Interval;
+use shared::insight::filters::FilterBy;
+use shared::insight::period::{Compare, Interval, NamedPeriod};
+use shared::insight::request::Offers;
+use shared::insight::table::Table;
 use shared::query::{ListField, MAX_LIMIT, Spec};
 use shared::records::ConflictMode;
 use shared::values::json_schema::Shape;
@@ -208,20 +211,61 @@ pub(crate) fn deleted() -> Parameter {
     query("deleted", about, ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false))))
 }
 
-/// The number of entries in a report.
-pub(crate) fn of_limit(usual: usize, most: usize) -> Parameter {
-    let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(most));
-    query("limit", "The maximum number of entries.", limit.default(Some(json!(usual))))
+/// The parameters of a report.
+pub(crate) fn of_report(offers: &Offers, tables: &[Table]) -> Vec<Parameter> {
+    let mut parameters = Vec::new();
+    if offers.period {
+        parameters.extend(of_period());
+    }
+    if offers.interval {
+        let interval = one_of(Interval::WORDS.iter().copied()).default(Some(json!(Interval::Day)));
+        let about = "The interval by which the period is divided; at most 1,000 intervals.";
+        parameters.push(query("interval", about, interval));
+    }
+    parameters.extend(offers.filters.iter().map(|by| of_report_filter(*by)));
+    parameters.push(of_table(tables));
+    parameters
 }
 
 /// The period of a report.
-pub(crate) fn of_period() -> [Parameter; 4] {
-    let interval = one_of(Interval::WORDS.iter().copied()).default(Some(json!(Interval::Day)));
-    let tz = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
+fn of_period() -> [Parameter; 5] {
+    let bound = || ObjectBuilder::new().schema_type(Type::String).examples(["2026-10-05", "2026-10-05T10:00:00Z"]);
+    let tz = ObjectBuilder::new().schema_type(Type::String).examples(["Europe/Berlin"]);
+    let from =
+        "The start of the period, a time or a date, which is its midnight in `tz`; by default 90 days before `to`.";
+    let to = "The end of the period, exclusive, a time or a date, which is its midnight in `tz`; by default now.";
+    let period = "A period by its name, in place of `from` and `to`. Those of the present end now.";
+    let zone = "The IANA name of the time zone of dates and intervals; by default that of the workspace.";
+    let compare = "Adds `comparison`: the same figures of the period before, or of the same local dates a year ago.";
     [
-        query("from", "The start of the period; by default 90 days before `to`.", DateTime::<Utc>::shape()),
-        query("to", "The end of the period, exclusive; by default now.", DateTime::<Utc>::shape()),
-        query("interval", "The interval by which the period is divided; at most 1,000 intervals.", interval),
-        query("tz", "The IANA name of the time zone that defines days, weeks and months.", tz),
+        query("from", from, bound()),
+        query("to", to, bound()),
+        query("period", period, one_of(NamedPeriod::WORDS.iter().copied())),
+        query("tz", zone, tz),
+        query("compare", compare, one_of(Compare::WORDS.iter().copied())),
     ]
+}
+
+fn of_report_filter(by: FilterBy) -> Parameter {
+    let name = by.name();
+    let item = by
+        .words()
+        .map_or_else(|| ObjectBuilder::new().schema_type(Type::String), |words| one_of(words.iter().copied()));
+    let about = match by {
+        FilterBy::AssignedTo => "Only records whose owner is one of these; `null` stands for no owner.".to_owned(),
+        FilterBy::Category => {
+            "Only feedback of this category, ignoring case; `null` stands for no category. May be repeated.".to_owned()
+        }
+        _ => format!("Only records whose {name} is one of these."),
+    };
+    // A comma can be part of a category.
+    let is_repeated = by == FilterBy::Category;
+    let each = ArrayBuilder::new().items(item).min_items(Some(1));
+    optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(is_repeated)).build()
+}
+
+/// The table of a report that is requested as CSV.
+pub(crate) fn of_table(tables: &[Table]) -> Parameter {
+    let about = "The table to return; only with `Accept: text/csv`. Required if there are several.";
+    query("table", about, one_of(tables.iter().map(|table| table.name)))
 }

@@ -6,7 +6,7 @@ use shared::jobs;
 use shared::queue::Job;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Content, Object, Ref, RefOr, Required};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -40,6 +40,12 @@ pub(crate) fn reference(name: &str) -> RefOr<Schema> {
 
 pub(crate) fn array(of: &str) -> RefOr<Schema> {
     ArrayBuilder::new().items(reference(of)).into()
+}
+
+/// A report, and with `compare` its figures of another period.
+pub(crate) fn with_comparison(name: &str) -> RefOr<Schema> {
+    let comparison = ObjectBuilder::new().property("comparison", reference(name));
+    AllOfBuilder::new().item(reference(name)).item(comparison).into()
 }
 
 pub(crate) fn text() -> RefOr<Schema> {

@@ -1,16 +1,15 @@
 //! `/dev/crm/customers`
 
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Uri};
 use shared::Error;
 use shared::crm::customers::Customer;
 use shared::crm::interactions::CustomerInteraction;
 use shared::insight::health::{self, CustomerHealth, SnapshotHealth};
-use shared::insight::period::Period;
 use shared::insight::scoring::{self, Freshness};
-use shared::insight::segments::{SegmentFigures, SegmentReport};
-use shared::platform::db::{self, Transaction};
+use shared::insight::segments::SegmentReport;
+use shared::insight::table;
+use shared::platform::db::Transaction;
 use shared::queue::Payload;
 use shared::records::Record;
 use uuid::Uuid;
@@ -21,7 +20,7 @@ use crate::extract::{Path, Query, Under};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
-use crate::respond::{Reply, Result};
+use crate::respond::Result;
 
 const INTERACTIONS: &str = "/customers/{customerId}/interactions";
 const INTERACTION: &str = "/customers/{customerId}/interactions/{interactionId}";
@@ -63,14 +62,14 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("getCustomerSegments", "Count customers by segment")
             .about(
                 "Every customer is in exactly one segment, by the recency, frequency and quantity of their orders in the \
-                 last 24 months. The period applies to the history.",
+                 last 24 months.",
             )
-            .reports::<SegmentFigures>(),
+            .reports::<SegmentReport>(),
         Operation::get("/customers/{customerId}/health", health)
             .named("getCustomerHealth", "Get customer health")
-            .about("Today's score from 0 to 100 and its components. The period applies to the history.")
-            .with(parameters::of_period())
-            .returns::<CustomerHealth>(200, "The score, its components and its history."),
+            .about("Today's score from 0 to 100, its components, and its history by day.")
+            .with([parameters::of_table(health::TABLES)])
+            .returns_or_csv::<CustomerHealth>("The score, its components and its history."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
@@ -103,16 +102,26 @@ async fn export(state: State<AppState>, caller: Caller, query: Query) -> Result 
     records::export::<Customer>(state, caller, query).await
 }
 
-async fn segments(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
-    let period = Period::parse(&parameters, db::now())?;
-    refresh_if_cheap(&state, caller.workspace_id).await?;
-    reports::answer(&state, caller.workspace_id, SegmentReport { period }).await
+async fn segments(State(state): State<AppState>, caller: Caller, headers: HeaderMap, query: Query) -> Result {
+    reports::answer(&state, &caller, &headers, &query, SegmentReport).await
 }
 
-async fn health(State(state): State<AppState>, caller: Caller, Path(id): Path, Query(parameters): Query) -> Result {
-    let period = Period::parse(&parameters, db::now())?;
-    let health = health::get(&mut *state.connection().await?, caller.workspace_id, id, &period).await?;
-    Ok(Reply::json(&health)?.into_response())
+async fn health(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path,
+    headers: HeaderMap,
+    Query(parameters): Query,
+) -> Result {
+    let table = table::parse(reports::format(&headers, health::TABLES), &parameters)?;
+    let health = health::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    match table {
+        Some(table) => {
+            let figures = serde_json::to_value(&health).map_err(Error::from)?;
+            reports::file("customers-health", table, &figures)
+        }
+        None => Ok(reports::json(serde_json::to_string(&health).map_err(Error::from)?)),
+    }
 }
 
 /// Refreshes the scores for a list that is filtered or sorted by them. Later pages use the scores as they are.

@@ -1,11 +1,10 @@
 //! `/dev/crm/feedback/analytics` and `/dev/crm/feedback/dashboard`: reports about feedback.
 
 use axum::extract::State;
-use shared::insight::feedback::{FeedbackDashboard, FeedbackDashboardReport, FeedbackFigures, FeedbackReport};
-use shared::insight::period::Period;
-use shared::platform::db;
+use axum::http::HeaderMap;
+use shared::insight::feedback::{FeedbackDashboardReport, FeedbackReport};
 
-use super::reports;
+use super::reports::answer;
 use crate::AppState;
 use crate::extract::Query;
 use crate::http::auth::Caller;
@@ -20,21 +19,19 @@ pub(crate) fn operations() -> Vec<Operation> {
                 "Response rates and satisfaction. Requests count in the period in which they were made, ratings in the \
                  period in which they were given.",
             )
-            .reports::<FeedbackFigures>(),
+            .reports::<FeedbackReport>(),
         Operation::get("/feedback/dashboard", dashboard)
             .named("getFeedbackDashboard", "Get the feedback dashboard")
             .about("The figures of the period, and the current open requests, due reminders and latest answers.")
-            .reports::<FeedbackDashboard>(),
+            .reports::<FeedbackDashboardReport>(),
     ];
     tagged("Feedback", figures)
 }
 
-async fn analytics(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
-    let period = Period::parse(&parameters, db::now())?;
-    reports::answer(&state, caller.workspace_id, FeedbackReport { period }).await
+async fn analytics(State(state): State<AppState>, caller: Caller, headers: HeaderMap, query: Query) -> Result {
+    answer(&state, &caller, &headers, &query, FeedbackReport).await
 }
 
-async fn dashboard(State(state): State<AppState>, caller: Caller, Query(parameters): Query) -> Result {
-    let period = Period::parse(&parameters, db::now())?;
-    reports::answer(&state, caller.workspace_id, FeedbackDashboardReport { period }).await
+async fn dashboard(State(state): State<AppState>, caller: Caller, headers: HeaderMap, query: Query) -> Result {
+    answer(&state, &caller, &headers, &query, FeedbackDashboardReport).await
 }

@@ -69,10 +69,12 @@ async fn of_a_new_customer_nothing_is_known() {
     assert_eq!(points(&health).iter().map(|(.., maximum)| maximum).sum::<f64>(), 100.0);
     let missing = format!("/dev/crm/customers/{}/health", Uuid::now_v7());
     assert_eq!(support::json(api.get(&missing), 404).await, json!({ "message": "Resource not found" }));
-    support::json(api.get(&format!("/dev/crm/customers/{ada}/health?days=3")), 400).await;
+    for parameter in ["days=3", "from=2026-01-01", "tz=UTC", "interval=day", "type=business", "table=history"] {
+        support::json(api.get(&format!("/dev/crm/customers/{ada}/health?{parameter}")), 400).await;
+    }
 }
 
-/// The example of `docs/insight.md`.
+/// The example of `docs/insight/health.md`.
 #[tokio::test]
 async fn a_customer_is_as_well_as_the_records_say() {
     let api = Api::start().await;
@@ -114,7 +116,7 @@ async fn the_day_is_kept_once_however_often_it_is_taken() {
     let well = api.customer("well", &[(2, 1)]).await;
     api.customer("unknown", &[]).await;
 
-    let counts = json!({ "customers": 3, "healthy": 1, "watch": 0, "at_risk": 1, "unknown": 1 });
+    let counts = json!({ "customers": 3, "healthy": 1, "watch": 0, "at_risk": 1, "none": 1 });
     let told = |result: &Value, kept: i64, dry_run: bool| {
         let mut expected = counts.clone();
         expected["date"] = json!(ago(0));
@@ -149,10 +151,12 @@ async fn the_day_is_kept_once_however_often_it_is_taken() {
     let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!(report["changes"], json!({ "since": ago(0), "moves": [] }));
     assert_eq!(report["history"].as_array().unwrap().len(), 2);
-    let path = format!("/dev/crm/customers/{well}/health?from={}&interval=month", ago(400));
-    let months = api.read(&path).await["history"].as_array().unwrap().len();
-    assert!((1..=2).contains(&months));
-    assert_eq!(api.read(&format!("/dev/crm/customers/{well}/health?to={}", ago(30))).await["history"], json!([]));
+    let history = api.health(&well).await["history"].clone();
+    assert_eq!(each(&history, "date"), [ago(20), ago(0)]);
+    let csv = api.get(&format!("/dev/crm/customers/{well}/health?table=history")).header("accept", "text/csv");
+    let csv = csv.send().await.unwrap().text().await.unwrap();
+    let band = history[0]["band"].as_str().unwrap();
+    assert!(csv.starts_with(&format!("date,score,band,segment\r\n{},", ago(20))) && csv.contains(band), "{csv}");
 }
 
 /// Makes all snapshots so many days older.
@@ -187,6 +191,58 @@ async fn scores_are_of_the_day_on_which_they_are_read() {
     let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!((segment(&report, "new"), segment(&report, "promising")), (0, 1), "{report:#}");
     assert_eq!(report["complete"], true);
+}
+
+/// A day begins when it does in the time zone of the workspace.
+#[tokio::test]
+async fn days_are_those_of_the_workspace() {
+    let api = Api::start().await;
+    let ada = api.customer("ada", &[]).await;
+    let order = async |hours: i64| {
+        let date = (Utc::now() - chrono::Duration::hours(hours)).to_rfc3339();
+        let order = json!({ "customer_id": ada, "product_id": ada, "quantity": 1, "order_date": date });
+        api.create("/dev/crm/orders", order).await;
+    };
+    order(30).await;
+    // It is the same time, but no two of these zones have the same date for long.
+    for zone in ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kolkata", "UTC"] {
+        api.send(reqwest::Method::PUT, "/dev/crm/settings", json!({ "time_zone": zone }), 200).await;
+        let tz: chrono_tz::Tz = zone.parse().unwrap();
+        let date = |hours| (Utc::now() - chrono::Duration::hours(hours)).with_timezone(&tz).date_naive();
+        let health = api.health(&ada).await;
+        let days = (date(0) - date(30)).num_days();
+        assert_eq!(health["parts"][0]["facts"]["days_since_last_order"], days, "{zone}: {health:#}");
+        let report = api.report("/dev/crm/customers/segments").await;
+        let first = shared::insight::period::start_of(date(0) - Days::new(30), tz);
+        assert_eq!(report["thresholds"]["recency"][3], json!(first), "{zone}");
+        assert_eq!(report["complete"], true);
+    }
+}
+
+/// One rating is not enough to call a customer healthy.
+#[tokio::test]
+async fn a_score_of_little_data_has_no_band() {
+    let api = Api::start().await;
+    let rated = api.customer("rated", &[]).await;
+    api.rated(&rated, 3, 5).await;
+    let buyer = api.customer("buyer", &[(2, 1)]).await;
+    let health = api.health(&rated).await;
+    assert_eq!((&health["score"], &health["band"], &health["coverage"]), (&json!(100), &json!(null), &json!(0.2)));
+    assert_eq!(api.health(&buyer).await["band"], "healthy");
+    let report = api.report("/dev/crm/customers/segments").await;
+    let bands: Vec<_> = report["by_health"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| (group["band"].clone(), group["count"].clone()))
+        .collect();
+    let expected = [("healthy", 1), ("watch", 0), ("at_risk", 0), ("none", 1)];
+    assert_eq!(bands, expected.map(|(band, count)| (json!(band), json!(count))));
+    assert_eq!(report["by_health"][3]["query"], "/dev/crm/customers?health_band=null");
+    // Only the buyer counts in the mean.
+    let dashboard = api.report("/dev/crm/analytics/dashboard").await;
+    assert_eq!(dashboard["health"]["mean_score"]["value"], 100.0);
+    assert_eq!(dashboard["health"]["by_health"][3]["count"], 1);
 }
 
 #[tokio::test]
@@ -229,7 +285,7 @@ async fn many_customers_are_scored_by_a_job_and_kept_true_by_the_worker() {
     api.ended(&jobs[0]).await;
     let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!(
-        (&report["complete"], &report["buyers"], &report["cuts"]["ranked"]),
+        (&report["complete"], &report["buyers"], &report["thresholds"]["ranked"]),
         (&json!(true), &json!(6_500), &json!(true))
     );
     let counted: i64 = report["groups"].as_array().unwrap().iter().map(|group| group["count"].as_i64().unwrap()).sum();
@@ -237,7 +293,7 @@ async fn many_customers_are_scored_by_a_job_and_kept_true_by_the_worker() {
     // The fifth with the latest orders scores 5.
     let first: (i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE recency = 5) FROM customer_scores
-         WHERE last_order_at >= (SELECT recency_cuts[4] FROM score_states)",
+         WHERE last_order_at >= (SELECT recency_thresholds[4] FROM score_states)",
     )
     .fetch_one(&mut connection)
     .await

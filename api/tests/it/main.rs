@@ -51,6 +51,7 @@ mod parts_of_names;
 mod preconditions;
 mod preview;
 mod ratings;
+mod report_calendar;
 mod report_helpers;
 mod reports;
 mod runs;

@@ -1,11 +1,24 @@
-//! What the second computations of figures have in common: counting, adding, sorting, and the calendar.
+//! What the second computations of figures have in common: requests, counting, adding and sorting.
 
-use chrono::{Datelike, Days, Duration, NaiveDate};
+use std::collections::HashMap;
+
+use chrono::Duration;
+use chrono_tz::Tz;
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use shared::insight::period::{Interval, Period};
+use shared::insight::filters::FilterBy;
+use shared::insight::period::{Compare, Interval, NamedPeriod, Period};
+use shared::insight::reports::{Compared, Report};
+use shared::insight::request::Request;
+use shared::insight::table::Format;
+use shared::platform::db;
 use shared::values::{Field, Time};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub use crate::report_calendar::{by_interval, date_of, dates, interval};
 
 pub fn time(text: &str) -> Time {
     Time::from_text(text).unwrap()
@@ -34,24 +47,129 @@ pub fn assert_same(place: &str, ours: &Value, theirs: &Value) {
     }
 }
 
-/// A period as callers ask for one, in one of some time zones.
-pub fn parameters(random: &mut StdRng, now: Time) -> Vec<(String, String)> {
-    let mut parameters = Vec::new();
-    let mut give = |name: &str, value: String| parameters.push((name.to_owned(), value));
-    let from = now - Duration::minutes(random.random_range(0..400 * 24 * 60));
-    match random.random_range(0..4) {
-        0 => {}
-        1 => give("from", from.to_rfc3339()),
-        2 => give("from", from.date_naive().to_string()),
-        _ => {
-            give("from", from.to_rfc3339());
-            give("to", (from + Duration::minutes(random.random_range(0..300 * 24 * 60))).to_rfc3339());
+/// The zones of workspaces and requests: with whole and half hours, and with changed rules.
+pub const ZONES: [&str; 8] = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Pacific/Apia",
+    "Australia/Lord_Howe",
+    "America/Sao_Paulo",
+    "Asia/Kathmandu",
+];
+
+/// The parameters of a request, as callers give them.
+pub type Pairs = Vec<(String, String)>;
+
+/// Random parameters of a report. The values of filters by owner and category are some of these.
+pub fn parameters<R: Report>(random: &mut StdRng, now: Time, owners: &[Uuid], categories: &[&str]) -> Pairs {
+    let mut pairs = Pairs::new();
+    let mut give = |name: &str, value: String| pairs.push((name.to_owned(), value));
+    if R::OFFERS.period {
+        let from = now - Duration::minutes(random.random_range(0..400 * 24 * 60));
+        let to = from + Duration::minutes(random.random_range(0..300 * 24 * 60));
+        match random.random_range(0..6) {
+            0 => {}
+            1 => give("from", from.to_rfc3339()),
+            2 => give("from", from.date_naive().to_string()),
+            3 => {
+                give("from", from.to_rfc3339());
+                give("to", to.to_rfc3339());
+            }
+            4 => {
+                give("from", from.date_naive().to_string());
+                give("to", (to + Duration::days(1)).date_naive().to_string());
+            }
+            _ => give("period", NamedPeriod::WORDS.choose(random).unwrap().to_string()),
+        }
+        if random.random_bool(0.7) {
+            give("tz", ZONES.choose(random).unwrap().to_string());
+        }
+        if random.random_bool(0.5) {
+            give("compare", Compare::WORDS.choose(random).unwrap().to_string());
         }
     }
-    let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"];
-    give("tz", zones[random.random_range(0..zones.len())].to_owned());
-    give("interval", ["day", "week", "month"][random.random_range(0..3)].to_owned());
-    parameters
+    if R::OFFERS.interval && random.random_bool(0.8) {
+        give("interval", Interval::WORDS.choose(random).unwrap().to_string());
+    }
+    for by in R::OFFERS.filters {
+        if random.random_bool(0.7) {
+            continue;
+        }
+        let values: Vec<String> = match by {
+            FilterBy::AssignedTo => owners.iter().map(Uuid::to_string).chain(["null".to_owned()]).collect(),
+            FilterBy::Category => categories.iter().map(|name| (*name).to_owned()).chain(["null".to_owned()]).collect(),
+            _ => by.words().unwrap().iter().map(|word| (*word).to_owned()).collect(),
+        };
+        for _ in 0..random.random_range(1..=values.len()) {
+            give(by.name(), values.choose(random).unwrap().clone());
+        }
+    }
+    pairs
+}
+
+pub fn request<R: Report>(pairs: &[(String, String)], zone: Tz, now: Time) -> Request {
+    Request::parse(&R::OFFERS, Format::Json, pairs, zone, now).unwrap()
+}
+
+pub fn pairs(parameters: &[(&str, &str)]) -> Pairs {
+    parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A report as callers see it.
+pub async fn figures<R: Report>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    now: Time,
+    (report, request): (R, &Request),
+) -> Value {
+    let all = report.compute(connection, workspace_id, now, request).await.unwrap();
+    serde_json::to_value(Compared::new(all).unwrap()).unwrap()
+}
+
+/// A report with its comparison, from the second computation of the figures of a period.
+pub fn compared(request: &Request, of: impl Fn(&Period, &Period) -> Value) -> Value {
+    let mut parts = request.with_those_before().map(|(period, before)| of(period, before));
+    let mut report = parts.next().unwrap();
+    if let Some(comparison) = parts.next() {
+        report["comparison"] = comparison;
+    }
+    report
+}
+
+/// The values of each filter of a request.
+pub fn filters(pairs: &[(String, String)]) -> HashMap<&str, Vec<&str>> {
+    let mut filters: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (name, value) in pairs {
+        if !["from", "to", "period", "tz", "compare", "interval"].contains(&name.as_str()) {
+            filters.entry(name).or_default().push(value);
+        }
+    }
+    filters
+}
+
+/// Whether a field has one of the values of a filter, if the request has that filter.
+pub fn passes(filters: &HashMap<&str, Vec<&str>>, name: &str, field: Option<&str>) -> bool {
+    filters.get(name).is_none_or(|values| values.contains(&field.unwrap_or("null")))
+}
+
+/// Makes a workspace with a time zone.
+pub async fn insert_workspace(connection: &mut PgConnection, id: Uuid, zone: Tz) {
+    sqlx::query("INSERT INTO workspaces (id, name, created_at) VALUES ($1, $2, $3)")
+        .bind(id)
+        .bind(id.to_string())
+        .bind(db::now())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, $2, $3)")
+        .bind(id)
+        .bind(json!({ "time_zone": zone.name() }))
+        .bind(db::now())
+        .execute(connection)
+        .await
+        .unwrap();
 }
 
 pub fn at(row: &Value, field: &str) -> Option<Time> {
@@ -95,45 +213,6 @@ pub fn counted<'a>(rows: impl IntoIterator<Item = &'a Value> + Clone, field: &st
     let count =
         |word: &&str| (word.to_string(), json!(rows.clone().into_iter().filter(|row| row[field] == **word).count()));
     Value::Object(words.iter().map(count).collect())
-}
-
-/// The first date of the interval in which a time is, by the calendar of the period's time zone.
-pub fn date_of(at: Time, period: &Period) -> NaiveDate {
-    let date = at.with_timezone(&period.tz).date_naive();
-    match period.interval {
-        Interval::Day => date,
-        Interval::Week => date - Days::new(u64::from(date.weekday().num_days_from_monday())),
-        Interval::Month => date.with_day(1).unwrap(),
-    }
-}
-
-/// The first dates of all intervals of a period.
-pub fn dates(period: &Period) -> Vec<NaiveDate> {
-    let last = date_of(period.to - Duration::microseconds(1), period);
-    let first = date_of(period.from, period);
-    let all = first.iter_days().take_while(|date| *date <= last);
-    all.filter(|date| match period.interval {
-        Interval::Day => true,
-        Interval::Week => date.weekday().num_days_from_monday() == 0,
-        Interval::Month => date.day() == 1,
-    })
-    .collect()
-}
-
-/// When a date begins there, found by looking at each quarter of an hour.
-pub fn start(date: NaiveDate, period: &Period) -> Time {
-    let noon_before = (date - Days::new(1)).and_hms_opt(6, 0, 0).unwrap().and_utc();
-    let quarters = (0..).map(|quarter| noon_before + Duration::minutes(15 * quarter));
-    let mut quarters = quarters.skip_while(|at| at.with_timezone(&period.tz).date_naive() < date);
-    quarters.next().unwrap()
-}
-
-pub fn by_interval(rows: &[&Value], period: &Period) -> Value {
-    let of = |date: NaiveDate| {
-        let count = rows.iter().filter(|row| date_of(at(row, "created_at").unwrap(), period) == date).count();
-        json!({ "start": start(date, period), "count": count })
-    };
-    Value::Array(dates(period).into_iter().map(of).collect())
 }
 
 pub fn described(period: &Period) -> Value {

@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use chrono_tz::Tz;
 use serde_json::{Value, json};
+use shared::insight::filters::FilterBy;
 use shared::insight::reports::{self, Report};
+use shared::insight::request::{Offers, Request};
+use shared::insight::table::Table;
 use shared::platform::db::{self, Pool};
 use shared::values::Time;
 use sqlx::PgConnection;
 use testing::Database;
 use uuid::Uuid;
 
+use crate::report_helpers::{pairs, request};
 use crate::support::settings;
 
 /// A report that takes as long as it is told, and counts how often it was made.
@@ -33,16 +38,20 @@ impl Slow {
 
 impl Report for Slow {
     const NAME: &'static str = "slow";
+    const OFFERS: Offers = Offers { period: false, interval: false, filters: &[FilterBy::Segment] };
+    const TABLES: &'static [Table] = &[];
     type Figures = Value;
 
-    fn key(&self) -> String {
-        self.seconds.to_string()
-    }
-
-    async fn compute(&self, connection: &mut PgConnection, _: Uuid, as_of: Time) -> shared::Result<Value> {
+    async fn compute(
+        &self,
+        connection: &mut PgConnection,
+        _: Uuid,
+        as_of: Time,
+        _: &Request,
+    ) -> shared::Result<Vec<Value>> {
         let made = self.made.fetch_add(1, SeqCst) + 1;
         sqlx::query("SELECT pg_sleep($1)").bind(self.seconds).execute(connection).await?;
-        Ok(json!({ "as_of": as_of, "made": made }))
+        Ok(vec![json!({ "as_of": as_of, "made": made })])
     }
 }
 
@@ -60,7 +69,13 @@ impl Asker {
     }
 
     async fn ask(&self, report: &Slow) -> u64 {
-        let answer = reports::cached(&self.pool, self.workspace_id, report.clone()).await.unwrap();
+        self.ask_for(report, &[]).await
+    }
+
+    /// With filters, which make it another report.
+    async fn ask_for(&self, report: &Slow, filters: &[(&str, &str)]) -> u64 {
+        let request = request::<Slow>(&pairs(filters), Tz::UTC, db::now());
+        let answer = reports::cached(&self.pool, self.workspace_id, report.clone(), request).await.unwrap();
         serde_json::from_str::<Value>(answer.get()).unwrap()["made"].as_u64().unwrap()
     }
 
@@ -91,9 +106,12 @@ async fn callers_of_a_slow_report_share_one_answer() {
     let begun = Instant::now();
     assert_eq!(asker.ask(&slow).await, 1);
     assert!(begun.elapsed() < Duration::from_millis(500), "it was kept");
+    // Other parameters are another report, and equal ones the same.
+    assert_eq!(asker.ask_for(&slow, &[("segment", "new"), ("segment", "loyal")]).await, 2);
+    assert_eq!(asker.ask_for(&slow, &[("segment", "loyal,new")]).await, 2);
     // Others have their own.
     let other = Asker { workspace_id: Uuid::now_v7(), ..asker };
-    assert_eq!(other.ask(&slow).await, 2);
+    assert_eq!(other.ask(&slow).await, 3);
 }
 
 #[tokio::test]

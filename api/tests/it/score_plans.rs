@@ -98,13 +98,12 @@ async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
             .fetch_all(&mut connection)
             .await
             .unwrap();
-        let day = Day::today();
+        let day = Day::today(&mut connection, workspace).await.unwrap();
         for ids in [&ids[..1], &ids[..]] {
             let array: Vec<String> = ids.iter().map(Uuid::to_string).collect();
             let values = format!(
-                "'{workspace}', '{{{}}}', '{}', '{}', '{}', '{}'",
+                "'{workspace}', '{{{}}}', '{}', '{}', '{}'",
                 array.join(","),
-                day.0,
                 day.start(),
                 day.end(),
                 day.since()

@@ -17,14 +17,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+mod backends;
 mod data;
+mod requests;
 
 use super::figures::{Bound, Figures, quantile};
 use super::harness::{Api, Harness};
+use backends::Backends;
 
-/// The bounds of every report.
-const P95_MS: f64 = 300.0;
+/// The bounds of a report that is repeated within a minute, of a first one, and of a first one with `compare`.
+const REPEATED_P95_MS: f64 = 300.0;
+const FIRST_P95_MS: f64 = 1_000.0;
+const COMPARED_P95_MS: f64 = 2_000.0;
 const OLDEST_S: f64 = 60.0;
+/// The bounds of the memory that a backend gains, and of the temporary files of one report.
+const GROWN_MIB: f64 = 200.0;
+const TEMPORARY_MIB: f64 = 100.0;
 /// The bound of a customer's health.
 const HEALTH_P95_MS: f64 = 20.0;
 /// The number of customers whose health is requested.
@@ -33,18 +41,6 @@ const CUSTOMERS: usize = 500;
 const WRITES_KEPT: f64 = 0.9;
 /// The number of concurrent writers.
 const WRITERS: usize = 8;
-
-/// The requested reports, with the default period and with others.
-const REPORTS: &[&str] = &[
-    "reports/leads",
-    "reports/customers",
-    "analytics/dashboard",
-    "customers/segments",
-    "feedback/analytics",
-    "feedback/dashboard",
-    "feedback/themes",
-];
-const PERIODS: &[&str] = &["", "?interval=week&tz=Europe/Berlin", "?interval=month&tz=America/New_York"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -61,6 +57,9 @@ pub struct Arguments {
     /// The number of writes per second.
     #[arg(long, value_name = "N", default_value_t = 200)]
     writes: usize,
+    /// The number of first requests of each report, each with another period, zone or filter.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    firsts: usize,
 }
 
 /// Requests all reports of a large workspace during writes.
@@ -69,7 +68,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
-    let &Arguments { thousands, seconds, callers, writes } = arguments;
+    let &Arguments { thousands, seconds, callers, writes, firsts } = arguments;
     let settings = json!({ "machine": harness.machine().await?, "leads": thousands * 1_000, "seconds": seconds,
         "callers": callers, "writes_per_s": writes });
     let mut figures = Figures::new("insight", settings);
@@ -85,10 +84,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
 
     let alone = write(&caller, writes, time).await?;
     figures.sample(json!({ "of": "writes alone", "per_s": alone.per_s, "p95_ms": quantile(&alone.ms, 0.95) }));
-    for path in REPORTS {
-        let (ms, _) = caller.ask(path).await?;
-        figures.alone(&format!("{path}, the first time"), ms, "ms", Bound::None);
-    }
+    measure_firsts(&mut figures, harness, &caller, firsts).await?;
     let asking = AbortOnDropHandle::new(tokio::spawn(ask_all(caller.clone(), callers, time)));
     let (beside, health) = tokio::try_join!(write(&caller, writes, time), caller.health())?;
     let asked = asking.await??;
@@ -97,7 +93,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
         figures.sample(
             json!({ "of": path, "asked": ms.len(), "p50_ms": quantile(ms, 0.5), "p99_ms": quantile(ms, 0.99) }),
         );
-        figures.alone(&format!("{path}, p95"), quantile(ms, 0.95), "ms", Bound::AtMost(P95_MS));
+        figures.alone(&format!("{path}, p95"), quantile(ms, 0.95), "ms", Bound::AtMost(REPEATED_P95_MS));
         figures.alone(&format!("{path}, the oldest"), quantile(ages, 1.0), "s", Bound::AtMost(OLDEST_S));
     }
     figures.ratio("writes", (beside.per_s, alone.per_s), "writes/s", "without reports", Bound::AtLeast(WRITES_KEPT));
@@ -111,6 +107,39 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     worker.stop().await?;
     api.program.stop().await?;
     Ok(figures.table())
+}
+
+/// Requests each report for the first time, with another period, zone or filter each time, and again.
+async fn measure_firsts(figures: &mut Figures, harness: &Harness, caller: &Caller, firsts: usize) -> Result<()> {
+    let backends = Backends::watch(&harness.pool).await?;
+    for report in requests::REPORTS {
+        let (mut first, mut compared, mut repeated, mut temporary) = (vec![], vec![], vec![], 0.0_f64);
+        for _ in 0..firsts {
+            let request = report.random();
+            let before = backends::temporary_mib(&harness.pool).await?;
+            let (ms, _) = caller.ask(&request).await?;
+            temporary = temporary.max(backends::temporary_mib(&harness.pool).await? - before);
+            if request.contains("compare=") {
+                compared.push(ms)
+            } else {
+                first.push(ms)
+            }
+            repeated.push(caller.ask(&request).await?.0);
+        }
+        let path = report.path;
+        let mut p95 = |of: &str, ms: &[f64], bound: f64| {
+            if !ms.is_empty() {
+                figures.alone(&format!("{path}, {of}, p95"), quantile(ms, 0.95), "ms", Bound::AtMost(bound));
+            }
+        };
+        p95("first", &first, FIRST_P95_MS);
+        p95("first with compare", &compared, COMPARED_P95_MS);
+        p95("repeated", &repeated, REPEATED_P95_MS);
+        figures.alone(&format!("{path}, temporary files"), temporary, "MiB", Bound::AtMost(TEMPORARY_MIB));
+    }
+    let grown = backends.stop().await?;
+    figures.alone("memory that a backend gains", grown, "MiB", Bound::AtMost(GROWN_MIB));
+    Ok(())
 }
 
 /// A caller with an API key.
@@ -238,15 +267,9 @@ async fn ask_all(caller: Arc<Caller>, callers: usize, time: Duration) -> Result<
         asking.spawn(async move {
             let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
             while Instant::now() < until {
-                let (report, period) = {
-                    let random = &mut rand::rng();
-                    (
-                        REPORTS.choose(random).copied().unwrap_or_default(),
-                        PERIODS.choose(random).copied().unwrap_or_default(),
-                    )
-                };
-                let (ms, age) = caller.ask(&format!("{report}{period}")).await?;
-                let of = asked.entry(report.to_owned()).or_default();
+                let (path, request) = requests::usual();
+                let (ms, age) = caller.ask(&request).await?;
+                let of = asked.entry(path.to_owned()).or_default();
                 of.ms.push(ms);
                 of.ages.push(age);
             }

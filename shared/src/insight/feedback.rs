@@ -4,6 +4,7 @@
 //! response rate of a period still rises with late answers, while its ratings do not change.
 
 mod dashboard;
+mod ratings;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,15 +15,17 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::insight::period::Period;
+use crate::insight::filters::{FilterBy, Filters, Sql, folded};
+use crate::insight::period::{Bucket, Period};
 use crate::insight::ratio::Rate;
 use crate::insight::reports::Report;
+use crate::insight::request::{Offers, Request};
+use crate::insight::table::{Rows, Table};
 use crate::values::Time;
 
 pub use dashboard::{FeedbackDashboard, FeedbackDashboardReport, OpenRequests};
+pub use ratings::{Csat, Nps, Ratings};
 
-/// The 97.5 % quantile of the normal distribution, for intervals of 95 %.
-const Z: f64 = 1.959_963_984_540_054;
 /// The most categories that are reported.
 const MAX_CATEGORIES: usize = 100;
 
@@ -59,58 +62,11 @@ pub struct Requests {
     pub median_hours_to_answer: Option<f64>,
 }
 
-/// Ratings from 1 to 5.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = FeedbackRatings)]
-pub struct Ratings {
-    /// The number of ratings.
-    pub n: i64,
-    /// The mean rating; `null` without ratings.
-    pub mean_rating: Option<f64>,
-    /// The number of ratings of each value.
-    #[schema(value_type = BTreeMap<String, i64>)]
-    pub distribution: BTreeMap<i16, i64>,
-    /// The customer satisfaction score.
-    pub csat: Csat,
-    /// The net promoter score.
-    pub nps: Nps,
-}
-
-/// The customer satisfaction score: the share of ratings of 4 and 5.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub struct Csat {
-    /// The number of ratings of 4 and 5.
-    pub numerator: i64,
-    /// The number of all ratings.
-    pub denominator: i64,
-    /// The share; `null` without ratings.
-    pub rate: Option<f64>,
-    /// The lower bound of the 95 % Wilson interval of the share.
-    pub low: Option<f64>,
-    /// The upper bound of that interval.
-    pub high: Option<f64>,
-}
-
-/// A net promoter score over ratings from 1 to 5: the share of 5 minus the share of 1 to 3.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub struct Nps {
-    /// The number of ratings of 5.
-    pub promoters: i64,
-    /// The number of ratings of 4.
-    pub passives: i64,
-    /// The number of ratings of 1 to 3.
-    pub detractors: i64,
-    /// The number of all ratings.
-    pub n: i64,
-    /// The score, from −1 to 1; `null` without ratings.
-    pub value: Option<f64>,
-}
-
 /// The ratings of a category.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackCategoryFigures)]
 pub struct CategoryFigures {
-    /// The category; `null` for ratings without one.
+    /// The category in its most frequent spelling, whatever the case; `null` for ratings without one.
     pub category: Option<String>,
     /// The ratings of the category.
     #[serde(flatten)]
@@ -121,8 +77,9 @@ pub struct CategoryFigures {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = FeedbackIntervalFigures)]
 pub struct IntervalFigures {
-    /// The start of the interval. The first one may start before the period.
-    pub start: DateTime<Utc>,
+    /// The interval.
+    #[serde(flatten)]
+    pub interval: Bucket,
     /// The requests sent in the interval.
     #[serde(flatten)]
     pub requests: Requests,
@@ -135,45 +92,6 @@ impl Requests {
     fn new(sent: i64, answered: i64, median_hours_to_answer: Option<f64>) -> Self {
         Self { sent, answered, response_rate: Rate::new(answered, sent), median_hours_to_answer }
     }
-}
-
-impl Ratings {
-    /// The figures of these numbers of ratings of 1, 2, 3, 4 and 5.
-    pub fn new(counts: [i64; 5]) -> Self {
-        let n = counts.iter().sum();
-        let sum: i64 = counts.iter().zip(1..).map(|(count, rating)| count * rating).sum();
-        let [.., passives, promoters] = counts;
-        let detractors = n - passives - promoters;
-        let (low, high) = wilson(passives + promoters, n).unzip();
-        Self {
-            n,
-            mean_rating: Rate::new(sum, n).rate,
-            distribution: (1..).zip(counts).collect(),
-            csat: Csat {
-                numerator: passives + promoters,
-                denominator: n,
-                rate: Rate::new(passives + promoters, n).rate,
-                low,
-                high,
-            },
-            nps: Nps { promoters, passives, detractors, n, value: Rate::new(promoters - detractors, n).rate },
-        }
-    }
-}
-
-/// The 95 % interval of a share after Wilson (1927), which is also valid for few ratings and extreme shares:
-/// both solutions p of (share − p)² = z²·p·(1 − p)/n.
-#[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-fn wilson(numerator: i64, n: i64) -> Option<(f64, f64)> {
-    if n == 0 {
-        return None;
-    }
-    let (share, n) = (numerator as f64 / n as f64, n as f64);
-    let z2 = Z * Z;
-    let center = share + z2 / (2.0 * n);
-    let margin = Z * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    let whole = 1.0 + z2 / n;
-    Some((((center - margin) / whole).max(0.0), ((center + margin) / whole).min(1.0)))
 }
 
 #[derive(FromRow)]
@@ -194,53 +112,99 @@ struct Given {
     count: i64,
 }
 
-/// The report of [`FeedbackFigures`].
-#[derive(Debug)]
-pub struct FeedbackReport {
-    /// The period.
-    pub period: Period,
+/// The filters of all reports about feedback.
+pub(in crate::insight) const FILTERS: &[FilterBy] = &[FilterBy::Category, FilterBy::Segment, FilterBy::CustomerType];
+
+/// The columns of ratings.
+macro_rules! with_ratings {
+    ($($column:literal),+) => {
+        &[
+            $($column,)+ "n", "mean_rating", "csat.rate", "csat.low", "csat.high", "nps.value", "distribution.1",
+            "distribution.2", "distribution.3", "distribution.4", "distribution.5",
+        ]
+    };
 }
+const BY_INTERVAL: Rows = Rows::Items(with_ratings!(
+    "label",
+    "start",
+    "end",
+    "partial",
+    "sent",
+    "answered",
+    "response_rate.rate",
+    "median_hours_to_answer"
+));
+const BY_CATEGORY: Rows = Rows::Items(with_ratings!("category"));
+const DISTRIBUTION: Rows = Rows::Counts("rating", "answers");
+
+/// The report of [`FeedbackFigures`].
+#[derive(Debug, Clone, Copy)]
+pub struct FeedbackReport;
 
 impl Report for FeedbackReport {
     const NAME: &'static str = "feedback/analytics";
+    const OFFERS: Offers = Offers { period: true, interval: true, filters: FILTERS };
+    const TABLES: &'static [Table] = &[
+        Table { name: "by_interval", at: "/by_interval", rows: BY_INTERVAL },
+        Table { name: "by_category", at: "/by_category", rows: BY_CATEGORY },
+        Table { name: "distribution", at: "/distribution", rows: DISTRIBUTION },
+    ];
     type Figures = FeedbackFigures;
 
-    fn key(&self) -> String {
-        self.period.key().to_owned()
+    async fn compute(
+        &self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        as_of: Time,
+        request: &Request,
+    ) -> Result<Vec<FeedbackFigures>> {
+        let filters = request.filters.with_spellings(connection, workspace_id).await?;
+        let scope = Scope { workspace_id, filters: &filters };
+        let mut all = Vec::new();
+        for period in &request.periods {
+            all.push(figures(connection, scope, as_of, period).await?);
+        }
+        Ok(all)
     }
+}
 
-    async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<FeedbackFigures> {
-        figures(connection, workspace_id, as_of, &self.period).await
+/// The feedback that a report is about.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
+    workspace_id: Uuid,
+    /// With categories as they are written.
+    filters: &'a Filters,
+}
+
+impl Scope<'_> {
+    /// Adds the conditions on feedback.
+    fn push(&self, sql: &mut Sql) {
+        self.filters.push_category(sql, "feedback.category");
+        self.filters.push_customer_of(sql, self.workspace_id, "feedback.customer_id");
     }
 }
 
 /// Computes the figures of a period.
-pub async fn figures(
+async fn figures(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    scope: Scope<'_>,
     as_of: Time,
     period: &Period,
 ) -> Result<FeedbackFigures> {
-    let buckets = period.buckets();
-    let sent = sent(connection, workspace_id, period, &buckets).await?;
-    let given = given(connection, workspace_id, period, &buckets).await?;
-    let of_bucket = |bucket: Option<i32>| {
-        let found = sent.iter().find(|sent| sent.bucket == bucket);
-        found.map_or_else(|| Requests::new(0, 0, None), |found| Requests::new(found.sent, found.answered, found.median))
-    };
-    let (mut all, mut by_bucket, mut by_category) = ([0; 5], HashMap::new(), BTreeMap::new());
-    for Given { bucket, category, rating, count } in given {
-        let counts = match bucket {
+    let sent: HashMap<Option<i32>, Requests> = sent(connection, scope, period).await?;
+    let of_bucket = |bucket| sent.get(&bucket).copied().unwrap_or_else(|| Requests::new(0, 0, None));
+    let (mut all, mut by_bucket, mut by_category) = ([0; 5], HashMap::new(), Categories::default());
+    for Given { bucket, category, rating, count } in given(connection, scope, period).await? {
+        match bucket {
             Some(bucket) => {
                 add(&mut all, rating, count);
-                by_bucket.entry(bucket).or_insert([0; 5])
+                add(by_bucket.entry(bucket).or_insert([0; 5]), rating, count);
             }
-            None => by_category.entry(category).or_insert([0; 5]),
-        };
-        add(counts, rating, count);
+            None => by_category.add(category, rating, count),
+        }
     }
-    let by_interval = (1..).zip(buckets).map(|(bucket, start)| IntervalFigures {
-        start,
+    let by_interval = (1..).zip(period.buckets()).map(|(bucket, interval)| IntervalFigures {
+        interval,
         requests: of_bucket(Some(bucket)),
         ratings: Ratings::new(by_bucket.get(&bucket).copied().unwrap_or_default()),
     });
@@ -249,7 +213,7 @@ pub async fn figures(
         period: period.clone(),
         requests: of_bucket(None),
         ratings: Ratings::new(all),
-        by_category: categories(by_category),
+        by_category: by_category.figures(),
         by_interval: by_interval.collect(),
     })
 }
@@ -259,97 +223,91 @@ fn add(counts: &mut [i64; 5], rating: i16, count: i64) {
     total.into_iter().for_each(|total| *total += count);
 }
 
-/// The categories with the most ratings; those with equally many are ordered by name.
-fn categories(counted: BTreeMap<Option<String>, [i64; 5]>) -> Vec<CategoryFigures> {
-    let mut all: Vec<CategoryFigures> = counted
-        .into_iter()
-        .map(|(category, counts)| CategoryFigures { category, ratings: Ratings::new(counts) })
-        .collect();
-    all.sort_by_key(|figures| std::cmp::Reverse(figures.ratings.n));
-    all.truncate(MAX_CATEGORIES);
-    all
+/// The ratings of each category, whose spellings differ only in case.
+#[derive(Debug, Default)]
+struct Categories(BTreeMap<Option<String>, Category>);
+
+#[derive(Debug, Default)]
+struct Category {
+    counts: [i64; 5],
+    /// The number of ratings with each spelling.
+    spellings: BTreeMap<String, i64>,
 }
 
-/// The requests of each interval and of the whole period.
+impl Categories {
+    fn add(&mut self, written: Option<String>, rating: i16, count: i64) {
+        let category = self.0.entry(written.as_deref().map(folded)).or_default();
+        add(&mut category.counts, rating, count);
+        if let Some(written) = written {
+            *category.spellings.entry(written).or_default() += count;
+        }
+    }
+
+    /// The categories with the most ratings; those with equally many are in the order of their names.
+    fn figures(self) -> Vec<CategoryFigures> {
+        let figures = self.0.into_values().map(|Category { counts, spellings }| CategoryFigures {
+            // Of equally frequent spellings the first one.
+            category: spellings.into_iter().rev().max_by_key(|(_, count)| *count).map(|(spelling, _)| spelling),
+            ratings: Ratings::new(counts),
+        });
+        let mut all: Vec<CategoryFigures> = figures.collect();
+        all.sort_by_key(|figures| std::cmp::Reverse(figures.ratings.n));
+        all.truncate(MAX_CATEGORIES);
+        all
+    }
+}
+
+/// The requests of each interval, and of the whole period under `None`.
 async fn sent(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    scope: Scope<'_>,
     period: &Period,
-    buckets: &[Time],
-) -> Result<Vec<Sent>> {
-    Ok(sqlx::query_as(
+) -> Result<HashMap<Option<i32>, Requests>> {
+    let mut sql = Sql::new(
         "SELECT bucket, count(*) AS sent, count(answered_at) AS answered,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM answered_at - requested_at)::float8 / 3600) AS median
-         FROM (
-             SELECT width_bucket(requested_at, $4) AS bucket, requested_at, answered_at FROM feedback
-             WHERE workspace_id = $1 AND requested_at >= $2 AND requested_at < $3
-         ) AS requests
-         GROUP BY GROUPING SETS ((bucket), ())",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .bind(buckets)
-    .fetch_all(connection)
-    .await?)
+         FROM (SELECT requested_at, answered_at, width_bucket(requested_at, ",
+    );
+    sql.push_bind(period.bucket_starts()).push(") AS bucket FROM feedback WHERE workspace_id = ");
+    sql.push_bind(scope.workspace_id);
+    sql.push(" AND requested_at >= ").push_bind(period.from).push(" AND requested_at < ").push_bind(period.to);
+    scope.push(&mut sql);
+    sql.push(") AS requests GROUP BY GROUPING SETS ((bucket), ())");
+    let rows: Vec<Sent> = sql.build_query_as().fetch_all(connection).await?;
+    let of = |row: Sent| (row.bucket, Requests::new(row.sent, row.answered, row.median));
+    Ok(rows.into_iter().map(of).collect())
 }
 
-/// The number of ratings of each value, for each interval and for each category.
-async fn given(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    period: &Period,
-    buckets: &[Time],
-) -> Result<Vec<Given>> {
-    Ok(sqlx::query_as(
-        "SELECT bucket, category, rating, count(*) AS count
-         FROM (
-             SELECT width_bucket(answered_at, $4) AS bucket, category, rating FROM feedback
-             WHERE workspace_id = $1 AND answered_at >= $2 AND answered_at < $3
-         ) AS answers
-         GROUP BY GROUPING SETS ((bucket, rating), (category, rating))",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .bind(buckets)
-    .fetch_all(connection)
-    .await?)
+/// The number of ratings of each value, for each interval and for each spelling of a category.
+async fn given(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<Vec<Given>> {
+    let mut sql = Sql::new(
+        "SELECT bucket, category, rating, count(*) AS count FROM (SELECT category, rating, width_bucket(answered_at, ",
+    );
+    sql.push_bind(period.bucket_starts()).push(") AS bucket FROM feedback WHERE workspace_id = ");
+    sql.push_bind(scope.workspace_id);
+    sql.push(" AND answered_at >= ").push_bind(period.from).push(" AND answered_at < ").push_bind(period.to);
+    scope.push(&mut sql);
+    sql.push(") AS answers GROUP BY GROUPING SETS ((bucket, rating), (category, rating))");
+    Ok(sql.build_query_as().fetch_all(connection).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The example of `docs/insight.md`.
     #[test]
-    fn the_worked_example() {
-        let ratings = Ratings::new([1, 0, 1, 2, 6]);
-        assert_eq!((ratings.n, ratings.mean_rating), (10, Some(4.2)));
-        assert_eq!((ratings.csat.numerator, ratings.csat.rate), (8, Some(0.8)));
-        let near = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 0.000_05;
-        assert!(near(ratings.csat.low, 0.4902) && near(ratings.csat.high, 0.9433), "{ratings:?}");
-        assert_eq!((ratings.nps.promoters, ratings.nps.detractors, ratings.nps.value), (6, 2, Some(0.4)));
-    }
-
-    #[test]
-    fn without_ratings_there_are_no_scores() {
-        let ratings = Ratings::new([0; 5]);
-        assert_eq!((ratings.n, ratings.mean_rating, ratings.csat.low, ratings.nps.value), (0, None, None, None));
-        assert_eq!(ratings.distribution.values().sum::<i64>(), 0);
-    }
-
-    #[test]
-    fn an_interval_lies_within_0_and_1() {
-        for n in 1..200 {
-            for numerator in [0, 1, n / 2, n] {
-                let (low, high) = wilson(numerator, n).unwrap();
-                let share = Rate::new(numerator, n).rate.unwrap();
-                assert!(
-                    0.0 <= low && low <= share + 1e-12 && share <= high + 1e-12 && high <= 1.0,
-                    "{numerator} of {n}"
-                );
-            }
+    fn categories_that_differ_in_case_are_one() {
+        let mut categories = Categories::default();
+        for (written, rating, count) in
+            [("Support", 5, 2), ("support", 4, 3), ("SUPPORT", 1, 1), ("Größe", 3, 1), ("GRÖSSE", 3, 1)]
+        {
+            categories.add(Some(written.to_owned()), rating, count);
         }
+        categories.add(None, 2, 1);
+        let figures = categories.figures();
+        let named: Vec<(Option<&str>, i64)> =
+            figures.iter().map(|figures| (figures.category.as_deref(), figures.ratings.n)).collect();
+        // Lower case has no ß for SS.
+        assert_eq!(named, [(Some("support"), 6), (None, 1), (Some("GRÖSSE"), 1), (Some("Größe"), 1)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Customer health: a score from 0 to 100, with its parts and the facts that each part follows from.
 //!
 //! [`Health::of`] computes health from the [`Facts`] of a customer as of a day: for a single customer, for
-//! all customers in the nightly snapshot, and for customers whose records changed. `docs/insight.md`
+//! all customers in the nightly snapshot, and for customers whose records changed. `docs/insight/health.md`
 //! explains the formulas, with reasons and an example.
 
 mod history;
@@ -13,11 +13,40 @@ use utoipa::ToSchema;
 
 use crate::crm::customers::Band;
 use crate::insight::scoring::Facts;
+use crate::string_enum;
 
-pub(crate) use history::last_of_each;
-pub use history::{CustomerHealth, Snapshot, Trend, get};
+pub use history::{CustomerHealth, Snapshot, TABLES, Trend, get};
 pub use parts::{Part, PartName};
 pub use snapshot::{SnapshotHealth, prune};
+
+/// The maxima of the parts with data that a score needs for a band: 30 of 100.
+const LEAST_COVERED: i64 = 30;
+
+string_enum! {
+    /// A health band, or none, by which customers are counted.
+    HealthBand {
+        /// 70 and above.
+        Healthy = "healthy",
+        /// From 40 to 69.
+        Watch = "watch",
+        /// Below 40.
+        AtRisk = "at_risk",
+        /// The coverage of the score is below 0.3, or there is no score.
+        None = "none",
+    }
+}
+
+impl HealthBand {
+    /// The band.
+    pub fn band(self) -> Option<Band> {
+        match self {
+            Self::Healthy => Some(Band::Healthy),
+            Self::Watch => Some(Band::Watch),
+            Self::AtRisk => Some(Band::AtRisk),
+            Self::None => None,
+        }
+    }
+}
 
 impl Band {
     /// The band of a score.
@@ -36,7 +65,7 @@ pub struct Health {
     /// The score from 0 to 100: the points of the parts with data, as a percentage of their maxima; `null`
     /// without any data.
     pub score: Option<i16>,
-    /// The band of the score.
+    /// The band of the score; `null` if its coverage is below 0.3.
     pub band: Option<Band>,
     /// The share of the score that has data: the maxima of the parts with data, divided by 100.
     pub coverage: f64,
@@ -56,7 +85,8 @@ impl Health {
         let score = score.and_then(|score| i16::try_from(score).ok());
         #[expect(clippy::cast_precision_loss, reason = "it is at most 100")]
         let coverage = maximum as f64 / 100.0;
-        Self { score, band: score.map(Band::of), coverage, parts }
+        let band = score.filter(|_| maximum >= LEAST_COVERED).map(Band::of);
+        Self { score, band, coverage, parts }
     }
 }
 
@@ -78,7 +108,7 @@ mod tests {
         assert_eq!(health.parts.iter().map(|part| part.maximum).sum::<i64>(), 100);
     }
 
-    /// The example of `docs/insight.md`.
+    /// The example of `docs/insight/health.md`.
     #[test]
     fn the_worked_example() {
         let facts = Facts {
@@ -115,5 +145,27 @@ mod tests {
         let facts = Facts { ratings: vec![4], ..Facts::default() };
         let health = Health::of(&facts);
         assert_eq!((health.score, health.coverage), (Some(75), 0.2));
+    }
+
+    #[test]
+    fn a_score_of_little_data_has_no_band() {
+        // A rating alone says too little; with a next action, 25 of 100 points are known.
+        let rated = Facts { ratings: vec![5], ..Facts::default() };
+        let planned = Facts { actions: 1, ..rated.clone() };
+        for (facts, coverage) in [(&rated, 0.2), (&planned, 0.25)] {
+            let health = Health::of(facts);
+            assert_eq!((health.score, health.band, health.coverage), (Some(100), None, coverage));
+        }
+        // Engagement 20, support load 10: just enough.
+        let met = Facts { met_ages: vec![0; 10], ..Facts::default() };
+        let health = Health::of(&met);
+        assert_eq!((health.band, health.coverage), (Some(Band::Healthy), 0.3));
+    }
+
+    #[test]
+    fn bands_are_counted_by_their_names() {
+        let names: Vec<_> =
+            HealthBand::ALL.iter().filter_map(|band| Some((band.band()?.as_str(), band.as_str()))).collect();
+        assert!(names.len() == Band::ALL.len() && names.iter().all(|(band, counted)| band == counted));
     }
 }

@@ -1,36 +1,31 @@
-//! Periods of reports, divided into days, weeks or months of a time zone.
+//! Periods of reports, divided into the intervals of a time zone's calendar.
 
-use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc};
+mod calendar;
+mod comparison;
+mod named;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::query::parameters::Parameters;
-use crate::string_enum;
-use crate::values::Time;
 use crate::values::dates::zone;
+use crate::values::{Fault, Field, Time};
 
-pub use crate::values::dates::start_of;
+use named::Bounds;
+
+pub use calendar::{Interval, instant_of, local, start_of};
+pub use comparison::Compare;
+pub use named::NamedPeriod;
 
 /// The days of a period without `from`.
-pub const DEFAULT_DAYS: i64 = 90;
+pub const DEFAULT_DAYS: u64 = 90;
 /// The most intervals of a period.
-pub const MAX_BUCKETS: usize = 1_000;
-/// The names of the parameters.
-pub const PARAMETERS: [&str; 4] = ["from", "to", "interval", "tz"];
-
-string_enum! {
-    /// The length of a period's intervals.
-    Interval {
-        /// Calendar days; the default.
-        Day = "day",
-        /// ISO 8601 weeks, which start on Monday.
-        Week = "week",
-        /// Calendar months.
-        Month = "month",
-    }
-}
+pub const MAX_INTERVALS: usize = 1_000;
 
 /// A half-open period: `from` is included, `to` is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -39,241 +34,209 @@ pub struct Period {
     pub from: DateTime<Utc>,
     /// The end, excluded.
     pub to: DateTime<Utc>,
-    /// The length of the intervals.
-    pub interval: Interval,
-    /// The IANA name of the time zone of the intervals.
+    /// The length of the intervals; `null` in reports that have none.
+    pub interval: Option<Interval>,
+    /// The IANA name of the time zone of dates and intervals.
     #[serde(serialize_with = "name")]
     #[schema(value_type = String)]
     pub tz: Tz,
-    /// See [`Period::key`].
+    /// The time of the request.
     #[serde(skip)]
-    key: String,
+    now: Time,
+}
+
+/// An interval of a period: a day, week, month, quarter or year of its time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReportInterval)]
+pub struct Bucket {
+    /// The start of the interval. The first one may start before the period.
+    pub start: DateTime<Utc>,
+    /// The end of the interval, excluded. The last one may end after the period.
+    pub end: DateTime<Utc>,
+    /// The name of the interval: `2026`, `2026-Q4`, `2026-10`, `2026-W41` or `2026-10-05`.
+    pub label: String,
+    /// Whether the start or the end of the period, or the present time, is within the interval, so that it is
+    /// not counted as a whole.
+    pub partial: bool,
+}
+
+/// A bound of a period as callers give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Instant(Time),
+    /// The first instant of a date in the period's time zone.
+    Date(NaiveDate),
 }
 
 /// The parameters of a period.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    from: Option<Time>,
-    to: Option<Time>,
-    interval: Interval,
-    tz: Tz,
+pub struct PeriodParameters {
+    from: Option<Bound>,
+    to: Option<Bound>,
+    named: Option<NamedPeriod>,
+    interval: Option<Interval>,
+    tz: Option<Tz>,
+    compare: Option<Compare>,
 }
 
-impl Asked {
-    /// Takes [`PARAMETERS`].
-    pub fn read(parameters: &mut Parameters<'_>) -> Self {
-        Self {
-            from: parameters.take("from"),
-            to: parameters.take("to"),
-            interval: parameters.take("interval").unwrap_or(Interval::Day),
-            tz: parameters.take_as("tz", zone).unwrap_or(Tz::UTC),
-        }
-    }
-}
+/// A period, and the one that it is compared with.
+pub type Compared = (Period, Option<Period>);
 
 fn name<S: Serializer>(tz: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(tz.name())
 }
 
-impl Period {
-    /// Parses `from`, `to`, `interval` and `tz`. The default is the last 90 days, in days of UTC.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every fault, including unknown parameters.
-    pub fn parse(parameters: &[(String, String)], now: Time) -> Result<Self> {
-        let mut parameters = Parameters::new(parameters);
-        let asked = Asked::read(&mut parameters);
-        parameters.finish()?;
-        Self::new(asked, now)
+impl Bound {
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let time = Time::from_text(text)?;
+        // No other form has as few characters as a date.
+        Ok(if text.len() == "2026-10-05".len() { Self::Date(time.date_naive()) } else { Self::Instant(time) })
     }
 
-    /// Creates the period of these parameters.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the period ends before it starts, or has too many intervals.
-    pub fn new(Asked { from, to, interval, tz }: Asked, now: Time) -> Result<Self> {
-        let key = format!("{from:?} {to:?} {} {}", interval.as_str(), tz.name());
-        let to = to.unwrap_or(now);
-        let from = from.unwrap_or(to - Duration::days(DEFAULT_DAYS)).max(earliest());
-        if from > to {
-            return Err(Error::invalid("from", "out_of_range", "must not be after `to`, which defaults to now"));
+    fn instant(self, tz: Tz) -> Time {
+        match self {
+            Self::Instant(time) => time,
+            Self::Date(date) => start_of(date, tz).max(earliest()),
         }
-        let period = Self { from, to, interval, tz, key };
-        if period.starts().nth(MAX_BUCKETS).is_some() {
-            let message = "would produce more than 1,000 intervals; use a longer interval or a shorter period";
-            return Err(Error::invalid("interval", "out_of_range", message));
+    }
+}
+
+impl PeriodParameters {
+    /// Takes `from`, `to`, `period`, `tz` and `compare`, and `interval` where the report has intervals.
+    pub fn take(parameters: &mut Parameters<'_>, has_intervals: bool) -> Self {
+        let taken = Self {
+            from: parameters.take_as("from", Bound::from_text),
+            to: parameters.take_as("to", Bound::from_text),
+            named: parameters.take("period"),
+            interval: has_intervals.then(|| parameters.take("interval").unwrap_or(Interval::Day)),
+            tz: parameters.take_as("tz", zone),
+            compare: parameters.take("compare"),
+        };
+        if taken.named.is_some() && (taken.from.is_some() || taken.to.is_some()) {
+            let message = "must not be given together with `from` or `to`";
+            parameters.refuse(FieldError::new("period", "invalid", message));
         }
-        Ok(period)
+        taken
     }
 
     /// The parameters in one form. Callers with the same parameters share a report, although a default `to`
     /// depends on the time of the request.
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn key(&self, workspace_zone: Tz) -> String {
+        let Self { from, to, named, interval, tz, compare } = self;
+        format!("{from:?} {to:?} {named:?} {interval:?} {} {compare:?}", tz.unwrap_or(workspace_zone).name())
     }
 
-    /// The preceding period of the same length. It never starts before the year 1.
-    pub fn before(&self) -> Self {
-        let from = (self.from - (self.to - self.from)).max(earliest());
-        Self { from, to: self.from, ..self.clone() }
+    /// The period, and the one that it is compared with.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the period ends before it starts, or has too many intervals.
+    pub fn resolve(&self, workspace_zone: Tz, now: Time) -> Result<Compared> {
+        let (tz, interval) = (self.tz.unwrap_or(workspace_zone), self.interval);
+        let period =
+            |(from, to): Bounds| Period { from: from.max(earliest()), to: to.max(earliest()), interval, tz, now };
+        let (from, to) = match self.named {
+            Some(named) => named.bounds(now, tz),
+            None => self.given_bounds(tz, now),
+        };
+        if from > to {
+            return Err(Error::invalid("from", "out_of_range", "must not be after `to`, which defaults to now"));
+        }
+        let asked = period((from, to));
+        if asked.starts().nth(MAX_INTERVALS).is_some() {
+            let message = "would produce more than 1,000 intervals; use a longer interval or a shorter period";
+            return Err(Error::invalid("interval", "out_of_range", message));
+        }
+        let comparison = self.compare.map(|compare| match (compare, self.named) {
+            (Compare::Previous, Some(named)) => named.previous(now, tz),
+            (Compare::Previous, None) => comparison::previous((asked.from, asked.to), tz),
+            (Compare::YearAgo, _) => comparison::year_ago((asked.from, asked.to), tz),
+        });
+        Ok((asked, comparison.map(period)))
     }
 
-    /// The starts of the intervals that overlap the period, by the calendar of the time zone. The first may be
-    /// before the period.
-    pub fn buckets(&self) -> Vec<Time> {
-        self.starts().collect()
+    fn given_bounds(&self, tz: Tz, now: Time) -> Bounds {
+        let to = self.to.map_or(now, |to| to.instant(tz));
+        let days_before = || {
+            let then = local(to, tz).checked_sub_days(Days::new(DEFAULT_DAYS));
+            then.map_or(to, |then| instant_of(then, tz)).max(earliest())
+        };
+        (self.from.map_or_else(days_before, |from| from.instant(tz)), to)
     }
 
-    /// The same period in calendar months.
-    pub fn in_months(&self) -> Self {
-        Self { interval: Interval::Month, ..self.clone() }
-    }
-
-    /// The length in days.
-    pub fn days(&self) -> f64 {
-        (self.to - self.from).as_seconds_f64() / 86_400.0
-    }
-
-    fn starts(&self) -> impl Iterator<Item = Time> {
-        let first = self.interval.first_date(self.from.with_timezone(&self.tz).date_naive());
-        let dates = std::iter::successors(Some(first), |date| self.interval.next_date(*date));
-        let mut last = None;
-        // In a time zone that skipped a day, two dates start at the same instant.
-        dates
-            .map(|date| start_of(date, self.tz))
-            .take_while(|start| *start < self.to)
-            .filter(move |start| last.replace(*start) != Some(*start))
+    /// The period before, whatever the period is compared with.
+    ///
+    /// # Errors
+    /// Those of [`PeriodParameters::resolve`].
+    pub fn before(&self, workspace_zone: Tz, now: Time) -> Result<Period> {
+        let (period, before) = Self { compare: Some(Compare::Previous), ..*self }.resolve(workspace_zone, now)?;
+        Ok(before.unwrap_or(period))
     }
 }
 
-impl Interval {
-    /// The first date of the interval that contains a date.
-    fn first_date(self, date: NaiveDate) -> NaiveDate {
-        match self {
-            Self::Day => Some(date),
-            Self::Week => date.checked_sub_days(Days::new(date.weekday().num_days_from_monday().into())),
-            Self::Month => date.with_day(1),
-        }
-        .unwrap_or(date)
+impl Period {
+    /// The intervals that overlap the period. The first may start before it, and the last end after it.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let Some(interval) = self.interval else { return Vec::new() };
+        let bucket = |(first, start): (NaiveDate, Time)| {
+            let end = interval.next_date(first).map_or(self.to, |next| start_of(next, self.tz));
+            let is_cut = |by: Time| start < by && by < end;
+            let partial = start < self.from || end > self.to || is_cut(self.now);
+            Bucket { start, end, label: interval.label(first), partial }
+        };
+        self.firsts().map(bucket).collect()
     }
 
-    /// The first date of the interval after the one that starts on a date.
-    fn next_date(self, date: NaiveDate) -> Option<NaiveDate> {
-        match self {
-            Self::Day => date.succ_opt(),
-            Self::Week => date.checked_add_days(Days::new(7)),
-            Self::Month => date.checked_add_months(Months::new(1)),
-        }
+    /// The starts of the intervals, for `width_bucket`.
+    pub fn bucket_starts(&self) -> Vec<Time> {
+        self.starts().collect()
+    }
+
+    /// The period before it: the same number of local days, or else the same length.
+    pub fn before(&self) -> Self {
+        let (from, to) = comparison::previous((self.from, self.to), self.tz);
+        Self { from: from.max(earliest()), to, ..self.clone() }
+    }
+
+    /// The same period in other intervals.
+    fn in_intervals(&self, interval: Interval) -> Self {
+        Self { interval: Some(interval), ..self.clone() }
+    }
+
+    /// The period in other intervals, from the start of the first one.
+    pub fn in_whole(&self, interval: Interval) -> Self {
+        let period = self.in_intervals(interval);
+        Self { from: period.starts().next().unwrap_or(self.from), ..period }
+    }
+
+    /// The bounds of the calendar days that overlap the period: the first date, and the last.
+    pub fn dates(&self) -> (NaiveDate, NaiveDate) {
+        let last = (self.to - chrono::Duration::microseconds(1)).max(self.from);
+        (local(self.from, self.tz).date(), local(last, self.tz).date())
+    }
+
+    fn starts(&self) -> impl Iterator<Item = Time> {
+        self.firsts().map(|(_, start)| start)
+    }
+
+    /// The first date and the first instant of each interval.
+    fn firsts(&self) -> impl Iterator<Item = (NaiveDate, Time)> {
+        let (tz, from, to) = (self.tz, self.from, self.to);
+        let dates = self.interval.map(|interval| {
+            let first = interval.first_date(local(from, tz).date());
+            std::iter::successors(Some(first), move |date| interval.next_date(*date))
+        });
+        let is_day = self.interval == Some(Interval::Day);
+        dates
+            .into_iter()
+            .flatten()
+            .map(move |date| (date, start_of(date, tz)))
+            .take_while(move |(_, start)| *start < to)
+            // A time zone may have skipped a day, which has no instant.
+            .filter(move |(date, start)| !is_day || local(*start, tz).date() == *date)
     }
 }
 
 /// The earliest time that callers can pass.
 fn earliest() -> Time {
     NaiveDate::from_ymd_opt(1, 1, 1).and_then(|date| date.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::values::Field;
-
-    fn time(text: &str) -> Time {
-        Time::from_text(text).unwrap()
-    }
-
-    fn parse(parameters: &[(&str, &str)]) -> Result<Period> {
-        let parameters: Vec<(String, String)> =
-            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Period::parse(&parameters, time("2026-11-25T13:00:00Z"))
-    }
-
-    fn starts(parameters: &[(&str, &str)]) -> Vec<String> {
-        let buckets = parse(parameters).unwrap().buckets();
-        buckets.into_iter().map(|start| start.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).collect()
-    }
-
-    fn faults(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
-        match parse(parameters) {
-            Err(Error::Invalid(errors)) => {
-                errors.into_iter().map(|error| (error.field, error.code.into_owned())).collect()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn without_parameters_it_is_the_last_90_days() {
-        let period = parse(&[]).unwrap();
-        assert_eq!((period.from, period.to), (time("2026-08-27T13:00:00Z"), time("2026-11-25T13:00:00Z")));
-        assert_eq!((period.interval, period.tz, period.buckets().len()), (Interval::Day, Tz::UTC, 91));
-        assert_eq!(
-            serde_json::to_value(&period).unwrap(),
-            serde_json::json!({ "from": "2026-08-27T13:00:00Z", "to": "2026-11-25T13:00:00Z", "interval": "day", "tz": "UTC" })
-        );
-    }
-
-    #[test]
-    fn the_preceding_period_has_the_same_length_and_ends_where_this_one_starts() {
-        let before = parse(&[("from", "2026-01-10"), ("to", "2026-01-20")]).unwrap().before();
-        assert_eq!((before.from, before.to), (time("2025-12-31"), time("2026-01-10")));
-        let before = parse(&[("from", "0001-01-02"), ("to", "9999-12-31"), ("interval", "month")]);
-        assert!(before.is_err(), "that many months are rejected");
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once() {
-        let wrong = [("from", "soon"), ("tz", "Mars"), ("intervall", "day"), ("interval", "year"), ("interval", "day")];
-        let reported = faults(&wrong);
-        let reported: Vec<_> = reported.iter().map(|(field, code)| (field.as_str(), code.as_str())).collect();
-        assert_eq!(
-            reported,
-            [
-                ("from", "invalid"),
-                ("tz", "invalid"),
-                ("intervall", "unknown"),
-                ("interval", "invalid"),
-                ("interval", "duplicate")
-            ]
-        );
-        assert_eq!(faults(&[("from", "2026-11-26")])[0].0, "from");
-        assert_eq!(faults(&[("from", "2020-01-01")])[0].0, "interval");
-        assert_eq!(parse(&[("from", "2020-01-01"), ("interval", "week")]).unwrap().buckets().len(), 361);
-        // An empty period is valid and has no intervals.
-        assert_eq!(parse(&[("from", "2026-01-01"), ("to", "2026-01-01")]).unwrap().buckets().len(), 0);
-    }
-
-    #[test]
-    fn days_have_23_or_25_hours_at_clock_changes() {
-        let berlin = ("tz", "Europe/Berlin");
-        assert_eq!(
-            starts(&[berlin, ("from", "2026-03-28T12:00:00Z"), ("to", "2026-03-30T12:00:00Z")]),
-            ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"]
-        );
-        assert_eq!(
-            starts(&[berlin, ("from", "2026-10-25T00:00:00Z"), ("to", "2026-10-26T00:00:00Z")]),
-            ["2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"]
-        );
-    }
-
-    #[test]
-    fn a_day_without_midnight_starts_at_its_first_instant() {
-        // Lebanon changes to summer time at midnight.
-        let beirut = [("tz", "Asia/Beirut"), ("from", "2025-03-29T12:00:00Z"), ("to", "2025-03-30T12:00:00Z")];
-        assert_eq!(starts(&beirut), ["2025-03-28T22:00:00Z", "2025-03-29T22:00:00Z"]);
-        // Samoa had no 30 December in 2011.
-        let apia = [("tz", "Pacific/Apia"), ("from", "2011-12-29T12:00:00Z"), ("to", "2011-12-31T12:00:00Z")];
-        assert_eq!(starts(&apia), ["2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"]);
-    }
-
-    #[test]
-    fn weeks_start_on_monday_and_months_on_the_first() {
-        assert_eq!(
-            starts(&[("interval", "week"), ("from", "2026-11-22"), ("to", "2026-11-24")]),
-            ["2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"]
-        );
-        assert_eq!(
-            starts(&[("interval", "month"), ("from", "2026-01-31"), ("to", "2026-03-02")]),
-            ["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"]
-        );
-    }
 }

@@ -3,49 +3,27 @@
 //! A report implements [`Report`] and is served through [`cached`]. A fast report is computed for each
 //! caller. A slow report is cached, and callers share it for less than a minute; a cached report that is
 //! about to expire is still returned immediately while one process refreshes it in the background.
-//!
-//! ```ignore
-//! struct Segments { period: Period }
-//!
-//! impl Report for Segments {
-//!     const NAME: &'static str = "customers/segments";
-//!     type Figures = SegmentFigures; // has an `as_of`, as every report does
-//!
-//!     fn key(&self) -> String {
-//!         self.period.key().to_owned()
-//!     }
-//!
-//!     async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<SegmentFigures> {
-//!         …
-//!     }
-//! }
-//!
-//! let json = reports::cached(&pool, workspace_id, Segments { period }).await?;
-//! ```
 
 mod activity;
+mod cache;
 mod counts;
 mod customers;
 mod dashboard;
 mod headlines;
 mod leads;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use serde::Serialize;
-use serde_json::value::RawValue;
-use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
-use tokio::sync::OwnedMutexGuard;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::platform::db::{Pool, Transaction};
+use crate::insight::request::{Offers, Request};
+use crate::insight::table::Table;
 use crate::values::Time;
 
 pub use activity::{Activity, ActivityType};
+pub use cache::{cached, prune};
 pub use counts::{Counts, IntervalCount, Spread};
 pub use customers::{
     Cohort, CustomerMetrics, CustomerReport, CustomerTotals, CustomersCreated, InteractionMetrics, OrderMetrics,
@@ -55,237 +33,49 @@ pub use dashboard::{
 };
 pub use headlines::{BandChange, HealthHeadline, SegmentChange, SegmentHeadline, ThemeHeadline};
 pub use leads::{
-    FunnelStage, FunnelStep, LeadMetrics, LeadReport, LeadTotals, LeadsCreated, OwnerCount, SourceMetrics,
+    FunnelStage, FunnelStep, LeadMetrics, LeadReport, LeadTotals, LeadsCreated, OutcomeCount, Outcomes, OwnerCount,
+    OwnerMetrics, SourceMetrics,
 };
 
-/// A report that was computed in less time is not cached: the next caller gets the latest data.
-const LIVE: Duration = Duration::from_millis(200);
-/// The age at which a cached report is no longer returned. It is less than a minute, so that no report is
-/// older than a minute when it arrives.
-const TOO_OLD: Duration = Duration::from_secs(57);
-/// The longest interval at which a caller checks for the report that another process computes.
-const PATIENCE: Duration = Duration::from_millis(50);
-
-/// A report for a caller's parameters.
+/// A report.
 pub trait Report: Send + Sync + 'static {
     /// The unique name of the report.
     const NAME: &'static str;
+    /// The parameters of the report.
+    const OFFERS: Offers;
+    /// The tables that can be requested as CSV.
+    const TABLES: &'static [Table];
+    /// Whether the figures depend on the scores of customers.
+    const SHOWS_SCORES: bool = false;
     /// The content of the report. Its `as_of` is the time of the underlying data.
-    type Figures: Serialize + Send;
+    type Figures: Serialize + ToSchema + Send;
 
-    /// The parameters in one form: callers with the same key share a report. For a period, that is
-    /// [`Period::key`](crate::insight::period::Period::key).
-    fn key(&self) -> String;
-
-    /// Computes the figures in a transaction with a snapshot of the data at `as_of` and more memory for
-    /// sorting and grouping. Must not write.
+    /// Computes the figures of each of the request's periods, or once for a report without a period, in a
+    /// transaction with a snapshot of the data at `as_of` and more memory for sorting and grouping. Must not
+    /// write.
     fn compute(
         &self,
         connection: &mut PgConnection,
         workspace_id: Uuid,
         as_of: Time,
-    ) -> impl Future<Output = Result<Self::Figures>> + Send;
+        request: &Request,
+    ) -> impl Future<Output = Result<Vec<Self::Figures>>> + Send;
 }
 
-/// Returns a report as JSON, at most a minute old.
-///
-/// Callers in the process take turns. A waiting caller shares the previous caller's report if its
-/// computation started after the request, so no caller waits for more than two computations. Waiting
-/// callers hold no connection.
-///
-/// # Errors
-/// Those of [`Report::compute`].
-pub async fn cached<R: Report>(pool: &Pool, workspace_id: Uuid, report: R) -> Result<Box<RawValue>> {
-    let asked = Arc::new(Asked { workspace_id, key: report.key(), report });
-    let (asked_at, turns) = (Instant::now(), asked.turns());
-    if let Some(kept) = asked.kept(&mut *pool.acquire().await?).await? {
-        if kept.is_aging() {
-            refresh_in_background(pool.clone(), asked);
-        }
-        return Ok(kept.answer.0);
-    }
-    let turn = turns.lock_owned().await;
-    if let Some(last) = turn.as_ref().filter(|last| last.started_at >= asked_at) {
-        return Ok(last.answer.clone());
-    }
-    // Lets callers of the same moment ask before the computation starts, so that they share it.
-    tokio::task::yield_now().await;
-    // If the caller disconnects, its statement is cancelled and the next caller gets the turn.
-    take_turn(pool, asked, turn).await
+/// A report as callers see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compared<F> {
+    #[serde(flatten)]
+    figures: F,
+    /// The same figures of the period that `compare` asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<F>,
 }
 
-/// The last report that the process computed, as long as a caller waits who asked before.
-struct Computed {
-    started_at: Instant,
-    answer: Box<RawValue>,
-}
-
-/// The holder of the lock computes the report; other callers wait in order.
-type Turns = Arc<tokio::sync::Mutex<Option<Computed>>>;
-type Turn = OwnedMutexGuard<Option<Computed>>;
-
-/// Identifies a report within the process: the workspace, the report's name and its key.
-type Name = (Uuid, &'static str, String);
-
-/// The reports that are being computed or waited for in this process.
-static TURNS: Mutex<BTreeMap<Name, Turns>> = Mutex::new(BTreeMap::new());
-
-async fn take_turn<R: Report>(pool: &Pool, asked: Arc<Asked<R>>, mut turn: Turn) -> Result<Box<RawValue>> {
-    let mut wait = Duration::from_millis(2);
-    loop {
-        let started_at = Instant::now();
-        if let Some(answer) = refresh(pool, &asked).await? {
-            *turn = Some(Computed { started_at, answer: answer.clone() });
-            return Ok(answer);
-        }
-        // Another process is computing the report.
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(PATIENCE);
+impl<F> Compared<F> {
+    /// The figures of the period, which come first, and those of the other one; `None` without any.
+    pub fn new(figures: Vec<F>) -> Option<Self> {
+        let mut figures = figures.into_iter();
+        Some(Self { figures: figures.next()?, comparison: figures.next() })
     }
-}
-
-/// Refreshes a cached report in the background, unless another caller is computing it.
-fn refresh_in_background<R: Report>(pool: Pool, asked: Arc<Asked<R>>) {
-    let Ok(turn) = asked.turns().try_lock_owned() else { return };
-    tokio::spawn(async move {
-        let _turn = turn;
-        if let Err(error) = refresh(&pool, &asked).await {
-            tracing::warn!(%error, report = R::NAME, "refreshing a report failed");
-        }
-    });
-}
-
-/// A requested report.
-struct Asked<R> {
-    workspace_id: Uuid,
-    key: String,
-    report: R,
-}
-
-#[derive(FromRow)]
-struct CachedReport {
-    answer: Json<Box<RawValue>>,
-    age_s: f64,
-    took_ms: i32,
-}
-
-impl CachedReport {
-    /// Whether a refresh must start now to finish before this report expires.
-    fn is_aging(&self) -> bool {
-        let took = f64::from(self.took_ms) / 1000.0;
-        let latest = TOO_OLD.as_secs_f64() - 10.0 - 3.0 * took;
-        self.age_s > latest.max(10.0)
-    }
-}
-
-impl<R: Report> Asked<R> {
-    /// The turns of this report. Drops those that no caller waits for any more.
-    fn turns(&self) -> Turns {
-        let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, turns| Arc::strong_count(turns) > 1);
-        all.entry((self.workspace_id, R::NAME, self.key.clone())).or_default().clone()
-    }
-
-    /// The cached report, if it is not too old.
-    async fn kept(&self, connection: &mut PgConnection) -> Result<Option<CachedReport>> {
-        Ok(sqlx::query_as(
-            "SELECT answer, extract(epoch FROM clock_timestamp() - as_of)::float8 AS age_s, took_ms FROM reports
-             WHERE workspace_id = $1 AND name = $2 AND parameters = $3
-                 AND as_of > clock_timestamp() - make_interval(secs => $4)",
-        )
-        .bind(self.workspace_id)
-        .bind(R::NAME)
-        .bind(&self.key)
-        .bind(TOO_OLD.as_secs_f64())
-        .fetch_optional(connection)
-        .await?)
-    }
-
-    async fn keep(&self, connection: &mut PgConnection, answer: &RawValue, as_of: Time, took: Duration) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO reports (workspace_id, name, parameters, answer, as_of, took_ms)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT ON CONSTRAINT reports_pkey
-             DO UPDATE SET answer = excluded.answer, as_of = excluded.as_of, took_ms = excluded.took_ms",
-        )
-        .bind(self.workspace_id)
-        .bind(R::NAME)
-        .bind(&self.key)
-        .bind(Json(answer))
-        .bind(as_of)
-        .bind(i32::try_from(took.as_millis()).unwrap_or(i32::MAX))
-        .execute(connection)
-        .await?;
-        Ok(())
-    }
-
-    /// Tries to lock the report for computing it. The lock belongs to the session and not to a transaction:
-    /// the computing transaction starts after the lock was acquired, and so sees the report that the previous
-    /// holder cached.
-    async fn claim(&self, connection: &mut PgConnection) -> Result<bool> {
-        let lock = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
-        Ok(sqlx::query_scalar(lock).bind(self.lock()).fetch_one(connection).await?)
-    }
-
-    async fn release(&self, connection: &mut PgConnection) -> Result<()> {
-        let lock = "SELECT pg_advisory_unlock(hashtextextended($1, 0))";
-        sqlx::query(lock).bind(self.lock()).execute(connection).await?;
-        Ok(())
-    }
-
-    fn lock(&self) -> String {
-        format!("report {} {} {}", self.workspace_id, R::NAME, self.key)
-    }
-
-    /// Computes the report, and caches it if that took long.
-    ///
-    /// `random_page_cost` says that an index scan costs little more than a sequential scan, which is true in
-    /// memory and on solid state disks. The planner then sums up the orders of a million customers in the order
-    /// of the index, at a quarter of the cost of sorting or hashing them.
-    async fn compute(&self, transaction: &mut Transaction) -> Result<Box<RawValue>> {
-        sqlx::raw_sql(
-            "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ;
-             SET LOCAL work_mem = '32MB'; SET LOCAL random_page_cost = 1.1;
-             SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
-        )
-        .execute(&mut **transaction)
-        .await?;
-        let as_of: Time = sqlx::query_scalar("SELECT now()").fetch_one(&mut **transaction).await?;
-        let started_at = Instant::now();
-        let figures = self.report.compute(transaction, self.workspace_id, as_of).await?;
-        let answer = serde_json::value::to_raw_value(&figures)?;
-        let took = started_at.elapsed();
-        if took > LIVE {
-            self.keep(transaction, &answer, as_of, took).await?;
-        }
-        sqlx::raw_sql("COMMIT; BEGIN").execute(&mut **transaction).await?;
-        Ok(answer)
-    }
-}
-
-/// Computes the report, unless a fresh one was just cached. Returns `None` if another process is computing it.
-///
-/// If the transaction fails, cleaning its connection releases the lock.
-async fn refresh<R: Report>(pool: &Pool, asked: &Asked<R>) -> Result<Option<Box<RawValue>>> {
-    let mut transaction = Transaction::begin(pool).await?;
-    if !asked.claim(&mut transaction).await? {
-        transaction.rollback().await?;
-        return Ok(None);
-    }
-    let answer = match asked.kept(&mut transaction).await? {
-        Some(kept) if !kept.is_aging() => kept.answer.0,
-        _ => asked.compute(&mut transaction).await?,
-    };
-    asked.release(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(answer))
-}
-
-/// Deletes cached reports that were not refreshed for ten minutes. Returns their number.
-pub async fn prune(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
-    let pruned = sqlx::query("DELETE FROM reports WHERE workspace_id = $1 AND as_of < now() - interval '10 minutes'")
-        .bind(workspace_id)
-        .execute(connection)
-        .await?;
-    Ok(pruned.rows_affected())
 }

@@ -3,11 +3,9 @@
 mod report;
 mod thresholds;
 
-use std::fmt::Write;
-
 use crate::crm::customers::Segment;
 
-pub use report::{BandGroup, Changes, CutFigures, Group, Move, Past, SegmentFigures, SegmentReport, report};
+pub use report::{BandGroup, Changes, Group, Move, Past, SegmentFigures, SegmentReport, ThresholdFigures};
 pub use thresholds::Thresholds;
 
 use Segment::{Active, AlmostLost, AtRisk, Champions, Dormant, Loyal, NeedsAttention, New, PreviouslyLoyal, Promising};
@@ -38,22 +36,33 @@ impl Segment {
         GRID.iter().flatten().map(|segment| segment.as_str()).collect()
     }
 
-    /// The scores of customers in the segment, for people.
-    pub fn definition(self) -> String {
-        if self == Self::Prospects {
-            return "no orders in the last 24 months, except cancelled ones".into();
-        }
-        let mut definition = String::new();
-        for recency in (1..=5).rev() {
-            let values: Vec<String> =
-                (1..=5).filter(|value| GRID[recency - 1][value - 1] == self).map(|value| value.to_string()).collect();
-            if !values.is_empty() {
-                let separator = if definition.is_empty() { "" } else { "; or " };
-                // Writing to a string cannot fail.
-                let _ = write!(definition, "{separator}recency {recency} and value {}", values.join(" or "));
+    /// What the customers of the segment have in common, for people.
+    pub fn definition(self) -> &'static str {
+        match self {
+            Self::Champions => {
+                "Bought very recently, and are among those who buy most often and in the largest quantities."
             }
+            Self::Loyal => "Buy often or in large quantities, and bought not long ago.",
+            Self::Active => "Buy now and then, and bought not long ago.",
+            Self::New => "Bought very recently, once or twice and in small quantities.",
+            Self::Promising => "Bought recently, once or twice and in small quantities.",
+            Self::NeedsAttention => "Bought rarely and in small quantities, some time ago.",
+            Self::AtRisk => "Used to buy often or in large quantities, but have not bought for a long time.",
+            Self::PreviouslyLoyal => "Were among those who bought most, but have not bought for a very long time.",
+            Self::AlmostLost => "Bought rarely and in small quantities, a long time ago.",
+            Self::Dormant => "Bought little, a very long time ago.",
+            Self::Prospects => "Have no orders in the last 24 months, except cancelled ones.",
         }
-        definition
+    }
+
+    /// The scores of customers in the segment; `None` for prospects, who have none.
+    pub fn scores(self) -> Option<String> {
+        let cells = (1..=5).rev().filter_map(|recency| {
+            let is_mine = |value: &usize| GRID[recency - 1][*value - 1] == self;
+            let values: Vec<String> = (1..=5).filter(is_mine).map(|value| value.to_string()).collect();
+            (!values.is_empty()).then(|| format!("recency {recency} and value {}", values.join(" or ")))
+        });
+        Some(cells.collect::<Vec<_>>().join("; or ")).filter(|scores| !scores.is_empty())
     }
 }
 
@@ -93,9 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_lists_the_cells_of_a_segment() {
-        assert_eq!(Champions.definition(), "recency 5 and value 4 or 5; or recency 4 and value 5");
-        assert_eq!(AtRisk.definition(), "recency 2 and value 3 or 4 or 5");
-        assert!(Segment::ALL.iter().all(|segment| !segment.definition().is_empty()));
+    fn every_segment_is_defined_in_words_and_by_its_cells() {
+        assert_eq!(Champions.scores().unwrap(), "recency 5 and value 4 or 5; or recency 4 and value 5");
+        assert_eq!(AtRisk.scores().unwrap(), "recency 2 and value 3 or 4 or 5");
+        assert_eq!(Segment::Prospects.scores(), None);
+        let mut definitions: Vec<&str> = Segment::ALL.iter().map(|segment| segment.definition()).collect();
+        assert!(definitions.iter().all(|definition| definition.ends_with('.')));
+        definitions.sort_unstable();
+        definitions.dedup();
+        assert_eq!(definitions.len(), Segment::ALL.len());
     }
 }

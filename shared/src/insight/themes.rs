@@ -7,6 +7,7 @@
 
 mod assign;
 mod corpus;
+mod counts;
 mod days;
 mod discover;
 mod english;
@@ -15,6 +16,7 @@ mod language;
 mod mood;
 mod phrase;
 mod quote;
+mod quotes;
 mod report;
 mod select;
 mod store;
@@ -29,6 +31,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::insight::filters::{Filters, Sql};
 use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Payload};
 
@@ -37,7 +40,8 @@ pub use discover::{Finding, Stage, Summary, find, is_due, keep, list_found};
 pub use extract::{Reading, read, usual};
 pub use language::Language;
 pub use phrase::Phrase;
-pub use report::{LIMIT, MAX_LIMIT, Quote, Theme, Themes, ThemesReport};
+pub use report::{Quote, Theme, Themes, ThemesReport};
+pub(in crate::insight) use report::{ROWS, of_period};
 pub use select::{Found, choose};
 pub use store::{assign_step, is_unread, note_outdated, read_step};
 
@@ -57,6 +61,30 @@ impl Payload for FindThemes {
 
     fn is_dry_run(&self) -> bool {
         self.dry_run
+    }
+}
+
+/// The answers that a report is about.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
+    workspace_id: Uuid,
+    /// With categories as they are written.
+    filters: &'a Filters,
+}
+
+impl Scope<'_> {
+    /// Joins the feedback of a reading, if there are filters.
+    fn push_join(&self, sql: &mut Sql) {
+        if !self.filters.is_empty() {
+            sql.push(" JOIN feedback ON feedback.workspace_id = ").push_bind(self.workspace_id);
+            sql.push(" AND feedback.id = reading.feedback_id");
+        }
+    }
+
+    /// Adds the filters.
+    fn push(&self, sql: &mut Sql) {
+        self.filters.push_category(sql, "feedback.category");
+        self.filters.push_customer_of(sql, self.workspace_id, "feedback.customer_id");
     }
 }
 

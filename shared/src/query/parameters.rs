@@ -72,6 +72,12 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// Takes all values of a parameter that may be repeated.
+    pub fn take_all(&mut self, name: &str) -> Vec<&'a str> {
+        let at = self.given.iter().position(|given| given.name == name);
+        at.map(|at| self.given.remove(at).texts).unwrap_or_default()
+    }
+
     /// Takes all remaining parameters with all their values, in the order of the query string.
     pub fn rest(&mut self) -> Vec<(&'a str, Vec<&'a str>)> {
         std::mem::take(&mut self.given).into_iter().map(|Given { name, texts, .. }| (name, texts)).collect()

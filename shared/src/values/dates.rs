@@ -42,10 +42,14 @@ pub(super) fn in_range(time: Time) -> Result<Time, Fault> {
 /// The first instant of a date in a time zone. If a clock change skips midnight, that is the instant of the
 /// change; if midnight occurs twice, the first.
 pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
-    let midnight = date.and_time(NaiveTime::MIN);
-    match tz.from_local_datetime(&midnight).earliest() {
-        Some(start) => start.to_utc(),
-        None => after_gap(midnight, tz),
+    instant_of(date.and_time(NaiveTime::MIN), tz)
+}
+
+/// The first instant with a local time, or the instant of the clock change that skips it.
+pub fn instant_of(local: NaiveDateTime, tz: Tz) -> Time {
+    match tz.from_local_datetime(&local).earliest() {
+        Some(instant) => instant.to_utc(),
+        None => after_gap(local, tz),
     }
 }
 

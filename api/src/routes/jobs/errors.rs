@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, VARY};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, VARY};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,6 +20,7 @@ use crate::http::auth::Caller;
 use crate::openapi::operations::Operation;
 use crate::openapi::{headers, schemas};
 use crate::respond::Result;
+use crate::respond::accept::wants_csv;
 
 /// The rows and bytes that are read at once. No connection is held between two pages.
 const PAGE: (usize, usize) = (500, 512 * 1024);
@@ -57,29 +58,6 @@ async fn errors(
     } else {
         ([(CONTENT_TYPE, "application/json"), (VARY, "accept")], rows.written(first, json_page)).into_response()
     })
-}
-
-/// Whether a client prefers CSV to JSON (RFC 9110, 12.5.1).
-fn wants_csv(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-    let ranges: Vec<(String, f32)> = values.flat_map(|accept| accept.split(',')).filter_map(media_range).collect();
-    // The most specific range counts.
-    let quality = |names: [&str; 3]| {
-        let named = |name: &&str| ranges.iter().find(|(range, _)| range == name);
-        names.iter().find_map(named).map_or(0.0, |(_, quality)| *quality)
-    };
-    quality(["text/csv", "text/*", "*/*"]) > quality(["application/json", "application/*", "*/*"])
-}
-
-/// A media range and its quality from 0 to 1. Malformed ranges are ignored.
-fn media_range(text: &str) -> Option<(String, f32)> {
-    let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
-    let range = parts.next()?;
-    let quality = match parts.find_map(|part| part.strip_prefix("q=").map(str::to_owned)) {
-        Some(quality) => quality.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))?,
-        None => 1.0,
-    };
-    Some((range, quality))
 }
 
 /// The rejected rows of a job.
@@ -149,38 +127,4 @@ fn csv_page(RefusedRows { headers, rows, .. }: &RefusedRows, first: bool) -> sha
         csv.file_row(cells.chain(beyond.iter().map(String::as_str)));
     }
     csv.into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::{HeaderMap, HeaderValue, header::ACCEPT};
-
-    use super::wants_csv;
-
-    #[test]
-    fn csv_is_sent_to_clients_that_prefer_it_to_json() {
-        for (accept, expected) in [
-            (&[][..], false),
-            (&["*/*"], false),
-            (&["text/csv"], true),
-            (&["Text/CSV; header=present; Q=0.1"], true),
-            (&["text/*"], true),
-            (&["text/csv;q=0"], false),
-            (&["text/csv;q=0, text/*"], false),
-            (&["application/json, text/csv"], false),
-            (&["text/csv, application/json"], false),
-            (&["text/csv, */*"], false),
-            (&["text/csv;q=0.5, application/json"], false),
-            (&["text/csv, application/json;q=0.9"], true),
-            (&["text/csv;q=0.9, */*;q=0.1"], true),
-            (&["application/json;q=0, */*"], true),
-            (&["application/json;q=0.2", "text/csv;q=0.3"], true),
-            (&["text/csv;q=much"], false),
-            (&["text/csv;q=7, application/json;q=0.1"], false),
-            (&["text/html, ,;"], false),
-        ] {
-            let headers: HeaderMap = accept.iter().map(|value| (ACCEPT, HeaderValue::from_static(value))).collect();
-            assert_eq!(wants_csv(&headers), expected, "{accept:?}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use chrono::{NaiveDate, NaiveTime};
+use chrono::{Duration, NaiveDate};
 use serde_json::{Value, json};
 use shared::insight::period::Period;
 use shared::values::Time;
@@ -31,9 +31,9 @@ fn rate_changes(of: impl Fn((Time, Time)) -> Value, periods: [(Time, Time); 2]) 
     json!({ "value": value, "before": before, "change": difference })
 }
 
-pub fn dashboard(data: &Data, period: &Period, now: Time) -> Value {
-    let before = (period.from - (period.to - period.from), period.from);
-    let periods = [(period.from, period.to), before];
+/// The dashboard of the data that pass the filters, if there are any.
+pub fn dashboard(data: &Data, (period, before): (&Period, &Period), now: Time, is_filtered: bool) -> Value {
+    let periods = [(period.from, period.to), (before.from, before.to)];
     let made = |rows: &'_ [Value], within| -> Vec<Value> {
         rows.iter().filter(|row| is_in(row, "created_at", within)).cloned().collect()
     };
@@ -71,7 +71,7 @@ pub fn dashboard(data: &Data, period: &Period, now: Time) -> Value {
     };
     json!({
         "as_of": now, "period": described(period),
-        "period_before": { "from": before.0, "to": before.1, "interval": period.interval, "tz": period.tz.name() },
+        "period_before": described(before),
         "leads": {
             "total": data.leads.len(),
             "created": changes(|within| Some(made(&data.leads, within).len() as f64), periods),
@@ -94,17 +94,17 @@ pub fn dashboard(data: &Data, period: &Period, now: Time) -> Value {
             "mean_rating": changes(|within| mean(&ratings(within)), periods),
             "nps": changes(nps, periods),
         },
-        "segments": segments(data, now),
-        "health": health(data, period, now),
-        "themes": themes(data, period)["themes"].as_array().unwrap().iter().take(3).map(|theme| {
+        "segments": segments(data, now, is_filtered),
+        "health": health(data, period, now, is_filtered),
+        "themes": themes(data, (period, before), now)["themes"].as_array().unwrap().iter().take(3).map(|theme| {
             json!({ "id": theme["id"], "label": theme["label"], "count": theme["count"], "change": theme["change"] })
         }).collect::<Vec<_>>(),
         "followups": { "due": data.interactions.iter().chain(&data.lead_interactions).filter(is_due).count() },
-        "jobs": {
+        "jobs": if is_filtered { Value::Null } else { json!({
             "queued": data.jobs.iter().filter(|job| job["status"] == "queued").count(),
             "running": data.jobs.iter().filter(|job| job["status"] == "running").count(),
             "failed": data.jobs.iter().filter(|job| job["status"] == "failed" && is_in(job, "created_at", periods[0])).count(),
-        },
+        }) },
         "recent_activity": activity(data),
     })
 }
@@ -137,6 +137,7 @@ pub fn records(data: &Data) -> Records {
     };
     let customers = data.customers.iter().map(|customer| id(customer, "id")).collect();
     let mut records = Records::of(data.workspace_id, customers);
+    records.zone = data.zone;
     records.orders = data.orders.iter().map(order).collect();
     records.interactions = data.interactions.iter().map(interaction).collect();
     records.feedback = data.feedback.iter().map(feedback).collect();
@@ -155,11 +156,17 @@ fn on_day(rows: &[Value], date: Option<NaiveDate>, field: &str, is: impl Fn(&Val
     Some(rows.iter().filter(|row| row["date"] == date && is(row)).map(|row| row[field].as_i64().unwrap()).sum())
 }
 
-fn segments(data: &Data, now: Time) -> Value {
-    let placed = second_segments::of_all(&records(data), now.date_naive());
+fn segments(data: &Data, now: Time, is_filtered: bool) -> Value {
+    let placed = second_segments::of_all(&records(data), now.with_timezone(&data.zone).date_naive());
     let group = |segment: &str| {
         let count = placed.iter().filter(|(.., is)| *is == segment).count();
-        let then = on_day(&data.segment_snapshots, data.snapshot_date, "customers", |row| row["segment"] == segment);
+        let of_all =
+            || on_day(&data.segment_snapshots, data.snapshot_date, "customers", |row| row["segment"] == segment);
+        let of_some = || data.previous_segments.iter().filter(|(_, of)| **of == segment).count();
+        let then = match is_filtered {
+            true => data.snapshot_date.map(|_| of_some() as i64),
+            false => of_all(),
+        };
         let mut group = counted_then(count, data.customers.len(), then);
         group["segment"] = json!(segment);
         group
@@ -167,16 +174,18 @@ fn segments(data: &Data, now: Time) -> Value {
     json!({ "complete": true, "since": data.snapshot_date, "groups": SEGMENTS.map(group) })
 }
 
-fn health(data: &Data, period: &Period, now: Time) -> Value {
-    let (records, today) = (records(data), now.date_naive());
-    let scores: Vec<Option<i16>> =
-        records.customers.iter().map(|id| second_health::of(&records, *id, today).map(|health| health.score)).collect();
-    let begins = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
+fn health(data: &Data, period: &Period, now: Time, is_filtered: bool) -> Value {
+    let (records, today) = (records(data), now.with_timezone(&data.zone).date_naive());
+    // A score without a band counts as none.
+    let score = |id: &Uuid| second_health::of(&records, *id, today).filter(|health| health.band().is_some());
+    let scores: Vec<Option<i16>> = records.customers.iter().map(|id| score(id).map(|health| health.score)).collect();
     let dates = data.band_snapshots.iter().map(|row| row["date"].as_str().unwrap().parse::<NaiveDate>().unwrap());
-    let since =
-        dates.filter(|date| *date >= period.from.date_naive() && begins(*date) < period.to && *date < today).min();
+    let local = |at: Time| at.with_timezone(&period.tz).date_naive();
+    let last = local((period.to - Duration::microseconds(1)).max(period.from));
+    let is_in = |date: &NaiveDate| *date >= local(period.from) && *date <= last && *date < today;
+    let since = dates.filter(is_in).min().filter(|_| !is_filtered);
     let name = |score: Option<i16>| match score {
-        None => "unknown",
+        None => "none",
         Some(..40) => "at_risk",
         Some(40..70) => "watch",
         Some(70..) => "healthy",
@@ -185,29 +194,36 @@ fn health(data: &Data, period: &Period, now: Time) -> Value {
         let count = scores.iter().filter(|score| name(**score) == band).count();
         let then = on_day(&data.band_snapshots, since, "customers", |row| row["band"] == band);
         let mut group = counted_then(count, scores.len(), then);
-        group["band"] = json!(Some(band).filter(|band| *band != "unknown"));
+        group["band"] = json!(band);
         group
     };
     let known: Vec<f64> = scores.iter().flatten().map(|score| f64::from(*score)).collect();
-    let then = |field: &str| on_day(&data.band_snapshots, since, field, |row| row["band"] != "unknown");
+    let then = |field: &str| on_day(&data.band_snapshots, since, field, |row| row["band"] != "none");
     let mean_then = then("customers").filter(|customers| *customers > 0);
     let mean_then = mean_then.map(|customers| then("health").unwrap() as f64 / customers as f64);
     json!({ "since": since, "mean_score": change(mean(&known), mean_then), "by_health": BANDS.map(band) })
 }
 
+/// The last ten answers.
+pub fn latest_answers(data: &Data) -> Value {
+    let mut answers: Vec<&Value> = data.feedback.iter().filter(|feedback| !feedback["answered_at"].is_null()).collect();
+    answers.sort_by_key(|answer| Reverse((at(answer, "answered_at"), answer["id"].as_str())));
+    answers.into_iter().take(10).map(|answer| answer["id"].clone()).collect()
+}
+
 /// The report on themes, without its quotes.
-pub fn themes(data: &Data, period: &Period) -> Value {
-    let before = (period.from - (period.to - period.from), period.from);
+pub fn themes(data: &Data, (period, before): (&Period, &Period), now: Time) -> Value {
+    let before = (before.from, before.to);
     let within = |period| -> Vec<&Value> {
         data.readings.iter().filter(|reading| is_in(reading, "answered_at", period)).collect()
     };
-    let (now, then) = (within((period.from, period.to)), within(before));
+    let (present, then) = (within((period.from, period.to)), within(before));
     let ratings = |readings: &[&Value]| -> Vec<f64> {
         readings.iter().map(|reading| reading["rating"].as_f64().unwrap()).collect()
     };
     let place =
         |reading: &Value, theme: &Value| reading["themes"].as_array().unwrap().iter().position(|id| *id == theme["id"]);
-    let (all, comments) = (ratings(&now), now.iter().filter(|reading| reading["commented"] == true).count());
+    let (all, comments) = (ratings(&present), present.iter().filter(|reading| reading["commented"] == true).count());
     let all_mean = mean(&all).unwrap_or_default();
     let squares = mean(&all.iter().map(|rating| rating * rating).collect::<Vec<_>>()).unwrap_or_default();
     let deviation = (squares - all_mean * all_mean).max(0.0).sqrt();
@@ -215,7 +231,7 @@ pub fn themes(data: &Data, period: &Period) -> Value {
     for theme in data.themes.iter().filter(|theme| theme["listed"] == true) {
         let of = |readings: &[&'_ Value]| readings.iter().filter(|reading| place(reading, theme).is_some()).count();
         let (mine, others): (Vec<&Value>, Vec<&Value>) =
-            now.iter().partition(|reading| place(reading, theme).is_some());
+            present.iter().partition(|reading| place(reading, theme).is_some());
         if mine.len() < 2 {
             continue;
         }
@@ -240,7 +256,7 @@ pub fn themes(data: &Data, period: &Period) -> Value {
         (Reverse((weight * 1e9).round() as i64), theme["id"].as_str().unwrap().to_owned())
     });
     json!({
-        "answers": all.len(), "comments": comments, "mean_rating": mean(&all),
+        "as_of": now, "period": described(period), "answers": all.len(), "comments": comments, "mean_rating": mean(&all),
         "themes": told.into_iter().map(|(_, theme)| theme).collect::<Vec<_>>(),
     })
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Days, Duration, NaiveDate, SubsecRound};
+use chrono_tz::Tz;
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use shared::insight::period::Period;
 use shared::values::Time;
@@ -12,7 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::oracle::segments::SEGMENTS;
-use crate::report_helpers::some;
+use crate::report_helpers::{ZONES, filters, insert_workspace, passes, some};
 
 pub const STATUSES: [&str; 8] =
     ["new", "contacted", "qualified", "proposal", "negotiation", "converted", "lost", "won"];
@@ -23,12 +25,18 @@ pub const STAGES: [&str; 7] =
     ["contacted_at", "qualified_at", "proposal_at", "negotiation_at", "converted_at", "won_at", "lost_at"];
 
 /// In the order in which reports have them.
-pub const BANDS: [&str; 4] = ["healthy", "watch", "at_risk", "unknown"];
+pub const BANDS: [&str; 4] = ["healthy", "watch", "at_risk", "none"];
+/// Categories, of which some differ only in case.
+const CATEGORIES: [Option<&str>; 5] = [None, Some("Support"), Some("support"), Some("Größe"), Some("GRÖßE")];
 
 /// The rows of each table, as JSON.
 #[derive(Debug, Clone)]
 pub struct Data {
     pub workspace_id: Uuid,
+    pub zone: Tz,
+    /// Who leads and customers are assigned to, and those of them who are users.
+    pub owners: Vec<Uuid>,
+    pub users: Vec<Value>,
     pub leads: Vec<Value>,
     pub customers: Vec<Value>,
     pub orders: Vec<Value>,
@@ -40,6 +48,8 @@ pub struct Data {
     pub segment_snapshots: Vec<Value>,
     pub band_snapshots: Vec<Value>,
     pub snapshot_date: Option<NaiveDate>,
+    /// The segments of some customers in the last snapshot.
+    pub previous_segments: BTreeMap<Uuid, &'static str>,
     /// What was read in the answers: their themes, and the sums of each day.
     pub themes: Vec<Value>,
     pub readings: Vec<Value>,
@@ -70,6 +80,9 @@ impl Data {
     pub fn empty() -> Self {
         Self {
             workspace_id: Uuid::now_v7(),
+            zone: Tz::UTC,
+            owners: Vec::new(),
+            users: Vec::new(),
             leads: Vec::new(),
             customers: Vec::new(),
             orders: Vec::new(),
@@ -80,6 +93,7 @@ impl Data {
             segment_snapshots: Vec::new(),
             band_snapshots: Vec::new(),
             snapshot_date: None,
+            previous_segments: BTreeMap::new(),
             themes: Vec::new(),
             readings: Vec::new(),
             theme_days: Vec::new(),
@@ -87,8 +101,15 @@ impl Data {
     }
 
     pub fn random(random: &mut StdRng, now: Time, period: &Period) -> Self {
-        let mut data = Self::empty();
         let owners: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+        let zone = ZONES.choose(random).unwrap().parse().unwrap();
+        let mut data = Self { zone, owners: owners.clone(), ..Self::empty() };
+        for (owner, name) in owners.iter().zip(["Grace", "Alan"]) {
+            data.users.push(json!({
+                "workspace_id": data.workspace_id, "id": owner, "name": name, "email": format!("{name}@example.com"),
+                "created_at": now, "updated_at": now,
+            }));
+        }
         for _ in 0..random.random_range(0..40) {
             let created_at = moment(random, now, period);
             let status = pick(random, &STATUSES);
@@ -111,7 +132,8 @@ impl Data {
         for _ in 0..random.random_range(0..15) {
             let kind = pick(random, &["individual", "business"]);
             let status = pick(random, &["active", "inactive", "blocked"]);
-            let customer = data.customer(moment(random, now, period), kind, status);
+            let mut customer = data.customer(moment(random, now, period), kind, status);
+            customer["assigned_to"] = json!(owners.get(random.random_range(0..5)));
             for _ in 0..random.random_range(0..6) {
                 let status = pick(random, &ORDER_STATUSES);
                 let order = data.order(&customer, moment(random, now, period), random.random_range(1..30), status);
@@ -127,7 +149,10 @@ impl Data {
             for _ in 0..random.random_range(0..3) {
                 let requested = moment(random, now, period);
                 let answered = random.random_bool(0.6).then(|| moment(random, now, period).max(requested));
-                let feedback = data.feedback(&customer, requested, answered, random.random_range(1..=5));
+                let mut feedback = data.feedback(&customer, requested, answered, random.random_range(1..=5));
+                if answered.is_some() {
+                    feedback["category"] = json!(CATEGORIES.choose(random).unwrap());
+                }
                 data.feedback.push(feedback);
             }
             data.customers.push(customer);
@@ -209,6 +234,13 @@ impl Data {
         dates.sort_unstable();
         dates.dedup();
         self.snapshot_date = dates.last().copied();
+        for customer in &self.customers {
+            if random.random_bool(0.3) {
+                continue;
+            }
+            let id = customer["id"].as_str().unwrap().parse().unwrap();
+            self.previous_segments.insert(id, SEGMENTS.choose(random).unwrap());
+        }
         for date in dates {
             for segment in some(random, &SEGMENTS, 0.7) {
                 self.segment_snapshots.push(json!({
@@ -217,7 +249,7 @@ impl Data {
                 }));
             }
             for band in some(random, &BANDS, 0.7) {
-                let (customers, most) = (random.random_range(1..20), if band == "unknown" { 0 } else { 100 });
+                let (customers, most) = (random.random_range(1..20), if band == "none" { 0 } else { 100 });
                 self.band_snapshots.push(json!({
                     "workspace_id": self.workspace_id, "date": date, "band": band, "customers": customers,
                     "health": customers * random.random_range(0..=most),
@@ -249,9 +281,42 @@ impl Data {
         self.theme_days = theme_days(&self.readings);
     }
 
+    /// The records that pass the filters of a request, given the segments of all customers: every figure is that
+    /// of a workspace with only these.
+    pub fn filtered(&self, pairs: &[(String, String)], segments: &BTreeMap<Uuid, &str>) -> Self {
+        let mut filters = filters(pairs);
+        let categories: Option<Vec<String>> =
+            filters.remove("category").map(|values| values.into_iter().map(str::to_lowercase).collect());
+        let has = |row: &Value, name: &str| passes(&filters, name, row[name].as_str());
+        let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
+        let mut data = self.clone();
+        data.leads.retain(|lead| ["source", "status", "assigned_to"].iter().all(|name| has(lead, name)));
+        let leads = ids(&data.leads);
+        data.lead_interactions.retain(|interaction| leads.contains(&interaction["lead_id"]));
+        data.customers.retain(|customer| {
+            let segment = segments[&customer["id"].as_str().unwrap().parse().unwrap()];
+            ["type", "status", "assigned_to"].iter().all(|name| has(customer, name))
+                && passes(&filters, "segment", Some(segment))
+        });
+        let customers = ids(&data.customers);
+        for rows in [&mut data.orders, &mut data.interactions, &mut data.feedback] {
+            rows.retain(|row| customers.contains(&row["customer_id"]));
+        }
+        let category = |row: &Value| row["category"].as_str().map_or("null".to_owned(), str::to_lowercase);
+        data.feedback.retain(|row| categories.as_ref().is_none_or(|wanted| wanted.contains(&category(row))));
+        let feedback = ids(&data.feedback);
+        data.readings.retain(|reading| feedback.contains(&reading["feedback_id"]));
+        data.previous_segments.retain(|id, _| customers.contains(&json!(id)));
+        data
+    }
+
     /// Puts the rows of many workspaces in, with one statement for each table.
     pub async fn store_all(connection: &mut PgConnection, all: &[Self]) {
-        let tables: [Table; 12] = [
+        for data in all {
+            insert_workspace(connection, data.workspace_id, data.zone).await;
+        }
+        let tables: [Table; 13] = [
+            ("users", |data| &data.users),
             ("leads", |data| &data.leads),
             ("customers", |data| &data.customers),
             ("orders", |data| &data.orders),

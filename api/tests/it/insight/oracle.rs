@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::NaiveDate;
 use serde_json::{Value, json};
-use shared::insight::period::Period;
+use shared::insight::period::{Interval, Period};
 use shared::values::Time;
 
 use super::data::{Data, SOURCES, STAGES, STATUSES};
+use crate::report_calendar::start;
 use crate::report_helpers::{
-    at, by_interval, counted, date_of, dates, described, is_in, mean, median, rate, spread, start,
+    at, by_interval, counted, date_of, dates, described, interval, is_in, mean, median, rate, spread,
 };
 
 fn is_won(lead: &Value) -> bool {
@@ -35,11 +36,11 @@ pub fn rates_of_leads(leads: &[&Value]) -> (Value, Value) {
 pub fn leads(data: &Data, period: &Period, now: Time) -> Value {
     let made: Vec<&Value> =
         data.leads.iter().filter(|lead| is_in(lead, "created_at", (period.from, period.to))).collect();
-    let mut owners: HashMap<&Value, usize> = HashMap::new();
-    data.leads.iter().for_each(|lead| *owners.entry(&lead["assigned_to"]).or_default() += 1);
-    let mut by_owner: Vec<(&Value, usize)> = owners.into_iter().collect();
-    // With most first, and nobody behind others who have as many.
-    by_owner.sort_by_key(|(owner, leads)| (usize::MAX - leads, owner.is_null(), owner.as_str()));
+    let all_leads: Vec<&Value> = data.leads.iter().collect();
+    let of_all = by_owner(&all_leads);
+    let name = |owner: &Value| {
+        data.users.iter().find(|user| user["id"] == *owner).map_or(Value::Null, |user| user["name"].clone())
+    };
     let names = ["new", "contacted", "qualified", "proposal", "negotiation", "converted", "won"];
     let mut before = made.len();
     let funnel = names.iter().enumerate().map(|(place, stage)| {
@@ -63,17 +64,55 @@ pub fn leads(data: &Data, period: &Period, now: Time) -> Value {
         let won = of.iter().filter(|lead| is_won(lead)).count();
         json!({ "source": source, "leads": of.len(), "conversions": won, "rate": rate(won, of.len()) })
     });
+    let by_owner = by_owner(&made).into_iter().map(|(owner, leads)| {
+        let won = leads.iter().filter(|lead| is_won(lead)).count();
+        json!({ "assigned_to": owner, "name": name(owner), "leads": leads.len(), "conversions": won,
+            "rate": rate(won, leads.len()) })
+    });
+    let by_owner: Vec<Value> = by_owner.collect();
     let (conversion_rate, win_rate) = rates_of_leads(&made);
     json!({
         "as_of": now, "period": described(period),
         "totals": {
             "leads": data.leads.len(), "by_status": counted(&data.leads, "status", &STATUSES),
-            "by_source": counted(&data.leads, "source", &SOURCES), "owners": by_owner.len(),
-            "by_owner": by_owner.iter().map(|(owner, leads)| json!({ "assigned_to": owner, "leads": leads })).collect::<Vec<_>>(),
+            "by_source": counted(&data.leads, "source", &SOURCES), "owners": of_all.len(),
+            "by_owner": of_all.iter().map(|(owner, leads)| {
+                json!({ "assigned_to": owner, "name": name(owner), "leads": leads.len() })
+            }).collect::<Vec<_>>(),
         },
-        "created": { "leads": made.len(), "by_interval": by_interval(&made, period) },
+        "created": { "leads": made.len(), "by_interval": by_interval(&made, "created_at", period, now) },
         "conversion_rate": conversion_rate, "win_rate": win_rate, "funnel": funnel,
         "days_to_convert": spread(&to_convert), "average_score": mean(&scores), "by_source": by_source,
+        "by_owner": by_owner, "outcomes": outcomes(data, period, now),
+    })
+}
+
+/// The leads of each owner: most first, and unassigned ones after others with as many.
+fn by_owner<'a>(leads: &[&'a Value]) -> Vec<(&'a Value, Vec<&'a Value>)> {
+    let mut owners: HashMap<&Value, Vec<&Value>> = HashMap::new();
+    leads.iter().for_each(|lead| owners.entry(&lead["assigned_to"]).or_default().push(lead));
+    let mut owners: Vec<_> = owners.into_iter().collect();
+    owners.sort_by_key(|(owner, leads)| (usize::MAX - leads.len(), owner.is_null(), owner.as_str()));
+    owners
+}
+
+/// What was converted, won and lost in the period, whenever the leads were created.
+fn outcomes(data: &Data, period: &Period, now: Time) -> Value {
+    let within = (period.from, period.to);
+    let of = |field: &str| -> Vec<&Value> { data.leads.iter().filter(|lead| is_in(lead, field, within)).collect() };
+    let [converted, won, lost] = ["converted_at", "won_at", "lost_at"].map(of);
+    let series = [(&converted, "converted_at"), (&won, "won_at"), (&lost, "lost_at")]
+        .map(|(leads, field)| by_interval(leads, field, period, now));
+    let rows = (0..series[0].as_array().unwrap().len()).map(|at| {
+        let mut row = series[0][at].clone();
+        row.as_object_mut().unwrap().remove("count");
+        for (name, of) in ["converted", "won", "lost"].into_iter().zip(&series) {
+            row[name] = of[at]["count"].clone();
+        }
+        row
+    });
+    json!({
+        "converted": converted.len(), "won": won.len(), "lost": lost.len(), "by_interval": rows.collect::<Vec<_>>(),
     })
 }
 
@@ -101,9 +140,13 @@ pub fn orders(all: &BTreeMap<&str, Vec<&Value>>) -> Value {
     })
 }
 
-fn cohorts(data: &Data, period: &Period) -> Vec<Value> {
-    let period = &Period::in_months(period);
-    let months = dates(period);
+fn cohorts(data: &Data, period: &Period, now: Time) -> Vec<Value> {
+    // Cohorts are whole months.
+    let mut by_month = period.clone();
+    by_month.interval = Some(Interval::Month);
+    let period = &by_month;
+    let all = dates(period);
+    let months = &all[all.len().saturating_sub(60)..];
     let each: Vec<Vec<Time>> = ordered(data, |_| true)
         .into_values()
         .map(|orders| orders.into_iter().map(|order| at(order, "order_date").unwrap()).collect())
@@ -116,7 +159,12 @@ fn cohorts(data: &Data, period: &Period) -> Vec<Value> {
             let in_month = |at: &Time| *at < period.to && date_of(*at, period) == *month;
             rate(mine.iter().filter(|orders| orders.iter().any(in_month)).count(), mine.len())
         });
-        json!({ "start": start(*month, period), "customers": mine.len(), "again": again.collect::<Vec<_>>() })
+        let mut whole = period.clone();
+        whole.from = start(*month, period.tz);
+        let mut cohort = interval(*month, &whole, now);
+        cohort["customers"] = json!(mine.len());
+        cohort["again"] = again.collect();
+        cohort
     };
     months.iter().enumerate().map(of).collect()
 }
@@ -136,10 +184,10 @@ pub fn customers(data: &Data, period: &Period, now: Time) -> Value {
             "by_type": counted(&data.customers, "type", &["individual", "business"]),
             "by_status": counted(&data.customers, "status", &["active", "inactive", "blocked"]),
         },
-        "new": { "customers": made.len(), "by_interval": by_interval(&made, period) },
+        "new": { "customers": made.len(), "by_interval": by_interval(&made, "created_at", period, now) },
         "orders": orders(&ordered(data, |order| is_in(order, "order_date", within))),
         "orders_ever": orders(&ordered(data, |_| true)),
         "interactions": { "interactions": counts.iter().sum::<f64>(), "customers": counts.len(), "per_customer": spread(&counts) },
-        "cohorts": cohorts(data, period),
+        "cohorts": cohorts(data, period, now),
     })
 }

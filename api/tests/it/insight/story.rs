@@ -1,23 +1,29 @@
-//! What callers see, and the worked examples of `docs/insight.md`.
+//! What callers see, and the worked examples of `docs/insight/`.
 
 use chrono::{Duration, Utc};
+use chrono_tz::Tz;
 use serde_json::{Value, json};
-use shared::insight::period::Period;
-use shared::insight::reports::{CustomerReport, DashboardReport, LeadReport};
+use shared::insight::reports::{CustomerReport, DashboardReport, LeadReport, Report};
 use shared::platform::db;
+use sqlx::PgConnection;
 
 use super::data::Data;
-use super::figures;
-use crate::report_helpers::time;
+use crate::report_helpers::{figures, pairs, request, time};
 use crate::support::{self, Api, faults, id};
 
 pub const DASHBOARD: &str = "/dev/crm/analytics/dashboard";
 const REPORTS: [&str; 3] = ["/dev/crm/reports/leads", "/dev/crm/reports/customers", DASHBOARD];
 
-fn march() -> Period {
-    let parameters = [("from", "2026-03-01"), ("to", "2026-04-01"), ("interval", "week")];
-    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Period::parse(&parameters, time("2026-04-10")).unwrap()
+/// A report about a data set, on 10 April 2026.
+async fn report_on<R: Report>(
+    connection: &mut PgConnection,
+    data: &Data,
+    report: R,
+    parameters: &[(&str, &str)],
+) -> Value {
+    let now = time("2026-04-10");
+    let request = request::<R>(&pairs(parameters), Tz::UTC, now);
+    figures(connection, data.workspace_id, now, (report, &request)).await
 }
 
 fn none_is_not_a_number(place: &str, value: &Value) {
@@ -39,7 +45,8 @@ async fn an_empty_workspace_has_zeros_and_nulls() {
     let api = Api::start().await;
     for path in REPORTS {
         let mut report = api.read(path).await;
-        assert!(report["as_of"].is_string() && report["period"]["interval"] == "day", "{report}");
+        let interval = if path == DASHBOARD { json!(null) } else { json!("day") };
+        assert!(report["as_of"].is_string() && report["period"]["interval"] == interval, "{report}");
         // How long the funnel takes is not known either.
         none_is_not_a_number(path, &report);
         report = api.read(&format!("{path}?from=2026-01-01&to=2026-01-01")).await;
@@ -53,10 +60,16 @@ async fn a_report_says_what_is_wrong_with_its_parameters() {
     for path in REPORTS {
         let refused = support::json(api.get(&format!("{path}?from=2026-02-01&to=2026-01-01")), 400).await;
         assert_eq!(faults(&refused), [("from", "out_of_range")]);
-        let refused = support::json(api.get(&format!("{path}?since=2026-02-01&tz=Nowhere&interval=hour")), 400).await;
-        assert_eq!(faults(&refused), [("since", "unknown"), ("tz", "invalid"), ("interval", "invalid")]);
-        let refused = support::json(api.get(&format!("{path}?from=1990-01-01")), 400).await;
+        let refused = support::json(api.get(&format!("{path}?since=2026-02-01&tz=Nowhere&compare=x")), 400).await;
+        assert_eq!(faults(&refused), [("since", "unknown"), ("tz", "invalid"), ("compare", "invalid")]);
+        let refused = support::json(api.get(&format!("{path}?period=this_year&to=2026-01-01")), 400).await;
+        assert_eq!(faults(&refused), [("period", "invalid")]);
+    }
+    for path in &REPORTS[..2] {
+        let refused = support::json(api.get(&format!("{path}?from=1990-01-01&interval=day")), 400).await;
         assert_eq!(faults(&refused), [("interval", "out_of_range")]);
+        let refused = support::json(api.get(&format!("{path}?interval=hour")), 400).await;
+        assert_eq!(faults(&refused), [("interval", "invalid")]);
     }
 }
 
@@ -99,13 +112,19 @@ async fn reports_follow_what_is_done() {
 async fn the_worked_example_of_leads() {
     let api = Api::start().await;
     let mut data = Data::empty();
+    let grace = uuid::Uuid::now_v7();
+    data.users.push(json!({
+        "workspace_id": data.workspace_id, "id": grace, "name": "Grace", "email": "grace@example.com",
+        "created_at": time("2026-01-01"), "updated_at": time("2026-01-01"),
+    }));
     for (day, status, source, score, stages) in [
         (2, "won", "website", 80.0, vec![("contacted_at", 3), ("proposal_at", 9), ("won_at", 12)]),
         (4, "converted", "website", 60.0, vec![("converted_at", 8)]),
         (10, "lost", "referral", 40.0, vec![("contacted_at", 12), ("qualified_at", 20), ("lost_at", 25)]),
         (20, "new", "referral", 20.0, vec![]),
     ] {
-        let mut lead = data.lead(time(&format!("2026-03-{day:02}")), status, source, score, None);
+        let owner = (source == "website").then_some(grace);
+        let mut lead = data.lead(time(&format!("2026-03-{day:02}")), status, source, score, owner);
         for (stage, day) in stages {
             lead[stage] = json!(time(&format!("2026-03-{day:02}")));
         }
@@ -113,7 +132,8 @@ async fn the_worked_example_of_leads() {
     }
     let connection = &mut api.connection().await;
     data.store(connection).await;
-    let report = figures(connection, &data, time("2026-04-10"), LeadReport { period: march() }).await;
+    let march = [("from", "2026-03-01"), ("to", "2026-04-01"), ("interval", "week")];
+    let report = report_on(connection, &data, LeadReport, &march).await;
     assert_eq!(report["conversion_rate"], json!({ "numerator": 2, "denominator": 4, "rate": 0.5 }));
     assert_eq!(report["win_rate"], json!({ "numerator": 2, "denominator": 3, "rate": 2.0 / 3.0 }));
     let reached = |field: &str| -> Vec<Value> {
@@ -131,6 +151,18 @@ async fn the_worked_example_of_leads() {
     let counts: Vec<i64> =
         report["created"]["by_interval"].as_array().unwrap().iter().map(|of| of["count"].as_i64().unwrap()).collect();
     assert_eq!(counts, [0, 2, 1, 1, 0, 0]);
+    let graces = &report["by_owner"][0];
+    assert_eq!((&graces["name"], &graces["leads"], &graces["conversions"]), (&json!("Grace"), &json!(2), &json!(2)));
+    assert_eq!((&report["by_owner"][1]["assigned_to"], &report["by_owner"][1]["leads"]), (&json!(null), &json!(2)));
+    let days = report_on(connection, &data, LeadReport, &[("from", "2026-03-01"), ("to", "2026-04-01")]).await;
+    let on = |of: &str| -> Vec<Value> {
+        let days = days["outcomes"]["by_interval"].as_array().unwrap().iter();
+        days.filter(|day| day[of] == 1).map(|day| day["label"].clone()).collect()
+    };
+    assert_eq!(
+        (on("converted"), on("won"), on("lost")),
+        (vec![json!("2026-03-08")], vec![json!("2026-03-12")], vec![json!("2026-03-25")])
+    );
     assert_eq!(report["created"]["by_interval"][0]["start"], "2026-02-23T00:00:00Z");
 }
 
@@ -156,8 +188,8 @@ async fn the_worked_example_of_customers() {
     }
     let connection = &mut api.connection().await;
     data.store(connection).await;
-    let period = Period::parse(&[("from".into(), "2026-02-01".into()), ("to".into(), "2026-04-01".into())], db::now());
-    let report = figures(connection, &data, time("2026-04-10"), CustomerReport { period: period.unwrap() }).await;
+    let period = [("from", "2026-02-01"), ("to", "2026-04-01")];
+    let report = report_on(connection, &data, CustomerReport, &period).await;
     assert_eq!(
         report["orders"],
         json!({
@@ -173,8 +205,10 @@ async fn the_worked_example_of_customers() {
     assert_eq!(
         report["cohorts"],
         json!([
-            { "start": "2026-02-01T00:00:00Z", "customers": 1, "again": [{ "numerator": 1, "denominator": 1, "rate": 1.0 }] },
-            { "start": "2026-03-01T00:00:00Z", "customers": 2, "again": [] },
+            { "start": "2026-02-01T00:00:00Z", "end": "2026-03-01T00:00:00Z", "label": "2026-02", "partial": false,
+              "customers": 1, "again": [{ "numerator": 1, "denominator": 1, "rate": 1.0 }] },
+            { "start": "2026-03-01T00:00:00Z", "end": "2026-04-01T00:00:00Z", "label": "2026-03", "partial": false,
+              "customers": 2, "again": [] },
         ])
     );
 }
@@ -195,8 +229,7 @@ async fn the_dashboard_tells_what_is_due_and_what_goes_on() {
     assert_eq!(dashboard["jobs"], json!({ "queued": 1, "running": 0, "failed": 0 }));
     let connection = &mut api.connection().await;
     sqlx::query("UPDATE jobs SET status = 'failed', finished_at = now()").execute(&mut *connection).await.unwrap();
-    let data = Data { workspace_id: api.workspace_id, ..Data::empty() };
-    let period = Period::parse(&[], db::now() + Duration::seconds(1)).unwrap();
-    let dashboard = figures(connection, &data, db::now(), DashboardReport { period }).await;
+    let request = request::<DashboardReport>(&[], Tz::UTC, db::now() + Duration::seconds(1));
+    let dashboard = figures(connection, api.workspace_id, db::now(), (DashboardReport, &request)).await;
     assert_eq!(dashboard["jobs"]["failed"], 1);
 }

@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use chrono::{DateTime, Duration, SubsecRound, Utc};
+use chrono::{DateTime, Duration, NaiveDate, SubsecRound, Utc};
+use chrono_tz::Tz;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{RngExt, SeedableRng};
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::report_helpers::{ZONES, insert_workspace};
 
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -38,13 +41,20 @@ pub struct Feedback {
     pub answer: Option<(DateTime<Utc>, i16, Option<String>)>,
 }
 
+/// Categories, of which some differ only in case.
+pub const CATEGORIES: [Option<&str>; 6] =
+    [None, Some("support"), Some("Support"), Some("price"), Some("Größe"), Some("GRÖßE")];
+
 #[derive(Debug)]
 pub struct Data {
     pub seed: u64,
     pub workspace: Uuid,
+    pub zone: Tz,
     pub customers: Vec<Uuid>,
     /// The type and the status of each.
     pub kinds: Vec<(&'static str, &'static str)>,
+    /// The owner of each.
+    pub owners: Vec<Option<Uuid>>,
     pub orders: Vec<Order>,
     pub interactions: Vec<Interaction>,
     pub feedback: Vec<Feedback>,
@@ -57,7 +67,9 @@ impl Data {
         Self {
             seed: 0,
             workspace,
+            zone: Tz::UTC,
             kinds: vec![("individual", "active"); customers.len()],
+            owners: vec![None; customers.len()],
             customers,
             orders: vec![],
             interactions: vec![],
@@ -74,7 +86,10 @@ impl Data {
             (*kind, *["active", "inactive", "blocked"].choose(&mut random).unwrap())
         });
         let kinds = kinds.collect();
-        let mut data = Self { seed, kinds, random, ..Self::of(Uuid::now_v7(), customers.clone()) };
+        let people = [Some(Uuid::now_v7()), Some(Uuid::now_v7()), None];
+        let owners = customers.iter().map(|_| *people.choose(&mut random).unwrap()).collect();
+        let zone = ZONES.choose(&mut random).unwrap().parse().unwrap();
+        let mut data = Self { seed, zone, kinds, owners, random, ..Self::of(Uuid::now_v7(), customers.clone()) };
         for customer in customers {
             let (orders, interactions, feedback) =
                 (data.random.random_range(0..6), data.random.random_range(0..5), data.random.random_range(0..5));
@@ -94,6 +109,11 @@ impl Data {
             }
         }
         data
+    }
+
+    /// The local date of a time.
+    pub fn date(&self, at: DateTime<Utc>) -> NaiveDate {
+        at.with_timezone(&self.zone).date_naive()
     }
 
     /// A time within the last days, or slightly in the future.
@@ -131,7 +151,7 @@ impl Data {
 
     fn answer(&mut self, customer: Uuid, must: bool) -> Feedback {
         let requested_at = self.moment(800);
-        let category = [None, Some("support"), Some("price"), Some("Größe")].choose(&mut self.random).unwrap();
+        let category = CATEGORIES.choose(&mut self.random).unwrap();
         let answer = (must || self.random.random_bool(0.5)).then(|| {
             let hours = self.random.random_range(0..300);
             (requested_at + Duration::hours(hours), self.random.random_range(1..=5), category.map(str::to_owned))
@@ -141,16 +161,21 @@ impl Data {
 
     /// Inserts the records of many workspaces, with one statement for each table.
     pub async fn insert_all(connection: &mut PgConnection, all: &[Self]) {
+        for data in all {
+            insert_workspace(connection, data.workspace, data.zone).await;
+        }
         let customers = || all.iter().flat_map(|data| data.customers.iter().zip(&data.kinds));
         sqlx::query(
-            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-             SELECT workspace, id, 'A', id || '@example.com', type, status, '{}', '', now(), now()
-             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS new (workspace, id, type, status)",
+            "INSERT INTO customers (workspace_id, id, name, email, type, status, assigned_to, custom_fields, search_vector,
+                 created_at, updated_at)
+             SELECT workspace, id, 'A', id || '@example.com', type, status, owner, '{}', '', now(), now()
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[]) AS new (workspace, id, type, status, owner)",
         )
         .bind(all.iter().flat_map(|data| data.customers.iter().map(|_| data.workspace)).collect::<Vec<_>>())
         .bind(customers().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(customers().map(|(_, (kind, _))| *kind).collect::<Vec<_>>())
         .bind(customers().map(|(_, (_, status))| *status).collect::<Vec<_>>())
+        .bind(all.iter().flat_map(|data| data.owners.clone()).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await
         .unwrap();

@@ -1,33 +1,57 @@
 //! Feedback figures, computed from their definition.
 
 use serde_json::{Value, json};
-use shared::insight::feedback;
+use shared::insight::feedback::FeedbackReport;
 use shared::insight::period::Period;
 use shared::values::Time;
 use sqlx::PgConnection;
 
 use super::data::{Data, Feedback};
-use crate::report_helpers::{assert_same, date_of, dates, described, mean, median, rate, start};
+use super::segments;
+use crate::report_calendar::assert_periods;
+use crate::report_helpers::{
+    assert_same, compared, date_of, dates, described, figures, filters, interval, mean, median, passes, rate, request,
+};
 
 /// An answer: its time, rating and category.
 type Answer = (Time, i16, Option<String>);
 
-/// Compares the figures of a period.
-pub async fn compare(connection: &mut PgConnection, context: &str, data: &Data, (period, now): (&Period, Time)) {
-    let figures = feedback::figures(connection, data.workspace, now, period).await.unwrap();
-    assert_same(context, &serde_json::to_value(figures).unwrap(), &figures_of(data, period, now));
+/// Compares the figures of a request.
+pub async fn compare(connection: &mut PgConnection, context: &str, data: &Data, pairs: &[(String, String)], now: Time) {
+    let request = request::<FeedbackReport>(pairs, data.zone, now);
+    assert_periods(context, &request, pairs, data.zone, now);
+    let report = figures(connection, data.workspace, now, (FeedbackReport, &request)).await;
+    let feedback = filtered(data, pairs, now);
+    let expected = compared(&request, |period, _| figures_of(&feedback, period, now));
+    assert_same(&format!("{context}: {pairs:?}"), &report, &expected);
 }
 
-fn figures_of(data: &Data, period: &Period, now: Time) -> Value {
+/// The feedback that passes the filters.
+fn filtered<'a>(data: &'a Data, pairs: &[(String, String)], now: Time) -> Vec<&'a Feedback> {
+    let mut filters = filters(pairs);
+    let categories: Option<Vec<String>> =
+        filters.remove("category").map(|values| values.into_iter().map(str::to_lowercase).collect());
+    let placed = segments::of_all(data, data.date(now));
+    let passes = |feedback: &&Feedback| {
+        let at = data.customers.iter().position(|id| *id == feedback.customer).unwrap();
+        let category = feedback.answer.as_ref().and_then(|(.., category)| category.as_deref()).map(str::to_lowercase);
+        passes(&filters, "type", Some(data.kinds[at].0))
+            && passes(&filters, "segment", Some(placed[at].2))
+            && categories.as_ref().is_none_or(|wanted| wanted.contains(&category.unwrap_or("null".to_owned())))
+    };
+    data.feedback.iter().filter(passes).collect()
+}
+
+fn figures_of(feedback: &[&Feedback], period: &Period, now: Time) -> Value {
     let is_in = |at: Time| period.from <= at && at < period.to;
-    let sent: Vec<&Feedback> = data.feedback.iter().filter(|feedback| is_in(feedback.requested_at)).collect();
+    let sent: Vec<&Feedback> = feedback.iter().copied().filter(|feedback| is_in(feedback.requested_at)).collect();
     let given: Vec<&Answer> =
-        data.feedback.iter().filter_map(|feedback| feedback.answer.as_ref()).filter(|(at, ..)| is_in(*at)).collect();
+        feedback.iter().filter_map(|feedback| feedback.answer.as_ref()).filter(|(at, ..)| is_in(*at)).collect();
     let by_interval = dates(period).into_iter().map(|date| {
         let sent: Vec<&Feedback> =
             sent.iter().copied().filter(|feedback| date_of(feedback.requested_at, period) == date).collect();
         let given: Vec<&Answer> = given.iter().copied().filter(|(at, ..)| date_of(*at, period) == date).collect();
-        with(json!({ "start": start(date, period) }), [requests(&sent), ratings_of(&given)])
+        with(interval(date, period, now), [requests(&sent), ratings_of(&given)])
     });
     let first = json!({
         "as_of": now, "period": described(period), "by_category": by_category(&given),
@@ -43,17 +67,26 @@ fn with<const N: usize>(mut object: Value, others: [Value; N]) -> Value {
     object
 }
 
-/// Most ratings first, then by name; ratings without a category come before others.
+/// Most ratings first, then by name in lower case; ratings without a category come before others. The name is
+/// the most frequent spelling.
 fn by_category(given: &[&Answer]) -> Vec<Value> {
-    let mut categories: Vec<&Option<String>> = given.iter().map(|(.., category)| category).collect();
+    let folded = |answer: &&&Answer| answer.2.as_ref().map(|category| category.to_lowercase());
+    let mut categories: Vec<Option<String>> = given.iter().map(|answer| folded(&answer)).collect();
     categories.sort_unstable();
     categories.dedup();
     let of = |category: &Option<String>| -> Vec<&Answer> {
-        given.iter().copied().filter(|(.., of)| of == category).collect()
+        given.iter().filter(|answer| folded(answer) == *category).copied().collect()
     };
     categories.sort_by_key(|category| usize::MAX - of(category).len());
-    let row = |category: &Option<String>| with(json!({ "category": category }), [ratings_of(&of(category))]);
-    categories.into_iter().map(row).collect()
+    let spelling = |category: &Option<String>| {
+        let mine = of(category);
+        let count = |spelling: &&String| mine.iter().filter(|(.., of)| of.as_ref() == Some(*spelling)).count();
+        let mut spellings: Vec<&String> = mine.iter().filter_map(|(.., of)| of.as_ref()).collect();
+        spellings.sort_by_key(|spelling| (usize::MAX - count(spelling), *spelling));
+        spellings.first().map(|spelling| (*spelling).clone())
+    };
+    let row = |category: &Option<String>| with(json!({ "category": spelling(category) }), [ratings_of(&of(category))]);
+    categories.iter().map(row).collect()
 }
 
 fn requests(sent: &[&Feedback]) -> Value {

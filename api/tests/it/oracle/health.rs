@@ -1,4 +1,4 @@
-//! Health, computed from the definition in `docs/insight.md`.
+//! Health, computed from the definition in `docs/insight/health.md`.
 
 use chrono::{Datelike, Duration, NaiveDate};
 use serde_json::{Value, json};
@@ -26,6 +26,13 @@ pub fn of(data: &Data, id: Uuid, today: NaiveDate) -> Option<Known> {
     (possible > 0.0).then_some(Known { score, points, coverage: possible / 100.0 })
 }
 
+impl Known {
+    /// The band; none of a score that too little data supports.
+    pub fn band(&self) -> Option<&'static str> {
+        (self.coverage >= 0.3).then(|| band(self.score))
+    }
+}
+
 pub fn band(score: i16) -> &'static str {
     match score {
         ..40 => "at_risk",
@@ -44,7 +51,7 @@ pub fn expected(data: &Data, id: Uuid, today: NaiveDate) -> Value {
     json!({
         "customer_id": id,
         "score": known.as_ref().map(|known| known.score),
-        "band": known.as_ref().map(|known| band(known.score)),
+        "band": known.as_ref().and_then(Known::band),
         "coverage": known.map_or(0.0, |known| known.coverage),
         "parts": parts.collect::<Vec<_>>(),
     })
@@ -78,7 +85,7 @@ fn parts(data: &Data, id: Uuid, today: NaiveDate) -> [Part; 6] {
 
 fn order_dates(data: &Data, id: Uuid, today: NaiveDate) -> Vec<NaiveDate> {
     let orders = data.orders.iter().filter(|order| order.customer == id && !order.cancelled);
-    let mut dates: Vec<NaiveDate> = orders.map(|order| order.at.date_naive()).filter(|date| *date <= today).collect();
+    let mut dates: Vec<NaiveDate> = orders.map(|order| data.date(order.at)).filter(|date| *date <= today).collect();
     dates.sort_unstable();
     dates
 }
@@ -91,7 +98,7 @@ fn recency(data: &Data, id: Uuid, today: NaiveDate) -> (Option<f64>, Value) {
     let mut dates = order_dates(data, id, today);
     let since = dates.last().map(|last| (today - *last).num_days() as f64);
     let mine = data.orders.iter().filter(|order| order.customer == id && !order.cancelled);
-    let last = mine.map(|order| order.at).filter(|at| at.date_naive() <= today).max();
+    let last = mine.map(|order| order.at).filter(|at| data.date(*at) <= today).max();
     dates.retain(|date| *date >= two_years_before(today));
     dates.dedup();
     let mut gaps: Vec<f64> = dates.windows(2).map(|pair| (pair[1] - pair[0]).num_days() as f64).collect();
@@ -119,7 +126,7 @@ fn trend(data: &Data, id: Uuid, today: NaiveDate) -> (Option<f64>, Value) {
 
 fn met(data: &Data, id: Uuid, today: NaiveDate) -> Vec<(Uuid, NaiveDate, bool)> {
     let all = data.interactions.iter().filter(|interaction| interaction.customer == id);
-    let all = all.map(|interaction| (interaction.id, interaction.at.date_naive(), interaction.support));
+    let all = all.map(|interaction| (interaction.id, data.date(interaction.at), interaction.support));
     all.filter(|(_, date, _)| *date <= today).collect()
 }
 
@@ -139,7 +146,7 @@ fn feedback(data: &Data, id: Uuid, today: NaiveDate) -> (Option<f64>, Value) {
     let answers =
         mine.filter_map(|feedback| feedback.answer.as_ref().map(|(at, rating, _)| (*at, feedback.id, *rating)));
     let mut answers: Vec<_> =
-        answers.filter(|(at, ..)| at.date_naive() >= two_years_before(today) && at.date_naive() <= today).collect();
+        answers.filter(|(at, ..)| data.date(*at) >= two_years_before(today) && data.date(*at) <= today).collect();
     answers.sort_unstable();
     let ratings: Vec<i16> = answers.iter().rev().take(3).map(|(.., rating)| *rating).collect();
     let sum: f64 = ratings.iter().copied().map(f64::from).sum();
@@ -160,7 +167,7 @@ fn actions(data: &Data, id: Uuid, today: NaiveDate) -> (Option<f64>, Value) {
         .interactions
         .iter()
         .filter(|interaction| interaction.customer == id)
-        .filter_map(|interaction| Some((interaction.id, interaction.next_action_at?.date_naive())))
+        .filter_map(|interaction| Some((interaction.id, data.date(interaction.next_action_at?))))
         .collect();
     let met = met(data, id, today);
     let overdue = planned

@@ -11,17 +11,16 @@ mod snapshots;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
+use shared::insight::feedback::FeedbackReport;
 use shared::insight::health::{self as product_health, Health};
-use shared::insight::period::Period;
 use shared::insight::scoring::{self, Day, Freshness};
-use shared::insight::segments as product;
+use shared::insight::segments::SegmentReport;
 use shared::platform::db;
-use shared::values::Time;
 use sqlx::{Connection, PgConnection};
 use testing::{Database, data_sets};
 use uuid::Uuid;
 
-use crate::report_helpers::{assert_same, parameters};
+use crate::report_helpers::{assert_same, figures, parameters, request};
 use crate::support::connect;
 use data::Data;
 use snapshots::Snapshots;
@@ -49,8 +48,7 @@ async fn scores_match_a_second_computation() {
             for batch in batches(reader).chain(ranked.map(|seed| vec![Data::random(seed, 480..700)])) {
                 Data::insert_all(connection, &batch).await;
                 for mut data in batch {
-                    let today = Day::today().0;
-                    let snapshots = Snapshots::random(&data, today);
+                    let snapshots = Snapshots::random(&data, data.date(db::now()));
                     refresh_if_cheap(connection, data.workspace).await;
                     snapshots.store(connection, data.workspace).await;
                     compare(connection, &data, &snapshots).await;
@@ -77,10 +75,12 @@ async fn feedback_figures_match_a_second_computation() {
             for batch in batches(reader) {
                 Data::insert_all(connection, &batch).await;
                 for data in batch {
+                    refresh_if_cheap(connection, data.workspace).await;
                     let now = db::now();
-                    let period = period(&data, now);
                     let context = format!("data set {} at {now}", data.seed);
-                    feedback::compare(connection, &context, &data, (&period, now)).await;
+                    let random = &mut StdRng::seed_from_u64(data.seed);
+                    let pairs = parameters::<FeedbackReport>(random, now, &[], &["SUPPORT", "price", "größe"]);
+                    feedback::compare(connection, &context, &data, &pairs, now).await;
                 }
             }
         })
@@ -90,62 +90,62 @@ async fn feedback_figures_match_a_second_computation() {
     }
 }
 
-/// A random period.
-fn period(data: &Data, now: Time) -> Period {
-    Period::parse(&parameters(&mut StdRng::seed_from_u64(data.seed), now), now).unwrap()
-}
-
 async fn refresh_if_cheap(connection: &mut PgConnection, workspace: Uuid) {
     let mut transaction = connection.begin().await.unwrap();
     assert_eq!(scoring::refresh_if_cheap(&mut transaction, workspace).await.unwrap(), Freshness::Fresh);
     transaction.commit().await.unwrap();
 }
 
-/// A customer with three scores, the segment and the health.
-type StoredScores = (Uuid, Option<i16>, Option<i16>, Option<i16>, String, Option<i16>);
+/// A customer with three scores, the segment, the health and its band.
+type StoredScores = (Uuid, Option<i16>, Option<i16>, Option<i16>, String, Option<i16>, Option<String>);
 
 async fn compare(connection: &mut PgConnection, data: &Data, snapshots: &Snapshots) {
-    let (day, now) = (Day::today(), db::now());
+    let now = db::now();
+    let day = Day::of(now, data.zone);
     let context = format!("data set {} at {now}", data.seed);
     let mut stored: Vec<StoredScores> = sqlx::query_as(
-        "SELECT customer_id, recency, frequency, monetary, segment, health FROM customer_scores WHERE workspace_id = $1",
+        "SELECT customer_id, recency, frequency, monetary, segment, health, band FROM customer_scores WHERE workspace_id = $1",
     )
     .bind(data.workspace)
     .fetch_all(&mut *connection)
     .await
     .unwrap();
     stored.sort();
-    let mut expected: Vec<_> = segments::of_all(data, day.0)
+    let mut expected: Vec<_> = segments::of_all(data, day.date)
         .into_iter()
         .map(|(id, [r, f, m], segment)| {
-            (id, r, f, m, segment.to_owned(), health::of(data, id, day.0).map(|known| known.score))
+            let known = health::of(data, id, day.date);
+            let band = known.as_ref().and_then(|known| known.band()).map(str::to_owned);
+            (id, r, f, m, segment.to_owned(), known.map(|known| known.score), band)
         })
         .collect();
     expected.sort();
     assert_eq!(stored, expected, "{context}");
 
-    let period = period(data, now);
-    let report = product::report(connection, data.workspace, now, &period).await.unwrap();
-    let mut report = serde_json::to_value(report).unwrap();
+    let owners: Vec<Uuid> = data.owners.iter().copied().flatten().collect();
+    let pairs = parameters::<SegmentReport>(&mut StdRng::seed_from_u64(data.seed), now, &owners, &[]);
+    let request = request::<SegmentReport>(&pairs, data.zone, now);
+    let mut report = figures(connection, data.workspace, now, (SegmentReport, &request)).await;
     for group in report["groups"].as_array_mut().unwrap() {
-        assert!(group.as_object_mut().unwrap().remove("definition").is_some());
+        let group = group.as_object_mut().unwrap();
+        assert!(group.remove("definition").is_some() && group.remove("scores").is_some());
     }
-    assert_same(&context, &report, &segments::report(data, snapshots, &period, now));
+    assert_same(&format!("{context}: {pairs:?}"), &report, &segments::report(data, snapshots, &pairs, now));
 
     // The health of a single customer agrees with the scores of all, as do the points and facts of
     // its parts.
     for id in data.customers.iter().take(2) {
         let facts = scoring::facts(connection, data.workspace, &[*id], day).await.unwrap().pop().unwrap();
         let points: Vec<Option<f64>> = Health::of(&facts).parts.iter().map(|part| part.points).collect();
-        if let Some(known) = health::of(data, *id, day.0) {
+        if let Some(known) = health::of(data, *id, day.date) {
             assert_eq!(points, known.points, "{context}");
         }
-        let ours = product_health::get(connection, data.workspace, *id, &period).await.unwrap();
+        let ours = product_health::get(connection, data.workspace, *id).await.unwrap();
         let mut ours = serde_json::to_value(ours).unwrap();
         ours.as_object_mut().unwrap().remove("as_of");
-        let mut theirs = health::expected(data, *id, day.0);
+        let mut theirs = health::expected(data, *id, day.date);
         let score = theirs["score"].as_i64().map(|score| score as i16);
-        let Value::Object(past) = snapshots.of_customer(*id, score, &period, day.0) else { unreachable!() };
+        let Value::Object(past) = snapshots.of_customer(*id, score, day.date) else { unreachable!() };
         theirs.as_object_mut().unwrap().extend(past);
         assert_same(&context, &ours, &theirs);
     }

@@ -1,17 +1,17 @@
 //! Segments, computed from their definition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
 use serde_json::{Value, json};
-use shared::insight::period::Period;
 use shared::values::Time;
 use uuid::Uuid;
 
 use super::data::{Data, Order};
 use super::health;
 use super::snapshots::Snapshots;
-use crate::report_helpers::rate;
+use crate::report_calendar::start;
+use crate::report_helpers::{filters, passes, rate};
 
 /// In the order of the report.
 pub const SEGMENTS: [&str; 11] = [
@@ -43,7 +43,7 @@ fn bought(data: &Data, today: NaiveDate) -> Vec<(Uuid, Vec<&Order>)> {
     let since =
         NaiveDate::from_ymd_opt(today.year() - 2, today.month(), today.day()).unwrap_or(today - Duration::days(730));
     let counts = |order: &&Order| {
-        let date = order.at.date_naive();
+        let date = data.date(order.at);
         !order.cancelled && date >= since && date <= today
     };
     data.customers
@@ -70,7 +70,7 @@ pub fn of_all(data: &Data, today: NaiveDate) -> Vec<(Uuid, Scores, &'static str)
         let (r, f, m) = if buyers.len() >= 500 {
             (rank(&lasts, &last(orders)), rank(&numbers, &number(orders)), rank(&quantities, &quantity(orders)))
         } else {
-            let days = (today - last(orders).date_naive()).num_days();
+            let days = (today - data.date(last(orders))).num_days();
             (
                 [(30, 5), (60, 4), (90, 3), (180, 2)]
                     .into_iter()
@@ -107,34 +107,53 @@ fn rank<T: Ord>(all: &[T], value: &T) -> i16 {
     i16::try_from((5 * reached).div_ceil(all.len())).unwrap()
 }
 
-/// The report, without the definitions of segments.
-pub fn report(data: &Data, snapshots: &Snapshots, period: &Period, now: Time) -> Value {
-    let today = now.date_naive();
-    let placed = of_all(data, today);
-    let all = data.customers.len();
+/// The report about the customers that pass the filters, without the definitions of segments.
+pub fn report(data: &Data, snapshots: &Snapshots, pairs: &[(String, String)], now: Time) -> Value {
+    let (today, filters) = (data.date(now), filters(pairs));
+    let is_in = |at: usize| {
+        let ((kind, status), owner) = (data.kinds[at], data.owners[at].map(|owner| owner.to_string()));
+        passes(&filters, "type", Some(kind))
+            && passes(&filters, "status", Some(status))
+            && passes(&filters, "assigned_to", owner.as_deref())
+    };
+    let placed: Vec<_> =
+        of_all(data, today).into_iter().enumerate().filter(|(at, _)| is_in(*at)).map(|(_, placed)| placed).collect();
+    let kinds: Vec<_> = data.kinds.iter().enumerate().filter(|(at, _)| is_in(*at)).map(|(_, kind)| *kind).collect();
+    let all = placed.len();
+    let query: String = ["type", "status", "assigned_to"].iter().filter_map(|name| query(name, &filters)).collect();
     let groups = SEGMENTS.map(|segment| {
         let count = placed.iter().filter(|(.., is)| *is == segment).count();
-        let query = format!("/dev/crm/customers?segment={segment}");
+        let query = format!("/dev/crm/customers?segment={segment}{query}");
         json!({ "segment": segment, "count": count, "share": rate(count, all), "query": query })
     });
     let bands: Vec<Option<&str>> =
-        data.customers.iter().map(|id| health::of(data, *id, today).map(|known| health::band(known.score))).collect();
-    let by_health = [Some("healthy"), Some("watch"), Some("at_risk"), None].map(|band| {
-        let count = bands.iter().filter(|is| **is == band).count();
-        let query = band.map(|band| format!("/dev/crm/customers?health={band}"));
+        placed.iter().map(|(id, ..)| health::of(data, *id, today).and_then(|known| known.band())).collect();
+    let by_health = ["healthy", "watch", "at_risk", "none"].map(|band| {
+        let count = bands.iter().filter(|is| is.unwrap_or("none") == band).count();
+        let value = if band == "none" { "null" } else { band };
+        let query = format!("/dev/crm/customers?health_band={value}{query}");
         json!({ "band": band, "count": count, "share": rate(count, all), "query": query })
     });
-    let count = |is: &dyn Fn(&(&str, &str)) -> bool| data.kinds.iter().filter(|kind| is(kind)).count();
-    let kinds: BTreeMap<&str, usize> =
+    let count = |is: &dyn Fn(&(&str, &str)) -> bool| kinds.iter().filter(|kind| is(kind)).count();
+    let by_type: BTreeMap<&str, usize> =
         ["individual", "business"].map(|word| (word, count(&|(kind, _)| *kind == word))).into();
-    let statuses: BTreeMap<&str, usize> =
+    let by_status: BTreeMap<&str, usize> =
         ["active", "inactive", "blocked"].map(|word| (word, count(&|(_, status)| *status == word))).into();
     let buyers = placed.iter().filter(|(.., segment)| *segment != "prospects").count();
     json!({
-        "as_of": now, "complete": true, "customers": all, "buyers": buyers, "cuts": thresholds(data, today), "groups": groups,
-        "by_type": kinds, "by_status": statuses, "by_health": by_health,
-        "changes": snapshots.changes(&placed), "history": snapshots.history_of_segments(period),
+        "as_of": now, "complete": true, "customers": all, "buyers": buyers, "thresholds": thresholds(data, today),
+        "groups": groups, "by_type": by_type, "by_status": by_status, "by_health": by_health,
+        "changes": snapshots.changes(&placed),
+        "history": filters.is_empty().then(|| snapshots.history_of_segments(today)),
     })
+}
+
+/// A filter as it is in the query that lists a group: each value once, in order, and `null` last.
+fn query(name: &str, filters: &HashMap<&str, Vec<&str>>) -> Option<String> {
+    let mut values = filters.get(name)?.clone();
+    values.sort_by_key(|value| (*value == "null", *value));
+    values.dedup();
+    Some(format!("&{name}={}", values.join(",")))
 }
 
 /// The thresholds of the scores 2, 3, 4 and 5.
@@ -143,7 +162,7 @@ fn thresholds(data: &Data, today: NaiveDate) -> Value {
     let buyers: Vec<&Vec<&Order>> =
         bought.iter().map(|(_, orders)| orders).filter(|orders| !orders.is_empty()).collect();
     if buyers.len() < 500 {
-        let days = [180, 90, 60, 30].map(|days| (today - Duration::days(days)).and_time(NaiveTime::MIN).and_utc());
+        let days = [180, 90, 60, 30].map(|days| start(today - Duration::days(days), data.zone));
         return json!({
             "ranked": false, "recency": days, "frequency": [2, 4, 6, 10], "monetary": [4, 10, 20, 50],
         });

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{Days, NaiveDate, NaiveTime};
+use chrono::{Days, NaiveDate};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use shared::insight::period::Period;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::data::Data;
 use super::health;
 use super::segments::SEGMENTS;
-use crate::report_helpers::{date_of, dates, some};
+use crate::report_helpers::some;
 
 /// The health of a customer on a day, and their segment.
 #[derive(Debug, Clone)]
@@ -72,7 +71,7 @@ impl Snapshots {
             .await
             .unwrap();
         sqlx::query(
-            "UPDATE customer_scores SET former_segment = segments.segment
+            "UPDATE customer_scores SET previous_segment = segments.segment
              FROM unnest($2::uuid[], $3::text[]) AS segments (id, segment)
              WHERE workspace_id = $1 AND customer_id = segments.id",
         )
@@ -123,7 +122,8 @@ impl Snapshots {
         json!({ "since": self.since, "moves": moves.into_iter().map(row).collect::<Vec<_>>() })
     }
 
-    pub fn history_of_segments(&self, period: &Period) -> Vec<Value> {
+    /// The snapshots of the last 90 days.
+    pub fn history_of_segments(&self, today: NaiveDate) -> Vec<Value> {
         let mut days: Vec<NaiveDate> = self.segments.iter().map(|(date, ..)| *date).collect();
         days.dedup();
         let row = |day: NaiveDate| {
@@ -134,43 +134,21 @@ impl Snapshots {
             }
             json!({ "date": day, "groups": groups })
         };
-        last_of_each(&days, period).into_iter().map(row).collect()
+        days.into_iter().filter(|day| *day > today - Days::new(90) && *day <= today).map(row).collect()
     }
 
     /// The trend and the history of a customer whose score is this.
-    pub fn of_customer(&self, id: Uuid, score: Option<i16>, period: &Period, today: NaiveDate) -> Value {
+    pub fn of_customer(&self, id: Uuid, score: Option<i16>, today: NaiveDate) -> Value {
         let mine: Vec<&Past> = self.health.iter().filter(|past| past.customer == id).collect();
         let oldest = mine.iter().find(|past| past.date >= today - Days::new(30) && past.date < today);
         let previous = oldest.and_then(|past| past.score);
-        let days: Vec<NaiveDate> = mine.iter().map(|past| past.date).collect();
-        let row = |day: NaiveDate| {
-            let past = mine.iter().find(|past| past.date == day).unwrap();
-            json!({ "date": day, "score": past.score, "band": past.score.map(health::band), "segment": past.segment })
-        };
+        let row = |past: &&Past| json!({ "date": past.date, "score": past.score, "band": past.score.map(health::band), "segment": past.segment });
         json!({
             "trend": {
                 "since": oldest.map(|past| past.date), "from": previous, "to": score,
                 "change": score.zip(previous).map(|(to, from)| to - from),
             },
-            "history": last_of_each(&days, period).into_iter().map(row).collect::<Vec<_>>(),
+            "history": mine.iter().map(row).collect::<Vec<_>>(),
         })
     }
-}
-
-/// The last day of each interval, among the sorted days that overlap the period. A day belongs to
-/// the interval of its noon, and a day that begins in the period belongs to its last interval at
-/// the latest.
-fn last_of_each(days: &[NaiveDate], period: &Period) -> Vec<NaiveDate> {
-    let intervals = dates(period);
-    let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else { return vec![] };
-    let mut kept: BTreeMap<NaiveDate, NaiveDate> = BTreeMap::new();
-    for day in days {
-        let begins = day.and_time(NaiveTime::MIN).and_utc();
-        let noon = day.and_hms_opt(12, 0, 0).unwrap().and_utc();
-        let interval = date_of(noon, period).min(*last);
-        if *day >= period.from.date_naive() && begins < period.to && interval >= *first {
-            kept.insert(interval, *day);
-        }
-    }
-    kept.into_values().collect()
 }

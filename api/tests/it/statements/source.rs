@@ -17,8 +17,8 @@ impl Statement {
     /// Whether the whole text is known.
     pub fn is_whole(&self) -> bool {
         let has_parts = self.text.contains('{') && !self.text.contains("'{}'");
-        // A value follows.
-        let goes_on = self.text.trim_end().ends_with('=');
+        // A value or another part follows.
+        let goes_on = self.text.trim_end().ends_with(['=', ',', '(']);
         !has_parts && !goes_on
     }
 }

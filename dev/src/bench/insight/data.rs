@@ -54,10 +54,10 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
         rows(leads),
     ));
     statements.push(format!(
-        "INSERT INTO customers (workspace_id, id, name, email, phone, company, type, status, billing_address,
+        "INSERT INTO customers (workspace_id, id, name, email, phone, company, type, status, billing_address, assigned_to,
              custom_fields, search_vector, created_at, updated_at)
          SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'customer' || n || '@example.com', '+49 30 ' || n,
-             'Analytical Engines', {}, {}, '12 St James''s Square, London', '{{}}', '', at, at
+             'Analytical Engines', {}, {}, '12 St James''s Square, London', md5((n % 50)::text)::uuid, '{{}}', '', at, at
          FROM {}",
         id(2, "n"),
         word("individual individual business"),

@@ -38,13 +38,15 @@ impl Payload for SnapshotHealth {
 /// The result of a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scored {
-    date: NaiveDate,
+    /// The day in the time zone of the workspace, once the run has begun.
+    date: Option<NaiveDate>,
     /// How many customers have been scored, and how many are in each band.
     customers: i64,
     healthy: i64,
     watch: i64,
     at_risk: i64,
-    unknown: i64,
+    #[serde(alias = "unknown")]
+    none: i64,
     /// How many scores have been stored.
     kept: i64,
     dry_run: bool,
@@ -67,7 +69,7 @@ impl Scored {
             Some(Band::Healthy) => self.healthy += 1,
             Some(Band::Watch) => self.watch += 1,
             Some(Band::AtRisk) => self.at_risk += 1,
-            None => self.unknown += 1,
+            None => self.none += 1,
         }
     }
 }
@@ -77,8 +79,7 @@ impl Pages for SnapshotHealth {
     type Tally = Scored;
 
     fn begin(&self) -> Scored {
-        let (date, dry_run) = (Day::today().0, self.dry_run);
-        Scored { date, customers: 0, healthy: 0, watch: 0, at_risk: 0, unknown: 0, kept: 0, dry_run }
+        Scored { date: None, customers: 0, healthy: 0, watch: 0, at_risk: 0, none: 0, kept: 0, dry_run: self.dry_run }
     }
 
     /// In customers: each is scored, and then stored.
@@ -86,9 +87,10 @@ impl Pages for SnapshotHealth {
         if self.dry_run { scored.customers } else { (scored.customers + scored.kept) / 2 }
     }
 
-    /// A snapshot of a past day is not resumed.
+    /// A snapshot of a day that is over in every time zone is not resumed.
     fn can_resume(&self, scored: &Scored) -> bool {
-        scored.date == Day::today().0
+        let today = db::now().date_naive();
+        scored.date.is_none_or(|date| (today - date).num_days().abs() <= 1)
     }
 
     async fn page(&self, page: &mut Page<'_>, cursor: Option<Phase>, scored: &mut Scored) -> Result<Option<Phase>> {
@@ -96,12 +98,14 @@ impl Pages for SnapshotHealth {
         if !self.dry_run && !scoring::lock(page.connection, workspace_id, PATIENCE_MS).await? {
             return Err(Error::Repeat("the scores are being written".into()));
         }
+        let today = Day::today(page.connection, workspace_id).await?;
+        let day = Day { date: *scored.date.get_or_insert(today.date), ..today };
         if cursor.is_none() {
             page.total = Some(count(page.connection, workspace_id).await?);
         }
         let next = match cursor.unwrap_or(Phase::Score(Uuid::nil())) {
-            Phase::Score(after) => score(page.connection, workspace_id, after, scored).await?,
-            Phase::Keep(after) => keep(page.connection, workspace_id, after, scored).await?,
+            Phase::Score(after) => score(page.connection, workspace_id, (after, day), scored).await?,
+            Phase::Keep(after) => keep(page.connection, workspace_id, (after, day), scored).await?,
         };
         page.total = page.total.max(Some(scored.customers));
         Ok(next)
@@ -118,7 +122,7 @@ async fn count(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64>
 async fn score(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    after: Uuid,
+    (after, day): (Uuid, Day),
     scored: &mut Scored,
 ) -> Result<Option<Phase>> {
     let ids: Vec<Uuid> =
@@ -128,7 +132,6 @@ async fn score(
             .bind(SCORED_PAGE)
             .fetch_all(&mut *connection)
             .await?;
-    let day = Day(scored.date);
     if scored.dry_run {
         let facts = scoring::facts(connection, workspace_id, &ids, day).await?;
         facts.iter().for_each(|facts| scored.count(&Health::of(facts)));
@@ -149,17 +152,17 @@ async fn score(
 async fn keep(
     connection: &mut PgConnection,
     workspace_id: Uuid,
-    after: Uuid,
+    (after, day): (Uuid, Day),
     scored: &mut Scored,
 ) -> Result<Option<Phase>> {
     let state = State::read(connection, workspace_id).await?.ok_or(Error::NotFound)?;
     let last = scoring::last_of_page(connection, workspace_id, after, KEPT_PAGE).await?;
     let page = (after, last.unwrap_or(Uuid::max()));
-    scoring::reclassify(connection, workspace_id, &state.cuts, page).await?;
-    let kept = scoring::snapshot_page(connection, workspace_id, page, Day(scored.date)).await?;
+    scoring::reclassify(connection, workspace_id, &state.thresholds, page).await?;
+    let kept = scoring::snapshot_page(connection, workspace_id, page, day).await?;
     scored.kept += i64::try_from(kept).unwrap_or(i64::MAX);
     if last.is_none() {
-        finish(connection, workspace_id, scored.date).await?;
+        finish(connection, workspace_id, day.date).await?;
     }
     Ok(last.map(Phase::Keep))
 }
@@ -174,13 +177,13 @@ async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDa
          GROUP BY segment HAVING sum(customers) > 0",
         "DELETE FROM band_snapshots WHERE workspace_id = $1 AND date = $2",
         "INSERT INTO band_snapshots (workspace_id, date, band, customers, health)
-         SELECT $1, $2, coalesce(band, 'unknown'), sum(customers), sum(health) FROM score_counts WHERE workspace_id = $1
+         SELECT $1, $2, coalesce(band, 'none'), sum(customers), sum(health) FROM score_counts WHERE workspace_id = $1
          GROUP BY band HAVING sum(customers) > 0",
     ] {
         sqlx::query(statement).bind(workspace_id).bind(date).execute(&mut *connection).await?;
     }
     sqlx::query(
-        "UPDATE score_states SET date = $2, cut_after = NULL, snapshot_at = now(), snapshot_date = $2,
+        "UPDATE score_states SET date = $2, reclassify_after = NULL, snapshot_at = now(), snapshot_date = $2,
              refreshed_at = coalesce(refreshed_at, $3)
          WHERE workspace_id = $1",
     )

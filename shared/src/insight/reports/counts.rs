@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Object, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::insight::period::Period;
+use crate::insight::period::{Bucket, Period};
 
 /// The number of records of each value, an object in JSON. Values without records have the count 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,23 +58,24 @@ impl ToSchema for Counts {
 }
 
 /// The number of records in an interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct IntervalCount {
-    /// The start of the interval. The first one may start before the period.
-    pub start: DateTime<Utc>,
+    /// The interval.
+    #[serde(flatten)]
+    pub interval: Bucket,
     /// The number of records in the part of the interval that is in the period.
     pub count: i64,
 }
 
 /// The counts of each interval of a period, from counts by PostgreSQL's `width_bucket` over
-/// [`Period::buckets`].
+/// [`Period::bucket_starts`].
 pub(crate) fn by_interval(period: &Period, counts: impl IntoIterator<Item = (i32, i64)>) -> Vec<IntervalCount> {
     let mut of: BTreeMap<i32, i64> = BTreeMap::new();
     for (bucket, count) in counts {
         *of.entry(bucket).or_default() += count;
     }
     let numbered = (1..).zip(period.buckets());
-    numbered.map(|(bucket, start)| IntervalCount { start, count: of.get(&bucket).copied().unwrap_or(0) }).collect()
+    numbered.map(|(number, interval)| IntervalCount { interval, count: of.remove(&number).unwrap_or(0) }).collect()
 }
 
 /// The mean and the median of a distribution.

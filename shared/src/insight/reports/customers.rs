@@ -1,5 +1,7 @@
 //! The customer report: totals, orders, interactions and cohorts.
 
+mod orders;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
@@ -10,9 +12,14 @@ use super::Report;
 use super::counts::{Counts, IntervalCount, Spread, by_interval};
 use crate::crm::customers::{CustomerStatus, CustomerType};
 use crate::error::Result;
-use crate::insight::period::Period;
+use crate::insight::filters::{FilterBy, Filters, Sql};
+use crate::insight::period::{Bucket, Interval, Period};
 use crate::insight::ratio::Rate;
+use crate::insight::request::{Offers, Request};
+use crate::insight::table::{Rows, Table};
 use crate::values::Time;
+
+use orders::{Members, OfPeriod, orders};
 
 /// The most cohorts reported: the months of a customer's orders are the bits of an `i64`.
 const MAX_COHORTS: usize = 60;
@@ -89,54 +96,93 @@ pub struct InteractionMetrics {
 /// The customers whose first order that was not cancelled was in the same month.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Cohort {
-    /// The start of the month.
-    pub start: DateTime<Utc>,
+    /// The month.
+    #[serde(flatten)]
+    pub month: Bucket,
     /// The number of customers.
     pub customers: i64,
     /// The share of these customers who ordered in each following month, up to the end of the period.
     pub again: Vec<Rate>,
 }
 
+/// The tables of the report.
+const TABLES: &[Table] = &[
+    Table {
+        name: "by_interval",
+        at: "/new/by_interval",
+        rows: Rows::Items(&["label", "start", "end", "partial", "count"]),
+    },
+    Table {
+        name: "cohorts",
+        at: "/cohorts",
+        rows: Rows::Spread(&["label", "start", "end", "partial", "customers"], ("again", "rate", "month_")),
+    },
+    Table { name: "totals_by_type", at: "/totals/by_type", rows: Rows::Counts("type", "customers") },
+    Table { name: "totals_by_status", at: "/totals/by_status", rows: Rows::Counts("status", "customers") },
+];
+
 /// The report of [`CustomerMetrics`].
-#[derive(Debug)]
-pub struct CustomerReport {
-    /// The period.
-    pub period: Period,
-}
+#[derive(Debug, Clone, Copy)]
+pub struct CustomerReport;
 
 impl Report for CustomerReport {
     const NAME: &'static str = "reports/customers";
+    const OFFERS: Offers = Offers {
+        period: true,
+        interval: true,
+        filters: &[FilterBy::CustomerType, FilterBy::CustomerStatus, FilterBy::AssignedTo, FilterBy::Segment],
+    };
+    const TABLES: &'static [Table] = TABLES;
     type Figures = CustomerMetrics;
 
-    fn key(&self) -> String {
-        self.period.key().to_owned()
-    }
-
-    async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<CustomerMetrics> {
-        let period = &self.period;
-        let mut months = period.in_months().buckets();
-        let months = months.split_off(months.len().saturating_sub(MAX_COHORTS));
-        let new = new(connection, workspace_id, period).await?;
-        let orders = orders(connection, workspace_id, period, &months).await?;
-        Ok(CustomerMetrics {
-            as_of,
-            period: period.clone(),
-            totals: totals(connection, workspace_id).await?,
-            new,
-            orders: orders.period.metrics(),
-            orders_ever: orders.ever.metrics(),
-            interactions: interactions(connection, workspace_id, period).await?.metrics(),
-            cohorts: cohorts(&months, &orders.members),
-        })
+    async fn compute(
+        &self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        as_of: Time,
+        request: &Request,
+    ) -> Result<Vec<CustomerMetrics>> {
+        let scope = Scope { workspace_id, filters: &request.filters };
+        let totals = totals(connection, scope).await?;
+        let months: Vec<Vec<Bucket>> = request.periods.iter().map(months).collect();
+        let periods: Vec<OfPeriod<'_>> = request.periods.iter().zip(&months).map(OfPeriod::new).collect();
+        let orders = orders(connection, scope, &periods).await?;
+        let mut all = Vec::new();
+        for ((period, months), ordered) in request.periods.iter().zip(months).zip(orders.periods) {
+            all.push(CustomerMetrics {
+                as_of,
+                period: period.clone(),
+                totals: totals.clone(),
+                new: new(connection, scope, period).await?,
+                orders: ordered.orders.metrics(),
+                orders_ever: orders.ever.metrics(),
+                interactions: interactions(connection, scope, period).await?.metrics(),
+                cohorts: cohorts(months, &ordered.members),
+            });
+        }
+        Ok(all)
     }
 }
 
-async fn totals(connection: &mut PgConnection, workspace_id: Uuid) -> Result<CustomerTotals> {
-    let cells: Vec<(String, String, i64)> =
-        sqlx::query_as("SELECT type, status, count(*) FROM customers WHERE workspace_id = $1 GROUP BY type, status")
-            .bind(workspace_id)
-            .fetch_all(connection)
-            .await?;
+/// The customers that a report is about.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
+    workspace_id: Uuid,
+    filters: &'a Filters,
+}
+
+/// The months of the cohorts. A cohort has all customers of its month, even if the period begins within it.
+fn months(period: &Period) -> Vec<Bucket> {
+    let mut months = period.in_whole(Interval::Month).buckets();
+    months.split_off(months.len().saturating_sub(MAX_COHORTS))
+}
+
+async fn totals(connection: &mut PgConnection, scope: Scope<'_>) -> Result<CustomerTotals> {
+    let mut sql = Sql::new("SELECT type, status, count(*) FROM customers WHERE workspace_id = ");
+    sql.push_bind(scope.workspace_id);
+    scope.filters.push_customers(&mut sql, scope.workspace_id);
+    sql.push(" GROUP BY type, status");
+    let cells: Vec<(String, String, i64)> = sql.build_query_as().fetch_all(connection).await?;
     let sum = |is: &dyn Fn(&str, &str) -> bool| {
         cells.iter().filter(|(kind, status, _)| is(kind, status)).map(|(.., customers)| customers).sum()
     };
@@ -147,159 +193,30 @@ async fn totals(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Cus
     })
 }
 
-async fn new(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<CustomersCreated> {
+async fn new(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<CustomersCreated> {
     // All statuses are listed, since the index starts with the status.
-    let counts: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT width_bucket(created_at, $5), count(*) FROM customers
-         WHERE workspace_id = $1 AND status = ANY ($2) AND created_at >= $3 AND created_at < $4 GROUP BY 1",
-    )
-    .bind(workspace_id)
-    .bind(CustomerStatus::WORDS)
-    .bind(period.from)
-    .bind(period.to)
-    .bind(period.buckets())
-    .fetch_all(connection)
-    .await?;
+    let mut sql = Sql::new("SELECT bucket, count(*) FROM (SELECT width_bucket(created_at, ");
+    sql.push_bind(period.bucket_starts());
+    sql.push(") AS bucket FROM customers WHERE workspace_id = ").push_bind(scope.workspace_id);
+    sql.push(" AND status = ANY (").push_bind(CustomerStatus::WORDS);
+    sql.push(") AND created_at >= ").push_bind(period.from).push(" AND created_at < ").push_bind(period.to);
+    scope.filters.push_customers(&mut sql, scope.workspace_id);
+    sql.push(") AS created GROUP BY bucket");
+    let counts: Vec<(i32, i64)> = sql.build_query_as().fetch_all(connection).await?;
     let customers = counts.iter().map(|(_, customers)| customers).sum();
     Ok(CustomersCreated { customers, by_interval: by_interval(period, counts) })
 }
 
-/// The number of customers with each amount, in the order of the amounts.
-#[derive(Debug, Default)]
-struct Histogram(Vec<(f64, i64)>);
-
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "no sum of a table is 2^53")]
-impl Histogram {
-    fn customers(&self) -> i64 {
-        self.0.iter().map(|(_, customers)| customers).sum()
-    }
-
-    fn sum(&self) -> i64 {
-        self.0.iter().map(|(amount, customers)| amount * *customers as f64).sum::<f64>() as i64
-    }
-
-    /// The amount of the customer at this rank, counted from 0.
-    fn at(&self, mut rank: i64) -> Option<f64> {
-        let found = self.0.iter().find(|(_, customers)| {
-            rank -= customers;
-            rank < 0
-        });
-        found.map(|(amount, _)| *amount)
-    }
-
-    fn spread(&self) -> Spread {
-        let customers = self.customers();
-        // With an odd number of customers, both are the middle one.
-        let middle = self.at((customers - 1) / 2).zip(self.at(customers / 2));
-        Spread {
-            mean: (customers > 0).then(|| self.sum() as f64 / customers as f64),
-            median: middle.map(|(lower, upper)| f64::midpoint(lower, upper)),
-        }
-    }
-}
-
-/// The customers with orders, by their number of orders and by their quantity.
-#[derive(Debug, Default)]
-struct Ordered {
-    orders: Histogram,
-    quantity: Histogram,
-}
-
-impl Ordered {
-    fn metrics(&self) -> OrderMetrics {
-        let repeating = self.orders.0.iter().filter(|(orders, _)| *orders >= 2.0);
-        let customers = self.orders.customers();
-        OrderMetrics {
-            orders: self.orders.sum(),
-            quantity: self.quantity.sum(),
-            customers,
-            orders_per_customer: self.orders.spread(),
-            quantity_per_customer: self.quantity.spread(),
-            repeat_rate: Rate::new(repeating.map(|(_, customers)| customers).sum(), customers),
-        }
-    }
-}
-
-/// The number of customers with the same month of their first order (counted from 1), and the same months
-/// with orders (the bits of `months`).
-#[derive(Debug)]
-struct Members {
-    month: usize,
-    months: i64,
-    customers: i64,
-}
-
-/// What one scan of the orders finds.
-#[derive(Debug, Default)]
-struct Orders {
-    ever: Ordered,
-    period: Ordered,
-    members: Vec<Members>,
-}
-
-/// The number of customers with the same value. `of` is the result of `GROUPING`: the bit of the column that
-/// the value belongs to is 0.
-#[derive(Debug, FromRow)]
-struct ValueCount {
-    of: i32,
-    value: Option<f64>,
-    months: Option<i64>,
-    customers: i64,
-}
-
-/// Scans the index of customers' orders once; it covers all columns needed.
-async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Period, months: &[Time]) -> Result<Orders> {
-    let counts: Vec<ValueCount> = sqlx::query_as(
-        "WITH each AS MATERIALIZED (
-             SELECT count(*) AS ever, sum(quantity::float8) AS ever_quantity, min(order_date) AS first,
-                 count(*) FILTER (WHERE order_date >= $2 AND order_date < $3) AS orders,
-                 sum(quantity::float8) FILTER (WHERE order_date >= $2 AND order_date < $3) AS quantity,
-                 bit_or(1::bigint << width_bucket(order_date, $4))
-                     FILTER (WHERE order_date >= $4[1] AND order_date < $3) AS months
-             FROM orders WHERE workspace_id = $1 AND status <> 'cancelled' GROUP BY customer_id
-         ),
-         placed AS (
-             SELECT ever, ever_quantity, orders, quantity, months,
-                 CASE WHEN first >= $4[1] AND first < $3 THEN width_bucket(first, $4) END AS month FROM each
-         )
-         SELECT GROUPING(ever, ever_quantity, orders, quantity) AS of,
-             coalesce(ever::float8, ever_quantity, orders::float8, quantity, month::float8) AS value, months,
-             count(*) AS customers
-         FROM placed
-         GROUP BY GROUPING SETS ((ever), (ever_quantity), (orders), (quantity), (month, months))
-         ORDER BY value",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .bind(months)
-    .fetch_all(connection)
-    .await?;
-    let mut orders = Orders::default();
-    for ValueCount { of, value, months, customers } in counts {
-        // Skips customers without orders in the period.
-        let Some(value) = value.filter(|value| *value > 0.0) else { continue };
-        match of {
-            0b0111 => orders.ever.orders.0.push((value, customers)),
-            0b1011 => orders.ever.quantity.0.push((value, customers)),
-            0b1101 => orders.period.orders.0.push((value, customers)),
-            0b1110 => orders.period.quantity.0.push((value, customers)),
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a month is from 1 to 60")]
-            _ => orders.members.push(Members { month: value as usize, months: months.unwrap_or(0), customers }),
-        }
-    }
-    Ok(orders)
-}
-
-fn cohorts(months: &[Time], members: &[Members]) -> Vec<Cohort> {
-    let cohort = |(at, start): (usize, &Time)| {
+fn cohorts(months: Vec<Bucket>, members: &[Members]) -> Vec<Cohort> {
+    let last = months.len();
+    let cohort = |(at, month): (usize, Bucket)| {
         let mine = || members.iter().filter(move |members| members.month == at);
         let customers = mine().map(|members| members.customers).sum();
         let ordered = |month: usize| {
             mine().filter(|members| (members.months >> month) & 1 == 1).map(|members| members.customers).sum()
         };
-        let again = (at + 1..=months.len()).map(|month| Rate::new(ordered(month), customers)).collect();
-        Cohort { start: *start, customers, again }
+        let again = (at + 1..=last).map(|month| Rate::new(ordered(month), customers)).collect();
+        Cohort { month, customers, again }
     };
     (1..).zip(months).map(cohort).collect()
 }
@@ -323,18 +240,15 @@ impl Interactions {
     }
 }
 
-async fn interactions(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Interactions> {
-    Ok(sqlx::query_as(
+async fn interactions(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<Interactions> {
+    let mut sql = Sql::new(
         "SELECT count(*) AS customers, coalesce(sum(interactions), 0)::bigint AS interactions,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY interactions) AS median
-         FROM (
-             SELECT count(*) AS interactions FROM customer_interactions
-             WHERE workspace_id = $1 AND date >= $2 AND date < $3 GROUP BY customer_id
-         ) AS each",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .fetch_one(connection)
-    .await?)
+         FROM (SELECT count(*) AS interactions FROM customer_interactions WHERE workspace_id = ",
+    );
+    sql.push_bind(scope.workspace_id);
+    sql.push(" AND date >= ").push_bind(period.from).push(" AND date < ").push_bind(period.to);
+    scope.filters.push_customer_of(&mut sql, scope.workspace_id, "customer_interactions.customer_id");
+    sql.push(" GROUP BY customer_id) AS each");
+    Ok(sql.build_query_as().fetch_one(connection).await?)
 }

@@ -1,10 +1,10 @@
 //! The dashboard: the headline of each report compared with the period before, and the current activity.
 
-use std::collections::HashMap;
+mod statements;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,15 +12,17 @@ use super::Report;
 use super::activity::{self, Activity};
 use super::counts::Counts;
 use super::headlines::{self, HealthHeadline, SegmentHeadline, ThemeHeadline};
-use crate::crm::customers::CustomerStatus;
-use crate::crm::leads::LeadStatus;
-use crate::crm::orders::OrderStatus;
 use crate::error::Result;
+use crate::insight::filters::{FilterBy, Filters};
 use crate::insight::period::Period;
-use crate::insight::ratio::{Comparison, Rate, RateComparison};
+use crate::insight::ratio::{Comparison, RateComparison};
+use crate::insight::request::{Offers, Request};
+use crate::insight::table::{Rows, Table};
 use crate::values::Time;
 
-/// The dashboard of a workspace. A period is compared with the preceding period of the same length.
+use statements::{CUSTOMERS, Headline, LEADS, by_status, followups_due, jobs, orders_by_status};
+
+/// The dashboard of a workspace. A period is compared with the one before it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Dashboard {
     /// The time of the underlying data.
@@ -45,8 +47,8 @@ pub struct Dashboard {
     pub themes: Vec<ThemeHeadline>,
     /// The next actions that are due.
     pub followups: Followups,
-    /// The jobs of the workspace.
-    pub jobs: JobHeadline,
+    /// The jobs of the workspace; `null` with a filter, since jobs have no owner.
+    pub jobs: Option<JobHeadline>,
     /// The latest activities, newest first.
     pub recent_activity: Vec<Activity>,
 }
@@ -118,218 +120,136 @@ pub struct JobHeadline {
     pub failed: i64,
 }
 
+/// The tables of the dashboard.
+const TABLES: &[Table] = &[
+    Table { name: "orders_by_status", at: "/orders/by_status", rows: Rows::Counts("status", "orders") },
+    Table {
+        name: "segments",
+        at: "/segments/groups",
+        rows: Rows::Items(&[
+            "segment",
+            "count",
+            "share.rate",
+            "change.before",
+            "change.change",
+            "change.relative_change",
+        ]),
+    },
+    Table {
+        name: "health",
+        at: "/health/by_health",
+        rows: Rows::Items(&["band", "count", "share.rate", "change.before", "change.change", "change.relative_change"]),
+    },
+    Table {
+        name: "themes",
+        at: "/themes",
+        rows: Rows::Items(&["id", "label", "count", "change.before", "change.change", "change.relative_change"]),
+    },
+    Table {
+        name: "recent_activity",
+        at: "/recent_activity",
+        rows: Rows::Items(&["at", "type", "id", "lead_id", "customer_id", "summary"]),
+    },
+];
+
 /// The report of [`Dashboard`].
-#[derive(Debug)]
-pub struct DashboardReport {
-    /// The period.
-    pub period: Period,
-}
+#[derive(Debug, Clone, Copy)]
+pub struct DashboardReport;
 
 impl Report for DashboardReport {
     const NAME: &'static str = "analytics/dashboard";
+    const OFFERS: Offers = Offers { period: true, interval: false, filters: &[FilterBy::AssignedTo] };
+    const TABLES: &'static [Table] = TABLES;
+    const SHOWS_SCORES: bool = true;
     type Figures = Dashboard;
 
-    fn key(&self) -> String {
-        self.period.key().to_owned()
-    }
-
-    async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<Dashboard> {
-        let (period, before) = (&self.period, self.period.before());
-        let now = Headline::of(connection, workspace_id, period).await?;
-        let then = Headline::of(connection, workspace_id, &before).await?;
-        let leads = by_status(connection, workspace_id, LEADS, None).await?;
-        let customers = by_status(connection, workspace_id, CUSTOMERS, None).await?;
-        let by_status = by_status(connection, workspace_id, ORDERS, None).await?;
-        let (segments, health) =
-            headlines::scored(connection, workspace_id, (as_of, period), customers.total()).await?;
-        Ok(Dashboard {
-            as_of,
-            period: period.clone(),
-            leads: LeadHeadline {
-                total: leads.total(),
-                created: Comparison::of_counts(now.leads, then.leads),
-                conversion_rate: RateComparison::new(now.conversion(), then.conversion()),
-                win_rate: RateComparison::new(now.win(), then.win()),
-            },
-            customers: CustomerHeadline {
-                total: customers.total(),
-                new: Comparison::of_counts(now.customers, then.customers),
-                repeat_rate: RateComparison::new(now.repeat(), then.repeat()),
-            },
-            orders: OrderHeadline {
-                orders: Comparison::of_counts(now.orders, then.orders),
-                quantity: Comparison::of_counts(now.quantity, then.quantity),
-                by_status,
-            },
-            segments,
-            health,
-            feedback: FeedbackHeadline {
-                sent: Comparison::of_counts(now.sent, then.sent),
-                response_rate: RateComparison::new(now.response(), then.response()),
-                mean_rating: Comparison::new(now.mean_rating, then.mean_rating),
-                nps: Comparison::new(now.nps, then.nps),
-            },
-            themes: headlines::themes(connection, workspace_id, (as_of, period)).await?,
-            followups: Followups { due: followups_due(connection, workspace_id, as_of).await? },
-            jobs: jobs(connection, workspace_id, period).await?,
-            recent_activity: activity::recent(connection, workspace_id).await?,
-            period_before: before,
-        })
+    async fn compute(
+        &self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        as_of: Time,
+        request: &Request,
+    ) -> Result<Vec<Dashboard>> {
+        let scope = Scope { workspace_id, filters: &request.filters };
+        let present = Present::read(connection, scope, as_of).await?;
+        let mut all = Vec::new();
+        for periods in request.with_those_before() {
+            all.push(of_period(connection, scope, (as_of, request), periods, &present).await?);
+        }
+        Ok(all)
     }
 }
 
-/// A table whose index starts with the status, and its statuses.
-type Statuses = (&'static str, &'static [&'static str]);
-
-const LEADS: Statuses = ("leads", LeadStatus::WORDS);
-const CUSTOMERS: Statuses = ("customers", CustomerStatus::WORDS);
-const ORDERS: Statuses = ("orders", OrderStatus::WORDS);
-
-/// The number of records of each status, of all records or of those created in a period.
-async fn by_status(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    (table, words): Statuses,
-    period: Option<&Period>,
-) -> Result<Counts> {
-    let within = if period.is_some() { "AND created_at >= $3 AND created_at < $4" } else { "" };
-    let sql = format!(
-        "SELECT status, count(*) FROM {table} WHERE workspace_id = $1 AND status = ANY ($2) {within} GROUP BY status"
-    );
-    let query = sqlx::query_as(AssertSqlSafe(sql)).bind(workspace_id).bind(words);
-    let query = match period {
-        Some(period) => query.bind(period.from).bind(period.to),
-        None => query,
-    };
-    let counts: HashMap<String, i64> = query.fetch_all(connection).await?.into_iter().collect();
-    Ok(Counts::of(words, |word| counts.get(word).copied().unwrap_or(0)))
+/// The records that the dashboard is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub workspace_id: Uuid,
+    pub filters: &'a Filters,
 }
 
-/// The orders of a period that were not cancelled, their quantity, the customers with orders, and those with
-/// two or more.
-async fn orders(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<(i64, i64, i64, i64)> {
-    Ok(sqlx::query_as(
-        "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(quantity), 0)::bigint, count(*),
-             count(*) FILTER (WHERE orders >= 2)
-         FROM (
-             SELECT count(*) AS orders, sum(quantity::float8) AS quantity FROM orders
-             WHERE workspace_id = $1 AND order_date >= $2 AND order_date < $3 AND status <> 'cancelled'
-             GROUP BY customer_id
-         ) AS each",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .fetch_one(connection)
-    .await?)
+/// What does not depend on the period.
+struct Present {
+    leads: Counts,
+    customers: Counts,
+    orders: Counts,
+    followups_due: i64,
+    activity: Vec<Activity>,
 }
 
-/// The requests of a period, those answered so far, the mean of the ratings given in the period, and their
-/// net promoter score.
-async fn feedback(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    period: &Period,
-) -> Result<(i64, i64, Option<f64>, Option<f64>)> {
-    Ok(sqlx::query_as(
-        "SELECT sent, answered, mean, nps
-         FROM (
-             SELECT count(*) AS sent, count(answered_at) AS answered FROM feedback
-             WHERE workspace_id = $1 AND requested_at >= $2 AND requested_at < $3
-         ) AS requests,
-         (
-             SELECT avg(rating)::float8 AS mean,
-                 avg(CASE WHEN rating = 5 THEN 1 WHEN rating <= 3 THEN -1 ELSE 0 END)::float8 AS nps FROM feedback
-             WHERE workspace_id = $1 AND status = 'answered' AND answered_at >= $2 AND answered_at < $3
-         ) AS ratings",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .fetch_one(connection)
-    .await?)
-}
-
-async fn followups_due(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> Result<i64> {
-    Ok(sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM lead_interactions
-                 WHERE workspace_id = $1 AND next_action_date <= $2 AND followed_up_at IS NULL)
-             + (SELECT count(*) FROM customer_interactions
-                WHERE workspace_id = $1 AND next_action_date <= $2 AND followed_up_at IS NULL)",
-    )
-    .bind(workspace_id)
-    .bind(now)
-    .fetch_one(connection)
-    .await?)
-}
-
-async fn jobs(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<JobHeadline> {
-    Ok(sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE status = 'queued' AND NOT yielded) AS queued,
-             count(*) FILTER (WHERE status = 'running' OR status = 'queued' AND yielded) AS running,
-             count(*) FILTER (WHERE status = 'failed' AND created_at >= $2 AND created_at < $3) AS failed
-         FROM jobs WHERE workspace_id = $1 AND status IN ('queued', 'running', 'failed')",
-    )
-    .bind(workspace_id)
-    .bind(period.from)
-    .bind(period.to)
-    .fetch_one(connection)
-    .await?)
-}
-
-/// The figures that are compared between two periods.
-#[derive(Debug, Clone, Default)]
-struct Headline {
-    leads: i64,
-    conversions: i64,
-    lost: i64,
-    customers: i64,
-    orders: i64,
-    quantity: i64,
-    ordering: i64,
-    repeating: i64,
-    sent: i64,
-    answered: i64,
-    mean_rating: Option<f64>,
-    nps: Option<f64>,
-}
-
-impl Headline {
-    /// Each of these statements reads a covering index.
-    async fn of(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Self> {
-        let leads = by_status(connection, workspace_id, LEADS, Some(period)).await?;
-        let customers = by_status(connection, workspace_id, CUSTOMERS, Some(period)).await?;
-        let (orders, quantity, ordering, repeating) = orders(connection, workspace_id, period).await?;
-        let (sent, answered, mean_rating, nps) = feedback(connection, workspace_id, period).await?;
+impl Present {
+    async fn read(connection: &mut PgConnection, scope: Scope<'_>, as_of: Time) -> Result<Self> {
         Ok(Self {
-            leads: leads.total(),
-            conversions: leads.get("converted") + leads.get("won"),
-            lost: leads.get("lost"),
-            customers: customers.total(),
-            orders,
-            quantity,
-            ordering,
-            repeating,
-            sent,
-            answered,
-            mean_rating,
-            nps,
+            leads: by_status(connection, scope, LEADS, None).await?,
+            customers: by_status(connection, scope, CUSTOMERS, None).await?,
+            orders: orders_by_status(connection, scope).await?,
+            followups_due: followups_due(connection, scope, as_of).await?,
+            activity: activity::recent(connection, scope).await?,
         })
     }
+}
 
-    fn conversion(&self) -> Rate {
-        Rate::new(self.conversions, self.leads)
-    }
-
-    fn win(&self) -> Rate {
-        Rate::new(self.conversions, self.conversions + self.lost)
-    }
-
-    fn repeat(&self) -> Rate {
-        Rate::new(self.repeating, self.ordering)
-    }
-
-    fn response(&self) -> Rate {
-        Rate::new(self.answered, self.sent)
-    }
+async fn of_period(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    (as_of, request): (Time, &Request),
+    (period, before): (&Period, &Period),
+    present: &Present,
+) -> Result<Dashboard> {
+    let now = Headline::of(connection, scope, period).await?;
+    let then = Headline::of(connection, scope, before).await?;
+    let (segments, health) =
+        headlines::scored(connection, scope, (as_of, request.zone, period), present.customers.total()).await?;
+    Ok(Dashboard {
+        as_of,
+        period: period.clone(),
+        period_before: before.clone(),
+        leads: LeadHeadline {
+            total: present.leads.total(),
+            created: Comparison::of_counts(now.leads, then.leads),
+            conversion_rate: RateComparison::new(now.conversion(), then.conversion()),
+            win_rate: RateComparison::new(now.win(), then.win()),
+        },
+        customers: CustomerHeadline {
+            total: present.customers.total(),
+            new: Comparison::of_counts(now.customers, then.customers),
+            repeat_rate: RateComparison::new(now.repeat(), then.repeat()),
+        },
+        orders: OrderHeadline {
+            orders: Comparison::of_counts(now.orders, then.orders),
+            quantity: Comparison::of_counts(now.quantity, then.quantity),
+            by_status: present.orders.clone(),
+        },
+        segments,
+        health,
+        feedback: FeedbackHeadline {
+            sent: Comparison::of_counts(now.sent, then.sent),
+            response_rate: RateComparison::new(now.response(), then.response()),
+            mean_rating: Comparison::new(now.mean_rating, then.mean_rating),
+            nps: Comparison::new(now.nps, then.nps),
+        },
+        themes: headlines::themes(connection, scope, as_of, (period, before)).await?,
+        followups: Followups { due: present.followups_due },
+        jobs: if scope.filters.is_empty() { Some(jobs(connection, scope.workspace_id, period).await?) } else { None },
+        recent_activity: present.activity.clone(),
+    })
 }

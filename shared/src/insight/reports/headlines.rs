@@ -6,25 +6,24 @@
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
+use chrono_tz::Tz;
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Report;
-use crate::crm::customers::Band;
-use crate::crm::customers::Segment;
+use super::dashboard::Scope;
+use crate::crm::customers::{Band, Segment};
 use crate::error::Result;
+use crate::insight::health::HealthBand;
 use crate::insight::period::Period;
 use crate::insight::ratio::{Comparison, Rate};
 use crate::insight::scoring::{self, Day, ScoreCount, State};
-use crate::insight::themes::ThemesReport;
+use crate::insight::themes;
 use crate::values::Time;
 
 /// The number of themes reported; `/feedback/themes` lists all of them.
 const THEMES: usize = 3;
-/// The band of customers without data in snapshots.
-const UNKNOWN: &str = "unknown";
 
 /// The headline of the segment report, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -53,9 +52,9 @@ pub struct SegmentChange {
 /// The headline of customer health, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HealthHeadline {
-    /// The date of the oldest snapshot of the period; `null` without one.
+    /// The date of the oldest snapshot of the period; `null` without one, and with a filter.
     pub since: Option<NaiveDate>,
-    /// The mean score of the customers with a score, compared with that snapshot.
+    /// The mean score of the customers with a band, compared with that snapshot.
     pub mean_score: Comparison,
     /// The customers by band.
     pub by_health: Vec<BandChange>,
@@ -64,8 +63,8 @@ pub struct HealthHeadline {
 /// The customers of a health band, compared with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct BandChange {
-    /// The band; `null` for customers without a score.
-    pub band: Option<Band>,
+    /// The band; `none` for customers whose score has a coverage below 0.3, or who have no score.
+    pub band: HealthBand,
     /// The number of customers in the band.
     pub count: i64,
     /// The share of all customers.
@@ -87,24 +86,30 @@ pub struct ThemeHeadline {
     pub change: Comparison,
 }
 
-/// The headlines of a workspace's segments and health; `customers` is the number of all its customers.
+/// The headlines of segments and health; `customers` is the number of all customers.
 pub(super) async fn scored(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
-    (as_of, period): (Time, &Period),
+    scope: Scope<'_>,
+    (as_of, zone, period): (Time, Tz, &Period),
     customers: i64,
 ) -> Result<(SegmentHeadline, HealthHeadline)> {
-    let today = Day(as_of.date_naive());
-    let counts = scoring::counts(connection, workspace_id).await?;
+    let Scope { workspace_id, filters } = scope;
+    let today = Day::of(as_of, zone);
+    let counts = scoring::counts(connection, workspace_id, filters).await?;
     let state = State::read(connection, workspace_id).await?;
     let since = state.as_ref().and_then(|state| state.snapshot_date);
     let segments_before = match since {
-        Some(date) => segments_of(connection, workspace_id, date).await?,
+        Some(date) if filters.is_empty() => segments_of(connection, workspace_id, date).await?,
+        Some(_) => scoring::segments_before(connection, workspace_id, filters).await?,
         None => HashMap::new(),
     };
-    let bands_before = bands_within(connection, workspace_id, period, today).await?;
+    let bands_before = match filters.is_empty() {
+        true => bands_within(connection, workspace_id, period, today).await?,
+        // The bands of single customers in the past are too many to count.
+        false => Vec::new(),
+    };
     let segments = SegmentHeadline {
-        complete: state.is_some_and(|state| state.date == Some(today.0)),
+        complete: state.is_some_and(|state| state.date == Some(today.date)),
         since,
         groups: groups(customers, &counts, since.is_some().then_some(&segments_before)),
     };
@@ -137,20 +142,19 @@ fn health(customers: i64, counts: &[ScoreCount], snapshot: &[PastBand]) -> Healt
     let count = |band: Band| in_band(band).map(|count| count.customers).sum::<i64>();
     let known: i64 = Band::ALL.iter().map(|band| count(*band)).sum();
     let health: i64 = counts.iter().filter(|count| count.band.is_some()).map(|count| count.health).sum();
-    let change = |band: Option<Band>| {
-        let count = band.map_or(customers - known, count);
-        let name = band.map_or(UNKNOWN, Band::as_str);
-        let was: i64 = snapshot.iter().filter(|past| past.band == name).map(|past| past.customers).sum();
+    let change = |band: &HealthBand| {
+        let count = band.band().map_or(customers - known, count);
+        let was: i64 = snapshot.iter().filter(|past| past.band == band.as_str()).map(|past| past.customers).sum();
         let before = (!snapshot.is_empty()).then_some(was);
-        BandChange { band, count, share: Rate::new(count, customers), change: compared(count, before) }
+        BandChange { band: *band, count, share: Rate::new(count, customers), change: compared(count, before) }
     };
-    let known_before = || snapshot.iter().filter(|past| past.band != UNKNOWN);
+    let known_before = || snapshot.iter().filter(|past| past.band != HealthBand::None.as_str());
     let mean_before =
         Rate::new(known_before().map(|past| past.health).sum(), known_before().map(|past| past.customers).sum());
     HealthHeadline {
         since: snapshot.first().map(|past| past.date),
         mean_score: Comparison::new(Rate::new(health, known).rate, mean_before.rate),
-        by_health: Band::ALL.iter().copied().map(Some).chain([None]).map(change).collect(),
+        by_health: HealthBand::ALL.iter().map(change).collect(),
     }
 }
 
@@ -185,17 +189,18 @@ async fn bands_within(
     period: &Period,
     today: Day,
 ) -> Result<Vec<PastBand>> {
+    let (first, last) = period.dates();
     Ok(sqlx::query_as(
         "SELECT date, band, customers, health FROM band_snapshots
          WHERE workspace_id = $1 AND date = (
              SELECT min(date) FROM band_snapshots
-             WHERE workspace_id = $1 AND date >= $2 AND date < $3 AND date::timestamp AT TIME ZONE 'UTC' < $4
+             WHERE workspace_id = $1 AND date >= $2 AND date <= $3 AND date < $4
          )",
     )
     .bind(workspace_id)
-    .bind(period.from.date_naive())
-    .bind(today.0)
-    .bind(period.to)
+    .bind(first)
+    .bind(last)
+    .bind(today.date)
     .fetch_all(connection)
     .await?)
 }
@@ -203,16 +208,16 @@ async fn bands_within(
 /// The most significant themes of the period.
 pub(super) async fn themes(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
-    (as_of, period): (Time, &Period),
+    scope: Scope<'_>,
+    as_of: Time,
+    periods: (&Period, &Period),
 ) -> Result<Vec<ThemeHeadline>> {
-    let report = ThemesReport { period: period.clone(), limit: THEMES };
-    let themes = report.compute(connection, workspace_id, as_of).await?.themes;
-    let headline = |theme: crate::insight::themes::Theme| ThemeHeadline {
+    let report = themes::of_period(connection, scope.workspace_id, as_of, periods, scope.filters, THEMES).await?;
+    let headline = |theme: themes::Theme| ThemeHeadline {
         id: theme.id,
         label: theme.label,
         count: theme.count,
         change: theme.change,
     };
-    Ok(themes.into_iter().map(headline).collect())
+    Ok(report.themes.into_iter().map(headline).collect())
 }

@@ -1,11 +1,13 @@
 //! The number of customers in each segment and band.
 
+use std::collections::HashMap;
+
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::crm::customers::Band;
-use crate::crm::customers::Segment;
+use crate::crm::customers::{Band, Segment};
 use crate::error::Result;
+use crate::insight::filters::{Filters, Sql};
 
 /// A workspace with more rows of counts than these gets them merged.
 const MANY: i64 = 500;
@@ -15,7 +17,7 @@ const MANY: i64 = 500;
 pub struct ScoreCount {
     /// The segment.
     pub segment: Segment,
-    /// The band; `None` for customers without data.
+    /// The band; `None` for customers without one.
     pub band: Option<Band>,
     /// The number of customers.
     pub customers: i64,
@@ -23,9 +25,12 @@ pub struct ScoreCount {
     pub health: i64,
 }
 
-/// The counts of a workspace. They are stored with the scores, so this reads a few hundred small rows,
-/// however many customers there are.
-pub async fn counts(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<ScoreCount>> {
+/// The scored customers that match the filters. Without filters, stored sums are read: a few hundred small
+/// rows, however many customers there are.
+pub async fn counts(connection: &mut PgConnection, workspace_id: Uuid, filters: &Filters) -> Result<Vec<ScoreCount>> {
+    if !filters.is_empty() {
+        return filtered(connection, workspace_id, filters).await;
+    }
     Ok(sqlx::query_as(
         "SELECT segment, band, sum(customers)::bigint AS customers, sum(health)::bigint AS health FROM score_counts
          WHERE workspace_id = $1 GROUP BY segment, band HAVING sum(customers) > 0",
@@ -33,6 +38,34 @@ pub async fn counts(connection: &mut PgConnection, workspace_id: Uuid) -> Result
     .bind(workspace_id)
     .fetch_all(connection)
     .await?)
+}
+
+async fn filtered(connection: &mut PgConnection, workspace_id: Uuid, filters: &Filters) -> Result<Vec<ScoreCount>> {
+    let mut sql = Sql::new(
+        "SELECT segment, band, count(*) AS customers, coalesce(sum(health), 0)::bigint AS health
+         FROM customer_scores AS scores WHERE workspace_id = ",
+    );
+    sql.push_bind(workspace_id);
+    filters.push_customer_of(&mut sql, workspace_id, "scores.customer_id");
+    sql.push(" GROUP BY segment, band");
+    Ok(sql.build_query_as().fetch_all(connection).await?)
+}
+
+/// The number of customers that match the filters in each segment of the last snapshot.
+pub(crate) async fn segments_before(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    filters: &Filters,
+) -> Result<HashMap<Segment, i64>> {
+    let mut sql = Sql::new(
+        "SELECT previous_segment, count(*) FROM customer_scores AS scores
+         WHERE previous_segment IS NOT NULL AND workspace_id = ",
+    );
+    sql.push_bind(workspace_id);
+    filters.push_customer_of(&mut sql, workspace_id, "scores.customer_id");
+    sql.push(" GROUP BY previous_segment");
+    let rows: Vec<(Segment, i64)> = sql.build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Merges the rows of a workspace's counts, if there are many. One statement deletes the rows and inserts

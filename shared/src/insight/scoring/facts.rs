@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::values::Time;
 
 /// The facts of a customer as of a day. Ages are in days before that day: 0 is the day itself.
-#[derive(Debug, Clone, Default, PartialEq, FromRow)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// The id of the customer.
     pub id: Uuid,
@@ -35,35 +35,45 @@ pub struct Facts {
     pub ratings: Vec<i16>,
 }
 
-/// The statement of [`facts`]. Its parameters are the workspace, the customers, the day, the start and the end
-/// of the day, and the start of the 24 months. For each customer it reads one index of orders, one of
-/// interactions and one of feedback, which takes milliseconds. Tests check its plan.
+/// The records of a customer that the facts follow from.
+#[derive(Debug, FromRow)]
+struct Records {
+    id: Uuid,
+    last_order_at: Option<Time>,
+    ordered_at: Vec<Time>,
+    quantity: i64,
+    met_at: Vec<Time>,
+    support_at: Vec<Time>,
+    actions: i64,
+    due_at: Vec<Time>,
+    planned_at: Vec<Time>,
+    ratings: Vec<i16>,
+}
+
+/// The statement of [`facts`]. Its parameters are the workspace, the customers, the start and the end of the
+/// day, and the start of the 24 months. For each customer it reads one index of orders, one of interactions
+/// and one of feedback, which takes milliseconds. Tests check its plan.
 pub const FACTS: &str = "
-    SELECT customers.id, last.order_date AS last_order_at, $3 - (last.order_date AT TIME ZONE 'UTC')::date AS last_order_age,
-        bought.order_ages, bought.quantity, met.*, rated.ratings
+    SELECT customers.id, last.order_date AS last_order_at, bought.ordered_at, bought.quantity, met.*, rated.ratings
     FROM unnest($2::uuid[]) AS wanted (id)
     CROSS JOIN LATERAL (SELECT id FROM customers WHERE workspace_id = $1 AND id = wanted.id LIMIT 1) AS customers
     LEFT JOIN LATERAL (
         SELECT order_date FROM orders
-        WHERE workspace_id = $1 AND customer_id = wanted.id AND status <> 'cancelled' AND order_date < $5
+        WHERE workspace_id = $1 AND customer_id = wanted.id AND status <> 'cancelled' AND order_date < $4
         ORDER BY order_date DESC LIMIT 1
     ) AS last ON true
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg($3 - (order_date AT TIME ZONE 'UTC')::date), '{}') AS order_ages,
-            coalesce(sum(quantity), 0)::bigint AS quantity
+        SELECT coalesce(array_agg(order_date), '{}') AS ordered_at, coalesce(sum(quantity), 0)::bigint AS quantity
         FROM orders
         WHERE workspace_id = $1 AND customer_id = wanted.id AND status <> 'cancelled'
-            AND order_date >= $6 AND order_date < $5
+            AND order_date >= $5 AND order_date < $4
     ) AS bought
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg($3 - (date AT TIME ZONE 'UTC')::date) FILTER (WHERE date < $5), '{}') AS met_ages,
-            coalesce(array_agg($3 - (date AT TIME ZONE 'UTC')::date) FILTER (WHERE date < $5 AND type = 'support'), '{}')
-                AS support_ages,
+        SELECT coalesce(array_agg(date) FILTER (WHERE date < $4), '{}') AS met_at,
+            coalesce(array_agg(date) FILTER (WHERE date < $4 AND type = 'support'), '{}') AS support_at,
             count(next_action_date) AS actions,
-            coalesce(array_agg($3 - (next_action_date AT TIME ZONE 'UTC')::date) FILTER (WHERE next_action_date < $4), '{}')
-                AS action_ages,
-            coalesce(array_agg($3 - (date AT TIME ZONE 'UTC')::date) FILTER (WHERE next_action_date < $4), '{}')
-                AS action_met_ages
+            coalesce(array_agg(next_action_date) FILTER (WHERE next_action_date < $3), '{}') AS due_at,
+            coalesce(array_agg(date) FILTER (WHERE next_action_date < $3), '{}') AS planned_at
         FROM customer_interactions
         WHERE workspace_id = $1 AND customer_id = wanted.id
     ) AS met
@@ -72,25 +82,43 @@ pub const FACTS: &str = "
         FROM (
             SELECT rating, answered_at, id FROM feedback
             WHERE workspace_id = $1 AND customer_id = wanted.id AND status = 'answered'
-                AND answered_at >= $6 AND answered_at < $5
+                AND answered_at >= $5 AND answered_at < $4
             ORDER BY answered_at DESC, id DESC LIMIT 3
         ) AS answers
     ) AS rated";
 
 /// The facts of the given customers; those that do not exist are left out.
 pub async fn facts(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid], day: Day) -> Result<Vec<Facts>> {
-    Ok(sqlx::query_as(FACTS)
+    let records: Vec<Records> = sqlx::query_as(FACTS)
         .bind(workspace_id)
         .bind(ids)
-        .bind(day.0)
         .bind(day.start())
         .bind(day.end())
         .bind(day.since())
         .fetch_all(connection)
-        .await?)
+        .await?;
+    Ok(records.into_iter().map(|records| Facts::new(records, day)).collect())
 }
 
 impl Facts {
+    /// The ages are computed here and not by the database, which may not know the time zone.
+    fn new(records: Records, day: Day) -> Self {
+        let ages = |times: &[Time]| times.iter().map(|time| day.age_of(*time)).collect();
+        Self {
+            id: records.id,
+            last_order_at: records.last_order_at,
+            last_order_age: records.last_order_at.map(|last| day.age_of(last)),
+            order_ages: ages(&records.ordered_at),
+            quantity: records.quantity,
+            met_ages: ages(&records.met_at),
+            support_ages: ages(&records.support_at),
+            actions: records.actions,
+            action_ages: ages(&records.due_at),
+            action_met_ages: ages(&records.planned_at),
+            ratings: records.ratings,
+        }
+    }
+
     /// The date of the last order, if it is in the last 24 months.
     pub(super) fn last_order_at(&self) -> Option<Time> {
         self.last_order_at.filter(|_| !self.order_ages.is_empty())

@@ -50,14 +50,14 @@ struct Existing {
 /// workspaces are left to the workers, which refresh every few seconds. Needs its own transaction, which must
 /// be committed whatever this returns.
 pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
-    let day = Day::today();
+    let day = Day::today(connection, workspace_id).await?;
     let Existing { is_of_today, is_stale, is_large } = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND date = $2) AS is_of_today,
              EXISTS (SELECT FROM stale_customers WHERE workspace_id = $1) AS is_stale,
              EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND buyers > $3) AS is_large",
     )
     .bind(workspace_id)
-    .bind(day.0)
+    .bind(day.date)
     .bind(FEW_BUYERS)
     .fetch_one(&mut *connection)
     .await?;
@@ -94,9 +94,9 @@ pub(crate) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, pati
 /// Scores up to `limit` stale customers, or all customers if the day has changed and they are few. Needs a
 /// transaction that holds the [`lock`].
 pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<Freshness> {
-    let (day, now) = (Day::today(), db::now());
+    let (day, now) = (Day::today(connection, workspace_id).await?, db::now());
     let state = State::read(connection, workspace_id).await?;
-    let is_of_today = state.as_ref().is_some_and(|state| state.date == Some(day.0));
+    let is_of_today = state.as_ref().is_some_and(|state| state.date == Some(day.date));
     if !is_of_today {
         let all = first_customers(connection, workspace_id, FEW + 1).await?;
         if i64::try_from(all.len()).unwrap_or(i64::MAX) <= FEW {
@@ -133,9 +133,9 @@ pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i
 /// The thresholds to score with; fixed thresholds depend on the day.
 fn current_thresholds(state: Option<&State>, day: Day) -> Thresholds {
     match state {
-        Some(state) if state.cuts.are_ranks() => state.cuts.clone(),
-        Some(state) => Thresholds::fixed(state.cuts.buyers, day.0),
-        None => Thresholds::fixed(0, day.0),
+        Some(state) if state.thresholds.are_ranks() => state.thresholds.clone(),
+        Some(state) => Thresholds::fixed(state.thresholds.buyers, day),
+        None => Thresholds::fixed(0, day),
     }
 }
 
@@ -154,11 +154,11 @@ async fn score_all(
     day: Day,
     now: Time,
 ) -> Result<Freshness> {
-    score(connection, workspace_id, all, &Thresholds::fixed(0, day.0), day).await?;
+    score(connection, workspace_id, all, &Thresholds::fixed(0, day), day).await?;
     recompute_thresholds(connection, workspace_id, day).await?;
     sqlx::query("UPDATE score_states SET date = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
-        .bind(day.0)
+        .bind(day.date)
         .execute(&mut *connection)
         .await?;
     touch(connection, workspace_id, now).await?;
@@ -212,7 +212,7 @@ async fn update_thresholds(
     state: Option<&State>,
     day: Day,
 ) -> Result<()> {
-    if state.is_none_or(|state| state.cuts.buyers <= FEW_BUYERS && state.cut_after.is_none()) {
+    if state.is_none_or(|state| state.thresholds.buyers <= FEW_BUYERS && state.reclassify_after.is_none()) {
         return recompute_thresholds(connection, workspace_id, day).await;
     }
     sqlx::query("UPDATE score_states SET moved = true WHERE workspace_id = $1 AND NOT moved")
@@ -224,7 +224,7 @@ async fn update_thresholds(
 
 /// Recomputes the thresholds, and reclassifies all customers.
 async fn recompute_thresholds(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<()> {
-    let thresholds = Thresholds::of(connection, workspace_id, day.0).await?;
+    let thresholds = Thresholds::of(connection, workspace_id, day).await?;
     reclassify(connection, workspace_id, &thresholds, (Uuid::nil(), Uuid::max())).await?;
     save_thresholds(connection, workspace_id, &thresholds, None).await
 }
@@ -249,13 +249,15 @@ pub async fn maintain(connection: &mut PgConnection, workspace_id: Uuid) -> Resu
     if !lock(connection, workspace_id, 1).await? {
         return Ok(false);
     }
-    let day = Day::today();
+    let day = Day::today(connection, workspace_id).await?;
     let state = State::read(connection, workspace_id).await?;
     let is_reclassifying = match &state {
-        Some(state) if let Some(after) = state.cut_after => {
+        Some(state) if let Some(after) = state.reclassify_after => {
             reclassify_page(connection, workspace_id, state, after).await?
         }
-        Some(state) if state.moved && state.cut_at < db::now() - chrono::Duration::seconds(THRESHOLDS_EVERY_S) => {
+        Some(state)
+            if state.moved && state.thresholds_at < db::now() - chrono::Duration::seconds(THRESHOLDS_EVERY_S) =>
+        {
             start_thresholds(connection, workspace_id, day).await?;
             true
         }
@@ -273,8 +275,8 @@ async fn reclassify_page(
     after: Uuid,
 ) -> Result<bool> {
     let last = last_of_page(connection, workspace_id, after, RECLASSIFY_PAGE).await?;
-    reclassify(connection, workspace_id, &state.cuts, (after, last.unwrap_or(Uuid::max()))).await?;
-    sqlx::query("UPDATE score_states SET cut_after = $2 WHERE workspace_id = $1")
+    reclassify(connection, workspace_id, &state.thresholds, (after, last.unwrap_or(Uuid::max()))).await?;
+    sqlx::query("UPDATE score_states SET reclassify_after = $2 WHERE workspace_id = $1")
         .bind(workspace_id)
         .bind(last)
         .execute(connection)
@@ -309,7 +311,7 @@ pub async fn marked(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
     .await?;
     let with_old_thresholds: Vec<Uuid> = sqlx::query_scalar(
         "SELECT workspace_id FROM score_states
-         WHERE (moved AND cut_at < now() - make_interval(secs => $1::float8)) OR cut_after IS NOT NULL",
+         WHERE (moved AND thresholds_at < now() - make_interval(secs => $1::float8)) OR reclassify_after IS NOT NULL",
     )
     .bind(THRESHOLDS_EVERY_S)
     .fetch_all(connection)

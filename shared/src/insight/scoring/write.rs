@@ -114,7 +114,7 @@ pub(super) async fn write(
         .bind(facts().map(|facts| facts.quantity).collect::<Vec<_>>())
         .bind(health().map(|health| health.score).collect::<Vec<_>>())
         .bind(health().map(|health| health.band.map(Band::as_str)).collect::<Vec<_>>())
-        .bind(day.0)
+        .bind(day.date)
         .execute(connection)
         .await?;
     Ok(())
@@ -125,16 +125,16 @@ type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArgume
 fn with_thresholds<'q>(query: Query<'q>, workspace_id: Uuid, thresholds: &'q Thresholds) -> Query<'q> {
     query
         .bind(workspace_id)
-        .bind(&thresholds.recency_cuts)
-        .bind(&thresholds.frequency_cuts)
-        .bind(&thresholds.monetary_cuts)
+        .bind(&thresholds.recency)
+        .bind(&thresholds.frequency)
+        .bind(&thresholds.monetary)
         .bind(Segment::grid())
 }
 
 const RECLASSIFY: &str = concat!(
     "WITH before AS MATERIALIZED (
-         SELECT customer_id, scores.segment, band, health, by_cuts.recency, by_cuts.frequency, by_cuts.monetary,
-             by_cuts.segment AS new_segment
+         SELECT customer_id, scores.segment, band, health, placed.recency, placed.frequency, placed.monetary,
+             placed.segment AS new_segment
          FROM customer_scores AS scores CROSS JOIN LATERAL (
              SELECT ",
     recency!(),
@@ -145,10 +145,10 @@ const RECLASSIFY: &str = concat!(
     " AS monetary, ",
     segment!(),
     " AS segment
-         ) AS by_cuts
+         ) AS placed
          WHERE workspace_id = $1 AND orders > 0 AND customer_id > $6 AND customer_id <= $7
              AND (scores.recency, scores.frequency, scores.monetary, scores.segment)
-                 IS DISTINCT FROM (by_cuts.recency, by_cuts.frequency, by_cuts.monetary, by_cuts.segment)
+                 IS DISTINCT FROM (placed.recency, placed.frequency, placed.monetary, placed.segment)
          ORDER BY customer_id FOR NO KEY UPDATE OF scores
      ), after AS (
          UPDATE customer_scores AS scores
@@ -180,16 +180,17 @@ pub(super) async fn save_thresholds(
     reclassify_after: Option<Uuid>,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO score_states (workspace_id, buyers, recency_cuts, frequency_cuts, monetary_cuts, cut_at, moved, cut_after)
+        "INSERT INTO score_states (workspace_id, buyers, recency_thresholds, frequency_thresholds, monetary_thresholds,
+             thresholds_at, moved, reclassify_after)
          VALUES ($1, $2, $3, $4, $5, now(), false, $6)
-         ON CONFLICT (workspace_id) DO UPDATE SET buyers = $2, recency_cuts = $3, frequency_cuts = $4, monetary_cuts = $5,
-             cut_at = excluded.cut_at, moved = false, cut_after = $6",
+         ON CONFLICT (workspace_id) DO UPDATE SET buyers = $2, recency_thresholds = $3, frequency_thresholds = $4,
+             monetary_thresholds = $5, thresholds_at = excluded.thresholds_at, moved = false, reclassify_after = $6",
     )
     .bind(workspace_id)
     .bind(thresholds.buyers)
-    .bind(&thresholds.recency_cuts)
-    .bind(&thresholds.frequency_cuts)
-    .bind(&thresholds.monetary_cuts)
+    .bind(&thresholds.recency)
+    .bind(&thresholds.frequency)
+    .bind(&thresholds.monetary)
     .bind(reclassify_after)
     .execute(connection)
     .await?;
@@ -202,7 +203,7 @@ pub(crate) async fn start_thresholds(
     workspace_id: Uuid,
     day: Day,
 ) -> Result<Thresholds> {
-    let thresholds = Thresholds::of(connection, workspace_id, day.0).await?;
+    let thresholds = Thresholds::of(connection, workspace_id, day).await?;
     save_thresholds(connection, workspace_id, &thresholds, Some(Uuid::nil())).await?;
     Ok(thresholds)
 }
@@ -224,12 +225,12 @@ pub(crate) async fn snapshot_page(
     .bind(workspace_id)
     .bind(after)
     .bind(last)
-    .bind(day.0)
+    .bind(day.date)
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "UPDATE customer_scores SET former_segment = segment
-         WHERE workspace_id = $1 AND customer_id > $2 AND customer_id <= $3 AND former_segment IS DISTINCT FROM segment",
+        "UPDATE customer_scores SET previous_segment = segment
+         WHERE workspace_id = $1 AND customer_id > $2 AND customer_id <= $3 AND previous_segment IS DISTINCT FROM segment",
     )
     .bind(workspace_id)
     .bind(after)

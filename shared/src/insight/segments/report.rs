@@ -2,22 +2,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Segment, Thresholds};
-use crate::crm::customers::Band;
-use crate::crm::customers::{CustomerStatus, CustomerType};
+use crate::crm::customers::{Band, CustomerStatus, CustomerType};
 use crate::error::Result;
-use crate::insight::health;
-use crate::insight::period::Period;
+use crate::insight::filters::{FilterBy, Filters, Sql};
+use crate::insight::health::HealthBand;
 use crate::insight::ratio::Rate;
 use crate::insight::reports::Report;
+use crate::insight::request::{Offers, Request};
 use crate::insight::scoring::{self, Day, State};
+use crate::insight::table::{Rows, Table};
 use crate::values::Time;
+
+/// The days of the history.
+const HISTORY_DAYS: u64 = 90;
 
 /// The segment report.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -31,7 +35,7 @@ pub struct SegmentFigures {
     /// The number of customers with orders in the last 24 months that were not cancelled.
     pub buyers: i64,
     /// The thresholds of the scores 2, 3, 4 and 5.
-    pub cuts: CutFigures,
+    pub thresholds: ThresholdFigures,
     /// The segments; each customer is in exactly one.
     pub groups: Vec<Group>,
     /// The customers by type.
@@ -44,14 +48,15 @@ pub struct SegmentFigures {
     pub by_health: Vec<BandGroup>,
     /// The customers who changed segment since the last snapshot.
     pub changes: Changes,
-    /// The segments in the period, from the last snapshot of each interval.
-    pub history: Vec<Past>,
+    /// The segments in the daily snapshots of the last 90 days, oldest first; `null` with a filter, since
+    /// snapshots count all customers.
+    pub history: Option<Vec<Past>>,
 }
 
 /// The thresholds of the scores 2, 3, 4 and 5.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = SegmentCuts)]
-pub struct CutFigures {
+#[schema(as = SegmentThresholds)]
+pub struct ThresholdFigures {
     /// Whether the thresholds are quantiles of all customers with orders. With fewer than 500 such customers,
     /// the thresholds are fixed.
     pub ranked: bool,
@@ -69,9 +74,11 @@ pub struct CutFigures {
 pub struct Group {
     /// The segment.
     pub segment: Segment,
+    /// What the customers of the segment have in common.
+    pub definition: &'static str,
     /// The scores of customers in the segment: recency, and value, which is the mean of frequency and
-    /// monetary, rounded half up.
-    pub definition: String,
+    /// monetary, rounded half up; `null` for prospects, who have none.
+    pub scores: Option<String>,
     /// The number of customers in the segment.
     pub count: i64,
     /// The share of all customers.
@@ -84,14 +91,14 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = HealthGroup)]
 pub struct BandGroup {
-    /// The band; `null` for customers without a score.
-    pub band: Option<Band>,
+    /// The band; `none` for customers whose score has a coverage below 0.3, or who have no score.
+    pub band: HealthBand,
     /// The number of customers in the band.
     pub count: i64,
     /// The share of all customers.
     pub share: Rate,
-    /// The path of the request that lists the customers; `null` for customers without a score.
-    pub query: Option<String>,
+    /// The path of the request that lists the customers.
+    pub query: String,
 }
 
 /// Changes of segment.
@@ -120,64 +127,104 @@ pub struct Move {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = PastSegments)]
 pub struct Past {
-    /// The date, in UTC.
+    /// The date in the workspace's time zone.
     pub date: NaiveDate,
     /// The number of customers in each segment.
     #[schema(value_type = BTreeMap<String, i64>)]
     pub groups: BTreeMap<&'static str, i64>,
 }
 
+/// The tables of the report.
+const TABLES: &[Table] = &[
+    Table {
+        name: "groups",
+        at: "/groups",
+        rows: Rows::Items(&["segment", "definition", "scores", "count", "share.rate", "query"]),
+    },
+    Table { name: "by_type", at: "/by_type", rows: Rows::Counts("type", "customers") },
+    Table { name: "by_status", at: "/by_status", rows: Rows::Counts("status", "customers") },
+    Table { name: "by_health", at: "/by_health", rows: Rows::Items(&["band", "count", "share.rate", "query"]) },
+    Table { name: "moves", at: "/changes/moves", rows: Rows::Items(&["from", "to", "count"]) },
+    Table {
+        name: "history",
+        at: "/history",
+        rows: Rows::Items(&[
+            "date",
+            "groups.champions",
+            "groups.loyal",
+            "groups.active",
+            "groups.new",
+            "groups.promising",
+            "groups.needs_attention",
+            "groups.at_risk",
+            "groups.previously_loyal",
+            "groups.almost_lost",
+            "groups.dormant",
+            "groups.prospects",
+        ]),
+    },
+];
+
 /// The report of [`SegmentFigures`].
-#[derive(Debug)]
-pub struct SegmentReport {
-    /// The period of the history.
-    pub period: Period,
-}
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentReport;
 
 impl Report for SegmentReport {
     const NAME: &'static str = "customers/segments";
+    const OFFERS: Offers = Offers {
+        period: false,
+        interval: false,
+        filters: &[FilterBy::CustomerType, FilterBy::CustomerStatus, FilterBy::AssignedTo],
+    };
+    const TABLES: &'static [Table] = TABLES;
+    const SHOWS_SCORES: bool = true;
     type Figures = SegmentFigures;
 
-    fn key(&self) -> String {
-        self.period.key().to_owned()
-    }
-
-    async fn compute(&self, connection: &mut PgConnection, workspace_id: Uuid, as_of: Time) -> Result<SegmentFigures> {
-        report(connection, workspace_id, as_of, &self.period).await
+    async fn compute(
+        &self,
+        connection: &mut PgConnection,
+        workspace_id: Uuid,
+        as_of: Time,
+        request: &Request,
+    ) -> Result<Vec<SegmentFigures>> {
+        let scope = Scope { workspace_id, filters: &request.filters };
+        Ok(vec![figures(connection, scope, as_of, Day::of(as_of, request.zone)).await?])
     }
 }
 
-/// Computes the report from the present scores.
-pub async fn report(
-    connection: &mut PgConnection,
+/// The customers that the report is about.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
     workspace_id: Uuid,
-    as_of: Time,
-    period: &Period,
-) -> Result<SegmentFigures> {
-    let day = Day(as_of.date_naive());
+    filters: &'a Filters,
+}
+
+/// Computes the report from the present scores.
+async fn figures(connection: &mut PgConnection, scope: Scope<'_>, as_of: Time, day: Day) -> Result<SegmentFigures> {
+    let Scope { workspace_id, filters } = scope;
     let state = State::read(connection, workspace_id).await?;
-    let (by_type, by_status, customers) = people(connection, workspace_id).await?;
-    let (segments, bands) = scored(connection, workspace_id).await?;
-    let thresholds = state.as_ref().map_or_else(|| Thresholds::fixed(0, day.0), |state| state.cuts.clone());
-    let figures = SegmentFigures {
+    let (by_type, by_status, customers) = people(connection, scope).await?;
+    let (segments, bands) = scored(connection, scope).await?;
+    let thresholds = state.as_ref().map_or_else(|| Thresholds::fixed(0, day), |state| state.thresholds.clone());
+    let history = if filters.is_empty() { Some(past(connection, workspace_id, day).await?) } else { None };
+    Ok(SegmentFigures {
         as_of: up_to(connection, workspace_id, state.as_ref(), as_of).await?,
-        complete: state.as_ref().is_some_and(|state| state.date == Some(day.0)),
+        complete: state.as_ref().is_some_and(|state| state.date == Some(day.date)),
         customers,
-        buyers: thresholds.buyers,
-        groups: groups(customers, &segments),
-        by_health: band_groups(customers, &bands),
+        buyers: segments.iter().filter(|(segment, _)| **segment != Segment::Prospects).map(|(_, count)| count).sum(),
+        groups: groups(customers, &segments, filters),
+        by_health: band_groups(customers, &bands, filters),
         by_type,
         by_status,
-        changes: changes(connection, workspace_id, state.as_ref()).await?,
-        history: past(connection, workspace_id, period).await?,
-        cuts: CutFigures {
+        changes: changes(connection, scope, state.as_ref()).await?,
+        history,
+        thresholds: ThresholdFigures {
             ranked: thresholds.are_ranks(),
-            recency: thresholds.recency_cuts,
-            frequency: thresholds.frequency_cuts,
-            monetary: thresholds.monetary_cuts,
+            recency: thresholds.recency,
+            frequency: thresholds.frequency,
+            monetary: thresholds.monetary,
         },
-    };
-    Ok(figures)
+    })
 }
 
 /// The time up to which the scores include all changes: now, if no customer is stale.
@@ -198,12 +245,12 @@ async fn up_to(
 type Counts = BTreeMap<&'static str, i64>;
 
 /// The number of customers by type, by status and in total.
-async fn people(connection: &mut PgConnection, workspace_id: Uuid) -> Result<(Counts, Counts, i64)> {
-    let counted: Vec<(CustomerType, CustomerStatus, i64)> =
-        sqlx::query_as("SELECT type, status, count(*) FROM customers WHERE workspace_id = $1 GROUP BY type, status")
-            .bind(workspace_id)
-            .fetch_all(connection)
-            .await?;
+async fn people(connection: &mut PgConnection, scope: Scope<'_>) -> Result<(Counts, Counts, i64)> {
+    let mut sql = Sql::new("SELECT type, status, count(*) FROM customers WHERE workspace_id = ");
+    sql.push_bind(scope.workspace_id);
+    scope.filters.push_customers(&mut sql, scope.workspace_id);
+    sql.push(" GROUP BY type, status");
+    let counted: Vec<(CustomerType, CustomerStatus, i64)> = sql.build_query_as().fetch_all(connection).await?;
     let mut by_type: Counts = CustomerType::WORDS.iter().map(|word| (*word, 0)).collect();
     let mut by_status: Counts = CustomerStatus::WORDS.iter().map(|word| (*word, 0)).collect();
     for (kind, status, count) in &counted {
@@ -216,10 +263,10 @@ async fn people(connection: &mut PgConnection, workspace_id: Uuid) -> Result<(Co
 /// The number of scored customers in each segment and in each band.
 async fn scored(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    scope: Scope<'_>,
 ) -> Result<(HashMap<Segment, i64>, HashMap<Band, i64>)> {
     let (mut segments, mut bands) = (HashMap::new(), HashMap::new());
-    for counted in scoring::counts(connection, workspace_id).await? {
+    for counted in scoring::counts(connection, scope.workspace_id, scope.filters).await? {
         *segments.entry(counted.segment).or_default() += counted.customers;
         if let Some(band) = counted.band {
             *bands.entry(band).or_default() += counted.customers;
@@ -229,7 +276,7 @@ async fn scored(
 }
 
 /// The groups. Customers without scores are prospects.
-fn groups(customers: i64, segments: &HashMap<Segment, i64>) -> Vec<Group> {
+fn groups(customers: i64, segments: &HashMap<Segment, i64>, filters: &Filters) -> Vec<Group> {
     let with_orders: i64 =
         segments.iter().filter(|(segment, _)| **segment != Segment::Prospects).map(|(_, count)| count).sum();
     let count = |segment: Segment| match segment {
@@ -239,48 +286,49 @@ fn groups(customers: i64, segments: &HashMap<Segment, i64>) -> Vec<Group> {
     let group = |&segment: &Segment| Group {
         segment,
         definition: segment.definition(),
+        scores: segment.scores(),
         count: count(segment),
         share: Rate::new(count(segment), customers),
-        query: format!("/dev/crm/customers?segment={}", segment.as_str()),
+        query: format!("/dev/crm/customers?segment={}{}", segment.as_str(), filters.as_parameters()),
     };
     Segment::ALL.iter().map(group).collect()
 }
 
-fn band_groups(customers: i64, bands: &HashMap<Band, i64>) -> Vec<BandGroup> {
+fn band_groups(customers: i64, bands: &HashMap<Band, i64>, filters: &Filters) -> Vec<BandGroup> {
     let known: i64 = bands.values().sum();
-    let group = |band: Option<Band>, count| BandGroup {
-        band,
-        count,
-        share: Rate::new(count, customers),
-        query: band.map(|band| format!("/dev/crm/customers?health={}", band.as_str())),
+    let group = |&band: &HealthBand| {
+        let count = band.band().map_or(customers - known, |band| bands.get(&band).copied().unwrap_or_default());
+        let value = band.band().map_or("null", Band::as_str);
+        let query = format!("/dev/crm/customers?health_band={value}{}", filters.as_parameters());
+        BandGroup { band, count, share: Rate::new(count, customers), query }
     };
-    let of_band = |&band: &Band| group(Some(band), bands.get(&band).copied().unwrap_or_default());
-    Band::ALL.iter().map(of_band).chain([group(None, customers - known)]).collect()
+    HealthBand::ALL.iter().map(group).collect()
 }
 
-async fn changes(connection: &mut PgConnection, workspace_id: Uuid, state: Option<&State>) -> Result<Changes> {
+async fn changes(connection: &mut PgConnection, scope: Scope<'_>, state: Option<&State>) -> Result<Changes> {
     let Some(since) = state.and_then(|state| state.snapshot_date) else {
         return Ok(Changes { since: None, moves: Vec::new() });
     };
-    let moves = sqlx::query_as(
-        "SELECT former_segment AS \"from\", segment AS \"to\", count(*) FROM customer_scores
-         WHERE workspace_id = $1 AND former_segment IS DISTINCT FROM segment
-         GROUP BY former_segment, segment ORDER BY count(*) DESC, former_segment, segment",
-    )
-    .bind(workspace_id)
-    .fetch_all(connection)
-    .await?;
-    Ok(Changes { since: Some(since), moves })
+    let mut sql = Sql::new(
+        "SELECT previous_segment AS \"from\", segment AS \"to\", count(*) FROM customer_scores AS scores
+         WHERE previous_segment IS DISTINCT FROM segment AND workspace_id = ",
+    );
+    sql.push_bind(scope.workspace_id);
+    scope.filters.push_customer_of(&mut sql, scope.workspace_id, "scores.customer_id");
+    sql.push(" GROUP BY previous_segment, segment ORDER BY count(*) DESC, previous_segment, segment");
+    Ok(Changes { since: Some(since), moves: sql.build_query_as().fetch_all(connection).await? })
 }
 
-async fn past(connection: &mut PgConnection, workspace_id: Uuid, period: &Period) -> Result<Vec<Past>> {
+/// The segments of all customers in the snapshots of the last days.
+async fn past(connection: &mut PgConnection, workspace_id: Uuid, day: Day) -> Result<Vec<Past>> {
+    let first = day.date.checked_sub_days(Days::new(HISTORY_DAYS - 1)).unwrap_or(day.date);
     let rows: Vec<(NaiveDate, Segment, i64)> = sqlx::query_as(
         "SELECT date, segment, customers FROM segment_snapshots
          WHERE workspace_id = $1 AND date BETWEEN $2 AND $3 ORDER BY date",
     )
     .bind(workspace_id)
-    .bind(period.from.date_naive())
-    .bind(period.to.date_naive())
+    .bind(first)
+    .bind(day.date)
     .fetch_all(connection)
     .await?;
     let mut days: Vec<Past> = Vec::new();
@@ -292,5 +340,5 @@ async fn past(connection: &mut PgConnection, workspace_id: Uuid, period: &Period
             day.groups.insert(segment.as_str(), count);
         }
     }
-    Ok(health::last_of_each(period, days, |day| day.date))
+    Ok(days)
 }

@@ -1,10 +1,11 @@
 //! The thresholds of the scores 2, 3, 4 and 5.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::insight::scoring::Day;
 use crate::values::Time;
 
 /// With fewer customers with orders, fixed thresholds are more meaningful than quantiles.
@@ -25,23 +26,21 @@ pub struct Thresholds {
     /// The number of customers with orders.
     pub buyers: i64,
     /// The thresholds of the time of the last order.
-    pub recency_cuts: Vec<Time>,
+    #[sqlx(rename = "recency_thresholds")]
+    pub recency: Vec<Time>,
     /// The thresholds of the number of orders.
-    pub frequency_cuts: Vec<i64>,
+    #[sqlx(rename = "frequency_thresholds")]
+    pub frequency: Vec<i64>,
     /// The thresholds of the quantity ordered.
-    pub monetary_cuts: Vec<i64>,
+    #[sqlx(rename = "monetary_thresholds")]
+    pub monetary: Vec<i64>,
 }
 
 impl Thresholds {
     /// The fixed thresholds as of a day.
-    pub fn fixed(buyers: i64, today: NaiveDate) -> Self {
-        let start = |days| today.checked_sub_days(Days::new(days)).unwrap_or(today).and_time(NaiveTime::MIN).and_utc();
-        Self {
-            buyers,
-            recency_cuts: DAYS.map(start).into(),
-            frequency_cuts: ORDERS.into(),
-            monetary_cuts: QUANTITY.into(),
-        }
+    pub fn fixed(buyers: i64, today: Day) -> Self {
+        let recency = DAYS.map(|days| today.days_ago(days)).into();
+        Self { buyers, recency, frequency: ORDERS.into(), monetary: QUANTITY.into() }
     }
 
     /// Whether the thresholds are quantiles of all customers with orders.
@@ -50,7 +49,7 @@ impl Thresholds {
     }
 
     /// Computes the thresholds of a workspace from its present scores.
-    pub async fn of(connection: &mut PgConnection, workspace_id: Uuid, today: NaiveDate) -> Result<Self> {
+    pub async fn of(connection: &mut PgConnection, workspace_id: Uuid, today: Day) -> Result<Self> {
         let buyers: i64 =
             sqlx::query_scalar("SELECT count(*) FROM customer_scores WHERE workspace_id = $1 AND orders > 0")
                 .bind(workspace_id)
@@ -59,7 +58,7 @@ impl Thresholds {
         if buyers < RANKED_FROM {
             return Ok(Self::fixed(buyers, today));
         }
-        let (recency_cuts, frequency_cuts, monetary_cuts): (Vec<DateTime<Utc>>, Vec<i64>, Vec<i64>) = sqlx::query_as(
+        let (recency, frequency, monetary): (Vec<DateTime<Utc>>, Vec<i64>, Vec<i64>) = sqlx::query_as(
             "SELECT percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY last_order_at),
                  percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY orders),
                  percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY quantity)
@@ -69,7 +68,7 @@ impl Thresholds {
         .bind(fractions(buyers))
         .fetch_one(connection)
         .await?;
-        Ok(Self { buyers, recency_cuts, frequency_cuts, monetary_cuts })
+        Ok(Self { buyers, recency, frequency, monetary })
     }
 }
 

@@ -143,7 +143,7 @@ fn empty_comments_have_no_themes() {
     assert!(themes(&[(5, "The battery is good")], &[]).is_empty());
 }
 
-/// The example of docs/insight.md.
+/// The example of `docs/insight/themes.md`.
 #[test]
 fn the_worked_example() {
     // 1,000 comments: 700 of 5 stars, 200 of 4, 100 of 1; 80 are about the battery: 20 of 5 stars, 60 of 1.
