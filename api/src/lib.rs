@@ -1,7 +1,8 @@
 //! The HTTP API. It reads and writes records, and queues long-running work as jobs.
 //!
-//! A request passes through these layers, outermost first: routing, [`http::observe`] (request id,
-//! log, metrics, panics), [`http::auth`] (everything under `/dev/crm`), the key's
+//! A request passes through these layers, outermost first: routing, compression and headers for
+//! other origins, [`http::observe`] (request id, log, metrics, panics), [`http::auth`] (everything
+//! under `/dev/crm`), the key's
 //! [`http::rate_limit`], [`http::conditional`], the limits of its group of routes, and its handler,
 //! which reads its input through [`extract`] and responds through [`respond`].
 
@@ -14,7 +15,7 @@ pub mod respond;
 pub mod routes;
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -27,7 +28,9 @@ use shared::queue::notify::Notifier;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use http::compression::Accepted;
 use http::conditional::Known;
+use http::cors::Cors;
 use respond::Result;
 
 /// State shared by all handlers. Clones are cheap: every layer of a request has one.
@@ -49,6 +52,8 @@ pub struct Shared {
     pub keys: http::auth::Keys,
     /// The rate limits of API keys.
     pub limits: http::rate_limit::Limits,
+    /// The OpenAPI document, generated on first use.
+    pub(crate) document: OnceLock<openapi::Served>,
     signer: OnceCell<Signer>,
     /// Cancelled when the process begins to shut down; event streams end then.
     pub stopping: CancellationToken,
@@ -73,6 +78,7 @@ impl AppState {
             pool,
             settings,
             keys: http::auth::Keys::default(),
+            document: OnceLock::new(),
             signer: OnceCell::new(),
             stopping: CancellationToken::new(),
             cut_off: CancellationToken::new(),
@@ -117,7 +123,16 @@ pub fn router(state: AppState) -> Router {
 
 /// The layers of every request, combined into one: each request clones every inner layer.
 async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    http::observe::observe(request, |request| async { admit(state, request, next).await.into_response() }).await
+    let accepted = Accepted::of(&request);
+    let cors = Cors::of(&state.settings.api.cors_origins, request.headers());
+    let answer = http::observe::observe(request, |request| async {
+        match cors.preflight(&request) {
+            Some(answer) => answer,
+            None => admit(state, request, next).await.into_response(),
+        }
+    });
+    let answer = answer.await;
+    accepted.compress(cors.expose(answer)).await
 }
 
 /// Runs a request after checking its key, URL, headers and rate limit.

@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, generated from the operations that are served.
 
+mod examples;
 pub(crate) mod headers;
+pub(crate) mod jobs;
 pub mod operations;
 pub(crate) mod parameters;
 pub(crate) mod problems;
@@ -8,9 +10,9 @@ pub(crate) mod schemas;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::LazyLock;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_FRAME_OPTIONS};
 use axum::middleware::map_response;
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use shared::error::NOT_FOUND;
 use utoipa::openapi::path::{OperationBuilder, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
@@ -50,11 +53,14 @@ each operation, an unknown path returns 404, a wrong method 405, and a request h
 const TAGS: &[(&str, &str)] = &[
     ("Leads", "People who may become customers."),
     ("Customers", "People and companies that buy."),
-    ("Interactions", "Calls, emails, meetings and notes with leads and customers, and the next actions."),
+    ("Lead interactions", "Calls, emails, meetings and notes with leads, and the next actions."),
+    ("Customer interactions", "Calls, emails, meetings and notes with customers, and the next actions."),
+    ("Follow-ups", "Next actions that are due."),
     ("Orders", "What customers bought."),
     ("Feedback", "Feedback requests, and the customers' answers."),
     ("Reports", "Figures across many records, at most a minute old."),
     ("Jobs", "Long-running work: its progress, results and rejected rows."),
+    ("Account", "The caller of a request."),
     ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
     ("Settings", "The sender, content and timing of a workspace's email."),
     ("Emails", "Sent and queued emails."),
@@ -63,9 +69,12 @@ const TAGS: &[(&str, &str)] = &[
     ("Operations", "Health checks and this document; they need no key."),
 ];
 
-/// Generates the document.
+/// The server of a document that is read without one: the default `public_url`.
+const LOCAL: &str = "http://localhost:3000";
+
+/// Generates the document of a server with this public URL.
 #[must_use]
-pub fn document() -> OpenApi {
+pub fn document(public_url: Option<&str>) -> OpenApi {
     let mut paths = Paths::new();
     let mut components = Components::new();
     for (name, header) in headers::all() {
@@ -83,8 +92,14 @@ pub fn document() -> OpenApi {
     let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key of a workspace.")).build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(key));
     let info = InfoBuilder::new().title("CRM").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)).build();
+    let server = |url: &str, about: &str| ServerBuilder::new().url(url).description(Some(about)).build();
+    let servers = match public_url {
+        Some(url) => vec![server(url, "The public address."), server("/", "The address of this document.")],
+        None => vec![server("/", "The address of this document.")],
+    };
     OpenApiBuilder::new()
         .info(info)
+        .servers(Some(servers))
         .paths(paths)
         .components(Some(components))
         .security(Some([SecurityRequirement::new(BEARER, [""; 0])]))
@@ -92,10 +107,12 @@ pub fn document() -> OpenApi {
         .build()
 }
 
-fn add(paths: &mut Paths, components: &mut Components, path: String, operation: Operation, with_key: bool) {
+fn add(paths: &mut Paths, components: &mut Components, path: String, mut operation: Operation, with_key: bool) {
+    examples::complete(&mut operation);
+    let id = operation.id();
     let keyed = if with_key { problems::WITH_KEY } else { &[] };
     let mut described = OperationBuilder::new()
-        .operation_id(Some(operation.id))
+        .operation_id(Some(&id))
         .tag(operation.tag)
         .summary(Some(operation.summary))
         .description(operation.description)
@@ -132,7 +149,7 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
     let described = described.build();
     if operation.method == HttpMethod::Put {
         let mut patch = described.clone();
-        patch.operation_id = Some(operation.id.replacen("update", "patch", 1));
+        patch.operation_id = Some(id.replacen("update", "patch", 1));
         paths.add_path_operation(&path, vec![HttpMethod::Patch], patch);
     }
     paths.add_path_operation(path, vec![operation.method], described);
@@ -144,31 +161,46 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, operation: 
 /// # Errors
 /// When serialization fails, which the document's types rule out.
 pub fn pretty() -> serde_json::Result<String> {
-    document().to_pretty_json().map(|json| json + "\n")
+    document(Some(LOCAL)).to_pretty_json().map(|json| json + "\n")
 }
 
 /// The document as it is served, with its entity tag.
-static SERVED: LazyLock<Result<(Bytes, String), String>> = LazyLock::new(|| {
-    let json = document().to_json().map_err(|error| error.to_string())?;
-    let mut hash = DefaultHasher::new();
-    json.hash(&mut hash);
-    Ok((json.into(), format!("\"{:016x}\"", hash.finish())))
-});
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    json: Bytes,
+    tag: String,
+}
+
+impl Served {
+    fn of(public_url: Option<&str>) -> serde_json::Result<Self> {
+        let json = document(public_url).to_json()?;
+        let mut hash = DefaultHasher::new();
+        json.hash(&mut hash);
+        Ok(Self { json: json.into(), tag: format!("\"{:016x}\"", hash.finish()) })
+    }
+}
 
 pub(crate) fn operations() -> Vec<Operation> {
     let content = schemas::content(ObjectBuilder::new().property("openapi", schemas::text()).into());
     let answer = ResponseBuilder::new().description("The OpenAPI 3.1 document.").content("application/json", content);
     tagged(
         "Operations",
-        [Operation::get(PATH, serve).named("getOpenApi", "Get the OpenAPI document").answers(200, answer)],
+        [Operation::get(PATH, serve)
+            .named("document", "Get the OpenAPI document")
+            .about("Describes every operation of this server, for client generators and documentation.")
+            .answers(200, answer)],
     )
 }
 
-async fn serve() -> Result {
-    match &*SERVED {
-        Ok((json, tag)) => Ok(([(CONTENT_TYPE, "application/json"), (ETAG, tag)], json.clone()).into_response()),
-        Err(error) => Err(Problem::internal(error.as_str())),
-    }
+async fn serve(State(state): State<AppState>) -> Result {
+    let served = match state.document.get() {
+        Some(served) => served,
+        None => {
+            let made = Served::of(state.settings.own_url()).map_err(|error| Problem::internal(error.to_string()))?;
+            state.document.get_or_init(|| made)
+        }
+    };
+    Ok(([(CONTENT_TYPE, "application/json"), (ETAG, &served.tag)], served.json.clone()).into_response())
 }
 
 /// `/docs`: Swagger UI, embedded in the program. A key entered there is not stored in the browser,

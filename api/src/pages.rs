@@ -103,7 +103,7 @@ fn render(name: &str, values: Value) -> Result<String> {
 pub(crate) async fn ensure_page(request: Request, next: Next) -> Response {
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response());
-    if answer.extensions().get::<Page>().is_some() {
+    if answer.extensions().get::<Page>().is_some() || answer.status().is_success() {
         return answer;
     }
     let status = answer.status();

@@ -24,7 +24,7 @@ use shared::error::{Error, FieldError};
 use shared::jobs;
 use shared::platform::telemetry::LogLimit;
 use shared::queue::Job;
-use shared::values::etag;
+use shared::values::etag::{self, Tagged};
 
 use crate::http::arrival::Stalled;
 use crate::pages::Page;
@@ -235,9 +235,9 @@ impl Reply {
     ///
     /// # Errors
     /// As [`Reply::json`].
-    pub fn record(record: &impl Serialize) -> shared::Result<Self> {
+    pub fn record<T: Tagged>(record: &T) -> shared::Result<Self> {
         let reply = Self::json(record)?;
-        let tag = etag::of(&reply.body);
+        let tag = etag::of::<T>(&reply.body)?;
         reply.header(ETAG, tag)
     }
 
@@ -245,7 +245,7 @@ impl Reply {
     ///
     /// # Errors
     /// As [`Reply::json`].
-    pub fn created(location: String, record: &impl Serialize) -> shared::Result<Self> {
+    pub fn created(location: String, record: &impl Tagged) -> shared::Result<Self> {
         Ok(Self::record(record)?.located(location)?.status(StatusCode::CREATED))
     }
 

@@ -6,10 +6,13 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod clients;
 mod faults;
 mod fuzz_api;
+mod private_api;
 mod reset;
 mod test;
+mod tools;
 mod up;
 
 /// Runs the CRM on this machine: PostgreSQL, crm-api, crm-worker and sample data.
@@ -32,6 +35,8 @@ enum Command {
     Faults(faults::Arguments),
     /// Sends valid and invalid requests, and checks each response against the OpenAPI document.
     FuzzApi(fuzz_api::Arguments),
+    /// Generates clients from the OpenAPI document, compiles them, and uses them.
+    Clients(clients::Arguments),
     /// Measures performance, and compares it with alternatives.
     Bench(bench::Arguments),
     /// Deletes the data of a local stack.
@@ -55,6 +60,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Test(arguments) => test::run(arguments).await,
         Command::Faults(arguments) => faults::run(arguments).await,
         Command::FuzzApi(arguments) => fuzz_api::run(arguments).await,
+        Command::Clients(arguments) => clients::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }

@@ -32,6 +32,7 @@ use crate::records::UniqueKey;
 use crate::records::link::Linked;
 use crate::string_enum;
 use crate::values::CustomFields;
+use crate::values::json_schema::Shape;
 use crate::values::patch::Patch;
 use columns::{Column, Target, is_fault_column};
 use split::Chunk;
@@ -90,6 +91,8 @@ impl Payload for ImportLeads {
     const KIND: &'static str = "import_leads";
     const QUEUE: &'static str = "imports";
 
+    type Result = ImportResult;
+
     fn is_dry_run(&self) -> bool {
         self.dry_run
     }
@@ -108,6 +111,8 @@ pub struct ImportCustomers {
 impl Payload for ImportCustomers {
     const KIND: &'static str = "import_customers";
     const QUEUE: &'static str = "imports";
+
+    type Result = ImportResult;
 
     fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -182,6 +187,37 @@ pub struct Counts {
     pub warnings: i64,
 }
 
+/// The result of an import, as its job shows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImportResult {
+    /// Rows read: the sum of `created`, `updated`, `skipped` and `failed`.
+    rows: i64,
+    /// Rows that created a record.
+    created: i64,
+    /// Rows whose key already existed, with `on_conflict=update`.
+    updated: i64,
+    /// Rows whose key already existed, with `on_conflict=skip`.
+    skipped: i64,
+    /// Rejected rows; the job's `errors` list them.
+    failed: i64,
+    /// Cells with a value that the field does not know, which are stored in `custom_fields`, and links that
+    /// were not created.
+    warnings: i64,
+    /// Whether this was a dry run, which writes no records.
+    dry_run: bool,
+    /// How rows whose key already exists are handled.
+    #[schema(schema_with = OnConflict::shape)]
+    on_conflict: OnConflict,
+    /// The delimiter of the cells.
+    #[schema(value_type = String)]
+    delimiter: char,
+    /// The name of the encoding.
+    encoding: String,
+    /// The field of each header; `null` for a column that is ignored.
+    #[schema(value_type = HashMap<String, Option<String>>)]
+    mapping: Value,
+}
+
 /// An accepted import.
 #[derive(Debug, Clone, FromRow)]
 pub struct Import {
@@ -205,13 +241,20 @@ impl Import {
 
     /// The result for the API, final or so far.
     pub fn result(&self) -> Result<Value> {
-        let mut result = serde_json::to_value(self.counts)?;
-        result["dry_run"] = json!(self.plan.dry_run);
-        result["on_conflict"] = json!(self.plan.on_conflict);
-        result["delimiter"] = json!(char::from(self.plan.delimiter));
-        result["encoding"] = json!(self.plan.encoding);
-        result["mapping"] = columns::as_json(&self.plan.headers, &self.plan.targets);
-        Ok(result)
+        let Counts { rows, created, updated, skipped, failed, warnings } = self.counts;
+        Ok(serde_json::to_value(ImportResult {
+            rows,
+            created,
+            updated,
+            skipped,
+            failed,
+            warnings,
+            dry_run: self.plan.dry_run,
+            on_conflict: self.plan.on_conflict,
+            delimiter: char::from(self.plan.delimiter),
+            encoding: self.plan.encoding.clone(),
+            mapping: columns::as_json(&self.plan.headers, &self.plan.targets),
+        })?)
     }
 }
 

@@ -4,6 +4,10 @@
 //! records implements [`Pages`](crate::queue::Pages) next to it; any other kind has a handler in
 //! the worker.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
+
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::{ATTEMPT, JobStatus, Payload, RETRY_AT, STATUS};
 use crate::values::kind;
@@ -39,12 +43,24 @@ pub struct Kind {
     pub name: &'static str,
     /// The queue of its jobs.
     pub queue: &'static str,
+    /// The name of the schema of its result, and that schema with all that it refers to.
+    pub result: fn() -> ResultSchema,
 }
+
+/// The name of a schema, and that schema with all that it refers to.
+pub type ResultSchema = (String, Vec<(String, RefOr<Schema>)>);
 
 impl Kind {
     const fn of<P: Payload>() -> Self {
-        Self { name: P::KIND, queue: P::QUEUE }
+        Self { name: P::KIND, queue: P::QUEUE, result: result_of::<P> }
     }
+}
+
+fn result_of<P: Payload>() -> ResultSchema {
+    let name = P::Result::name().into_owned();
+    let mut schemas = vec![(name.clone(), <P::Result as PartialSchema>::schema())];
+    P::Result::schemas(&mut schemas);
+    (name, schemas)
 }
 
 macro_rules! kinds {

@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Reason, Result};
 use crate::string_enum;
+use crate::values::etag::Tagged;
 
 pub use claim::*;
 pub use fronts::Sweep;
@@ -71,6 +72,8 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// The queue of its jobs.
     const QUEUE: &'static str;
+    /// The schema of its result.
+    type Result: ToSchema;
 
     /// Whether it only reports what it would do. A caller is waiting for the result, so a dry run
     /// is not retried for long.
@@ -146,6 +149,8 @@ pub struct Subject {
     /// Its id.
     pub id: Uuid,
 }
+
+impl Tagged for Job {}
 
 impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Job {
     fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {

@@ -17,7 +17,12 @@ const ALL: &[(&str, &str, &str)] = &[
     ),
     ("Location", "The path of the record or the job.", "/dev/crm/jobs/019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44"),
     ("ETag", "The version of the resource, for `If-Match` and `If-None-Match`.", "\"5f2c9a01\""),
-    ("Link", "The next page, if there is one.", "</dev/crm/leads?limit=10&cursor=eyJrZXk>; rel=\"next\""),
+    (
+        "Link",
+        "The next page, if there is one; absolute if the server has a public URL.",
+        "</dev/crm/leads?limit=10&cursor=eyJrZXk>; rel=\"next\"",
+    ),
+    ("X-Next-Cursor", "The `cursor` of the next page, if there is one.", "eyJrZXk"),
     ("X-Total-Count", "The number of records on all pages, with `count=true`.", "1234"),
     (
         "Idempotent-Replayed",

@@ -5,15 +5,18 @@
 
 mod records;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Router;
 use axum::handler::Handler;
+use axum::http::StatusCode;
+use axum::http::header::ALLOW;
+use axum::middleware::map_response;
 use axum::routing::{self, MethodRouter};
 use shared::error::Reason;
 use shared::insight::reports::Report;
 use shared::query::Spec;
-use shared::queue::Job;
+use shared::queue::Payload;
 use utoipa::ToSchema;
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::request_body::RequestBody;
@@ -21,7 +24,8 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, Response, ResponseBuilder, Type};
 
 use crate::AppState;
-use crate::openapi::{headers, parameters, schemas};
+use crate::http::compression::mark_secret;
+use crate::openapi::{headers, jobs, parameters, schemas};
 
 const JSON: &str = "application/json";
 const CSV: &str = "text/csv";
@@ -33,7 +37,7 @@ pub struct Operation {
     pub(crate) method: HttpMethod,
     pub(crate) path: &'static str,
     handler: MethodRouter<AppState>,
-    pub(crate) id: &'static str,
+    name: &'static str,
     pub(crate) tag: &'static str,
     pub(crate) summary: &'static str,
     pub(crate) description: Option<&'static str>,
@@ -47,6 +51,8 @@ pub struct Operation {
     pub(crate) refers: bool,
     /// Whether all its responses are HTML pages, errors included.
     pub(crate) is_page: bool,
+    /// Whether its responses show a secret, such as the link in an email.
+    shows_secret: bool,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -91,7 +97,7 @@ impl Operation {
             method,
             path,
             handler,
-            id: "",
+            name: "",
             tag: "",
             summary: "",
             description: None,
@@ -102,18 +108,51 @@ impl Operation {
             conflicts: BTreeSet::new(),
             refers: false,
             is_page: false,
+            shows_secret: false,
             schemas: Vec::new(),
         }
     }
 
-    /// Sets the operation id and the summary.
-    pub fn named(self, id: &'static str, summary: &'static str) -> Self {
-        Self { id, summary, ..self }
+    /// The methods that its handler serves.
+    fn methods(&self) -> &'static [&'static str] {
+        match self.method {
+            HttpMethod::Get => &["GET", "HEAD"],
+            HttpMethod::Post => &["POST"],
+            HttpMethod::Put => &["PUT", "PATCH"],
+            HttpMethod::Patch => &["PATCH"],
+            HttpMethod::Delete => &["DELETE"],
+            _ => &[],
+        }
+    }
+
+    /// Sets the summary, and the name of the operation within its tag: clients call it
+    /// `client.leads.list()`.
+    pub fn named(self, name: &'static str, summary: &'static str) -> Self {
+        Self { name, summary, ..self }
+    }
+
+    /// The id of the operation: `leads.list`.
+    pub(crate) fn id(&self) -> String {
+        let words = self.tag.split([' ', '-']).enumerate().map(|(at, word)| match at {
+            0 => word.to_ascii_lowercase(),
+            _ => word[..1].to_ascii_uppercase() + &word[1..],
+        });
+        words.collect::<String>() + "." + self.name
     }
 
     /// Sets the description, in Markdown.
     pub fn about(self, description: &'static str) -> Self {
         Self { description: Some(description), ..self }
+    }
+
+    /// Marks its responses as showing a secret.
+    pub fn shows_secret(self) -> Self {
+        Self { shows_secret: true, ..self }
+    }
+
+    /// Sets the description, unless there is one already.
+    fn about_usually(self, description: &'static str) -> Self {
+        Self { description: self.description.or(Some(description)), ..self }
     }
 
     /// Adds parameters.
@@ -157,8 +196,9 @@ impl Operation {
 
     /// Takes a form with a file.
     pub fn takes_file(mut self) -> Self {
-        self.body = Some(schemas::body("multipart/form-data", schemas::file()));
-        self.problems([415])
+        let name = "FileUpload";
+        self.body = Some(schemas::body("multipart/form-data", schemas::reference(name)));
+        self.knows([(name.to_owned(), schemas::file())]).problems([415])
     }
 
     /// Returns a list, with parameters for filters, search, order and pages.
@@ -168,8 +208,12 @@ impl Operation {
             .description("The whole list, newest first, or one page of it.")
             .content(JSON, schemas::content(schemas::array(&T::name())))
             .header_ref("Link", headers::reference("Link"))
+            .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"))
             .header_ref("X-Total-Count", headers::reference("X-Total-Count"));
-        self.with(parameters).answers(200, response).knows(schemas::of::<T>())
+        self.with(parameters).answers(200, response).knows(schemas::of::<T>()).about_usually(
+            "Returns all that match the filters, newest first, as a stream. With `limit`, returns one page; \
+             `X-Next-Cursor` and `Link` lead to the next one. Without either header there are no more.",
+        )
     }
 
     /// Returns JSON.
@@ -235,13 +279,22 @@ impl Operation {
         self.with([parameters::query("dry_run", description, flag)])
     }
 
-    /// Returns 202 with a job.
-    pub fn accepts(self) -> Self {
+    /// Returns 202 with a job of this kind.
+    pub fn accepts<P: Payload>(self) -> Self {
+        self.accepts_job(&jobs::name_of::<P>())
+    }
+
+    /// Returns 202 with a job of any kind.
+    pub fn accepts_any(self) -> Self {
+        self.accepts_job(jobs::ANY)
+    }
+
+    fn accepts_job(self, schema: &str) -> Self {
         let response = ResponseBuilder::new()
             .description("Accepted. The job runs even if processes or machines fail.")
-            .content(JSON, schemas::content(schemas::reference(&Job::name())))
+            .content(JSON, schemas::content(schemas::reference(schema)))
             .header_ref("Location", headers::reference("Location"));
-        self.answers(202, response).knows(schemas::of::<Job>())
+        self.answers(202, response).knows(jobs::schemas())
     }
 
     /// Adds a response.
@@ -274,7 +327,19 @@ pub fn tagged(tag: &'static str, operations: impl IntoIterator<Item = Operation>
     operations.into_iter().map(|operation| Operation { tag, ..operation }).collect()
 }
 
-/// The routes of operations.
+/// The routes of operations. Each path also answers `OPTIONS` with its methods.
 pub fn routes(operations: &[Operation]) -> Router<AppState> {
-    operations.iter().fold(Router::new(), |router, operation| router.route(operation.path, operation.handler.clone()))
+    let mut methods: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for operation in operations {
+        methods.entry(operation.path).or_default().extend(operation.methods());
+    }
+    let router = operations.iter().fold(Router::new(), |router, operation| {
+        let handler = operation.handler.clone();
+        let handler = if operation.shows_secret { handler.layer(map_response(mark_secret)) } else { handler };
+        router.route(operation.path, handler)
+    });
+    methods.into_iter().fold(router, |router, (path, methods)| {
+        let allow = methods.join(", ") + ", OPTIONS";
+        router.route(path, routing::options(move || async move { (StatusCode::NO_CONTENT, [(ALLOW, allow)]) }))
+    })
 }

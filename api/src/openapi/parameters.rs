@@ -15,13 +15,15 @@ use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ArrayItems, ObjectBuil
 use utoipa::openapi::{Object, RefOr, Required, Schema};
 use uuid::Uuid;
 
+use super::examples;
+
 /// The ids in a path.
 pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
     let named = |part: &str| part.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
     let parameter = |name: String| {
-        let (about, schema) = match name.strip_suffix("Id") {
-            Some(noun) => (format!("The id of the {noun}."), Uuid::shape()),
-            None => ("The token in the email's link.".to_owned(), String::shape()),
+        let (about, schema, example) = match name.strip_suffix("Id") {
+            Some(noun) => (format!("The id of the {noun}."), Uuid::shape(), Some(json!(examples::ID))),
+            None => ("The token in the email's link.".to_owned(), String::shape(), None),
         };
         ParameterBuilder::new()
             .description(Some(about))
@@ -29,6 +31,7 @@ pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
             .parameter_in(ParameterIn::Path)
             .required(Required::True)
             .schema(Some(schema))
+            .example(example)
             .build()
     };
     path.split('/').filter_map(named).map(parameter).collect()
@@ -199,7 +202,7 @@ pub(crate) fn of_page() -> [Parameter; 3] {
     let count = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false)));
     [
         query("limit", "The page size. Without it, the whole list is returned.", limit),
-        query("cursor", "The cursor in the `Link` of the previous page.", cursor),
+        query("cursor", "The `X-Next-Cursor` of the previous page.", cursor),
         query("count", "Returns the number of records on all pages in `X-Total-Count`.", count),
     ]
 }

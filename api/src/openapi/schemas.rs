@@ -1,38 +1,56 @@
 //! Schemas of request and response bodies.
 
 use serde_json::Value;
-use shared::error::FieldError;
-use shared::jobs;
-use shared::queue::Job;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::schema::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{AllOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Content, Object, Ref, RefOr, Required};
 use utoipa::{PartialSchema, ToSchema};
+
+use super::jobs;
 
 /// The schemas of a response type and of all types it refers to, by name.
 ///
 /// Responses contain every field, `null` when unset, so all fields are required.
 pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
+    if T::name() == jobs::ANY {
+        // The queue does not know which kinds of jobs exist.
+        return jobs::schemas();
+    }
     let mut schemas = vec![(T::name().into_owned(), <T as PartialSchema>::schema())];
     T::schemas(&mut schemas);
+    complete(schemas)
+}
+
+/// Makes all fields required that responses always contain.
+pub(crate) fn complete(mut schemas: Vec<(String, RefOr<Schema>)>) -> Vec<(String, RefOr<Schema>)> {
     for (name, schema) in &mut schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
-            object.required = object.properties.keys().cloned().collect();
-            // The queue does not know which kinds of jobs exist.
-            if *name == Job::name()
-                && let Some(RefOr::T(Schema::Object(kind))) = object.properties.get_mut("kind")
-            {
-                kind.enum_values = Some(jobs::NAMES.map(Value::from).to_vec());
-            }
-            // Only some faults name a conflicting record.
-            if *name == FieldError::name() {
-                object.required.retain(|field| field != "id");
+            let always = object.properties.keys().filter(|field| !OPTIONAL.contains(&(name.as_str(), field.as_str())));
+            object.required = always.cloned().collect();
+            // Defaults are for writers; a response has the value itself.
+            for property in object.properties.values_mut() {
+                match property {
+                    RefOr::T(Schema::Object(property)) => property.default = None,
+                    RefOr::T(Schema::Array(property)) => property.default = None,
+                    _ => {}
+                }
             }
         }
     }
     schemas
 }
+
+/// The fields that responses leave out if they have no value, each with its schema.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("FeedbackRemindersResult", "preview"),
+    ("FeedbackRequestResult", "skipped"),
+    ("FieldError", "id"),
+    ("FollowupsResult", "preview"),
+    ("NurtureResult", "preview"),
+    ("ThemesResult", "dry_run"),
+    ("ThemesResult", "preview"),
+];
 
 pub(crate) fn reference(name: &str) -> RefOr<Schema> {
     Ref::from_schema_name(name).into()
@@ -54,12 +72,13 @@ pub(crate) fn text() -> RefOr<Schema> {
 
 /// A form whose only part is a file.
 pub(crate) fn file() -> RefOr<Schema> {
+    // Generators recognize a file by this format, although OpenAPI 3.1 no longer defines it.
     let part = ObjectBuilder::new()
         .schema_type(Type::String)
-        .content_media_type("text/csv")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
         .description(Some("The CSV file. Its delimiter, encoding and headers are detected."))
         .examples(["First Name,Last Name,E-mail\nAda,Lovelace,ada@example.com\n"]);
-    ObjectBuilder::new().property("file", part).required("file").into()
+    ObjectBuilder::new().description(Some("A form with a file.")).property("file", part).required("file").into()
 }
 
 pub(crate) fn content(schema: RefOr<Schema>) -> Content {

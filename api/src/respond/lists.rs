@@ -1,10 +1,10 @@
 //! Responses with lists: one page with a `Link`, or the whole list, streamed.
 
 use axum::Json;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, InvalidHeaderValue, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
 use shared::error::FieldError;
 use shared::platform::signed_links::Signer;
@@ -22,6 +22,7 @@ use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// Responds with the list that the query string asks for.
 pub async fn answer<T>(
@@ -99,6 +100,7 @@ async fn page<T>(source: Source, signer: &Signer, (list, limit): (&List, u32), u
 where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
 {
+    let host = host(source.state());
     let Limited { records, next } = streams::limited::<T>(source, limit).await?;
     let mut response = match records {
         Records::Whole(records) => match &list.fields {
@@ -110,7 +112,7 @@ where
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
     if let Some(last) = next {
-        response.headers_mut().insert(LINK, link(uri, &list.cursor(signer, &last))?);
+        lead_on(&mut response, &host, uri, &list.cursor(signer, &last))?;
     }
     Ok(response)
 }
@@ -124,6 +126,7 @@ pub struct Page {
     pub before: Option<Uuid>,
     cursors: IdCursors,
     signer: Signer,
+    host: String,
 }
 
 impl Page {
@@ -140,23 +143,23 @@ impl Page {
         let limit = given.take_as("limit", |text| whole(text, 1..=MAX_LIMIT));
         let before = given.take_as("cursor", |text| cursors.open(&signer, text));
         given.finish()?;
-        Ok(Self { limit: limit.unwrap_or(Self::DEFAULT), before, cursors, signer })
+        Ok(Self { limit: limit.unwrap_or(Self::DEFAULT), before, cursors, signer, host: host(state) })
     }
 
-    /// Adds the `Link` to the next page, if there is one.
+    /// Adds the headers that lead to the next page, if there is one.
     ///
     /// # Errors
     /// 500 for a link that is not a valid header value.
     pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
-        if let Some(id) = next_id {
-            response.headers_mut().insert(LINK, link(uri, &self.cursors.seal(&self.signer, id))?);
+        match next_id {
+            Some(id) => lead_on(response, &self.host, uri, &self.cursors.seal(&self.signer, id)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 /// The length limit of URLs, and the part of it that is reserved for the cursor in a `Link`.
-const MAX_URL: usize = 16 * 1024;
+pub const MAX_URL: usize = 16 * 1024;
 const MAX_CURSOR: usize = 512;
 
 /// Rejects a URL that is too long, or that a cursor in a `Link` would make too long.
@@ -172,13 +175,33 @@ pub fn check_url(uri: &Uri) -> Result<()> {
     if length > MAX_URL || without_cursor > MAX_URL - MAX_CURSOR { Err(Problem::url_too_long()) } else { Ok(()) }
 }
 
-/// A link to the same list after a cursor, with the query as received. It is relative to the host,
-/// so it works through any proxy. `uri` lacks the prefix that its route is nested under.
-fn link(uri: &Uri, cursor: &str) -> Result<HeaderValue> {
+/// What links begin with: the public URL, or nothing if it is not known. A link is then relative to
+/// the host, so it works through any proxy.
+fn host(state: &AppState) -> String {
+    state.settings.own_url().unwrap_or_default().to_owned()
+}
+
+/// Adds the headers that lead to the same list after a cursor.
+fn lead_on(response: &mut Response, host: &str, uri: &Uri, cursor: &str) -> Result<()> {
+    let invalid = |error: InvalidHeaderValue| Problem::internal(error.to_string());
+    let headers = [(LINK, link(host, uri, cursor)), (NEXT_CURSOR, cursor.to_owned())];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::try_from(value).map_err(invalid)?);
+    }
+    Ok(())
+}
+
+/// What a URL in a `Link` cannot contain, though the URL of a request can. Bytes outside ASCII are
+/// encoded as well.
+const ENDS_LINK: &AsciiSet = &CONTROLS.add(b'<').add(b'>').add(b'"');
+
+/// A link to the same list after a cursor, with the query as received. `uri` lacks the prefix that
+/// its route is nested under.
+fn link(host: &str, uri: &Uri, cursor: &str) -> String {
     let query = without_cursor(uri);
     let separator = if query.is_empty() { "" } else { "&" };
-    let link = format!("<{CRM}{}?{query}{separator}cursor={cursor}>; rel=\"next\"", uri.path());
-    HeaderValue::from_str(&link).map_err(|error| Problem::internal(error.to_string()))
+    let target = format!("{host}{CRM}{}?{query}{separator}cursor={cursor}", uri.path());
+    format!("<{}>; rel=\"next\"", utf8_percent_encode(&target, ENDS_LINK))
 }
 
 /// The query without its cursor.
@@ -205,8 +228,17 @@ mod tests {
             ("?cursors=1&cursor", "cursors=1&cursor=new"),
         ] {
             let uri: Uri = format!("/leads{query}").parse().unwrap();
-            assert_eq!(link(&uri, "new").unwrap(), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
+            assert_eq!(link("", &uri, "new"), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
+            let absolute = format!("<https://crm.example/a/dev/crm/leads?{expected}>; rel=\"next\"");
+            assert_eq!(link("https://crm.example/a", &uri, "new"), absolute);
         }
+    }
+
+    #[test]
+    fn a_link_encodes_what_would_end_it() {
+        let uri: Uri = "/leads?company=a>b&q=m\u{fc}\u{4e2d}&r=%3e".parse().unwrap();
+        let expected = "</dev/crm/leads?company=a%3Eb&q=m%C3%BC%E4%B8%AD&r=%3e&cursor=new>; rel=\"next\"";
+        assert_eq!(link("", &uri, "new"), expected);
     }
 
     #[test]

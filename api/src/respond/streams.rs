@@ -229,6 +229,11 @@ impl Source {
         Self { state: state.clone(), workspace_id, columns, list }
     }
 
+    /// The state that the list is read with.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
     /// Reads a page. Streams share a few connections and leave the others to small requests. The
     /// connection is released after each page, so slow clients hold none.
     async fn page(&self, position: Position, size: u32) -> shared::Result<Page> {
@@ -315,7 +320,7 @@ pub struct Csv {
 impl Csv {
     /// A file of records with only these fields, or with all that an import reads.
     pub fn new<R: Record>(fields: Option<Vec<&'static str>>) -> Self {
-        let all = R::COLUMNS.iter().chain(R::COMPUTED);
+        let all = R::COLUMNS.iter().chain(R::JOINED);
         let chosen = fields.iter().flat_map(|fields| all.clone().map(|name| fields.contains(name))).collect();
         Self { fields, chosen }
     }

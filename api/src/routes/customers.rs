@@ -27,68 +27,67 @@ const INTERACTION: &str = "/customers/{customerId}/interactions/{interactionId}"
 
 pub(crate) fn operations() -> Vec<Operation> {
     let customers = [
-        Operation::get("/customers", list).named("listCustomers", "List customers").lists_records::<Customer>(),
+        Operation::get("/customers", list).named("list", "List customers").lists_records::<Customer>(),
         Operation::post("/customers", records::create::<Customer>)
-            .named("createCustomer", "Create a customer")
+            .named("create", "Create a customer")
             .creates::<Customer>(),
-        Operation::get("/customers/export", export)
-            .named("exportCustomers", "Export customers as CSV")
-            .exports::<Customer>(),
+        Operation::get("/customers/export", export).named("export", "Export customers as CSV").exports::<Customer>(),
         Operation::post("/customers/batch", records::batch::<Customer>)
-            .named("writeCustomers", "Create and update many customers")
+            .named("batch", "Create and update many customers")
             .writes_many::<Customer>(),
         Operation::get("/customers/{customerId}", records::read::<Customer>)
-            .named("getCustomer", "Get a customer")
+            .named("get", "Get a customer")
             .reads::<Customer>(),
         Operation::put("/customers/{customerId}", records::update::<Customer>)
-            .named("updateCustomer", "Update a customer")
+            .named("update", "Update a customer")
             .updates::<Customer>(),
         Operation::delete("/customers/{customerId}", records::delete::<Customer>)
-            .named("deleteCustomer", "Delete a customer")
+            .named("delete", "Delete a customer")
             .about(
                 "Also deletes the customer's interactions, orders and feedback, but not its lead. The customer can be \
                  restored for 30 days.",
             )
             .deletes(),
         Operation::get("/customers/{customerId}/history", records::history::<Customer>)
-            .named("getCustomerHistory", "List the changes of a customer")
+            .named("history", "List the changes of a customer")
             .lists_history(),
         Operation::post("/customers/{customerId}/restore", records::restore::<Customer>)
-            .named("restoreCustomer", "Restore a deleted customer")
+            .named("restore", "Restore a deleted customer")
             .restores::<Customer>("The restored customer. Everything that was deleted with it is restored as well."),
     ];
     let insight = [
         Operation::get("/customers/segments", segments)
-            .named("getCustomerSegments", "Count customers by segment")
+            .named("segments", "Count customers by segment")
             .about(
                 "Every customer is in exactly one segment, by the recency, frequency and quantity of their orders in the \
                  last 24 months.",
             )
             .reports::<SegmentReport>(),
         Operation::get("/customers/{customerId}/health", health)
-            .named("getCustomerHealth", "Get customer health")
+            .named("health", "Get customer health")
             .about("Today's score from 0 to 100, its components, and its history by day.")
             .with([parameters::of_table(health::TABLES)])
             .returns_or_csv::<CustomerHealth>("The score, its components and its history."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
-            .named("listCustomerInteractions", "List the interactions with a customer")
+            .named("list", "List the interactions with a customer")
             .lists_records::<CustomerInteraction>(),
         Operation::post(INTERACTIONS, records::create::<CustomerInteraction>)
-            .named("createCustomerInteraction", "Record an interaction with a customer")
+            .named("create", "Record an interaction with a customer")
             .creates::<CustomerInteraction>(),
         Operation::get(INTERACTION, records::read::<CustomerInteraction>)
-            .named("getCustomerInteraction", "Get an interaction with a customer")
+            .named("get", "Get an interaction with a customer")
             .reads::<CustomerInteraction>(),
         Operation::put(INTERACTION, records::update::<CustomerInteraction>)
-            .named("updateCustomerInteraction", "Update an interaction with a customer")
+            .named("update", "Update an interaction with a customer")
             .updates::<CustomerInteraction>(),
         Operation::delete(INTERACTION, records::delete::<CustomerInteraction>)
-            .named("deleteCustomerInteraction", "Delete an interaction with a customer")
+            .named("delete", "Delete an interaction with a customer")
             .deletes(),
     ];
-    let nouns = [tagged("Customers", customers), tagged("Customers", insight), tagged("Interactions", interactions)];
+    let nouns =
+        [tagged("Customers", customers), tagged("Customers", insight), tagged("Customer interactions", interactions)];
     nouns.into_iter().flatten().collect()
 }
 

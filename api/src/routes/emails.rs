@@ -17,26 +17,29 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let emails = [
-        Operation::get("/emails", list).named("listEmails", "List emails").lists::<Email>(&mail::LIST),
+        Operation::get("/emails", list).named("list", "List emails").lists::<Email>(&mail::LIST),
         Operation::get("/emails/{emailId}", read)
-            .named("getEmail", "Get an email")
-            .about("Includes its headers and bodies.")
+            .named("get", "Get an email")
+            .about("Includes its headers and bodies, with the links that authorize their recipient.")
+            .shows_secret()
             .reads::<WholeEmail>(),
         Operation::post("/emails/{emailId}/resend", resend)
-            .named("resendEmail", "Resend an email")
+            .named("resend", "Resend an email")
             .about(
                 "Only for an email that is `unknown` or `bounced`; otherwise returns 409. Resending an `unknown` email \
                  may deliver two copies, which have the same Message-ID. Nothing is sent to a suppressed address.",
             )
             .conflicts([Reason::WrongState])
+            .shows_secret()
             .returns_record::<WholeEmail>(200, "The queued email."),
         Operation::post("/emails/{emailId}/mark-sent", mark_sent)
-            .named("markEmailSent", "Mark an email as sent")
+            .named("markSent", "Mark an email as sent")
             .about(
                 "Only for an email that is `unknown`, once the mail server's log shows that it accepted the email; \
                  otherwise returns 409.",
             )
             .conflicts([Reason::WrongState])
+            .shows_secret()
             .returns_record::<WholeEmail>(200, "The email, marked as sent."),
     ];
     tagged("Emails", emails)

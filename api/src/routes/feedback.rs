@@ -10,7 +10,7 @@ use shared::records::schema;
 use shared::values::Rating;
 use shared::values::json_schema::Shape;
 use shared::workflows::feedback_reminders::RemindFeedback;
-use shared::workflows::feedback_requests;
+use shared::workflows::feedback_requests::{self, RequestFeedback};
 use sqlx::PgConnection;
 use utoipa::openapi::{RefOr, Schema};
 use uuid::Uuid;
@@ -26,19 +26,19 @@ pub(crate) use page::operations as pages;
 pub(crate) fn operations() -> Vec<Operation> {
     let feedback = [
         Operation::get("/feedback", records::list::<Feedback>)
-            .named("listFeedback", "List feedback")
+            .named("list", "List feedback")
             .lists_records::<Feedback>(),
         Operation::post("/customers/{customerId}/feedback/request", request)
-            .named("requestFeedback", "Request feedback from a customer")
+            .named("request", "Request feedback from a customer")
             .about(
                 "The job, whose `subject` is the feedback, emails the customer a link to the feedback page. Returns 409 if \
                  the customer has an unanswered request, is blocked, or has a suppressed address. If the email of an open \
                  request was never sent, because it was cancelled for example, the job sends a new one.",
             )
             .conflicts([Reason::OpenRequest, Reason::Blocked, Reason::Suppressed])
-            .accepts(),
+            .accepts::<RequestFeedback>(),
         Operation::post("/feedback/process-reminders", remind)
-            .named("remindFeedback", "Send feedback reminders")
+            .named("remind", "Send feedback reminders")
             .about(
                 "Reminds each customer who has not answered after the workspace's waiting time, at most twice; after \
                  one more waiting time the request expires. The result counts the `open` requests: those `reminded`, \
@@ -46,27 +46,27 @@ pub(crate) fn operations() -> Vec<Operation> {
                  another returns the active job.",
             )
             .can_run_dry("Reports in the job's `preview` what would happen to the 1,000 oldest requests, without any changes.")
-            .accepts(),
+            .accepts::<RemindFeedback>(),
         Operation::get("/feedback/{feedbackId}", records::read::<Feedback>)
-            .named("getFeedback", "Get feedback")
+            .named("get", "Get feedback")
             .reads::<Feedback>(),
         Operation::post("/feedback/{feedbackId}", answer)
-            .named("answerFeedback", "Submit feedback")
+            .named("answer", "Submit feedback")
             .about("Expired requests can still be answered. Returns 409 if the request was already answered.")
             .takes("FeedbackAnswer".to_owned(), answer_schema())
             .conflicts([Reason::AlreadyAnswered])
             .returns_record::<Feedback>(200, "The answered feedback."),
         Operation::delete("/feedback/{feedbackId}", records::delete::<Feedback>)
-            .named("deleteFeedback", "Delete feedback")
+            .named("delete", "Delete feedback")
             .about("Also cancels the queued emails of the request. The feedback can be restored for 30 days.")
             .deletes(),
         Operation::post("/feedback/{feedbackId}/restore", records::restore::<Feedback>)
-            .named("restoreFeedback", "Restore deleted feedback")
+            .named("restore", "Restore deleted feedback")
             .refers()
             .conflicts([Reason::OpenRequest])
             .restores::<Feedback>("The restored feedback."),
         Operation::get("/feedback/{feedbackId}/history", records::history::<Feedback>)
-            .named("getFeedbackHistory", "List the changes of feedback")
+            .named("history", "List the changes of feedback")
             .lists_history(),
     ];
     tagged("Feedback", feedback)

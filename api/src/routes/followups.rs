@@ -9,15 +9,15 @@ use crate::respond::write::Write;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let process = Operation::post("/followups/process", process)
-        .named("processFollowups", "Process follow-ups")
+        .named("process", "Process follow-ups")
         .about(
             "Notifies users of the due next actions with the leads and customers assigned to them, in one email per user. \
              The result counts the `interactions` that were due: those `followed_up`, and those `skipped` by reason, which \
              stay due. Only one run is active at a time; starting another returns the active job.",
         )
         .can_run_dry("Reports in the job's `preview` who would be notified, without any changes.")
-        .accepts();
-    tagged("Interactions", [process])
+        .accepts::<ProcessFollowups>();
+    tagged("Follow-ups", [process])
 }
 
 async fn process(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {

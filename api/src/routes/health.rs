@@ -21,10 +21,11 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) fn operations() -> Vec<Operation> {
     let health = [
         Operation::get("/healthz", alive)
-            .named("getHealth", "Check liveness")
+            .named("health", "Check liveness")
+            .about("Answers while the process runs, also while the database is unavailable.")
             .returns::<Message>(200, "The process is alive."),
         Operation::get("/readyz", ready)
-            .named("getReadiness", "Check readiness")
+            .named("readiness", "Check readiness")
             .about(
                 "Returns 503 while the database is unavailable, migrations are pending, or the process is stopping. The \
                  admin port reports the reason.",

@@ -22,11 +22,16 @@ use crate::respond::write::{Write, is_replayed};
 use crate::respond::{Problem, Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let leads = Operation::post("/leads/import", import_leads).named("importLeads", "Import leads from a CSV file");
-    let customers = Operation::post("/customers/import", import_customers)
-        .named("importCustomers", "Import customers from a CSV file");
-    let import = |operation: Operation| operation.about(ABOUT).with(options()).takes_file().accepts();
-    tagged("Leads", [import(leads)]).into_iter().chain(tagged("Customers", [import(customers)])).collect()
+    let leads = Operation::post("/leads/import", import_leads).named("importFile", "Import leads from a CSV file");
+    let customers =
+        Operation::post("/customers/import", import_customers).named("importFile", "Import customers from a CSV file");
+    let leads = import_operation::<ImportLeads>(leads);
+    let customers = import_operation::<ImportCustomers>(customers);
+    tagged("Leads", [leads]).into_iter().chain(tagged("Customers", [customers])).collect()
+}
+
+fn import_operation<P: Payload>(operation: Operation) -> Operation {
+    operation.about(ABOUT).with(options()).takes_file().accepts::<P>()
 }
 
 const ABOUT: &str = "The file is streamed and may have any number of rows. Delimiter, encoding and headers are detected; \

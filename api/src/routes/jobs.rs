@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
-use shared::imports;
+use shared::imports::{self, UndoImport};
 use shared::jobs;
 use shared::query::Columns;
 use shared::queue::{self, Job};
@@ -22,26 +22,26 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
-        Operation::get("/jobs", list).named("listJobs", "List jobs").lists::<Job>(&jobs::LIST),
-        Operation::get("/jobs/{jobId}", read).named("getJob", "Get a job").reads::<Job>(),
+        Operation::get("/jobs", list).named("list", "List jobs").lists::<Job>(&jobs::LIST),
+        Operation::get("/jobs/{jobId}", read).named("get", "Get a job").reads::<Job>(),
         Operation::post("/jobs/{jobId}/cancel", cancel)
-            .named("cancelJob", "Cancel a job")
+            .named("cancel", "Cancel a job")
             .about("A running job stops at its next step; the steps it committed are kept. A job that has ended is returned unchanged.")
             .returns_record::<Job>(200, "The job in its final state."),
         Operation::post("/jobs/{jobId}/retry", retry)
-            .named("retryJob", "Retry a failed or cancelled job")
+            .named("retry", "Retry a failed or cancelled job")
             .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.")
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
-            .accepts(),
+            .accepts_any(),
         Operation::post("/jobs/{jobId}/undo", undo)
-            .named("undoJob", "Undo an import")
+            .named("undo", "Undo an import")
             .about(
                 "Deletes the records that the import created, and restores the previous values of those it updated. Records \
                  that were changed after the import are left as they are and listed at the new job's `errors`. Returns 409 \
                  for a job that is not an import or has not ended.",
             )
             .conflicts([Reason::NotUndoable, Reason::JobUnfinished])
-            .accepts(),
+            .accepts::<UndoImport>(),
         errors::operation(),
         events::operation(),
     ];

@@ -19,54 +19,52 @@ const INTERACTION: &str = "/leads/{leadId}/interactions/{interactionId}";
 
 pub(crate) fn operations() -> Vec<Operation> {
     let leads = [
-        Operation::get("/leads", records::list::<Lead>).named("listLeads", "List leads").lists_records::<Lead>(),
-        Operation::post("/leads", records::create::<Lead>).named("createLead", "Create a lead").creates::<Lead>(),
+        Operation::get("/leads", records::list::<Lead>).named("list", "List leads").lists_records::<Lead>(),
+        Operation::post("/leads", records::create::<Lead>).named("create", "Create a lead").creates::<Lead>(),
         Operation::get("/leads/export", records::export::<Lead>)
-            .named("exportLeads", "Export leads as CSV")
+            .named("export", "Export leads as CSV")
             .exports::<Lead>(),
         Operation::post("/leads/batch", records::batch::<Lead>)
-            .named("writeLeads", "Create and update many leads")
+            .named("batch", "Create and update many leads")
             .writes_many::<Lead>(),
-        Operation::get("/leads/{leadId}", records::read::<Lead>).named("getLead", "Get a lead").reads::<Lead>(),
-        Operation::put("/leads/{leadId}", records::update::<Lead>)
-            .named("updateLead", "Update a lead")
-            .updates::<Lead>(),
+        Operation::get("/leads/{leadId}", records::read::<Lead>).named("get", "Get a lead").reads::<Lead>(),
+        Operation::put("/leads/{leadId}", records::update::<Lead>).named("update", "Update a lead").updates::<Lead>(),
         Operation::delete("/leads/{leadId}", records::delete::<Lead>)
-            .named("deleteLead", "Delete a lead")
+            .named("delete", "Delete a lead")
             .about("Also deletes the lead's interactions, but not its customer. The lead can be restored for 30 days.")
             .deletes(),
         Operation::post("/leads/{leadId}/convert", convert)
-            .named("convertLead", "Convert a lead to a customer")
+            .named("convert", "Convert a lead to a customer")
             .about("The body may set fields of the customer; the others are copied from the lead.")
             .may_take("LeadConvert", overrides())
             .conflicts([Reason::AlreadyConverted, Reason::Taken])
             .returns::<Conversion>(200, "An existing customer with the lead's email was linked.")
             .returns_created::<Conversion>("The customer was created."),
         Operation::get("/leads/{leadId}/history", records::history::<Lead>)
-            .named("getLeadHistory", "List the changes of a lead")
+            .named("history", "List the changes of a lead")
             .lists_history(),
         Operation::post("/leads/{leadId}/restore", records::restore::<Lead>)
-            .named("restoreLead", "Restore a deleted lead")
+            .named("restore", "Restore a deleted lead")
             .restores::<Lead>("The restored lead. Everything that was deleted with it is restored as well."),
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<LeadInteraction>)
-            .named("listLeadInteractions", "List the interactions with a lead")
+            .named("list", "List the interactions with a lead")
             .lists_records::<LeadInteraction>(),
         Operation::post(INTERACTIONS, records::create::<LeadInteraction>)
-            .named("createLeadInteraction", "Record an interaction with a lead")
+            .named("create", "Record an interaction with a lead")
             .creates::<LeadInteraction>(),
         Operation::get(INTERACTION, records::read::<LeadInteraction>)
-            .named("getLeadInteraction", "Get an interaction with a lead")
+            .named("get", "Get an interaction with a lead")
             .reads::<LeadInteraction>(),
         Operation::put(INTERACTION, records::update::<LeadInteraction>)
-            .named("updateLeadInteraction", "Update an interaction with a lead")
+            .named("update", "Update an interaction with a lead")
             .updates::<LeadInteraction>(),
         Operation::delete(INTERACTION, records::delete::<LeadInteraction>)
-            .named("deleteLeadInteraction", "Delete an interaction with a lead")
+            .named("delete", "Delete an interaction with a lead")
             .deletes(),
     ];
-    tagged("Leads", leads).into_iter().chain(tagged("Interactions", interactions)).collect()
+    tagged("Leads", leads).into_iter().chain(tagged("Lead interactions", interactions)).collect()
 }
 
 /// The fields of a customer, except its lead.

@@ -8,6 +8,7 @@ pub(crate) mod health;
 mod imports;
 mod jobs;
 mod leads;
+mod me;
 mod nurture;
 mod orders;
 mod preview;
@@ -50,6 +51,7 @@ fn quick() -> Vec<Operation> {
         orders::operations(),
         feedback::operations(),
         followups::operations(),
+        me::operations(),
         users::operations(),
         settings::operations(),
         suppressions::operations(),

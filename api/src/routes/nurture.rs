@@ -17,7 +17,7 @@ pub(crate) fn operations() -> Vec<Operation> {
              another returns the active job.",
         )
         .can_run_dry("Reports in the job's `preview` what would happen to the first 1,000 leads, without any changes.")
-        .accepts();
+        .accepts::<NurtureLeads>();
     tagged("Leads", [nurture])
 }
 

@@ -7,24 +7,24 @@ use crate::openapi::operations::{Operation, tagged};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let orders = [
-        Operation::get("/orders", records::list::<Order>).named("listOrders", "List orders").lists_records::<Order>(),
-        Operation::post("/orders", records::create::<Order>).named("createOrder", "Create an order").creates::<Order>(),
+        Operation::get("/orders", records::list::<Order>).named("list", "List orders").lists_records::<Order>(),
+        Operation::post("/orders", records::create::<Order>).named("create", "Create an order").creates::<Order>(),
         Operation::post("/orders/batch", records::batch::<Order>)
-            .named("writeOrders", "Create and update many orders")
+            .named("batch", "Create and update many orders")
             .writes_many::<Order>(),
-        Operation::get("/orders/{orderId}", records::read::<Order>).named("getOrder", "Get an order").reads::<Order>(),
+        Operation::get("/orders/{orderId}", records::read::<Order>).named("get", "Get an order").reads::<Order>(),
         Operation::put("/orders/{orderId}", records::update::<Order>)
-            .named("updateOrder", "Update an order")
+            .named("update", "Update an order")
             .updates::<Order>(),
         Operation::delete("/orders/{orderId}", records::delete::<Order>)
-            .named("deleteOrder", "Delete an order")
+            .named("delete", "Delete an order")
             .about("The order can be restored for 30 days.")
             .deletes(),
         Operation::get("/orders/{orderId}/history", records::history::<Order>)
-            .named("getOrderHistory", "List the changes of an order")
+            .named("history", "List the changes of an order")
             .lists_history(),
         Operation::post("/orders/{orderId}/restore", records::restore::<Order>)
-            .named("restoreOrder", "Restore a deleted order")
+            .named("restore", "Restore a deleted order")
             .refers()
             .restores::<Order>("The restored order."),
     ];

@@ -12,7 +12,7 @@ use axum::extract::State;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let preview = Operation::post("/emails/preview", preview)
-        .named("previewEmail", "Preview an email")
+        .named("preview", "Preview an email")
         .about(
             "Renders a template of the settings, or one that is not saved yet, with example values, with a lead or a \
              customer, or with your own values. Nothing is sent. A template that could not be saved is rejected.",
@@ -20,7 +20,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         .problems([404])
         .takes("EmailPreview".to_owned(), preview::preview_schema())
         .returns::<Rendered>(200, "The rendered email.");
-    tagged("Settings", [preview])
+    tagged("Emails", [preview])
 }
 
 async fn preview(

@@ -14,14 +14,14 @@ use crate::respond::Result;
 pub(crate) fn operations() -> Vec<Operation> {
     let figures = [
         Operation::get("/feedback/analytics", analytics)
-            .named("getFeedbackAnalytics", "Get feedback analytics")
+            .named("analytics", "Get feedback analytics")
             .about(
                 "Response rates and satisfaction. Requests count in the period in which they were made, ratings in the \
                  period in which they were given.",
             )
             .reports::<FeedbackReport>(),
         Operation::get("/feedback/dashboard", dashboard)
-            .named("getFeedbackDashboard", "Get the feedback dashboard")
+            .named("dashboard", "Get the feedback dashboard")
             .about("The figures of the period, and the current open requests, due reminders and latest answers.")
             .reports::<FeedbackDashboardReport>(),
     ];

@@ -20,18 +20,18 @@ use crate::respond::accept::wants_csv;
 pub(crate) fn operations() -> Vec<Operation> {
     let reports = [
         Operation::get("/reports/leads", leads)
-            .named("getLeadMetrics", "Get lead metrics")
+            .named("leads", "Get lead metrics")
             .about(
                 "The leads created in the period and their outcomes to date; what was won and lost in the period; and \
                  totals of all leads.",
             )
             .reports::<LeadReport>(),
         Operation::get("/reports/customers", customers)
-            .named("getCustomerMetrics", "Get customer metrics")
+            .named("customers", "Get customer metrics")
             .about("The orders in the period and how many customers return; `totals` covers all customers.")
             .reports::<CustomerReport>(),
         Operation::get("/analytics/dashboard", dashboard)
-            .named("getDashboard", "Get the dashboard")
+            .named("dashboard", "Get the dashboard")
             .about(
                 "The headline of each report, and current activity. Headlines are compared with the period before; \
                  segments with the last daily snapshot, and health with the oldest snapshot of the period.",

@@ -14,11 +14,11 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let settings = [
         Operation::get("/settings", read)
-            .named("getSettings", "Get the workspace's settings")
+            .named("get", "Get the workspace's settings")
             .about("Fields that were not set have the server's defaults.")
             .reads::<Settings>(),
         Operation::put("/settings", update)
-            .named("updateSettings", "Update the workspace's settings")
+            .named("update", "Update the workspace's settings")
             .about(
                 "Changes only the given fields, and within `templates` only the given parts. `null` restores the \
                  default. `nurture_sequence` is replaced as a whole; a step sent with its `id` keeps it, and a lead \

@@ -18,10 +18,10 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let suppressions = [
         Operation::get("/suppressions", list)
-            .named("listSuppressions", "List suppressions")
+            .named("list", "List suppressions")
             .lists::<Suppression>(&suppressions::LIST),
         Operation::post("/suppressions", create)
-            .named("createSuppression", "Suppress an address")
+            .named("create", "Suppress an address")
             .about(
                 "Queued emails to the address are not sent. Addresses are compared ignoring case. Returns 409 for an \
                  address that is suppressed already.",
@@ -29,11 +29,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             .takes("SuppressionCreate".to_owned(), suppressions::create_schema())
             .conflicts([Reason::Taken])
             .returns_record::<Suppression>(201, "The created suppression."),
-        Operation::get("/suppressions/{suppressionId}", read)
-            .named("getSuppression", "Get a suppression")
-            .reads::<Suppression>(),
+        Operation::get("/suppressions/{suppressionId}", read).named("get", "Get a suppression").reads::<Suppression>(),
         Operation::delete("/suppressions/{suppressionId}", delete)
-            .named("deleteSuppression", "Remove a suppression")
+            .named("delete", "Remove a suppression")
             .about("Emails that were not sent because of it stay unsent.")
             .deletes(),
     ];

@@ -13,7 +13,7 @@ use crate::respond::Result;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let themes = [Operation::get("/feedback/themes", read)
-        .named("getFeedbackThemes", "Get feedback themes")
+        .named("themes", "Get feedback themes")
         .about(
             "Phrases that many comments share, discovered in the comments themselves, most significant first. \
              Themes are rediscovered each night and after many new comments; an answer is counted within seconds. \

@@ -7,14 +7,12 @@ use crate::openapi::operations::{Operation, tagged};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let users = [
-        Operation::get("/users", records::list::<User>).named("listUsers", "List users").lists_records::<User>(),
-        Operation::post("/users", records::create::<User>).named("createUser", "Create a user").creates::<User>(),
-        Operation::get("/users/{userId}", records::read::<User>).named("getUser", "Get a user").reads::<User>(),
-        Operation::put("/users/{userId}", records::update::<User>)
-            .named("updateUser", "Update a user")
-            .updates::<User>(),
+        Operation::get("/users", records::list::<User>).named("list", "List users").lists_records::<User>(),
+        Operation::post("/users", records::create::<User>).named("create", "Create a user").creates::<User>(),
+        Operation::get("/users/{userId}", records::read::<User>).named("get", "Get a user").reads::<User>(),
+        Operation::put("/users/{userId}", records::update::<User>).named("update", "Update a user").updates::<User>(),
         Operation::delete("/users/{userId}", records::delete::<User>)
-            .named("deleteUser", "Delete a user")
+            .named("delete", "Delete a user")
             .about("Records assigned to the user are not changed.")
             .deletes(),
     ];

@@ -163,3 +163,56 @@ async fn a_cursor_is_valid_only_in_its_workspace_with_its_filters_and_order() {
     leads(&api).await;
     is_rejected(&api, &with("/dev/crm/leads?status=new&q=x&limit=1", &cursor)).await;
 }
+
+#[tokio::test]
+async fn every_page_but_the_last_leads_on() {
+    let api = Api::start_with(|settings| {
+        settings.public_url = "https://crm.example/base".to_owned();
+        settings.public_url_is_set = true;
+    })
+    .await;
+    api.leaves_jobs("import_leads");
+    api.leaves_jobs("nurture_leads");
+    for path in lists(&api).await {
+        let first = api.get(&path).send().await.unwrap();
+        let cursor = first.headers()["x-next-cursor"].to_str().unwrap().to_owned();
+        let next = with(&path, &cursor);
+        assert_eq!(first.headers()["link"], format!("<https://crm.example/base{next}>; rel=\"next\"").as_str());
+        // The last page has neither header.
+        let mut last = next;
+        loop {
+            let answer = api.get(&last).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let Some(cursor) = answer.headers().get("x-next-cursor") else {
+                assert!(!answer.headers().contains_key("link"), "{path}");
+                break;
+            };
+            last = with(&path, cursor.to_str().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_relative_without_a_public_url_and_repeats_the_query_as_it_came() {
+    let api = Api::start().await;
+    for email in ["a@example.com", "b@example.com"] {
+        let lead = json!({ "name": "M\u{fc}ller", "email": email, "company": "a>b" });
+        api.create("/dev/crm/leads", lead).await;
+    }
+    // Client libraries encode a `>`, but it is valid in a request.
+    let path = "/dev/crm/leads?q=m%c3%BCller&limit=1&company=a>b&count=true";
+    let mut stream = tokio::net::TcpStream::connect(api.address).await.unwrap();
+    let request = api.head("GET", path, "Connection: close\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+    let header =
+        |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{answer}"));
+    let expected = format!(
+        "</dev/crm/leads?q=m%c3%BCller&limit=1&company=a%3Eb&count=true&cursor={}>; rel=\"next\"",
+        header("x-next-cursor: ")
+    );
+    assert_eq!(header("link: "), expected);
+    let next = expected.trim_start_matches('<').split('>').next().unwrap();
+    assert_eq!(api.read(next).await.as_array().unwrap().len(), 1);
+}

@@ -18,9 +18,11 @@ async fn unknown_paths_and_records_are_reported_as_json() {
 #[tokio::test]
 async fn a_wrong_method_gets_the_allowed_ones() {
     let api = Api::start().await;
-    for (path, allowed) in
-        [("/dev/crm/leads", "GET,HEAD,POST"), ("/dev/crm/leads/import", "POST"), ("/healthz", "GET,HEAD")]
-    {
+    for (path, allowed) in [
+        ("/dev/crm/leads", "GET,HEAD,POST,OPTIONS"),
+        ("/dev/crm/leads/import", "POST,OPTIONS"),
+        ("/healthz", "GET,HEAD,OPTIONS"),
+    ] {
         let response = api.request(Method::PATCH, path).send().await.unwrap();
         assert_eq!(response.headers()["allow"], allowed);
         assert_eq!(support::body(response, 405).await, json!({ "message": "Method Not Allowed" }));

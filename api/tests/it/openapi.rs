@@ -62,7 +62,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 }
 
 fn document() -> Value {
-    serde_json::to_value(api::openapi::document()).unwrap()
+    serde_json::to_value(api::openapi::document(None)).unwrap()
 }
 
 #[test]
@@ -94,7 +94,12 @@ fn every_operation_is_described() {
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {
         let text = |field: &str| operation[field].as_str().unwrap_or_default();
-        assert!(!text("operationId").is_empty() && !text("summary").is_empty(), "{name}");
+        assert!(!text("summary").is_empty() && !text("description").is_empty(), "{name}");
+        // Generators make `client.leads.list()` of tag and id.
+        let tag = operation["tags"][0].as_str().unwrap().to_lowercase().replace([' ', '-'], "");
+        let (group, verb) = text("operationId").split_once('.').unwrap();
+        assert_eq!((group.to_lowercase(), verb.is_empty()), (tag, false), "{name}");
+        assert!(!["import", "class", "return", "from", "with"].contains(&verb), "{name}: reserved in Python");
         assert!(ids.insert(text("operationId").to_owned()), "{name}: its operation id is not unique");
         assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{name}: its tag has no description");
         let answers = operation["responses"].as_object().unwrap();
@@ -180,6 +185,8 @@ async fn examples_are_accepted_and_responses_match_their_schemas() {
         if path.ends_with("/convert") {
             continue;
         }
+        let noun = operation["responses"]["201"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+        let noun = noun.rsplit('/').next().unwrap().to_lowercase();
         let record = support::json(api.post(&path).json(&example), 201).await;
         let described = schema(&created["application/json"]);
         assert_eq!(keys(&record), keys(&described["properties"]), "{name}");
@@ -187,12 +194,109 @@ async fn examples_are_accepted_and_responses_match_their_schemas() {
         for (field, value) in example.as_object().unwrap() {
             assert_eq!(record[field], *value, "{name}: {field}");
         }
-        parents.push((
-            operation["operationId"].as_str().unwrap()[6..].to_lowercase(),
-            record["id"].as_str().unwrap().to_owned(),
-        ));
+        parents.push((noun, record["id"].as_str().unwrap().to_owned()));
     }
     assert_eq!(parents.len(), 7, "{parents:?}");
+}
+
+/// Why a value does not match a schema of the document, as far as examples need it.
+fn mismatch(document: &Value, schema: &Value, value: &Value) -> Option<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return mismatch(document, document.pointer(&reference[1..]).unwrap(), value);
+    }
+    let fits = |schema: &&Value| mismatch(document, schema, value).is_none();
+    let parts = |name: &str| schema[name].as_array().map(|parts| parts.iter().filter(fits).count());
+    if parts("oneOf").is_some_and(|fitting| fitting != 1) || parts("anyOf") == Some(0) {
+        return Some(format!("{value} is none of the alternatives"));
+    }
+    if let Some(failed) =
+        schema["allOf"].as_array().and_then(|all| all.iter().find_map(|it| mismatch(document, it, value)))
+    {
+        return Some(failed);
+    }
+    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
+        return Some(format!("{value} is none of the words"));
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(some) => some.iter().map(|of| of.as_str().unwrap()).collect(),
+        _ => Vec::new(),
+    };
+    let is_of = |of: &&str| match *of {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        of => of == "null" && value.is_null(),
+    };
+    if !types.is_empty() && !types.iter().any(|of| is_of(of)) {
+        return Some(format!("{value} is not {types:?}"));
+    }
+    if let Some(items) = value.as_array() {
+        return items.iter().find_map(|item| mismatch(document, &schema["items"], item));
+    }
+    let fields = value.as_object()?;
+    let missing =
+        schema["required"].as_array().into_iter().flatten().find(|name| !fields.contains_key(name.as_str().unwrap()));
+    if let Some(missing) = missing {
+        return Some(format!("{missing} is missing"));
+    }
+    fields.iter().find_map(|(name, value)| match schema["properties"].get(name) {
+        Some(schema) => mismatch(document, schema, value).map(|why| format!("{name}: {why}")),
+        None if schema["additionalProperties"] == json!(false) => Some(format!("{name} is unknown")),
+        None if schema["additionalProperties"].is_object() => {
+            mismatch(document, &schema["additionalProperties"], value)
+        }
+        None => None,
+    })
+}
+
+#[test]
+fn every_body_has_an_example_that_matches_its_schema() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        let answers = operation["responses"].as_object().unwrap().values();
+        let bodies = answers.chain([&operation["requestBody"]]).filter_map(|body| body["content"].as_object());
+        for (kind, content) in bodies.flatten() {
+            let example = content.get("example").unwrap_or_else(|| panic!("{name}: {kind} has no example"));
+            let why = mismatch(&document, &content["schema"], example);
+            assert_eq!(why, None, "{name}: {kind}: {example:#}");
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_job_has_a_schema_with_its_result() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let kinds = schemas["Job"]["discriminator"]["mapping"].as_object().unwrap();
+    assert_eq!(schemas["Job"]["oneOf"].as_array().unwrap().len(), kinds.len());
+    assert_eq!(kinds.keys().map(String::as_str).collect::<BTreeSet<_>>(), shared::jobs::NAMES.into_iter().collect());
+    for (kind, reference) in kinds {
+        let schema = document.pointer(&reference.as_str().unwrap()[1..]).unwrap();
+        assert_eq!(schema["properties"]["kind"]["enum"], json!([kind]));
+        let result = schema["properties"]["result"]["oneOf"][1]["$ref"].as_str().unwrap();
+        assert!(result.ends_with("Result") && document.pointer(&result[1..]).is_some(), "{kind}: {result}");
+    }
+    let accepted = &document["paths"]["/dev/crm/leads/import"]["post"]["responses"]["202"]["content"];
+    assert_eq!(accepted["application/json"]["schema"]["$ref"], "#/components/schemas/ImportLeadsJob");
+}
+
+#[tokio::test]
+async fn a_document_names_its_server() {
+    let servers = |document: Value| {
+        let servers = document["servers"].as_array().unwrap().clone();
+        servers.iter().map(|server| server["url"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let get = async |api: &Api| support::json(Client::new().get(api.url("/openapi.json")), 200).await;
+    assert_eq!(servers(get(&Api::start().await).await), ["/"]);
+    let public = Api::start_with(|settings| {
+        settings.public_url = "https://crm.example".to_owned();
+        settings.public_url_is_set = true;
+    });
+    assert_eq!(servers(get(&public.await).await), ["https://crm.example", "/"]);
 }
 
 #[tokio::test]

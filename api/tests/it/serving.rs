@@ -202,6 +202,8 @@ async fn a_request_names_its_host() {
         "{answered}"
     );
     assert!(answer(&api, "GET /healthz HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
+    let twice = answer(&api, api.head("GET", "/dev/crm/me", "Host: other\r\nConnection: close\r\n")).await;
+    assert!(twice.starts_with("HTTP/1.1 400 ") && twice.contains(r#""field":"Host","code":"duplicate""#), "{twice}");
 }
 
 #[tokio::test]

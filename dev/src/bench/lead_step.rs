@@ -36,6 +36,8 @@ impl LeadStep {
 impl Payload for LeadStep {
     const KIND: &'static str = "lead_step";
     const QUEUE: &'static str = "bench";
+
+    type Result = serde_json::Value;
 }
 
 impl Task for LeadStep {

@@ -65,6 +65,8 @@ pub enum Chore {
 impl Payload for Chore {
     const KIND: &'static str = "chore";
     const QUEUE: &'static str = "chores";
+
+    type Result = serde_json::Value;
 }
 
 impl Task for Chore {

@@ -17,7 +17,7 @@ use crate::mail::Event;
 use crate::mail::senders;
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
 use crate::platform::config;
-use crate::values::etag::Condition;
+use crate::values::etag::{Condition, Tagged};
 use crate::values::json_body::Object;
 use crate::values::{Email, Name};
 
@@ -48,6 +48,8 @@ pub struct Settings {
     /// The templates of the other emails.
     pub templates: Templates,
 }
+
+impl Tagged for Settings {}
 
 /// A step of the nurture sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]

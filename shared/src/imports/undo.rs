@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Importable;
@@ -37,6 +38,8 @@ pub struct UndoImport {
 impl Payload for UndoImport {
     const KIND: &'static str = "undo_import";
     const QUEUE: &'static str = "imports";
+
+    type Result = Undone;
 }
 
 /// Enqueues the undo of a finished import. A repeated call returns the same job.
@@ -57,8 +60,9 @@ pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) ->
 }
 
 /// The counts of an undo.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = UndoResult)]
 pub struct Undone {
     /// Deleted records, which the import had created.
     pub removed: i64,

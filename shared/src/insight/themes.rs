@@ -36,7 +36,7 @@ use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Payload};
 
 pub use corpus::{Corpus, Counter};
-pub use discover::{Finding, Stage, Summary, find, is_due, keep, list_found};
+pub use discover::{Finding, Stage, Summary, ThemePreview, find, is_due, keep, list_found};
 pub use extract::{Reading, read, usual};
 pub use language::Language;
 pub use phrase::Phrase;
@@ -58,6 +58,8 @@ pub struct FindThemes {
 impl Payload for FindThemes {
     const KIND: &'static str = "find_themes";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Summary;
 
     fn is_dry_run(&self) -> bool {
         self.dry_run

@@ -11,6 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
+use crate::values::etag::Tagged;
 use crate::values::kind::Kind;
 
 /// An email's `next_try_at`.
@@ -142,6 +143,8 @@ pub struct WholeEmail {
     /// The body as HTML.
     pub html_body: Option<String>,
 }
+
+impl Tagged for WholeEmail {}
 
 impl<'r> FromRow<'r, sqlx::postgres::PgRow> for WholeEmail {
     fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {

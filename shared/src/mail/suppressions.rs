@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::error::{self, Error, Result};
 use crate::platform::db;
 use crate::query::{ListField, Order, OrderKind, Spec};
-use crate::values::etag::Condition;
+use crate::values::etag::{Condition, Tagged};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{self, Shape};
 use crate::values::kind::Kind;
@@ -55,6 +55,8 @@ pub struct Suppression {
     /// When the suppression was created.
     pub created_at: DateTime<Utc>,
 }
+
+impl Tagged for Suppression {}
 
 /// The condition that the workspace `$1` suppresses the address in a column.
 macro_rules! is_suppressed {

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use layers::Layer;
 
 pub use mail::{Mail, Tls};
-pub use network::{Address, Network};
+pub use network::{Address, Network, Origin};
 
 const BUILT_IN: &str = include_str!("../../../config/default.toml");
 const PREFIX: &str = "CRM_";
@@ -36,6 +36,9 @@ const WORKER_ADMIN_PORT: u16 = 9464;
 pub struct Settings {
     /// The public base URL of the API, which links start with. Never ends with a slash.
     pub public_url: String,
+    /// Whether `public_url` was set, so that it is more than a default for this machine.
+    #[serde(skip)]
+    pub public_url_is_set: bool,
     /// The database.
     pub database: Database,
     /// The API's server.
@@ -82,6 +85,8 @@ pub struct Api {
     pub max_connections_per_address: usize,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Network>,
+    /// The origins of web pages that may call the API from a browser.
+    pub cors_origins: Vec<Origin>,
     /// How long the headers of a request may take.
     pub header_timeout_s: u64,
     /// How long a request may take that is neither an upload nor a stream.
@@ -225,7 +230,7 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
-        let built_in = Layer::of(File::from_str(BUILT_IN, FileFormat::Toml), "the built-in settings")?;
+        let built_in = Layer::of(File::from_str(BUILT_IN, FileFormat::Toml), layers::BUILT_IN)?;
         let mut settings = built_in.clone();
         let file = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
         if let Some(path) = file {
@@ -236,6 +241,12 @@ impl Settings {
         }
         settings.put_over(Layer::of_environment(&environment, &built_in)?)?;
         settings.read()
+    }
+
+    /// The public base URL, if it was set.
+    #[must_use]
+    pub fn own_url(&self) -> Option<&str> {
+        self.public_url_is_set.then_some(self.public_url.as_str())
     }
 
     /// The address of the admin listener of `crm-api`.
@@ -309,7 +320,7 @@ mod tests {
     #[test]
     fn the_built_in_settings_need_nothing_but_a_database() {
         let settings = load(None, &[URL]).unwrap();
-        assert_eq!(settings.public_url, "http://localhost:3000");
+        assert_eq!((settings.public_url.as_str(), settings.own_url()), ("http://localhost:3000", None));
         assert_eq!(settings.imports.max_bytes, 10 * 1024 * 1024 * 1024);
         assert_eq!(&*settings.database.url, URL.1);
         assert_eq!(
@@ -322,10 +333,16 @@ mod tests {
     fn the_environment_wins_over_the_file_and_the_file_over_the_built_in() {
         let file = "public_url = 'https://crm.example/'\n[worker]\nqueues = ['imports']\nconcurrency = 2\n";
         let settings = load(Some(file), &[URL, ("CRM_WORKER__CONCURRENCY", "8"), ("PATH", "/bin")]).unwrap();
-        assert_eq!(settings.public_url, "https://crm.example");
+        assert_eq!(settings.own_url(), Some("https://crm.example"));
         assert_eq!(settings.worker.queues, ["imports"]);
         assert_eq!(settings.worker.concurrency, 8);
         assert_eq!(settings.worker.shutdown_s, 25);
+    }
+
+    #[test]
+    fn a_public_url_that_was_set_to_its_default_counts() {
+        let settings = load(None, &[URL, ("CRM_PUBLIC_URL", "http://localhost:3000")]).unwrap();
+        assert_eq!(settings.own_url(), Some("http://localhost:3000"));
     }
 
     #[test]
@@ -404,6 +421,23 @@ mod tests {
             "the setting api.trusted_proxies from the environment variable CRM_API__TRUSTED_PROXIES is wrong: \
              it must be addresses or networks such as 10.0.0.0/8"
         );
+    }
+
+    #[test]
+    fn cors_origins_are_written_as_browsers_send_them() {
+        let origins = |text| load(None, &[URL, ("CRM_API__CORS_ORIGINS", text)]).map(|it| it.api.cors_origins);
+        let allowed = origins("https://App.example.com, http://localhost:5173").unwrap();
+        let allows = |origin: &str| allowed.iter().any(|allowed| allowed.allows(origin.as_bytes()));
+        assert!(allows("https://app.example.com") && allows("http://localhost:5173"));
+        for other in ["http://app.example.com", "https://example.com", "https://app.example.com:444", "null", "*", ""] {
+            assert!(!allows(other), "{other}");
+        }
+        assert!(origins("*").unwrap()[0].allows(b"https://any.example"));
+        for wrong in ["app.example.com", "https://app.example.com/", "https://", "https://a b", "null", "ftp://a"] {
+            let error = origins(wrong).unwrap_err();
+            assert!(error.ends_with("it must be origins such as https://app.example.com, or *"), "{wrong}: {error}");
+        }
+        assert!(origins("").unwrap().is_empty());
     }
 
     #[test]

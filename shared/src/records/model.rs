@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::query::{Columns, ListField, Spec};
 use crate::string_enum;
 use crate::values::cell::Cells;
+use crate::values::etag::Tagged;
 use crate::values::json_body::Object;
 use crate::values::json_schema::Property;
 use crate::values::search;
@@ -214,6 +215,10 @@ pub trait Record: Fields {
 
 /// The fault of a field, with its name.
 pub type FieldFault = (&'static str, Fault);
+
+impl<R: Record> Tagged for R {
+    const COMPUTED: &'static [&'static str] = <R as Record>::COMPUTED;
+}
 
 /// The parent of a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,12 @@ pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
     object.into()
 }
 
-/// Returns the record that the kind's example creates; `None` if the example is invalid.
 fn example<R: Record>() -> Option<Value> {
+    serde_json::to_value(example_record::<R>()?).ok()
+}
+
+/// Returns the record that the kind's example creates; `None` if the example is invalid.
+pub fn example_record<R: Record>() -> Option<R> {
     let Value::Object(body) = R::example() else { return None };
     let mut changes = R::read(Body::new(body), None).ok()?;
     if let Some(parent) = R::PARENT {
@@ -31,7 +35,7 @@ fn example<R: Record>() -> Option<Value> {
     }
     let mut record = R::new(Uuid::from_text(EXAMPLE_ID).ok()?, Time::from_text(EXAMPLE_TIME).ok()?, changes)?;
     record.derive_fields(None);
-    serde_json::to_value(record).ok()
+    Some(record)
 }
 
 /// The schema of a body that creates a record.

@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -27,6 +28,8 @@ pub struct Nightly {
 impl Payload for Nightly {
     const KIND: &'static str = "nightly";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Night;
 }
 
 /// The job that deletes obsolete rows of a workspace.
@@ -36,10 +39,13 @@ pub struct CleanUp {}
 impl Payload for CleanUp {
     const KIND: &'static str = "clean_up";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Cleaned;
 }
 
 /// The result of a [`CleanUp`] job so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = CleanUpResult)]
 pub struct Cleaned {
     /// Rows deleted.
     pub deleted: u64,
@@ -56,7 +62,8 @@ const PARTS: [&str; 6] = [
 ];
 
 /// The result of a nightly run so far.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = NightlyResult)]
 pub struct Night {
     /// The local date of the run.
     pub date: NaiveDate,
@@ -69,7 +76,8 @@ pub struct Night {
 }
 
 /// A job that a nightly run started, or found already running.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow, ToSchema)]
+#[schema(as = NightlyPart)]
 pub struct Run {
     /// The id of the job.
     pub job_id: Uuid,
@@ -78,6 +86,7 @@ pub struct Run {
     /// The status of the job.
     pub status: JobStatus,
     /// The result of the job.
+    #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
     /// Why the job failed, or why it waits for a retry.
     pub error: Option<String>,

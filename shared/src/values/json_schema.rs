@@ -206,10 +206,14 @@ impl Property {
     }
 
     /// The schema of the field in requests. All but required fields can be cleared, a string also by an empty
-    /// string.
+    /// string. The description names the default: generators take a field with a `default` for a required one,
+    /// or send the default themselves.
     pub(crate) fn written(&self, default: Option<Value>) -> Schema {
         let mut shape = self.described();
-        shape.default = default;
+        if let (Some(default), Some(about)) = (default, &mut shape.description) {
+            let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            *about += &format!("\n\nDefaults to `{default}`.");
+        }
         match self.mode {
             Mode::Required => shape.into(),
             Mode::Defaulted(_) | Mode::Composed => or_empty(nullable(shape)),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::composer::Composer;
@@ -19,6 +20,7 @@ use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
 use crate::queue::{Page, Pages, Payload};
 use crate::records::history::Actor;
+use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
 
@@ -34,6 +36,8 @@ pub struct RemindFeedback {
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Reminded;
 
     fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -67,25 +71,30 @@ string_enum! {
 }
 
 /// What a dry run would do with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestPreview {
     /// The request.
     pub feedback_id: Uuid,
     /// The customer who was asked.
     pub customer_id: Uuid,
     /// The customer's address.
+    #[schema(schema_with = Email::shape)]
     pub email: Email,
     /// What the run would do.
+    #[schema(schema_with = Would::shape)]
     pub would: Would,
     /// Why the customer is not reminded.
+    #[schema(schema_with = Option::<Reason>::shape)]
     pub reason: Option<Reason>,
     /// When the reminder or the expiry is, or was, due.
+    #[schema(schema_with = Time::shape)]
     pub at: Time,
 }
 
 /// The result of a run: `open` is the sum of the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = FeedbackRemindersResult)]
 pub struct Reminded {
     /// Open requests that the run examined.
     pub open: i64,
@@ -96,11 +105,13 @@ pub struct Reminded {
     /// Requests whose next reminder or expiry is not due yet.
     pub waiting: i64,
     /// Requests whose reminder is due but cannot be sent.
+    #[schema(schema_with = Skipped::<Reason>::shape)]
     pub skipped: Skipped<Reason>,
     /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What a dry run would do with the oldest requests.
     #[serde(skip_serializing_if = "Preview::is_none")]
+    #[schema(value_type = Vec<RequestPreview>)]
     pub preview: Preview<RequestPreview>,
 }
 

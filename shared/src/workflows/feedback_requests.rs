@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::composer::{Composer, Draft};
@@ -18,6 +19,7 @@ use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::records::{self, Fields, Record, RecordType};
 use crate::string_enum;
+use crate::values::json_schema::Shape;
 use crate::values::{Company, Email, Name};
 
 /// The job that emails a request.
@@ -30,6 +32,8 @@ pub struct RequestFeedback {
 impl Payload for RequestFeedback {
     const KIND: &'static str = "request_feedback";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Sent;
 }
 
 /// Creates a feedback request for a customer, and the job that emails it. If the customer has an
@@ -191,12 +195,14 @@ string_enum! {
 }
 
 /// The result of a request's job.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = FeedbackRequestResult)]
 pub struct Sent {
     /// How many emails the job wrote to the outbox: one or none.
     sent: u8,
     /// Why no email was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = Unsent::shape)]
     skipped: Option<Unsent>,
 }
 

@@ -8,6 +8,7 @@ mod digest;
 mod gather;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
@@ -18,6 +19,7 @@ use crate::platform::db;
 use crate::queue::{Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::string_enum;
+use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 
 use gather::DueCursor;
@@ -34,6 +36,8 @@ pub struct ProcessFollowups {
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
+
+    type Result = FollowedUp;
 
     fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -65,22 +69,26 @@ string_enum! {
 }
 
 /// What a dry run would do with a recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecipientPreview {
     /// The address; `null` for interactions without a recipient.
+    #[schema(schema_with = Option::<Email>::shape)]
     pub email: Option<Email>,
     /// How many interactions are due.
     pub interactions: i64,
     /// What the run would do.
+    #[schema(schema_with = Would::shape)]
     pub would: Would,
     /// Why the recipient gets no digest.
+    #[schema(schema_with = Option::<Reason>::shape)]
     pub reason: Option<Reason>,
 }
 
 /// The result of a run: `interactions` is the sum of those that were followed up and those that
 /// were skipped.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = FollowupsResult)]
 pub struct FollowedUp {
     /// Interactions that are due.
     pub interactions: i64,
@@ -89,11 +97,13 @@ pub struct FollowedUp {
     /// Digests in the outbox.
     pub sent: i64,
     /// Interactions that no digest covers. They stay due, except those that changed during the run.
+    #[schema(schema_with = Skipped::<Reason>::shape)]
     pub skipped: Skipped<Reason>,
     /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What a dry run would do with the first recipients.
     #[serde(skip_serializing_if = "Preview::is_none")]
+    #[schema(value_type = Vec<RecipientPreview>)]
     pub preview: Preview<RecipientPreview>,
 }
 

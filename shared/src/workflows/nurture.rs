@@ -12,6 +12,7 @@ mod sequence;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::tally::{MAX_PREVIEW, Preview, Skipped};
@@ -21,6 +22,7 @@ use crate::error::Result;
 use crate::mail;
 use crate::platform::db;
 use crate::queue::{Page, Pages, Payload};
+use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
 
@@ -43,6 +45,8 @@ pub struct NurtureLeads {
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
+
+    type Result = Nurtured;
 
     fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -80,25 +84,30 @@ string_enum! {
 }
 
 /// What a dry run would do with a lead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeadPreview {
     /// The lead.
     pub lead_id: Uuid,
     /// Its address.
+    #[schema(schema_with = Email::shape)]
     pub email: Email,
     /// The lead's next step.
     pub step: Option<Uuid>,
     /// What the run would do.
+    #[schema(schema_with = Would::shape)]
     pub would: Would,
     /// Why the lead gets no email.
+    #[schema(schema_with = Option::<Reason>::shape)]
     pub reason: Option<Reason>,
     /// When the step is, or was, due.
+    #[schema(schema_with = Option::<Time>::shape)]
     pub at: Option<Time>,
 }
 
 /// The result of a run: `leads` is the sum of the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = NurtureResult)]
 pub struct Nurtured {
     /// Leads that the run examined.
     pub leads: i64,
@@ -107,11 +116,13 @@ pub struct Nurtured {
     /// Leads whose next step is not due yet.
     pub waiting: i64,
     /// Leads that got no email.
+    #[schema(schema_with = Skipped::<Reason>::shape)]
     pub skipped: Skipped<Reason>,
     /// Whether this was a dry run, which writes nothing.
     pub dry_run: bool,
     /// What a dry run would do with the first leads. Leads that would get an email come first.
     #[serde(skip_serializing_if = "Preview::is_none")]
+    #[schema(value_type = Vec<LeadPreview>)]
     pub preview: Preview<LeadPreview>,
 }
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::Object;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
+use crate::values::json_schema::Shape;
 use crate::values::string_enum::StringEnum;
 
 /// The most records that a dry run lists.
@@ -44,6 +47,14 @@ impl<'de, R: StringEnum> Deserialize<'de> for Skipped<R> {
         let counts = HashMap::<String, i64>::deserialize(deserializer)?;
         let count = |reason: &R| (*reason, counts.get(reason.word()).copied().unwrap_or_default());
         Ok(Self(R::VALUES.iter().map(count).collect()))
+    }
+}
+
+impl<R: StringEnum> Shape for Skipped<R> {
+    fn shape() -> Object {
+        let count = || Object::with_type(Type::Integer);
+        let counts = R::VALUES.iter().map(|reason| reason.word());
+        counts.fold(ObjectBuilder::new(), |object, reason| object.property(reason, count()).required(reason)).build()
     }
 }
 

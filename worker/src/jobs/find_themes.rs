@@ -1,7 +1,7 @@
 //! Reads new answers, and recomputes the themes of feedback when that is due.
 
-use serde_json::{Value, json};
-use shared::insight::themes::{self, FindThemes, Found, Stage, Summary};
+use serde_json::Value;
+use shared::insight::themes::{self, FindThemes, Found, Stage, Summary, ThemePreview};
 use shared::queue::{self, Progress};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ impl Task for FindThemes {
         let workspace_id = job.workspace_id();
         if self.dry_run {
             let found = themes::find(&mut *job.connection().await?, workspace_id).await?;
-            return Ok(Done::With(preview(found.comments, &found.themes)));
+            return Ok(Done::With(result(&preview(found.comments, &found.themes))?));
         }
         let resumed = queue::resume::<Stage, Summary>(&mut *job.connection().await?, &job.claimed).await?;
         let (mut stage, mut summary) = resumed.map_or((Stage::Read, Summary::default()), |at| (at.cursor, at.result));
@@ -40,10 +40,11 @@ fn result(summary: &Summary) -> Result<Value, Stop> {
     Ok(serde_json::to_value(summary).map_err(shared::Error::from)?)
 }
 
-fn preview(comments: i64, themes: &[Found]) -> Value {
-    let theme = |theme: &Found| json!({ "label": theme.label, "count": theme.count });
-    let listed: Vec<Value> = themes.iter().take(MAX_LISTED).map(theme).collect();
-    json!({ "dry_run": true, "comments": comments, "themes": themes.len(), "preview": listed })
+fn preview(comments: i64, themes: &[Found]) -> Summary {
+    let listed = themes.iter().take(MAX_LISTED);
+    let listed = listed.map(|theme| ThemePreview { label: theme.label.clone(), count: theme.count as i64 });
+    let preview = Some(listed.collect());
+    Summary { comments, themes: themes.len(), dry_run: true, preview, ..Summary::default() }
 }
 
 /// Reads answers page by page; the unread answers themselves are the cursor. Once finding themes

@@ -35,7 +35,7 @@ pub(super) fn operation() -> Operation {
         .content("text/csv", csv)
         .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
     Operation::get("/jobs/{jobId}/errors", errors)
-        .named("getJobErrors", "List the rejected rows of a job")
+        .named("errors", "List the rejected rows of a job")
         .about("With `Accept: text/csv`, returns a file with the original columns and the reasons, which can be corrected and imported again.")
         .answers(200, answer)
         .knows(schemas::of::<RefusedRow>())

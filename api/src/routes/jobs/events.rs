@@ -11,37 +11,35 @@ use futures_util::{Stream, StreamExt, stream};
 use shared::Error;
 use shared::queue::{self, Job};
 use tokio::time::sleep;
-use utoipa::ToSchema;
-use utoipa::openapi::{ObjectBuilder, ResponseBuilder, Type};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, ResponseBuilder};
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::{NoQuery, Path};
 use crate::http::auth::Caller;
 use crate::openapi::operations::Operation;
-use crate::openapi::parameters::one_of;
 use crate::openapi::schemas;
 use crate::respond::Result;
 
 /// How often the job is read. No connection is held in between.
 const POLL: Duration = Duration::from_millis(300);
 
+const EXAMPLE: &str =
+    "event: progress\ndata: {\"id\":\"019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44\",\"status\":\"running\",…}\n\n";
+
 pub(super) fn operation() -> Operation {
-    let data = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .content_media_type("application/json")
-        .content_schema(Some(schemas::reference(&Job::name())));
-    let event = ObjectBuilder::new()
-        .description(Some("An event as clients parse it; it is sent as separate lines of `event:` and `data:`."))
-        .property("event", one_of(["progress", "end"]))
-        .property("data", data)
-        .required("event")
-        .required("data");
+    // OpenAPI 3.1 cannot describe a stream: tools disagree whether a schema is of an event or of all of them.
+    let stream = ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some("Server-sent events."));
     let answer = ResponseBuilder::new()
         .description("`progress` with the job immediately and after each change, `end` when the job has ended.")
-        .content("text/event-stream", schemas::content(event.into()));
+        .content("text/event-stream", schemas::content_like(stream.into(), EXAMPLE.into()));
     Operation::get("/jobs/{jobId}/events", events)
-        .named("followJob", "Follow a job with server-sent events")
+        .named("events", "Follow a job with server-sent events")
+        .about(
+            "Sends the job at once and after each change as `progress`, and at last as `end`. A stream without `end` was \
+             interrupted; open it again. The `data` of an event is the job as JSON.",
+        )
         .answers(200, answer)
         .knows(schemas::of::<Job>())
 }

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Band, Health};
@@ -30,25 +31,33 @@ impl Payload for SnapshotHealth {
     const KIND: &'static str = "snapshot_health";
     const QUEUE: &'static str = "workflows";
 
+    type Result = Scored;
+
     fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 }
 
 /// The result of a snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = HealthSnapshotResult)]
 pub struct Scored {
     /// The day in the time zone of the workspace, once the run has begun.
     date: Option<NaiveDate>,
-    /// How many customers have been scored, and how many are in each band.
+    /// How many customers have been scored.
     customers: i64,
+    /// Customers in the band `healthy`.
     healthy: i64,
+    /// Customers in the band `watch`.
     watch: i64,
+    /// Customers in the band `at_risk`.
     at_risk: i64,
+    /// Customers without a band, because too little is known about them.
     #[serde(alias = "unknown")]
     none: i64,
     /// How many scores have been stored.
     kept: i64,
+    /// Whether this was a dry run, which writes nothing.
     dry_run: bool,
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::corpus::{Corpus, Counter};
@@ -28,8 +29,9 @@ pub struct Finding {
 }
 
 /// The result of a job that finds themes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = ThemesResult)]
 pub struct Summary {
     /// The number of answers read: new, changed or deleted.
     pub read: i64,
@@ -39,6 +41,21 @@ pub struct Summary {
     pub themes: usize,
     /// The number of comments that the themes were found in.
     pub comments: i64,
+    /// Whether this was a dry run, which writes nothing.
+    pub dry_run: bool,
+    /// The first themes that a dry run found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<ThemePreview>)]
+    pub preview: Option<Vec<ThemePreview>>,
+}
+
+/// A theme that a dry run found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ThemePreview {
+    /// The phrase, as most comments write it.
+    pub label: String,
+    /// The number of comments with the phrase.
+    pub count: i64,
 }
 
 /// The stage of finding themes: the job's cursor.

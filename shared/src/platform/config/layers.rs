@@ -6,6 +6,9 @@ use config::{Config, ConfigError, Source, Value, ValueKind};
 
 use super::{DATABASE_URL, FILE_VARIABLE, PREFIX, Settings, SettingsError};
 
+/// The source of settings that were not set.
+pub(super) const BUILT_IN: &str = "the built-in settings";
+
 /// Settings by their full names, each with its source.
 #[derive(Clone)]
 pub(super) struct Layer(BTreeMap<String, (Value, String)>);
@@ -81,7 +84,7 @@ impl Layer {
         let wrong = |name: &str, what: &str| {
             // The error names an element of a list by its index: strip it.
             let name = name.split_once('[').map_or(name, |(list, _)| list);
-            let from = self.0.get(name).map_or("the built-in settings", |(_, from)| from);
+            let from = self.0.get(name).map_or(BUILT_IN, |(_, from)| from);
             SettingsError(format!("the setting {name} from {from} is wrong: {what}"))
         };
         let mut settings = self.deserialize().map_err(|error| match error {
@@ -92,6 +95,7 @@ impl Layer {
             error => SettingsError(error.to_string()),
         })?;
         settings.check().map_err(|(name, what)| wrong(name, &what))?;
+        settings.public_url_is_set = self.0.get("public_url").is_some_and(|(_, from)| from != BUILT_IN);
         settings.public_url.truncate(settings.public_url.trim_end_matches('/').len());
         Ok(settings)
     }

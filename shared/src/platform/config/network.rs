@@ -1,4 +1,4 @@
-//! Settings that hold addresses and networks.
+//! Settings that hold addresses, networks and origins.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -55,5 +55,35 @@ impl TryFrom<String> for Network {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         network.map(Self).map_err(|_| "it must be addresses or networks such as 10.0.0.0/8")
+    }
+}
+
+/// The origin of web pages, as browsers send it, or `*` for any.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Origin(String);
+
+impl Origin {
+    /// Whether this is the origin in a header.
+    #[must_use]
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        self.0 == "*" || self.0.as_bytes() == origin
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let origin = text.to_ascii_lowercase();
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let is_host = |host: &str| {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte))
+        };
+        if origin == "*" || host.is_some_and(is_host) {
+            Ok(Self(origin))
+        } else {
+            Err("it must be origins such as https://app.example.com, or *")
+        }
     }
 }
