@@ -43,7 +43,8 @@ const ABOUT: &str = "Leads, customers, orders and feedback. Long-running work is
 records of other workspaces do not exist for it.
 - **Errors** are JSON with a `message`; a 400 lists every fault of the request. In addition to the errors listed with \
 each operation, an unknown path returns 404, a wrong method 405, and a request head that is too large 431.
-- **Lists** are bare arrays, newest first. Without `limit`, the whole list is streamed.
+- **Lists** are bare arrays, newest first. Without `limit`, the whole list is streamed. Custom fields filter as \
+`custom.key=value`, `custom.key[ne]=value` and `custom.key=null`.
 - **Long-running work** returns 202 and a job, which you can follow at its `Location`.
 - **Timestamps** are RFC 3339 in UTC, in the years 1 to 9999. A date without a time means midnight.
 - **Unknown fields and parameters** are rejected by name; a typo is never ignored.

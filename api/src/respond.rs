@@ -1,6 +1,7 @@
 //! Responses. Errors become responses only here.
 
 pub mod accept;
+mod fields;
 pub mod lists;
 pub mod streams;
 pub mod write;

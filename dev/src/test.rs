@@ -23,7 +23,8 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Compare reports with a second computation over 1,000 random data sets each, not over 100.
+    /// Compare reports with a second computation over 1,000 random data sets each, not over 100, and
+    /// examine lists of 1,000,000 records, not of 100,000.
     #[arg(long)]
     thorough: bool,
     /// Run some of the tests: the arguments of `cargo test`, such as `-- -p api -- imports`.

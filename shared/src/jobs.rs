@@ -8,8 +8,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::queue::{JobStatus, Payload, STATUS};
+use crate::query::{ListField, Order, OrderKind, Spec};
+use crate::queue::{ATTEMPT, JobStatus, Payload, RETRY_AT, STATUS};
+use crate::values::kind;
 
 /// Calls a macro with every kind of job: those that run page by page, and those with a handler.
 #[macro_export]
@@ -90,12 +91,27 @@ pub fn queue_of(name: &str) -> Option<&'static str> {
 /// How jobs are listed. Ids rise with time, so ordering by id orders by creation.
 pub const LIST: Spec = Spec {
     table: "jobs",
+    fields: &[
+        ListField::new("id", kind::Kind::Id),
+        ListField::new("kind", kind::Kind::Word(&NAMES)),
+        ListField::computed("status", kind::Kind::Word(JobStatus::WORDS), STATUS),
+        ListField::new("progress", kind::Kind::Json),
+        ListField::new("result", kind::Kind::Json),
+        ListField::new("error", kind::Kind::Text),
+        ListField::computed("retry_at", kind::Kind::Time, RETRY_AT),
+        ListField::computed("attempt", kind::Kind::Number, ATTEMPT),
+        ListField::new("created_at", kind::Kind::Time),
+        ListField::new("started_at", kind::Kind::Time),
+        ListField::new("finished_at", kind::Kind::Time),
+        ListField::new("subject", kind::Kind::Json),
+    ],
     filters: &[
-        Filter { name: "kind", kind: FilterKind::Word(&NAMES) },
-        Filter { name: "status", kind: FilterKind::Computed(STATUS, JobStatus::WORDS) },
+        ListField::computed("subject.type", kind::Kind::Line, "subject_type"),
+        ListField::computed("subject.id", kind::Kind::Id, "subject_id"),
     ],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
     indexed: &[],
     searchable: false,
     branches: None,
+    only: None,
 };

@@ -85,6 +85,11 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// A job's status in the API: a job that yielded its slot to another workspace is still running.
 pub const STATUS: &str = "CASE WHEN yielded AND status = 'queued' THEN 'running' ELSE status END";
 
+/// A job's `retry_at` in the API.
+pub const RETRY_AT: &str = "CASE WHEN status = 'queued' AND NOT yielded AND error IS NOT NULL THEN run_at END";
+/// A job's `attempt` in the API.
+pub const ATTEMPT: &str = "CASE WHEN started_at IS NULL THEN 0 ELSE retries + 1 END";
+
 macro_rules! columns {
     () => {
         "id, kind, status, progress_done, progress_total, result, error, yielded, retries, run_at, \

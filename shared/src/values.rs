@@ -6,12 +6,14 @@
 
 pub mod cell;
 mod custom_fields;
+pub mod dates;
 mod email;
 pub mod etag;
 mod fold;
 pub mod json;
 pub mod json_body;
 pub mod json_schema;
+pub mod kind;
 mod names;
 mod numbers;
 pub mod patch;
@@ -21,7 +23,7 @@ pub mod string_enum;
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
@@ -261,30 +263,11 @@ impl Field for DateTime<Utc> {
     fn from_text(text: &str) -> Result<Self, Fault> {
         let time = match DateTime::parse_from_rfc3339(text) {
             Ok(time) => Some(time.to_utc()),
-            Err(_) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
-                .ok()
-                .filter(|_| is_date(text))
-                .and_then(|date| date.and_hms_opt(0, 0, 0))
-                .map(|midnight| midnight.and_utc()),
+            Err(_) => dates::bare_date(text).map(|date| date.and_time(NaiveTime::MIN).and_utc()),
         };
-        let Some(time) = time else {
-            return Err(Fault::new(
-                "invalid",
-                "must be a date and time such as 2024-01-15T10:00:00Z, or a date such as 2024-01-15",
-            ));
-        };
-        // What PostgreSQL, JSON and CSV all hold: four-digit years, microseconds, and no leap second, which is
-        // the first one after it.
-        DateTime::from_timestamp_micros(time.timestamp_micros())
-            .filter(|time| (1..=9999).contains(&chrono::Datelike::year(time)))
-            .ok_or_else(|| Fault::new("out_of_range", "must have a year from 1 to 9999"))
+        let invalid = "must be a date and time such as 2024-01-15T10:00:00Z, or a date such as 2024-01-15";
+        dates::in_range(time.ok_or_else(|| Fault::new("invalid", invalid))?)
     }
-}
-
-/// Whether a text has the form `YYYY-MM-DD`: the parser takes blanks and signs, too.
-fn is_date(text: &str) -> bool {
-    let digit = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
-    text.len() == 10 && text.bytes().enumerate().all(digit)
 }
 
 impl<const MAX: usize> Cell for Line<MAX> {

@@ -6,11 +6,12 @@ use shared::insight::filters::FilterBy;
 use shared::insight::period::{Compare, Interval, NamedPeriod};
 use shared::insight::request::Offers;
 use shared::insight::table::Table;
-use shared::query::{Filter, FilterKind, MAX_LIMIT, Spec};
+use shared::query::{ListField, MAX_LIMIT, Spec};
 use shared::records::ConflictMode;
 use shared::values::json_schema::Shape;
+use shared::values::kind::Kind;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ArrayItems, ObjectBuilder, Type};
 use utoipa::openapi::{Object, RefOr, Required, Schema};
 use uuid::Uuid;
 
@@ -79,51 +80,107 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuil
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
-/// The filters and orders of a list, and `q` if the list is searchable.
+/// The filters and orders of a list, `q` if the list is searchable, and `fields`.
 pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
-    let mut parameters: Vec<Parameter> = spec.filters.iter().flat_map(of_filter).collect();
+    let mut parameters: Vec<Parameter> = spec.filterable().flat_map(of_field).collect();
     if spec.searchable {
-        let about = "Searches by prefix: each given word must begin a word of the name, company, phone or email. \
-                     At least one letter or digit, at most 20 words of at most 100 characters.";
+        let about = "Searches by prefix, ignoring case and accents: each given word must begin a word of the name, \
+                     company, phone or email. At least one letter or digit, at most 20 words of at most 100 characters.";
         parameters.push(query("q", about, ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))));
     }
-    let names = spec.orders.iter().flat_map(|order| [order.name.to_owned(), format!("-{}", order.name)]);
-    let default = spec.orders.first().map(|order| json!(format!("-{}", order.name)));
-    let orders = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(default);
-    parameters.push(query("sort", "The order; a leading `-` means descending.", orders));
+    parameters.push(of_sort(spec, spec.sortable().map(|field| field.name)));
+    parameters.extend(of_selection(spec));
     parameters
 }
 
-fn of_filter(filter: &Filter) -> Vec<Parameter> {
-    let name = filter.name;
-    // One or more, separated by commas.
-    let several = |about: String, item: Object| {
-        let each = ArrayBuilder::new().items(item).min_items(Some(1));
-        optional(name, &about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()
+/// The parameters of a list that are those of its export. An export has only the orders of indexes.
+pub(crate) fn of_export(spec: &Spec) -> Vec<Parameter> {
+    let mut parameters = of_list(spec);
+    let sort = of_sort(spec, spec.orders.iter().map(|order| order.name));
+    parameters.iter_mut().filter(|parameter| parameter.name == "sort").for_each(|parameter| *parameter = sort.clone());
+    parameters
+}
+
+/// The fields to return, and the time zone of dates.
+fn of_selection(spec: &Spec) -> [Parameter; 2] {
+    let names: Vec<&str> = spec.names().collect();
+    let zone = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
+    [
+        several("fields", "Returns only these fields.", one_of(names).build()),
+        query("tz", "The IANA name of the time zone of dates without a time.", zone),
+    ]
+}
+
+fn of_sort<'a>(spec: &Spec, names: impl Iterator<Item = &'a str>) -> Parameter {
+    let names = names.flat_map(|name| [name.to_owned(), format!("-{name}")]);
+    let default = spec.orders.first().map(|order| json!(format!("-{}", order.name)));
+    let served: Vec<String> = spec.orders.iter().map(|order| format!("`{}`", order.name)).collect();
+    let about = format!(
+        "The order; a leading `-` means descending. Empty values are last. Orders other than by {} need a `limit`.",
+        served.join(" or ")
+    );
+    let orders = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).default(default);
+    query("sort", &about, orders)
+}
+
+/// A parameter with one or more values, separated by commas.
+fn several(name: &str, about: &str, item: impl Into<ArrayItems>) -> Parameter {
+    let each = ArrayBuilder::new().items(item).min_items(Some(1));
+    optional(name, about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()
+}
+
+/// A parameter that is repeated for several values, because they may contain commas.
+fn repeated(name: &str, about: &str) -> Parameter {
+    let each = ArrayBuilder::new().items(String::shape()).min_items(Some(1));
+    optional(name, about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(true)).build()
+}
+
+/// The filters by a field: equal, not equal, and ranges.
+fn of_field(field: &ListField) -> Vec<Parameter> {
+    let name = field.name;
+    let is = match field.kind {
+        Kind::Email => "one of these, compared by their normal form",
+        Kind::Name => "one of these, ignoring case and accents",
+        Kind::Line | Kind::Text => "exactly one of these",
+        Kind::Word(_) | Kind::Id | Kind::Number | Kind::Time | Kind::Json => "one of these",
     };
-    let any = |item: Object| several(format!("Only records whose `{name}` is one of these."), item);
-    let range = |shape: fn() -> Object| {
+    let equality = |name: &str, about: String| match field.kind.is_separated() {
+        true => several(name, &about, or_null(field.kind)),
+        false => repeated(name, &about),
+    };
+    let mut filters = vec![
+        equality(name, format!("Only records whose `{name}` is {is}. `null` stands for empty.")),
+        equality(
+            &format!("{name}[ne]"),
+            format!("Only records whose `{name}` is none of these. `null` stands for empty."),
+        ),
+    ];
+    if field.kind.has_ranges() {
         let bounds = [("gte", "at least"), ("gt", "greater than"), ("lte", "at most"), ("lt", "less than")];
-        let bounded = bounds.map(|(suffix, is)| {
-            query(&format!("{name}[{suffix}]"), &format!("Only records whose `{name}` is {is} this."), shape())
-        });
-        [any(shape())].into_iter().chain(bounded).collect()
-    };
-    match filter.kind {
-        FilterKind::Word(words) | FilterKind::Computed(_, words) | FilterKind::Joined(_, words) => {
-            vec![any(one_of(words.iter().copied()).build())]
-        }
-        FilterKind::Id => vec![any(Uuid::shape())],
-        FilterKind::Email(_) => {
-            let about = format!("Only records whose `{name}` is one of these, ignoring case.");
-            vec![several(about, String::shape())]
-        }
-        FilterKind::Text => {
-            let about = format!("Only records whose `{name}` is exactly this single value; commas are part of it.");
-            vec![query(name, &about, String::shape())]
-        }
-        FilterKind::Number => range(f64::shape),
-        FilterKind::Time => range(DateTime::<Utc>::shape),
+        filters.extend(bounds.map(|(operator, is)| {
+            let about = format!("Only records whose `{name}` is {is} this.");
+            query(&format!("{name}[{operator}]"), &about, shape(field.kind))
+        }));
+    }
+    filters
+}
+
+fn shape(kind: Kind) -> Object {
+    match kind {
+        Kind::Word(words) => one_of(words.iter().copied()).build(),
+        Kind::Id => Uuid::shape(),
+        Kind::Number => f64::shape(),
+        Kind::Time => DateTime::<Utc>::shape(),
+        Kind::Email | Kind::Name | Kind::Line | Kind::Text | Kind::Json => String::shape(),
+    }
+}
+
+/// A value of this kind, or the word `null`.
+fn or_null(kind: Kind) -> ArrayItems {
+    match kind {
+        Kind::Word(words) => one_of(words.iter().copied().chain(["null"])).into(),
+        Kind::Email => String::shape().into(),
+        kind => AnyOfBuilder::new().item(shape(kind)).item(one_of(["null"])).into(),
     }
 }
 
@@ -148,6 +205,13 @@ pub(crate) fn of_page() -> [Parameter; 3] {
         query("cursor", "The `X-Next-Cursor` of the previous page.", cursor),
         query("count", "Returns the number of records on all pages in `X-Total-Count`.", count),
     ]
+}
+
+/// The flag that lists deleted records.
+pub(crate) fn deleted() -> Parameter {
+    let about = "Lists the deleted records that can be restored instead, last deleted first, each with `deleted_at`. Only \
+                 `limit`, `cursor`, `count`, `id`, `email` and `import_job_id` can be given beside it.";
+    query("deleted", about, ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false))))
 }
 
 /// The parameters of a report.

@@ -9,13 +9,14 @@ use serde::Serialize;
 use shared::error::FieldError;
 use shared::platform::signed_links::Signer;
 use shared::query::parameters::{Parameters, whole};
-use shared::query::{self, IdCursors, List, MAX_LIMIT, Spec};
+use shared::query::{self, Columns, IdCursors, List, MAX_LIMIT, Spec};
 use shared::records::{Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::extract::Query;
+use crate::respond::fields::Chosen;
 use crate::respond::streams::{self, Csv, JsonArray, Limited, Records, Source};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
@@ -27,7 +28,7 @@ const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 pub async fn answer<T>(
     state: &AppState,
     workspace_id: Uuid,
-    (spec, columns): (&'static Spec, &'static str),
+    (spec, columns): (&'static Spec, Columns),
     parent: Option<(Parent, Uuid)>,
     uri: &Uri,
     Query(parameters): Query,
@@ -48,7 +49,8 @@ where
             page::<T>(source, signer, (&list, limit), uri).await?
         }
         None => {
-            let body = streams::all::<T>(Source::new(state, workspace_id, columns, list), JsonArray::default()).await?;
+            let format = JsonArray::new(list.fields.clone());
+            let body = streams::all::<T>(Source::new(state, workspace_id, columns, list), format).await?;
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
     };
@@ -58,9 +60,23 @@ where
     Ok(response)
 }
 
+/// Takes `deleted` out of the parameters, if the type of record has a list of deleted records. Returns that
+/// list if it is requested.
+///
+/// # Errors
+/// 400 for a value other than `true` and `false`.
+pub fn of_deleted<R: Record>(Query(parameters): Query) -> Result<(Option<&'static Spec>, Query)> {
+    let Some(spec) = (const { &R::DELETED }).as_ref() else { return Ok((None, Query(parameters))) };
+    let (flags, others): (Vec<_>, Vec<_>) = parameters.into_iter().partition(|(name, _)| name == "deleted");
+    let mut given = Parameters::new(&flags);
+    let is_deleted = given.flag("deleted");
+    given.finish()?;
+    Ok((is_deleted.then_some(spec), Query(others)))
+}
+
 /// The list of a type of record, and its columns.
-pub fn of<R: Record>() -> (&'static Spec, &'static str) {
-    (const { &R::LIST }, R::COLUMN_LIST)
+pub fn of<R: Record>() -> (&'static Spec, Columns) {
+    (const { &R::LIST }, R::columns())
 }
 
 /// Responds with a CSV file of all records that match the query string's filters.
@@ -73,7 +89,8 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let body = streams::all::<R>(Source::new(state, workspace_id, columns, list), Csv).await?;
+    let format = Csv::new::<R>(list.fields.clone());
+    let body = streams::all::<R>(Source::new(state, workspace_id, columns, list), format).await?;
     let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
         .into_response())
@@ -86,7 +103,12 @@ where
     let host = host(source.state());
     let Limited { records, next } = streams::limited::<T>(source, limit).await?;
     let mut response = match records {
-        Records::Whole(records) => Json(records).into_response(),
+        Records::Whole(records) => match &list.fields {
+            Some(fields) => {
+                Json(records.iter().map(|record| Chosen { record, fields }).collect::<Vec<_>>()).into_response()
+            }
+            None => Json(records).into_response(),
+        },
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
     if let Some(last) = next {

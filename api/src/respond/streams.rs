@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::stream::poll_fn;
 use serde::Serialize;
 use shared::query::bounded::{self, Bounded, SizedRow};
-use shared::query::{List, Place};
+use shared::query::{Columns, List, Place};
 use shared::records::Record;
 use shared::records::csv::CsvRows;
 use sqlx::postgres::PgRow;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::AppState;
 use crate::respond::Result;
+use crate::respond::fields::Chosen;
 
 /// The maximum number of records read at once.
 const PAGE: u32 = 750;
@@ -84,17 +85,18 @@ where
     T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
 {
     let mut connection = source.state.connection().await?;
-    let Source { list, workspace_id, columns, .. } = &source;
-    let read = bounded::fetch(&mut connection, list, *workspace_id, columns, (limit, FIRST_BYTES)).await?;
+    let &Source { ref list, workspace_id, columns, .. } = &source;
+    let read = bounded::fetch(&mut connection, list, workspace_id, columns, (limit, FIRST_BYTES)).await?;
     if !read.is_cut {
         let records = read.rows.iter().map(|sized| T::from_row(&sized.row)).collect::<sqlx::Result<_>>();
         return Ok(Limited { records: Records::Whole(records.map_err(shared::Error::from)?), next: read.next });
     }
     drop(read);
-    let (ids, next) = bounded::keys(&mut connection, list, *workspace_id, limit).await?;
+    let (ids, next) = bounded::keys(&mut connection, list, workspace_id, limit).await?;
     drop(connection);
     let first = source.page(Position::Of(ids.into()), FIRST).await?;
-    Ok(Limited { records: Records::Streamed(stream::<T>(source, first, JsonArray::default())), next })
+    let format = JsonArray::new(source.list.fields.clone());
+    Ok(Limited { records: Records::Streamed(stream::<T>(source, first, format)), next })
 }
 
 /// Streams a whole list. The next page is read while the current one is serialized and sent. When
@@ -188,7 +190,7 @@ where
 pub struct Source {
     state: AppState,
     workspace_id: Uuid,
-    columns: &'static str,
+    columns: Columns,
     list: List,
 }
 
@@ -223,7 +225,7 @@ impl Page {
 
 impl Source {
     /// A list of a workspace's records, with these columns.
-    pub fn new(state: &AppState, workspace_id: Uuid, columns: &'static str, list: List) -> Self {
+    pub fn new(state: &AppState, workspace_id: Uuid, columns: Columns, list: List) -> Self {
         Self { state: state.clone(), workspace_id, columns, list }
     }
 
@@ -268,9 +270,18 @@ impl Source {
 }
 
 /// A JSON array.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct JsonArray {
     has_records: bool,
+    /// The only fields to send.
+    fields: Option<Vec<&'static str>>,
+}
+
+impl JsonArray {
+    /// An array of records with only these fields, or with all.
+    pub fn new(fields: Option<Vec<&'static str>>) -> Self {
+        Self { has_records: false, fields }
+    }
 }
 
 impl<T: Serialize> Format<T> for JsonArray {
@@ -284,7 +295,10 @@ impl<T: Serialize> Format<T> for JsonArray {
             if std::mem::replace(&mut self.has_records, true) {
                 piece.push(b',');
             }
-            serde_json::to_writer(&mut *piece, record)?;
+            match &self.fields {
+                Some(fields) => serde_json::to_writer(&mut *piece, &Chosen { record, fields })?,
+                None => serde_json::to_writer(&mut *piece, record)?,
+            }
         }
         Ok(())
     }
@@ -296,19 +310,41 @@ impl<T: Serialize> Format<T> for JsonArray {
 
 /// CSV with a header row.
 #[derive(Debug)]
-pub struct Csv;
+pub struct Csv {
+    /// The only fields to send, computed ones included; otherwise those that an import reads.
+    fields: Option<Vec<&'static str>>,
+    /// Whether each field of the record is sent.
+    chosen: Vec<bool>,
+}
+
+impl Csv {
+    /// A file of records with only these fields, or with all that an import reads.
+    pub fn new<R: Record>(fields: Option<Vec<&'static str>>) -> Self {
+        let all = R::COLUMNS.iter().chain(R::JOINED);
+        let chosen = fields.iter().flat_map(|fields| all.clone().map(|name| fields.contains(name))).collect();
+        Self { fields, chosen }
+    }
+}
 
 impl<R: Record> Format<R> for Csv {
     fn begin(&mut self, piece: &mut Vec<u8>) -> shared::Result<()> {
         let mut rows = CsvRows::behind(std::mem::take(piece));
-        rows.row(R::COLUMNS.iter().copied());
+        match &self.fields {
+            Some(fields) => rows.row(fields.iter().copied()),
+            None => rows.row(R::COLUMNS.iter().copied()),
+        }
         *piece = rows.into_bytes()?;
         Ok(())
     }
 
     fn records(&mut self, records: &[R], piece: &mut Vec<u8>) -> shared::Result<()> {
         let mut rows = CsvRows::behind(std::mem::take(piece));
-        records.iter().for_each(|record| rows.record(record));
+        for record in records {
+            match self.fields {
+                Some(_) => rows.fields(record, &self.chosen),
+                None => rows.record(record),
+            }
+        }
         *piece = rows.into_bytes()?;
         Ok(())
     }

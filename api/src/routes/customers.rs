@@ -11,6 +11,7 @@ use shared::insight::segments::SegmentReport;
 use shared::insight::table;
 use shared::platform::db::Transaction;
 use shared::queue::Payload;
+use shared::records::Record;
 use uuid::Uuid;
 
 use super::{records, reports};
@@ -122,10 +123,10 @@ async fn health(
     }
 }
 
-/// Refreshes the scores for a list that filters by them. Later pages use the scores as they are.
+/// Refreshes the scores for a list that is filtered or sorted by them. Later pages use the scores as they are.
 async fn refresh_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
-    let named = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
-    if (named("segment") || named("health")) && !named("cursor") {
+    let is_later_page = parameters.iter().any(|(name, _)| name == "cursor");
+    if (const { &Customer::LIST }).reads_joined(parameters) && !is_later_page {
         refresh_if_cheap(state, workspace_id).await?;
     }
     Ok(())

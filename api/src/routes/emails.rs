@@ -5,6 +5,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::mail::{self, Email, WholeEmail};
+use shared::query::Columns;
 
 use crate::AppState;
 use crate::extract::{NoBody, NoQuery, Path, Query};
@@ -45,7 +46,8 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Email>(&state, caller.workspace_id, (&mail::LIST, mail::COLUMNS), None, &uri, query).await
+    lists::answer::<Email>(&state, caller.workspace_id, (&mail::LIST, Columns::plain(mail::COLUMNS)), None, &uri, query)
+        .await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {

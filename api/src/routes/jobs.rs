@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::imports::{self, UndoImport};
 use shared::jobs;
+use shared::query::Columns;
 use shared::queue::{self, Job};
 
 use crate::AppState;
@@ -48,7 +49,8 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, queue::COLUMNS), None, &uri, query).await
+    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, Columns::plain(queue::COLUMNS)), None, &uri, query)
+        .await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {

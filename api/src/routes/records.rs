@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::query::parameters::Parameters;
 use shared::records::history;
-use shared::records::{self, Answer, ConflictMode, Record};
+use shared::records::{self, Answer, ConflictMode, Deleted, Record};
 use shared::values::json;
 
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
@@ -28,6 +28,11 @@ pub(super) async fn list<R: Record>(
     let parent = R::PARENT.zip(parent);
     if let Some((_, id)) = parent {
         records::check_parent::<R>(&mut *state.connection().await?, caller.workspace_id, id).await?;
+    }
+    let (deleted, query) = lists::of_deleted::<R>(query)?;
+    if let Some(spec) = deleted {
+        let list = (spec, Deleted::<R>::COLUMNS);
+        return lists::answer::<Deleted<R>>(&state, caller.workspace_id, list, None, &uri, query).await;
     }
     lists::answer::<R>(&state, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
 }

@@ -5,6 +5,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::error::Reason;
 use shared::mail::suppressions::{self, Suppression};
+use shared::query::Columns;
 
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery, Path, Query};
@@ -38,7 +39,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    let how = (&suppressions::LIST, suppressions::COLUMNS);
+    let how = (&suppressions::LIST, Columns::plain(suppressions::COLUMNS));
     lists::answer::<Suppression>(&state, caller.workspace_id, how, None, &uri, query).await
 }
 

@@ -20,6 +20,7 @@ async fn a_new_customer_has_every_field_and_the_defaults() {
             "status": "active", "lead_id": null, "billing_address": null, "shipping_address": null,
             "payment_terms": null, "credit_limit": null, "tax_id": null, "notes": null, "assigned_to": null,
             "first_name": null, "last_name": null, "external_id": null, "custom_fields": {}, "created_at": now, "updated_at": now,
+            "segment": "prospects", "health_score": null, "health_band": null,
         })
     );
     assert_eq!(api.read(&format!("{CUSTOMERS}/{customer_id}")).await, customer);

@@ -62,7 +62,7 @@ async fn urls_are_limited_to_16_kib_including_a_cursor() {
     }
     let ids: Vec<String> = (0..420).map(|_| Uuid::now_v7().to_string()).collect();
     let longest = format!("{LEADS}?limit=1&sort=email&campaign_id[ne]=x");
-    assert_eq!(faults(&json(api.get(&longest), 400).await), [("campaign_id[ne]", "unknown")]);
+    assert_eq!(faults(&json(api.get(&longest), 400).await), [("campaign_id[ne]", "invalid")]);
     let longest = format!("{LEADS}?limit=1&sort=email&score=0,{}", numbers(3_000));
     assert!((15_000..15_872).contains(&longest.len()), "{}", longest.len());
     let answer = api.get(&longest).send().await.unwrap();
@@ -118,7 +118,7 @@ fn list(workspace: Uuid, query: &str) -> List {
 async fn walk(connection: &mut PgConnection, workspace: Uuid, query: &str) -> usize {
     let (mut list, mut found) = (list(workspace, query), 0);
     loop {
-        let columns = Lead::COLUMN_LIST;
+        let columns = Lead::columns();
         let page = bounded::fetch(connection, &list, workspace, columns, (750, 512 * 1024)).await.unwrap();
         found += page.rows.len();
         match page.next {
@@ -166,7 +166,7 @@ async fn pages_are_full_wherever_matching_records_are() {
     let mut connection = api.connection().await;
     let workspace = api.workspace_id;
     fill(&mut connection, workspace).await;
-    let columns = Lead::COLUMN_LIST;
+    let columns = Lead::columns();
     for (query, limit, all) in [
         ("q=common", 1_000, MANY as usize),
         ("q=old", 50, 8_000),

@@ -294,7 +294,7 @@ async fn leads_are_found_by_filters_ranges_and_words() {
 async fn a_typo_in_a_query_is_never_ignored() {
     let api = Api::start().await;
     let answer = support::json(
-        api.get("/dev/crm/leads?statuss=new&status=nwe&limit=1001&sort=name&score[foo]=1&q[gte]=1&score=x&assigned_to=me&limit=2&count=1"),
+        api.get("/dev/crm/leads?statuss=new&status=nwe&limit=1001&sort=notes&score[foo]=1&q[gte]=1&score=x&assigned_to=me&limit=2&count=1"),
         400,
     )
     .await;
@@ -412,7 +412,7 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
         for round in 0..8 {
             let before = rows_read(&mut connection).await;
             let page =
-                query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::COLUMN_LIST, 50).await.unwrap();
+                query::fetch::<Lead>(&mut connection, &list, api.workspace_id, Lead::columns(), 50).await.unwrap();
             let read = rows_read(&mut connection).await - before;
             assert_eq!(page.records.len(), found, "{query:?}");
             assert!(read <= most, "{query:?} read {read} rows in round {round}");

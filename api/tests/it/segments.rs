@@ -154,6 +154,59 @@ async fn customers_are_listed_by_segment_and_health_page_by_page() {
 }
 
 #[tokio::test]
+async fn customers_carry_their_segment_and_health() {
+    let api = Api::start().await;
+    let (buyer, other) = (api.customer("buyer", &[(1, 9), (40, 9)]).await, api.customer("other", &[]).await);
+    let found = api.read("/dev/crm/customers?segment[ne]=prospects").await;
+    assert_eq!(each(&found, "id"), [buyer.as_str()]);
+    let (segment, score, band) = (&found[0]["segment"], &found[0]["health_score"], &found[0]["health_band"]);
+    assert!(score.as_i64().is_some_and(|score| (0..=100).contains(&score)), "{found}");
+    let path = format!("/dev/crm/customers/{buyer}");
+    assert_eq!(api.read(&path).await, found[0]);
+
+    let ids = async |query: &str| -> Vec<String> {
+        each(&api.read(&format!("/dev/crm/customers?{query}")).await, "id").into_iter().map(str::to_owned).collect()
+    };
+    let band = band.as_str().unwrap();
+    for query in [
+        format!("segment={}", segment.as_str().unwrap()),
+        format!("health={band}"),
+        format!("health_band={band}"),
+        format!("health_band={band},null&segment[ne]=prospects"),
+        "health_band[ne]=null".to_owned(),
+        format!("health_score={score}"),
+        format!("health_score[gte]={score}"),
+        "health_score[ne]=null".to_owned(),
+    ] {
+        assert_eq!(ids(&query).await, [buyer.as_str()], "{query}");
+    }
+    for query in ["segment=prospects", "health_band=null", "health_score=null", &format!("health_score[ne]={score}")] {
+        assert_eq!(ids(query).await, [other.as_str()], "{query}");
+    }
+    assert_eq!(ids("sort=health_score&limit=5").await, [buyer.as_str(), &other]);
+    assert_eq!(ids("sort=-health_score&limit=5").await, [buyer.as_str(), &other]);
+
+    // They are read-only: an update ignores them, a creation rejects them.
+    let mut sent = found[0].clone();
+    for (field, value) in [("segment", json!("dormant")), ("health_score", json!(1)), ("health_band", json!("at_risk"))]
+    {
+        let customer = json!({ "name": "x", "email": "x@example.com", field: value });
+        let answer = support::json(api.post("/dev/crm/customers").json(&customer), 400).await;
+        assert_eq!(faults(&answer), [(field, "read_only")]);
+        sent[field] = value;
+    }
+    assert_eq!(api.send(reqwest::Method::PUT, &path, sent, 200).await, found[0]);
+
+    let export = async |query: &str| {
+        api.get(&format!("/dev/crm/customers/export{query}")).send().await.unwrap().text().await.unwrap()
+    };
+    assert!(!export("").await.contains("segment"));
+    let segment = segment.as_str().unwrap();
+    let expected = format!("id,name,segment,health_score,health_band\r\n{buyer},buyer,{segment},{score},{band}\r\n");
+    assert_eq!(export(&format!("?id={buyer}&fields=id,name,segment,health_score,health_band")).await, expected);
+}
+
+#[tokio::test]
 async fn another_workspace_has_segments_of_its_own() {
     let api = Api::start().await;
     api.customer("theirs", &[(1, 1)]).await;

@@ -135,7 +135,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     let update = [workspace.as_str()].into_iter().chain(history).map(str::to_owned);
     let update = update.chain(record("(:id)::uuid", ":email", "'n' || :n", &words("b")));
     let list = List::parse(&Lead::LIST, api.workspace, &[("status".into(), "qualified".into())])?;
-    let list = list.page(api.workspace, Lead::COLUMN_LIST, 51).sql().as_str().to_owned();
+    let list = list.page(api.workspace, Lead::columns(), 51).sql().as_str().to_owned();
     let random = "\\set n random(1, 9000000000000000)\n";
     let ids: Vec<String> = chosen.iter().map(|id| format!("\"{id}\"")).collect();
     let body = r#"{"name":"Ada Example","email":"a%s@example.com","phone":"+49 30 1234567","company":"Alder Labs","source":"website","score":75,"notes":"n"}"#;

@@ -33,10 +33,15 @@ pub mod workspace;
 pub use database::Database;
 pub use process::Process;
 
-/// The variable by which [`data_sets`] are many.
+/// The variable by which [`data_sets`] are many, and tables large.
 pub const THOROUGH: &str = "CRM_TEST_THOROUGH";
+
+/// Whether tests take the time that large amounts of data need.
+pub fn is_thorough() -> bool {
+    std::env::var_os(THOROUGH).is_some()
+}
 
 /// How many random data sets a test compares with a second computation.
 pub fn data_sets() -> u64 {
-    if std::env::var_os(THOROUGH).is_some() { 1_000 } else { 100 }
+    if is_thorough() { 1_000 } else { 100 }
 }

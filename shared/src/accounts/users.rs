@@ -6,9 +6,9 @@
 use serde_json::{Value, json};
 
 use crate::error::Reason;
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{Order, OrderKind, Spec};
 use crate::record;
-use crate::records::{KeyForm, Record, RecordType, UniqueKey};
+use crate::records::{Fields, KeyForm, Record, RecordType, UniqueKey};
 use crate::values::{Email, Name, email_key};
 
 record! {
@@ -38,12 +38,8 @@ impl Record for User {
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL];
     const LIST: Spec = Spec {
         table: "users",
-        filters: &[
-            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
-            Filter { name: "name", kind: FilterKind::Text },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
@@ -51,6 +47,7 @@ impl Record for User {
         indexed: &["email"],
         searchable: false,
         branches: None,
+        only: None,
     };
 
     fn example() -> Value {

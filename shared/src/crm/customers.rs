@@ -16,16 +16,17 @@ use crate::imports::Importable;
 use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::imports::columns::Column;
 use crate::mail::{self, Cancel};
-use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
+use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{FieldFault, KeyForm, Record, RecordType, Reference, UniqueKey};
+use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
+use crate::values::kind::Kind;
 use crate::values::patch::Patch;
 use crate::values::{
     Address, Company, CustomFields, Email, ExternalId, Money, Name, Notes, Phone, Summary, TaxId, email_key,
 };
-use crate::{record, string_enum};
+use crate::{deleted_list, record, string_enum};
 
 pub use classes::{Band, Segment};
 
@@ -92,6 +93,14 @@ record! {
         optional external_id: Option<ExternalId>,
         /// Additional fields of your own.
         defaulted custom_fields: CustomFields = CustomFields::default(),
+    }
+    computed {
+        /// The segment, by the orders of the last 24 months; computed within seconds of a change.
+        segment: Segment = &classes::SEGMENT,
+        /// The health score, from 0 to 100; `null` if too little is known.
+        health_score: Option<i16> = &classes::HEALTH,
+        /// The band of the health score; `null` if too little is known.
+        health_band: Option<Band> = &classes::BAND,
     }
 }
 
@@ -175,27 +184,13 @@ impl Record for Customer {
     const CHILDREN: &'static [(&'static str, &'static str)] =
         &[("customer_interactions", "customer_id"), ("orders", "customer_id"), ("feedback", "customer_id")];
     const LINKS: &'static [&'static str] = &["lead_id"];
-    const COMPUTED: &'static [&'static str] = &["segment", "health_score", "health_band"];
     const LIST: Spec = Spec {
         table: "customers",
+        fields: Self::FIELDS,
         filters: &[
-            Filter { name: "status", kind: FilterKind::Word(CustomerStatus::WORDS) },
-            Filter { name: "type", kind: FilterKind::Word(CustomerType::WORDS) },
-            Filter { name: "segment", kind: FilterKind::Joined(&classes::SEGMENT, Segment::WORDS) },
-            Filter { name: "health", kind: FilterKind::Joined(&classes::BAND, Band::WORDS) },
-            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
-            Filter { name: "name", kind: FilterKind::Text },
-            Filter { name: "first_name", kind: FilterKind::Text },
-            Filter { name: "last_name", kind: FilterKind::Text },
-            Filter { name: "phone", kind: FilterKind::Text },
-            Filter { name: "company", kind: FilterKind::Text },
-            Filter { name: "tax_id", kind: FilterKind::Text },
-            Filter { name: "credit_limit", kind: FilterKind::Number },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "assigned_to", kind: FilterKind::Id },
-            Filter { name: "lead_id", kind: FilterKind::Id },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
+            ListField::new("import_job_id", Kind::Id),
+            // An earlier name of `health_band`.
+            ListField::joined("health", Kind::Word(Band::WORDS), &classes::BAND),
         ],
         orders: &[
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
@@ -204,7 +199,13 @@ impl Record for Customer {
         indexed: &["email", "lead_id", "external_id"],
         searchable: true,
         branches: Some(("status", CustomerStatus::WORDS)),
+        only: None,
     };
+    const DELETED: Option<Spec> = Some(deleted_list!(
+        "customer" in "customers",
+        ListField::computed("email", Kind::Email, "lower((former ->> 'email') COLLATE \"C\")"),
+        ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
+    ));
 
     fn example() -> Value {
         json!({

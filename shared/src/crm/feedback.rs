@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
-use crate::records::{self, KeyForm, Record, RecordType, Reference, UniqueKey};
+use crate::records::{self, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::{Category, ExternalId, Field, Notes, Rating, Time};
-use crate::{mail, record, string_enum};
+use crate::{deleted_list, mail, record, string_enum};
 
 string_enum! {
     /// The status of a feedback request.
@@ -87,21 +87,15 @@ impl Record for Feedback {
     const OWNER: Option<&'static str> = Some("customer_id");
     const LIST: Spec = Spec {
         table: "feedback",
-        filters: &[
-            Filter { name: "status", kind: FilterKind::Word(FeedbackStatus::WORDS) },
-            Filter { name: "rating", kind: FilterKind::Number },
-            Filter { name: "category", kind: FilterKind::Text },
-            Filter { name: "customer_id", kind: FilterKind::Id },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "answered_at", kind: FilterKind::Time },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[],
         orders: &[Order { name: "created_at", expression: "created_at", kind: OrderKind::Time }],
         indexed: &["customer_id", "external_id"],
         searchable: false,
         branches: Some(("status", FeedbackStatus::WORDS)),
+        only: None,
     };
+    const DELETED: Option<Spec> = Some(deleted_list!("feedback" in "feedback"));
 
     fn derive_fields(&mut self, before: Option<&Self>) {
         if before.is_none() {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
-use crate::records::{Parent, Record, RecordType, UniqueKey};
+use crate::query::{Order, OrderKind, Spec};
+use crate::records::{Fields, Parent, Record, RecordType, UniqueKey};
 use crate::values::{ExternalId, Notes, Summary, Time};
 use crate::{record, string_enum};
 
@@ -127,17 +127,13 @@ impl Record for LeadInteraction {
     const PARENT: Option<Parent> = Some(Parent { column: "lead_id", table: "leads" });
     const LIST: Spec = Spec {
         table: "lead_interactions",
-        filters: &[
-            Filter { name: "type", kind: FilterKind::Word(LeadInteractionType::WORDS) },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "next_action_date", kind: FilterKind::Time },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[],
         orders: &[BY_CREATION],
         indexed: &[],
         searchable: false,
         branches: None,
+        only: None,
     };
 
     fn example() -> Value {
@@ -189,18 +185,13 @@ impl Record for CustomerInteraction {
     const PARENT: Option<Parent> = Some(Parent { column: "customer_id", table: "customers" });
     const LIST: Spec = Spec {
         table: "customer_interactions",
-        filters: &[
-            Filter { name: "type", kind: FilterKind::Word(CustomerInteractionType::WORDS) },
-            Filter { name: "date", kind: FilterKind::Time },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "next_action_date", kind: FilterKind::Time },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[],
         orders: &[BY_CREATION, Order { name: "date", expression: "date", kind: OrderKind::Time }],
         indexed: &[],
         searchable: false,
         branches: None,
+        only: None,
     };
 
     fn example() -> Value {

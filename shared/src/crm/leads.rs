@@ -14,14 +14,15 @@ use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::imports::columns::Column;
 use crate::mail::{self, Cancel, Event};
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{FieldFault, KeyForm, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
+use crate::values::kind::Kind;
 use crate::values::patch::Patch;
 use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time, email_key};
-use crate::{record, string_enum};
+use crate::{deleted_list, record, string_enum};
 
 pub use convert::{Conversion, convert};
 
@@ -198,24 +199,8 @@ impl Record for Lead {
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
     const LIST: Spec = Spec {
         table: "leads",
-        filters: &[
-            Filter { name: "status", kind: FilterKind::Word(LeadStatus::WORDS) },
-            Filter { name: "source", kind: FilterKind::Word(LeadSource::WORDS) },
-            Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
-            Filter { name: "name", kind: FilterKind::Text },
-            Filter { name: "first_name", kind: FilterKind::Text },
-            Filter { name: "last_name", kind: FilterKind::Text },
-            Filter { name: "phone", kind: FilterKind::Text },
-            Filter { name: "company", kind: FilterKind::Text },
-            Filter { name: "score", kind: FilterKind::Number },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "campaign_id", kind: FilterKind::Id },
-            Filter { name: "assigned_to", kind: FilterKind::Id },
-            Filter { name: "customer_id", kind: FilterKind::Id },
-            Filter { name: "last_contact", kind: FilterKind::Time },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[ListField::new("import_job_id", Kind::Id)],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
@@ -223,7 +208,13 @@ impl Record for Lead {
         indexed: &["email", "external_id"],
         searchable: true,
         branches: Some(("status", LeadStatus::WORDS)),
+        only: None,
     };
+    const DELETED: Option<Spec> = Some(deleted_list!(
+        "lead" in "leads",
+        ListField::computed("email", Kind::Email, "lower((former ->> 'email') COLLATE \"C\")"),
+        ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
+    ));
 
     fn example() -> Value {
         json!({

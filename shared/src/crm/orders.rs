@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::platform::db;
-use crate::query::{Filter, FilterKind, Order as ListOrder, OrderKind, Spec};
-use crate::records::{Record, RecordType, Reference, UniqueKey};
+use crate::query::{Order as ListOrder, OrderKind, Spec};
+use crate::records::{Fields, Record, RecordType, Reference, UniqueKey};
 use crate::values::{Address, ExternalId, Notes, Quantity, Time};
-use crate::{record, string_enum};
+use crate::{deleted_list, record, string_enum};
 
 string_enum! {
     /// The status of an order.
@@ -69,16 +69,8 @@ impl Record for Order {
     const OWNER: Option<&'static str> = Some("customer_id");
     const LIST: Spec = Spec {
         table: "orders",
-        filters: &[
-            Filter { name: "status", kind: FilterKind::Word(OrderStatus::WORDS) },
-            Filter { name: "customer_id", kind: FilterKind::Id },
-            Filter { name: "product_id", kind: FilterKind::Id },
-            Filter { name: "external_id", kind: FilterKind::Text },
-            Filter { name: "quantity", kind: FilterKind::Number },
-            Filter { name: "order_date", kind: FilterKind::Time },
-            Filter { name: "created_at", kind: FilterKind::Time },
-            Filter { name: "updated_at", kind: FilterKind::Time },
-        ],
+        fields: Self::FIELDS,
+        filters: &[],
         orders: &[
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "order_date", expression: "order_date", kind: OrderKind::Time },
@@ -86,7 +78,9 @@ impl Record for Order {
         indexed: &["customer_id", "external_id"],
         searchable: false,
         branches: Some(("status", OrderStatus::WORDS)),
+        only: None,
     };
+    const DELETED: Option<Spec> = Some(deleted_list!("order" in "orders"));
 
     fn example() -> Value {
         json!({

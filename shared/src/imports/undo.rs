@@ -160,9 +160,9 @@ impl<R: Importable> Undo<R> {
         (after, last): (Uuid, Uuid),
         undone: &mut Undone,
     ) -> Result<()> {
-        let (table, columns) = (R::TABLE, R::COLUMN_LIST);
+        let (table, selected) = (R::TABLE, R::columns().selected);
         let sql = format!(
-            "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 AND id <= $3 AND import_job_id = $4
+            "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id > $2 AND id <= $3 AND import_job_id = $4
              ORDER BY id FOR UPDATE"
         );
         let created: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))

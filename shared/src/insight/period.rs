@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, FieldError, Result};
 use crate::query::parameters::Parameters;
+use crate::values::dates::zone;
 use crate::values::{Fault, Field, Time};
 
 use named::Bounds;
@@ -233,11 +234,6 @@ impl Period {
             // A time zone may have skipped a day, which has no instant.
             .filter(move |(date, start)| !is_day || local(*start, tz).date() == *date)
     }
-}
-
-/// Parses the IANA name of a time zone.
-fn zone(text: &str) -> Result<Tz, Fault> {
-    text.parse().map_err(|_| Fault::new("invalid", "must be a time zone such as Europe/Berlin"))
 }
 
 /// The earliest time that callers can pass.

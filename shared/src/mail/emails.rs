@@ -8,28 +8,43 @@ use uuid::Uuid;
 
 use super::{Content, EmailState, Event, Header};
 use crate::error::{Error, Reason, Result};
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
-use crate::values::email_key;
 use crate::values::etag::Tagged;
+use crate::values::kind::Kind;
+
+/// An email's `next_try_at`.
+const NEXT_TRY_AT: &str = "CASE WHEN state IN ('queued', 'deferred') THEN run_at END";
 
 /// The list of emails. Ids are ordered by time, so sorting by `created_at` uses them.
 pub const LIST: Spec = Spec {
     table: "emails",
-    filters: &[
-        Filter { name: "state", kind: FilterKind::Word(EmailState::WORDS) },
-        Filter { name: "event", kind: FilterKind::Word(Event::WORDS) },
-        Filter { name: "to_email", kind: FilterKind::Email(email_key!("to_email")) },
-        Filter { name: "subject_type", kind: FilterKind::Word(RecordType::WORDS) },
-        Filter { name: "subject_id", kind: FilterKind::Id },
-        Filter { name: "created_at", kind: FilterKind::Time },
-        Filter { name: "sent_at", kind: FilterKind::Time },
+    fields: &[
+        ListField::new("id", Kind::Id),
+        ListField::new("state", Kind::Word(EmailState::WORDS)),
+        ListField::new("event", Kind::Word(Event::WORDS)),
+        ListField::new("event_key", Kind::Line),
+        ListField::new("record", Kind::Json),
+        ListField::new("from_name", Kind::Name),
+        ListField::new("from_email", Kind::Line),
+        ListField::new("reply_to", Kind::Line),
+        ListField::new("to_name", Kind::Name),
+        ListField::new("to_email", Kind::Email),
+        ListField::new("subject", Kind::Line),
+        ListField::new("failures", Kind::Number),
+        ListField::computed("next_try_at", Kind::Time, NEXT_TRY_AT),
+        ListField::new("answer", Kind::Text),
+        ListField::new("created_at", Kind::Time),
+        ListField::new("updated_at", Kind::Time),
+        ListField::new("sent_at", Kind::Time),
     ],
+    filters: &[ListField::new("subject_type", Kind::Word(RecordType::WORDS)), ListField::new("subject_id", Kind::Id)],
     orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
     indexed: &["to_email"],
     searchable: false,
     branches: Some(("state", EmailState::WORDS)),
+    only: None,
 };
 
 macro_rules! columns {

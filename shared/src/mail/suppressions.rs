@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use crate::error::{self, Error, Result};
 use crate::platform::db;
-use crate::query::{Filter, FilterKind, Order, OrderKind, Spec};
+use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::values::etag::{Condition, Tagged};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{self, Shape};
+use crate::values::kind::Kind;
 use crate::values::{Email, email_key};
 use crate::{mail, string_enum};
 
@@ -84,15 +85,22 @@ pub const COLUMNS: &str = columns!();
 /// How suppressions are listed.
 pub const LIST: Spec = Spec {
     table: "suppressions",
-    filters: &[
-        Filter { name: "email", kind: FilterKind::Email(email_key!("email")) },
-        Filter { name: "reason", kind: FilterKind::Word(Reason::WORDS) },
-        Filter { name: "created_at", kind: FilterKind::Time },
+    fields: &[
+        ListField::new("id", Kind::Id),
+        ListField::new("email", Kind::Email),
+        ListField::new("reason", Kind::Word(Reason::WORDS)),
+        ListField::new("email_id", Kind::Id),
+        ListField::new("created_at", Kind::Time),
     ],
-    orders: &[Order { name: "created_at", expression: "id", kind: OrderKind::Id }],
+    filters: &[],
+    orders: &[
+        Order { name: "created_at", expression: "id", kind: OrderKind::Id },
+        Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
+    ],
     indexed: &["email"],
     searchable: false,
     branches: None,
+    only: None,
 };
 
 /// The request body's schema for the OpenAPI document.

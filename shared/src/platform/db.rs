@@ -44,6 +44,8 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
         // A process that stops in the middle of a transaction must not hold its locks forever.
         ("idle_in_transaction_session_timeout", "15s".to_owned()),
         ("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis())),
+        // Compiling a statement takes longer than most statements, and the planner decides it by its estimates.
+        ("jit", "off".to_owned()),
     ]);
     Pool::new(options, settings)
 }

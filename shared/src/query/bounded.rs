@@ -5,7 +5,7 @@ use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::steps::step;
-use super::{List, Place};
+use super::{Columns, List, Place};
 use crate::error::Result;
 
 pub(crate) use super::rows::read;
@@ -38,7 +38,7 @@ pub async fn fetch(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
-    columns: &'static str,
+    columns: Columns,
     (limit, max_bytes): (u32, usize),
 ) -> Result<Bounded> {
     // One row more than requested shows whether the list continues.
@@ -51,7 +51,7 @@ pub async fn fill(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
-    columns: &'static str,
+    columns: Columns,
     (limit, max_bytes): (u32, usize),
 ) -> Result<Bounded> {
     let mut from = list.clone();
@@ -80,7 +80,8 @@ pub async fn keys(
     workspace_id: Uuid,
     limit: u32,
 ) -> Result<(Vec<Uuid>, Option<Place>)> {
-    let Bounded { rows, next, .. } = fill(connection, list, workspace_id, "id", (limit, usize::MAX)).await?;
+    let Bounded { rows, next, .. } =
+        fill(connection, list, workspace_id, Columns::plain("id"), (limit, usize::MAX)).await?;
     let ids = rows.iter().map(|sized| sized.row.try_get("id")).collect::<sqlx::Result<_>>()?;
     Ok((ids, next))
 }
@@ -91,11 +92,13 @@ pub async fn by_ids(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
-    columns: &'static str,
+    columns: Columns,
     (ids, max_bytes): (&[Uuid], usize),
 ) -> Result<Bounded> {
-    let mut sql = QueryBuilder::new(format!("SELECT {columns} FROM {} JOIN unnest(", list.spec.table));
+    let mut sql = QueryBuilder::new(format!("SELECT {} FROM {} JOIN unnest(", columns.selected, list.spec.table));
     sql.push_bind(ids.to_vec()).push("::uuid[]) WITH ORDINALITY AS wanted (wanted_id, ordinal) ON id = wanted_id");
-    sql.push(" WHERE workspace_id = ").push_bind(workspace_id).push(" ORDER BY ordinal");
+    sql.push(" WHERE workspace_id = ").push_bind(workspace_id);
+    list.push_fixed(&mut sql);
+    sql.push(" ORDER BY ordinal");
     Ok(read(connection, sql, max_bytes).await?.0)
 }

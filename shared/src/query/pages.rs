@@ -1,29 +1,29 @@
-//! Pages of lists, read one after the other.
+//! Pages of lists.
 
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::bounded::{self, Bounded};
-use super::{List, Place};
+use super::{Columns, List, Place};
 use crate::error::Result;
 
-/// Some records of a list, one after the other.
+/// Consecutive records of a list.
 #[derive(Debug)]
 pub struct Part<T> {
     /// The records.
     pub records: Vec<T>,
-    /// Where the list goes on, if it does.
+    /// The position of the last record, if more follow.
     pub next: Option<Place>,
 }
 
-/// The next `limit` records of a list. Where they stand far apart among others there may be fewer, though the
-/// list goes on: a page looks through some millions of records and no more.
+/// Returns the next `limit` records of a list. If matching records are rare, there may be fewer although the
+/// list continues, because a page examines at most some millions of records.
 pub async fn fetch<T>(
     connection: &mut PgConnection,
     list: &List,
     workspace_id: Uuid,
-    columns: &'static str,
+    columns: Columns,
     limit: u32,
 ) -> Result<Part<T>>
 where
@@ -34,7 +34,7 @@ where
     Ok(Part { records: rows.iter().map(|sized| T::from_row(&sized.row)).collect::<sqlx::Result<_>>()?, next })
 }
 
-/// How many records a list has, on all its pages.
+/// Counts the records of a list, on all its pages.
 pub async fn count(connection: &mut PgConnection, list: &List, workspace_id: Uuid) -> Result<i64> {
     Ok(list.counting(workspace_id).build_query_scalar().fetch_one(connection).await?)
 }

@@ -1,4 +1,4 @@
-//! Rows of a statement, as many as fit into some bytes: records can be small or large.
+//! Rows of a statement, limited by their bytes.
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
@@ -7,15 +7,15 @@ use sqlx::{Column, PgConnection, Postgres, QueryBuilder, Row, TypeInfo};
 use super::Place;
 use crate::error::Result;
 
-/// What a row takes beside the values whose size differs.
+/// The size of a row without its values of variable size.
 const FIXED: usize = 512;
 
-/// A row, and about how many bytes it takes.
+/// A row and its approximate size.
 #[derive(Debug)]
 pub struct SizedRow {
     /// The row.
     pub row: PgRow,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: usize,
 }
 
@@ -24,16 +24,16 @@ pub struct SizedRow {
 pub struct Bounded {
     /// The rows.
     pub rows: Vec<SizedRow>,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: usize,
-    /// Whether fewer rows than asked for are here, since the others are too many bytes.
+    /// Whether rows were dropped because of their size.
     pub is_cut: bool,
-    /// Where the list goes on, if it does.
+    /// The position of the last row, if the list continues.
     pub next: Option<Place>,
 }
 
-/// Reads the rows of a statement, at least one if there is any, and keeps those within the bytes; returns
-/// how many there were, too. The others are read and dropped, since a connection with rows on their way serves nobody else.
+/// Reads the rows of a statement and keeps at least one, and no more than `max_bytes`. Also returns the
+/// number of all rows. The others are read and dropped, because a connection with unread rows cannot be used.
 pub async fn read(
     connection: &mut PgConnection,
     mut statement: QueryBuilder<Postgres>,
@@ -54,7 +54,7 @@ pub async fn read(
     Ok((read, total))
 }
 
-/// The columns whose values are not all of one size.
+/// The columns whose values have variable sizes.
 fn sized_columns(row: &PgRow) -> Vec<usize> {
     let is_sized = |name: &str| matches!(name, "TEXT" | "VARCHAR" | "JSON" | "JSONB") || name.ends_with("[]");
     let columns = row.columns().iter().filter(|column| is_sized(column.type_info().name()));

@@ -1,100 +1,224 @@
-//! What can be asked of a list.
+//! What lists offer: filters, orders and the indexes that serve them.
 
-/// What lists of a noun offer.
+use crate::values::kind::Kind;
+
+/// What the lists of a table offer.
 #[derive(Debug)]
 pub struct Spec {
-    /// The table, whose records have `workspace_id` and `id`.
+    /// The table, whose rows have `workspace_id` and `id`.
     pub table: &'static str,
-    /// The fields one can filter by.
-    pub filters: &'static [Filter],
-    /// The orders one can ask for; the first, descending, is the default.
+    /// The fields of the response. Lists are filtered and sorted by them.
+    pub fields: &'static [ListField],
+    /// Further filters, which are not fields of the response.
+    pub filters: &'static [ListField],
+    /// The orders that an index serves; the first, descending, is the default.
     pub orders: &'static [Order],
-    /// Those filters' columns that have an index of their own, by which few records are found at once.
+    /// The fields besides `id` that have an index of their own, which finds few records at once.
     pub indexed: &'static [&'static str],
-    /// Whether the table has `words`, and so `q=`.
+    /// Whether the table has `search_vector`, and so lists have `q=`.
     pub searchable: bool,
     /// A column by whose values the list is read in branches that are merged. The index of the
-    /// default order starts with it, so that no second index in that order need exist beside.
+    /// default order begins with it, so no second index in that order is needed.
     pub branches: Option<(&'static str, &'static [&'static str])>,
+    /// A condition that all rows of the list meet, if the table has others.
+    pub only: Option<&'static str>,
 }
 
-/// A field to filter by.
+impl Spec {
+    /// The prefix of the filters by custom fields.
+    pub const CUSTOM: &'static str = "custom.";
+
+    /// The fields that filter a list.
+    pub fn filterable(&self) -> impl Iterator<Item = &ListField> {
+        self.fields.iter().chain(self.filters).filter(|field| field.kind != Kind::Json)
+    }
+
+    /// The fields that sort a list.
+    pub fn sortable(&self) -> impl Iterator<Item = &ListField> {
+        self.fields.iter().filter(|field| field.kind.is_ordered())
+    }
+
+    /// The names of the fields in the response.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().map(|field| field.name)
+    }
+
+    /// Whether the records have custom fields.
+    pub fn has_custom_fields(&self) -> bool {
+        self.names().any(|name| name == "custom_fields")
+    }
+
+    /// The order by this field that an index serves.
+    pub fn served(&self, name: &str) -> Option<&Order> {
+        self.orders.iter().find(|order| order.name == name)
+    }
+
+    pub(super) fn is_indexed(&self, name: &str) -> bool {
+        name == "id" || self.indexed.contains(&name)
+    }
+}
+
+/// A field by which lists are filtered and sorted.
 #[derive(Debug)]
-pub struct Filter {
-    /// The parameter, which is also the column.
+pub struct ListField {
+    /// The name of the field and of its parameter.
     pub name: &'static str,
-    /// What it compares.
-    pub kind: FilterKind,
+    /// How its values are compared.
+    pub kind: Kind,
+    /// Where its values are.
+    source: Source,
 }
 
-/// How a filter reads its values and compares them.
+/// Where the values of a field are.
 #[derive(Debug, Clone, Copy)]
-pub enum FilterKind {
-    /// One or more of these words, with commas.
-    Word(&'static [&'static str]),
-    /// One or more of these words, with commas, that an expression has.
-    Computed(&'static str, &'static [&'static str]),
-    /// One or more of these words, with commas, that a table beside has for each record.
-    Joined(&'static Joined, &'static [&'static str]),
-    /// One or more ids, with commas.
-    Id,
-    /// One or more email addresses, with commas, compared by their key, which this expression has.
-    Email(&'static str),
-    /// Exactly this text, which may have commas in it.
-    Text,
-    /// One or more numbers, with commas, or a range.
-    Number,
-    /// One or more points in time, with commas, or a range.
-    Time,
+enum Source {
+    /// In the column of the same name.
+    Column,
+    /// An expression computes them.
+    Expression(&'static str),
+    /// In another table.
+    Joined(&'static Joined),
 }
 
-/// A column of a table that has further things of records, one row for each at most.
+impl ListField {
+    /// A field in the column of the same name.
+    pub const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, source: Source::Column }
+    }
+
+    /// A field that an expression computes; for an email, the expression of its normal form.
+    pub const fn computed(name: &'static str, kind: Kind, expression: &'static str) -> Self {
+        Self { name, kind, source: Source::Expression(expression) }
+    }
+
+    /// A field in another table.
+    pub const fn joined(name: &'static str, kind: Kind, joined: &'static Joined) -> Self {
+        Self { name, kind, source: Source::Joined(joined) }
+    }
+
+    pub(super) fn as_joined(&self) -> Option<&'static Joined> {
+        if let Source::Joined(joined) = self.source { Some(joined) } else { None }
+    }
+
+    /// The expression that filters compare, for rows of this table.
+    pub(super) fn compared(&self, table: &str) -> String {
+        match self.source {
+            Source::Column if self.kind == Kind::Email => normal_form(self.name),
+            Source::Column => self.name.to_owned(),
+            Source::Expression(expression) => expression.to_owned(),
+            Source::Joined(joined) => joined.lookup(table),
+        }
+    }
+
+    /// The expression that a sort compares; `joined_value` is the value in another table.
+    pub(super) fn sorted(&self) -> String {
+        let value = match self.source {
+            Source::Column => self.name.to_owned(),
+            Source::Expression(expression) => format!("({expression})"),
+            Source::Joined(joined) => joined.or_absent("joined_value"),
+        };
+        match self.kind {
+            Kind::Word(words) => format!("array_position(ARRAY['{}'], {value})", words.join("', '")),
+            _ => value,
+        }
+    }
+}
+
+/// The normal form of the email in a column.
+fn normal_form(column: &str) -> String {
+    format!("lower({column} COLLATE \"C\")")
+}
+
+/// A column of another table with at most one row for each record.
 ///
-/// It has an index on (`workspace_id`, the column, the time, the key), so that a list by it in the order
-/// of time reads no more than its page.
+/// A column that [`ListField`]s of words filter by has an index on (`workspace_id`, the column, the time,
+/// the key), so a list filtered by it in the default order reads no more than its page.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The table, with a `workspace_id`.
+    /// The table, which has `workspace_id`.
     pub table: &'static str,
-    /// Its column that has the records' ids.
+    /// Its column with the ids of the records.
     pub key: &'static str,
-    /// Its column that has the time by which the records are listed by default.
+    /// Its column with the time by which the records are listed by default.
     pub time: &'static str,
-    /// The column to filter by.
+    /// The column to compare.
     pub column: &'static str,
-    /// The word that holds for records without a row.
+    /// The value of records without a row.
     pub absent: Option<&'static str>,
 }
 
-/// An order of a list; records that are equal in it are ordered by id.
+impl Joined {
+    /// The value for a row of the records' table, looked up on its own.
+    fn lookup(&self, table: &str) -> String {
+        let Self { table: other, key, column, .. } = self;
+        self.or_absent(&format!(
+            "(SELECT joined.{column} FROM {other} AS joined WHERE joined.workspace_id = {table}.workspace_id
+                 AND joined.{key} = {table}.id)"
+        ))
+    }
+
+    fn or_absent(&self, value: &str) -> String {
+        self.absent.map_or_else(|| value.to_owned(), |absent| format!("coalesce({value}, '{absent}')"))
+    }
+}
+
+/// An order of a list that an index serves; records that are equal in it are ordered by id.
 #[derive(Debug)]
 pub struct Order {
     /// The name in `sort=`.
     pub name: &'static str,
-    /// The indexed expression.
+    /// The indexed expression, which is never null.
     pub expression: &'static str,
     /// What it compares.
     pub kind: OrderKind,
 }
 
 /// What an order compares.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderKind {
     /// Points in time.
     Time,
     /// Text.
     Text,
-    /// Ids, which are made in the order of time.
+    /// Ids, which rise with time.
     Id,
+    /// Numbers.
+    Number,
 }
 
 impl OrderKind {
-    /// The type of its keys.
+    /// The SQL type of its keys.
     pub(super) fn sql_type(self) -> &'static str {
         match self {
             Self::Time => "timestamptz",
             Self::Text => "text",
             Self::Id => "uuid",
+            Self::Number => "numeric",
         }
+    }
+}
+
+/// The columns of a list's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// The columns of the table.
+    pub stored: &'static str,
+    /// What is selected of these: the columns, and expressions that are computed for the rows of a page.
+    pub selected: &'static str,
+}
+
+/// The selection of these columns of a table, and of the fields in other tables.
+pub fn selection(table: &str, columns: &str, fields: &[ListField]) -> String {
+    let mut selection = columns.to_owned();
+    for field in fields.iter().filter(|field| field.as_joined().is_some()) {
+        selection.push_str(&format!(", {} AS {}", field.compared(table), field.name));
+    }
+    selection
+}
+
+impl Columns {
+    /// Columns of the table only.
+    pub const fn plain(columns: &'static str) -> Self {
+        Self { stored: columns, selected: columns }
     }
 }

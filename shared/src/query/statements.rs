@@ -1,73 +1,74 @@
-//! The statements that read a list, each from the place where the one before it ended.
+//! The statements that read a list in the order of an index, each from the position where the previous one
+//! ended.
 //!
-//! Records that match filters of which the order's index knows nothing are found in two ways. Where they are
-//! few, an index of what is asked for leads to them, and all are read for each page. Where they are many, that
-//! would take the square of their number; then the order's index is walked, and each record is checked. Both
-//! are forced on the planner, which guesses how many match, and wrongly often enough.
+//! Records that match filters unknown to the order's index are found in two ways. If few match, they are all
+//! looked up for each page, by an index of the filter if there is one. If many match, that would take the
+//! square of their number; then the order's index is read, and each record is checked. The statements leave
+//! the planner no choice between them, because it often estimates the number of matches wrongly.
 
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::filter::Condition;
-use super::{Branch, List};
-use crate::query::{Joined, Place};
+use super::{Branch, Columns, Joined, Key, List, OrderKind, Place};
 
-/// Matches of which no more than this are few: for a list of them, each is read some seven times.
+/// The maximum number of matches that are looked up. Each is read about seven times for the whole list.
 pub(super) const FEW: i64 = 5_000;
-/// So many records are walked over in one statement, so that it takes milliseconds, whatever is asked for.
+/// The number of records that one statement examines, so that it takes milliseconds with any filters.
 pub(super) const STRIDE: i64 = 20_000;
 
 impl List {
-    /// The statement of the next `limit` records of a list without checks: `columns`, then `place`, the order's
-    /// expression, which with the record's `id` makes its [`Place`].
-    pub fn page(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
-        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM ("));
-        self.push_ordered(&mut sql, workspace_id, columns, i64::from(limit));
+    /// The statement of the next `limit` records of a list without checks: the columns, and `place`, the
+    /// value of the order's expression, which forms a [`Place`] together with `id`.
+    pub fn page(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
+        let mut sql = QueryBuilder::new(format!("SELECT {}, place FROM (", columns.selected));
+        // Expressions of the selection are computed for the rows of the page only.
+        self.push_ordered(&mut sql, workspace_id, &format!("workspace_id, {}", columns.stored), i64::from(limit));
         sql
     }
 
-    /// The next records that match, among the next few in the order: `columns` and `place`. It ends as soon as
-    /// it has found `limit` of them, so where most records match it costs hardly more than [`List::page`].
-    pub(super) fn glance(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
+    /// The matching records among the next few in the order: the columns and `place`. The statement ends as
+    /// soon as it has found `limit` of them, so it costs hardly more than [`List::page`] if most match.
+    pub(super) fn glance(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
-        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place FROM (SELECT * FROM ("));
-        let among = (i64::from(limit) * 4).clamp(1_000, STRIDE);
-        // The limit keeps the checks out of there, where an index might serve them instead of the order.
-        self.push_ordered(&mut sql, workspace_id, &format!("{table}.*"), among);
+        let mut sql = QueryBuilder::new(format!("SELECT {}, place FROM (SELECT * FROM (", columns.selected));
+        let examined = (i64::from(limit) * 4).clamp(1_000, STRIDE);
+        // The inner limit keeps the checks from being served by another index than that of the order.
+        self.push_ordered(&mut sql, workspace_id, &format!("{table}.*"), examined);
         sql.push(format!(") AS {table} WHERE TRUE"));
         self.push_checks(&mut sql);
         self.push_order(&mut sql, i64::from(limit));
         sql
     }
 
-    /// The records that match among the next [`STRIDE`] in the order, `limit` of them at most: `columns`,
-    /// `place`, `matches` and `number`. The last record of the stride, which has that number, is among them
-    /// also if it does not match.
-    pub(super) fn stride(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
+    /// The matching records among the next [`STRIDE`] in the order, at most `limit`: the columns, `place`,
+    /// `matches` and `number`. The last record of the stride, which has that number, is returned even if it
+    /// does not match.
+    pub(super) fn stride(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
-        let mut sql = QueryBuilder::new(format!("SELECT {columns}, place, matches, number FROM (SELECT *, (TRUE"));
+        let mut sql =
+            QueryBuilder::new(format!("SELECT {}, place, matches, number FROM (SELECT *, (TRUE", columns.selected));
         self.push_checks(&mut sql);
         sql.push(") IS TRUE AS matches, row_number() OVER () AS number FROM (SELECT * FROM (");
         self.push_ordered(&mut sql, workspace_id, &format!("{table}.*"), STRIDE);
-        sql.push(format!(") AS {table}) AS walked WHERE matches OR number = "));
+        sql.push(format!(") AS {table}) AS {table} WHERE matches OR number = "));
         sql.push_bind(STRIDE).push(" ORDER BY number LIMIT ").push_bind(i64::from(limit));
         sql
     }
 
-    /// The next records of all that match, if these are few: `columns`, `place`, and `many`, which says that
-    /// they are not, and that those returned are any.
-    pub(super) fn lookup(&self, workspace_id: Uuid, columns: &'static str, limit: u32) -> QueryBuilder<Postgres> {
+    /// The next of all matching records, if these are few: the columns, `place`, and `many`. If `many` is
+    /// true, more match, and the returned ones are arbitrary.
+    pub(super) fn lookup(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let (table, order) = (self.spec.table, self.order.expression);
         let direction = self.direction();
-        // A table expression is planned for all of its rows, and read no further than it is asked.
+        // A materialized table expression is planned for all of its rows, and read no further than needed.
         let mut sql = QueryBuilder::new(format!(
             "WITH found AS MATERIALIZED (SELECT id, {order} AS place FROM {table} WHERE workspace_id = "
         ));
         sql.push_bind(workspace_id);
         self.push_conditions(&mut sql);
-        self.push_after(&mut sql, &format!("({order}, id)"));
+        self.push_after(&mut sql, workspace_id, &format!("({order}, id)"));
         sql.push("), few AS MATERIALIZED (SELECT id, place FROM found LIMIT ").push_bind(FEW + 1);
-        sql.push(format!(") SELECT {columns}, place, (SELECT count(*) FROM few) > ")).push_bind(FEW);
+        sql.push(format!(") SELECT {}, place, (SELECT count(*) FROM few) > ", columns.selected)).push_bind(FEW);
         sql.push(format!(
             " AS many FROM (SELECT id AS page_id, place FROM few ORDER BY place{direction}, id{direction} LIMIT "
         ));
@@ -76,7 +77,7 @@ impl List {
         sql
     }
 
-    /// The statement that counts all records, whatever the page.
+    /// The statement that counts all records on all pages.
     pub(super) fn counting(&self, workspace_id: Uuid) -> QueryBuilder<Postgres> {
         let mut sql = QueryBuilder::new(format!("SELECT count(*) FROM {} WHERE workspace_id = ", self.spec.table));
         sql.push_bind(workspace_id);
@@ -84,8 +85,17 @@ impl List {
         sql
     }
 
-    fn direction(&self) -> &'static str {
+    /// What the order compares.
+    pub(super) fn order_kind(&self) -> OrderKind {
+        self.scan.map_or(self.order.kind, |field| field.order_kind())
+    }
+
+    pub(super) fn direction(&self) -> &'static str {
         if self.descending { " DESC" } else { "" }
+    }
+
+    pub(super) fn comparison(&self) -> &'static str {
+        if self.descending { "<" } else { ">" }
     }
 
     fn push_order(&self, sql: &mut QueryBuilder<Postgres>, limit: i64) {
@@ -93,16 +103,16 @@ impl List {
         sql.push(format!(" ORDER BY place{direction}, id{direction} LIMIT ")).push_bind(limit);
     }
 
-    /// The next records of all branches in their order, without checks. It stands in a parenthesis that is open.
+    /// Adds the next records of all branches in their order, without checks, inside an open parenthesis.
     fn push_ordered(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid, columns: &str, limit: i64) {
         for (i, branch) in self.branches().iter().enumerate() {
             sql.push(if i == 0 { "(" } else { " UNION ALL (" });
             self.push_branch(sql, workspace_id, columns, branch);
-            // Each branch comes in its order, so that they are merged and read no further than asked.
+            // Each branch is in its order, so that they are merged and read no further than needed.
             self.push_order(sql, limit);
             sql.push(")");
         }
-        sql.push(") AS list");
+        sql.push(format!(") AS {}", self.spec.table));
         self.push_order(sql, limit);
     }
 
@@ -111,20 +121,20 @@ impl List {
         match branch {
             Branch::Joined(joined, value) => {
                 let Joined { table: other, key, time, column, .. } = joined;
-                // The order is that of the other table's index, and the records are reached one by one.
+                // The order is that of the other table's index, and the records are read one by one.
                 sql.push(format!(
-                    "SELECT {columns}, beside_time AS place FROM (SELECT {key} AS beside_key, {time} AS beside_time"
+                    "SELECT {columns}, joined_time AS place FROM (SELECT {key} AS joined_key, {time} AS joined_time"
                 ));
                 sql.push(format!(" FROM {other} WHERE workspace_id = ")).push_bind(workspace_id);
                 sql.push(format!(" AND {column} = ")).push_bind(value.clone());
-                sql.push(format!(") AS joined JOIN {table} ON id = beside_key WHERE workspace_id = "));
+                sql.push(format!(") AS joined JOIN {table} ON id = joined_key WHERE workspace_id = "));
                 sql.push_bind(workspace_id);
-                self.push_after(sql, "(beside_time, beside_key)");
+                self.push_after(sql, workspace_id, "(joined_time, joined_key)");
             }
             Branch::Whole | Branch::Of(..) => {
                 sql.push(format!("SELECT {columns}, {order} AS place FROM {table} WHERE workspace_id = "));
                 sql.push_bind(workspace_id);
-                self.push_parent(sql);
+                self.push_fixed(sql);
                 if let Branch::Of(column, value) = branch {
                     sql.push(format!(" AND {column} = ")).push_bind(value.clone());
                 }
@@ -132,12 +142,12 @@ impl List {
                     sql.push(" AND ");
                     condition.push(sql, self.spec);
                 }
-                self.push_after(sql, &format!("({order}, id)"));
+                self.push_after(sql, workspace_id, &format!("({order}, id)"));
             }
         }
     }
 
-    /// What each record is checked for.
+    /// Adds the conditions that each record is checked against.
     fn push_checks(&self, sql: &mut QueryBuilder<Postgres>) {
         for condition in self.checks(&self.branches()) {
             sql.push(" AND ");
@@ -146,17 +156,21 @@ impl List {
         self.push_words(sql);
     }
 
-    /// All that is asked for.
-    fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>) {
-        self.push_parent(sql);
+    /// Adds all conditions of the list.
+    pub(super) fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>) {
+        self.push_fixed(sql);
         for condition in &self.conditions {
             sql.push(" AND ");
-            Condition::push(condition, sql, self.spec);
+            condition.push(sql, self.spec);
         }
         self.push_words(sql);
     }
 
-    fn push_parent(&self, sql: &mut QueryBuilder<Postgres>) {
+    /// Adds the conditions that no parameter changes.
+    pub(super) fn push_fixed(&self, sql: &mut QueryBuilder<Postgres>) {
+        if let Some(only) = self.spec.only {
+            sql.push(" AND ").push(only);
+        }
         if let Some((column, id)) = self.parent {
             sql.push(format!(" AND {column} = ")).push_bind(id);
         }
@@ -168,11 +182,37 @@ impl List {
         }
     }
 
-    fn push_after(&self, sql: &mut QueryBuilder<Postgres>, ordered_by: &str) {
+    fn push_after(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid, ordered_by: &str) {
         if let Some(Place { key, id, .. }) = &self.after {
-            let comparison = if self.descending { "<" } else { ">" };
-            sql.push(format!(" AND {ordered_by} {comparison} ("));
-            sql.push_bind(key.clone()).push(format!("::{}, ", self.order.kind.sql_type())).push_bind(*id).push(")");
+            sql.push(format!(" AND {ordered_by} {} (", self.comparison()));
+            self.push_key(sql, (self.order.expression, self.order.kind), workspace_id, key, *id);
+            sql.push(", ").push_bind(*id).push(")");
+        }
+    }
+
+    /// Adds the value of an order's expression at the position after which the list continues.
+    pub(super) fn push_key(
+        &self,
+        sql: &mut QueryBuilder<Postgres>,
+        (expression, kind): (&str, OrderKind),
+        workspace_id: Uuid,
+        key: &Key,
+        id: Uuid,
+    ) {
+        match key {
+            Key::Empty => {
+                sql.push("NULL");
+            }
+            Key::Whole(key) => {
+                sql.push_bind(key.clone()).push(format!("::{}", kind.sql_type()));
+            }
+            // The record may have changed in the meantime; then the list continues after the start.
+            Key::Start(start) => {
+                sql.push(format!("coalesce((SELECT {expression} FROM {} WHERE workspace_id = ", self.spec.table));
+                sql.push_bind(workspace_id).push(" AND id = ").push_bind(id);
+                sql.push(format!(" AND starts_with({expression}, ")).push_bind(start.clone());
+                sql.push("::text)), ").push_bind(start.clone()).push("::text)");
+            }
         }
     }
 }

@@ -55,6 +55,15 @@ impl CsvRows {
         self.end();
     }
 
+    /// Writes the chosen fields of a record, computed ones included; `chosen` says of each field in the
+    /// order of the record whether it is.
+    pub fn fields(&mut self, record: &impl Fields, chosen: &[bool]) {
+        let mut cells = ChosenCells { rows: self, chosen: chosen.iter() };
+        record.cells(&mut cells);
+        record.computed_cells(&mut cells);
+        self.end();
+    }
+
     /// Returns the written bytes.
     ///
     /// # Errors
@@ -91,5 +100,43 @@ impl Cells for CsvRows {
 
     fn empty(&mut self) {
         self.field("");
+    }
+}
+
+/// Writes some cells of a row, and skips the others.
+struct ChosenCells<'a> {
+    rows: &'a mut CsvRows,
+    chosen: std::slice::Iter<'a, bool>,
+}
+
+impl ChosenCells<'_> {
+    fn next_is_chosen(&mut self) -> bool {
+        self.chosen.next().is_some_and(|chosen| *chosen)
+    }
+}
+
+impl Cells for ChosenCells<'_> {
+    fn value(&mut self, value: impl Display) {
+        if self.next_is_chosen() {
+            self.rows.value(value);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.next_is_chosen() {
+            self.rows.text(text);
+        }
+    }
+
+    fn json(&mut self, json: &str) {
+        if self.next_is_chosen() {
+            self.rows.json(json);
+        }
+    }
+
+    fn empty(&mut self) {
+        if self.next_is_chosen() {
+            self.rows.empty();
+        }
     }
 }

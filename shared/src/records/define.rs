@@ -13,6 +13,9 @@
 /// - `kept`: read-only, with the value after `=` until the server sets another;
 /// - `parent`: the id of the record under whose path this one is addressed.
 ///
+/// Fields in a block `computed` are not stored with the record. They are read-only, and read from the
+/// column of another table that is given after `=`.
+///
 /// The macro defines the record and its schema, the values that a request or a file sets (`Changes`),
 /// and implements [`Fields`](crate::records::Fields).
 #[macro_export]
@@ -22,6 +25,9 @@ macro_rules! record {
         $record:ident, $changes:ident in $table:literal {
             $($(#[doc = $field_about:literal])* $mode:ident $field:ident $(as $raw:literal)?: $outer:ident $(<$inner:ident>)? $(= $default:expr)?,)+
         }
+        $(computed {
+            $($(#[doc = $computed_about:literal])* $computed:ident: $computed_outer:ident $(<$computed_inner:ident>)? = $joined:expr,)+
+        })?
     ) => {
         $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
@@ -33,6 +39,7 @@ macro_rules! record {
             pub created_at: $crate::values::Time,
             /// When the record was last updated.
             pub updated_at: $crate::values::Time,
+            $($($(#[doc = $computed_about])* #[serde(default)] pub $computed: $computed_outer $(<$computed_inner>)?,)+)?
         }
 
         #[doc = concat!("The values that a request or a file sets in a [`", stringify!($record), "`].")]
@@ -50,6 +57,29 @@ macro_rules! record {
                 &["id", $($crate::record!(@name $field $($raw)?),)+ "created_at", "updated_at"];
             const COLUMN_LIST: &'static str =
                 concat!("id, ", $($crate::record!(@name $field $($raw)?), ", ",)+ "created_at, updated_at");
+            const JOINED: &'static [&'static str] = &[$($(stringify!($computed)),+)?];
+            const FIELDS: &'static [$crate::query::ListField] = {
+                use $crate::query::ListField;
+                use $crate::values::kind::{Compared, Kind};
+                &[
+                    ListField::new("id", Kind::Id),
+                    $(ListField::new($crate::record!(@name $field $($raw)?), <$outer $(<$inner>)? as Compared>::KIND),)+
+                    ListField::new("created_at", Kind::Time),
+                    ListField::new("updated_at", Kind::Time),
+                    $($(ListField::joined(
+                        stringify!($computed),
+                        <$computed_outer $(<$computed_inner>)? as Compared>::KIND,
+                        $joined,
+                    ),)+)?
+                ]
+            };
+
+            fn columns() -> $crate::query::Columns {
+                static SELECTED: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+                    $crate::query::selection($table, $record::COLUMN_LIST, $record::FIELDS)
+                });
+                $crate::query::Columns { stored: $record::COLUMN_LIST, selected: &SELECTED }
+            }
 
             fn properties() -> Vec<$crate::values::json_schema::Property> {
                 use $crate::values::json_schema::{Mode, Property};
@@ -62,6 +92,11 @@ macro_rules! record {
                     ),)+
                     Property::new::<$crate::values::Time>("created_at", "When the record was created.", Mode::Fixed),
                     Property::new::<$crate::values::Time>("updated_at", "When the record was last updated.", Mode::Fixed),
+                    $($(Property::new::<$computed_outer $(<$computed_inner>)?>(
+                        stringify!($computed),
+                        concat!($($computed_about),*),
+                        Mode::Fixed,
+                    ),)+)?
                 ]
             }
 
@@ -110,6 +145,7 @@ macro_rules! record {
                     $($field: $crate::record!(@new $mode changes.$field $(, $default)?),)+
                     created_at,
                     updated_at: created_at,
+                    $($($computed: Default::default(),)+)?
                 })
             }
 
@@ -153,6 +189,10 @@ macro_rules! record {
                 self.created_at.write(cells);
                 self.updated_at.write(cells);
             }
+
+            $(fn computed_cells(&self, cells: &mut impl $crate::values::cell::Cells) {
+                $($crate::values::cell::Cell::write(&self.$computed, cells);)+
+            })?
         }
 
         impl utoipa::PartialSchema for $record {

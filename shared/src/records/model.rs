@@ -12,7 +12,7 @@ use super::actor::{Actor, Deletion};
 use super::keys::{Reference, UniqueKey};
 use super::statements::Statements;
 use crate::error::{Error, Result};
-use crate::query::Spec;
+use crate::query::{Columns, ListField, Spec};
 use crate::string_enum;
 use crate::values::cell::Cells;
 use crate::values::etag::Tagged;
@@ -57,6 +57,13 @@ pub trait Fields:
     const COLUMNS: &'static [&'static str];
     /// The names of the columns, separated by commas.
     const COLUMN_LIST: &'static str;
+    /// The names of the fields that are read from other tables.
+    const JOINED: &'static [&'static str];
+    /// All fields, as lists are filtered and sorted by them.
+    const FIELDS: &'static [ListField];
+
+    /// The columns of a statement that reads records.
+    fn columns() -> Columns;
 
     /// The fields for the OpenAPI document.
     fn properties() -> Vec<Property>;
@@ -93,6 +100,8 @@ pub trait Fields:
     fn bind<'q>(&'q self, query: Statement<'q>) -> Statement<'q>;
     /// Writes the fields as cells, in the order of the columns.
     fn cells(&self, cells: &mut impl Cells);
+    /// Writes the computed fields as cells.
+    fn computed_cells(&self, _cells: &mut impl Cells) {}
 }
 
 /// A kind of record.
@@ -101,6 +110,8 @@ pub trait Record: Fields {
     const TYPE: RecordType;
     /// The filters and orders of its list.
     const LIST: Spec;
+    /// The list of deleted records, if they can be restored.
+    const DELETED: Option<Spec> = None;
     /// The parent under whose path the records are addressed, if any.
     const PARENT: Option<Parent> = None;
     /// Whether lists have `q=`; the table then has `search_vector`.
@@ -126,7 +137,7 @@ pub trait Record: Fields {
     /// The fields whose change writes other records, too, and so needs a transaction.
     const LINKS: &'static [&'static str] = &[];
     /// The fields that are computed from other records.
-    const COMPUTED: &'static [&'static str] = &[];
+    const COMPUTED: &'static [&'static str] = Self::JOINED;
 
     /// An example of a body that creates a record.
     fn example() -> Value;

@@ -73,6 +73,7 @@ impl Statements {
     pub fn new<R: Record>() -> Self {
         let table = R::TABLE;
         let columns = R::COLUMN_LIST;
+        let selected = R::columns().selected;
         let count = R::COLUMNS.len();
         let parameters = |from: usize| {
             let mut all: Vec<String> = (from..from + count).map(|n| format!("${n}")).collect();
@@ -92,12 +93,12 @@ impl Statements {
         };
         let record_type = R::TYPE.as_str();
         Self {
-            get: safe(format!("SELECT {columns} {one}")),
+            get: safe(format!("SELECT {selected} {one}")),
             // The xmin of a row is the id of the transaction that wrote it.
-            get_versioned: safe(format!("SELECT {columns}, xmin::text AS version {one}")),
-            lock_row: safe(format!("SELECT {columns}, to_jsonb({table}) AS row {one} FOR UPDATE")),
+            get_versioned: safe(format!("SELECT {selected}, xmin::text AS version {one}")),
+            lock_row: safe(format!("SELECT {selected}, to_jsonb({table}) AS row {one} FOR UPDATE")),
             lock: safe(format!(
-                "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE"
+                "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE"
             )),
             creation: safe(format!(
                 "SELECT created_at, {} FROM {table} WHERE workspace_id = $1 AND id = $2",
@@ -149,7 +150,7 @@ impl Statements {
             )),
             count: safe(format!("SELECT count(*) FROM {table} WHERE workspace_id = $1")),
             lock_page: safe(format!(
-                "SELECT {columns} FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE"
+                "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE"
             )),
             rederive: R::SEARCHABLE.then(|| {
                 safe(format!(
@@ -209,7 +210,7 @@ impl Statements {
 
 impl KeyStatements {
     fn new<R: Record>(key: &UniqueKey<R>) -> Self {
-        let (table, columns, expression) = (R::TABLE, R::COLUMN_LIST, key.expression);
+        let (table, selected, expression) = (R::TABLE, R::columns().selected, key.expression);
         let condition = key.condition.map(|condition| format!(" AND {condition}")).unwrap_or_default();
         let cast = key.form.sql_type();
         let with_key =
@@ -220,7 +221,7 @@ impl KeyStatements {
             of_ids: safe(format!(
                 "SELECT id, ({expression})::text FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)"
             )),
-            lock: safe(format!("SELECT {columns} {with_key} ORDER BY id FOR UPDATE")),
+            lock: safe(format!("SELECT {selected} {with_key} ORDER BY id FOR UPDATE")),
         }
     }
 }

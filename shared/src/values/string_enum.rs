@@ -51,6 +51,10 @@ macro_rules! string_enum {
             }
         }
 
+        impl $crate::values::kind::Compared for $name {
+            const KIND: $crate::values::kind::Kind = $crate::values::kind::Kind::Word(Self::WORDS);
+        }
+
         impl $crate::values::cell::Cell for $name {
             fn write(&self, cells: &mut impl $crate::values::cell::Cells) {
                 cells.text(self.as_str());

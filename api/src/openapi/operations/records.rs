@@ -18,7 +18,8 @@ use crate::openapi::{headers, parameters, problems, schemas};
 impl Operation {
     /// Returns a list of records.
     pub fn lists_records<R: Record + ToSchema>(self) -> Self {
-        self.lists::<R>(const { &R::LIST })
+        let described = self.lists::<R>(const { &R::LIST });
+        if R::DELETED.is_some() { described.with([parameters::deleted()]) } else { described }
     }
 
     /// Returns a CSV file of all records that match the list's filters.
@@ -27,7 +28,7 @@ impl Operation {
             .description("A CSV file that can be imported again.")
             .content(CSV, schemas::content_like(schemas::text(), json!(csv_of::<R>())))
             .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
-        self.with(parameters::of_list(const { &R::LIST })).answers(200, response).about_usually(
+        self.with(parameters::of_export(const { &R::LIST })).answers(200, response).about_usually(
             "Streams all that match the filters. Cells that a spreadsheet would run as a formula are guarded with an \
              apostrophe, which an import removes.",
         )

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
+use crate::values::dates::zone;
 use crate::values::json_schema::Shape;
 use crate::values::{Fault, Field};
 
@@ -75,8 +76,7 @@ impl Default for TimeZone {
 
 impl Field for TimeZone {
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let zone = text.parse().map_err(|_| Fault::new("invalid", "must be a time zone such as Europe/Berlin"))?;
-        Ok(Self(zone))
+        Ok(Self(zone(text)?))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Segments and health bands of customers, and the filters by them. Scoring computes them and
-//! stores them in a table of their own.
+//! Segments and health bands of customers. Scoring computes them and stores them in a table of their
+//! own, in which lists look them up.
 
 use crate::query::Joined;
 use crate::string_enum;
@@ -33,6 +33,13 @@ string_enum! {
     }
 }
 
+impl Default for Segment {
+    /// The segment of customers who have not been scored.
+    fn default() -> Self {
+        Self::Prospects
+    }
+}
+
 string_enum! {
     /// The band of a health score.
     Band {
@@ -45,7 +52,7 @@ string_enum! {
     }
 }
 
-/// The filter of customers by segment.
+/// The segment of customers.
 pub const SEGMENT: Joined = Joined {
     table: "customer_scores",
     key: "customer_id",
@@ -53,5 +60,7 @@ pub const SEGMENT: Joined = Joined {
     column: "segment",
     absent: Some(Segment::Prospects.as_str()),
 };
-/// The filter of customers by health band.
+/// The health score of customers.
+pub const HEALTH: Joined = Joined { column: "health", absent: None, ..SEGMENT };
+/// The health band of customers.
 pub const BAND: Joined = Joined { column: "band", absent: None, ..SEGMENT };

@@ -1,10 +1,12 @@
 //! The calendar of a time zone: when its days, weeks, months, quarters and years begin.
 
-use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime};
 use chrono_tz::Tz;
 
 use crate::string_enum;
 use crate::values::Time;
+
+pub use crate::values::dates::{instant_of, start_of};
 
 string_enum! {
     /// The length of a period's intervals.
@@ -80,32 +82,4 @@ impl Interval {
 /// The local date and time of an instant.
 pub fn local(time: Time, tz: Tz) -> NaiveDateTime {
     time.with_timezone(&tz).naive_local()
-}
-
-/// The first instant of a date in a time zone. If a clock change skips midnight, that is the instant of the
-/// change; if midnight occurs twice, the first.
-pub fn start_of(date: NaiveDate, tz: Tz) -> Time {
-    instant_of(date.and_time(NaiveTime::MIN), tz)
-}
-
-/// The first instant with a local time, or the instant of the clock change that skips it.
-pub fn instant_of(local: NaiveDateTime, tz: Tz) -> Time {
-    match tz.from_local_datetime(&local).earliest() {
-        Some(instant) => instant.to_utc(),
-        None => after_gap(local, tz),
-    }
-}
-
-/// The instant of the clock change that skips a local time.
-fn after_gap(local: NaiveDateTime, tz: Tz) -> Time {
-    // No offset is as large as a day, so the instant is between these.
-    let (mut before, mut after) = (local.and_utc() - Duration::days(2), local.and_utc() + Duration::days(2));
-    while after - before > Duration::seconds(1) {
-        let middle = before + Duration::seconds((after - before).num_seconds() / 2);
-        match tz.from_utc_datetime(&middle.naive_utc()).naive_local() < local {
-            true => before = middle,
-            false => after = middle,
-        }
-    }
-    DateTime::<Utc>::from_timestamp(after.timestamp(), 0).unwrap_or(after)
 }

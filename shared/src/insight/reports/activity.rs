@@ -118,7 +118,7 @@ impl Activity {
 /// The newest records of a type, in the default order of their list.
 async fn newest<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, limit: u32) -> Result<Vec<R>> {
     let list = List::parse(const { &R::LIST }, workspace_id, &[])?;
-    Ok(query::fetch(connection, &list, workspace_id, R::COLUMN_LIST, limit).await?.records)
+    Ok(query::fetch(connection, &list, workspace_id, R::columns(), limit).await?.records)
 }
 
 /// The newest interactions, by id: they have no index by time alone, and ids increase with time.
