@@ -10,6 +10,8 @@ use super::operations::{HTML, Operation};
 
 /// The id in all examples.
 pub(crate) const ID: &str = "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44";
+/// The beginning of a page.
+pub(crate) const PAGE: &str = "<!doctype html>…";
 const TIME: &str = "2026-01-15T10:00:00Z";
 /// How deep examples go. Deeper values are left out, which only schemas that contain themselves have.
 const DEPTH: usize = 30;
@@ -62,7 +64,7 @@ struct Examples(BTreeMap<String, Value>);
 impl Examples {
     fn of_content(&self, kind: &str, content: &Content) -> Option<Value> {
         match kind {
-            HTML => Some("<!doctype html>…".into()),
+            HTML => Some(PAGE.into()),
             _ => {
                 let schema = serde_json::to_value(content.schema.as_ref()?).ok()?;
                 Some(self.of(&schema, "", DEPTH))

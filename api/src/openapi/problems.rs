@@ -6,7 +6,7 @@ use shared::error::{Error, FieldError, NOT_FOUND, Reason};
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 
-use super::{headers, schemas};
+use super::{examples, headers, schemas};
 use crate::openapi::operations::HTML;
 use crate::respond::Problem;
 
@@ -89,7 +89,9 @@ pub(crate) fn page(status: u16) -> Response {
         404 => "The link is invalid, or its record no longer exists.",
         status => about(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
     };
-    let response = ResponseBuilder::new().description(about).content(HTML, schemas::content(schemas::text()));
+    let response = ResponseBuilder::new()
+        .description(about)
+        .content(HTML, schemas::content_like(schemas::text(), examples::PAGE.into()));
     let response = headers::ALWAYS
         .iter()
         .fold(response, |response, header| response.header_ref(*header, headers::reference(header)));
