@@ -113,7 +113,7 @@ async fn fill(api: &Api) -> (String, String) {
         let call = json!({ "type": (["support", "email"][n % 2]), "subject": NAMES[n], "date": format!("2026-01-{:02}", 9 - n),
             "outcome": has("good") });
         api.create(&format!("/dev/crm/customers/{customer}/interactions"), call).await;
-        support::json(api.post("/dev/crm/leads/nurture/start?dry_run=true"), 202).await;
+        api.import("Name,Email\n").await;
     }
     (lead, customer)
 }
@@ -121,7 +121,7 @@ async fn fill(api: &Api) -> (String, String) {
 #[tokio::test]
 async fn every_list_is_sorted_by_every_ordered_field() {
     let api = Api::start().await;
-    api.leaves_jobs("nurture_leads");
+    api.leaves_jobs("import_leads");
     let (lead, customer) = fill(&api).await;
     sqlx::query(
         "INSERT INTO feedback (workspace_id, id, customer_id, status, rating, category, requested_at, reminders, answered_at, created_at, updated_at)
@@ -203,7 +203,7 @@ async fn texts_that_are_too_long_for_a_cursor_are_sorted_exactly() {
 #[tokio::test]
 async fn a_sorted_list_is_filtered_and_searched() {
     let api = Api::start().await;
-    api.leaves_jobs("nurture_leads");
+    api.leaves_jobs("import_leads");
     fill(&api).await;
     let found = async |query: &str| -> Vec<String> {
         let leads = pages(&api, &format!("/dev/crm/leads?{query}&limit=2")).await;
