@@ -231,7 +231,7 @@ fn mismatch(document: &Value, schema: &Value, value: &Value) -> Option<String> {
         "boolean" => value.is_boolean(),
         of => of == "null" && value.is_null(),
     };
-    if !types.is_empty() && !types.iter().any(|of| is_of(of)) {
+    if !types.is_empty() && !types.iter().any(is_of) {
         return Some(format!("{value} is not {types:?}"));
     }
     if let Some(items) = value.as_array() {

@@ -50,7 +50,7 @@ pub fn interval(first: NaiveDate, period: &Period, now: Time) -> Value {
         Interval::Day => first.to_string(),
         Interval::Week => format!("{}-W{:02}", first.iso_week().year(), first.iso_week().week()),
         Interval::Month => first.to_string()[..7].to_owned(),
-        Interval::Quarter => format!("{}-Q{}", first.year(), (first.month() + 2) / 3),
+        Interval::Quarter => format!("{}-Q{}", first.year(), first.month().div_ceil(3)),
         Interval::Year => first.year().to_string(),
     };
     let partial = begins < period.from || period.to < ends || (begins < now && now < ends);

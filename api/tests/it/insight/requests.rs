@@ -93,7 +93,7 @@ async fn a_month_of_berlin_begins_at_midnight_in_berlin() {
     assert_eq!(labels(&quarter), [("2026-Q1".into(), false), ("2026-Q2".into(), true)]);
     assert_eq!(labels(&quarter["comparison"]), [("2025-Q1".into(), false), ("2025-Q2".into(), true)]);
     let this_year = api.read(&format!("{LEADS}?period=this_year&interval=year")).await;
-    assert_eq!(labels(&this_year).last().unwrap().1, true);
+    assert!(labels(&this_year).last().unwrap().1);
 }
 
 /// A workspace with some of everything: the id of the owner.
