@@ -106,7 +106,11 @@ fn of_selection(spec: &Spec) -> [Parameter; 2] {
     let names: Vec<&str> = spec.names().collect();
     let zone = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
     [
-        several("fields", "Returns only these fields.", one_of(names).build()),
+        several(
+            "fields",
+            "Returns only these fields, although the schema of the response requires all of them.",
+            one_of(names).build(),
+        ),
         query("tz", "The IANA name of the time zone of dates without a time.", zone),
     ]
 }
