@@ -50,7 +50,7 @@ async fn assert_whole(api: &Api, customers: i64) {
     let differing: i64 = sqlx::query_scalar(
         "WITH segments AS (SELECT segment, count(*) FROM health_snapshots WHERE workspace_id = $1 GROUP BY segment),
          bands AS (
-             SELECT coalesce(band, 'unknown'), count(*), coalesce(sum(health), 0) FROM health_snapshots
+             SELECT coalesce(band, 'none'), count(*), coalesce(sum(health), 0) FROM health_snapshots
              WHERE workspace_id = $1 GROUP BY 1
          ),
          kept_segments AS (SELECT segment, customers FROM segment_snapshots WHERE workspace_id = $1),

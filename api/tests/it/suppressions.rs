@@ -157,7 +157,7 @@ async fn an_invalid_link_leads_to_an_error_page() {
         }
     }
     let wrong = Client::new().delete(api.url(&format!("/unsubscribe/{token}"))).send().await.unwrap();
-    assert_eq!(wrong.headers()["allow"], "GET,HEAD,POST");
+    assert_eq!(wrong.headers()["allow"], "GET,HEAD,POST,OPTIONS");
     page(wrong, 405).await;
     assert_eq!(api.read(SUPPRESSIONS).await, Value::Array(Vec::new()));
 }
