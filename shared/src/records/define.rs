@@ -30,11 +30,11 @@ macro_rules! record {
         })?
     ) => {
         $(#[doc = $about])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct $record {
             /// Assigned by the server in order of creation, or set by an import.
             pub id: uuid::Uuid,
-            $($(#[doc = $field_about])* $(#[serde(rename = $raw)] #[sqlx(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
+            $($(#[doc = $field_about])* $(#[serde(rename = $raw)])? pub $field: $outer $(<$inner>)?,)+
             /// When the record was created.
             pub created_at: $crate::values::Time,
             /// When the record was last updated.
@@ -193,6 +193,20 @@ macro_rules! record {
             $(fn computed_cells(&self, cells: &mut impl $crate::values::cell::Cells) {
                 $($crate::values::cell::Cell::write(&self.$computed, cells);)+
             })?
+        }
+
+        // The columns of a record are the first ones of each statement that reads it.
+        impl<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> for $record {
+            fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+                let mut columns = $crate::records::InOrder::new(row);
+                Ok(Self {
+                    id: columns.read("id")?,
+                    $($field: columns.read($crate::record!(@name $field $($raw)?))?,)+
+                    created_at: columns.read("created_at")?,
+                    updated_at: columns.read("updated_at")?,
+                    $($($computed: columns.read(stringify!($computed))?,)+)?
+                })
+            }
         }
 
         impl utoipa::PartialSchema for $record {
