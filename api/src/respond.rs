@@ -1,6 +1,7 @@
 //! Responses. Errors become responses only here.
 
 pub mod accept;
+pub mod export;
 mod fields;
 pub mod lists;
 pub mod streams;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use filter::Condition;
 
 pub use cursor::{Access, IdCursors, Key, Place};
-pub use pages::{Part, count, fetch};
+pub use pages::{Part, count, custom_keys, fetch};
 pub use spec::{Columns, Joined, ListField, Order, OrderKind, Spec, selection};
 
 /// The maximum number of records on a page.

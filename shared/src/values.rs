@@ -19,6 +19,7 @@ mod numbers;
 pub mod patch;
 pub mod search;
 pub mod string_enum;
+pub mod timestamp;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -7,7 +7,7 @@ use shared::crm::leads::{Lead, LeadChanges};
 use shared::imports::Options;
 use shared::imports::rows::{Rows, read_file, split_file};
 use shared::records::Fields;
-use shared::records::csv::CsvRows;
+use shared::records::csv::{CsvRows, Layout};
 use shared::values::Field;
 use shared::values::patch::Patch;
 use shared::{Error, Result};
@@ -60,9 +60,9 @@ proptest! {
 
     #[test]
     fn imports_read_exported_records_unchanged(leads in prop::collection::vec(lead(), 0..8), piece in 1..500_usize) {
-        let mut csv = CsvRows::with_capacity(0);
-        csv.row(Lead::COLUMNS.iter().copied());
-        leads.iter().for_each(|lead| csv.record(lead));
+        let (mut csv, layout) = (CsvRows::with_capacity(0), Layout::new::<Lead>(None, Vec::new()));
+        layout.write_header(&mut csv);
+        leads.iter().for_each(|lead| layout.write(&mut csv, lead));
         let (read, records) = read(&csv.into_bytes().unwrap(), piece).unwrap();
         prop_assert_eq!(records, leads.len() as u64);
         let refused: Vec<_> = read.iter().flat_map(|rows| &rows.refused).collect();

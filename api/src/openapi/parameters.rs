@@ -16,6 +16,7 @@ use utoipa::openapi::{Object, RefOr, Required, Schema};
 use uuid::Uuid;
 
 use super::examples;
+use crate::respond::export::{CustomFields, FileFormat, MAX_CUSTOM_COLUMNS};
 
 /// The ids in a path.
 pub(crate) fn of_path(path: &str) -> Vec<Parameter> {
@@ -80,7 +81,10 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuil
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
-/// The filters and orders of a list, `q` if the list is searchable, and `fields`.
+/// The filters and orders of a list, and `q` if the list is searchable.
+///
+/// `fields` is described in words: a record without its required fields is none that a typed client
+/// can read, and a schema without required fields would cost all clients the types of whole records.
 pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
     let mut parameters: Vec<Parameter> = spec.filterable().flat_map(of_field).collect();
     if spec.searchable {
@@ -89,7 +93,7 @@ pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
         parameters.push(query("q", about, ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))));
     }
     parameters.push(of_sort(spec, spec.sortable().map(|field| field.name)));
-    parameters.extend(of_selection(spec));
+    parameters.push(of_zone());
     parameters
 }
 
@@ -98,21 +102,33 @@ pub(crate) fn of_export(spec: &Spec) -> Vec<Parameter> {
     let mut parameters = of_list(spec);
     let sort = of_sort(spec, spec.orders.iter().map(|order| order.name));
     parameters.iter_mut().filter(|parameter| parameter.name == "sort").for_each(|parameter| *parameter = sort.clone());
+    parameters.push(several("fields", "Returns only these fields.", one_of(spec.names()).build()));
+    parameters.extend(of_file());
     parameters
 }
 
-/// The fields to return, and the time zone of dates.
-fn of_selection(spec: &Spec) -> [Parameter; 2] {
-    let names: Vec<&str> = spec.names().collect();
-    let zone = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
+/// How an exported file is written.
+fn of_file() -> [Parameter; 4] {
+    let formats = one_of(FileFormat::WORDS.iter().copied()).default(Some(json!(FileFormat::Csv)));
+    let custom = one_of(CustomFields::WORDS.iter().copied()).default(Some(json!(CustomFields::Json)));
+    let delimiters = one_of(["comma", "semicolon", "tab", "pipe", ",", ";", "\t", "|"]).default(Some(json!("comma")));
+    let bom = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(Value::Bool(false)));
+    let about_custom = format!(
+        "`columns` gives each custom field a column, at most {MAX_CUSTOM_COLUMNS}; `custom_fields` then has the others. \
+         Only for CSV."
+    );
     [
-        several(
-            "fields",
-            "Returns only these fields, although the schema of the response requires all of them.",
-            one_of(names).build(),
-        ),
-        query("tz", "The IANA name of the time zone of dates without a time.", zone),
+        query("format", "CSV with a header row, or a JSON object on each line.", formats),
+        query("custom", &about_custom, custom),
+        query("delimiter", "The delimiter. Only for CSV.", delimiters),
+        query("bom", "Begins with a byte order mark, by which Excel recognizes UTF-8. Only for CSV.", bom),
     ]
+}
+
+/// The time zone of dates.
+fn of_zone() -> Parameter {
+    let zone = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("UTC"))).examples(["Europe/Berlin"]);
+    query("tz", "The IANA name of the time zone of dates without a time.", zone)
 }
 
 fn of_sort<'a>(spec: &Spec, names: impl Iterator<Item = &'a str>) -> Parameter {

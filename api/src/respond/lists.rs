@@ -1,12 +1,11 @@
 //! Responses with lists: one page with a `Link`, or the whole list, streamed.
 
 use axum::Json;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, InvalidHeaderValue, LINK};
+use axum::http::header::{CONTENT_TYPE, InvalidHeaderValue, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use shared::error::FieldError;
 use shared::platform::signed_links::Signer;
 use shared::query::parameters::{Parameters, whole};
 use shared::query::{self, Columns, IdCursors, List, MAX_LIMIT, Spec};
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 use crate::extract::Query;
 use crate::respond::fields::Chosen;
-use crate::respond::streams::{self, Csv, JsonArray, Limited, Records, Source};
+use crate::respond::streams::{self, JsonArray, Limited, Records, Source};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
 
@@ -77,23 +76,6 @@ pub fn of_deleted<R: Record>(Query(parameters): Query) -> Result<(Option<&'stati
 /// The list of a type of record, and its columns.
 pub fn of<R: Record>() -> (&'static Spec, Columns) {
     (const { &R::LIST }, R::columns())
-}
-
-/// Responds with a CSV file of all records that match the query string's filters.
-pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
-    let (spec, columns) = of::<R>();
-    let paged = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "limit" | "cursor" | "count"));
-    let errors: Vec<FieldError> =
-        paged.map(|(name, _)| FieldError::new(name, "unknown", "is not a parameter of an export")).collect();
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
-    let list = List::parse(spec, workspace_id, &parameters)?;
-    let format = Csv::new::<R>(list.fields.clone());
-    let body = streams::all::<R>(Source::new(state, workspace_id, columns, list), format).await?;
-    let disposition = format!("attachment; filename=\"{}.csv\"", spec.table);
-    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present"), (CONTENT_DISPOSITION, &disposition)], body)
-        .into_response())
 }
 
 async fn page<T>(source: Source, signer: &Signer, (list, limit): (&List, u32), uri: &Uri) -> Result

@@ -12,8 +12,6 @@ use futures_util::stream::poll_fn;
 use serde::Serialize;
 use shared::query::bounded::{self, Bounded, SizedRow};
 use shared::query::{Columns, List, Place};
-use shared::records::Record;
-use shared::records::csv::CsvRows;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use tokio::sync::mpsc;
@@ -306,48 +304,4 @@ impl<T: Serialize> Format<T> for JsonArray {
     fn end(&mut self, piece: &mut Vec<u8>) {
         piece.push(b']');
     }
-}
-
-/// CSV with a header row.
-#[derive(Debug)]
-pub struct Csv {
-    /// The only fields to send, computed ones included; otherwise those that an import reads.
-    fields: Option<Vec<&'static str>>,
-    /// Whether each field of the record is sent.
-    chosen: Vec<bool>,
-}
-
-impl Csv {
-    /// A file of records with only these fields, or with all that an import reads.
-    pub fn new<R: Record>(fields: Option<Vec<&'static str>>) -> Self {
-        let all = R::COLUMNS.iter().chain(R::JOINED);
-        let chosen = fields.iter().flat_map(|fields| all.clone().map(|name| fields.contains(name))).collect();
-        Self { fields, chosen }
-    }
-}
-
-impl<R: Record> Format<R> for Csv {
-    fn begin(&mut self, piece: &mut Vec<u8>) -> shared::Result<()> {
-        let mut rows = CsvRows::behind(std::mem::take(piece));
-        match &self.fields {
-            Some(fields) => rows.row(fields.iter().copied()),
-            None => rows.row(R::COLUMNS.iter().copied()),
-        }
-        *piece = rows.into_bytes()?;
-        Ok(())
-    }
-
-    fn records(&mut self, records: &[R], piece: &mut Vec<u8>) -> shared::Result<()> {
-        let mut rows = CsvRows::behind(std::mem::take(piece));
-        for record in records {
-            match self.fields {
-                Some(_) => rows.fields(record, &self.chosen),
-                None => rows.record(record),
-            }
-        }
-        *piece = rows.into_bytes()?;
-        Ok(())
-    }
-
-    fn end(&mut self, _: &mut Vec<u8>) {}
 }

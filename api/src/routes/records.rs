@@ -13,9 +13,9 @@ use shared::values::json;
 
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
 use crate::http::auth::Caller;
-use crate::respond::lists;
 use crate::respond::write::Write;
 use crate::respond::{Problem, Reply, Result};
+use crate::respond::{export, lists};
 use crate::{AppState, CRM};
 
 pub(super) async fn list<R: Record>(
@@ -38,7 +38,7 @@ pub(super) async fn list<R: Record>(
 }
 
 pub(super) async fn export<R: Record>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
-    lists::export::<R>(&state, caller.workspace_id, query).await
+    export::export::<R>(&state, caller.workspace_id, query).await
 }
 
 pub(super) async fn create<R: Record>(

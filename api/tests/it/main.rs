@@ -19,6 +19,7 @@ mod customers;
 mod deleted;
 mod emails;
 mod errors;
+mod exports;
 mod external_ids;
 mod feedback;
 mod feedback_page;

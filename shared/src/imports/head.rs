@@ -102,7 +102,7 @@ fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, 
                 format!("has a header of more than {MAX_HEADER} bytes in column {}", i + 1),
             ));
         }
-        headers.push(names.distinct(&unguard(text.trim()), i));
+        headers.push(names.distinct(&unguard(text.trim(), delimiter), i));
     }
     Ok((headers, length))
 }

@@ -8,6 +8,7 @@ use super::columns::Unmapped;
 use super::decode;
 use crate::error::Result;
 use crate::query::parameters::Parameters;
+use crate::records::csv::delimiter;
 use crate::values::Fault;
 use crate::values::json;
 
@@ -45,16 +46,6 @@ impl Options {
         };
         parameters.finish()?;
         Ok(options)
-    }
-}
-
-fn delimiter(text: &str) -> Result<u8, Fault> {
-    match text {
-        "," | "comma" => Ok(b','),
-        ";" | "semicolon" => Ok(b';'),
-        "\t" | "tab" => Ok(b'\t'),
-        "|" | "pipe" => Ok(b'|'),
-        _ => Err(Fault::new("invalid", "must be one of: comma semicolon tab pipe")),
     }
 }
 

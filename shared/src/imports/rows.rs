@@ -192,7 +192,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
         };
         let mut custom = Map::new();
         for ((cell, header), target) in cells.iter().zip(&self.plan.headers).zip(&self.plan.targets) {
-            let text = unguard(cell.trim());
+            let text = unguard(cell.trim(), self.plan.delimiter);
             match target {
                 _ if is_blank(&text) => {}
                 Target::Ignored => {}

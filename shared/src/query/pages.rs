@@ -38,3 +38,17 @@ where
 pub async fn count(connection: &mut PgConnection, list: &List, workspace_id: Uuid) -> Result<i64> {
     Ok(list.counting(workspace_id).build_query_scalar().fetch_one(connection).await?)
 }
+
+/// Returns the keys in the `custom_fields` of a list's records, in alphabetical order; if there are more than
+/// `limit`, those that most records have. Reads all records.
+pub async fn custom_keys(
+    connection: &mut PgConnection,
+    list: &List,
+    workspace_id: Uuid,
+    limit: u32,
+) -> Result<Vec<String>> {
+    let mut keys: Vec<String> =
+        list.custom_keys(workspace_id, limit).build_query_scalar().fetch_all(connection).await?;
+    keys.sort_unstable();
+    Ok(keys)
+}

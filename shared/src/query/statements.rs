@@ -85,6 +85,18 @@ impl List {
         sql
     }
 
+    /// The statement that returns the keys that most records have in their `custom_fields`.
+    pub(super) fn custom_keys(&self, workspace_id: Uuid, limit: u32) -> QueryBuilder<Postgres> {
+        let table = self.spec.table;
+        let mut sql = QueryBuilder::new(format!(
+            "SELECT key FROM (SELECT jsonb_object_keys(custom_fields) AS key FROM {table} WHERE workspace_id = "
+        ));
+        sql.push_bind(workspace_id).push(" AND custom_fields <> '{}'");
+        self.push_conditions(&mut sql);
+        sql.push(") AS keys GROUP BY key ORDER BY count(*) DESC, key LIMIT ").push_bind(i64::from(limit));
+        sql
+    }
+
     /// What the order compares.
     pub(super) fn order_kind(&self) -> OrderKind {
         self.scan.map_or(self.order.kind, |field| field.order_kind())

@@ -1,21 +1,38 @@
 //! Writing records as CSV, which an import reads back unchanged.
 
 mod guard;
+mod layout;
 
 use std::fmt::{Display, Write};
 
-use super::model::Fields;
 use crate::error::{Error, Result};
+use crate::values::Fault;
 use crate::values::cell::Cells;
 
-use guard::{guard, guard_file_cell};
+use guard::Guard;
 
 pub use guard::unguard;
+pub use layout::Layout;
+
+/// Parses the name of a delimiter, or the delimiter itself.
+///
+/// # Errors
+/// A [`Fault`] for any other text.
+pub fn delimiter(text: &str) -> Result<u8, Fault> {
+    match text {
+        "," | "comma" => Ok(b','),
+        ";" | "semicolon" => Ok(b';'),
+        "\t" | "tab" => Ok(b'\t'),
+        "|" | "pipe" => Ok(b'|'),
+        _ => Err(Fault::new("invalid", "must be one of: comma semicolon tab pipe")),
+    }
+}
 
 /// A writer of CSV (RFC 4180).
 #[derive(Debug)]
 pub struct CsvRows {
     writer: csv::Writer<Vec<u8>>,
+    guard: Guard,
     /// A buffer to format values.
     value: String,
 }
@@ -28,8 +45,14 @@ impl CsvRows {
 
     /// Appends to rows that are already written.
     pub fn behind(rows: Vec<u8>) -> Self {
-        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).flexible(true).from_writer(rows);
-        Self { writer, value: String::new() }
+        Self::delimited(rows, b',')
+    }
+
+    /// Appends to rows that are already written, with this delimiter.
+    pub fn delimited(rows: Vec<u8>, delimiter: u8) -> Self {
+        let mut writer = csv::WriterBuilder::new();
+        writer.terminator(csv::Terminator::CRLF).flexible(true).delimiter(delimiter);
+        Self { writer: writer.from_writer(rows), guard: Guard { delimiter }, value: String::new() }
     }
 
     /// Writes a row of texts, such as the header.
@@ -44,23 +67,9 @@ impl CsvRows {
     /// meaning.
     pub fn file_row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
         for cell in cells {
-            self.field(&guard_file_cell(cell));
+            let guarded = self.guard.file_cell(cell);
+            self.field(&guarded);
         }
-        self.end();
-    }
-
-    /// Writes a record.
-    pub fn record(&mut self, record: &impl Fields) {
-        record.cells(self);
-        self.end();
-    }
-
-    /// Writes the chosen fields of a record, computed ones included; `chosen` says of each field in the
-    /// order of the record whether it is.
-    pub fn fields(&mut self, record: &impl Fields, chosen: &[bool]) {
-        let mut cells = ChosenCells { rows: self, chosen: chosen.iter() };
-        record.cells(&mut cells);
-        record.computed_cells(&mut cells);
         self.end();
     }
 
@@ -91,7 +100,8 @@ impl Cells for CsvRows {
     }
 
     fn text(&mut self, text: &str) {
-        self.field(&guard(text));
+        let guarded = self.guard.cell(text);
+        self.field(&guarded);
     }
 
     fn json(&mut self, json: &str) {
@@ -100,43 +110,5 @@ impl Cells for CsvRows {
 
     fn empty(&mut self) {
         self.field("");
-    }
-}
-
-/// Writes some cells of a row, and skips the others.
-struct ChosenCells<'a> {
-    rows: &'a mut CsvRows,
-    chosen: std::slice::Iter<'a, bool>,
-}
-
-impl ChosenCells<'_> {
-    fn next_is_chosen(&mut self) -> bool {
-        self.chosen.next().is_some_and(|chosen| *chosen)
-    }
-}
-
-impl Cells for ChosenCells<'_> {
-    fn value(&mut self, value: impl Display) {
-        if self.next_is_chosen() {
-            self.rows.value(value);
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        if self.next_is_chosen() {
-            self.rows.text(text);
-        }
-    }
-
-    fn json(&mut self, json: &str) {
-        if self.next_is_chosen() {
-            self.rows.json(json);
-        }
-    }
-
-    fn empty(&mut self) {
-        if self.next_is_chosen() {
-            self.rows.empty();
-        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use super::timestamp::Micros;
 
 /// Writes the cells of a row.
 pub trait Cells {
@@ -34,7 +36,7 @@ pub trait Cells {
 
     /// Writes a point in time, in microseconds.
     fn time(&mut self, time: DateTime<Utc>) {
-        self.value(time.to_rfc3339_opts(SecondsFormat::Micros, true));
+        self.value(Micros(time));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use shared::error::Reason;
-use shared::records::csv::CsvRows;
+use shared::records::csv::{CsvRows, Layout};
 use shared::records::history::Change;
 use shared::records::schema;
 use shared::records::{MAX_BATCH, Record};
@@ -22,11 +22,12 @@ impl Operation {
         if R::DELETED.is_some() { described.with([parameters::deleted()]) } else { described }
     }
 
-    /// Returns a CSV file of all records that match the list's filters.
+    /// Returns a file of all records that match the list's filters.
     pub fn exports<R: Record>(self) -> Self {
         let response = ResponseBuilder::new()
-            .description("A CSV file that can be imported again.")
+            .description("A file that can be imported again.")
             .content(CSV, schemas::content_like(schemas::text(), json!(csv_of::<R>())))
+            .content("application/jsonl", schemas::content(schemas::text()))
             .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
         self.with(parameters::of_export(const { &R::LIST })).answers(200, response).about_usually(
             "Streams all that match the filters. Cells that a spreadsheet would run as a formula are guarded with an \
@@ -147,9 +148,10 @@ impl Operation {
 /// The example of a record as a CSV file.
 fn csv_of<R: Record>() -> String {
     let mut rows = CsvRows::with_capacity(1024);
-    rows.row(R::COLUMNS.iter().copied());
+    let layout = Layout::new::<R>(None, Vec::new());
+    layout.write_header(&mut rows);
     if let Some(record) = schema::example_record::<R>() {
-        rows.record(&record);
+        layout.write(&mut rows, &record);
     }
     String::from_utf8(rows.into_bytes().unwrap_or_default()).unwrap_or_default()
 }

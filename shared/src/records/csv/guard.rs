@@ -9,30 +9,75 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr3};
 
-/// Writes a guard before each formula of a cell.
-pub(super) fn guard(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
-        return Cow::Borrowed(text);
-    }
-    // An apostrophe of the text must not be mistaken for a guard.
-    let needs_guard = |segment: &Segment<'_>| segment.apostrophes > 0 || !segment.is_number();
-    with_guards(text, needs_guard)
+/// Guards the cells of a file with this delimiter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    pub(super) delimiter: u8,
 }
 
-/// Adds the missing guards to a cell of an uploaded file.
-pub(super) fn guard_file_cell(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
-        return Cow::Borrowed(text);
+impl Guard {
+    /// Writes a guard before each formula of a cell.
+    pub(super) fn cell(self, text: &str) -> Cow<'_, str> {
+        // An apostrophe of the text must not be mistaken for a guard.
+        self.guarded(text, |segment| segment.apostrophes > 0 || !segment.is_number())
     }
-    with_guards(text, |segment| segment.apostrophes == 0 && !segment.is_number())
+
+    /// Adds the missing guards to a cell of an uploaded file.
+    pub(super) fn file_cell(self, text: &str) -> Cow<'_, str> {
+        self.guarded(text, |segment| segment.apostrophes == 0 && !segment.is_number())
+    }
+
+    fn guarded(self, text: &str, needs_guard: impl Fn(&Segment<'_>) -> bool) -> Cow<'_, str> {
+        if self.is_plain(text) {
+            return Cow::Borrowed(text);
+        }
+        let formulas = self.segments(text).filter(|segment| segment.is_formula() && needs_guard(segment));
+        let mut guarded = String::new();
+        let mut copied = 0;
+        for Segment { at, .. } in formulas {
+            guarded.push_str(&text[copied..at]);
+            guarded.push('\'');
+            copied = at;
+        }
+        if guarded.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        guarded.push_str(&text[copied..]);
+        Cow::Owned(guarded)
+    }
+
+    /// Whether a cell obviously needs no guard, which is true for most cells of an export.
+    fn is_plain(self, text: &str) -> bool {
+        let starts_plain = match text.as_bytes().first().copied() {
+            None => return true,
+            Some(first) => !matches!(first, b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\'' | FULL_WIDTH),
+        };
+        // Without a branch per byte, so that the compiler can vectorize the loop.
+        starts_plain && !text.bytes().fold(false, |found, byte| found | self.is_separator(byte))
+    }
+
+    /// Whether a byte starts a segment: a line break, or a usual separator other than the file's own.
+    fn is_separator(self, byte: u8) -> bool {
+        let usual = (byte == b'\t') | (byte == b',') | (byte == b';') | (byte == b'|');
+        (byte == b'\n') | (byte == b'\r') | (usual & (byte != self.delimiter))
+    }
+
+    fn segments(self, text: &str) -> impl Iterator<Item = Segment<'_>> {
+        let separators = text.bytes().enumerate().filter(move |(_, byte)| self.is_separator(*byte));
+        std::iter::once((0, None)).chain(separators.map(|(i, byte)| (i + 1, Some(byte)))).map(|(at, separator)| {
+            let rest = text[at..].trim_start_matches('\'');
+            Segment { at, apostrophes: text.len() - at - rest.len(), separator, rest }
+        })
+    }
 }
 
-/// Removes the guards of a cell.
-pub fn unguard(text: &str) -> Cow<'_, str> {
+/// Removes the guards of a cell of a file with this delimiter.
+pub fn unguard(text: &str, delimiter: u8) -> Cow<'_, str> {
     if memchr(b'\'', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
-    let guards = segments(text).filter(|segment| segment.apostrophes > 0 && segment.is_formula());
+    let segments = Guard { delimiter }.segments(text);
+    let guards = segments.filter(|segment| segment.apostrophes > 0 && segment.is_formula());
     let mut bare = String::new();
     let mut kept = 0;
     for Segment { at, .. } in guards {
@@ -46,39 +91,8 @@ pub fn unguard(text: &str) -> Cow<'_, str> {
     Cow::Owned(bare)
 }
 
-fn with_guards(text: &str, needs_guard: impl Fn(&Segment<'_>) -> bool) -> Cow<'_, str> {
-    let formulas = segments(text).filter(|segment| segment.is_formula() && needs_guard(segment));
-    let mut guarded = String::new();
-    let mut copied = 0;
-    for Segment { at, .. } in formulas {
-        guarded.push_str(&text[copied..at]);
-        guarded.push('\'');
-        copied = at;
-    }
-    if guarded.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    guarded.push_str(&text[copied..]);
-    Cow::Owned(guarded)
-}
-
-/// Whether a cell obviously needs no guard, which is true for most cells of an export.
-fn is_plain(text: &str) -> bool {
-    let starts_plain = match text.as_bytes().first().copied() {
-        None => return true,
-        Some(first) => !matches!(first, b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\'' | FULL_WIDTH),
-    };
-    // Without a branch per byte, so that the compiler can vectorize the loop.
-    starts_plain && !text.bytes().fold(false, |found, byte| found | is_separator(byte))
-}
-
 /// The first byte of the full-width forms.
 const FULL_WIDTH: u8 = 0xef;
-
-/// Whether a byte starts a segment: a line break, or a usual separator other than the file's comma.
-fn is_separator(byte: u8) -> bool {
-    (byte == b'\n') | (byte == b'\r') | (byte == b'\t') | (byte == b';') | (byte == b'|')
-}
 
 /// A part of a cell that a spreadsheet may read as a cell of its own.
 struct Segment<'t> {
@@ -89,14 +103,6 @@ struct Segment<'t> {
     separator: Option<u8>,
     /// The text from after the apostrophes to the end of the cell.
     rest: &'t str,
-}
-
-fn segments(text: &str) -> impl Iterator<Item = Segment<'_>> {
-    let starts = text.bytes().enumerate().filter(|(_, byte)| is_separator(*byte)).map(|(i, byte)| (i + 1, Some(byte)));
-    std::iter::once((0, None)).chain(starts).map(|(at, separator)| {
-        let rest = text[at..].trim_start_matches('\'');
-        Segment { at, apostrophes: text.len() - at - rest.len(), separator, rest }
-    })
 }
 
 impl Segment<'_> {
@@ -159,6 +165,20 @@ mod tests {
     use crate::records::csv::CsvRows;
     use crate::values::cell::Cells;
 
+    const COMMA: Guard = Guard { delimiter: b',' };
+
+    fn guard(text: &str) -> Cow<'_, str> {
+        COMMA.cell(text)
+    }
+
+    fn guard_file_cell(text: &str) -> Cow<'_, str> {
+        COMMA.file_cell(text)
+    }
+
+    fn unguard(text: &str) -> Cow<'_, str> {
+        super::unguard(text, b',')
+    }
+
     #[test]
     fn formulas_are_guarded_and_numbers_are_not() {
         for (text, cell) in [
@@ -204,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn the_separator_of_the_file_itself_starts_no_segment() {
+        for (delimiter, text, cell) in [
+            (b';', "a;=1", "a;=1"),
+            (b';', "a,=1", "a,'=1"),
+            (b';', "a\t=1", "a\t'=1"),
+            (b'\t', "a\t=1,=2", "a\t=1,'=2"),
+            (b'|', "a|=1;=2", "a|=1;'=2"),
+            (b';', "+1 415 555 0103, ext. 9", "+1 415 555 0103, ext. 9"),
+        ] {
+            assert_eq!(Guard { delimiter }.cell(text), cell);
+            assert_eq!(super::unguard(cell, delimiter), text);
+        }
+    }
+
+    #[test]
     fn cells_of_a_file_keep_their_guards() {
         for (text, cell) in [("=1", "'=1"), ("'=1", "'=1"), ("a;'@x;=y", "a;'@x;'=y"), ("'+1", "'+1")] {
             assert_eq!(guard_file_cell(text), cell);
@@ -219,8 +254,8 @@ mod tests {
         }
     }
 
-    fn exported(rows: &[[&str; 2]]) -> Vec<u8> {
-        let mut csv = CsvRows::with_capacity(0);
+    fn exported(rows: &[[&str; 2]], delimiter: u8) -> Vec<u8> {
+        let mut csv = CsvRows::delimited(Vec::new(), delimiter);
         for row in rows {
             csv.row(row.iter().copied());
         }
@@ -240,8 +275,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_a_round_trip(text in HOSTILE) {
-            let guarded = guard(&text).into_owned();
-            prop_assert_eq!(unguard(&guarded), text.as_str());
+            for delimiter in *b",;|\t" {
+                let guarded = Guard { delimiter }.cell(&text).into_owned();
+                prop_assert_eq!(super::unguard(&guarded, delimiter), text.as_str());
+            }
             let cell = guard_file_cell(&text).into_owned();
             prop_assert_eq!(unguard(&cell), unguard(&text));
         }
@@ -253,11 +290,13 @@ mod tests {
         }
 
         #[test]
-        fn no_cell_is_a_formula_under_any_separator(first in HOSTILE, second in HOSTILE, after in HOSTILE) {
+        fn no_cell_is_a_formula_under_any_separator(
+            first in HOSTILE, second in HOSTILE, after in HOSTILE, own in prop::sample::select(b",;|\t".to_vec())
+        ) {
             let rows = [[first.as_str(), &second], [&after, "x"]];
-            let file = exported(&rows);
+            let file = exported(&rows, own);
             // A number at the start of a row is at its start with any separator.
-            let starts_plain = rows.iter().all(|row| !row[0].starts_with(['+', '-', '＋', '－']) || guard(row[0]) != row[0]);
+            let starts_plain = rows.iter().all(|row| !row[0].starts_with(['+', '-', '＋', '－']) || Guard { delimiter: own }.cell(row[0]) != row[0]);
             for separator in *b",;|\t" {
                 let mut reader = csv::ReaderBuilder::new();
                 let reader = reader.has_headers(false).flexible(true).delimiter(separator);
