@@ -205,7 +205,10 @@ impl Operation {
     pub fn lists<T: ToSchema>(self, spec: &Spec) -> Self {
         let parameters = parameters::of_list(spec).into_iter().chain(parameters::of_page());
         let response = ResponseBuilder::new()
-            .description("The whole list, newest first, or one page of it.")
+            .description(
+                "The whole list, newest first, or one page of it. With the query parameter `fields=id,email`, each item has \
+                 only these fields; it is meant for callers that do not need the types of whole records.",
+            )
             .content(JSON, schemas::content(schemas::array(&T::name())))
             .header_ref("Link", headers::reference("Link"))
             .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"))

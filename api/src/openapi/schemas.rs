@@ -1,6 +1,7 @@
 //! Schemas of request and response bodies.
 
 use serde_json::Value;
+use shared::records::schema::DELETED_AT;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{AllOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -26,7 +27,7 @@ pub(crate) fn of<T: ToSchema>() -> Vec<(String, RefOr<Schema>)> {
 pub(crate) fn complete(mut schemas: Vec<(String, RefOr<Schema>)>) -> Vec<(String, RefOr<Schema>)> {
     for (name, schema) in &mut schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
-            let always = object.properties.keys().filter(|field| !OPTIONAL.contains(&(name.as_str(), field.as_str())));
+            let always = object.properties.keys().filter(|field| !is_optional(name, field));
             object.required = always.cloned().collect();
             // Defaults are for writers; a response has the value itself.
             for property in object.properties.values_mut() {
@@ -39,6 +40,10 @@ pub(crate) fn complete(mut schemas: Vec<(String, RefOr<Schema>)>) -> Vec<(String
         }
     }
     schemas
+}
+
+fn is_optional(schema: &str, field: &str) -> bool {
+    field == DELETED_AT || OPTIONAL.contains(&(schema, field))
 }
 
 /// The fields that responses leave out if they have no value, each with its schema.

@@ -7,19 +7,28 @@ use uuid::Uuid;
 
 use super::model::Record;
 use crate::values::json_body::Object as Body;
-use crate::values::json_schema::{Mode, Property, closed};
+use crate::values::json_schema::{Mode, Property, Shape, closed};
 use crate::values::{Field, Time};
+
+/// The field that records have only in lists of deleted records.
+pub const DELETED_AT: &str = "deleted_at";
 
 const EXAMPLE_ID: &str = "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44";
 const EXAMPLE_TIME: &str = "2026-01-15T10:00:00Z";
 
-/// The schema of a record in a response. All fields are present; unset fields are `null`.
+/// The schema of a record in a response. All fields are present; unset fields are `null`. Only lists of
+/// deleted records have [`DELETED_AT`].
 pub fn answer<R: Record>(about: &str) -> RefOr<Schema> {
     let object = ObjectBuilder::new().description(Some(about.trim())).examples(example::<R>());
     let properties = R::properties().into_iter();
     let object = properties
         .fold(object, |object, property| object.property(property.name, property.answered()).required(property.name));
-    object.into()
+    if R::DELETED.is_none() {
+        return object.into();
+    }
+    let mut deleted_at = Time::shape();
+    deleted_at.description = Some("When the record was deleted; only in lists of deleted records.".to_owned());
+    object.property(DELETED_AT, deleted_at).into()
 }
 
 fn example<R: Record>() -> Option<Value> {
