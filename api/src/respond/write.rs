@@ -68,10 +68,13 @@ impl FromRequestParts<AppState> for Write {
         };
         let key = key.map(|key| digest([caller.key_id.as_bytes(), route.as_bytes(), key.as_bytes()]));
         let mut request = Sha256::new();
-        request.update(parts.uri.path());
-        let Query(mut parameters) = Query::from_request_parts(parts, state).await?;
-        parameters.sort();
-        request.update(format!("{parameters:?}"));
+        // Only stored responses are compared with their requests.
+        if key.is_some() {
+            request.update(parts.uri.path());
+            let Query(mut parameters) = Query::from_request_parts(parts, state).await?;
+            parameters.sort();
+            request.update(format!("{parameters:?}"));
+        }
         let actor = Actor {
             workspace_id: caller.workspace_id,
             kind: ActorKind::Key,
@@ -171,7 +174,9 @@ impl Write {
     /// Those of `handler`; 409 for an idempotency key whose request is still running, and 422 for
     /// one that was used with a different request.
     pub async fn run(mut self, body: &[u8], handler: impl for<'c> WriteHandler<'c>) -> Result {
-        self.add(body);
+        if self.has_key() {
+            self.add(body);
+        }
         let key = self.key.map(|hash| Key {
             workspace_id: self.actor.workspace_id,
             hash,

@@ -1,7 +1,7 @@
 //! Conditional requests with `If-Match` and `If-None-Match`.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::emails::queued;
 use crate::support::{Api, id};
@@ -93,6 +93,27 @@ async fn an_unchanged_record_is_not_sent_again() {
     api.request(Method::PUT, &path).json(&json!({ "score": 1 })).send().await.unwrap().error_for_status().unwrap();
     let answer = api.get(&path).header("if-none-match", &known).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_changed_score_is_news_for_readers_and_no_conflict_for_writers() {
+    let api = Api::start().await;
+    let customer = api.create("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" })).await;
+    let path = format!("/dev/crm/customers/{}", id(&customer));
+    let seen = api.get(&path).send().await.unwrap().headers()["etag"].clone();
+    let order = json!({ "customer_id": customer["id"], "product_id": id(&customer), "quantity": 3 });
+    api.create("/dev/crm/orders", order).await;
+    // The health is asked for, and so the scores are computed.
+    api.read(&format!("{path}/health")).await;
+
+    let read = api.get(&path).header("if-none-match", seen.clone()).send().await.unwrap();
+    assert_eq!(read.status(), 200);
+    assert_ne!(read.headers()["etag"], seen);
+    let scored: Value = serde_json::from_str(&read.text().await.unwrap()).unwrap();
+    assert_ne!(scored["segment"], customer["segment"]);
+
+    let put = api.request(Method::PUT, &path).header("if-match", seen).json(&json!({ "notes": "called" }));
+    assert_eq!(put.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
