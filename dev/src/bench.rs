@@ -16,6 +16,7 @@ mod http;
 mod import;
 mod insight;
 mod lead_step;
+mod lists;
 mod load;
 mod mail;
 mod notify;
@@ -43,8 +44,10 @@ enum Bench {
     HostileFiles(hostile_files::Arguments),
     /// Exports and lists of leads, compared with COPY.
     Export(export::Arguments),
-    /// Reading one lead, compared with a minimal handler for the same row.
+    /// Reading a lead and a page of leads, compared with minimal handlers for the same rows.
     Http(http::Arguments),
+    /// Pages of a large list, with and without an index.
+    Lists(lists::Arguments),
     /// Creating, updating and listing leads, compared with the same statements in pgbench.
     Records(records::Arguments),
     /// Nurturing many leads: rows, interactions, outbox and history.
@@ -83,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::HostileFiles(arguments) => return hostile_files::run(&arguments),
         Bench::Export(arguments) => return export::run(arguments).await,
         Bench::Http(arguments) => return http::run(arguments).await,
+        Bench::Lists(arguments) => return lists::run(arguments).await,
         Bench::Records(arguments) => return records::run(arguments).await,
         Bench::Nurture(arguments) => return nurture::run(arguments).await,
         Bench::Insight(arguments) => return insight::run(arguments).await,

@@ -19,7 +19,7 @@ use super::import;
 use super::load::{Load, find_wrk, wrk};
 
 /// The least share of the speed of COPY.
-const SPEED: f64 = 0.60;
+const SPEED: f64 = 0.70;
 /// The least number of leads per second with a search that every lead matches.
 const SEARCHED: f64 = 50_000.0;
 /// A word that every lead contains, and one that every tenth lead contains.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -11,19 +11,23 @@ use axum::{Json, Router};
 use clap::Args;
 use serde_json::{Value, json};
 use shared::crm::leads::Lead;
-use shared::records::{self, Place};
-use sqlx::PgPool;
+use shared::query::List;
+use shared::records::{self, Fields, Place, Record};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, SqlStr};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::export::fill;
 use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness};
 use super::load::{find_wrk, wrk};
 
-/// The least share of the speed of the bare handler.
-const SPEED: f64 = 0.85;
+/// The least share of the speed of the bare handler, for a record and for a list.
+const SPEEDS: [f64; 2] = [0.95, 0.90];
+/// The records of a page.
+const PAGE: u32 = 50;
 /// The size of both pools: the product's default.
 const POOL: u32 = 10;
 
@@ -32,6 +36,9 @@ pub struct Arguments {
     /// The number of concurrent connections.
     #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
+    /// The number of leads.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    rows: usize,
     /// How often each of the two is measured, alternately.
     #[arg(long, value_name = "N", default_value_t = 9)]
     rounds: usize,
@@ -46,43 +53,61 @@ pub struct Bare {
     workspace: Uuid,
 }
 
-/// Reads one lead repeatedly, through the API and through a bare handler for the same row.
+/// Reads one lead, and a page of leads, repeatedly through the API and through bare handlers of the same
+/// rows.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     find_wrk().await?;
     Harness::with(async |harness| measure(harness, &arguments).await).await
 }
 
 async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
-    let &Arguments { connections, rounds, seconds } = arguments;
-    let settings = json!({ "machine": harness.machine().await?, "connections": connections, "pool": POOL,
-        "rounds": rounds, "round_s": seconds });
+    let &Arguments { connections, rows, rounds, seconds } = arguments;
+    let settings = json!({ "machine": harness.machine().await?, "rows": rows, "connections": connections,
+        "pool": POOL, "rounds": rounds, "round_s": seconds });
     let mut figures = Figures::new("http", settings);
     let api = harness.api().await?;
+    fill(harness, &api, rows).await?;
     let lead = create_lead(&api).await?;
     let (bare, address) = harness.this_program(&["bench", "bare-server", &api.workspace.to_string()]).await?;
-    let urls = [format!("{}/leads/{lead}", api.url), format!("http://{address}/leads/{lead}")];
-    wait_until_serving(&urls[1]).await?;
+    let bare_url = format!("http://{address}");
+    let paths = [("GET of a lead", format!("/leads/{lead}")), ("list of 50", format!("/leads?limit={PAGE}"))];
+    wait_until_serving(&format!("{bare_url}{}", paths[0].1)).await?;
 
-    for url in &urls {
-        wrk(url, &api.key, connections, Duration::from_secs(1)).await?;
+    for ((name, path), at_least) in paths.iter().zip(SPEEDS) {
+        let urls = [format!("{}{path}", api.url), format!("{bare_url}{path}")];
+        check_same(&urls, &api.key).await?;
+        for url in &urls {
+            wrk(url, &api.key, connections, Duration::from_secs(1)).await?;
+        }
+        let (mut speeds, mut p99) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        for round in 0..rounds * 2 {
+            // The order alternates from round to round.
+            let which = usize::from(matches!(round % 4, 1 | 2));
+            let load = wrk(&urls[which], &api.key, connections, Duration::from_secs(seconds)).await?;
+            let by = ["crm-api", "bare"][which];
+            figures.sample(json!({ "of": name, "by": by, "load": load.to_json() }));
+            speeds[which].push(load.per_second);
+            p99[which].push(load.p99_ms);
+        }
+        let (speeds, p99) = (speeds.map(|speeds| median(&speeds)), p99.map(|p99| median(&p99)));
+        let bare_name = "bare axum + sqlx handler";
+        figures.ratio(name, (speeds[0], speeds[1]), "requests/s", bare_name, Bound::AtLeast(at_least));
+        figures.ratio(&format!("{name}, p99"), (p99[0], p99[1]), "ms", bare_name, Bound::None);
     }
-    let (mut speeds, mut p99) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for round in 0..rounds * 2 {
-        // The order alternates from round to round.
-        let which = usize::from(matches!(round % 4, 1 | 2));
-        let load = wrk(&urls[which], &api.key, connections, Duration::from_secs(seconds)).await?;
-        let name = ["crm-api", "bare"][which];
-        figures.sample(json!({ "of": name, "load": load.to_json() }));
-        speeds[which].push(load.per_second);
-        p99[which].push(load.p99_ms);
-    }
-    let (speeds, p99) = (speeds.map(|speeds| median(&speeds)), p99.map(|p99| median(&p99)));
-    let bare_name = "bare axum + sqlx handler";
-    figures.ratio("GET of a lead", (speeds[0], speeds[1]), "requests/s", bare_name, Bound::AtLeast(SPEED));
-    figures.ratio("GET of a lead, p99", (p99[0], p99[1]), "ms", bare_name, Bound::None);
     bare.stop().await?;
     api.program.stop().await?;
     Ok(figures.table())
+}
+
+/// Checks that both make the same JSON.
+async fn check_same(urls: &[String; 2], key: &str) -> Result<()> {
+    let client = reqwest::Client::new();
+    let mut texts = Vec::new();
+    for url in urls {
+        texts.push(client.get(url).bearer_auth(key).send().await?.error_for_status()?.text().await?);
+    }
+    ensure!(texts[0] == texts[1], "the responses differ: {} and {}", texts[0], texts[1]);
+    Ok(())
 }
 
 /// Creates a lead through the API; returns its id.
@@ -106,18 +131,34 @@ async fn wait_until_serving(url: &str) -> Result<()> {
     timeout(Duration::from_secs(30), serving).await.context("the bare server did not start")
 }
 
-/// The server that the API is compared with: the same statement and the same response, and nothing else.
+/// What the bare handlers share.
+#[derive(Clone)]
+struct Shared {
+    pool: PgPool,
+    workspace: Uuid,
+    page: SqlStr,
+}
+
+/// The server that the API is compared with: the same statements and the same responses, and nothing else.
 pub async fn serve_bare(Bare { workspace }: Bare) -> Result<()> {
     let url = std::env::var("DATABASE_URL").context("DATABASE_URL must be set")?;
     let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false).connect_lazy(&url)?;
-    let router = Router::new().route("/leads/{id}", get(read)).with_state((pool, workspace));
+    let list = List::parse(&Lead::LIST, workspace, &[])?;
+    let page = list.page(workspace, Lead::columns(), PAGE).sql();
+    let router = Router::new().route("/leads/{id}", get(read)).route("/leads", get(list_page));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("serving address={}", listener.local_addr()?);
-    Ok(axum::serve(listener, router).await?)
+    Ok(axum::serve(listener, router.with_state(Shared { pool, workspace, page })).await?)
 }
 
-async fn read(State((pool, workspace)): State<(PgPool, Uuid)>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {
-    let mut connection = pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+async fn read(State(shared): State<Shared>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {
+    let mut connection = shared.pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let place = Place { parent: None, id };
-    records::get(&mut connection, workspace, place).await.map(Json).map_err(|_| StatusCode::NOT_FOUND)
+    records::get(&mut connection, shared.workspace, place).await.map(Json).map_err(|_| StatusCode::NOT_FOUND)
+}
+
+async fn list_page(State(shared): State<Shared>) -> Result<Json<Vec<Lead>>, StatusCode> {
+    let mut connection = shared.pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let query = sqlx::query_as(shared.page).bind(shared.workspace).bind(i64::from(PAGE)).bind(i64::from(PAGE));
+    query.fetch_all(&mut *connection).await.map(Json).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
