@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use shared::Error;
 use shared::accounts::workspaces::{self, ApiKey, Workspace};
+use shared::doctor::{self, DuplicateEmail};
 use shared::mail::senders;
 use shared::platform::backfill::Progress;
 use shared::platform::config::Settings;
@@ -39,6 +40,8 @@ enum Command {
     Serve,
     /// Bring the database up to this version; safe to interrupt, and to run repeatedly and concurrently.
     Migrate,
+    /// List the records that need attention, such as those that have one email; fails if there are any.
+    Doctor,
     /// Print the OpenAPI 3.1 document; needs no database.
     Openapi,
     /// Manage workspaces; each has its own records.
@@ -128,6 +131,7 @@ impl Cli {
                 Ok(())
             }
             Command::Migrate => migrate(&settings()?).await,
+            Command::Doctor => diagnose(&mut connect(&settings()?).await?).await,
             Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
         }
@@ -145,6 +149,23 @@ async fn migrate(settings: &Settings) -> Result<()> {
         }
     };
     shared::migrate::run(&settings.database, report).await.map_err(sentence)
+}
+
+/// Prints what is wrong with the data of each workspace.
+async fn diagnose(connection: &mut PgConnection) -> Result<()> {
+    let mut found = 0;
+    for Workspace { id, name, .. } in workspaces::list(connection).await.map_err(sentence)? {
+        for duplicate in doctor::duplicate_emails(connection, id).await.map_err(sentence)? {
+            let DuplicateEmail { table, id, email, owner_id, owner_email } = duplicate;
+            println!("{name}  {table}  {id}  {email}  has the email of {owner_id}  {owner_email}");
+            found += 1;
+        }
+    }
+    if found > 0 {
+        bail!("{found} records have the email of another one: change their emails, or delete them");
+    }
+    println!("No problems found.");
+    Ok(())
 }
 
 async fn run_server(settings: Settings) -> Result<()> {

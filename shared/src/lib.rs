@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod crm;
+pub mod doctor;
 pub mod error;
 pub mod imports;
 pub mod insight;

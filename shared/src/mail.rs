@@ -16,8 +16,6 @@ pub mod senders;
 pub mod suppressions;
 pub mod templates;
 
-use std::borrow::Cow;
-
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -26,7 +24,7 @@ use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
 use crate::records::RecordType;
 use crate::string_enum;
-use crate::values::{self, email_key};
+use crate::values::{self, key_domain};
 
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
@@ -144,22 +142,23 @@ async fn queue_batch(
     fn all<'a, T>(emails: &'a [NewEmail], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
         emails.iter().map(field).collect()
     }
+    let keys: Vec<String> = all(emails, |email| email.to_email.key());
     // Rows are written in the order of their keys, so that two runs of the same events cannot
     // deadlock.
     let written: Vec<(bool, bool)> = sqlx::query_as(concat!(
         "WITH new AS (
              SELECT new.*, ",
-        is_suppressed!("new.to_email"),
+        is_suppressed!("new.to_email_key"),
         " AS suppressed
              FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
-                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) WITH ORDINALITY
+                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]) WITH ORDINALITY
                  AS new (id, event, event_key, subject_type, subject_id, to_name, to_email,
-                     to_domain, subject, text_body, html_body, unsubscribe, place)
+                     to_email_key, to_domain, subject, text_body, html_body, unsubscribe, place)
          ), written AS (
              INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_domain, subject, text_body, html_body, unsubscribe)
+                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe)
              SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_domain, subject, text_body, html_body, unsubscribe
+                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe
              FROM new WHERE NOT suppressed ORDER BY event_key, place
              ON CONFLICT (workspace_id, event_key) DO NOTHING
              RETURNING id
@@ -177,7 +176,8 @@ async fn queue_batch(
     .bind(all(emails, |email| email.subject.map(|(_, id)| id)))
     .bind(all(emails, |email| email.to_name.as_deref()))
     .bind(all(emails, |email| email.to_email.as_ref()))
-    .bind(all(emails, |email| domain(email.to_email.as_ref())))
+    .bind(&keys)
+    .bind(keys.iter().map(|key| key_domain(key)).collect::<Vec<_>>())
     .bind(all(emails, |email| email.content.subject.as_str()))
     .bind(all(emails, |email| email.content.text.as_str()))
     .bind(all(emails, |email| email.content.html.as_str()))
@@ -192,11 +192,6 @@ async fn queue_batch(
             (false, false) => Queued::Before,
         })
         .collect())
-}
-
-/// The part after the @, in lower case.
-fn domain(email: &str) -> Cow<'_, str> {
-    email.rsplit_once('@').map_or(Cow::Borrowed(email), |(_, domain)| Cow::Owned(domain.to_ascii_lowercase()))
 }
 
 /// Cancels the emails that wait to be sent to a record, because its address changed, it was deleted
@@ -268,16 +263,14 @@ pub async fn cancel_to_all(
 /// Returns the number of suppressed emails.
 pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
     // Rows are locked in the order of their ids, so that two statements cannot deadlock.
-    let suppressed = sqlx::query(concat!(
+    let suppressed = sqlx::query(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
-             WHERE workspace_id = $1 AND ",
-        email_key!("to_email"),
-        " = $2 AND state IN ('queued', 'deferred')
+             WHERE workspace_id = $1 AND to_email_key = $2 AND state IN ('queued', 'deferred')
              ORDER BY id FOR UPDATE
-         ))"
-    ))
+         ))",
+    )
     .bind(workspace_id)
     .bind(email_key)
     .execute(connection)
@@ -307,15 +300,4 @@ pub async fn addressee(connection: &mut PgConnection, workspace_id: Uuid, id: Uu
     .fetch_one(connection)
     .await?;
     Ok(Addressee { email, sender })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_domain_is_the_lower_case_part_after_the_at() {
-        assert_eq!(domain("Ann@Example.COM"), "example.com");
-        assert_eq!(domain("ann@bücher.example"), "bücher.example");
-    }
 }

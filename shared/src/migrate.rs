@@ -1,8 +1,12 @@
 //! Bringing a database up to this version: the migrations of the schema, then the backfills of its
 //! rows, each listed once here.
 
+mod email_keys;
+
 use sqlx::{Connection, PgConnection};
 
+use self::email_keys::{Emails, Followups, History, Suppressions};
+use crate::accounts::users::User;
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
 use crate::error::{Error, Result};
@@ -12,7 +16,15 @@ use crate::platform::db;
 use crate::records::Rederive;
 
 /// Every backfill, by the table that it rewrites.
-const BACKFILLS: &[&dyn Backfill] = &[&Rederive::<Lead>::new(), &Rederive::<Customer>::new()];
+const BACKFILLS: &[&dyn Backfill] = &[
+    &Rederive::<Lead>::new(),
+    &Rederive::<Customer>::new(),
+    &Rederive::<User>::new(),
+    &Suppressions,
+    &Emails,
+    &History,
+    &Followups,
+];
 
 /// Brings the database up to this version, and reports the progress of long backfills. Several
 /// processes can do this at once, and a run that was interrupted resumes.

@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod config;
 pub mod db;
+pub mod email_keys;
 pub mod finishing;
 pub mod listen;
 pub mod signed_links;

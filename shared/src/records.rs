@@ -36,6 +36,6 @@ pub use rederive::Rederive;
 pub use restore::restore;
 pub use statements::Statements;
 
-pub(crate) use constraints::{keys_of, lock_by, owners};
+pub(crate) use constraints::{hand_over_keys, keys_of, lock_by, owners};
 pub(crate) use crud::mark_changed;
 pub(crate) use model::as_object;

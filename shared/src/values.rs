@@ -33,8 +33,8 @@ use crate::error::FieldError;
 use crate::values::cell::{Cell, Cells};
 
 pub use custom_fields::{CustomFields, depth};
-pub(crate) use email::email_key;
-pub use email::{Email, ascii_domain, domain};
+pub(crate) use email::key_domain;
+pub use email::{Email, ascii_domain, deliverable, domain, email_key};
 pub use names::{Name, is_blank, trim};
 pub use numbers::{Money, Quantity, Rating};
 

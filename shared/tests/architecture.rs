@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "error",
     "values",
     "platform",
@@ -22,6 +22,7 @@ const ROOMS: [&str; 15] = [
     "schedule",
     "jobs",
     "migrate",
+    "doctor",
 ];
 /// The rooms that may read several nouns of the CRM in one file.
 const READ_MANY_NOUNS: [&str; 2] = ["crm", "insight"];

@@ -144,8 +144,8 @@ async fn a_streamed_list_ends_with_its_caller() {
     let api = Api::start().await;
     let mut watch = api.connection().await;
     sqlx::query(
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, notes, custom_fields, search_vector, created_at, updated_at)
-         SELECT $1, gen_random_uuid(), 'Ann', n || '@example.com', 'direct', 'new', 0, repeat('x', 9000), '{}', '', now(), now()
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, notes, custom_fields, search_vector, created_at, updated_at)
+         SELECT $1, gen_random_uuid(), 'Ann', n || '@example.com', n || '@example.com', 'direct', 'new', 0, repeat('x', 9000), '{}', '', now(), now()
          FROM generate_series(1, 4000) AS n",
     )
     .bind(api.workspace_id)

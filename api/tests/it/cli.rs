@@ -15,7 +15,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::support::{self, empty_database};
 
 /// The program, with only the database in its environment.
-fn program(database: &Database, arguments: &[&str]) -> Command {
+pub fn program(database: &Database, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm-api"));
     command.args(arguments).env_clear().env("DATABASE_URL", database.url()).kill_on_drop(true);
     command

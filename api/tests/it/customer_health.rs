@@ -252,8 +252,8 @@ async fn many_customers_are_scored_by_a_job_and_kept_true_by_the_worker() {
     let emails: Vec<String> = (0..6_500).map(|number| format!("{number}@example.com")).collect();
     let ids: Vec<Uuid> = emails.iter().map(|_| Uuid::now_v7()).collect();
     sqlx::query(
-        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-         SELECT $1, id, 'A', email, 'individual', 'active', '{}', '', now(), now() FROM unnest($2::uuid[], $3::text[]) AS new (id, email)",
+        "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+         SELECT $1, id, 'A', email, email, 'individual', 'active', '{}', '', now(), now() FROM unnest($2::uuid[], $3::text[]) AS new (id, email)",
     )
     .bind(api.workspace_id)
     .bind(&ids)

@@ -225,8 +225,8 @@ async fn only_one_run_is_active_at_a_time() {
 pub(crate) async fn many(api: &Api, count: i32) {
     sqlx::query(
         "WITH new AS (
-             INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-             SELECT $1, gen_random_uuid(), 'Customer ' || n, 'customer' || n || '@example.com', 'individual', 'active', '{}', '',
+             INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), 'Customer ' || n, 'customer' || n || '@example.com', 'customer' || n || '@example.com', 'individual', 'active', '{}', '',
                  now(), now()
              FROM generate_series(1, $2) AS n RETURNING id
          ), asked AS (
@@ -234,9 +234,9 @@ pub(crate) async fn many(api: &Api, count: i32) {
              SELECT $1, gen_random_uuid(), id, 'requested', at, at, at
              FROM new, (SELECT now() - interval '4 days') AS past (at) RETURNING id
          )
-         INSERT INTO emails (workspace_id, id, event, event_key, from_email, to_email, to_domain, subject, text_body, state)
+         INSERT INTO emails (workspace_id, id, event, event_key, from_email, to_email, to_email_key, to_domain, subject, text_body, state)
          SELECT $1, gen_random_uuid(), 'feedback_request', 'feedback:' || id || ':request', 'hello@acme.example',
-             'c@example.com', 'example.com', 's', 'b', 'sent'
+             'c@example.com', 'c@example.com', 'example.com', 's', 'b', 'sent'
          FROM asked",
     )
     .bind(api.workspace_id)

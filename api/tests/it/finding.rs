@@ -84,8 +84,8 @@ const MANY: i64 = 60_000;
 async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     let scope = &workspace.simple().to_string()[28..];
     let statement = format!(
-        "INSERT INTO leads (workspace_id, id, name, email, company, source, status, score, custom_fields, search_vector, created_at, updated_at)
-         SELECT '{workspace}', gen_random_uuid(), 'x', n || '@example.com', 'All', 'other',
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, company, source, status, score, custom_fields, search_vector, created_at, updated_at)
+         SELECT '{workspace}', gen_random_uuid(), 'x', n || '@example.com', n || '@example.com', 'All', 'other',
              (ARRAY['new', 'contacted', 'qualified', 'proposal', 'negotiation', 'converted', 'lost', 'won'])[1 + n % 8], n % 100, '{{}}',
              ('{scope}common' || CASE WHEN n <= 8000 THEN ' {scope}old' ELSE '' END
                  || CASE WHEN n % 20000 = 0 THEN ' {scope}rare' ELSE '' END)::tsvector,

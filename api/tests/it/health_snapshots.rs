@@ -12,8 +12,8 @@ use crate::support::{Api, id};
 pub(crate) async fn many(api: &Api, customers: i32) {
     let mut connection = api.connection().await;
     for statement in [
-        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-         SELECT $1, gen_random_uuid(), 'A', n || '@example.com', 'individual', 'active', '{}', '', now(), now()
+        "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+         SELECT $1, gen_random_uuid(), 'A', n || '@example.com', n || '@example.com', 'individual', 'active', '{}', '', now(), now()
          FROM generate_series(1, $2) AS n",
         "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
          SELECT workspace_id, gen_random_uuid(), id, id, 1 + number % 9, 'pending', now() - make_interval(mins => number::integer * 20), now(), now()

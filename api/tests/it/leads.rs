@@ -382,8 +382,8 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
     let api = Api::start().await;
     let mut connection = api.connection().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
-         SELECT '{id}', gen_random_uuid(), 'x', i || '@example.com', 'other',
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, custom_fields, search_vector, created_at, updated_at)
+         SELECT '{id}', gen_random_uuid(), 'x', i || '@example.com', i || '@example.com', 'other',
              CASE WHEN i > 100000 THEN 'new' ELSE (ARRAY['new', 'contacted', 'qualified', 'proposal', 'negotiation', 'converted', 'lost', 'won'])[1 + i % 8] END,
              0, '{{}}', '', t, t
          FROM (SELECT i, CASE WHEN i > 100000 THEN now() + i * interval '1 ms' ELSE now() END AS t FROM generate_series(1, 120000) AS i) AS new;

@@ -32,16 +32,16 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     let few = rows / 5;
     let statements = [
         format!(
-            "INSERT INTO leads (workspace_id, id, name, email, company, source, status, score, last_contact, custom_fields, search_vector, created_at, updated_at)
-             SELECT '{workspace}', {}, {NAME}, n || '@example.com', 'Company ' || n % 1000, 'other',
+            "INSERT INTO leads (workspace_id, id, name, email, email_key, company, source, status, score, last_contact, custom_fields, search_vector, created_at, updated_at)
+             SELECT '{workspace}', {}, {NAME}, n || '@example.com', n || '@example.com', 'Company ' || n % 1000, 'other',
                  (ARRAY['new', 'contacted', 'qualified', 'won'])[1 + n % 4], n % 100, CASE WHEN n % 2 = 0 THEN {time} END,
                  jsonb_build_object('tier', n % 1000, 'size', 'large'), ('{scope}common {scope}n' || n % 1000)::tsvector, {time}, {time}
              FROM generate_series(1, {rows}) AS n",
             id(1)
         ),
         format!(
-            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-             SELECT '{workspace}', {}, {NAME}, n || '@example.com', 'individual', (ARRAY['active', 'inactive'])[1 + n % 2], '{{}}',
+            "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+             SELECT '{workspace}', {}, {NAME}, n || '@example.com', n || '@example.com', 'individual', (ARRAY['active', 'inactive'])[1 + n % 2], '{{}}',
                  '{scope}common'::tsvector, {time}, {time}
              FROM generate_series(1, {rows}) AS n",
             id(2)
@@ -79,14 +79,14 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
             id(6)
         ),
         format!(
-            "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state, created_at)
-             SELECT {}, '{workspace}', 'nurture', n::text, 'a@b.example', n || '@example.com', 'example.com', 's', 't', 'sent', {time}
+            "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain, subject, text_body, state, created_at)
+             SELECT {}, '{workspace}', 'nurture', n::text, 'a@b.example', n || '@example.com', n || '@example.com', 'example.com', 's', 't', 'sent', {time}
              FROM generate_series(1, {few}) AS n",
             id(7)
         ),
         format!(
-            "INSERT INTO suppressions (workspace_id, id, email, reason, created_at)
-             SELECT '{workspace}', {}, n || '@example.com', 'manual', {time} FROM generate_series(1, {few}) AS n",
+            "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
+             SELECT '{workspace}', {}, n || '@example.com', n || '@example.com', 'manual', {time} FROM generate_series(1, {few}) AS n",
             id(8)
         ),
         format!(

@@ -17,6 +17,8 @@ mod cursors;
 mod customer_health;
 mod customers;
 mod deleted;
+mod duplicates;
+mod email_form;
 mod emails;
 mod errors;
 mod exports;

@@ -30,8 +30,8 @@ async fn lead(api: &Api, name: &str) -> String {
 /// Inserts many leads, as an import would.
 pub(crate) async fn many_leads(api: &Api, count: i32) {
     sqlx::query(
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
-         SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'other', 'new', 0, '{}', '', now(), now()
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, custom_fields, search_vector, created_at, updated_at)
+         SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'lead' || n || '@example.com', 'other', 'new', 0, '{}', '', now(), now()
          FROM generate_series(1, $2) AS n",
     )
     .bind(api.workspace_id)
@@ -306,8 +306,8 @@ async fn changes_during_a_run_are_respected() {
     let mut change = caller.begin().await.unwrap();
     for statement in [
         "UPDATE leads SET status = 'lost' WHERE name = 'Ada'",
-        "INSERT INTO suppressions (workspace_id, id, email, reason, created_at)
-         SELECT workspace_id, id, email, 'unsubscribed', now() FROM leads WHERE name = 'Bob'",
+        "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
+         SELECT workspace_id, id, email, email, 'unsubscribed', now() FROM leads WHERE name = 'Bob'",
     ] {
         sqlx::query(statement).execute(&mut *change).await.unwrap();
     }

@@ -16,8 +16,8 @@ const CUSTOMERS: i32 = 20_000;
 async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     for workspace in [workspace, Uuid::now_v7()] {
         let statements = [
-            "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-             SELECT $1, gen_random_uuid(), 'A', n || '@example.com', 'individual', 'active', '{}', '', now() - make_interval(mins => n), now()
+            "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), 'A', n || '@example.com', n || '@example.com', 'individual', 'active', '{}', '', now() - make_interval(mins => n), now()
              FROM generate_series(1, $2) AS n",
             "INSERT INTO orders (workspace_id, id, customer_id, product_id, quantity, status, order_date, created_at, updated_at)
              SELECT $1, gen_random_uuid(), id, id, 1, 'pending', now() - make_interval(days => n), now(), now()

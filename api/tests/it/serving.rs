@@ -249,9 +249,9 @@ async fn a_body_that_drips_is_given_up() {
 /// Records that are much more than any buffer on the way to their reader.
 async fn create_large_leads(api: &Api) {
     let statement =
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector,
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, custom_fields, search_vector,
                 created_at, updated_at)
-        SELECT $1, gen_random_uuid(), 'Ann', n || '@example.com', 'other', 'new', 0,
+        SELECT $1, gen_random_uuid(), 'Ann', n || '@example.com', n || '@example.com', 'other', 'new', 0,
                jsonb_build_object('text', (SELECT string_agg(md5(n || '-' || m), '') FROM generate_series(1, 1000) m)),
                '', now(), now()
         FROM generate_series(1, 700) n";

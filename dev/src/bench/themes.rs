@@ -114,8 +114,8 @@ async fn fill(harness: &Harness, api: &Api, arguments: &Arguments) -> Result<()>
 async fn answer(harness: &Harness, api: &Api, answers: &[(i16, String, i32)]) -> Result<()> {
     let customer = Uuid::nil();
     sqlx::query(
-        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-         VALUES ($1, $2, 'Ada', 'ada@example.com', 'individual', 'active', '{}', '', now(), now()) ON CONFLICT DO NOTHING",
+        "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+         VALUES ($1, $2, 'Ada', 'ada@example.com', 'ada@example.com', 'individual', 'active', '{}', '', now(), now()) ON CONFLICT DO NOTHING",
     )
     .bind(api.workspace)
     .bind(customer)

@@ -82,9 +82,9 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
 
 async fn fill(harness: &Harness, records: usize) -> Result<()> {
     let statement =
-        "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector,
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, custom_fields, search_vector,
                 created_at, updated_at)
-        SELECT workspaces.id, gen_random_uuid(), 'Ann', n || '@example.com', 'other', 'new', 0,
+        SELECT workspaces.id, gen_random_uuid(), 'Ann', n || '@example.com', n || '@example.com', 'other', 'new', 0,
                jsonb_build_object('text', (SELECT string_agg(md5(n || '-' || m), '') FROM generate_series(1, $2) m)),
                '', now() - n * interval '1 second', now()
         FROM workspaces, generate_series(1, $1) n";

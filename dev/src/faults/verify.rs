@@ -73,7 +73,7 @@ async fn verify_leads(
     broken: &mut Vec<String>,
 ) -> Result<()> {
     let leads: Vec<(String, Option<String>)> =
-        sqlx::query_as("SELECT lower(email), company FROM leads").fetch_all(pool).await?;
+        sqlx::query_as("SELECT email_key, company FROM leads").fetch_all(pool).await?;
     let stored: BTreeMap<&String, &str> =
         leads.iter().map(|(email, company)| (email, company.as_deref().unwrap_or_default())).collect();
     let (mut missing, mut wrong, mut expected) = (0, 0, racing.len());

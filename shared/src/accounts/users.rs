@@ -5,11 +5,11 @@
 
 use serde_json::{Value, json};
 
-use crate::error::Reason;
+use crate::platform::email_keys;
 use crate::query::{Order, OrderKind, Spec};
 use crate::record;
-use crate::records::{Fields, KeyForm, Record, RecordType, UniqueKey};
-use crate::values::{Email, Name, email_key};
+use crate::records::{Fields, Record, RecordType, UniqueKey};
+use crate::values::{Email, Name};
 
 record! {
     /// A user as callers see it.
@@ -22,16 +22,8 @@ record! {
 }
 
 /// The email, which no two users share.
-const EMAIL: UniqueKey<User> = UniqueKey {
-    field: "email",
-    form: KeyForm::Email,
-    expression: email_key!("email"),
-    condition: None,
-    constraint: "users_email_key",
-    reason: Reason::Taken,
-    message: "another user has this email",
-    of: |user| Some(user.email.key()),
-};
+const EMAIL: UniqueKey<User> =
+    UniqueKey::email("users_email_key", "another user has this email", |user| Some(user.email.key()));
 
 impl Record for User {
     const TYPE: RecordType = RecordType::User;
@@ -42,7 +34,7 @@ impl Record for User {
         filters: &[],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
+            Order { name: "email", expression: email_keys::COLUMN, kind: OrderKind::Text },
         ],
         indexed: &["email"],
         searchable: false,

@@ -16,6 +16,7 @@ use crate::imports::Importable;
 use crate::imports::aliases::CUSTOMER_COLUMNS;
 use crate::imports::columns::Column;
 use crate::mail::{self, Cancel};
+use crate::platform::email_keys;
 use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
@@ -23,9 +24,7 @@ use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, Reference,
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
-use crate::values::{
-    Address, Company, CustomFields, Email, ExternalId, Money, Name, Notes, Phone, Summary, TaxId, email_key,
-};
+use crate::values::{Address, Company, CustomFields, Email, ExternalId, Money, Name, Notes, Phone, Summary, TaxId};
 use crate::{deleted_list, record, string_enum};
 
 pub use classes::{Band, Segment};
@@ -139,22 +138,14 @@ impl Importable for Customer {
 }
 
 /// The email, by which callers and files know a customer.
-pub(crate) const EMAIL: UniqueKey<Customer> = UniqueKey {
-    field: "email",
-    form: KeyForm::Email,
-    expression: email_key!("email"),
-    condition: None,
-    constraint: "customers_email_key",
-    reason: Reason::Taken,
-    message: "another customer has this email",
-    of: |customer| Some(customer.email.key()),
-};
+pub(crate) const EMAIL: UniqueKey<Customer> =
+    UniqueKey::email("customers_email_key", "another customer has this email", |customer| Some(customer.email.key()));
 
 /// The lead that became the customer, which is no other one's.
 const LEAD_ID: UniqueKey<Customer> = UniqueKey {
     field: "lead_id",
     form: KeyForm::Id,
-    expression: "lead_id",
+    column: "lead_id",
     condition: None,
     constraint: "customers_lead_id_key",
     reason: Reason::Taken,
@@ -194,7 +185,7 @@ impl Record for Customer {
         ],
         orders: &[
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            ListOrder { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
+            ListOrder { name: "email", expression: email_keys::COLUMN, kind: OrderKind::Text },
         ],
         indexed: &["email", "lead_id", "external_id"],
         searchable: true,
@@ -203,7 +194,7 @@ impl Record for Customer {
     };
     const DELETED: Option<Spec> = Some(deleted_list!(
         "customer" in "customers",
-        ListField::computed("email", Kind::Email, "lower((former ->> 'email') COLLATE \"C\")"),
+        ListField::computed("email", Kind::Email, email_keys::OF_DELETED),
         ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
     ));
 

@@ -60,7 +60,7 @@ record! {
 pub(crate) const OPEN_REQUEST: UniqueKey<Feedback> = UniqueKey {
     field: "customer_id",
     form: KeyForm::Id,
-    expression: "customer_id",
+    column: "customer_id",
     condition: Some("status = 'requested'"),
     constraint: "feedback_open_key",
     reason: Reason::OpenRequest,

@@ -9,19 +9,20 @@ use uuid::Uuid;
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
-use crate::error::{Reason, Result};
+use crate::error::Result;
 use crate::imports::Importable;
 use crate::imports::aliases::LEAD_COLUMNS;
 use crate::imports::columns::Column;
 use crate::mail::{self, Cancel, Event};
+use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::link::{self, Linked};
-use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, Fields, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
-use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time, email_key};
+use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone, Score, Time};
 use crate::{deleted_list, record, string_enum};
 
 pub use convert::{Conversion, convert};
@@ -172,16 +173,8 @@ impl Lead {
 }
 
 /// The email, by which callers and files know a lead.
-const EMAIL: UniqueKey<Lead> = UniqueKey {
-    field: "email",
-    form: KeyForm::Email,
-    expression: email_key!("email"),
-    condition: None,
-    constraint: "leads_email_key",
-    reason: Reason::Taken,
-    message: "another lead has this email",
-    of: |lead| Some(lead.email.key()),
-};
+const EMAIL: UniqueKey<Lead> =
+    UniqueKey::email("leads_email_key", "another lead has this email", |lead| Some(lead.email.key()));
 
 /// The id by which another system knows a lead.
 pub(crate) const EXTERNAL_ID: UniqueKey<Lead> =
@@ -203,7 +196,7 @@ impl Record for Lead {
         filters: &[ListField::new("import_job_id", Kind::Id)],
         orders: &[
             Order { name: "created_at", expression: "created_at", kind: OrderKind::Time },
-            Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
+            Order { name: "email", expression: email_keys::COLUMN, kind: OrderKind::Text },
         ],
         indexed: &["email", "external_id"],
         searchable: true,
@@ -212,7 +205,7 @@ impl Record for Lead {
     };
     const DELETED: Option<Spec> = Some(deleted_list!(
         "lead" in "leads",
-        ListField::computed("email", Kind::Email, "lower((former ->> 'email') COLLATE \"C\")"),
+        ListField::computed("email", Kind::Email, email_keys::OF_DELETED),
         ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
     ));
 

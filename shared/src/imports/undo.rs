@@ -187,6 +187,7 @@ impl<R: Importable> Undo<R> {
         let deleted: Vec<Gone> =
             sqlx::query_as(AssertSqlSafe(sql)).bind(actor.workspace_id).bind(ids).fetch_all(&mut *connection).await?;
         undone.removed += i64::try_from(deleted.len()).unwrap_or(i64::MAX);
+        records::hand_over_keys(connection, actor.workspace_id, removed.iter().map(|record| (record, None))).await?;
         let entry = |Gone { id, row }| Entry { former: Some(row), ..Entry::new(R::TYPE, id, Action::Deleted) };
         history::keep(connection, actor, deleted.into_iter().map(entry).collect()).await?;
         list_left(connection, actor, undone, &left, &changed_since()).await

@@ -82,20 +82,15 @@ pub const ENDED: &str = "
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
 /// Records that an email is being sent, unless its address is suppressed.
-pub const SENDING: &str = concat!(
-    "
+pub const SENDING: &str = "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND ",
-    email_key!("email"),
-    " = $5
-    )"
-);
+        WHERE workspace_id = $1 AND email_key = $5
+    )";
 
 /// [`SENT`] and [`SENDING`] for two emails of one workspace, in one statement.
-pub const SENT_THEN_SENDING: &str = concat!(
-    "
+pub const SENT_THEN_SENDING: &str = "
     WITH sent AS (
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
@@ -104,11 +99,8 @@ pub const SENT_THEN_SENDING: &str = concat!(
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $7), updated_at = now()
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND ",
-    email_key!("email"),
-    " = $8
-    )"
-);
+        WHERE workspace_id = $1 AND email_key = $8
+    )";
 
 /// Records the outcome of a connection's last email, and that its next email is being sent.
 /// Repeating the call is harmless.
@@ -191,8 +183,9 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
     let mut bounce = connection.begin().await?;
     if end(&mut bounce, lease, Some(EmailState::Bounced), Some(answer)).await? {
         sqlx::query(
-            "INSERT INTO suppressions (workspace_id, id, email, reason, email_id, created_at)
-             SELECT workspace_id, $3, to_email, 'bounced', id, now() FROM emails WHERE workspace_id = $1 AND id = $2
+            "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, email_id, created_at)
+             SELECT workspace_id, $3, to_email, to_email_key, 'bounced', id, now() FROM emails
+             WHERE workspace_id = $1 AND id = $2
              ON CONFLICT DO NOTHING",
         )
         .bind(lease.workspace_id)
@@ -200,12 +193,13 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
         .bind(Uuid::now_v7())
         .execute(&mut *bounce)
         .await?;
-        let email: String = sqlx::query_scalar("SELECT to_email FROM emails WHERE workspace_id = $1 AND id = $2")
-            .bind(lease.workspace_id)
-            .bind(lease.id)
-            .fetch_one(&mut *bounce)
-            .await?;
-        super::suppress(&mut bounce, lease.workspace_id, &email_key(&email)).await?;
+        let email_key: String =
+            sqlx::query_scalar("SELECT to_email_key FROM emails WHERE workspace_id = $1 AND id = $2")
+                .bind(lease.workspace_id)
+                .bind(lease.id)
+                .fetch_one(&mut *bounce)
+                .await?;
+        super::suppress(&mut bounce, lease.workspace_id, &email_key).await?;
     }
     Ok(bounce.commit().await?)
 }

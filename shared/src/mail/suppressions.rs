@@ -8,20 +8,20 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
 use crate::error::{self, Error, Result};
-use crate::platform::db;
+use crate::platform::{db, email_keys};
 use crate::query::{ListField, Order, OrderKind, Spec};
+use crate::values::Email;
 use crate::values::etag::{Condition, Tagged};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{self, Shape};
 use crate::values::kind::Kind;
-use crate::values::{Email, email_key};
 use crate::{mail, string_enum};
 
 string_enum! {
@@ -45,7 +45,7 @@ string_enum! {
 pub struct Suppression {
     /// The suppression's id; ids rise with time.
     pub id: Uuid,
-    /// The address; case is ignored.
+    /// The address; it is compared by its normal form.
     #[schema(schema_with = Email::shape)]
     pub email: Email,
     /// Why the address is suppressed.
@@ -58,16 +58,10 @@ pub struct Suppression {
 
 impl Tagged for Suppression {}
 
-/// The condition that the workspace `$1` suppresses the address in a column.
+/// The condition that the workspace `$1` suppresses the address whose normal form is in a column.
 macro_rules! is_suppressed {
     ($column:literal) => {
-        concat!(
-            "EXISTS (SELECT FROM suppressions WHERE workspace_id = $1 AND ",
-            $crate::values::email_key!("email"),
-            " = ",
-            $crate::values::email_key!($column),
-            ")"
-        )
+        concat!("EXISTS (SELECT FROM suppressions WHERE workspace_id = $1 AND email_key = ", $column, ")")
     };
 }
 
@@ -95,7 +89,7 @@ pub const LIST: Spec = Spec {
     filters: &[],
     orders: &[
         Order { name: "created_at", expression: "id", kind: OrderKind::Id },
-        Order { name: "email", expression: email_key!("email"), kind: OrderKind::Text },
+        Order { name: "email", expression: email_keys::COLUMN, kind: OrderKind::Text },
     ],
     indexed: &["email"],
     searchable: false,
@@ -155,12 +149,12 @@ pub async fn add(
 }
 
 async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppression) -> Result<bool> {
+    let email_key = new.email.key();
     let insert = concat!(
         "INSERT INTO suppressions (workspace_id, ",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, ",
-        email_key!("email"),
-        ") DO NOTHING"
+        ", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (workspace_id, email_key, email_duplicate) DO NOTHING"
     );
     let written = sqlx::query(insert)
         .bind(workspace_id)
@@ -169,18 +163,22 @@ async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppres
         .bind(new.reason)
         .bind(new.email_id)
         .bind(new.created_at)
+        .bind(&email_key)
         .execute(&mut *connection)
         .await?;
     // Also for an address that was already suppressed: an email may have been queued concurrently.
-    mail::suppress(connection, workspace_id, &new.email.key()).await?;
+    mail::suppress(connection, workspace_id, &email_key).await?;
     Ok(written.rows_affected() == 1)
 }
 
 /// Removes a suppression. Emails that it stopped stay unsent. Needs a transaction.
 pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
     let delete = concat!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING ", columns!());
-    let deleted: Suppression = sqlx::query_as(delete).bind(workspace_id).bind(id).fetch_one(connection).await?;
-    condition.check(&deleted)
+    let deleted: Suppression = sqlx::query_as(delete).bind(workspace_id).bind(id).fetch_one(&mut *connection).await?;
+    condition.check(&deleted)?;
+    let hand_over = AssertSqlSafe(email_keys::hand_over("suppressions"));
+    sqlx::query(hand_over).bind(workspace_id).bind([deleted.email.key()]).execute(connection).await?;
+    Ok(())
 }
 
 /// Returns which of the addresses, given as [`Email::key`] formats them, are suppressed.
@@ -189,16 +187,11 @@ pub async fn suppressed(
     workspace_id: Uuid,
     emails: &[String],
 ) -> Result<HashSet<String>> {
-    let found: Vec<String> = sqlx::query_scalar(concat!(
-        "SELECT ",
-        email_key!("email"),
-        " FROM suppressions WHERE workspace_id = $1 AND ",
-        email_key!("email"),
-        " = ANY ($2)"
-    ))
-    .bind(workspace_id)
-    .bind(emails)
-    .fetch_all(connection)
-    .await?;
+    let found: Vec<String> =
+        sqlx::query_scalar("SELECT email_key FROM suppressions WHERE workspace_id = $1 AND email_key = ANY ($2)")
+            .bind(workspace_id)
+            .bind(emails)
+            .fetch_all(connection)
+            .await?;
     Ok(found.into_iter().collect())
 }

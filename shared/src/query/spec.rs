@@ -86,7 +86,7 @@ impl ListField {
         Self { name, kind, source: Source::Column }
     }
 
-    /// A field that an expression computes; for an email, the expression of its normal form.
+    /// A field that an expression computes; for an email, its normal form.
     pub const fn computed(name: &'static str, kind: Kind, expression: &'static str) -> Self {
         Self { name, kind, source: Source::Expression(expression) }
     }
@@ -103,7 +103,8 @@ impl ListField {
     /// The expression that filters compare, for rows of this table.
     pub(super) fn compared(&self, table: &str) -> String {
         match self.source {
-            Source::Column if self.kind == Kind::Email => normal_form(self.name),
+            // The normal form of an email is in a column of its own.
+            Source::Column if self.kind == Kind::Email => format!("{}_key", self.name),
             Source::Column => self.name.to_owned(),
             Source::Expression(expression) => expression.to_owned(),
             Source::Joined(joined) => joined.lookup(table),
@@ -122,11 +123,6 @@ impl ListField {
             _ => value,
         }
     }
-}
-
-/// The normal form of the email in a column.
-fn normal_form(column: &str) -> String {
-    format!("lower({column} COLLATE \"C\")")
 }
 
 /// A column of another table with at most one row for each record.

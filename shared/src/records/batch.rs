@@ -276,6 +276,10 @@ impl<R: Record> Table<R> {
     /// exist.
     fn check(&self, present: Option<&R>, record: &R) -> Result<()> {
         for ((owners, value), key) in self.owners.iter().zip(keys_of(record)).zip(R::UNIQUE) {
+            // The record keeps its value, which it may share: its email may be a duplicate.
+            if present.is_some_and(|present| (key.of)(present) == value) {
+                continue;
+            }
             let owner = value.and_then(|value| owners.get(&value));
             if let Some(owner) = owner.filter(|owner| **owner != record.id()) {
                 return Err(key.conflict(Some(*owner)));

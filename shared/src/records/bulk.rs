@@ -10,9 +10,9 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::actor::{Actor, Creator};
-use super::constraints::refusal;
+use super::constraints::{hand_over_keys, refusal};
 use super::history::{self, Action, Entry};
-use super::model::{Difference, Record, search_vector_of};
+use super::model::{Difference, Record, derived};
 use crate::error::{Error, Result};
 use crate::platform::db::copy::CopyRows;
 use crate::values::cell::Cells;
@@ -119,9 +119,9 @@ impl Rows {
         serde_json::to_writer(&mut self.0, record)?;
         // Removes the closing brace of the record.
         self.0.pop();
-        if R::SEARCHABLE {
-            self.0.extend_from_slice(b",\"search_vector\":");
-            serde_json::to_writer(&mut self.0, &search_vector_of(record, workspace_id))?;
+        for (column, value) in derived(record, workspace_id) {
+            write!(self.0, ",\"{column}\":").map_err(Error::internal)?;
+            serde_json::to_writer(&mut self.0, &value)?;
         }
         if let Some(job_id) = creator.and_then(Creator::import_job_id).filter(|_| R::IMPORTED) {
             write!(self.0, ",\"import_job_id\":\"{job_id}\"").map_err(Error::internal)?;
@@ -152,8 +152,8 @@ async fn copy_all<R: Record>(
     for record in records {
         copy.value(workspace_id);
         record.cells(&mut copy);
-        if R::SEARCHABLE {
-            copy.text(&search_vector_of(record, workspace_id));
+        for (_, value) in derived(record, workspace_id) {
+            copy.optional_text(value.as_ref());
         }
         if R::IMPORTED {
             copy.optional(creator.import_job_id());
@@ -184,5 +184,7 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
             history::keep(connection, actor, std::mem::take(&mut entries)).await?;
         }
     }
+    let changes = changed.iter().map(|(before, after)| (before, Some(after)));
+    hand_over_keys(connection, actor.workspace_id, changes).await?;
     R::after_changes(connection, actor, changed).await
 }

@@ -19,6 +19,30 @@ pub(crate) fn refusal<R: Record>(error: sqlx::Error) -> Error {
     }
 }
 
+/// Hands the [email keys](crate::platform::email_keys) that changed or deleted records gave up to their
+/// first duplicates.
+pub(crate) async fn hand_over_keys<'r, R: Record>(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    changes: impl IntoIterator<Item = (&'r R, Option<&'r R>)>,
+) -> Result<()> {
+    let key = R::UNIQUE.iter().find(|key| key.is_stored_beside());
+    let Some((key, hand_over)) = key.zip(R::statements().hand_over.clone()) else { return Ok(()) };
+    let given_up = changes.into_iter().filter_map(|(before, after)| {
+        let value = (key.of)(before);
+        if after.and_then(key.of) == value { None } else { value }
+    });
+    let given_up: Vec<String> = given_up.collect();
+    if given_up.is_empty() {
+        return Ok(());
+    }
+    let handed_over = sqlx::query(hand_over).bind(workspace_id).bind(given_up).execute(connection).await;
+    match handed_over.map_err(refusal::<R>) {
+        Err(Error::Conflict(_)) => Err(Error::Repeat(format!("{} was taken in the meantime", key.field))),
+        other => other.map(|_| ()),
+    }
+}
+
 /// Returns the values that are taken, with the ids of their records.
 pub(crate) async fn owners<R: Record>(
     connection: &mut PgConnection,

@@ -5,9 +5,9 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::actor::{Actor, Deletion};
-use super::constraints::refusal;
+use super::constraints::{hand_over_keys, refusal};
 use super::history::{self, Action, Entry};
-use super::model::{Difference, Parent, Place, Record, search_vector_of};
+use super::model::{Difference, Parent, Place, Record, bind_all};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::values::Time;
@@ -29,9 +29,10 @@ pub fn is_alone<R: Record>(body: &Object) -> bool {
     !R::LINKS.iter().any(|link| body.names(link))
 }
 
-/// Like [`is_alone`], for the body of an update.
+/// Like [`is_alone`], for the body of an update. An email that is given up may have an heir.
 pub fn changes_alone<R: Record>(body: &Object) -> bool {
-    is_alone::<R>(body) && !R::has_consequences(body)
+    let is_handed_over = R::UNIQUE.iter().any(|key| key.is_stored_beside() && body.names(key.field));
+    is_alone::<R>(body) && !is_handed_over && !R::has_consequences(body)
 }
 
 /// Returns a record.
@@ -56,9 +57,8 @@ pub async fn create<R: Record>(
     body: Object,
 ) -> Result<R> {
     let record: R = draft(parent, body)?;
-    let words = search_vector_of(&record, actor.workspace_id);
-    let query = record.bind(sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id));
-    let query = if R::SEARCHABLE { query.bind(words) } else { query };
+    let insert = sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id);
+    let query = bind_all(&record, actor.workspace_id, insert);
     let query = if R::HAS_CREATOR { query.bind(actor.kind).bind(actor.id) } else { query };
     query.execute(&mut *connection).await.map_err(refusal::<R>)?;
     record.after_write(connection, actor, None).await?;
@@ -109,6 +109,7 @@ pub async fn update<R: Record>(
         }
         mark_changed(&present, &mut record, db::now());
         if write(connection, actor, &present, &record, &version).await? {
+            hand_over_keys(connection, actor.workspace_id, [(&present, Some(&record))]).await?;
             record.after_write(connection, actor, Some(&present)).await?;
             let changes = [(present, record)];
             R::after_changes(connection, actor, &changes).await?;
@@ -153,9 +154,7 @@ async fn write<R: Record>(
         .bind(Value::Object(former))
         .bind(Value::Object(latter))
         .bind(db::now());
-    let words = search_vector_of(after, actor.workspace_id);
-    let query = after.bind(query);
-    let query = if R::SEARCHABLE { query.bind(words) } else { query };
+    let query = bind_all(after, actor.workspace_id, query);
     Ok(query.execute(connection).await.map_err(refusal::<R>)?.rows_affected() == 1)
 }
 
@@ -180,6 +179,7 @@ pub async fn delete<R: Record>(
         .bind(place.id)
         .execute(&mut *connection)
         .await?;
+    hand_over_keys(connection, actor.workspace_id, [(&record, None)]).await?;
     let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };
     history::keep(connection, actor, vec![entry]).await
 }

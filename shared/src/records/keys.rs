@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason};
+use crate::platform::email_keys;
 use crate::values::email_key;
 
 /// A field that is unique among the records of a kind in a workspace, enforced by a unique index.
@@ -15,9 +16,10 @@ pub struct UniqueKey<R> {
     pub field: &'static str,
     /// How its values are compared.
     pub form: KeyForm,
-    /// The indexed expression, which returns the normalized value.
-    pub expression: &'static str,
-    /// The condition of a partial index.
+    /// The indexed column, which has the normalized value. If it is not the field's own, it is stored
+    /// beside the fields.
+    pub column: &'static str,
+    /// The condition that the owner of a value meets.
     pub condition: Option<&'static str>,
     /// The name of the index.
     pub constraint: &'static str,
@@ -68,12 +70,32 @@ impl KeyForm {
 }
 
 impl<R> UniqueKey<R> {
+    /// Whether its column is stored beside the fields of the record.
+    pub(super) fn is_stored_beside(&self) -> bool {
+        self.column != self.field
+    }
+
+    /// The key of records' emails. Of the records whose emails only [became
+    /// equal](crate::platform::email_keys), one owns the value.
+    pub const fn email(constraint: &'static str, message: &'static str, of: fn(&R) -> Option<String>) -> Self {
+        Self {
+            field: "email",
+            form: KeyForm::Email,
+            column: email_keys::COLUMN,
+            condition: Some(email_keys::IS_OWNER),
+            constraint,
+            reason: Reason::Taken,
+            message,
+            of,
+        }
+    }
+
     /// The key of records' ids in the system of a caller.
     pub const fn external_id(constraint: &'static str, message: &'static str, of: fn(&R) -> Option<String>) -> Self {
         Self {
             field: "external_id",
             form: KeyForm::Text,
-            expression: "external_id",
+            column: "external_id",
             condition: Some("external_id IS NOT NULL"),
             constraint,
             reason: Reason::Taken,

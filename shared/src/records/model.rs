@@ -21,6 +21,9 @@ use crate::values::json_schema::Property;
 use crate::values::search;
 use crate::values::{Fault, Time};
 
+/// The column of the search vector, a `tsvector`.
+pub(super) const SEARCH_VECTOR: &str = "search_vector";
+
 /// A statement whose parameters are being bound.
 pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
@@ -266,7 +269,24 @@ pub(crate) fn as_object(record: &impl Serialize) -> Result<Map<String, Value>> {
     }
 }
 
-/// Returns the search vector of a record, as the text of a `tsvector`.
-pub(super) fn search_vector_of<R: Record>(record: &R, workspace_id: Uuid) -> String {
-    search::vector(workspace_id, record.texts())
+/// The columns that are stored beside the fields of a record and derived from them: the normal forms
+/// of [`Record::UNIQUE`], and the search vector.
+pub(super) fn derived_columns<R: Record>() -> impl Iterator<Item = &'static str> {
+    let keys = R::UNIQUE.iter().filter(|key| key.is_stored_beside()).map(|key| key.column);
+    keys.chain(R::SEARCHABLE.then_some(SEARCH_VECTOR))
+}
+
+/// The values of the [derived columns](derived_columns), as text.
+pub(super) fn derived<R: Record>(
+    record: &R,
+    workspace_id: Uuid,
+) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let keys = R::UNIQUE.iter().filter(|key| key.is_stored_beside()).map(|key| (key.column, (key.of)(record)));
+    let vector = R::SEARCHABLE.then(|| (SEARCH_VECTOR, Some(search::vector(workspace_id, record.texts()))));
+    keys.chain(vector)
+}
+
+/// Binds the fields and the derived columns.
+pub(super) fn bind_all<'q, R: Record>(record: &'q R, workspace_id: Uuid, query: Statement<'q>) -> Statement<'q> {
+    derived(record, workspace_id).fold(record.bind(query), |query, (_, value)| query.bind(value))
 }

@@ -6,9 +6,10 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::model::{Record, search_vector_of};
-use crate::error::Result;
+use super::model::{Record, derived, derived_columns};
+use crate::error::{Error, Result};
 use crate::platform::backfill::{BATCH, Backfill, Batch};
+use crate::platform::email_keys::{self, Keyed};
 
 /// The backfill of a kind of record, named like its table. Rows whose columns are right are only read.
 #[derive(Debug, Default)]
@@ -47,10 +48,22 @@ async fn rewrite<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, a
     let lock = sqlx::query_as(R::statements().lock_page.clone()).bind(workspace_id).bind(after).bind(BATCH);
     let records: Vec<R> = lock.fetch_all(&mut *connection).await?;
     let Some(last) = records.last().map(R::id) else { return Ok(None) };
-    if let Some(rederive) = &R::statements().rederive {
-        let ids: Vec<Uuid> = records.iter().map(R::id).collect();
-        let vectors: Vec<String> = records.iter().map(|record| search_vector_of(record, workspace_id)).collect();
-        sqlx::query(rederive.clone()).bind(workspace_id).bind(ids).bind(vectors).execute(connection).await?;
+    let Some(rederive) = R::statements().rederive.clone() else {
+        return Err(Error::internal(format!("{} have no email", R::TABLE)));
+    };
+    let ids: Vec<Uuid> = records.iter().map(R::id).collect();
+    let mut columns: Vec<Vec<Option<String>>> = derived_columns::<R>().map(|_| Vec::new()).collect();
+    let mut keyed = Vec::with_capacity(records.len());
+    for record in &records {
+        for ((column, value), values) in derived(record, workspace_id).zip(&mut columns) {
+            if column == email_keys::COLUMN {
+                keyed.push(Keyed::new(record.id(), record.created_at(), value.clone().unwrap_or_default()));
+            }
+            values.push(value);
+        }
     }
+    let numbers = email_keys::assign(connection, workspace_id, R::TABLE, &keyed).await?;
+    let query = sqlx::query(rederive).bind(workspace_id).bind(ids).bind(numbers);
+    columns.into_iter().fold(query, |query, values| query.bind(values)).execute(connection).await?;
     Ok(Some(Batch { rows: i64::try_from(records.len()).unwrap_or(BATCH), last }))
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::actor::{Actor, Deletion};
 use super::constraints::refusal;
 use super::history::{self, Action, Entry, RESTORABLE_DAYS};
-use super::model::{Record, as_object, search_vector_of};
+use super::model::{Record, as_object, derived};
 use crate::error::{Error, Reason, Result};
 
 /// Restores a deleted record and the records that were deleted with it. Needs a transaction.
@@ -38,10 +38,8 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
     record.before_restore(connection, actor).await?;
     row.extend(as_object(&record)?);
-    if R::SEARCHABLE {
-        // An older version may have deleted the record with another search vector.
-        row.insert("search_vector".to_owned(), search_vector_of(&record, actor.workspace_id).into());
-    }
+    // An older version may have deleted the record with other derived values.
+    row.extend(derived(&record, actor.workspace_id).map(|(column, value)| (column.to_owned(), value.into())));
     let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
     let written = insert.bind(Value::Array(vec![row.into()])).execute(&mut *connection).await;
     written.map_err(|error| match refusal::<R>(error) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::keys::{Reference, UniqueKey};
-use super::model::{Parent, Record};
+use super::model::{Parent, Record, SEARCH_VECTOR, derived_columns};
 use crate::error::{Error, Result};
+use crate::platform::email_keys;
 
 /// The statements on a table. Unless noted otherwise, `$1` is the workspace, `$2` the id, and `$3`
 /// the parent, if the kind has one. Cloning a statement does not copy its text.
@@ -22,14 +23,14 @@ pub struct Statements {
     pub lock: SqlStr,
     /// Returns when and by whom a record was created.
     pub creation: SqlStr,
-    /// Inserts a record; takes the workspace, the columns, the search vector and the creator.
+    /// Inserts a record; takes the workspace, the columns, the derived columns and the creator.
     pub insert: SqlStr,
     /// Updates a record and adds an entry to the history; takes the workspace, the version, the
-    /// entry, the columns from `$10` on, and the search vector.
+    /// entry, the columns from `$10` on, and the derived columns.
     pub update: SqlStr,
     /// Updates the records of the JSON array `$2` of rows.
     pub update_all: SqlStr,
-    /// Copies rows: the workspace, the columns, then the search vector, the import's job and the creator.
+    /// Copies rows: the workspace, the columns, then the derived columns, the import's job and the creator.
     pub copy: SqlStr,
     /// Inserts the rows of the JSON array `$2`.
     pub insert_few: SqlStr,
@@ -47,8 +48,11 @@ pub struct Statements {
     pub count: SqlStr,
     /// Returns and locks the next `$3` records after the id `$2`.
     pub lock_page: SqlStr,
-    /// Writes the search vectors `$3` of the records `$2` that have another one.
+    /// Writes the derived columns of the records `$2` that have other values: the numbers `$3` of the
+    /// email keys, and from `$4` on the texts of each column.
     pub rederive: Option<SqlStr>,
+    /// Hands the email keys `$2` to their first duplicates.
+    pub hand_over: Option<SqlStr>,
     /// For each of [`Record::REFERENCES`]: returns which records of `$2` exist, and locks them against
     /// deletion.
     pub references: Vec<SqlStr>,
@@ -62,7 +66,7 @@ pub struct KeyStatements {
     field: &'static str,
     /// Returns the values of `$2` that are taken, each with the id of its record.
     pub owners: SqlStr,
-    /// Returns the ids of `$2` that exist, each with its value.
+    /// Returns the ids of `$2` that exist, each with the value that it owns.
     pub of_ids: SqlStr,
     /// Returns and locks the records with the values `$2` in order of id.
     pub lock: SqlStr,
@@ -74,13 +78,18 @@ impl Statements {
         let table = R::TABLE;
         let columns = R::COLUMN_LIST;
         let selected = R::columns().selected;
-        let count = R::COLUMNS.len();
+        let derived: Vec<&str> = derived_columns::<R>().collect();
+        let written = [&[columns], derived.as_slice()].concat().join(", ");
+        let count = R::COLUMNS.len() + derived.len();
         let parameters = |from: usize| {
-            let mut all: Vec<String> = (from..from + count).map(|n| format!("${n}")).collect();
-            all.extend(R::SEARCHABLE.then(|| format!("${}::tsvector", from + count)));
-            all.join(", ")
+            let columns = R::COLUMNS.iter().chain(&derived).zip(from..);
+            columns.map(|(column, n)| cast(column, &format!("${n}"))).collect::<Vec<_>>().join(", ")
         };
-        let written = format!("{columns}{}", if R::SEARCHABLE { ", search_vector" } else { "" });
+        // An update may change the email's key.
+        let email_key = derived.iter().position(|column| *column == email_keys::COLUMN);
+        let keep_number = |new_key: &dyn Fn(usize) -> String| {
+            email_key.map(|at| format!(", {}", email_keys::keep_number(table, &new_key(at)))).unwrap_or_default()
+        };
         let creator = if R::HAS_CREATOR { ", created_by_type, created_by_id" } else { "" };
         let copied = format!("{written}{}{creator}", if R::IMPORTED { ", import_job_id" } else { "" });
         let new =
@@ -107,27 +116,29 @@ impl Statements {
             insert: safe(match R::HAS_CREATOR {
                 false => format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2)),
                 true => {
-                    let (all, next) = (parameters(2), 2 + count + usize::from(R::SEARCHABLE));
+                    let (all, next) = (parameters(2), 2 + count);
                     let by = format!("${next}, ${}", next + 1);
                     format!("INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {all}, {by})")
                 }
             }),
             update: safe(format!(
                 "WITH changed AS (
-                     UPDATE {table} SET ({written}) = ({})
+                     UPDATE {table} SET ({written}) = ({}){}
                      WHERE workspace_id = $1 AND id = $10 AND xmin = $2::xid
                      RETURNING id
                  )
                  INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id, request_id,
                      former, latter, created_at)
                  SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed",
-                parameters(10)
+                parameters(10),
+                keep_number(&|at| format!("${}", 10 + R::COLUMNS.len() + at))
             )),
             update_all: safe(format!(
-                "UPDATE {table} SET ({written}) = ({})
+                "UPDATE {table} SET ({written}) = ({}){}
                  FROM jsonb_populate_recordset(NULL::{table}, $2) AS new
                  WHERE {table}.workspace_id = $1 AND {table}.id = new.id",
-                new(&written)
+                new(&written),
+                keep_number(&|at| format!("new.{}", derived[at]))
             )),
             copy: safe(format!("COPY {table} (workspace_id, {copied}) FROM STDIN")),
             insert_few: safe(format!(
@@ -152,14 +163,8 @@ impl Statements {
             lock_page: safe(format!(
                 "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE"
             )),
-            rederive: R::SEARCHABLE.then(|| {
-                safe(format!(
-                    "UPDATE {table} SET search_vector = new.search_vector::tsvector
-                     FROM unnest($2::uuid[], $3::text[]) AS new (id, search_vector)
-                     WHERE {table}.workspace_id = $1 AND {table}.id = new.id
-                         AND {table}.search_vector <> new.search_vector::tsvector"
-                ))
-            }),
+            rederive: email_key.map(|_| rederive(table, &derived)),
+            hand_over: email_key.map(|_| safe(email_keys::hand_over(table))),
             references: R::REFERENCES.iter().map(find_referred).collect(),
             keys: R::UNIQUE.iter().map(KeyStatements::new).collect(),
         }
@@ -187,13 +192,14 @@ impl Statements {
             count,
             lock_page,
             rederive,
+            hand_over,
             references,
             keys,
         } = self;
         let mut all =
             vec![get, get_versioned, lock_row, lock, creation, insert, update, update_all, copy, insert_few, delete];
         all.extend([exists, page_end, count, lock_page]);
-        all.extend(delete_owned.iter().chain(find_parent).chain(rederive).chain(references));
+        all.extend(delete_owned.iter().chain(find_parent).chain(rederive).chain(hand_over).chain(references));
         all.extend(keys.iter().flat_map(|key| [&key.owners, &key.of_ids, &key.lock]));
         all
     }
@@ -210,20 +216,40 @@ impl Statements {
 
 impl KeyStatements {
     fn new<R: Record>(key: &UniqueKey<R>) -> Self {
-        let (table, selected, expression) = (R::TABLE, R::columns().selected, key.expression);
+        let (table, selected, column) = (R::TABLE, R::columns().selected, key.column);
         let condition = key.condition.map(|condition| format!(" AND {condition}")).unwrap_or_default();
+        let owned = key.condition.map(|condition| format!("CASE WHEN {condition} THEN {column} END"));
         let cast = key.form.sql_type();
         let with_key =
-            format!("FROM {table} WHERE workspace_id = $1{condition} AND {expression} = ANY ($2::text[]::{cast}[])");
+            format!("FROM {table} WHERE workspace_id = $1{condition} AND {column} = ANY ($2::text[]::{cast}[])");
         Self {
             field: key.field,
-            owners: safe(format!("SELECT ({expression})::text, id {with_key}")),
+            owners: safe(format!("SELECT {column}::text, id {with_key}")),
             of_ids: safe(format!(
-                "SELECT id, ({expression})::text FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)"
+                "SELECT id, ({})::text FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)",
+                owned.as_deref().unwrap_or(column)
             )),
             lock: safe(format!("SELECT {selected} {with_key} ORDER BY id FOR UPDATE")),
         }
     }
+}
+
+/// The parameter or value of a column in the column's type.
+fn cast(column: &str, value: &str) -> String {
+    if column == SEARCH_VECTOR { format!("{value}::tsvector") } else { value.to_owned() }
+}
+
+fn rederive(table: &str, derived: &[&str]) -> SqlStr {
+    let new = derived.iter().map(|column| cast(column, &format!("new.{column}"))).collect::<Vec<_>>().join(", ");
+    let old = derived.iter().map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ");
+    let texts = (4..4 + derived.len()).map(|n| format!("${n}::text[]")).collect::<Vec<_>>().join(", ");
+    let columns = derived.join(", ");
+    safe(format!(
+        "UPDATE {table} SET (email_duplicate, {columns}) = (new.email_duplicate, {new})
+         FROM unnest($2::uuid[], $3::integer[], {texts}) AS new (id, email_duplicate, {columns})
+         WHERE {table}.workspace_id = $1 AND {table}.id = new.id
+             AND ({table}.email_duplicate, {old}) IS DISTINCT FROM (new.email_duplicate, {new})"
+    ))
 }
 
 /// The columns that say who created a record, with NULL for those that the table does not have.

@@ -257,7 +257,7 @@ async fn open_requests(
     let mut requests: Vec<Open> = sqlx::query_as(concat!(
         "SELECT feedback.id, feedback.customer_id, feedback.created_at, requested_at, reminders, last_reminder_at, email,
              customers.status = 'blocked' AS blocked, ",
-        is_suppressed!("customers.email"),
+        is_suppressed!("customers.email_key"),
         " AS suppressed
          FROM feedback
          JOIN customers ON customers.workspace_id = feedback.workspace_id AND customers.id = feedback.customer_id

@@ -43,7 +43,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     // Locked, so that a concurrent block of the customer commits before or after this transaction.
     let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(concat!(
         "SELECT status = 'blocked', ",
-        is_suppressed!("customers.email"),
+        is_suppressed!("customers.email_key"),
         " FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers"
     ))
     .bind(workspace_id)
@@ -150,7 +150,7 @@ pub(super) async fn recipients(
 ) -> Result<Vec<Recipient>> {
     Ok(sqlx::query_as(concat!(
         "SELECT id, name, first_name, email, company, status = 'blocked' AS blocked, ",
-        is_suppressed!("customers.email"),
+        is_suppressed!("customers.email_key"),
         " AS suppressed
          FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers"
     ))

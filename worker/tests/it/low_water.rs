@@ -210,9 +210,9 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
     let ledger = Ledger::create().await;
     let old = old_transaction(&ledger).await;
     let mut connection = ledger.connection().await;
-    let fill = "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject,
+    let fill = "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain, subject,
             text_body, state, run_at)
-        SELECT gen_random_uuid(), $1, 'nurture', n::text, 'a@b.example', n || '@example.com', 'example.com', 's', 't',
+        SELECT gen_random_uuid(), $1, 'nurture', n::text, 'a@b.example', n || '@example.com', n || '@example.com', 'example.com', 's', 't',
             'queued', now() - interval '1 minute' + n * interval '1 ms'
         FROM generate_series(1, 20000) AS n";
     sqlx::query(fill).bind(ledger.workspace).execute(&mut *connection).await.unwrap();

@@ -9,21 +9,21 @@ use crate::support::Ledger;
 
 /// 60,000 leads of three workspaces with steps, interactions, bounced emails and suppressions.
 const FILL: [&str; 5] = [
-    "INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, search_vector, created_at, updated_at)
-     SELECT ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, gen_random_uuid(), 'A', n || '@example.com', 'other',
+    "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, custom_fields, search_vector, created_at, updated_at)
+     SELECT ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, gen_random_uuid(), 'A', n || '@example.com', n || '@example.com', 'other',
          (ARRAY['new', 'contacted', 'qualified', 'lost', 'won'])[1 + n % 5], 1, '{}', '', now(), now()
      FROM generate_series(1, 60000) AS n",
     "INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
      SELECT workspace_id, id, gen_random_uuid(), now() FROM leads, generate_series(1, 2)",
     "INSERT INTO lead_interactions (workspace_id, id, lead_id, type, created_at, updated_at)
      SELECT workspace_id, gen_random_uuid(), id, 'email', now(), now() FROM leads, generate_series(1, 2)",
-    "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state,
+    "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain, subject, text_body, state,
          attempt, run_at, subject_type, subject_id)
-     SELECT gen_random_uuid(), workspace_id, 'nurture', id::text, 'a@b.example', email, 'example.com', 's', 't',
+     SELECT gen_random_uuid(), workspace_id, 'nurture', id::text, 'a@b.example', email, email, 'example.com', 's', 't',
          CASE WHEN random() < 0.05 THEN 'bounced' ELSE 'sent' END, 1, now(), 'lead', id
      FROM leads",
-    "INSERT INTO suppressions (workspace_id, id, email, reason, created_at)
-     SELECT workspace_id, gen_random_uuid(), email, 'unsubscribed', now() FROM leads WHERE random() < 0.1",
+    "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
+     SELECT workspace_id, gen_random_uuid(), email, email, 'unsubscribed', now() FROM leads WHERE random() < 0.1",
 ];
 
 #[tokio::test]

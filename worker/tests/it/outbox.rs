@@ -3,7 +3,7 @@
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::records::RecordType;
-use shared::values::{Email, Field};
+use shared::values::{Email, Field, email_key};
 use sqlx::{Connection, PgConnection};
 use testing::Database;
 use uuid::Uuid;
@@ -29,11 +29,13 @@ pub(crate) fn email(key: &str, to: &str) -> NewEmail {
 
 pub(crate) async fn suppress(connection: &mut PgConnection, email: &str) {
     sqlx::query(
-        "INSERT INTO suppressions (workspace_id, id, email, reason, created_at) VALUES ($1, $2, $3, 'manual', now())",
+        "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
+         VALUES ($1, $2, $3, $4, 'manual', now())",
     )
     .bind(WORKSPACE)
     .bind(Uuid::now_v7())
     .bind(email)
+    .bind(email_key(email))
     .execute(connection)
     .await
     .unwrap();

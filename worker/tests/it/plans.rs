@@ -86,10 +86,10 @@ async fn statements_of_the_queue_read_only_the_rows_they_need() {
 
 /// 100,000 emails of three workspaces: sent, waiting and being sent, some with expired leases.
 const FILL_EMAILS: &str = "
-    INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_domain, subject, text_body, state,
+    INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain, subject, text_body, state,
         attempt, run_at, lease_until, subject_type, subject_id)
     SELECT gen_random_uuid(), ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, 'nurture', n::text, 'a@b.example',
-        n || '@example.com', 'example.com', 's', 't', state, 1, now() - n * interval '1 second',
+        n || '@example.com', n || '@example.com', 'example.com', 's', 't', state, 1, now() - n * interval '1 second',
         CASE WHEN n % 100 = 7 THEN now() + (n / 100 % 100 - 5) * interval '1 minute' END, 'lead', gen_random_uuid()
     FROM generate_series(1, 100000) AS n,
         LATERAL (SELECT CASE WHEN n % 10 < 3 THEN 'queued' WHEN n % 100 = 7 THEN 'sending' ELSE 'sent' END) AS s (state)";

@@ -99,8 +99,8 @@ impl Shop {
 async fn answer(connection: &mut PgConnection, workspace: Uuid, (rating, comment): (i16, &str), days: usize) -> Uuid {
     let (customer, feedback) = (Uuid::now_v7(), Uuid::now_v7());
     sqlx::query(
-        "INSERT INTO customers (workspace_id, id, name, email, type, status, custom_fields, search_vector, created_at, updated_at)
-         VALUES ($1, $2, 'Ada', $2 || '@example.com', 'individual', 'active', '{}', '', now(), now())",
+        "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, custom_fields, search_vector, created_at, updated_at)
+         VALUES ($1, $2, 'Ada', $2 || '@example.com', $2 || '@example.com', 'individual', 'active', '{}', '', now(), now())",
     )
     .bind(workspace)
     .bind(customer)

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use shared::insight::period::Period;
-use shared::values::Time;
+use shared::values::{Time, email_key};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
@@ -331,7 +331,7 @@ impl Data {
             ("theme_days", |data| &data.theme_days),
         ];
         for (table, rows) in tables {
-            let rows: Vec<Value> = all.iter().flat_map(|data| rows(data).iter().cloned()).collect();
+            let rows: Vec<Value> = all.iter().flat_map(|data| rows(data).iter().cloned().map(with_key)).collect();
             let columns: BTreeSet<&String> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
             let columns = columns.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             if rows.is_empty() {
@@ -347,6 +347,14 @@ impl Data {
     pub async fn store(&self, connection: &mut PgConnection) {
         Self::store_all(connection, std::slice::from_ref(self)).await;
     }
+}
+
+/// A row with the normal form of its email.
+fn with_key(mut row: Value) -> Value {
+    if let Some(email) = row.get("email").and_then(Value::as_str) {
+        row["email_key"] = email_key(email).into();
+    }
+    row
 }
 
 /// The sums of each day of UTC, by theme, and of all answers under the nil id.

@@ -166,9 +166,9 @@ impl Data {
         }
         let customers = || all.iter().flat_map(|data| data.customers.iter().zip(&data.kinds));
         sqlx::query(
-            "INSERT INTO customers (workspace_id, id, name, email, type, status, assigned_to, custom_fields, search_vector,
+            "INSERT INTO customers (workspace_id, id, name, email, email_key, type, status, assigned_to, custom_fields, search_vector,
                  created_at, updated_at)
-             SELECT workspace, id, 'A', id || '@example.com', type, status, owner, '{}', '', now(), now()
+             SELECT workspace, id, 'A', id || '@example.com', id || '@example.com', type, status, owner, '{}', '', now(), now()
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[]) AS new (workspace, id, type, status, owner)",
         )
         .bind(all.iter().flat_map(|data| data.customers.iter().map(|_| data.workspace)).collect::<Vec<_>>())

@@ -36,10 +36,10 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
         )
     };
     statements.push(format!(
-        "INSERT INTO leads (workspace_id, id, name, email, phone, company, source, status, score, assigned_to, notes,
+        "INSERT INTO leads (workspace_id, id, name, email, email_key, phone, company, source, status, score, assigned_to, notes,
              custom_fields, search_vector, created_at, updated_at, contacted_at, qualified_at, proposal_at, negotiation_at,
              converted_at, won_at, lost_at)
-         SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'lead' || n || '@example.com', '+49 30 ' || n, 'Analytical Engines',
+         SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'lead' || n || '@example.com', 'lead' || n || '@example.com', '+49 30 ' || n, 'Analytical Engines',
              {}, status, floor(random() * 100), md5((n % 50)::text)::uuid, 'Wants an offer for some seats, and a call.',
              '{{}}', '', at, at, {}, {}, {}, {}, CASE WHEN status = 'converted' THEN at + random() * interval '60 days' END,
              CASE WHEN status = 'won' THEN at + random() * interval '60 days' END,
@@ -54,9 +54,9 @@ pub async fn fill(harness: &Harness, workspace: Uuid, leads: i64) -> Result<()> 
         rows(leads),
     ));
     statements.push(format!(
-        "INSERT INTO customers (workspace_id, id, name, email, phone, company, type, status, billing_address, assigned_to,
+        "INSERT INTO customers (workspace_id, id, name, email, email_key, phone, company, type, status, billing_address, assigned_to,
              custom_fields, search_vector, created_at, updated_at)
-         SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'customer' || n || '@example.com', '+49 30 ' || n,
+         SELECT '{workspace}', {}, 'Ada Lovelace ' || n, 'customer' || n || '@example.com', 'customer' || n || '@example.com', '+49 30 ' || n,
              'Analytical Engines', {}, {}, '12 St James''s Square, London', md5((n % 50)::text)::uuid, '{{}}', '', at, at
          FROM {}",
         id(2, "n"),

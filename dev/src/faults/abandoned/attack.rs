@@ -44,9 +44,9 @@ impl Attack {
     pub async fn prepare(harness: &Harness) -> Result<Self> {
         let (workspace_id, key) = harness.new_workspace("attacker").await?;
         sqlx::query(
-            "INSERT INTO leads (workspace_id, id, name, email, source, status, score, notes, custom_fields, search_vector,
+            "INSERT INTO leads (workspace_id, id, name, email, email_key, source, status, score, notes, custom_fields, search_vector,
                  created_at, updated_at)
-             SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'direct', 'new', n % 100,
+             SELECT $1, gen_random_uuid(), 'Lead ' || n, 'lead' || n || '@example.com', 'lead' || n || '@example.com', 'direct', 'new', n % 100,
                  repeat('notes ', 50), '{}', '', now() - make_interval(secs => n), now()
              FROM generate_series(1, $2) AS n",
         )

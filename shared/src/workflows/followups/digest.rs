@@ -18,7 +18,7 @@ use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::platform::config;
 use crate::records::history::Actor;
 use crate::records::{self, RecordType};
-use crate::values::{Email, Name, Time, email_key};
+use crate::values::{Email, Name, Time};
 
 /// The most interactions that a digest lists; it counts the others.
 const MAX_LISTED: usize = 100;
@@ -273,11 +273,11 @@ impl Writing<'_> {
     /// Returns the users among the recipients, by address.
     async fn users(&self, connection: &mut PgConnection, groups: &[&Group]) -> Result<HashMap<String, Person>> {
         let keys: Vec<&str> = groups.iter().map(|group| group.recipient.as_str()).collect();
-        let users: Vec<Person> = sqlx::query_as(concat!(
-            "SELECT id, name, email FROM users WHERE workspace_id = $1 AND ",
-            email_key!("email"),
-            " = ANY ($2)"
-        ))
+        // The owner of an address comes last, and so counts if users have the same one.
+        let users: Vec<Person> = sqlx::query_as(
+            "SELECT id, name, email FROM users WHERE workspace_id = $1 AND email_key = ANY ($2)
+             ORDER BY email_duplicate DESC",
+        )
         .bind(self.actor.workspace_id)
         .bind(keys)
         .fetch_all(connection)

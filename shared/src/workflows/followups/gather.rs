@@ -9,7 +9,7 @@ use crate::accounts::settings::Settings;
 use crate::crm::interactions::Interaction;
 use crate::error::{Error, Result};
 use crate::records::history::Actor;
-use crate::values::{Email, Time, email_key};
+use crate::values::{Email, Time};
 
 /// A position in the order of due dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,6 @@ impl Gathering<'_> {
     ) -> Result<Option<DueCursor>> {
         let parent = I::PARENT.ok_or_else(|| Error::internal("an interaction has no parent"))?;
         let (table, column, parents, kind) = (I::TABLE, parent.column, parent.table, I::TYPE.as_str());
-        let user_email = email_key!("users.email");
         // The owner is a user of the workspace, or unknown.
         let sql = format!(
             "WITH due AS (
@@ -54,7 +53,7 @@ impl Gathering<'_> {
                      AND ($3::timestamptz IS NULL OR (next_action_date, id) > ($3, $4))
                  ORDER BY next_action_date, id LIMIT $5
              ), owned AS (
-                 SELECT due.id, due.next_action_date, coalesce({user_email}, $6) AS recipient
+                 SELECT due.id, due.next_action_date, coalesce(users.email_key, $6) AS recipient
                  FROM due
                  JOIN {parents} AS parent ON parent.workspace_id = $1 AND parent.id = due.parent_id
                  LEFT JOIN users ON users.workspace_id = $1 AND users.id = parent.assigned_to

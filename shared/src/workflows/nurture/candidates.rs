@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{NURTURED, Reason};
 use crate::crm::leads::LeadStatus;
 use crate::error::Result;
-use crate::values::{Email, Time, email_key};
+use crate::values::{Email, Time};
 
 /// A lead that is nurtured.
 #[derive(Debug, Clone, FromRow)]
@@ -44,8 +44,7 @@ impl Candidate {
 // of them.
 macro_rules! candidates {
     () => {
-        concat!(
-            "
+        "
     SELECT lead.id, lead.email, lead.created_at, had.taken, had.last_taken_at, suppression.reason AS suppression,
         bounce.yes IS NOT NULL AS bounced,
         had.last_taken_at IS NOT NULL AND EXISTS (
@@ -61,25 +60,16 @@ macro_rules! candidates {
     ) AS had
     LEFT JOIN LATERAL (
         SELECT reason FROM suppressions
-        WHERE suppressions.workspace_id = $1 AND ",
-            email_key!("suppressions.email"),
-            " = ",
-            email_key!("lead.email"),
-            "
+        WHERE suppressions.workspace_id = $1 AND suppressions.email_key = lead.email_key
         LIMIT 1
     ) AS suppression ON true
     LEFT JOIN LATERAL (
         SELECT true AS yes FROM emails
         WHERE emails.workspace_id = $1 AND emails.state = 'bounced'
-            AND ",
-            email_key!("emails.to_email"),
-            " = ",
-            email_key!("lead.email"),
-            "
+            AND emails.to_email_key = lead.email_key
         LIMIT 1
     ) AS bounce ON true
     WHERE lead.workspace_id = $1 AND lead.status = ANY ($2)"
-        )
     };
 }
 

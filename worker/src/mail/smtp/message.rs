@@ -6,7 +6,7 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Built};
 use shared::mail::{Content, one_line};
-use shared::values::ascii_domain;
+use shared::values::deliverable;
 use uuid::Uuid;
 
 use super::encoded;
@@ -98,13 +98,9 @@ impl fmt::Display for Data {
     }
 }
 
-/// An address with its domain in punycode, which every server accepts.
+/// An address in the form that every server accepts.
 fn address(email: &str) -> Result<Address, String> {
-    let ascii = match email.rsplit_once('@') {
-        Some((local, domain)) if !domain.is_ascii() => format!("{local}@{}", ascii_domain(domain)),
-        _ => email.to_owned(),
-    };
-    ascii.parse().map_err(|error| format!("{email} is not a valid email address: {error}"))
+    deliverable(email).parse().map_err(|error| format!("{email} is not a valid email address: {error}"))
 }
 
 fn mailbox(name: Option<&str>, address: Address) -> Mailbox {

@@ -159,7 +159,7 @@ async fn no_more_emails_are_sent_to_an_address_that_does_not_exist() {
     worker.stop().await;
 
     let states: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT state, count(*) FROM emails WHERE lower(to_email) = 'gone@example.com' GROUP BY state ORDER BY state",
+        "SELECT state, count(*) FROM emails WHERE to_email_key = 'gone@example.com' GROUP BY state ORDER BY state",
     )
     .fetch_all(setup.pool())
     .await
