@@ -21,7 +21,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::accounts::idempotency::Kept;
-use shared::error::{Error, FieldError};
+use shared::error::{Error, FieldError, Reason};
 use shared::jobs;
 use shared::platform::telemetry::LogLimit;
 use shared::queue::Job;
@@ -91,7 +91,9 @@ impl Problem {
 
     /// 409 for an idempotency key whose request is still running.
     pub fn running() -> Self {
-        Self::new(StatusCode::CONFLICT, "A request with this idempotency key is still running")
+        let message = "A request with this idempotency key is still running";
+        let reason = FieldError::new("Idempotency-Key", Reason::RequestRunning.code(), "is used by a running request");
+        Self { errors: vec![reason], ..Self::new(StatusCode::CONFLICT, message) }
     }
 
     /// 409; callers add the reason.
@@ -158,7 +160,7 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Missing(reason) => Self { errors: vec![*reason], ..Self::not_found() },
-            Error::Conflict(reason) => Self { errors: vec![*reason], ..Self::conflict() },
+            Error::Conflict(conflict) => Self { errors: vec![conflict.error], ..Self::conflict() },
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::Unavailable(_) | Error::Repeat(_) => {

@@ -13,7 +13,8 @@ use tokio::task::JoinError;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub use reason::{NOT_FOUND, Reason};
+pub(crate) use reason::OwnerSearch;
+pub use reason::{Conflict, NOT_FOUND, Reason};
 
 pub use field_errors::FieldErrors;
 
@@ -44,8 +45,8 @@ pub enum Error {
     #[error("changed since it was read")]
     Changed,
     /// A unique key is taken, or the state of the record does not allow the request.
-    #[error("conflict: {} {}", .0.field, .0.message)]
-    Conflict(Box<FieldError>),
+    #[error("conflict: {} {}", .0.error.field, .0.error.message)]
+    Conflict(Box<Conflict>),
     /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
@@ -75,7 +76,7 @@ pub struct FieldError {
     pub code: Cow<'static, str>,
     /// A message for people.
     pub message: Cow<'static, str>,
-    /// The record that causes the conflict, if it is known.
+    /// The id of what is in the way of the request; only in a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<Uuid>,

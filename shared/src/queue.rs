@@ -23,10 +23,10 @@ mod run;
 use std::time::Duration;
 
 use chrono::Utc;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, SqlSafeStr};
 use uuid::Uuid;
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Conflict, Error, FieldError, OwnerSearch, Reason, Result};
 
 use job::columns;
 
@@ -94,7 +94,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     .fetch_optional(&mut *connection)
     .await
     .map_err(|error| match Error::breaks(&error, "jobs_dedupe_key") {
-        true => Error::conflict(Reason::AlreadyRunning, "id", "another job is already doing the same work"),
+        true => already_running(workspace_id, id),
         false => error.into(),
     })?;
     let job: Job = match queued {
@@ -102,9 +102,26 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
         None => get(connection, workspace_id, id).await?,
     };
     if job.status == JobStatus::Succeeded {
-        return Err(Error::conflict(Reason::JobSucceeded, "status", "the job succeeded and cannot be retried"));
+        let message = "the job succeeded and cannot be retried";
+        return Err(Error::conflict_with(id, Reason::JobSucceeded, "status", message));
     }
     Ok(job)
+}
+
+/// The conflict with the unfinished job that does the same work as this one.
+fn already_running(workspace_id: Uuid, id: Uuid) -> Error {
+    let statement = "SELECT other.dedupe_key, other.id FROM jobs AS job
+                     JOIN jobs AS other ON other.workspace_id = $1 AND other.dedupe_key = job.dedupe_key
+                         AND other.finished_at IS NULL
+                     WHERE job.workspace_id = $1 AND job.id = ANY ($2::uuid[])";
+    let reason = FieldError::new("id", Reason::AlreadyRunning.code(), "another job is already doing the same work");
+    let search = OwnerSearch {
+        statement: statement.into_sql_str(),
+        workspace_id,
+        values: vec![id.to_string()],
+        written: vec![id],
+    };
+    Error::Conflict(Conflict::new(reason, Some(search)).into())
 }
 
 /// Deletes up to `limit` jobs of a workspace that ended at least `keep` ago, oldest first, with

@@ -65,13 +65,14 @@ impl Operation {
     /// Describes a `POST`, which may have a body and honours `Idempotency-Key`.
     pub fn post<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
         let described = Self::new(HttpMethod::Post, path, routing::post(handler));
-        described.with([parameters::idempotency_key()]).problems([408, 409, 413, 415, 422])
+        let described = described.with([parameters::idempotency_key()]).problems([408, 413, 415, 422]);
+        described.conflicts([Reason::RequestRunning])
     }
 
     /// Describes a `PUT`, which has a body and honours `If-Match`. A `PATCH` does the same.
     pub fn put<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
         let described = Self::new(HttpMethod::Put, path, routing::put(handler.clone()).patch(handler));
-        described.with([parameters::if_match()]).problems([408, 409, 412, 413])
+        described.with([parameters::if_match()]).problems([408, 412, 413])
     }
 
     /// Describes a `DELETE`, which honours `If-Match`.

@@ -5,6 +5,7 @@ use serde_json::json;
 use shared::error::{Error, FieldError, NOT_FOUND, Reason};
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
+use uuid::Uuid;
 
 use super::{examples, headers, schemas};
 use crate::openapi::operations::HTML;
@@ -54,7 +55,7 @@ pub(crate) fn component_with(status: u16, codes: &[&'static str]) -> (String, Re
         .property("field", string("The field concerned."))
         .property("code", string("The reason, for programs.").enum_values(Some(codes.iter().copied())))
         .property("message", string("The reason, for humans."))
-        .property("id", string("The conflicting record, if known.").format(Some(UUID)))
+        .property("id", string("The id of what is in the way.").format(Some(UUID)))
         .required("field")
         .required("code")
         .required("message");
@@ -64,7 +65,10 @@ pub(crate) fn component_with(status: u16, codes: &[&'static str]) -> (String, Re
         .property("errors", reasons)
         .required("message");
     let example = match codes {
-        ["taken", ..] => Error::conflict(Reason::Taken, "email", "another lead has this email").into(),
+        ["taken", ..] => {
+            let id = Uuid::try_parse(examples::ID).unwrap_or_default();
+            Error::conflict_with(id, Reason::Taken, "email", "another lead has this email").into()
+        }
         [NOT_FOUND, ..] => Error::missing("customer_id").into(),
         _ => example(status),
     };

@@ -163,7 +163,10 @@ impl Write {
             return self.run(body, handler).await;
         }
         let mut connection = self.state.connection().await?;
-        Ok(handler(&mut connection, &self.actor).await?.into_response())
+        match handler(&mut connection, &self.actor).await {
+            Ok(reply) => Ok(reply.into_response()),
+            Err(error) => Err(explained(error, &mut connection).await),
+        }
     }
 
     /// Runs `handler` in a transaction, or returns the stored response of the same request.
@@ -207,11 +210,24 @@ impl Write {
                 }
                 Err(error) => {
                     transaction.rollback().await?;
-                    return Err(error.into());
+                    return Err(match error {
+                        error @ Error::Conflict(_) => explained(error, &mut *self.state.connection().await?).await,
+                        error => error.into(),
+                    });
                 }
             }
         }
     }
+}
+
+/// The response to an error, with the id of the record that causes a conflict.
+async fn explained(mut error: Error, connection: &mut PgConnection) -> Problem {
+    if let Error::Conflict(conflict) = &mut error
+        && let Err(error) = conflict.find_owner(connection).await
+    {
+        return error.into();
+    }
+    error.into()
 }
 
 enum Done {

@@ -17,7 +17,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Renders a template of the settings, or one that is not saved yet, with example values, with a lead or a \
              customer, or with your own values. Nothing is sent. A template that could not be saved is rejected.",
         )
-        .problems([404])
+        .refers()
         .takes("EmailPreview".to_owned(), preview::preview_schema())
         .returns::<Rendered>(200, "The rendered email.");
     tagged("Emails", [preview])

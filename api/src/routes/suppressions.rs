@@ -23,7 +23,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post("/suppressions", create)
             .named("create", "Suppress an address")
             .about(
-                "Queued emails to the address are not sent. Addresses are compared ignoring case. Returns 409 for an \
+                "Queued emails to the address are not sent. Addresses are compared by their normal form. Returns 409 for an \
                  address that is suppressed already.",
             )
             .takes("SuppressionCreate".to_owned(), suppressions::create_schema())

@@ -27,7 +27,8 @@ pub fn missing(field: &str, message: &str) -> Value {
     })
 }
 
-fn with_id(mut conflict: Value, id: &str) -> Value {
+/// The same with the id of the conflicting record.
+pub fn with_id(mut conflict: Value, id: &str) -> Value {
     conflict["errors"][0]["id"] = id.into();
     conflict
 }
@@ -37,21 +38,21 @@ async fn a_taken_value_is_reported_with_its_field() {
     let api = Api::start().await;
     let person = |email: &str| json!({ "name": "Ann", "email": email });
     for (path, noun) in [(LEADS, "lead"), (CUSTOMERS, "customer"), ("/dev/crm/users", "user")] {
-        api.create(path, person("ann@example.com")).await;
+        let ann = api.create(path, person("ann@example.com")).await;
         let bob = api.create(path, person("bob@example.com")).await;
-        let taken = conflict("email", "taken", &format!("another {noun} has this email"));
+        let taken = with_id(conflict("email", "taken", &format!("another {noun} has this email")), id(&ann));
         assert_eq!(api.send(Method::POST, path, person("ANN@example.com"), 409).await, taken);
         let change = json!({ "email": "ann@Example.com" });
         assert_eq!(api.send(Method::PUT, &format!("{path}/{}", id(&bob)), change, 409).await, taken);
     }
-    api.create("/dev/crm/suppressions", json!({ "email": "ann@example.com" })).await;
+    let suppression = api.create("/dev/crm/suppressions", json!({ "email": "ann@example.com" })).await;
     let again = api.send(Method::POST, "/dev/crm/suppressions", json!({ "email": "ANN@example.com" }), 409).await;
-    assert_eq!(again, conflict("email", "taken", "this email is already suppressed"));
+    assert_eq!(again, with_id(conflict("email", "taken", "this email is already suppressed"), id(&suppression)));
 
     let lead = api.read(LEADS).await[0].clone();
     let of_lead = |email: &str| json!({ "name": "x", "email": email, "lead_id": id(&lead) });
-    api.create(CUSTOMERS, of_lead("c1@example.com")).await;
-    let taken = conflict("lead_id", "taken", "another customer belongs to this lead");
+    let first = api.create(CUSTOMERS, of_lead("c1@example.com")).await;
+    let taken = with_id(conflict("lead_id", "taken", "another customer belongs to this lead"), id(&first));
     assert_eq!(api.send(Method::POST, CUSTOMERS, of_lead("c2@example.com"), 409).await, taken);
     // The same within a transaction, and when the request is repeated with its key.
     let keyed = || api.post(CUSTOMERS).header("idempotency-key", "k").json(&of_lead("c2@example.com"));
@@ -152,11 +153,14 @@ async fn feedback_requests_and_answers_report_why_they_conflict() {
     assert_eq!(request().await, with_id(open, path.rsplit('/').next().unwrap()));
     api.send(Method::POST, &path, json!({ "rating": 5 }), 200).await;
     let again = api.send(Method::POST, &path, json!({ "rating": 5 }), 409).await;
-    assert_eq!(again, conflict("status", "already_answered", "the feedback was already answered"));
+    let answered = conflict("status", "already_answered", "the feedback was already answered");
+    assert_eq!(again, with_id(answered, path.rsplit('/').next().unwrap()));
     suppress(&api, "ada@example.com").await;
-    assert_eq!(request().await, conflict("email", "suppressed", "the customer's address is suppressed"));
+    let suppressions = api.read("/dev/crm/suppressions").await;
+    let suppressed = conflict("email", "suppressed", "the customer's address is suppressed");
+    assert_eq!(request().await, with_id(suppressed, id(&suppressions[0])));
     api.send(Method::PUT, &format!("{CUSTOMERS}/{ada}"), json!({ "status": "blocked" }), 200).await;
-    assert_eq!(request().await, conflict("status", "blocked", "the customer is blocked"));
+    assert_eq!(request().await, with_id(conflict("status", "blocked", "the customer is blocked"), &ada));
 }
 
 #[tokio::test]
@@ -170,24 +174,26 @@ async fn jobs_and_emails_report_the_state_that_conflicts() {
     finish(&api, claimed, Outcome::Succeeded(None)).await;
     assert_eq!(
         json(api.post(&path(&job, "retry")), 409).await,
-        conflict("status", "job_succeeded", "the job succeeded and cannot be retried")
+        with_id(conflict("status", "job_succeeded", "the job succeeded and cannot be retried"), id(&job))
     );
-    assert_eq!(running, conflict("status", "job_unfinished", "the import has not finished"));
+    assert_eq!(running, with_id(conflict("status", "job_unfinished", "the import has not finished"), id(&job)));
     let nurture = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let no_import = json(api.post(&path(&nurture, "undo")), 409).await;
-    assert_eq!(no_import, conflict("kind", "not_undoable", "only imports can be undone"));
+    assert_eq!(no_import, with_id(conflict("kind", "not_undoable", "only imports can be undone"), id(&nurture)));
 
     // Another run of the same work was started after the first had been cancelled.
     json(api.post(&path(&nurture, "cancel")), 200).await;
-    json(api.post("/dev/crm/leads/nurture/start"), 202).await;
+    let second = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let retried = json(api.post(&path(&nurture, "retry")), 409).await;
-    assert_eq!(retried, conflict("id", "already_running", "another job is already doing the same work"));
+    let already = conflict("id", "already_running", "another job is already doing the same work");
+    assert_eq!(retried, with_id(already, id(&second)));
 
     let email = queued(&api, "ada@example.com", None).await;
     for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent")] {
         set_state(&api, email, state).await;
         let rejected = json(api.post(&format!("/dev/crm/emails/{email}/{verb}")), 409).await;
-        assert_eq!(rejected, conflict("state", "wrong_state", &format!("the email is {state}")));
+        let wrong = conflict("state", "wrong_state", &format!("the email is {state}"));
+        assert_eq!(rejected, with_id(wrong, &email.to_string()));
     }
 }
 
@@ -198,11 +204,11 @@ async fn a_restore_reports_why_it_conflicts() {
     for (path, noun) in [(LEADS, "lead"), (CUSTOMERS, "customer")] {
         let ann = api.create(path, person()).await;
         let restore = format!("{path}/{}/restore", id(&ann));
-        let not_deleted = conflict("id", "not_deleted", "the record is not deleted");
+        let not_deleted = with_id(conflict("id", "not_deleted", "the record is not deleted"), id(&ann));
         assert_eq!(json(api.post(&restore), 409).await, not_deleted);
         api.delete(&format!("{path}/{}", id(&ann)), 204).await;
         let other = api.create(path, person()).await;
-        let taken = conflict("email", "taken", &format!("another {noun} has this email"));
+        let taken = with_id(conflict("email", "taken", &format!("another {noun} has this email")), id(&other));
         assert_eq!(json(api.post(&restore), 409).await, taken);
         api.delete(&format!("{path}/{}", id(&other)), 204).await;
         json(api.post(&restore), 200).await;

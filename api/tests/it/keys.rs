@@ -9,7 +9,7 @@ use shared::crm::feedback::Feedback;
 use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
-use shared::records::Record;
+use shared::records::{KeyForm, Record};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::support::Api;
@@ -42,6 +42,9 @@ async fn check<R: Record>(connection: &mut PgConnection) {
 async fn check_columns<R: Record>(connection: &mut PgConnection) {
     let declared = ["workspace_id"].into_iter().chain(R::COLUMNS.iter().copied());
     let declared = declared.chain(R::SEARCHABLE.then_some("search_vector"));
+    let has_email = R::UNIQUE.iter().any(|key| key.form == KeyForm::Email);
+    let email_key = if has_email { &["email_key", "email_duplicate"][..] } else { &[] };
+    let declared = declared.chain(email_key.iter().copied());
     let declared = declared.chain(R::IMPORTED.then_some("import_job_id"));
     let creator = if R::HAS_CREATOR { &["created_by_type", "created_by_id"][..] } else { &[] };
     let declared = declared.chain(creator.iter().copied());

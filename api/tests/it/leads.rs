@@ -6,8 +6,8 @@ use shared::crm::leads::Lead;
 use shared::query::{self, List};
 use shared::records::{Fields, Record};
 
-use crate::conflicts::conflict;
-use crate::support::{self, Api, faults};
+use crate::conflicts::{conflict, with_id};
+use crate::support::{self, Api, faults, id};
 
 const LEADS: &str = "/dev/crm/leads";
 
@@ -152,7 +152,7 @@ async fn an_email_is_unique_in_its_workspace_ignoring_case() {
     let api = Api::start().await;
     let first = create(&api, json!({ "name": "One", "email": "same@example.com" })).await;
     let second = create(&api, json!({ "name": "Two", "email": "other@example.com" })).await;
-    let taken = conflict("email", "taken", "another lead has this email");
+    let taken = with_id(conflict("email", "taken", "another lead has this email"), id(&first));
     assert_eq!(
         support::json(api.post(LEADS).json(&json!({ "name": "x", "email": "SAME@Example.COM" })), 409).await,
         taken

@@ -20,6 +20,7 @@ mod deleted;
 mod duplicates;
 mod email_form;
 mod emails;
+mod error_codes;
 mod errors;
 mod exports;
 mod external_ids;

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::conflicts::missing;
 use crate::support::{Api, faults, id};
 
 const PREVIEW: &str = "/dev/crm/emails/preview";
@@ -74,7 +75,8 @@ async fn an_email_is_previewed_for_a_lead_or_a_customer() {
     );
     let strangers = api.on("another").await;
     let body = json!({ "template": template, "customer_id": id(&customer) });
-    assert_eq!(strangers.send(Method::POST, PREVIEW, body, 404).await, json!({ "message": "Resource not found" }));
+    let unknown = missing("customer_id", "no customer has this id");
+    assert_eq!(strangers.send(Method::POST, PREVIEW, body, 404).await, unknown);
 }
 
 #[tokio::test]

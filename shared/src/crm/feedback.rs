@@ -194,7 +194,8 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
     let workspace_id = actor.workspace_id;
     let before = records::lock::<Feedback>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
     if before.status == FeedbackStatus::Answered {
-        return Err(Error::conflict(Reason::AlreadyAnswered, "status", "the feedback was already answered"));
+        let message = "the feedback was already answered";
+        return Err(Error::conflict_with(id, Reason::AlreadyAnswered, "status", message));
     }
     let now = db::now();
     let Answer { rating, comment, category } = answer;

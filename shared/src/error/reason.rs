@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use sqlx::{PgConnection, SqlStr};
 use uuid::Uuid;
 
-use super::{Error, FieldError};
+use super::{Error, FieldError, Result};
 
 /// The reason of a conflict, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,8 @@ pub enum Reason {
     NotDeleted,
     /// The state of the email does not allow the request.
     WrongState,
+    /// A request with the same idempotency key is still running.
+    RequestRunning,
 }
 
 impl Reason {
@@ -51,7 +54,53 @@ impl Reason {
             Self::NotUndoable => "not_undoable",
             Self::NotDeleted => "not_deleted",
             Self::WrongState => "wrong_state",
+            Self::RequestRunning => "request_running",
         }
+    }
+}
+
+/// A conflict, with its reason.
+#[derive(Debug)]
+pub struct Conflict {
+    /// The reason, as callers read it.
+    pub error: FieldError,
+    /// How the record that causes the conflict is found, if its id is not known.
+    search: Option<OwnerSearch>,
+}
+
+/// How the owner of a unique value is found.
+#[derive(Debug)]
+pub(crate) struct OwnerSearch {
+    /// Returns the owners of the values `$2` in the workspace `$1`, each with its value.
+    pub statement: SqlStr,
+    /// The workspace.
+    pub workspace_id: Uuid,
+    /// The values.
+    pub values: Vec<String>,
+    /// The records that were to be written; they do not conflict with themselves.
+    pub written: Vec<Uuid>,
+}
+
+impl Conflict {
+    pub(crate) fn new(error: FieldError, search: Option<OwnerSearch>) -> Self {
+        Self { error, search }
+    }
+
+    /// The error for a value that was free when it was checked: the transaction is run again.
+    pub(crate) fn repeat(&self) -> Error {
+        Error::Repeat(format!("{} was taken in the meantime", self.error.field))
+    }
+
+    /// Finds the id of the record that causes the conflict. The database reports a violated key without
+    /// it, and ends the transaction; so this needs a connection after the rollback.
+    pub async fn find_owner(&mut self, connection: &mut PgConnection) -> Result<()> {
+        let Some(OwnerSearch { statement, workspace_id, values, written }) = self.search.take() else {
+            return Ok(());
+        };
+        let owners: Vec<(String, Uuid)> =
+            sqlx::query_as(statement).bind(workspace_id).bind(values).fetch_all(connection).await?;
+        self.error.id = owners.into_iter().map(|(_, id)| id).find(|id| !written.contains(id));
+        Ok(())
     }
 }
 
@@ -61,7 +110,7 @@ pub const NOT_FOUND: &str = "not_found";
 impl Error {
     /// Creates a conflict about the named field.
     pub fn conflict(reason: Reason, field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Conflict(FieldError::new(field, reason.code(), message).into())
+        Self::Conflict(Conflict::new(FieldError::new(field, reason.code(), message), None).into())
     }
 
     /// Creates a conflict with the record that has this id.
@@ -71,7 +120,8 @@ impl Error {
         field: impl Into<String>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self::Conflict(FieldError { id: Some(id), ..FieldError::new(field, reason.code(), message) }.into())
+        let error = FieldError { id: Some(id), ..FieldError::new(field, reason.code(), message) };
+        Self::Conflict(Conflict::new(error, None).into())
     }
 
     /// Creates an error for a reference in a body to a record that does not exist.

@@ -49,10 +49,10 @@ impl Payload for UndoImport {
 pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) -> Result<Job> {
     let job = queue::get(connection, actor.workspace_id, job_id).await?;
     if !job.kind.starts_with("import_") {
-        return Err(Error::conflict(Reason::NotUndoable, "kind", "only imports can be undone"));
+        return Err(Error::conflict_with(job_id, Reason::NotUndoable, "kind", "only imports can be undone"));
     }
     if !job.status.is_finished() {
-        return Err(Error::conflict(Reason::JobUnfinished, "status", "the import has not finished"));
+        return Err(Error::conflict_with(job_id, Reason::JobUnfinished, "status", "the import has not finished"));
     }
     let payload = UndoImport { job_id, kind: job.kind };
     let undo = NewJob::new(actor.workspace_id, &payload)?.dedupe_key(format!("undo:{job_id}")).subject("job", job_id);
@@ -241,7 +241,7 @@ impl<R: Importable> Undo<R> {
         }
         let (taken, changed) = separate_taken(connection, actor, changed).await?;
         records::update_all(connection, actor, &changed).await.map_err(|error| match error {
-            Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
+            Error::Conflict(conflict) => conflict.repeat(),
             other => other,
         })?;
         undone.restored += i64::try_from(changed.len()).unwrap_or(i64::MAX);

@@ -53,7 +53,7 @@ pub async fn write<R: Importable>(
         OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
     };
     let met = written.map_err(|error| match error {
-        Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
+        Error::Conflict(conflict) => conflict.repeat(),
         other => other,
     })?;
     import.counts.failed += count(refused.len());

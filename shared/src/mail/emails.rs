@@ -205,5 +205,5 @@ async fn decide(
         return Ok(email);
     }
     let state = get(connection, workspace_id, id).await?.email.state;
-    Err(Error::conflict(Reason::WrongState, "state", format!("the email is {}", state.as_str())))
+    Err(Error::conflict_with(id, Reason::WrongState, "state", format!("the email is {}", state.as_str())))
 }

@@ -130,9 +130,19 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
         created_at: db::now(),
     };
     if !insert(connection, workspace_id, &suppression).await? {
-        return Err(Error::conflict(error::Reason::Taken, "email", "this email is already suppressed"));
+        let owner = owner(connection, workspace_id, &suppression.email.key()).await?;
+        return Err(match owner {
+            Some(id) => Error::conflict_with(id, error::Reason::Taken, "email", "this email is already suppressed"),
+            None => Error::Repeat("the suppression was removed in the meantime".to_owned()),
+        });
     }
     Ok(suppression)
+}
+
+/// Returns the id of the suppression of an address, given as [`Email::key`] formats it.
+pub(crate) async fn owner(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<Option<Uuid>> {
+    let owner = "SELECT id FROM suppressions WHERE workspace_id = $1 AND email_key = $2 AND email_duplicate = 0";
+    Ok(sqlx::query_scalar(owner).bind(workspace_id).bind(email_key).fetch_optional(connection).await?)
 }
 
 /// Suppresses an address. Returns `false` if it was already suppressed. Queued emails to the

@@ -88,7 +88,7 @@ async fn write_all<R: Record>(
         .map(|draft| draft.and_then(|draft| table.take(draft, items)).unwrap_or_else(Answer::Refused))
         .collect();
     table.write(connection, actor, &answers).await.map_err(|error| match error {
-        Error::Conflict(reason) => Error::Repeat(format!("{} was taken in the meantime", reason.field)),
+        Error::Conflict(conflict) => conflict.repeat(),
         Error::NotFound | Error::Missing(_) => Error::Repeat("a referenced record was deleted in the meantime".into()),
         other => other,
     })?;
@@ -240,7 +240,7 @@ impl<R: Record> Table<R> {
             match owner.filter(|owner| (key.of)(owner).as_ref() == Some(value)) {
                 None => before.push(at),
                 Some(owner) if before.iter().any(|at| (R::UNIQUE[*at].of)(owner).is_some()) => {
-                    return Err(key.conflict(Some(owner.id())));
+                    return Err(key.conflict(owner.id()));
                 }
                 Some(owner) => return Ok(Some(owner.id())),
             }
@@ -282,7 +282,7 @@ impl<R: Record> Table<R> {
             }
             let owner = value.and_then(|value| owners.get(&value));
             if let Some(owner) = owner.filter(|owner| **owner != record.id()) {
-                return Err(key.conflict(Some(*owner)));
+                return Err(key.conflict(*owner));
             }
         }
         for (reference, referenced) in R::REFERENCES.iter().zip(&self.referenced) {

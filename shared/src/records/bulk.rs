@@ -102,7 +102,8 @@ async fn insert_few<R: Record>(
         rows.push::<R>(record, workspace_id, Some(creator))?;
         if rows.0.len() >= PIECE || at + 1 == records.len() {
             let insert = sqlx::query(R::statements().insert_few.clone()).bind(workspace_id).bind(rows.take()?);
-            insert.execute(&mut *connection).await.map_err(refusal::<R>)?;
+            let inserted = insert.execute(&mut *connection).await;
+            inserted.map_err(|error| refusal(error, workspace_id, records))?;
         }
     }
     Ok(())
@@ -162,9 +163,9 @@ async fn copy_all<R: Record>(
             copy.optional(creator.columns().map(|(kind, _)| kind.as_str()));
             copy.optional(creator.columns().map(|(_, id)| id));
         }
-        copy.end().await.map_err(refusal::<R>)?;
+        copy.end().await.map_err(|error| refusal(error, workspace_id, records))?;
     }
-    copy.finish().await.map_err(refusal::<R>)
+    copy.finish().await.map_err(|error| refusal(error, workspace_id, records))
 }
 
 /// Writes changed records, given as pairs of before and after, and their history.
@@ -180,7 +181,9 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
         entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
         if rows.0.len() >= PIECE || at + 1 == changed.len() {
             let update = sqlx::query(R::statements().update_all.clone()).bind(actor.workspace_id).bind(rows.take()?);
-            update.execute(&mut *connection).await.map_err(refusal::<R>)?;
+            let updated = update.execute(&mut *connection).await;
+            let refused = |error| refusal(error, actor.workspace_id, changed.iter().map(|(_, after)| after));
+            updated.map_err(refused)?;
             history::keep(connection, actor, std::mem::take(&mut entries)).await?;
         }
     }

@@ -55,7 +55,9 @@ impl Deletion {
         .await?;
         let (ids, rows): (Vec<Uuid>, Vec<Value>) = deleted.into_iter().unzip();
         let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
-        insert.bind(Value::Array(rows)).execute(&mut *connection).await.map_err(refusal::<R>)?;
+        let records = rows.iter().cloned().map(serde_json::from_value).collect::<Result<Vec<R>, _>>()?;
+        let restored = insert.bind(Value::Array(rows)).execute(&mut *connection).await;
+        restored.map_err(|error| refusal(error, actor.workspace_id, &records))?;
         let entry = |id| Entry::new(R::TYPE, id, Action::Restored);
         keep(connection, actor, ids.into_iter().map(entry).collect()).await
     }

@@ -6,12 +6,24 @@ use uuid::Uuid;
 
 use super::keys::UniqueKey;
 use super::model::Record;
-use crate::error::{Error, Result};
+use crate::error::{Error, OwnerSearch, Result};
 
-/// Maps a constraint violation to the error of the field that caused it.
-pub(crate) fn refusal<R: Record>(error: sqlx::Error) -> Error {
+/// Maps a constraint violation of these records to the error of the field that caused it.
+pub(crate) fn refusal<'r, R: Record>(
+    error: sqlx::Error,
+    workspace_id: Uuid,
+    records: impl IntoIterator<Item = &'r R>,
+) -> Error {
     if let Some(key) = R::UNIQUE.iter().find(|key| Error::breaks(&error, key.constraint)) {
-        return key.conflict(None);
+        return match R::statements().by_key(key.field) {
+            Ok(statements) => {
+                let keyed = records.into_iter().filter_map(|record| Some((record.id(), (key.of)(record)?)));
+                let (written, values) = keyed.unzip();
+                let statement = statements.owners.clone();
+                key.conflict_with_owner(OwnerSearch { statement, workspace_id, values, written })
+            }
+            Err(error) => error,
+        };
     }
     match R::REFERENCES.iter().find(|reference| Error::breaks(&error, reference.constraint)) {
         Some(reference) => Error::missing(reference.column),
@@ -37,8 +49,8 @@ pub(crate) async fn hand_over_keys<'r, R: Record>(
         return Ok(());
     }
     let handed_over = sqlx::query(hand_over).bind(workspace_id).bind(given_up).execute(connection).await;
-    match handed_over.map_err(refusal::<R>) {
-        Err(Error::Conflict(_)) => Err(Error::Repeat(format!("{} was taken in the meantime", key.field))),
+    match handed_over.map_err(|error| refusal::<R>(error, workspace_id, [])) {
+        Err(Error::Conflict(conflict)) => Err(conflict.repeat()),
         other => other.map(|_| ()),
     }
 }

@@ -60,7 +60,8 @@ pub async fn create<R: Record>(
     let insert = sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id);
     let query = bind_all(&record, actor.workspace_id, insert);
     let query = if R::HAS_CREATOR { query.bind(actor.kind).bind(actor.id) } else { query };
-    query.execute(&mut *connection).await.map_err(refusal::<R>)?;
+    let inserted = query.execute(&mut *connection).await;
+    inserted.map_err(|error| refusal(error, actor.workspace_id, [&record]))?;
     record.after_write(connection, actor, None).await?;
     Ok(record)
 }
@@ -155,7 +156,8 @@ async fn write<R: Record>(
         .bind(Value::Object(latter))
         .bind(db::now());
     let query = bind_all(after, actor.workspace_id, query);
-    Ok(query.execute(connection).await.map_err(refusal::<R>)?.rows_affected() == 1)
+    let written = query.execute(connection).await;
+    Ok(written.map_err(|error| refusal(error, actor.workspace_id, [after]))?.rows_affected() == 1)
 }
 
 /// Deletes a record and its dependent records; the history remains. Needs a transaction.

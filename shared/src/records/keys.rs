@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::error::{Error, FieldError, Reason};
+use crate::error::{Conflict, Error, FieldError, OwnerSearch, Reason};
 use crate::platform::email_keys;
 use crate::values::email_key;
 
@@ -104,10 +104,15 @@ impl<R> UniqueKey<R> {
         }
     }
 
-    /// Returns the error for a key that is taken.
-    pub fn conflict(&self, owner: Option<Uuid>) -> Error {
+    /// Returns the error for a key that this record has.
+    pub fn conflict(&self, owner: Uuid) -> Error {
+        Error::conflict_with(owner, self.reason, self.field, self.message)
+    }
+
+    /// Returns the error for a key that a record has which is still to be found.
+    pub(crate) fn conflict_with_owner(&self, search: OwnerSearch) -> Error {
         let reason = FieldError::new(self.field, self.reason.code(), self.message);
-        Error::Conflict(FieldError { id: owner, ..reason }.into())
+        Error::Conflict(Conflict::new(reason, Some(search)).into())
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     let Some((entry, Value::Object(mut row))) = last else {
         // An existing record cannot be restored; a record that never existed is not found.
         let exists = history::exists::<R>(connection, actor.workspace_id, id).await?;
-        return Err(if exists { not_deleted() } else { Error::NotFound });
+        return Err(if exists { not_deleted(id) } else { Error::NotFound });
     };
     let mut record: R = serde_json::from_value(Value::Object(row.clone()))?;
     record.before_restore(connection, actor).await?;
@@ -42,9 +42,9 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     row.extend(derived(&record, actor.workspace_id).map(|(column, value)| (column.to_owned(), value.into())));
     let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
     let written = insert.bind(Value::Array(vec![row.into()])).execute(&mut *connection).await;
-    written.map_err(|error| match refusal::<R>(error) {
+    written.map_err(|error| match refusal(error, actor.workspace_id, [&record]) {
         // The record was restored before.
-        Error::Conflict(reason) if reason.field == "id" => not_deleted(),
+        Error::Conflict(conflict) if conflict.error.field == "id" => not_deleted(id),
         other => other,
     })?;
     record.after_restore(connection, actor, &Deletion { id: entry }).await?;
@@ -52,6 +52,6 @@ pub async fn restore<R: Record>(connection: &mut PgConnection, actor: &Actor, id
     Ok(record)
 }
 
-fn not_deleted() -> Error {
-    Error::conflict(Reason::NotDeleted, "id", "the record is not deleted")
+fn not_deleted(id: Uuid) -> Error {
+    Error::conflict_with(id, Reason::NotDeleted, "id", "the record is not deleted")
 }

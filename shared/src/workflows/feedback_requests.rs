@@ -12,7 +12,7 @@ use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackChanges, FeedbackStatus, OPEN_REQUEST, event_key};
 use crate::error::{Error, Reason, Result};
 use crate::mail::action_urls::ActionUrls;
-use crate::mail::suppressions::is_suppressed;
+use crate::mail::suppressions::{self, is_suppressed};
 use crate::mail::{self, Event, Queued};
 use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
@@ -41,20 +41,18 @@ impl Payload for RequestFeedback {
 pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -> Result<Job> {
     let workspace_id = actor.workspace_id;
     // Locked, so that a concurrent block of the customer commits before or after this transaction.
-    let (is_blocked, is_suppressed): (bool, bool) = sqlx::query_as(concat!(
-        "SELECT status = 'blocked', ",
-        is_suppressed!("customers.email_key"),
-        " FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE OF customers"
-    ))
+    let (is_blocked, email_key): (bool, String) = sqlx::query_as(
+        "SELECT status = 'blocked', email_key FROM customers WHERE workspace_id = $1 AND id = $2 FOR SHARE",
+    )
     .bind(workspace_id)
     .bind(customer_id)
     .fetch_one(&mut *connection)
     .await?;
     if is_blocked {
-        return Err(Error::conflict(Reason::Blocked, "status", "the customer is blocked"));
+        return Err(Error::conflict_with(customer_id, Reason::Blocked, "status", "the customer is blocked"));
     }
-    if is_suppressed {
-        return Err(Error::conflict(Reason::Suppressed, "email", "the customer's address is suppressed"));
+    if let Some(id) = suppressions::owner(connection, workspace_id, &email_key).await? {
+        return Err(Error::conflict_with(id, Reason::Suppressed, "email", "the customer's address is suppressed"));
     }
     let id = match open_request(connection, workspace_id, customer_id).await? {
         Some(id) => {
@@ -69,7 +67,7 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     let job = job.subject(Feedback::TYPE.as_str(), id).dedupe_key(format!("{}:{id}", RequestFeedback::KIND));
     let job = queue::enqueue(connection, job.request_id(actor.request_id.as_deref())).await?;
     if job.id != job_id {
-        return Err(OPEN_REQUEST.conflict(Some(id)));
+        return Err(OPEN_REQUEST.conflict(id));
     }
     Ok(job)
 }
@@ -112,7 +110,7 @@ async fn give_up_unsent(connection: &mut PgConnection, workspace_id: Uuid, id: U
         .bind(&key)
         .fetch_optional(connection)
         .await?;
-    if stands.is_some() { Err(OPEN_REQUEST.conflict(Some(id))) } else { Ok(()) }
+    if stands.is_some() { Err(OPEN_REQUEST.conflict(id)) } else { Ok(()) }
 }
 
 /// Returns the requests whose own email was sent or is queued.

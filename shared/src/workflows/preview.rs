@@ -16,7 +16,7 @@ use crate::mail::templates::{
     BODY, Body, MAX_ITEMS, Rendered, Renderer, SUBJECT, Subject, TEMPLATE_FAULT, Template, aside, check_part, samples,
 };
 use crate::platform::config;
-use crate::records::{self, Place};
+use crate::records::{self, Place, Record};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{Shape, closed};
 use crate::values::patch::Patch;
@@ -60,11 +60,11 @@ pub async fn preview(
     let Request { event, template, lead_id, customer_id, sample } = request?;
     let mut context = samples::full(event);
     if let Some(id) = lead_id {
-        let lead: Lead = records::get(connection, workspace_id, Place { parent: None, id }).await?;
+        let lead: Lead = referred(connection, workspace_id, "lead_id", id).await?;
         context["lead"] = person((&lead.name, lead.first_name.as_ref()), &lead.email, lead.company.as_ref());
     }
     if let Some(id) = customer_id {
-        let customer: Customer = records::get(connection, workspace_id, Place { parent: None, id }).await?;
+        let customer: Customer = referred(connection, workspace_id, "customer_id", id).await?;
         let names = (&customer.name, customer.first_name.as_ref());
         context["customer"] = person(names, &customer.email, customer.company.as_ref());
     }
@@ -84,6 +84,14 @@ pub async fn preview(
     });
     // The template passed validation, so an error here comes from the sample values.
     rendered.await?.map_err(|error| Error::invalid("template", TEMPLATE_FAULT, error.to_string()))
+}
+
+/// Returns a record that the body refers to.
+async fn referred<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, field: &str, id: Uuid) -> Result<R> {
+    records::get(connection, workspace_id, Place { parent: None, id }).await.map_err(|error| match error {
+        Error::NotFound => Error::missing(field),
+        other => other,
+    })
 }
 
 fn person((name, first_name): (&Name, Option<&Name>), email: &Email, company: Option<&Company>) -> Value {

@@ -52,7 +52,7 @@ pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid
             records::insert_all(connection, workspace_id, Creator::conversion(lead_id), std::slice::from_ref(&drafted))
                 .await
                 .map_err(|error| match error {
-                    Error::Conflict(reason) if reason.field == EMAIL.field => {
+                    Error::Conflict(conflict) if conflict.error.field == EMAIL.field => {
                         Error::Repeat("the email was taken concurrently".to_owned())
                     }
                     other => other,
