@@ -22,7 +22,7 @@ use filter::Condition;
 
 pub use cursor::{Access, IdCursors, Key, Place};
 pub use pages::{Part, count, custom_keys, fetch};
-pub use spec::{Columns, Joined, ListField, Order, OrderKind, Spec, selection};
+pub use spec::{Columns, Joined, ListField, Listed, Order, OrderKind, Spec, selection};
 
 /// The maximum number of records on a page.
 pub const MAX_LIMIT: u32 = 1000;

@@ -168,12 +168,13 @@ fn of_field(field: &ListField) -> Vec<Parameter> {
         true => several(name, &about, or_null(field.kind)),
         false => repeated(name, &about),
     };
+    let (has, has_not) = match field.is_list() {
+        true => (format!("that have a {name} of these"), format!("that have no {name} of these")),
+        false => (format!("whose `{name}` is {is}"), format!("whose `{name}` is none of these")),
+    };
     let mut filters = vec![
-        equality(name, format!("Only records whose `{name}` is {is}. `null` stands for empty.")),
-        equality(
-            &format!("{name}[ne]"),
-            format!("Only records whose `{name}` is none of these. `null` stands for empty."),
-        ),
+        equality(name, format!("Only records {has}. `null` stands for empty.")),
+        equality(&format!("{name}[ne]"), format!("Only records {has_not}. `null` stands for empty.")),
     ];
     if field.kind.has_ranges() {
         let bounds = [("gte", "at least"), ("gt", "greater than"), ("lte", "at most"), ("lt", "less than")];

@@ -18,6 +18,9 @@ use crate::support::Api;
 /// Names of which every fourth has an accent.
 const NAME: &str = "(ARRAY['Ann', 'Bob', 'Éva', 'Zoe'])[1 + n % 4] || ' ' || n";
 const PAGE: u32 = 50;
+/// Themes of feedback.
+const OFTEN: &str = "00000010-0000-7000-8000-000000000001";
+const SELDOM: &str = "00000010-0000-7000-8000-000000000002";
 
 fn rows() -> i64 {
     if testing::is_thorough() { 1_000_000 } else { 100_000 }
@@ -66,6 +69,16 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
             id(4),
             customer(2)
         ),
+        // Every second comment is about one theme, and every thousandth about another.
+        format!(
+            "INSERT INTO feedback_readings (workspace_id, feedback_id, answered_at, rating, commented, quotable, language, reader,
+                 phrases, themes, moods)
+             SELECT '{workspace}', {}, {time}, 1 + n % 5, true, true, 'en', 1, '[]',
+                 CASE WHEN n % 1000 = 0 THEN ARRAY['{OFTEN}', '{SELDOM}'] WHEN n % 2 = 0 THEN ARRAY['{OFTEN}'] ELSE '{{}}' END::uuid[],
+                 CASE WHEN n % 1000 = 0 THEN ARRAY[0, 0] WHEN n % 2 = 0 THEN ARRAY[0] ELSE '{{}}' END::smallint[]
+             FROM generate_series(1, {few}) AS n",
+            id(4)
+        ),
         format!(
             "INSERT INTO lead_interactions (workspace_id, id, lead_id, type, created_at, updated_at)
              SELECT '{workspace}', {}, '{}', 'note', {time}, {time} FROM generate_series(1, {few}) AS n",
@@ -103,6 +116,10 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     for statement in statements {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
     }
+}
+
+fn theme(id: &str) -> String {
+    format!("theme={id}")
 }
 
 fn lead(n: u8) -> String {
@@ -255,6 +272,9 @@ async fn lists_without_an_index_read_each_record_once() {
         (of::<Customer>(), "sort=-health_score", 50, rows * 5 / 2),
         (of::<Customer>(), "sort=segment", 50, rows * 5 / 2),
         (of::<Order>(), "sort=quantity", 50, rows),
+        // A theme of few comments: the first feedback, and then each comment and its themes once.
+        (of::<Feedback>(), &theme(SELDOM), usize::try_from(rows / 5_000).unwrap().min(50), rows),
+        (of::<Feedback>(), &theme(OFTEN), 50, 3_000),
         (of_emails(), "sort=subject", 50, rows),
         (of_jobs(), "sort=-finished_at", 50, rows),
     ] {

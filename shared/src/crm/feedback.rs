@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
-use crate::query::{Order, OrderKind, Spec};
+use crate::query::{ListField, Listed, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletion};
 use crate::records::{self, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
+use crate::values::kind::Kind;
 use crate::values::{Category, ExternalId, Field, Notes, Rating, Time};
 use crate::{deleted_list, mail, record, string_enum};
 
@@ -74,6 +75,9 @@ const EXTERNAL_ID: UniqueKey<Feedback> =
         feedback.external_id.as_ref().map(|id| id.as_ref().to_owned())
     });
 
+/// The themes of a comment, once a worker has read it.
+const THEMES: Listed = Listed { table: "feedback_readings", key: "feedback_id", column: "themes" };
+
 impl Record for Feedback {
     const TYPE: RecordType = RecordType::Feedback;
     const HAS_CREATOR: bool = true;
@@ -88,7 +92,7 @@ impl Record for Feedback {
     const LIST: Spec = Spec {
         table: "feedback",
         fields: Self::FIELDS,
-        filters: &[],
+        filters: &[ListField::listed("theme", Kind::Id, &THEMES)],
         orders: &[Order { name: "created_at", expression: "created_at", kind: OrderKind::Time }],
         indexed: &["customer_id", "external_id"],
         searchable: false,

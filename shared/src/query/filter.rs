@@ -6,7 +6,7 @@ use sqlx::postgres::PgHasArrayType;
 use sqlx::{Encode, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use super::spec::{Joined, ListField, Spec};
+use super::spec::{Joined, ListField, Listed, Spec};
 use crate::query::parameters::{number, once};
 use crate::values::dates::time_in;
 use crate::values::kind::Kind;
@@ -90,6 +90,17 @@ impl Condition {
         self.field()?.as_joined()
     }
 
+    /// The lists of another table that have one of these ids; `None` if records without a row can meet the
+    /// condition.
+    fn listed(&self) -> Option<(&'static Listed, &[Uuid])> {
+        match &self.test {
+            Test::OneOf { values: Values::Ids(ids), or_empty: false, negated: false } => {
+                Some((self.field()?.as_listed()?, ids))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this column of the table is compared.
     pub(super) fn is_on(&self, column: &str) -> bool {
         self.joined().is_none() && self.field().is_some_and(|field| field.name == column)
@@ -128,8 +139,9 @@ impl Condition {
 
     /// Adds it to the conditions of a statement that finds or counts records.
     pub(super) fn push(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec) {
-        match (self.joined(), self.words()) {
-            (Some(joined), Some(words)) => push_joined(sql, spec.table, joined, words),
+        match (self.joined(), self.words(), self.listed()) {
+            (Some(joined), Some(words), _) => push_joined(sql, spec.table, joined, words),
+            (.., Some((listed, ids))) => push_listed(sql, spec.table, listed, ids),
             _ => self.push_test(sql, spec, if self.is_indexed(spec) { Many::Indexed } else { Many::Hashed }),
         }
     }
@@ -164,6 +176,11 @@ impl Condition {
     }
 
     fn push_equality(&self, sql: &mut QueryBuilder<Postgres>, spec: &Spec, values: &Values, many: Many) {
+        if let (Some(_), Values::Ids(ids)) = (self.field().and_then(ListField::as_listed), values) {
+            self.push_subject(sql, spec);
+            sql.push(" && ").push_bind(ids.clone());
+            return;
+        }
         let is_hashed = many == Many::Hashed && values.len() >= FROM;
         // Within an expression, the values stay a table and are not joined.
         sql.push(if is_hashed { "(" } else { "" });
@@ -311,4 +328,14 @@ fn push_joined(sql: &mut QueryBuilder<Postgres>, table: &str, joined: &Joined, w
              AND joined.{key} = {table}.id AND joined.{column} {comparison} ("
     ));
     sql.push_bind(words).push("))");
+}
+
+/// Adds the condition that a record has one of the ids in a list in another table.
+fn push_listed(sql: &mut QueryBuilder<Postgres>, table: &str, listed: &Listed, ids: &[Uuid]) {
+    let Listed { table: other, key, column } = listed;
+    sql.push(format!(
+        "EXISTS (SELECT FROM {other} AS listed WHERE listed.workspace_id = {table}.workspace_id
+             AND listed.{key} = {table}.id AND listed.{column} && "
+    ));
+    sql.push_bind(ids.to_vec()).push(")");
 }

@@ -78,6 +78,8 @@ enum Source {
     Expression(&'static str),
     /// In another table.
     Joined(&'static Joined),
+    /// In a list in another table, of which one value is compared.
+    Listed(&'static Listed),
 }
 
 impl ListField {
@@ -96,8 +98,22 @@ impl ListField {
         Self { name, kind, source: Source::Joined(joined) }
     }
 
+    /// A field with a list of values in another table. It filters, and does not sort.
+    pub const fn listed(name: &'static str, kind: Kind, listed: &'static Listed) -> Self {
+        Self { name, kind, source: Source::Listed(listed) }
+    }
+
+    /// Whether a record has a list of values, of which a filter compares each.
+    pub fn is_list(&self) -> bool {
+        self.as_listed().is_some()
+    }
+
     pub(super) fn as_joined(&self) -> Option<&'static Joined> {
         if let Source::Joined(joined) = self.source { Some(joined) } else { None }
+    }
+
+    pub(super) fn as_listed(&self) -> Option<&'static Listed> {
+        if let Source::Listed(listed) = self.source { Some(listed) } else { None }
     }
 
     /// The expression that filters compare, for rows of this table.
@@ -108,13 +124,14 @@ impl ListField {
             Source::Column => self.name.to_owned(),
             Source::Expression(expression) => expression.to_owned(),
             Source::Joined(joined) => joined.lookup(table),
+            Source::Listed(listed) => listed.lookup(table),
         }
     }
 
     /// The expression that a sort compares; `joined_value` is the value in another table.
     pub(super) fn sorted(&self) -> String {
         let value = match self.source {
-            Source::Column => self.name.to_owned(),
+            Source::Column | Source::Listed(_) => self.name.to_owned(),
             Source::Expression(expression) => format!("({expression})"),
             Source::Joined(joined) => joined.or_absent("joined_value"),
         };
@@ -155,6 +172,28 @@ impl Joined {
 
     fn or_absent(&self, value: &str) -> String {
         self.absent.map_or_else(|| value.to_owned(), |absent| format!("coalesce({value}, '{absent}')"))
+    }
+}
+
+/// A column of another table with a list of values for each record, which has at most one row there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The table, which has `workspace_id`.
+    pub table: &'static str,
+    /// Its column with the ids of the records.
+    pub key: &'static str,
+    /// Its column with the values, an array.
+    pub column: &'static str,
+}
+
+impl Listed {
+    /// The values of a row of the records' table, looked up on their own; null without any.
+    fn lookup(&self, table: &str) -> String {
+        let Self { table: other, key, column } = self;
+        format!(
+            "(SELECT nullif(listed.{column}, '{{}}') FROM {other} AS listed WHERE listed.workspace_id = {table}.workspace_id
+                 AND listed.{key} = {table}.id)"
+        )
     }
 }
 

@@ -194,6 +194,49 @@ async fn feedback_is_grouped_into_themes_with_quotes() {
 }
 
 #[tokio::test]
+async fn a_theme_lists_its_comments() {
+    let shop = Shop::open().await;
+    let ids = shop.answered(&SPEAKER).await;
+    shop.find().await;
+    let themes = shop.themes("").await;
+    let (battery, music) = (theme(&themes, "battery"), theme(&themes, "music"));
+    let id = |theme: &Value| theme["id"].as_str().unwrap().to_owned();
+    let listed = async |filter: String| {
+        let feedback = shop.get(&format!("/dev/crm/feedback?{filter}")).await;
+        let feedback = feedback.as_array().unwrap().iter();
+        feedback.map(|record| record["id"].as_str().unwrap().parse::<Uuid>().unwrap()).collect::<Vec<_>>()
+    };
+    // Newest first: the last four comments about the battery.
+    let about_battery: Vec<Uuid> = [11, 8, 6, 4].map(|at: usize| ids[at]).into();
+    assert_eq!(listed(format!("theme={}", id(battery))).await, about_battery);
+    let pages = [
+        listed(format!("theme={}&limit=3", id(battery))).await,
+        listed(format!("theme={}&rating=2", id(battery))).await,
+    ];
+    assert_eq!(pages, [about_battery[..3].to_vec(), vec![ids[11], ids[4]]]);
+    let either = listed(format!("theme={},{}", id(battery), id(music))).await;
+    assert_eq!(either.len(), 8);
+    let neither = listed(format!("theme[ne]={},{}", id(battery), id(music))).await;
+    assert_eq!(either.len() + neither.len(), ids.len());
+    // Comments without a theme, and answers without a comment.
+    let without = listed("theme=null".to_owned()).await;
+    assert!(without.contains(&ids[9]) && without.contains(&ids[10]), "{without:?}");
+    assert_eq!(listed("theme[ne]=null".to_owned()).await.len() + without.len(), ids.len());
+    assert!(listed(format!("theme={}", Uuid::nil())).await.is_empty());
+    let rejected = shop.answer("/dev/crm/feedback?theme=battery", 400).await;
+    assert_eq!(rejected["errors"][0]["field"], "theme");
+
+    // The link of each theme lists as many comments as it counts, also in a part of the time.
+    let from = (chrono::Utc::now() - chrono::Duration::days(6)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    for themes in [themes, shop.themes(&format!("from={from}")).await] {
+        for theme in themes["themes"].as_array().unwrap() {
+            let listed = shop.get(theme["query"].as_str().unwrap()).await;
+            assert_eq!(listed.as_array().unwrap().len(), theme["count"].as_u64().unwrap() as usize, "{theme}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_new_answer_changes_only_its_own_themes() {
     let shop = Shop::open().await;
     shop.answered(&SPEAKER).await;
@@ -246,6 +289,10 @@ async fn repeated_discovery_finds_the_same_themes() {
     for themes in [&mut first, &mut second] {
         for name in ["as_of", "found_at", "period"] {
             themes.as_object_mut().unwrap().remove(name);
+        }
+        // The queries contain the period.
+        for theme in themes["themes"].as_array_mut().unwrap() {
+            theme.as_object_mut().unwrap().remove("query");
         }
     }
     assert_eq!(first, second);

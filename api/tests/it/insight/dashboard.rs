@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use chrono::{Duration, NaiveDate};
+use chrono::{Duration, NaiveDate, SecondsFormat};
 use serde_json::{Value, json};
 use shared::insight::period::Period;
 use shared::values::Time;
@@ -248,6 +248,12 @@ pub fn themes(data: &Data, (period, before): (&Period, &Period), now: Time) -> V
                 "mean_rating": m, "sentiment": mean(&moods.collect::<Vec<_>>()),
                 "change": change(Some(n), Some(of(&then) as f64)),
                 "impact": mean(&ratings(&others)).map(|without| all_mean - without),
+                "query": format!(
+                    "/dev/crm/feedback?theme={}&answered_at[gte]={}&answered_at[lt]={}",
+                    theme["id"].as_str().unwrap(),
+                    period.from.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                    period.to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                ),
             }),
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
@@ -69,6 +69,9 @@ pub struct Theme {
     pub impact: Option<f64>,
     /// Up to three comments, with different ratings if possible.
     pub quotes: Vec<Quote>,
+    /// The path of the request that lists the comments of the period about the theme, without the filters of the
+    /// report.
+    pub query: String,
 }
 
 /// A quoted comment.
@@ -103,6 +106,7 @@ pub(in crate::insight) const ROWS: Rows = Rows::Spread(
         "change.change",
         "change.relative_change",
         "impact",
+        "query",
     ],
     ("quotes", "excerpt", "quote_"),
 );
@@ -160,7 +164,7 @@ pub(in crate::insight) async fn of_period(
         .map(|(theme, counts)| {
             let was = before.get(&theme.id).map_or(0, |counts| counts.comments);
             let candidates = quotes.remove(&theme.id).unwrap_or_default();
-            described(theme, &counts, &all, was, candidates)
+            described(theme, period, (&counts, &all, was), candidates)
         })
         .collect();
     Ok(Themes {
@@ -197,7 +201,12 @@ fn rank<'a>(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-fn described(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates: Vec<Candidate>) -> Theme {
+fn described(
+    theme: &Listed,
+    period: &Period,
+    (counts, all, was): (&Counts, &Counts, i64),
+    candidates: Vec<Candidate>,
+) -> Theme {
     let mean = counts.of_ratings().mean();
     let without = (all.ratings - counts.ratings) as f64 / (all.answers - counts.answers) as f64;
     let excerpts: Vec<(i16, String)> =
@@ -218,7 +227,14 @@ fn described(theme: &Listed, counts: &Counts, all: &Counts, was: i64, candidates
         change: Comparison::of_counts(counts.comments, was),
         impact: (all.answers > counts.answers).then(|| all.of_ratings().mean() - without),
         quotes: quotes.collect(),
+        query: list_query(theme.id, period),
     }
+}
+
+/// The path of the list of the feedback of a period about a theme.
+fn list_query(theme: Uuid, period: &Period) -> String {
+    let [from, to] = [period.from, period.to].map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    format!("/dev/crm/feedback?theme={theme}&answered_at[gte]={from}&answered_at[lt]={to}")
 }
 
 async fn found_at(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Option<Time>> {
