@@ -265,7 +265,7 @@ async fn sent(
 ) -> Result<HashMap<Option<i32>, Requests>> {
     let mut sql = Sql::new(
         "SELECT bucket, count(*) AS sent, count(answered_at) AS answered,
-             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM answered_at - requested_at)::float8 / 3600) AS median
+             percentile_cont(0.5) WITHIN GROUP (ORDER BY date_part('epoch', answered_at - requested_at) / 3600) AS median
          FROM (SELECT requested_at, answered_at, width_bucket(requested_at, ",
     );
     sql.push_bind(period.bucket_starts()).push(") AS bucket FROM feedback WHERE workspace_id = ");

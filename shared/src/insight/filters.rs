@@ -115,6 +115,23 @@ impl Values {
     }
 }
 
+/// How segments are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    OneOf,
+    NoneOf,
+}
+
+impl Segments {
+    /// The comparison with an array, for a row of scores.
+    fn of_row(self) -> &'static str {
+        match self {
+            Self::OneOf => "= ANY",
+            Self::NoneOf => "<> ALL",
+        }
+    }
+}
+
 /// The filters of a request. They apply to every figure of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filters(Vec<Values>);
@@ -181,13 +198,17 @@ impl Filters {
 
     /// Adds the conditions on the customer whose id is in a column of another table.
     pub(super) fn push_customer_of(&self, sql: &mut Sql, workspace_id: Uuid, column: &str) {
+        self.push_customer_columns(sql, workspace_id, column);
+        self.push_segment(sql, workspace_id, column);
+    }
+
+    fn push_customer_columns(&self, sql: &mut Sql, workspace_id: Uuid, column: &str) {
         if [FilterBy::CustomerType, FilterBy::CustomerStatus, FilterBy::AssignedTo].iter().any(|by| self.has(*by)) {
             sql.push(format!(" AND {column} IN (SELECT id FROM customers WHERE workspace_id = "));
             sql.push_bind(workspace_id);
             self.push_columns(sql);
             sql.push(")");
         }
-        self.push_segment(sql, workspace_id, column);
     }
 
     /// Adds the condition on the category of feedback. Needs [`Filters::with_spellings`].
@@ -211,24 +232,32 @@ impl Filters {
         }
     }
 
-    /// A customer without a row of scores is a prospect, so prospects are those without another segment.
-    fn push_segment(&self, sql: &mut Sql, workspace_id: Uuid, column: &str) {
-        let Some(Values { values, .. }) = self.get(FilterBy::Segment) else { return };
-        let has_prospects = values.iter().any(|value| value == Segment::Prospects.as_str());
-        let others: Vec<&str> =
-            Segment::WORDS.iter().copied().filter(|word| !values.iter().any(|value| value == word)).collect();
-        if has_prospects && others.is_empty() {
-            return;
+    /// Adds the conditions on the customer of a row of scores.
+    pub(super) fn push_scored(&self, sql: &mut Sql, workspace_id: Uuid) {
+        self.push_customer_columns(sql, workspace_id, "scores.customer_id");
+        if let Some((comparison, segments)) = self.segments() {
+            sql.push(format!(" AND scores.segment {} (", comparison.of_row())).push_bind(segments).push(")");
         }
-        sql.push(if has_prospects { " AND NOT EXISTS (" } else { " AND EXISTS (" });
+    }
+
+    fn push_segment(&self, sql: &mut Sql, workspace_id: Uuid, column: &str) {
+        let Some((comparison, segments)) = self.segments() else { return };
+        sql.push(if comparison == Segments::NoneOf { " AND NOT EXISTS (" } else { " AND EXISTS (" });
         sql.push("SELECT FROM customer_scores AS scores WHERE scores.workspace_id = ").push_bind(workspace_id);
         sql.push(format!(" AND scores.customer_id = {column} AND scores.segment = ANY ("));
-        if has_prospects {
-            sql.push_bind(others.into_iter().map(str::to_owned).collect::<Vec<_>>());
-        } else {
-            sql.push_bind(values.clone());
+        sql.push_bind(segments).push("))");
+    }
+
+    /// The segments that the score of a customer must or must not have. A customer without a row of scores is a
+    /// prospect, so prospects are those without another segment.
+    fn segments(&self) -> Option<(Segments, Vec<String>)> {
+        let Values { values, .. } = self.get(FilterBy::Segment)?;
+        if !values.iter().any(|value| value == Segment::Prospects.as_str()) {
+            return Some((Segments::OneOf, values.clone()));
         }
-        sql.push("))");
+        let others = Segment::WORDS.iter().filter(|&word| !values.iter().any(|value| value == word));
+        let others: Vec<String> = others.map(|&word| word.to_owned()).collect();
+        (!others.is_empty()).then_some((Segments::NoneOf, others))
     }
 
     /// The same filters, with categories as they are written in the answers of a workspace: the database may

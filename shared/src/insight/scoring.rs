@@ -6,6 +6,7 @@
 //! the day changes, all customers are scored again: by the first reader if they are few, otherwise by the job
 //! that takes the daily snapshot.
 
+mod activity;
 mod counts;
 mod facts;
 mod refresh;
@@ -23,6 +24,8 @@ use crate::insight::segments::Thresholds;
 use crate::platform::db;
 use crate::values::Time;
 
+pub(in crate::insight) use activity::each_activity;
+pub use activity::{Activity, PlacedOrder};
 pub(crate) use counts::segments_before;
 pub use counts::{ScoreCount, counts};
 pub use facts::{FACTS, Facts, facts};

@@ -58,6 +58,7 @@ async fn figures_are_what_a_second_computation_says() {
                 Data::store_all(connection, &rows).await;
                 for (seed, data) in &sets {
                     score(connection, data).await;
+                    outdate_activities(connection, data.workspace_id).await;
                     Comparison { seed: *seed, data, now: db::now() }.run(connection).await;
                 }
             }
@@ -90,6 +91,22 @@ async fn score(connection: &mut PgConnection, data: &Data) {
     .execute(connection)
     .await
     .unwrap();
+}
+
+/// Lets some customers have no packed activity, and some one that is out of date, as they have until a worker scores
+/// them again.
+async fn outdate_activities(connection: &mut PgConnection, workspace: Uuid) {
+    for statement in [
+        "UPDATE customer_scores SET activity = NULL
+         WHERE workspace_id = $1 AND get_byte(uuid_send(customer_id), 15) % 4 = 0",
+        "WITH outdated AS (
+             UPDATE customer_scores SET activity = '\\x0000000000000000'
+             WHERE workspace_id = $1 AND get_byte(uuid_send(customer_id), 15) % 4 = 1 RETURNING customer_id
+         )
+         INSERT INTO stale_customers (workspace_id, customer_id) SELECT $1, customer_id FROM outdated",
+    ] {
+        sqlx::query(statement).bind(workspace).execute(&mut *connection).await.unwrap();
+    }
 }
 
 /// A comparison of all reports about a data set.

@@ -1,10 +1,10 @@
 //! The customer report: totals, orders, interactions and cohorts.
 
-mod orders;
+mod activity;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -19,9 +19,9 @@ use crate::insight::request::{Offers, Request};
 use crate::insight::table::{Rows, Table};
 use crate::values::Time;
 
-use orders::{Members, OfPeriod, orders};
+use activity::{Members, activity};
 
-/// The most cohorts reported: the months of a customer's orders are the bits of an `i64`.
+/// The most cohorts reported: the months of a customer's orders are the bits of a `u64`.
 const MAX_COHORTS: usize = 60;
 
 /// The customer report.
@@ -145,19 +145,18 @@ impl Report for CustomerReport {
         let scope = Scope { workspace_id, filters: &request.filters };
         let totals = totals(connection, scope).await?;
         let months: Vec<Vec<Bucket>> = request.periods.iter().map(months).collect();
-        let periods: Vec<OfPeriod<'_>> = request.periods.iter().zip(&months).map(OfPeriod::new).collect();
-        let orders = orders(connection, scope, &periods).await?;
+        let activity = activity(connection, scope, request.periods.iter().zip(&months)).await?;
         let mut all = Vec::new();
-        for ((period, months), ordered) in request.periods.iter().zip(months).zip(orders.periods) {
+        for ((period, months), active) in request.periods.iter().zip(months).zip(&activity.periods) {
             all.push(CustomerMetrics {
                 as_of,
                 period: period.clone(),
                 totals: totals.clone(),
                 new: new(connection, scope, period).await?,
-                orders: ordered.orders.metrics(),
-                orders_ever: orders.ever.metrics(),
-                interactions: interactions(connection, scope, period).await?.metrics(),
-                cohorts: cohorts(months, &ordered.members),
+                orders: active.orders.metrics(),
+                orders_ever: activity.ever.metrics(),
+                interactions: active.interactions(),
+                cohorts: cohorts(months, &active.cohorts),
             });
         }
         Ok(all)
@@ -208,47 +207,9 @@ async fn new(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -
 }
 
 fn cohorts(months: Vec<Bucket>, members: &[Members]) -> Vec<Cohort> {
-    let last = months.len();
-    let cohort = |(at, month): (usize, Bucket)| {
-        let mine = || members.iter().filter(move |members| members.month == at);
-        let customers = mine().map(|members| members.customers).sum();
-        let ordered = |month: usize| {
-            mine().filter(|members| (members.months >> month) & 1 == 1).map(|members| members.customers).sum()
-        };
-        let again = (at + 1..=last).map(|month| Rate::new(ordered(month), customers)).collect();
-        Cohort { month, customers, again }
+    let cohort = |(at, (month, members)): (usize, (Bucket, &Members))| {
+        let again = members.ordered.iter().skip(at + 1).map(|ordered| Rate::new(*ordered, members.customers));
+        Cohort { month, customers: members.customers, again: again.collect() }
     };
-    (1..).zip(months).map(cohort).collect()
-}
-
-#[derive(FromRow)]
-struct Interactions {
-    customers: i64,
-    interactions: i64,
-    median: Option<f64>,
-}
-
-impl Interactions {
-    #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
-    fn metrics(&self) -> InteractionMetrics {
-        let mean = (self.customers > 0).then(|| self.interactions as f64 / self.customers as f64);
-        InteractionMetrics {
-            interactions: self.interactions,
-            customers: self.customers,
-            per_customer: Spread { mean, median: self.median },
-        }
-    }
-}
-
-async fn interactions(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<Interactions> {
-    let mut sql = Sql::new(
-        "SELECT count(*) AS customers, coalesce(sum(interactions), 0)::bigint AS interactions,
-             percentile_cont(0.5) WITHIN GROUP (ORDER BY interactions) AS median
-         FROM (SELECT count(*) AS interactions FROM customer_interactions WHERE workspace_id = ",
-    );
-    sql.push_bind(scope.workspace_id);
-    sql.push(" AND date >= ").push_bind(period.from).push(" AND date < ").push_bind(period.to);
-    scope.filters.push_customer_of(&mut sql, scope.workspace_id, "customer_interactions.customer_id");
-    sql.push(" GROUP BY customer_id) AS each");
-    Ok(sql.build_query_as().fetch_one(connection).await?)
+    months.into_iter().zip(members).enumerate().map(cohort).collect()
 }

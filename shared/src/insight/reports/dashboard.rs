@@ -12,7 +12,7 @@ use super::Report;
 use super::activity::{self, Activity};
 use super::counts::Counts;
 use super::headlines::{self, HealthHeadline, SegmentHeadline, ThemeHeadline};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::insight::filters::{FilterBy, Filters};
 use crate::insight::period::Period;
 use crate::insight::ratio::{Comparison, RateComparison};
@@ -20,7 +20,7 @@ use crate::insight::request::{Offers, Request};
 use crate::insight::table::{Rows, Table};
 use crate::values::Time;
 
-use statements::{CUSTOMERS, Headline, LEADS, by_status, followups_due, jobs, orders_by_status};
+use statements::{CUSTOMERS, Headline, LEADS, by_status, followups_due, jobs, orders};
 
 /// The dashboard of a workspace. A period is compared with the one before it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -172,9 +172,11 @@ impl Report for DashboardReport {
     ) -> Result<Vec<Dashboard>> {
         let scope = Scope { workspace_id, filters: &request.filters };
         let present = Present::read(connection, scope, as_of).await?;
+        let periods: Vec<&Period> = request.with_those_before().flat_map(|(period, before)| [period, before]).collect();
+        let (totals, headlines) = headlines_of(connection, scope, &periods).await?;
         let mut all = Vec::new();
-        for periods in request.with_those_before() {
-            all.push(of_period(connection, scope, (as_of, request), periods, &present).await?);
+        for (periods, headlines) in request.with_those_before().zip(headlines.chunks_exact(2)) {
+            all.push(of_period(connection, scope, (as_of, request), (periods, headlines), (&totals, &present)).await?);
         }
         Ok(all)
     }
@@ -189,9 +191,6 @@ pub(super) struct Scope<'a> {
 
 /// What does not depend on the period.
 struct Present {
-    leads: Counts,
-    customers: Counts,
-    orders: Counts,
     followups_due: i64,
     activity: Vec<Activity>,
 }
@@ -199,50 +198,72 @@ struct Present {
 impl Present {
     async fn read(connection: &mut PgConnection, scope: Scope<'_>, as_of: Time) -> Result<Self> {
         Ok(Self {
-            leads: by_status(connection, scope, LEADS, None).await?,
-            customers: by_status(connection, scope, CUSTOMERS, None).await?,
-            orders: orders_by_status(connection, scope).await?,
             followups_due: followups_due(connection, scope, as_of).await?,
             activity: activity::recent(connection, scope).await?,
         })
     }
 }
 
+/// The number of all leads and customers, and all orders by status.
+struct Totals {
+    leads: i64,
+    customers: i64,
+    orders: Counts,
+}
+
+/// The totals, and the headline of each of the periods: each table is read once, whatever their number.
+async fn headlines_of(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    periods: &[&Period],
+) -> Result<(Totals, Vec<Headline>)> {
+    let mut leads = by_status(connection, scope, LEADS, periods).await?.into_iter();
+    let mut customers = by_status(connection, scope, CUSTOMERS, periods).await?.into_iter();
+    let (by_status, orders) = orders(connection, scope, periods).await?;
+    let total = |counts: Option<Counts>| counts.map_or(0, |counts| counts.total());
+    let totals = Totals { leads: total(leads.next()), customers: total(customers.next()), orders: by_status };
+    let mut headlines = Vec::new();
+    for (((period, leads), customers), orders) in periods.iter().zip(leads).zip(customers).zip(orders) {
+        headlines.push(Headline::of(connection, scope, period, (leads, customers, orders)).await?);
+    }
+    Ok((totals, headlines))
+}
+
 async fn of_period(
     connection: &mut PgConnection,
     scope: Scope<'_>,
     (as_of, request): (Time, &Request),
-    (period, before): (&Period, &Period),
-    present: &Present,
+    ((period, before), headlines): ((&Period, &Period), &[Headline]),
+    (totals, present): (&Totals, &Present),
 ) -> Result<Dashboard> {
-    let now = Headline::of(connection, scope, period).await?;
-    let then = Headline::of(connection, scope, before).await?;
+    let [now, then] = headlines else { return Err(Error::internal("a period has no headline")) };
     let (segments, health) =
-        headlines::scored(connection, scope, (as_of, request.zone, period), present.customers.total()).await?;
+        headlines::scored(connection, scope, (as_of, request.zone, period), totals.customers).await?;
+    let ((orders, quantity), (orders_before, quantity_before)) = (now.ordered(), then.ordered());
     Ok(Dashboard {
         as_of,
         period: period.clone(),
         period_before: before.clone(),
         leads: LeadHeadline {
-            total: present.leads.total(),
-            created: Comparison::of_counts(now.leads, then.leads),
+            total: totals.leads,
+            created: Comparison::of_counts(now.leads.total(), then.leads.total()),
             conversion_rate: RateComparison::new(now.conversion(), then.conversion()),
             win_rate: RateComparison::new(now.win(), then.win()),
         },
         customers: CustomerHeadline {
-            total: present.customers.total(),
-            new: Comparison::of_counts(now.customers, then.customers),
+            total: totals.customers,
+            new: Comparison::of_counts(now.customers.total(), then.customers.total()),
             repeat_rate: RateComparison::new(now.repeat(), then.repeat()),
         },
         orders: OrderHeadline {
-            orders: Comparison::of_counts(now.orders, then.orders),
-            quantity: Comparison::of_counts(now.quantity, then.quantity),
-            by_status: present.orders.clone(),
+            orders: Comparison::of_counts(orders, orders_before),
+            quantity: Comparison::of_counts(quantity, quantity_before),
+            by_status: totals.orders.clone(),
         },
         segments,
         health,
         feedback: FeedbackHeadline {
-            sent: Comparison::of_counts(now.sent, then.sent),
+            sent: Comparison::of_counts(now.sent(), then.sent()),
             response_rate: RateComparison::new(now.response(), then.response()),
             mean_rating: Comparison::new(now.mean_rating, then.mean_rating),
             nps: Comparison::new(now.nps, then.nps),

@@ -1,6 +1,7 @@
 //! The lead report: totals, conversions, the funnel and sources.
 
-mod statements;
+mod owners;
+mod tally;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use super::Report;
 use super::counts::{Counts, IntervalCount, Spread, by_interval};
-use crate::crm::leads::LeadSource;
+use crate::crm::leads::{LeadSource, LeadStatus};
 use crate::error::Result;
 use crate::insight::filters::{FilterBy, Filters};
 use crate::insight::period::{Bucket, Period};
@@ -20,7 +21,7 @@ use crate::insight::table::{Rows, Table};
 use crate::string_enum;
 use crate::values::Time;
 
-use statements::{Cell, DaysTo, by_owner, cells, days, outcomes, totals};
+use tally::{Converted, InPeriod, Tally, tally};
 
 string_enum! {
     /// The stages of the funnel, in order.
@@ -228,10 +229,11 @@ impl Report for LeadReport {
         request: &Request,
     ) -> Result<Vec<LeadMetrics>> {
         let scope = Scope { workspace_id, filters: &request.filters };
-        let totals = totals(connection, scope).await?;
+        let mut tally = tally(connection, scope, &request.periods).await?;
+        let totals = totals(connection, scope, &tally).await?;
         let mut all = Vec::new();
-        for period in &request.periods {
-            all.push(of_period(connection, scope, (as_of, period), totals.clone()).await?);
+        for (period, figures) in request.periods.iter().zip(&mut tally.periods) {
+            all.push(of_period(connection, scope, (as_of, period), totals.clone(), figures).await?);
         }
         Ok(all)
     }
@@ -244,32 +246,39 @@ struct Scope<'a> {
     filters: &'a Filters,
 }
 
+async fn totals(connection: &mut PgConnection, scope: Scope<'_>, tally: &Tally) -> Result<LeadTotals> {
+    let counts =
+        |words: &[&'static str], counts: &[i64]| Counts(words.iter().copied().zip(counts.iter().copied()).collect());
+    Ok(LeadTotals {
+        leads: tally.by_status.iter().sum(),
+        by_status: counts(LeadStatus::WORDS, &tally.by_status),
+        by_source: counts(LeadSource::WORDS, &tally.by_source),
+        by_owner: owners::counts(connection, scope.workspace_id, &tally.owners).await?,
+        owners: i64::try_from(tally.owners.len()).unwrap_or(i64::MAX),
+    })
+}
+
 async fn of_period(
     connection: &mut PgConnection,
     scope: Scope<'_>,
     (as_of, period): (Time, &Period),
     totals: LeadTotals,
+    figures: &mut InPeriod,
 ) -> Result<LeadMetrics> {
-    let cells = cells(connection, scope, period).await?;
-    let days = days(connection, scope, period).await?;
-    let in_intervals = || cells.iter().filter(|cell| cell.bucket.is_some());
-    let all = Cell::sum(in_intervals());
+    let Converted { leads, conversions } = figures.all;
     Ok(LeadMetrics {
         as_of,
         period: period.clone(),
         totals,
-        created: LeadsCreated {
-            leads: all.leads,
-            by_interval: by_interval(period, in_intervals().filter_map(|cell| Some((cell.bucket?, cell.leads)))),
-        },
-        conversion_rate: Rate::new(all.conversions, all.leads),
-        win_rate: Rate::new(all.conversions, all.conversions + all.lost),
-        funnel: funnel(&all, &days),
-        days_to_convert: Spread { mean: days.convert_mean, median: days.convert_median },
-        average_score: mean(all.score, all.leads),
-        by_source: LeadSource::ALL.iter().map(|source| of_source(*source, &cells)).collect(),
-        by_owner: by_owner(connection, scope, &cells).await?,
-        outcomes: outcomes(connection, scope, period).await?,
+        created: LeadsCreated { leads, by_interval: by_interval(period, (1..).zip(figures.created.iter().copied())) },
+        conversion_rate: Rate::new(conversions, leads),
+        win_rate: Rate::new(conversions, conversions + figures.lost),
+        funnel: funnel(figures),
+        days_to_convert: figures.days_to_convert(),
+        average_score: mean(figures.score, leads),
+        by_source: LeadSource::ALL.iter().zip(&figures.by_source).map(of_source).collect(),
+        by_owner: owners::metrics(connection, scope.workspace_id, &figures.owners).await?,
+        outcomes: outcomes(period, &figures.outcomes),
     })
 }
 
@@ -278,25 +287,31 @@ fn mean(sum: f64, count: i64) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn of_source(source: LeadSource, cells: &[Cell]) -> SourceMetrics {
-    let of = Cell::sum(cells.iter().filter(|cell| cell.source.as_deref() == Some(source.as_str())));
-    SourceMetrics { source, leads: of.leads, conversions: of.conversions, rate: Rate::new(of.conversions, of.leads) }
+fn of_source((source, of): (&LeadSource, &Converted)) -> SourceMetrics {
+    let Converted { leads, conversions } = *of;
+    SourceMetrics { source: *source, leads, conversions, rate: Rate::new(conversions, leads) }
 }
 
-fn funnel(all: &Cell, days: &DaysTo) -> Vec<FunnelStep> {
-    let mut before = all.leads;
-    let stages = FunnelStage::ALL.iter().map(|stage| {
-        let (leads, median_days) = match stage {
-            FunnelStage::New => (all.leads, (all.leads > 0).then_some(0.0)),
-            FunnelStage::Contacted => (all.contacted, days.contacted),
-            FunnelStage::Qualified => (all.qualified, days.qualified),
-            FunnelStage::Proposal => (all.proposal, days.proposal),
-            FunnelStage::Negotiation => (all.negotiation, days.negotiation),
-            FunnelStage::Converted => (all.converted, days.converted),
-            FunnelStage::Won => (all.won, days.won),
-        };
+fn funnel(figures: &mut InPeriod) -> Vec<FunnelStep> {
+    let all = figures.all.leads;
+    let first = (all, (all > 0).then_some(0.0));
+    let others = figures.reached.into_iter().zip(figures.median_days());
+    let mut before = all;
+    let step = |(stage, (leads, median_days)): (&FunnelStage, (i64, Option<f64>))| {
         let step_rate = Rate::new(leads, std::mem::replace(&mut before, leads));
-        FunnelStep { stage: *stage, leads, rate: Rate::new(leads, all.leads), step_rate, median_days }
-    });
-    stages.collect()
+        FunnelStep { stage: *stage, leads, rate: Rate::new(leads, all), step_rate, median_days }
+    };
+    FunnelStage::ALL.iter().zip(std::iter::once(first).chain(others)).map(step).collect()
+}
+
+fn outcomes(period: &Period, counts: &[[i64; 3]]) -> Outcomes {
+    let total = |outcome: usize| counts.iter().map(|counts| counts[outcome]).sum();
+    let of_interval =
+        |(interval, &[converted, won, lost]): (Bucket, &[i64; 3])| OutcomeCount { interval, converted, won, lost };
+    Outcomes {
+        converted: total(0),
+        won: total(1),
+        lost: total(2),
+        by_interval: period.buckets().into_iter().zip(counts).map(of_interval).collect(),
+    }
 }

@@ -4,6 +4,8 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::Day;
+use super::activity::ActivityRecords;
+use crate::crm::orders::OrderStatus;
 use crate::error::Result;
 use crate::values::Time;
 
@@ -33,16 +35,16 @@ pub struct Facts {
     pub action_met_ages: Vec<i32>,
     /// The last three ratings of the last 24 months, newest first.
     pub ratings: Vec<i16>,
+    /// All orders and interactions, packed for reports; `None` for too many.
+    pub activity: Option<Vec<u8>>,
 }
 
 /// The records of a customer that the facts follow from.
 #[derive(Debug, FromRow)]
 struct Records {
     id: Uuid,
-    last_order_at: Option<Time>,
-    ordered_at: Vec<Time>,
-    quantity: i64,
-    met_at: Vec<Time>,
+    #[sqlx(flatten)]
+    activity: ActivityRecords,
     support_at: Vec<Time>,
     actions: i64,
     due_at: Vec<Time>,
@@ -54,22 +56,17 @@ struct Records {
 /// day, and the start of the 24 months. For each customer it reads one index of orders, one of interactions
 /// and one of feedback, which takes milliseconds. Tests check its plan.
 pub const FACTS: &str = "
-    SELECT customers.id, last.order_date AS last_order_at, bought.ordered_at, bought.quantity, met.*, rated.ratings
+    SELECT customers.id, placed.*, met.*, rated.ratings
     FROM unnest($2::uuid[]) AS wanted (id)
     CROSS JOIN LATERAL (SELECT id FROM customers WHERE workspace_id = $1 AND id = wanted.id LIMIT 1) AS customers
-    LEFT JOIN LATERAL (
-        SELECT order_date FROM orders
-        WHERE workspace_id = $1 AND customer_id = wanted.id AND status <> 'cancelled' AND order_date < $4
-        ORDER BY order_date DESC LIMIT 1
-    ) AS last ON true
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(order_date), '{}') AS ordered_at, coalesce(sum(quantity), 0)::bigint AS quantity
+        SELECT coalesce(array_agg(order_date), '{}') AS ordered_at, coalesce(array_agg(quantity), '{}') AS quantities,
+            coalesce(array_agg(status), '{}') AS statuses
         FROM orders
-        WHERE workspace_id = $1 AND customer_id = wanted.id AND status <> 'cancelled'
-            AND order_date >= $5 AND order_date < $4
-    ) AS bought
+        WHERE workspace_id = $1 AND customer_id = wanted.id
+    ) AS placed
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(date) FILTER (WHERE date < $4), '{}') AS met_at,
+        SELECT coalesce(array_agg(date), '{}') AS met_at,
             coalesce(array_agg(date) FILTER (WHERE date < $4 AND type = 'support'), '{}') AS support_at,
             count(next_action_date) AS actions,
             coalesce(array_agg(next_action_date) FILTER (WHERE next_action_date < $3), '{}') AS due_at,
@@ -104,13 +101,22 @@ impl Facts {
     /// The ages are computed here and not by the database, which may not know the time zone.
     fn new(records: Records, day: Day) -> Self {
         let ages = |times: &[Time]| times.iter().map(|time| day.age_of(*time)).collect();
+        let (since, end) = (day.since(), day.end());
+        let placed = || {
+            let orders = records.activity.orders();
+            orders.filter(|(at, _, status)| *status != OrderStatus::Cancelled && *at < end)
+        };
+        let recent = || placed().filter(|(at, ..)| *at >= since);
+        let last_order_at = placed().map(|(at, ..)| at).max();
+        let met_at: Vec<Time> = records.activity.met_at.iter().copied().filter(|at| *at < end).collect();
         Self {
             id: records.id,
-            last_order_at: records.last_order_at,
-            last_order_age: records.last_order_at.map(|last| day.age_of(last)),
-            order_ages: ages(&records.ordered_at),
-            quantity: records.quantity,
-            met_ages: ages(&records.met_at),
+            last_order_at,
+            last_order_age: last_order_at.map(|last| day.age_of(last)),
+            order_ages: recent().map(|(at, ..)| day.age_of(at)).collect(),
+            quantity: recent().map(|(_, quantity, _)| quantity).fold(0, i64::saturating_add),
+            activity: records.activity.packed(),
+            met_ages: ages(&met_at),
             support_ages: ages(&records.support_at),
             actions: records.actions,
             action_ages: ages(&records.due_at),

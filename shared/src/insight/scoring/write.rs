@@ -56,7 +56,7 @@ macro_rules! count {
 /// with the customer, and a new row locks the customer.
 const WRITE: &str = concat!(
     "WITH given AS MATERIALIZED (
-         SELECT id, last_order_at, orders, quantity, health, band, ",
+         SELECT id, last_order_at, orders, quantity, health, band, activity, ",
     recency!(),
     " AS recency, ",
     frequency!(),
@@ -65,8 +65,8 @@ const WRITE: &str = concat!(
     " AS monetary, ",
     segment!(),
     " AS segment
-         FROM unnest($6::uuid[], $7::timestamptz[], $8::bigint[], $9::bigint[], $10::smallint[], $11::text[])
-             AS given (id, last_order_at, orders, quantity, health, band)
+         FROM unnest($6::uuid[], $7::timestamptz[], $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $13::bytea[])
+             AS given (id, last_order_at, orders, quantity, health, band, activity)
      ), before AS MATERIALIZED (
          SELECT customer_id, segment, band, health FROM customer_scores
          WHERE workspace_id = $1 AND customer_id = ANY ($6) ORDER BY customer_id FOR NO KEY UPDATE
@@ -74,15 +74,15 @@ const WRITE: &str = concat!(
          UPDATE customer_scores AS scores
          SET last_order_at = given.last_order_at, orders = given.orders, quantity = given.quantity,
              recency = given.recency, frequency = given.frequency, monetary = given.monetary, segment = given.segment,
-             health = given.health, band = given.band, date = $12
+             health = given.health, band = given.band, activity = given.activity, date = $12
          FROM given JOIN before ON before.customer_id = given.id
          WHERE scores.workspace_id = $1 AND scores.customer_id = given.id
          RETURNING scores.segment, scores.band, scores.health
      ), new AS (
          INSERT INTO customer_scores (workspace_id, customer_id, created_at, last_order_at, orders, quantity,
-             recency, frequency, monetary, segment, health, band, date)
+             recency, frequency, monetary, segment, health, band, activity, date)
          SELECT $1, customers.id, customers.created_at, last_order_at, orders, quantity,
-             recency, frequency, monetary, segment, health, band, $12
+             recency, frequency, monetary, segment, health, band, activity, $12
          FROM given JOIN customers ON customers.workspace_id = $1 AND customers.id = given.id
          WHERE given.id NOT IN (SELECT customer_id FROM before)
          ORDER BY customers.id FOR KEY SHARE OF customers
@@ -115,6 +115,7 @@ pub(super) async fn write(
         .bind(health().map(|health| health.score).collect::<Vec<_>>())
         .bind(health().map(|health| health.band.map(Band::as_str)).collect::<Vec<_>>())
         .bind(day.date)
+        .bind(facts().map(|facts| facts.activity.as_deref()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

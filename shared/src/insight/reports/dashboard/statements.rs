@@ -14,6 +14,7 @@ use crate::insight::filters::Sql;
 use crate::insight::period::Period;
 use crate::insight::ratio::Rate;
 use crate::insight::reports::counts::Counts;
+use crate::insight::scoring::{Activity, PlacedOrder, each_activity};
 use crate::values::Time;
 
 /// A table whose index starts with the status, and its statuses.
@@ -26,58 +27,75 @@ pub(super) struct Statuses {
 pub(super) const LEADS: Statuses = Statuses { table: "leads", words: LeadStatus::WORDS };
 pub(super) const CUSTOMERS: Statuses = Statuses { table: "customers", words: CustomerStatus::WORDS };
 
-/// The number of leads or customers of each status, of all or of those created in a period.
+/// The number of leads or customers of each status: of all, and of those created in each of one or more periods. Without
+/// filters, the statement reads the index of the status.
 pub(super) async fn by_status(
     connection: &mut PgConnection,
     scope: Scope<'_>,
     Statuses { table, words }: Statuses,
-    period: Option<&Period>,
-) -> Result<Counts> {
-    let mut sql = Sql::new(format!("SELECT status, count(*) FROM {table} WHERE workspace_id = "));
-    sql.push_bind(scope.workspace_id).push(" AND status = ANY (").push_bind(words).push(")");
-    if let Some(period) = period {
-        push_in_period(&mut sql, "created_at", period);
+    periods: &[&Period],
+) -> Result<Vec<Counts>> {
+    let mut sql = Sql::new("SELECT status, ARRAY[count(*),");
+    for (number, period) in periods.iter().enumerate() {
+        sql.push(if number == 0 { " " } else { ", " }).push("count(*) FILTER (WHERE created_at >= ");
+        sql.push_bind(period.from).push(" AND created_at < ").push_bind(period.to).push(")");
     }
+    sql.push(format!("] FROM {table} WHERE workspace_id = ")).push_bind(scope.workspace_id);
     match table {
         "leads" => scope.filters.push_leads(&mut sql),
         _ => scope.filters.push_customers(&mut sql, scope.workspace_id),
     }
-    counted(connection, sql, words).await
-}
-
-/// The number of all orders of each status.
-pub(super) async fn orders_by_status(connection: &mut PgConnection, scope: Scope<'_>) -> Result<Counts> {
-    let mut sql = Sql::new("SELECT status, count(*) FROM orders WHERE workspace_id = ");
-    sql.push_bind(scope.workspace_id).push(" AND status = ANY (").push_bind(OrderStatus::WORDS).push(")");
-    scope.filters.push_customer_of(&mut sql, scope.workspace_id, "orders.customer_id");
-    counted(connection, sql, OrderStatus::WORDS).await
-}
-
-async fn counted(connection: &mut PgConnection, mut sql: Sql, words: &'static [&'static str]) -> Result<Counts> {
     sql.push(" GROUP BY status");
-    let rows: Vec<(String, i64)> = sql.build_query_as().fetch_all(connection).await?;
-    let counts: HashMap<String, i64> = rows.into_iter().collect();
-    Ok(Counts::of(words, |word| counts.get(word).copied().unwrap_or(0)))
+    let rows: Vec<(String, Vec<i64>)> = sql.build_query_as().fetch_all(connection).await?;
+    let counts: HashMap<String, Vec<i64>> = rows.into_iter().collect();
+    let of = |at: usize| Counts::of(words, |word| counts.get(word).and_then(|of| of.get(at)).copied().unwrap_or(0));
+    Ok((0..=periods.len()).map(of).collect())
+}
+
+/// The orders of a period that were not cancelled, and their customers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OrdersOf {
+    orders: i64,
+    quantity: i64,
+    /// The customers with orders, and those with two or more.
+    ordering: i64,
+    repeating: i64,
+}
+
+impl OrdersOf {
+    /// Adds the orders of a customer in a period.
+    fn add(&mut self, activity: &Activity<'_>, period: &Period) {
+        let (from, to) = (period.from.timestamp_micros(), period.to.timestamp_micros());
+        let is_in = |order: &PlacedOrder| from <= order.at && order.at < to && order.status != OrderStatus::Cancelled;
+        let mut orders = 0;
+        for order in activity.orders().filter(is_in) {
+            orders += 1;
+            self.quantity = self.quantity.saturating_add(order.quantity);
+        }
+        self.orders += orders;
+        self.ordering += i64::from(orders >= 1);
+        self.repeating += i64::from(orders >= 2);
+    }
+}
+
+/// The number of all orders of each status, and the orders of each of the periods.
+pub(super) async fn orders(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    periods: &[&Period],
+) -> Result<(Counts, Vec<OrdersOf>)> {
+    let (mut by_status, mut of_periods) = (HashMap::new(), vec![OrdersOf::default(); periods.len()]);
+    each_activity(connection, scope.workspace_id, scope.filters, |activity| {
+        activity.orders().for_each(|order| *by_status.entry(order.status.as_str()).or_default() += 1);
+        of_periods.iter_mut().zip(periods).for_each(|(orders, period)| orders.add(&activity, period));
+    })
+    .await?;
+    Ok((Counts::of(OrderStatus::WORDS, |word| by_status.get(word).copied().unwrap_or(0)), of_periods))
 }
 
 fn push_in_period(sql: &mut Sql, column: &str, period: &Period) {
     sql.push(format!(" AND {column} >= ")).push_bind(period.from);
     sql.push(format!(" AND {column} < ")).push_bind(period.to);
-}
-
-/// The orders of a period that were not cancelled, their quantity, the customers with orders, and those with
-/// two or more.
-async fn orders(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<(i64, i64, i64, i64)> {
-    let mut sql = Sql::new(
-        "SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(quantity), 0)::bigint, count(*),
-             count(*) FILTER (WHERE orders >= 2)
-         FROM (SELECT count(*) AS orders, sum(quantity::float8) AS quantity FROM orders WHERE workspace_id = ",
-    );
-    sql.push_bind(scope.workspace_id).push(" AND status <> 'cancelled'");
-    push_in_period(&mut sql, "order_date", period);
-    scope.filters.push_customer_of(&mut sql, scope.workspace_id, "orders.customer_id");
-    sql.push(" GROUP BY customer_id) AS each");
-    Ok(sql.build_query_as().fetch_one(connection).await?)
 }
 
 /// The requests of a period, and those answered so far.
@@ -144,57 +162,55 @@ pub(super) async fn jobs(connection: &mut PgConnection, workspace_id: Uuid, peri
 /// The figures that are compared between two periods.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Headline {
-    pub leads: i64,
-    pub conversions: i64,
-    pub lost: i64,
-    pub customers: i64,
-    pub orders: i64,
-    pub quantity: i64,
-    pub ordering: i64,
-    pub repeating: i64,
-    pub sent: i64,
-    pub answered: i64,
+    /// The leads and customers created in the period, by status.
+    pub leads: Counts,
+    pub customers: Counts,
+    orders: OrdersOf,
+    sent: i64,
+    answered: i64,
     pub mean_rating: Option<f64>,
     pub nps: Option<f64>,
 }
 
 impl Headline {
-    /// Without filters, each of these statements reads a covering index.
-    pub async fn of(connection: &mut PgConnection, scope: Scope<'_>, period: &Period) -> Result<Self> {
-        let leads = by_status(connection, scope, LEADS, Some(period)).await?;
-        let customers = by_status(connection, scope, CUSTOMERS, Some(period)).await?;
-        let (orders, quantity, ordering, repeating) = orders(connection, scope, period).await?;
+    /// Adds the feedback of the period. Without filters, each of these statements reads a covering index.
+    pub async fn of(
+        connection: &mut PgConnection,
+        scope: Scope<'_>,
+        period: &Period,
+        (leads, customers, orders): (Counts, Counts, OrdersOf),
+    ) -> Result<Self> {
         let (sent, answered) = requests(connection, scope, period).await?;
         let (mean_rating, nps) = ratings(connection, scope, period).await?;
-        Ok(Self {
-            leads: leads.total(),
-            conversions: leads.get("converted") + leads.get("won"),
-            lost: leads.get("lost"),
-            customers: customers.total(),
-            orders,
-            quantity,
-            ordering,
-            repeating,
-            sent,
-            answered,
-            mean_rating,
-            nps,
-        })
+        Ok(Self { leads, customers, orders, sent, answered, mean_rating, nps })
     }
 
     pub fn conversion(&self) -> Rate {
-        Rate::new(self.conversions, self.leads)
+        Rate::new(self.conversions(), self.leads.total())
     }
 
     pub fn win(&self) -> Rate {
-        Rate::new(self.conversions, self.conversions + self.lost)
+        Rate::new(self.conversions(), self.conversions() + self.leads.get("lost"))
+    }
+
+    fn conversions(&self) -> i64 {
+        self.leads.get("converted") + self.leads.get("won")
     }
 
     pub fn repeat(&self) -> Rate {
-        Rate::new(self.repeating, self.ordering)
+        Rate::new(self.orders.repeating, self.orders.ordering)
     }
 
     pub fn response(&self) -> Rate {
         Rate::new(self.answered, self.sent)
+    }
+
+    /// The number of orders and their quantity.
+    pub fn ordered(&self) -> (i64, i64) {
+        (self.orders.orders, self.orders.quantity)
+    }
+
+    pub fn sent(&self) -> i64 {
+        self.sent
     }
 }
