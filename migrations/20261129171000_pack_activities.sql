@@ -7,6 +7,9 @@ ALTER TABLE customer_scores ADD COLUMN activity bytea;
 COMMENT ON COLUMN customer_scores.activity IS
     'Big-endian: the numbers of orders and of interactions (4 bytes each); for each order the microseconds since 1970, the quantity (8 each) and the number of its status (1); for each interaction the microseconds (8). NULL: read the records';
 
+-- The time zone of the day as of which all customers were scored: it may change within the day.
+ALTER TABLE score_states ADD COLUMN time_zone text;
+
 -- All customers are scored again, by the first reader or by the job that takes the daily snapshot.
 UPDATE score_states SET date = NULL;
 

@@ -204,7 +204,7 @@ async fn days_are_those_of_the_workspace() {
         api.create("/dev/crm/orders", order).await;
     };
     order(30).await;
-    // It is the same time, but no two of these zones have the same date for long.
+    // Where two of these zones have the same date, their days still begin at different times.
     for zone in ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kolkata", "UTC"] {
         api.send(reqwest::Method::PUT, "/dev/crm/settings", json!({ "time_zone": zone }), 200).await;
         let tz: chrono_tz::Tz = zone.parse().unwrap();

@@ -88,6 +88,8 @@ impl Day {
 pub struct State {
     /// The day as of which all customers were last scored.
     pub date: Option<NaiveDate>,
+    /// The time zone of that day.
+    pub time_zone: Option<String>,
     /// The time up to which all changes are included.
     pub refreshed_at: Option<Time>,
     /// The current thresholds.
@@ -106,10 +108,15 @@ pub struct State {
 }
 
 impl State {
+    /// Whether all customers are scored as of a day.
+    pub fn is_of(&self, day: Day) -> bool {
+        self.date == Some(day.date) && self.time_zone.as_deref() == Some(day.zone.name())
+    }
+
     /// Reads the state of a workspace; `None` if no customer was scored yet.
     pub async fn read(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Option<Self>> {
         Ok(sqlx::query_as(
-            "SELECT date, refreshed_at, buyers, recency_thresholds, frequency_thresholds, monetary_thresholds,
+            "SELECT date, time_zone, refreshed_at, buyers, recency_thresholds, frequency_thresholds, monetary_thresholds,
                  thresholds_at, moved, reclassify_after, snapshot_at, snapshot_date
              FROM score_states WHERE workspace_id = $1",
         )

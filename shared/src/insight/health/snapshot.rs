@@ -171,14 +171,14 @@ async fn keep(
     let kept = scoring::snapshot_page(connection, workspace_id, page, day).await?;
     scored.kept += i64::try_from(kept).unwrap_or(i64::MAX);
     if last.is_none() {
-        finish(connection, workspace_id, day.date).await?;
+        finish(connection, workspace_id, day).await?;
     }
     Ok(last.map(Phase::Keep))
 }
 
 /// Stores how many customers are in each segment and band, and marks the day's snapshot as
 /// complete.
-async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDate) -> Result<()> {
+async fn finish(connection: &mut PgConnection, workspace_id: Uuid, Day { date, zone }: Day) -> Result<()> {
     for statement in [
         "DELETE FROM segment_snapshots WHERE workspace_id = $1 AND date = $2",
         "INSERT INTO segment_snapshots (workspace_id, date, segment, customers)
@@ -193,12 +193,13 @@ async fn finish(connection: &mut PgConnection, workspace_id: Uuid, date: NaiveDa
     }
     sqlx::query(
         "UPDATE score_states SET date = $2, reclassify_after = NULL, snapshot_at = now(), snapshot_date = $2,
-             refreshed_at = coalesce(refreshed_at, $3)
+             refreshed_at = coalesce(refreshed_at, $3), time_zone = $4
          WHERE workspace_id = $1",
     )
     .bind(workspace_id)
     .bind(date)
     .bind(db::now())
+    .bind(zone.name())
     .execute(connection)
     .await?;
     Ok(())

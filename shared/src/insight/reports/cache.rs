@@ -198,13 +198,13 @@ impl<R: Report> Asked<R> {
     /// Computes the report, and caches it if that took long.
     ///
     /// `random_page_cost` says that an index scan costs little more than a sequential scan, which is true in
-    /// memory and on solid state disks. The planner then sums up the orders of a million customers in the order
-    /// of the index, at a quarter of the cost of sorting or hashing them.
+    /// memory and on solid state disks. `parallel_tuple_cost` says the same of passing rows between processes, so
+    /// that several scan and join the tables of which a report reads all rows.
     async fn compute(&self, transaction: &mut Transaction) -> Result<Box<RawValue>> {
         sqlx::raw_sql(
             "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ;
              SET LOCAL work_mem = '32MB'; SET LOCAL random_page_cost = 1.1;
-             SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
+             SET LOCAL parallel_tuple_cost = 0.01; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
         )
         .execute(&mut **transaction)
         .await?;

@@ -109,7 +109,7 @@ pub(super) async fn scored(
         false => Vec::new(),
     };
     let segments = SegmentHeadline {
-        complete: state.is_some_and(|state| state.date == Some(today.date)),
+        complete: state.is_some_and(|state| state.is_of(today)),
         since,
         groups: groups(customers, &counts, since.is_some().then_some(&segments_before)),
     };

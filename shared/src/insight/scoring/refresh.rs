@@ -52,13 +52,14 @@ struct Existing {
 pub async fn refresh_if_cheap(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Freshness> {
     let day = Day::today(connection, workspace_id).await?;
     let Existing { is_of_today, is_stale, is_large } = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND date = $2) AS is_of_today,
+        "SELECT EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND date = $2 AND time_zone = $4) AS is_of_today,
              EXISTS (SELECT FROM stale_customers WHERE workspace_id = $1) AS is_stale,
              EXISTS (SELECT FROM score_states WHERE workspace_id = $1 AND buyers > $3) AS is_large",
     )
     .bind(workspace_id)
     .bind(day.date)
     .bind(FEW_BUYERS)
+    .bind(day.zone.name())
     .fetch_one(&mut *connection)
     .await?;
     if is_of_today && !is_stale {
@@ -96,7 +97,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, pati
 pub async fn refresh(connection: &mut PgConnection, workspace_id: Uuid, limit: i64) -> Result<Freshness> {
     let (day, now) = (Day::today(connection, workspace_id).await?, db::now());
     let state = State::read(connection, workspace_id).await?;
-    let is_of_today = state.as_ref().is_some_and(|state| state.date == Some(day.date));
+    let is_of_today = state.as_ref().is_some_and(|state| state.is_of(day));
     if !is_of_today {
         let all = first_customers(connection, workspace_id, FEW + 1).await?;
         if i64::try_from(all.len()).unwrap_or(i64::MAX) <= FEW {
@@ -156,9 +157,10 @@ async fn score_all(
 ) -> Result<Freshness> {
     score(connection, workspace_id, all, &Thresholds::fixed(0, day), day).await?;
     recompute_thresholds(connection, workspace_id, day).await?;
-    sqlx::query("UPDATE score_states SET date = $2 WHERE workspace_id = $1")
+    sqlx::query("UPDATE score_states SET date = $2, time_zone = $3 WHERE workspace_id = $1")
         .bind(workspace_id)
         .bind(day.date)
+        .bind(day.zone.name())
         .execute(&mut *connection)
         .await?;
     touch(connection, workspace_id, now).await?;

@@ -209,7 +209,7 @@ async fn figures(connection: &mut PgConnection, scope: Scope<'_>, as_of: Time, d
     let history = if filters.is_empty() { Some(past(connection, workspace_id, day).await?) } else { None };
     Ok(SegmentFigures {
         as_of: up_to(connection, workspace_id, state.as_ref(), as_of).await?,
-        complete: state.as_ref().is_some_and(|state| state.date == Some(day.date)),
+        complete: state.as_ref().is_some_and(|state| state.is_of(day)),
         customers,
         buyers: segments.iter().filter(|(segment, _)| **segment != Segment::Prospects).map(|(_, count)| count).sum(),
         groups: groups(customers, &segments, filters),
