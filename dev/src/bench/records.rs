@@ -115,7 +115,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
             _ => "NULL",
         };
         let values: Vec<String> = Lead::COLUMNS.iter().map(|column| value(column).to_owned()).collect();
-        values.into_iter().chain([words.to_owned()])
+        values.into_iter().chain([email, words].map(str::to_owned))
     };
     let chosen_id = "(SELECT id FROM chosen WHERE number = :number)";
     let created = record(id, "'b' || :n || '@example.com'", "'n'", &words(&format!("b{NUMBER}")));
