@@ -5,23 +5,34 @@
 //! writes the rows, stores the rejected rows, updates the counts and deletes the chunk. Every
 //! accepted row is therefore imported exactly once, whichever process dies.
 
-pub mod aliases;
+mod cells;
 pub mod columns;
 pub mod decode;
+pub mod dictionary;
+mod effects;
+mod file_kind;
+mod forms;
 mod grammar;
 pub mod head;
 mod known;
+mod nearest;
+mod opt_outs;
 pub mod options;
+pub mod outcomes;
+mod owners;
+pub mod plan;
 pub mod rows;
+mod saved;
+mod set;
 pub mod split;
 mod undo;
 mod upload;
 mod write;
 
-use futures_util::TryStreamExt;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sqlx::types::Json;
+use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -30,33 +41,45 @@ use crate::error::Result;
 use crate::queue::{Payload, Progress};
 use crate::records::UniqueKey;
 use crate::records::link::Linked;
-use crate::string_enum;
-use crate::values::CustomFields;
 use crate::values::json_schema::Shape;
 use crate::values::patch::Patch;
-use columns::{Column, Target, is_fault_column};
+use crate::values::{CustomFields, Email};
+use dictionary::Table;
+use plan::MappingSource;
 use split::Chunk;
 
+pub use cells::dates::DateOrder;
+pub use cells::numbers::Decimal;
 pub use columns::FAULT_COLUMNS;
+pub use effects::{Effect, EffectKind, effects};
 pub use known::forget_seen;
 pub use options::Options;
+pub use outcomes::{Outcome, ReportedRow, ReportedRows, reported};
+pub use owners::Owners;
+pub use plan::{OnConflict, Plan, RowKey};
 pub use undo::{Undo, UndoImport, undo};
 pub use upload::{Upload, Uploaded, sweep};
 pub use write::{KeyCheck, write};
 
 /// A kind of record that files can be imported into.
 ///
-/// A row is matched to its record by a key. The columns declare which fields are required, and
-/// [`Linked`] declares what a record is linked to. Columns that match no field are stored in the
-/// record's custom fields, if the kind has any.
+/// Every field can be imported. Other names of the fields are in `config/import/`. Columns that match no field
+/// are stored in the record's custom fields, if the kind has any.
 pub trait Importable: Linked {
-    /// The importable fields and their names in other systems.
-    const FILE_COLUMNS: &'static [Column];
-    /// The key that matches rows to records, one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
+    /// The key by which rows find records by default, one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
     const KEY: &'static UniqueKey<Self>;
 
     /// The key of records' ids in the system that wrote the file, if the kind has one.
     const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = None;
+
+    /// The fields whose values have other names, with the table of these names.
+    const WORDS: &'static [(&'static str, Table)] = &[];
+
+    /// The fields of which a file needs one to create records; without any, it only updates.
+    const NAMED_BY: &'static [&'static str] = &[];
+
+    /// The status of a record that another system marks as converted.
+    const CONVERTED: Option<&'static str> = None;
 
     /// The normalized key of a row.
     fn row_key(changes: &Self::Changes) -> Option<String>;
@@ -65,6 +88,19 @@ pub trait Importable: Linked {
     fn row_external_id(_changes: &Self::Changes) -> Option<&str> {
         None
     }
+
+    /// The address of a row.
+    fn email(_changes: &Self::Changes) -> Option<&Email> {
+        None
+    }
+
+    /// The address of a record.
+    fn address(&self) -> Option<&Email> {
+        None
+    }
+
+    /// Completes the values of a new record, such as a name that the file does not have.
+    fn complete(_changes: &mut Self::Changes) {}
 
     /// The custom fields of a row.
     fn custom_fields_mut(_changes: &mut Self::Changes) -> Option<&mut Patch<CustomFields>> {
@@ -119,57 +155,11 @@ impl Payload for ImportCustomers {
     }
 }
 
-string_enum! {
-    /// How to handle a row whose key already exists, in the database or earlier in the file.
-    OnConflict {
-        /// Counts the row and skips it.
-        Skip = "skip",
-        /// Updates the record with the row's non-empty cells.
-        Update = "update",
-        /// Rejects the row.
-        Fail = "fail",
-    }
-}
-
-/// How a file is read; decided from its head.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Plan {
-    /// See [`OnConflict`].
-    pub on_conflict: OnConflict,
-    /// Whether only the result and the rejected rows are stored.
-    pub dry_run: bool,
-    /// The delimiter of the cells.
-    pub delimiter: u8,
-    /// The name of the encoding.
-    pub encoding: String,
-    /// The headers, made distinct: blank headers are named by position, repeated ones are numbered.
-    pub headers: Vec<String>,
-    /// The target of each column.
-    pub targets: Vec<Target>,
-    /// The number of records in the file; known when the upload is complete.
-    pub rows: i64,
-    /// The line after which every line break ends a record, because too many quotes were unclosed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by_line_from: Option<u64>,
-}
-
-impl Plan {
-    /// The maximum number of records in a chunk. Every record may store all the headers in its
-    /// custom fields, so long headers lower it.
-    fn max_chunk_records(&self) -> usize {
-        const HEADERS: usize = 32 << 20;
-        let headers: usize = self.headers.iter().map(String::len).sum();
-        (HEADERS / headers.max(1)).clamp(1, split::MAX_CHUNK_RECORDS)
-    }
-
-    /// Whether every line break ends a record in the chunk that begins on the line.
-    fn is_by_line(&self, first_line: u64) -> bool {
-        self.by_line_from.is_some_and(|from| first_line >= from)
-    }
-}
+/// The values that a field does not know, with their numbers, by the header of their column.
+pub type Unmatched = BTreeMap<String, BTreeMap<String, i64>>;
 
 /// The counts of an import, in rows of the file: `rows = created + updated + skipped + failed`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
     /// Rows read.
@@ -178,13 +168,51 @@ pub struct Counts {
     pub created: i64,
     /// Rows whose key already existed, with `on_conflict=update`.
     pub updated: i64,
-    /// Rows whose key already existed, with `on_conflict=skip`.
+    /// Rows that were skipped.
     pub skipped: i64,
     /// Rejected rows.
     pub failed: i64,
-    /// Cells with a value that the field does not know, which are stored in `custom_fields`, and
-    /// links that were not created.
+    /// Cells that could not be read into their field, and links that were not created.
     pub warnings: i64,
+    /// Addresses that the import suppressed.
+    pub suppressed: i64,
+    /// See [`Unmatched`].
+    pub unmatched: Unmatched,
+}
+
+/// The most values of a column that are counted, and shown.
+const MAX_UNMATCHED: (usize, usize) = (1_000, 100);
+
+impl Counts {
+    /// Adds the unknown values of a chunk.
+    fn add_unmatched(&mut self, headers: &[String], unmatched: rows::Unmatched) {
+        for (column, values) in unmatched {
+            let Some(header) = headers.get(column) else { continue };
+            let known = self.unmatched.entry(header.clone()).or_default();
+            for (value, count) in values {
+                let value: String = value.chars().filter(|c| *c != '\0').take(200).collect();
+                if known.len() < MAX_UNMATCHED.0 || known.contains_key(&value) {
+                    *known.entry(value).or_default() += count;
+                }
+            }
+        }
+    }
+
+    /// The most frequent unknown values of each column.
+    fn shown_unmatched(&self) -> Value {
+        let most_frequent = |values: &BTreeMap<String, i64>| {
+            let mut values: Vec<(&String, &i64)> = values.iter().collect();
+            values.sort_by_key(|(_, count)| -**count);
+            values
+                .into_iter()
+                .take(MAX_UNMATCHED.1)
+                .map(|(value, count)| (value.clone(), Value::from(*count)))
+                .collect()
+        };
+        let columns =
+            self.unmatched.iter().map(|(header, values)| (header.clone(), Value::Object(most_frequent(values))));
+        Value::Object(columns.collect())
+    }
 }
 
 /// The result of an import, as its job shows it.
@@ -196,26 +224,40 @@ pub struct ImportResult {
     created: i64,
     /// Rows whose key already existed, with `on_conflict=update`.
     updated: i64,
-    /// Rows whose key already existed, with `on_conflict=skip`.
+    /// Rows that were skipped: conflicts, records marked as deleted, and totals at the end of the file.
     skipped: i64,
     /// Rejected rows; the job's `errors` list them.
     failed: i64,
-    /// Cells with a value that the field does not know, which are stored in `custom_fields`, and links that
-    /// were not created.
+    /// Cells that could not be read into their field, whose text is in `custom_fields`, and links that were not
+    /// created. `errors?outcome=warned` lists the rows.
     warnings: i64,
+    /// Addresses that get no email any more, because the file says so.
+    suppressed: i64,
+    /// Values that a field does not know, with their numbers, by header: the 100 most frequent of each column.
+    #[schema(value_type = HashMap<String, HashMap<String, i64>>)]
+    unmatched: Value,
     /// Whether this was a dry run, which writes no records.
     dry_run: bool,
     /// How rows whose key already exists are handled.
     #[schema(schema_with = OnConflict::shape)]
     on_conflict: OnConflict,
+    /// The field by which rows find their records.
+    #[schema(schema_with = RowKey::shape)]
+    key: RowKey,
     /// The delimiter of the cells.
     #[schema(value_type = String)]
     delimiter: char,
     /// The name of the encoding.
     encoding: String,
-    /// The field of each header; `null` for a column that is ignored.
+    /// The line of the header; `null` if the request named the columns.
+    header_row: Option<u64>,
+    /// What became of each header: a field, `custom_fields.key`, `suppression`, `deleted` for a column that says which
+    /// rows to skip, or `null` for a column that is ignored.
     #[schema(value_type = HashMap<String, Option<String>>)]
     mapping: Value,
+    /// Where the mapping comes from.
+    #[schema(schema_with = MappingSource::shape)]
+    mapping_source: MappingSource,
 }
 
 /// An accepted import.
@@ -241,7 +283,8 @@ impl Import {
 
     /// The result for the API, final or so far.
     pub fn result(&self) -> Result<Value> {
-        let Counts { rows, created, updated, skipped, failed, warnings } = self.counts;
+        let Counts { rows, created, updated, skipped, failed, warnings, suppressed, .. } = self.counts;
+        let plan = &self.plan;
         Ok(serde_json::to_value(ImportResult {
             rows,
             created,
@@ -249,11 +292,16 @@ impl Import {
             skipped,
             failed,
             warnings,
-            dry_run: self.plan.dry_run,
-            on_conflict: self.plan.on_conflict,
-            delimiter: char::from(self.plan.delimiter),
-            encoding: self.plan.encoding.clone(),
-            mapping: columns::as_json(&self.plan.headers, &self.plan.targets),
+            suppressed,
+            unmatched: self.counts.shown_unmatched(),
+            dry_run: plan.dry_run,
+            on_conflict: plan.on_conflict,
+            key: plan.key,
+            delimiter: char::from(plan.delimiter),
+            encoding: plan.encoding.clone(),
+            header_row: plan.header_row,
+            mapping: plan.mapping(),
+            mapping_source: plan.mapping_source,
         })?)
     }
 }
@@ -290,96 +338,4 @@ pub async fn chunk(
     .await?;
     Ok(row
         .map(|(seq, first_line, refusal, data)| (seq, Chunk { first_line: first_line.unsigned_abs(), refusal, data })))
-}
-
-/// A row that a job rejected.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct RefusedRow {
-    /// The line on which the record starts; the header is line 1.
-    pub line: i64,
-    /// The invalid field; `file` if the row as a whole is invalid.
-    pub field: String,
-    /// A stable code for the reason.
-    pub code: String,
-    /// The reason, for people.
-    pub message: String,
-    /// The row as it was in the file, by header.
-    #[schema(value_type = HashMap<String, String>)]
-    pub row: Value,
-    /// The cells, in the order of the file.
-    #[serde(skip)]
-    pub cells: Vec<String>,
-}
-
-/// A page of a job's rejected rows.
-#[derive(Debug)]
-pub struct RefusedRows {
-    /// The headers of the file.
-    pub headers: Vec<String>,
-    /// The rows, in the order of the file.
-    pub rows: Vec<RefusedRow>,
-    /// Whether more rows follow.
-    pub goes_on: bool,
-}
-
-/// Returns the job's rejected rows after a line: at most `limit` rows, and at most `max_bytes` of
-/// cells after the first row.
-///
-/// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound) if the job does not exist.
-pub async fn refused(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    job_id: Uuid,
-    after_line: i64,
-    (limit, max_bytes): (usize, usize),
-) -> Result<RefusedRows> {
-    crate::queue::get(connection, workspace_id, job_id).await?;
-    let plan: Option<Json<Plan>> =
-        sqlx::query_scalar("SELECT plan FROM imports WHERE workspace_id = $1 AND job_id = $2")
-            .bind(workspace_id)
-            .bind(job_id)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let mut headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
-    let stored = sqlx::query_as::<_, StoredRow>(
-        "SELECT line, field, code, message, cells FROM job_errors
-         WHERE workspace_id = $1 AND job_id = $2 AND line > $3 ORDER BY line LIMIT $4",
-    );
-    // One row more than the limit shows whether more rows follow.
-    let mut stored = stored.bind(workspace_id).bind(job_id).bind(after_line).bind(limit as i64 + 1).fetch(connection);
-    let (mut rows, mut bytes, mut goes_on) = (Vec::new(), 0, false);
-    while let Some(row) = stored.try_next().await? {
-        bytes += row.cells.iter().map(String::len).sum::<usize>();
-        goes_on |= rows.len() == limit || (!rows.is_empty() && bytes > max_bytes);
-        if !goes_on {
-            rows.push(row);
-        }
-    }
-    // A corrected file may still have the reasons of an earlier import; they are not returned.
-    let is_own: Vec<bool> = headers.iter().map(|header| !is_fault_column(header)).collect();
-    headers.retain(|header| !is_fault_column(header));
-    let rows = rows.into_iter().map(|row| row.named(&headers, &is_own)).collect();
-    Ok(RefusedRows { headers, rows, goes_on })
-}
-
-#[derive(FromRow)]
-struct StoredRow {
-    line: i64,
-    field: String,
-    code: String,
-    message: String,
-    #[sqlx(json)]
-    cells: Vec<String>,
-}
-
-impl StoredRow {
-    /// Keeps the cells of the file's own columns, and the cells beyond the header.
-    fn named(self, headers: &[String], is_own: &[bool]) -> RefusedRow {
-        let Self { line, field, code, message, cells } = self;
-        let is_own = is_own.iter().chain(std::iter::repeat(&true));
-        let cells: Vec<String> = cells.into_iter().zip(is_own).filter(|(_, own)| **own).map(|(cell, _)| cell).collect();
-        let row = Value::Object(headers.iter().cloned().zip(cells.iter().map(|cell| json!(cell))).collect());
-        RefusedRow { line, field, code, message, row, cells }
-    }
 }

@@ -262,17 +262,22 @@ pub async fn cancel_to_all(
 /// [`values::Email::key`](crate::values::Email::key). Emails that are being sent still arrive.
 /// Returns the number of suppressed emails.
 pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
+    suppress_all(connection, workspace_id, &[email_key.to_owned()]).await
+}
+
+/// Like [`suppress`], for several addresses.
+pub async fn suppress_all(connection: &mut PgConnection, workspace_id: Uuid, email_keys: &[String]) -> Result<u64> {
     // Rows are locked in the order of their ids, so that two statements cannot deadlock.
     let suppressed = sqlx::query(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
-             WHERE workspace_id = $1 AND to_email_key = $2 AND state IN ('queued', 'deferred')
+             WHERE workspace_id = $1 AND to_email_key = ANY ($2) AND state IN ('queued', 'deferred')
              ORDER BY id FOR UPDATE
          ))",
     )
     .bind(workspace_id)
-    .bind(email_key)
+    .bind(email_keys)
     .execute(connection)
     .await?;
     Ok(suppressed.rows_affected())

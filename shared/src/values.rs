@@ -9,7 +9,7 @@ mod custom_fields;
 pub mod dates;
 mod email;
 pub mod etag;
-mod fold;
+pub(crate) mod fold;
 pub mod json;
 pub mod json_body;
 pub mod json_schema;

@@ -65,8 +65,8 @@ proptest! {
         leads.iter().for_each(|lead| layout.write(&mut csv, lead));
         let (read, records) = read(&csv.into_bytes().unwrap(), piece).unwrap();
         prop_assert_eq!(records, leads.len() as u64);
-        let refused: Vec<_> = read.iter().flat_map(|rows| &rows.refused).collect();
-        prop_assert!(refused.is_empty(), "{refused:?}");
+        let reports: Vec<_> = read.iter().flat_map(|rows| &rows.reports).collect();
+        prop_assert!(reports.is_empty(), "{reports:?}");
         let again: Vec<Lead> = read
             .into_iter()
             .flat_map(|rows| rows.rows)
@@ -87,9 +87,7 @@ fn check(file: &[u8], piece: usize) -> Result<(), TestCaseError> {
         Ok((read, records)) => {
             let mut lines: Vec<u64> = Vec::new();
             for rows in &read {
-                lines.extend(
-                    rows.rows.iter().map(|row| row.line).chain(rows.refused.iter().map(|refused| refused.line)),
-                );
+                lines.extend(rows.rows.iter().map(|row| row.line).chain(rows.reports.iter().map(|report| report.line)));
             }
             prop_assert_eq!(lines.len() as u64, records);
             lines.sort_unstable();

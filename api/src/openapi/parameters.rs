@@ -144,7 +144,7 @@ fn of_sort<'a>(spec: &Spec, names: impl Iterator<Item = &'a str>) -> Parameter {
 }
 
 /// A parameter with one or more values, separated by commas.
-fn several(name: &str, about: &str, item: impl Into<ArrayItems>) -> Parameter {
+pub(crate) fn several(name: &str, about: &str, item: impl Into<ArrayItems>) -> Parameter {
     let each = ArrayBuilder::new().items(item).min_items(Some(1));
     optional(name, about).schema(Some(each)).style(Some(ParameterStyle::Form)).explode(Some(false)).build()
 }

@@ -3,6 +3,7 @@
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use shared::error::FieldError;
+use shared::imports::columns::custom_header;
 use shared::query::parameters::Parameters;
 use shared::query::{self, List};
 use shared::records::Record;
@@ -82,6 +83,8 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
                     query::custom_keys(&mut connection, &list, workspace_id, MAX_CUSTOM_COLUMNS).await?
                 }
             };
+            // A header must not mean another field to an import.
+            let custom = custom.into_iter().map(|key| (key.clone(), custom_header::<R>(&key))).collect();
             let layout = Layout::new::<R>(fields.as_deref(), custom);
             let format = Csv { layout, delimiter: options.delimiter, bom: options.bom };
             let source = Source::new(state, workspace_id, columns, list);

@@ -7,7 +7,9 @@ use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
 use shared::error::FieldError;
 use shared::imports::columns::Unmapped;
-use shared::imports::{ImportCustomers, ImportLeads, Importable, OnConflict, Options, Upload};
+use shared::imports::{
+    DateOrder, Decimal, ImportCustomers, ImportLeads, Importable, OnConflict, Options, RowKey, Upload,
+};
 use shared::queue::Payload;
 use shared::values::json_schema::Shape;
 use utoipa::openapi::path::Parameter;
@@ -34,18 +36,36 @@ fn import_operation<P: Payload>(operation: Operation) -> Operation {
     operation.about(ABOUT).with(options()).takes_file().accepts::<P>()
 }
 
-const ABOUT: &str = "The file is streamed and may have any number of rows. Delimiter, encoding and headers are detected; \
-    parameters override what the result reports. Rejected rows are listed at the job's `errors`.";
+const ABOUT: &str = "The file is streamed and may have any number of rows. Delimiter, encoding, header and the form of dates \
+    and numbers are detected; parameters override what the result reports. Rejected rows are listed at the job's \
+    `errors`, what was written at its `records`.";
 
-fn options() -> [Parameter; 6] {
-    let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
+fn options() -> Vec<Parameter> {
     let words = |words: &[&'static str], default: &str| one_of(words.iter().copied()).default(Some(default.into()));
+    let flag = |default: bool| ObjectBuilder::new().schema_type(Type::Boolean).default(Some(default.into()));
     let text = || ObjectBuilder::new().schema_type(Type::String);
-    [
+    let json = |example: &str| text().content_media_type("application/json").examples([example]);
+    vec![
+        query(
+            "key",
+            "The field by which a row finds its record.",
+            words(RowKey::WORDS, "email").description(RowKey::shape().description),
+        ),
         query(
             "on_conflict",
-            "What to do with a row whose email exists already.",
+            "What to do with a row whose key exists already.",
             words(OnConflict::WORDS, "skip").description(OnConflict::shape().description),
+        ),
+        query(
+            "create",
+            "Whether rows without a record create one; otherwise they are rejected. A file without names only updates.",
+            flag(true),
+        ),
+        query(
+            "strict",
+            "Rejects rows with a cell that its field cannot have. Otherwise only the cell is left out: its text is kept \
+             in `custom_fields`, and it is a warning.",
+            flag(false),
         ),
         query(
             "unmapped",
@@ -56,7 +76,7 @@ fn options() -> [Parameter; 6] {
             "dry_run",
             "Validates the file and reports the outcome without writing records. Only the result and the rejected rows \
              are stored.",
-            flag,
+            flag(false),
         ),
         query(
             "delimiter",
@@ -66,8 +86,42 @@ fn options() -> [Parameter; 6] {
         query("encoding", "The name of the encoding; detected by default.", text().examples(["windows-1252"])),
         query(
             "mapping",
-            "A JSON object from header to field, which overrides the detected mapping; `null` ignores a column.",
-            text().content_media_type("application/json").examples([r#"{"E-mail 2":"email"}"#]),
+            "A JSON object from header to field, `custom_fields.key` or `suppression`, which overrides the detected \
+             mapping; `null` ignores a column. If several headers map to a field, the first one with a value counts. \
+             `none` ignores a saved mapping.",
+            json(r#"{"E-mail 2":"email"}"#),
+        ),
+        query("save_mapping", "Remembers the mapping for the next file with the same headers.", flag(false)),
+        query(
+            "set",
+            "A JSON object from field to value, for every row. It wins over the file's cells.",
+            json(r#"{"source":"campaign","custom_fields.list":"Fair 2026"}"#),
+        ),
+        query(
+            "header_row",
+            "The line of the header; by default the first of 20 rows that has the required columns.",
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(1000)),
+        ),
+        query("header", "Whether the file has a header; otherwise `columns` names the columns.", flag(true)),
+        query(
+            "columns",
+            "The names of the columns, separated by commas, with `header=false`.",
+            text().examples(["name,email"]),
+        ),
+        query(
+            "date_order",
+            "How dates such as `3/4/2026` are read; settled by the cells of each column by default.",
+            one_of(DateOrder::WORDS.iter().copied()).description(DateOrder::shape().description),
+        ),
+        query(
+            "decimal",
+            "The decimal separator of numbers such as `1,234`; settled by the cells of each column by default.",
+            one_of(Decimal::WORDS.iter().copied()).description(Decimal::shape().description),
+        ),
+        query(
+            "tz",
+            "The time zone of dates and of times without an offset; the workspace's by default.",
+            text().examples(["Europe/Berlin"]),
         ),
     ]
 }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod events;
+mod records;
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -36,13 +37,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post("/jobs/{jobId}/undo", undo)
             .named("undo", "Undo an import")
             .about(
-                "Deletes the records that the import created, and restores the previous values of those it updated. Records \
+                "Deletes the records that the import created, restores the previous values of those it updated, and takes \
+                 back the suppressions that its file made. Records \
                  that were changed after the import are left as they are and listed at the new job's `errors`. Returns 409 \
                  for a job that is not an import or has not ended.",
             )
             .conflicts([Reason::NotUndoable, Reason::JobUnfinished])
             .accepts::<UndoImport>(),
         errors::operation(),
+        records::operation(),
         events::operation(),
     ];
     tagged("Jobs", jobs)

@@ -154,13 +154,13 @@ async fn exported_customers_can_be_imported_again_without_changes() {
                 Ada,Lovelace,ada@example.com,Analytical,Person,Current,99.50,GB1,\"1 St James\nLondon\",UK\n\
                 Grace,Hopper,grace@example.com,Navy,Organization,On Hold,,,,US\n\
                 Bad,Limit,bad@example.com,,,,-5,,,\n";
-    let job = api.imported("/dev/crm/customers/import", file).await;
+    let job = api.imported("/dev/crm/customers/import?strict=true", file).await;
     let count = |name: &str| job["result"][name].as_i64().unwrap();
     assert_eq!((job["kind"].as_str().unwrap(), count("created"), count("failed")), ("import_customers", 2, 1), "{job}");
     let found = api.read(&format!("{CUSTOMERS}?sort=email")).await;
     assert_eq!(
         (&found[0]["credit_limit"], &found[0]["tax_id"], &found[0]["custom_fields"]),
-        (&json!(99.5), &json!("GB1"), &json!({ "Country": "UK" }))
+        (&json!(99.5), &json!("GB1"), &json!({ "Country": "UK", "Type": "Person", "Status": "Current" }))
     );
     assert_eq!((&found[1]["type"], &found[1]["status"]), (&json!("business"), &json!("blocked")));
 

@@ -300,7 +300,7 @@ async fn undoing_an_import_leaves_records_that_were_changed_after_it() {
     assert_eq!((&undone["kind"], &undone["subject"]["id"]), (&json!("undo_import"), &job["id"]));
     let undone = api.ended(&undone).await;
     assert_eq!(undone["status"], "succeeded", "{undone}");
-    assert_eq!(undone["result"], json!({ "removed": 2, "restored": 1, "left": 3 }));
+    assert_eq!(undone["result"], json!({ "removed": 2, "restored": 1, "left": 3, "unsuppressed": 0 }));
     let left = api.read(&format!("/dev/crm/jobs/{}/errors", id(&undone))).await;
     let mut emails: Vec<&str> =
         left.as_array().unwrap().iter().map(|row| row["row"]["email"].as_str().unwrap()).collect();

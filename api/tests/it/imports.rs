@@ -74,7 +74,10 @@ async fn an_export_of_another_system_is_imported_without_options() {
     assert_eq!(job["result"]["delimiter"], ";");
     assert_eq!(job["result"]["encoding"], "utf-8");
     assert_eq!(job["result"]["mapping"]["First Name"], "first_name");
-    assert_eq!(job["result"]["mapping"]["Phone 2"], "custom_fields.Phone 2");
+    // The second phone steps in where the first is empty.
+    assert_eq!(job["result"]["mapping"]["Phone 2"], "phone");
+    let unmatched = json!({ "Lead Source": { "Carrier Pigeon": 1 }, "Deal Stage": { "On Hold": 1 } });
+    assert_eq!(job["result"]["unmatched"], unmatched);
 
     let [ada, grace]: [Value; 2] = leads(&api).await.try_into().unwrap();
     assert_eq!(
@@ -82,10 +85,12 @@ async fn an_export_of_another_system_is_imported_without_options() {
         (&json!("Ada Lovelace"), &json!("ADA@Example.com"), &json!(75))
     );
     assert_eq!((&ada["source"], &ada["status"], &ada["phone"]), (&json!("social"), &json!("won"), &json!("+44 1")));
-    assert_eq!(ada["custom_fields"], json!({ "Index": "1" }));
+    let kept = json!({ "Index": "1", "Lead Source": "LinkedIn Outreach", "Deal Stage": "Closed Won" });
+    assert_eq!(ada["custom_fields"], kept);
+    assert_eq!(grace["phone"], "001");
     assert_eq!((&grace["name"], &grace["company"]), (&json!("Grace"), &json!("Navy; US")));
     assert_eq!((&grace["source"], &grace["status"]), (&json!("other"), &json!("new")));
-    let kept = json!({ "Index": "2", "Phone 2": "001", "Lead Source": "Carrier Pigeon", "Deal Stage": "On Hold" });
+    let kept = json!({ "Index": "2", "Lead Source": "Carrier Pigeon", "Deal Stage": "On Hold" });
     assert_eq!(grace["custom_fields"], kept);
     assert_eq!(ada["created_at"], grace["created_at"]);
 }
@@ -144,20 +149,25 @@ async fn an_unrecognised_value_does_not_change_its_field_in_an_update() {
 #[tokio::test]
 async fn rejected_rows_can_be_downloaded_corrected_and_imported() {
     let (api, _worker) = start().await;
-    let file = "Name,Email,Score,Note\nAnn,ann@example.com,5,x\n,nameless@example.com,5,\"two\nlines\"\nBob,bob@,5,\nCid,cid@example.com,900,=1+1\nDan,dan@example.com,1,,,too\n";
-    let job = import(&api, "", file).await;
+    let file = "Name,Email,Score,Note\nAnn,ann@example.com,5,x\nNora,,5,\"two\nlines\"\nBob,bob@,500,\nCid,cid@example.com,900,=1+1\nDan,dan@example.com,1,,,too\n";
+    let job = import(&api, "strict=true", file).await;
     assert_eq!(counts(&job), [5, 1, 0, 0, 4, 0]);
     let rejected = errors(&api, &job).await;
     assert_eq!(
         rejected[0],
-        json!({ "line": 3, "field": "name", "code": "required", "message": "is required",
-                "row": { "Name": "", "Email": "nameless@example.com", "Score": "5", "Note": "two\nlines" } })
+        json!({ "line": 3, "outcome": "failed", "field": "email", "code": "required", "message": "is required",
+                "faults": [{ "field": "email", "code": "required", "message": "is required" }],
+                "row": { "Name": "Nora", "Email": "", "Score": "5", "Note": "two\nlines" } })
     );
+    // All faults of a row are reported, that of the key first.
+    let fields: Vec<&str> =
+        rejected[1]["faults"].as_array().unwrap().iter().map(|fault| fault["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["email", "score"]);
     let line = |line, field: &str, code: &str| (line, field.to_owned(), code.to_owned());
     assert_eq!(
         codes(&api, &job).await,
         [
-            line(3, "name", "required"),
+            line(3, "email", "required"),
             line(5, "email", "invalid"),
             line(6, "score", "out_of_range"),
             line(7, "file", "too_many_cells")
@@ -166,9 +176,9 @@ async fn rejected_rows_can_be_downloaded_corrected_and_imported() {
 
     let path = format!("/dev/crm/jobs/{}/errors", job["id"].as_str().unwrap());
     let csv = api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap();
-    assert!(csv.starts_with("Name,Email,Score,Note,_line,_field,_code,_message\r\n"), "{csv}");
+    assert!(csv.starts_with("Name,Email,Score,Note,_line,_outcome,_faults\r\n"), "{csv}");
     let corrected =
-        csv.replace("bob@,", "bob@example.com,").replace("900", "90").replace("\r\n,nameless", "\r\nNora,nameless");
+        csv.replace("bob@,500", "bob@example.com,50").replace("900", "90").replace("Nora,,", "Nora,nora@example.com,");
     let job = import(&api, "", corrected).await;
     assert_eq!(job["result"]["mapping"]["_line"], Value::Null);
     let [rows, created, ..] = counts(&job);
@@ -188,7 +198,11 @@ async fn the_fault_columns_of_rejected_rows_are_not_imported() {
         api.get(&path).header("accept", "text/csv").send().await.unwrap().text().await.unwrap()
     };
     let update = "on_conflict=update";
-    let rejected = errors(&import(&api, update, "name,email,score\nAnn,ann@example.com,900\nBob,bob@,5\n").await).await;
+    let rejected = errors(
+        &import(&api, "on_conflict=update&strict=true", "name,email,score\nAnn,ann@example.com,900\nBob,bob@,5\n")
+            .await,
+    )
+    .await;
     let job = import(&api, update, rejected.replace("900", "90")).await;
     assert_eq!(counts(&job), [2, 0, 1, 0, 1, 0]);
     let ann = api.read(&ann).await;
@@ -198,7 +212,7 @@ async fn the_fault_columns_of_rejected_rows_are_not_imported() {
     );
     // A row that is rejected again has its fault columns once.
     let again = errors(&job).await;
-    assert!(again.starts_with("name,email,score,_line,_field,_code,_message\r\nBob,bob@,5,3,email,"), "{again}");
+    assert!(again.starts_with("name,email,score,_line,_outcome,_faults\r\nBob,bob@,5,3,failed,email: "), "{again}");
     assert_eq!(counts(&import(&api, update, again.replace("bob@,", "bob@example.com,")).await), [1, 1, 0, 0, 0, 0]);
     let bob = &support::json(api.get("/dev/crm/leads?email=bob@example.com"), 200).await[0];
     assert_eq!((&bob["notes"], &bob["custom_fields"]), (&Value::Null, &json!({})));
@@ -231,7 +245,8 @@ async fn unclosed_quotes_on_every_line_reject_twenty_rows() {
     let lines: String = (1..=30).map(|n| format!("Ann\",\"ann{n}@example.com\n")).collect();
     let file = format!("name,email\n{lines}{}", "padding,\n".repeat(40_000));
     let job = import(&api, "unmapped=ignore", file).await;
-    assert_eq!(counts(&job), [40_030, 10, 0, 0, 40_020, 0]);
+    // The quotes of the other rows are kept with a warning, and the last rows look like a footer.
+    assert_eq!(counts(&job), [40_030, 10, 0, 20, 40_000, 10]);
     let errors = errors(&api, &job).await;
     let too_long = errors.iter().take_while(|error| error["code"] == "record_too_long").count();
     assert_eq!((too_long, errors[19]["line"].as_i64()), (20, Some(21)));
@@ -246,11 +261,17 @@ async fn faults_in_the_head_of_a_file_are_reported_by_the_upload() {
     for (query, file, fault) in [
         ("", "", ("file", "empty")),
         ("", "\n\r\n\n", ("file", "empty")),
-        ("", "a,b\n1,2\n", ("name", "missing_column")),
+        ("", "a,b\n1,2\n", ("email", "missing_column")),
         ("", "name,phone\nAnn,1\n", ("email", "missing_column")),
         ("", "name,em\u{0}ail\n", ("file", "invalid")),
         ("", wide.as_str(), ("file", "too_many_columns")),
-        ("delimiter=;", "name,email\n", ("name", "missing_column")),
+        ("delimiter=;", "name,email\n", ("email", "missing_column")),
+        ("key=external_id", "name,email\n", ("external_id", "missing_column")),
+        ("header=false", "name,email\n", ("columns", "required")),
+        ("header_row=9", "name,email\n", ("header_row", "out_of_range")),
+        ("tz=Berlin", "name,email\n", ("tz", "invalid")),
+        ("set={%22score%22:900}", "name,email\n", ("set.score", "out_of_range")),
+        ("set={%22email%22:%22a@example.com%22}", "name,email\n", ("set.email", "unknown")),
         ("delimiter=x", "name,email\n", ("delimiter", "invalid")),
         ("on_conflict=merge", "name,email\n", ("on_conflict", "invalid")),
         ("dry_run=yes", "name,email\n", ("dry_run", "invalid")),
@@ -373,7 +394,7 @@ async fn columns_with_the_same_header_are_all_imported() {
     let (api, _worker) = start().await;
     let file = "name,email,email,note,tag,tag,\nAnn,ann@example.com,b@example.com,n,1,2,3\n";
     assert_eq!(counts(&import(&api, "", file).await), [1, 1, 0, 0, 0, 0]);
-    let kept = json!({ "email (2)": "b@example.com", "tag": "1", "tag (2)": "2", "column_7": "3" });
+    let kept = json!({ "other_emails": ["b@example.com"], "tag": "1", "tag (2)": "2", "column_7": "3" });
     assert_eq!(leads(&api).await[0]["custom_fields"], kept);
     assert_eq!(
         counts(&import(&api, "unmapped=ignore&on_conflict=update", "name,email,more\nAnn,ann@example.com,1\n").await)
@@ -442,15 +463,12 @@ async fn an_export_can_be_imported_to_the_same_records() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_not_a_uuid_becomes_a_custom_field() {
+async fn an_id_that_is_not_a_uuid_becomes_an_external_id() {
     let (api, _worker) = start().await;
     let file = "id,name,email,created_at\n17,Ann,ann@example.com,2020-01-02\n,Bob,bob@example.com,\n";
     assert_eq!(counts(&import(&api, "", file).await), [2, 2, 0, 0, 0, 0]);
     let found = leads(&api).await;
-    assert_eq!(
-        (&found[0]["custom_fields"], &found[0]["created_at"]),
-        (&json!({ "id": "17" }), &json!("2020-01-02T00:00:00Z"))
-    );
+    assert_eq!((&found[0]["external_id"], &found[0]["created_at"]), (&json!("17"), &json!("2020-01-02T00:00:00Z")));
 }
 
 #[tokio::test]

@@ -233,16 +233,17 @@ async fn rejected_rows_are_returned_as_json_or_as_csv() {
     let rows = support::json(api.get(&path(&job, "/errors")), 200).await;
     assert_eq!(rows.as_array().unwrap().len(), 3);
     let first = json!({ "line": 3, "field": "email", "code": "invalid", "message": "is wrong",
+        "outcome": "failed", "faults": [{ "field": "email", "code": "invalid", "message": "is wrong" }],
         "row": { "Name": "B, \"b\"", "Email": "bob", "Score": "2" } });
     assert_eq!(rows[0], first);
 
     let csv = api.get(&path(&job, "/errors")).header("accept", "text/csv").send().await.unwrap();
     assert_eq!(csv.status(), 200);
     assert_eq!(csv.headers()["content-type"], "text/csv; charset=utf-8; header=present");
-    let expected = "Name,Email,Score,_line,_field,_code,_message\r\n\
-        \"B, \"\"b\"\"\",bob,2,3,email,invalid,is wrong\r\n\
-        Cy,,,4,email,required,is wrong\r\n\
-        D,d@example.com,1,5,file,too_many_cells,is wrong,what?\r\n";
+    let expected = "Name,Email,Score,_line,_outcome,_faults\r\n\
+        \"B, \"\"b\"\"\",bob,2,3,failed,email: is wrong\r\n\
+        Cy,,,4,failed,email: is wrong\r\n\
+        D,d@example.com,1,5,failed,file: is wrong,what?\r\n";
     assert_eq!(csv.text().await.unwrap(), expected);
 }
 

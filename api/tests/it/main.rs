@@ -34,6 +34,7 @@ mod headers;
 mod health_snapshots;
 mod history;
 mod idempotency;
+mod import_files;
 mod imports;
 mod insight;
 mod interactions;

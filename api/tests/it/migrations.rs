@@ -176,7 +176,7 @@ async fn a_run_resumes_after_its_last_committed_page() {
     assert!(nurtured["leads"].as_i64() >= Some(3) && nurtured["sent"].as_i64() >= Some(2), "{nurtured}");
     assert_eq!([&followed_up["interactions"], &followed_up["followed_up"], &followed_up["sent"]], [3, 3, 1]);
     assert_eq!([&reminded["open"], &reminded["reminded"]], [2, 2], "{reminded}");
-    assert_eq!(result(4).await, json!({ "removed": 2, "restored": 0, "left": 1 }));
+    assert_eq!(result(4).await, json!({ "removed": 2, "restored": 0, "left": 1, "unsuppressed": 0 }));
     let mut written: Vec<String> = outbox(&api).await.into_iter().map(|email| email.to_email).collect();
     written.retain(|email| ["lin@", "lou@", "cam@", "cyd@"].iter().any(|start| email.starts_with(start)));
     written.sort();

@@ -136,7 +136,7 @@ async fn an_undo_whose_workers_are_killed_takes_everything_back_once() {
     let (killed_at, job) = kill_after_pages(&api, &job).await;
     let is_in = |walk: &str| killed_at.iter().any(|cursor| cursor["page"].get(walk).is_some());
     assert!(is_in("records") && is_in("history"), "killed at {killed_at:?}");
-    assert_eq!(job["result"], json!({ "removed": 2_500, "restored": 2_500, "left": 0 }));
+    assert_eq!(job["result"], json!({ "removed": 2_500, "restored": 2_500, "left": 0, "unsuppressed": 0 }));
     let left: (i64, i64) = sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE name LIKE 'Before %') FROM leads")
         .fetch_one(&mut api.connection().await)
         .await

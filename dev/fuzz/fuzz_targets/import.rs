@@ -13,7 +13,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let Ok(options) = Options::parse(&[]) else { return };
     match read_file::<Lead>(file, usize::from(piece) + 1, &options) {
         Ok((chunks, records)) => {
-            let read: usize = chunks.iter().map(|chunk| chunk.rows.len() + chunk.refused.len()).sum();
+            let read: usize = chunks.iter().map(|chunk| chunk.rows.len() + chunk.reports.len()).sum();
             assert_eq!(read as u64, records);
             // In UTF-8 the file is up to three times as long; all but its head is read at most three times.
             let text = file.len() * 3;

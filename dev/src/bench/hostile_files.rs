@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
 use shared::crm::leads::Lead;
-use shared::imports::Options;
 use shared::imports::rows::{read, split_file};
+use shared::imports::{Options, Owners};
 
 use super::figures::{Bound, Figures};
 
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let splitting = began.elapsed();
         let began = Instant::now();
         for chunk in &split.chunks {
-            read::<Lead>(&split.plan, chunk).map_err(|error| anyhow!("{error}"))?;
+            read::<Lead>(&split.plan, &Owners::default(), chunk).map_err(|error| anyhow!("{error}"))?;
         }
         let per_byte = [splitting, began.elapsed()].map(|time| time.as_secs_f64() * 1e9 / file.len() as f64);
         figures.sample(json!({ "file": name, "split_ns": per_byte[0], "read_ns": per_byte[1] }));

@@ -13,8 +13,7 @@ use crate::crm::names::{self, NameParts};
 use crate::crm::orders::Order;
 use crate::error::{Reason, Result};
 use crate::imports::Importable;
-use crate::imports::aliases::CUSTOMER_COLUMNS;
-use crate::imports::columns::Column;
+use crate::imports::dictionary::Table;
 use crate::mail::{self, Cancel};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
@@ -106,6 +105,8 @@ record! {
 impl Linked for Customer {
     type Other = Lead;
 
+    const LINK: &'static str = "lead_id";
+
     fn link(&self) -> Option<Uuid> {
         self.lead_id
     }
@@ -116,9 +117,10 @@ impl Linked for Customer {
 }
 
 impl Importable for Customer {
-    const FILE_COLUMNS: &'static [Column] = CUSTOMER_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
     const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
+    const NAMED_BY: &'static [&'static str] = names::NAMED_BY;
+    const WORDS: &'static [(&'static str, Table)] = &[("type", Table::Types), ("status", Table::CustomerStatuses)];
 
     fn row_key(changes: &CustomerChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
@@ -126,6 +128,18 @@ impl Importable for Customer {
 
     fn row_external_id(changes: &CustomerChanges) -> Option<&str> {
         changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    fn email(changes: &CustomerChanges) -> Option<&Email> {
+        changes.email.as_ref()
+    }
+
+    fn address(&self) -> Option<&Email> {
+        Some(&self.email)
+    }
+
+    fn complete(changes: &mut CustomerChanges) {
+        names::complete(&mut changes.name, changes.company.value(), changes.email.as_ref());
     }
 
     fn custom_fields_mut(changes: &mut CustomerChanges) -> Option<&mut Patch<CustomFields>> {

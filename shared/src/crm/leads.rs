@@ -11,8 +11,7 @@ use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
 use crate::error::Result;
 use crate::imports::Importable;
-use crate::imports::aliases::LEAD_COLUMNS;
-use crate::imports::columns::Column;
+use crate::imports::dictionary::Table;
 use crate::mail::{self, Cancel, Event};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
@@ -125,6 +124,8 @@ record! {
 impl Linked for Lead {
     type Other = Customer;
 
+    const LINK: &'static str = "customer_id";
+
     fn link(&self) -> Option<Uuid> {
         self.customer_id
     }
@@ -135,9 +136,11 @@ impl Linked for Lead {
 }
 
 impl Importable for Lead {
-    const FILE_COLUMNS: &'static [Column] = LEAD_COLUMNS;
     const KEY: &'static UniqueKey<Self> = &EMAIL;
     const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
+    const NAMED_BY: &'static [&'static str] = names::NAMED_BY;
+    const WORDS: &'static [(&'static str, Table)] = &[("source", Table::Sources), ("status", Table::Statuses)];
+    const CONVERTED: Option<&'static str> = Some(LeadStatus::Converted.as_str());
 
     fn row_key(changes: &LeadChanges) -> Option<String> {
         changes.email.as_ref().map(Email::key)
@@ -145,6 +148,18 @@ impl Importable for Lead {
 
     fn row_external_id(changes: &LeadChanges) -> Option<&str> {
         changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    fn email(changes: &LeadChanges) -> Option<&Email> {
+        changes.email.as_ref()
+    }
+
+    fn address(&self) -> Option<&Email> {
+        Some(&self.email)
+    }
+
+    fn complete(changes: &mut LeadChanges) {
+        names::complete(&mut changes.name, changes.company.value(), changes.email.as_ref());
     }
 
     fn custom_fields_mut(changes: &mut LeadChanges) -> Option<&mut Patch<CustomFields>> {

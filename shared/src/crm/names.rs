@@ -3,7 +3,7 @@
 
 use crate::records::FieldFault;
 use crate::values::patch::Patch;
-use crate::values::{Fault, Name};
+use crate::values::{Email, Fault, Field, Name};
 
 /// A name as it is stored.
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +50,26 @@ pub(super) fn compose(
     Ok(())
 }
 
+/// The fields of which a file needs one to create people.
+pub(super) const NAMED_BY: &[&str] = &["name", "first_name", "last_name", "company"];
+
+/// Names a new record of a file without names: by the company, else by the address before the `@`.
+pub(super) fn complete(name: &mut Patch<Name>, company: Option<&Name>, email: Option<&Email>) {
+    if name.value().is_some() {
+        return;
+    }
+    let local = || {
+        let (local, _) = email?.as_ref().split_once('@')?;
+        Name::from_text(local).ok()
+    };
+    if let Some(found) = company.cloned().or_else(local) {
+        *name = Patch::Set(found);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::Field;
 
     fn name(text: &str) -> Name {
         Name::from_text(text).unwrap()

@@ -1,50 +1,16 @@
-//! Matching the headers of a file to fields, by name and alias.
+//! Matching the headers of a file to fields.
 
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Importable;
+use super::dictionary::{Dictionary, Flag, HeaderEntry, Language, Meaning, dictionary, normal};
 use crate::error::{FieldError, FieldErrors, Result};
+use crate::records::Record;
 use crate::string_enum;
-
-/// A field that a column can be read into.
-#[derive(Debug)]
-pub struct Column {
-    /// The field's name.
-    pub name: &'static str,
-    /// Other headers of the field, [normalized](normalize), the best first.
-    pub aliases: &'static [&'static str],
-    /// Whether the header must be exactly the name.
-    pub exact: bool,
-    /// Whether every file and every row must have the field.
-    pub required: bool,
-    /// The fields of which this one can be made.
-    pub parts: &'static [&'static str],
-    /// For a field with a fixed set of values: each value with its aliases, [normalized](normalize).
-    pub words: &'static [(&'static str, &'static [&'static str])],
-}
-
-impl Column {
-    /// Makes the column required.
-    pub const fn required(self) -> Self {
-        Self { required: true, ..self }
-    }
-
-    /// Names the fields of which this one can be made.
-    pub const fn made_of(self, parts: &'static [&'static str]) -> Self {
-        Self { parts, ..self }
-    }
-
-    /// Returns the field's value that a cell means, if any.
-    pub fn word(&self, cell: &str) -> Option<&'static str> {
-        let cell = normalize(cell);
-        self.words
-            .iter()
-            .find(|(word, aliases)| *word == cell || aliases.contains(&cell.as_str()))
-            .map(|(word, _)| *word)
-    }
-}
+use crate::values::json_schema::Mode;
 
 /// Where the values of a file's column go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,14 +20,23 @@ pub enum Target {
     Field(String),
     /// `custom_fields`, under the header.
     Custom,
+    /// `custom_fields`, under this key.
+    CustomAs(String),
+    /// No field: the cells decide about the person.
+    Flag(Flag),
     /// Nowhere.
     Ignored,
 }
 
 impl Target {
     /// Whether the column sets the field.
-    fn supplies(&self, field: &str) -> bool {
+    pub fn supplies(&self, field: &str) -> bool {
         matches!(self, Self::Field(name) if name == field)
+    }
+
+    /// Whether the column means something to the program.
+    pub fn is_known(&self) -> bool {
+        matches!(self, Self::Field(_) | Self::Flag(_))
     }
 }
 
@@ -75,10 +50,18 @@ string_enum! {
     }
 }
 
-const CUSTOM_FIELDS: &str = "custom_fields";
-/// The columns that a file of rejected rows has after its own. A corrected file may still have them;
-/// an import ignores them.
-pub const FAULT_COLUMNS: [&str; 4] = ["_line", "_field", "_code", "_message"];
+/// The field of everything else.
+pub const CUSTOM_FIELDS: &str = "custom_fields";
+/// The field of further addresses, a key of `custom_fields`.
+pub(super) const OTHER_EMAILS: &str = "other_emails";
+/// Read-only fields that files of other systems may have, too.
+const TIMES_AND_ID: [&str; 3] = ["id", "created_at", "updated_at"];
+const SUPPRESSION: &str = "suppression";
+const DELETED: &str = "deleted";
+
+/// The columns that a file of rejected rows has after its own. A corrected file may still have them; an
+/// import ignores them.
+pub const FAULT_COLUMNS: [&str; 3] = ["_line", "_outcome", "_faults"];
 
 /// Whether a header is one of [`FAULT_COLUMNS`], or a numbered repetition of one: `_line (2)`.
 pub fn is_fault_column(header: &str) -> bool {
@@ -87,127 +70,260 @@ pub fn is_fault_column(header: &str) -> bool {
     FAULT_COLUMNS.contains(&name)
 }
 
-/// Matches the headers of a file to the fields of a record. The caller's mapping takes precedence;
-/// other headers are matched by name and alias.
-///
-/// If several headers match a field, the best alias wins, and among equals the first header. The
-/// others are unmapped columns.
-///
-/// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) if the mapping names an unknown header, an unknown field
-/// or the same field twice.
-pub fn match_headers(
-    headers: &[String],
-    columns: &[Column],
-    unmapped: Unmapped,
-    mapping: &Map<String, Value>,
-) -> Result<Vec<Target>> {
-    let mut targets = given(headers, columns, mapping)?;
-    let normal = NormalHeaders::of(headers);
-    for (target, header) in targets.iter_mut().zip(headers) {
-        if target.is_none() && is_fault_column(header) {
-            *target = Some(Target::Ignored);
-        }
+/// The header of a custom field in an export with a column for each. It names the field where the key alone would
+/// mean something else to an import.
+pub fn custom_header<R: Record>(key: &str) -> String {
+    let form = normal(key);
+    let names_field = R::COLUMNS.iter().chain(R::JOINED).any(|field| normal(field) == form);
+    if names_field || !dictionary().header(&form).is_empty() || key.trim() != key || is_fault_column(key) {
+        format!("{CUSTOM_FIELDS}.{key}")
+    } else {
+        key.to_owned()
     }
-    for column in columns {
-        if targets.iter().flatten().any(|target| target.supplies(column.name)) {
-            continue;
-        }
-        let field = Target::Field(column.name.to_owned());
-        let own = normalize(column.name);
-        let aliases: Vec<&str> = std::iter::once(own.as_str()).chain(column.aliases.iter().copied()).collect();
-        if column.exact {
-            claim_exact(headers, &mut targets, column.name);
-        } else {
-            normal.claim(&mut targets, &aliases, field);
-        }
+}
+
+/// The targets of a file's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matched {
+    /// The target of each column.
+    pub targets: Vec<Target>,
+    /// The place of each column among those with the same target; the lowest is the best.
+    pub ranks: Vec<usize>,
+    /// The language of most of the headers.
+    pub language: Option<Language>,
+}
+
+impl Matched {
+    /// The number of columns that mean something to the program.
+    pub fn known(&self) -> usize {
+        self.targets.iter().filter(|target| target.is_known()).count()
     }
+
+    /// Whether a column sets the field.
+    pub fn supplies(&self, field: &str) -> bool {
+        self.targets.iter().any(|target| target.supplies(field))
+    }
+}
+
+/// Matches the headers of a file to the fields of a record. The caller's mapping takes precedence; other
+/// headers are matched by name and alias. Several columns may mean the same field.
+pub fn match_headers<R: Importable>(headers: &[String], unmapped: Unmapped, given: &Mapping) -> Matched {
+    let forms: Vec<String> = headers.iter().map(|header| normal(header)).collect();
+    let present: HashSet<String> = forms.iter().cloned().collect();
+    let customs = dictionary().customs(&present);
+    let detected = Detected::of::<R>(headers, &forms, &customs);
     let rest = match unmapped {
-        Unmapped::Keep if has(columns, CUSTOM_FIELDS) => Target::Custom,
+        Unmapped::Keep if R::COLUMNS.contains(&CUSTOM_FIELDS) => Target::Custom,
         Unmapped::Keep | Unmapped::Ignore => Target::Ignored,
     };
-    Ok(targets.into_iter().map(|target| target.unwrap_or_else(|| rest.clone())).collect())
+    let columns = headers.iter().zip(&forms).zip(detected.meanings);
+    let (targets, ranks) = columns
+        .map(|((header, form), detected)| match given.target(header, form) {
+            Some((target, rank)) => (target, rank),
+            None => detected
+                .filter(|(target, _)| !matches!(target, Target::Field(field) if given.supplies(field)))
+                .unwrap_or_else(|| (rest.clone(), 0)),
+        })
+        .unzip();
+    Matched { targets, ranks, language: detected.language }
 }
 
-fn has(columns: &[Column], field: &str) -> bool {
-    columns.iter().any(|column| column.name == field)
+/// The headers as the dictionary understands them.
+struct Detected {
+    /// The target of each column with its rank, if it has one.
+    meanings: Vec<Option<(Target, usize)>>,
+    language: Option<Language>,
 }
 
-/// Applies the caller's mapping to the headers.
-fn given(headers: &[String], columns: &[Column], mapping: &Map<String, Value>) -> Result<Vec<Option<Target>>> {
-    let mut targets = vec![None; headers.len()];
-    let mut errors = FieldErrors::default();
-    let places: HashMap<&String, usize> = headers.iter().zip(0..).collect();
-    let mut mapped = HashSet::new();
-    for (header, field) in mapping {
-        let name = format!("mapping.{header}");
-        let Some(&at) = places.get(header) else {
-            errors.push(FieldError::new(name, "unknown", "is not a header of the file"));
-            continue;
+impl Detected {
+    fn of<R: Importable>(headers: &[String], forms: &[String], customs: &HashSet<String>) -> Self {
+        let words = dictionary();
+        let candidates: Vec<Vec<&HeaderEntry>> =
+            forms.iter().map(|form| if customs.contains(form) { vec![] } else { entries::<R>(words, form) }).collect();
+        let weights = weights(words, &candidates);
+        let chosen: Vec<Option<&HeaderEntry>> = candidates
+            .into_iter()
+            // The first of the languages with the most headers; `max_by_key` returns the last one.
+            .map(|entries| entries.into_iter().rev().max_by_key(|entry| weights[entry.language]))
+            .collect();
+        let has = |field: &str| chosen.iter().flatten().any(|entry| entry.meaning == Meaning::Field(field.to_owned()));
+        let has_either = |meaning: &Meaning| chosen.iter().flatten().any(|entry| entry.meaning == *meaning);
+        let has_first = has("first_name") || has_either(&Meaning::FirstNameOrName);
+        let has_last = has("last_name") || has_either(&Meaning::LastNameOrName);
+        let target = |entry: &HeaderEntry| match &entry.meaning {
+            Meaning::Field(field) => Target::Field(field.clone()),
+            Meaning::LastNameOrName => Target::Field(if has_first { "last_name" } else { "name" }.to_owned()),
+            Meaning::FirstNameOrName => Target::Field(if has_last { "first_name" } else { "name" }.to_owned()),
+            Meaning::Flag(flag) => Target::Flag(*flag),
         };
-        let target = match field.as_str() {
-            None => Target::Ignored,
-            Some(field) if has(columns, CUSTOM_FIELDS) && field == format!("{CUSTOM_FIELDS}.{header}") => {
-                Target::Custom
+        let columns = headers.iter().zip(forms).zip(&chosen);
+        let meanings = columns
+            .map(|((header, form), chosen)| {
+                if customs.contains(form) {
+                    return None;
+                }
+                let own = own_name::<R>(header).map(|target| (target, 0));
+                let own = own.or_else(|| chosen.map(|entry| (target(entry), entry.rank + 1)));
+                own.or_else(|| near_name::<R>(form).map(|target| (target, 0)))
+            })
+            .collect();
+        let language = (0..words.languages()).rev().max_by_key(|language| weights[*language]);
+        Self { meanings, language: language.filter(|language| weights[*language] > 0) }
+    }
+}
+
+/// The target of a header that is one of the program's own: the name of a field, or a custom field as an
+/// export writes it.
+fn own_name<R: Importable>(header: &str) -> Option<Target> {
+    if is_fault_column(header) || R::JOINED.contains(&header) {
+        return Some(Target::Ignored);
+    }
+    if let Some(key) = header.strip_prefix("custom_fields.").filter(|key| !key.is_empty()) {
+        return R::COLUMNS.contains(&CUSTOM_FIELDS).then(|| Target::CustomAs(key.to_owned()));
+    }
+    R::COLUMNS.contains(&header).then(|| Target::Field(header.to_owned()))
+}
+
+/// The field whose name the header is but for case and punctuation. A name such as `customer_id`, which has no
+/// aliases, may mean something else in other systems.
+fn near_name<R: Importable>(form: &str) -> Option<Target> {
+    let is_near = |field: &&&str| dictionary().has_aliases(field) && normal(field) == form;
+    R::COLUMNS.iter().find(is_near).map(|field| Target::Field((*field).to_owned()))
+}
+
+/// The meanings of a header for the kind of record.
+fn entries<'d, R: Importable>(words: &'d Dictionary, form: &str) -> Vec<&'d HeaderEntry> {
+    let is_of_kind = |entry: &&HeaderEntry| match &entry.meaning {
+        Meaning::Field(field) => R::COLUMNS.contains(&field.as_str()) || (field == OTHER_EMAILS && has_email::<R>()),
+        Meaning::LastNameOrName | Meaning::FirstNameOrName => R::COLUMNS.contains(&"name"),
+        Meaning::Flag(Flag::Converted) => R::CONVERTED.is_some(),
+        Meaning::Flag(_) => true,
+    };
+    words.header(form).iter().filter(is_of_kind).collect()
+}
+
+/// How many headers each language knows.
+fn weights(words: &Dictionary, candidates: &[Vec<&HeaderEntry>]) -> Vec<usize> {
+    let mut weights = vec![0; words.languages()];
+    for entries in candidates {
+        let languages: HashSet<Language> = entries.iter().map(|entry| entry.language).collect();
+        languages.into_iter().for_each(|language| weights[language] += 1);
+    }
+    weights
+}
+
+/// The caller's mapping of headers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mapping {
+    targets: HashMap<String, (Given, usize)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Given {
+    Target(Target),
+    /// A suppression, as the header says.
+    Suppression,
+}
+
+impl Mapping {
+    /// Reads a mapping from header to field, `custom_fields.key`, `suppression`, `deleted`, or `null` for a column
+    /// that is ignored. If several headers map to a field, the first is the best.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if the mapping names an unknown field.
+    pub fn parse<R: Importable>(mapping: &Map<String, Value>) -> Result<Self> {
+        let mut errors = FieldErrors::default();
+        let mut targets = HashMap::new();
+        for (rank, (header, field)) in mapping.iter().enumerate() {
+            match given::<R>(header, field) {
+                Some(given) => _ = targets.insert(header.clone(), (given, rank)),
+                None => errors.push(FieldError::new(
+                    format!("mapping.{header}"),
+                    "unknown",
+                    "is not a field that can be imported",
+                )),
             }
-            Some(field) if has(columns, field) => Target::Field(field.to_owned()),
-            Some(_) => {
-                errors.push(FieldError::new(name, "unknown", "is not a field that can be imported"));
-                continue;
-            }
+        }
+        errors.check()?;
+        Ok(Self { targets })
+    }
+
+    /// Checks that the file has every header.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) with every header that it does not have.
+    pub fn check(&self, headers: &[String]) -> Result<()> {
+        let unknown = self.targets.keys().filter(|header| !headers.contains(header));
+        let mut unknown: Vec<(&String, usize)> = unknown.map(|header| (header, self.targets[header].1)).collect();
+        unknown.sort_by_key(|(_, rank)| *rank);
+        let mut errors = FieldErrors::default();
+        errors.extend(
+            unknown.into_iter().map(|(header, _)| {
+                FieldError::new(format!("mapping.{header}"), "unknown", "is not a header of the file")
+            }),
+        );
+        errors.check()
+    }
+
+    fn supplies(&self, field: &str) -> bool {
+        self.targets.values().any(|(given, _)| matches!(given, Given::Target(target) if target.supplies(field)))
+    }
+
+    fn target(&self, header: &str, form: &str) -> Option<(Target, usize)> {
+        let (given, rank) = self.targets.get(header)?;
+        let flags = || {
+            dictionary().header(form).iter().filter_map(|entry| match entry.meaning {
+                Meaning::Flag(flag) => Some(flag),
+                _ => None,
+            })
         };
-        if !matches!(target, Target::Ignored | Target::Custom) && !mapped.insert(target.clone()) {
-            errors.push(FieldError::new(name, "duplicate", "maps to a field that another header already maps to"));
+        let target = match given {
+            Given::Suppression => Target::Flag(
+                flags().find(|flag| !matches!(flag, Flag::Converted | Flag::Deleted)).unwrap_or(Flag::OptedOut),
+            ),
+            // A result names the status as the field of such a column.
+            Given::Target(target) if target.supplies("status") && flags().any(|flag| flag == Flag::Converted) => {
+                Target::Flag(Flag::Converted)
+            }
+            Given::Target(target) => target.clone(),
+        };
+        Some((target, *rank))
+    }
+}
+
+fn given<R: Importable>(header: &str, field: &Value) -> Option<Given> {
+    let Some(field) = field.as_str() else { return Some(Given::Target(Target::Ignored)) };
+    // Read-only fields are those of an export, under their own names.
+    let is_read_only = |name: &str| {
+        let property = R::properties().into_iter().find(|property| property.name == name);
+        property.is_some_and(|property| matches!(property.mode, Mode::Fixed)) && !TIMES_AND_ID.contains(&name)
+    };
+    if field != header && is_read_only(field) {
+        return None;
+    }
+    Some(match field.strip_prefix("custom_fields.").filter(|key| !key.is_empty()) {
+        Some(OTHER_EMAILS) if has_email::<R>() => Given::Target(Target::Field(OTHER_EMAILS.to_owned())),
+        Some(key) if R::COLUMNS.contains(&CUSTOM_FIELDS) => Given::Target(Target::CustomAs(key.to_owned())),
+        _ if field == SUPPRESSION && has_email::<R>() => Given::Suppression,
+        _ if field == DELETED => Given::Target(Target::Flag(Flag::Deleted)),
+        _ if R::COLUMNS.contains(&field) || (field == OTHER_EMAILS && has_email::<R>()) => {
+            Given::Target(Target::Field(field.to_owned()))
         }
-        targets[at] = Some(target);
-    }
-    errors.check()?;
-    Ok(targets)
+        _ => return None,
+    })
 }
 
-/// The columns of a file by their normalized headers.
-struct NormalHeaders(HashMap<String, Vec<usize>>);
-
-impl NormalHeaders {
-    fn of(headers: &[String]) -> Self {
-        let mut columns: HashMap<String, Vec<usize>> = HashMap::new();
-        for (i, header) in headers.iter().enumerate() {
-            columns.entry(normalize(header)).or_default().push(i);
-        }
-        Self(columns)
-    }
-
-    /// Assigns the target to the best matching header that has no target yet, if there is one.
-    fn claim(&self, targets: &mut [Option<Target>], aliases: &[&str], target: Target) {
-        let mut columns = aliases.iter().filter_map(|alias| self.0.get(*alias)).flatten();
-        if let Some(&best) = columns.find(|&&i| targets[i].is_none()) {
-            targets[best] = Some(target);
-        }
-    }
-}
-
-fn claim_exact(headers: &[String], targets: &mut [Option<Target>], name: &str) {
-    if let Some(i) = headers.iter().position(|header| header == name).filter(|&i| targets[i].is_none()) {
-        targets[i] = Some(Target::Field(name.to_owned()));
-    }
-}
-
-/// Reports the required fields that have no column.
-pub fn missing(columns: &[Column], targets: &[Target]) -> Vec<FieldError> {
-    let has = |field: &str| targets.iter().any(|target| target.supplies(field));
-    let is_missing =
-        |column: &&Column| column.required && !has(column.name) && !column.parts.iter().any(|part| has(part));
-    let fault =
-        |column: &Column| FieldError::new(column.name, "missing_column", "no column of the file matches this field");
-    columns.iter().filter(is_missing).map(fault).collect()
-}
-
-/// The mapping for the API: header → field, `null` for an ignored column.
+/// The mapping for the API: header → field, `null` for a column that is ignored.
 pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     let entry = |(header, target): (&String, &Target)| {
         let field = match target {
+            Target::Field(field) if field == OTHER_EMAILS => Value::from(format!("{CUSTOM_FIELDS}.{OTHER_EMAILS}")),
             Target::Field(field) => Value::from(field.as_str()),
             Target::Custom => Value::from(format!("{CUSTOM_FIELDS}.{header}")),
+            Target::CustomAs(key) => Value::from(format!("{CUSTOM_FIELDS}.{key}")),
+            Target::Flag(Flag::Converted) => Value::from("status"),
+            Target::Flag(Flag::Deleted) => Value::from(DELETED),
+            Target::Flag(_) => Value::from(SUPPRESSION),
             Target::Ignored => Value::Null,
         };
         (header.clone(), field)
@@ -215,98 +331,6 @@ pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     Value::Object(headers.iter().zip(targets).map(entry).collect::<Map<_, _>>())
 }
 
-/// Normalizes a header or a value: lower case, letters and digits only (`E-mail` → `email`).
-pub fn normalize(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-    use crate::imports::aliases::LEAD_COLUMNS;
-
-    fn mapping(headers: &[&str]) -> Value {
-        let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
-        as_json(&headers, &match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap())
-    }
-
-    #[test]
-    fn headers_of_other_systems_are_matched() {
-        assert_eq!(
-            mapping(&["First Name", "Last Name", "Work Email", "E-mail", "Phone 1", "Phone 2", "Deal Stage"]),
-            serde_json::json!({
-                "First Name": "first_name", "Last Name": "last_name", "Work Email": "custom_fields.Work Email",
-                "E-mail": "email", "Phone 1": "phone", "Phone 2": "custom_fields.Phone 2", "Deal Stage": "status",
-            })
-        );
-    }
-
-    #[test]
-    fn a_file_may_have_a_name_and_its_parts() {
-        assert_eq!(
-            mapping(&["First Name", "Name", "Email", "_line"]),
-            serde_json::json!({ "First Name": "first_name", "Name": "name", "Email": "email", "_line": null })
-        );
-    }
-
-    #[test]
-    fn the_reasons_of_rejected_rows_are_ignored() {
-        assert_eq!(
-            mapping(&["Name", "Email", "_line", "_field", "_code", "_message", "_message (2)", "_message (x)"]),
-            serde_json::json!({
-                "Name": "name", "Email": "email", "_line": null, "_field": null, "_code": null, "_message": null,
-                "_message (2)": null, "_message (x)": "custom_fields._message (x)",
-            })
-        );
-    }
-
-    #[test]
-    fn a_mapping_takes_precedence_and_its_errors_are_reported() {
-        let headers: Vec<String> = ["Nom", "Email", "Courriel", "Secret"].map(String::from).into();
-        let mapping = serde_json::json!({ "Nom": "name", "Courriel": "email", "Secret": null });
-        let targets = match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, mapping.as_object().unwrap()).unwrap();
-        assert_eq!(
-            as_json(&headers, &targets),
-            serde_json::json!({ "Nom": "name", "Email": "custom_fields.Email", "Courriel": "email", "Secret": null })
-        );
-        let slips = serde_json::json!({ "Name": "name", "Nom": "nam", "Email": "email", "Courriel": "email" });
-        let Err(Error::Invalid(errors)) =
-            match_headers(&headers, LEAD_COLUMNS, Unmapped::Keep, slips.as_object().unwrap())
-        else {
-            panic!("an invalid mapping was accepted")
-        };
-        let seen: Vec<_> = errors.iter().map(|error| (error.field.as_str(), error.code.as_ref())).collect();
-        assert_eq!(seen, [("mapping.Name", "unknown"), ("mapping.Nom", "unknown"), ("mapping.Courriel", "duplicate")]);
-    }
-
-    #[test]
-    fn missing_required_columns_are_reported() {
-        let targets = match_headers(&["phone".into()], LEAD_COLUMNS, Unmapped::Keep, &Map::new()).unwrap();
-        let missing = missing(LEAD_COLUMNS, &targets);
-        assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["name", "email"]);
-    }
-
-    #[test]
-    fn kinds_without_name_and_custom_fields_have_no_such_columns() {
-        let column = |name| Column { name, aliases: &[], exact: false, required: true, parts: &[], words: &[] };
-        let columns = [column("reference"), column("quantity")];
-        let headers: Vec<String> = ["Reference", "First Name", "Colour"].map(String::from).into();
-        let targets = match_headers(&headers, &columns, Unmapped::Keep, &Map::new()).unwrap();
-        assert_eq!(
-            as_json(&headers, &targets),
-            serde_json::json!({ "Reference": "reference", "First Name": null, "Colour": null })
-        );
-        let missing = missing(&columns, &targets);
-        assert_eq!(missing.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["quantity"]);
-        for field in ["first_name", "last_name", "custom_fields.Colour"] {
-            let mapping = serde_json::json!({ "Colour": field });
-            let Err(Error::Invalid(errors)) =
-                match_headers(&headers, &columns, Unmapped::Keep, mapping.as_object().unwrap())
-            else {
-                panic!("{field} was accepted")
-            };
-            assert_eq!((errors[0].field.as_str(), errors[0].code.as_ref()), ("mapping.Colour", "unknown"));
-        }
-    }
+fn has_email<R: Importable>() -> bool {
+    R::COLUMNS.contains(&"email")
 }

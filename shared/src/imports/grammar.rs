@@ -4,13 +4,18 @@
 //! read each byte once and count lines.
 
 use csv::ByteRecord;
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 const QUOTE: u8 = b'"';
 
 /// Whether a byte ends a line. CR, LF and CRLF each end one.
 pub fn is_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
+}
+
+/// Whether all cells of a record are empty. Such a record is ignored like a blank line.
+pub(super) fn is_blank_record(raw: &[u8], delimiter: u8) -> bool {
+    raw.split(|byte| *byte == delimiter).all(|cell| matches!(cell.trim_ascii(), b"" | b"\"\""))
 }
 
 /// The position of a scan in a record.
@@ -152,6 +157,12 @@ pub(super) struct Records<'d> {
     by_line: bool,
     at: usize,
     line: u64,
+    /// Where the last record began.
+    start: usize,
+    /// Whether the data has quotes at all.
+    has_quotes: bool,
+    /// Whether the last record has a quote where none may stand.
+    has_stray_quote: bool,
     /// The buffer for a quoted field.
     field: Vec<u8>,
 }
@@ -159,7 +170,23 @@ pub(super) struct Records<'d> {
 impl<'d> Records<'d> {
     /// The records of a chunk that begins on the given line.
     pub fn new(data: &'d [u8], delimiter: u8, by_line: bool, line: u64) -> Self {
-        Self { data, delimiter, by_line, at: 0, line, field: Vec::new() }
+        let has_quotes = memchr(QUOTE, data).is_some();
+        Self { data, delimiter, by_line, at: 0, line, start: 0, has_quotes, has_stray_quote: false, field: Vec::new() }
+    }
+
+    /// Where the last record ends, before its line break.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The last record as it is in the file, without its line break.
+    pub fn raw(&self) -> &'d [u8] {
+        &self.data[self.start..self.at]
+    }
+
+    /// Whether the last record has a quote where none may stand. It is part of the cell.
+    pub fn has_stray_quote(&self) -> bool {
+        self.has_stray_quote
     }
 
     /// Reads the next record, and returns the line on which it begins.
@@ -170,27 +197,34 @@ impl<'d> Records<'d> {
         }
         self.peek()?;
         let line = self.line;
+        self.start = self.at;
+        self.has_stray_quote = false;
         while !self.read_field(record) {}
         Some(line)
     }
 
     /// Reads a field and the delimiter after it. Returns whether it was the last of the record.
     fn read_field(&mut self, record: &mut ByteRecord) -> bool {
-        self.field.clear();
-        if self.peek() == Some(QUOTE) {
+        let start = self.at;
+        let is_quoted = self.peek() == Some(QUOTE);
+        if is_quoted {
+            self.field.clear();
             self.at += 1;
             self.read_quoted();
         }
         let rest = &self.data[self.at..];
         let stop = memchr3(self.delimiter, b'\n', b'\r', rest);
         let text = &rest[..stop.unwrap_or(rest.len())];
-        if self.field.is_empty() {
-            record.push_field(text);
-        } else {
-            self.field.extend_from_slice(text);
-            record.push_field(&self.field);
-        }
         self.at += text.len();
+        if !is_quoted {
+            self.has_stray_quote |= self.has_quotes && memchr(QUOTE, text).is_some();
+            record.push_field(text);
+        } else if text.trim_ascii().is_empty() {
+            record.push_field(&self.field);
+        } else {
+            self.has_stray_quote = true;
+            record.push_field(&literal(&self.data[start..self.at]));
+        }
         let is_last = self.peek() != Some(self.delimiter);
         self.at += usize::from(!is_last);
         is_last
@@ -233,6 +267,21 @@ impl<'d> Records<'d> {
     }
 }
 
+/// A cell with text after its closing quote, without losing a quote: `"6" pipe"` is `6" pipe`, and `"Ann" Lee`
+/// stays as it is.
+fn literal(raw: &[u8]) -> Vec<u8> {
+    let Some(inner) = raw.strip_suffix(b"\"").and_then(|raw| raw.strip_prefix(b"\"")) else { return raw.to_vec() };
+    let mut text = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        text.push(byte);
+        if byte == QUOTE {
+            bytes.next_if_eq(&QUOTE);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -266,11 +315,54 @@ mod tests {
         assert_eq!(cells, [row(1, &["a,1"]), row(2, &["b,", "2"]), row(3, &[""]), row(5, &["c\""])]);
     }
 
+    #[test]
+    fn a_quote_where_none_may_stand_is_kept() {
+        let data = b"A,6\" pipe\nB,\"6\" pipe\"\nC,\"Ann\" Lee\nD,\"6\"\" pipe\"\nE,\"x\" \n";
+        let mut records = Records::new(data, b',', false, 1);
+        let (mut record, mut seen) = (ByteRecord::new(), Vec::new());
+        while records.read(&mut record).is_some() {
+            seen.push((String::from_utf8_lossy(&record[1]).into_owned(), records.has_stray_quote()));
+        }
+        let cell = |text: &str, is_stray| (text.to_owned(), is_stray);
+        let expected = [
+            cell("6\" pipe", true),
+            cell("6\" pipe", true),
+            cell("\"Ann\" Lee", true),
+            cell("6\" pipe", false),
+            cell("x", false),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn records_without_text_are_blank() {
+        for (raw, is_blank) in [
+            (";;;", true),
+            (" ; ;", true),
+            ("\"\";\"\"", true),
+            ("", true),
+            (";a", false),
+            ("\";\"", false),
+            (";0;", false),
+        ] {
+            assert_eq!(is_blank_record(raw.as_bytes(), b';'), is_blank, "{raw}");
+        }
+    }
+
     proptest! {
         #[test]
         fn records_match_the_csv_crate(data in "[ab,\"\r\n\u{feff}]{0,40}") {
-            let records: Vec<ByteRecord> = read(data.as_bytes(), false).into_iter().map(|(_, record)| record).collect();
-            prop_assert_eq!(records, expected(data.as_bytes()));
+            let mut records = Records::new(data.as_bytes(), b',', false, 1);
+            let mut record = ByteRecord::new();
+            for expected in expected(data.as_bytes()) {
+                prop_assert!(records.read(&mut record).is_some());
+                // Quotes where none may stand do not change where cells end.
+                prop_assert_eq!(record.len(), expected.len());
+                if !records.has_stray_quote() {
+                    prop_assert_eq!(&record, &expected);
+                }
+            }
+            prop_assert!(records.read(&mut record).is_none());
         }
 
         #[test]

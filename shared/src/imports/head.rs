@@ -1,110 +1,330 @@
-//! Reading the head of a file: its delimiter, its headers, and the target of each column.
+//! Reading the head of a file: its delimiter, its header, and the target of each column.
 
 use std::collections::{HashMap, HashSet};
 
-use super::columns::{Column, match_headers, missing};
-use super::{Options, Plan};
-use crate::error::{Error, Result};
+use csv::ByteRecord;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::columns::{Mapping, Matched, match_headers};
+use super::dictionary::{dictionary, normal};
+use super::grammar::{Records, is_break};
+use super::options::HeaderRow;
+use super::plan::{MappingSource, RowKey};
+use super::split::count_lines;
+use super::{Importable, Options, Plan, nearest};
+use crate::error::{Error, FieldError, Result};
 use crate::records::csv::unguard;
 
 /// How many bytes of a file are inspected before anything is stored.
 pub const HEAD: usize = 64 * 1024;
-/// How many times each byte of the head is read, at most: once per delimiter, once for the header,
-/// and once to count the lines of the header.
+/// How many times each byte of the head is read, at most: once per delimiter, and twice to count lines.
 pub const LOOKS: usize = DELIMITERS.len() + 2;
 // On a tie the last one wins, so the comma comes last.
 const DELIMITERS: [u8; 4] = [b'|', b'\t', b';', b','];
 const MAX_COLUMNS: usize = 1_000;
 /// The longest header, in bytes.
 const MAX_HEADER: usize = 1_000;
+/// How many records show how regular a file is.
+const SAMPLE: usize = 100;
+/// How many rows may be before the header, and it.
+const HEADER_ROWS: usize = 20;
 
-impl Plan {
-    /// Decides from its head how a file is read, and returns where the header ends. `whole` is set
-    /// if the head is the whole file. The encoding and the number of rows are known only at the end
-    /// of the file.
+/// What a file may be: its records under each delimiter.
+#[derive(Debug)]
+pub struct Head<'h> {
+    text: &'h [u8],
+    /// Whether the head is the whole file.
+    is_whole: bool,
+    readings: Vec<Reading>,
+}
+
+/// The first records under a delimiter.
+#[derive(Debug)]
+struct Reading {
+    delimiter: u8,
+    /// The rows that may be the header.
+    rows: Vec<HeaderCells>,
+    /// The number of cells of each record, without an empty one at its end.
+    lengths: Vec<usize>,
+}
+
+/// A row that may be the header.
+#[derive(Debug, Clone)]
+struct HeaderCells {
+    /// The line on which it begins; `None` if the caller named the columns.
+    line: Option<u64>,
+    /// Which record it is.
+    at: usize,
+    /// Where the records after it begin.
+    end: usize,
+    /// Its cells.
+    cells: ByteRecord,
+    /// Its cells, made distinct.
+    headers: Vec<String>,
+}
+
+/// The saved mappings by the fingerprint of their headers.
+pub type SavedMappings = HashMap<String, Map<String, Value>>;
+
+/// The fingerprint of headers, by which a mapping is found again.
+pub fn fingerprint(headers: &[String]) -> String {
+    let digest = Sha256::digest(serde_json::to_vec(headers).unwrap_or_default());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<'h> Head<'h> {
+    /// Reads the head of a file under each delimiter.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the file is empty, its header is unreadable, a required field has no
-    /// column, or the mapping does not match the headers.
-    pub fn detect(head: &[u8], whole: bool, options: &Options, columns: &[Column]) -> Result<(Self, usize)> {
-        let delimiter = options.delimiter.unwrap_or_else(|| detect_delimiter(head));
-        let (headers, length) = read_header(head, delimiter, whole)?;
-        let targets = match_headers(&headers, columns, options.unmapped, &options.mapping)?;
-        let missing = missing(columns, &targets);
-        if !missing.is_empty() {
-            return Err(Error::Invalid(missing));
+    /// [`Error::Invalid`] if the file is empty.
+    pub fn read(text: &'h [u8], is_whole: bool, options: &Options) -> Result<Self> {
+        let (start, named) = sep_line(text);
+        if text[start..].iter().all(|byte| byte.is_ascii_whitespace()) {
+            return Err(Error::invalid("file", "empty", "has no header and no rows"));
         }
-        let Options { on_conflict, dry_run, .. } = *options;
-        let plan = Self {
-            on_conflict,
-            dry_run,
-            delimiter,
-            encoding: String::new(),
-            headers,
-            targets,
-            rows: 0,
-            by_line_from: None,
+        let delimiters = match options.delimiter.or(named) {
+            Some(delimiter) => vec![delimiter],
+            None => DELIMITERS.to_vec(),
         };
-        Ok((plan, length))
+        let reading = |delimiter| Reading::of(text, start, delimiter, &options.header);
+        Ok(Self { text, is_whole, readings: delimiters.into_iter().map(reading).collect() })
+    }
+
+    /// The fingerprints of the rows that may be the header.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.readings.iter().flat_map(|reading| &reading.rows).map(|row| fingerprint(&row.headers)).collect()
+    }
+
+    /// Decides how the file is read, and returns where its header ends. The encoding and the number of rows are
+    /// known only at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the header is unreadable, the required field has no column, or the mapping does not
+    /// match the headers.
+    pub fn plan<R: Importable>(&self, options: &Options, saved: &SavedMappings) -> Result<(Plan, usize)> {
+        let given = options.mapping.as_ref().map(Mapping::parse::<R>).transpose()?;
+        let mut best: Option<(Rating, Choice<'_>)> = None;
+        for reading in &self.readings {
+            let Some(choice) = reading.choose::<R>(options, given.as_ref(), saved) else { continue };
+            let rating = choice.rating(options.key);
+            if best.as_ref().is_none_or(|(other, _)| rating >= *other) {
+                best = Some((rating, choice));
+            }
+        }
+        let Some((_, choice)) = best else {
+            return Err(Error::invalid("header_row", "out_of_range", "is not a line of the file's first 64 KiB"));
+        };
+        self.check(choice.row)?;
+        if let Some(given) = &given {
+            given.check(&choice.row.headers)?;
+        }
+        if !has_key(&choice.matched, options.key) {
+            return Err(Error::Invalid(choice.missing::<R>(options.key)));
+        }
+        let end = choice.row.end;
+        // Without a name of people, a file only updates.
+        let is_named = |field: &&str| choice.matched.supplies(field) || options.set.contains_key(*field);
+        let creates = options.create && (R::NAMED_BY.is_empty() || R::NAMED_BY.iter().any(is_named));
+        Ok((Plan { create: creates, ..choice.into_plan(options) }, end))
+    }
+
+    fn check(&self, row: &HeaderCells) -> Result<()> {
+        if row.cells.len() > MAX_COLUMNS {
+            return Err(Error::invalid("file", "too_many_columns", format!("has more than {MAX_COLUMNS} columns")));
+        }
+        if row.end >= self.text.len() && !self.is_whole {
+            let message = format!("has a header of more than {} KiB", HEAD / 1024);
+            return Err(Error::invalid("file", "header_too_long", message));
+        }
+        for (i, cell) in row.cells.iter().enumerate() {
+            if std::str::from_utf8(cell).is_err() {
+                return Err(Error::invalid("file", "encoding", "has a header that is not UTF-8"));
+            }
+            if cell.contains(&0) {
+                return Err(Error::invalid("file", "invalid", "has a NUL character in its header; is it a CSV file?"));
+            }
+            // Each row with a cell in a custom column stores its header.
+            if cell.len() > MAX_HEADER {
+                let message = format!("has a header of more than {MAX_HEADER} bytes in column {}", i + 1);
+                return Err(Error::invalid("file", "header_too_long", message));
+            }
+        }
+        Ok(())
     }
 }
 
-/// The delimiter with which the most cells are in records as long as the header.
-fn detect_delimiter(head: &[u8]) -> u8 {
-    const SAMPLE: usize = 50;
-    let cells_in_common = |delimiter: u8| {
-        let mut records =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(head);
-        let counts: Vec<usize> =
-            records.byte_records().take(SAMPLE).map_while(Result::ok).map(|record| record.len()).collect();
-        let header = counts.first().copied().unwrap_or(0);
-        let alike = counts.iter().filter(|&&count| count == header).count();
-        if header < 2 { 0 } else { header * alike }
-    };
-    DELIMITERS.into_iter().max_by_key(|&delimiter| cells_in_common(delimiter)).unwrap_or(b',')
+/// The end of a first line such as `sep=;`, and its delimiter.
+fn sep_line(text: &[u8]) -> (usize, Option<u8>) {
+    let end = text.iter().position(|byte| is_break(*byte)).unwrap_or(text.len());
+    let line = text[..end].trim_ascii_start();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    match line {
+        [s, e, p, b'=', delimiter] if [*s, *e, *p].eq_ignore_ascii_case(b"sep") => {
+            (after_break(text, end), Some(*delimiter).filter(|delimiter| DELIMITERS.contains(delimiter)))
+        }
+        _ => (0, None),
+    }
 }
 
-/// Returns the headers of a file, and where they end in its head.
-fn read_header(head: &[u8], delimiter: u8, whole: bool) -> Result<(Vec<String>, usize)> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(head);
-    let mut record = csv::ByteRecord::new();
-    if !reader.read_byte_record(&mut record).map_err(Error::internal)? {
-        return Err(Error::invalid("file", "empty", "has no header and no rows"));
+/// The position after the line break at a position.
+fn after_break(text: &[u8], at: usize) -> usize {
+    match text.get(at..) {
+        Some([b'\r', b'\n', ..]) => at + 2,
+        Some([byte, ..]) if is_break(*byte) => at + 1,
+        _ => at,
     }
-    let mut length = usize::try_from(reader.position().byte()).unwrap_or(head.len());
-    // The reader stops between CR and LF, which together end one line.
-    if head[..length].ends_with(b"\r") && head.get(length) == Some(&b'\n') {
-        length += 1;
-    }
-    if record.len() > MAX_COLUMNS {
-        return Err(Error::invalid("file", "too_many_columns", format!("has more than {MAX_COLUMNS} columns")));
-    }
-    if length >= head.len() && !whole {
-        return Err(Error::invalid(
-            "file",
-            "header_too_long",
-            format!("has a header of more than {} KiB", HEAD / 1024),
-        ));
-    }
-    let mut names = Names::default();
-    let mut headers = Vec::with_capacity(record.len());
-    for (i, cell) in record.iter().enumerate() {
-        let text = std::str::from_utf8(cell)
-            .map_err(|_| Error::invalid("file", "encoding", "has a header that is not UTF-8"))?;
-        if text.contains('\0') {
-            return Err(Error::invalid("file", "invalid", "has a NUL character in its header; is it a CSV file?"));
+}
+
+impl Reading {
+    fn of(text: &[u8], start: usize, delimiter: u8, header: &HeaderRow) -> Self {
+        let mut reading = Self { delimiter, rows: Vec::new(), lengths: Vec::new() };
+        if let HeaderRow::Columns(names) = header {
+            let cells: ByteRecord = names.iter().map(String::as_bytes).collect();
+            reading.rows.push(HeaderCells::new((None, 0, start), cells, delimiter));
         }
-        // Each row with a cell in a custom column stores its header.
-        if text.len() > MAX_HEADER {
-            return Err(Error::invalid(
-                "file",
-                "header_too_long",
-                format!("has a header of more than {MAX_HEADER} bytes in column {}", i + 1),
-            ));
+        let mut records = Records::new(&text[start..], delimiter, false, 1 + count_lines(&text[..start]));
+        let mut record = ByteRecord::new();
+        while let Some(line) = records.read(&mut record) {
+            let at = reading.lengths.len();
+            let may_be_header = match header {
+                HeaderRow::Detected => at < HEADER_ROWS,
+                HeaderRow::At(wanted) => line == *wanted,
+                HeaderRow::Columns(_) => false,
+            };
+            if may_be_header {
+                let end = after_break(text, start + records.at());
+                reading.rows.push(HeaderCells::new((Some(line), at, end), record.clone(), delimiter));
+            }
+            let is_cut = record.iter().next_back().is_some_and(<[u8]>::is_empty);
+            reading.lengths.push(record.len() - usize::from(is_cut && record.len() > 1));
+            if reading.lengths.len() >= SAMPLE && !matches!(header, HeaderRow::At(wanted) if line < *wanted) {
+                break;
+            }
         }
-        headers.push(names.distinct(&unguard(text.trim(), delimiter), i));
+        reading
     }
-    Ok((headers, length))
+
+    /// The header: the first row that has the required column, else the one with the most known columns, or with the
+    /// most columns.
+    fn choose<R: Importable>(
+        &self,
+        options: &Options,
+        given: Option<&Mapping>,
+        saved: &SavedMappings,
+    ) -> Option<Choice<'_>> {
+        let mut best: Option<Choice<'_>> = None;
+        for row in self.rows.iter().filter(|row| row.cells.len() <= MAX_COLUMNS || self.rows.len() == 1) {
+            let (mapping, source) = match given {
+                Some(given) => (given.clone(), MappingSource::Given),
+                None => match saved.get(&fingerprint(&row.headers)).map(Mapping::parse::<R>) {
+                    Some(Ok(saved)) => (saved, MappingSource::Saved),
+                    _ => (Mapping::default(), MappingSource::Detected),
+                },
+            };
+            let matched = match_headers::<R>(&row.headers, options.unmapped, &mapping);
+            let choice = Choice { reading: self, row, matched, source };
+            if has_key(&choice.matched, options.key) {
+                return Some(choice);
+            }
+            let width = |choice: &Choice<'_>| (choice.matched.known(), choice.row.headers.len());
+            if best.as_ref().is_none_or(|best| width(&choice) > width(best)) {
+                best = Some(choice);
+            }
+        }
+        best.or_else(|| {
+            let row = self.rows.first()?;
+            let matched = Matched { targets: Vec::new(), ranks: Vec::new(), language: None };
+            Some(Choice { reading: self, row, matched, source: MappingSource::Detected })
+        })
+    }
+}
+
+impl HeaderCells {
+    fn new((line, at, end): (Option<u64>, usize, usize), cells: ByteRecord, delimiter: u8) -> Self {
+        let mut names = Names::default();
+        let name =
+            |(i, cell): (usize, &[u8])| names.distinct(&unguard(String::from_utf8_lossy(cell).trim(), delimiter), i);
+        // Each header is a field of every custom column, so rows that are too long are not made distinct.
+        let headers = cells.iter().take(MAX_COLUMNS).enumerate().map(name).collect();
+        Self { line, at, end, cells, headers }
+    }
+}
+
+/// A header under a delimiter.
+#[derive(Debug)]
+struct Choice<'r> {
+    reading: &'r Reading,
+    row: &'r HeaderCells,
+    matched: Matched,
+    source: MappingSource,
+}
+
+/// How well a choice reads the file: the key, the known columns, and the cells in regular records.
+type Rating = (bool, usize, usize);
+
+impl Choice<'_> {
+    fn rating(&self, key: RowKey) -> Rating {
+        let columns = self.row.headers.len();
+        let after = self.reading.lengths.iter().skip(self.row.at);
+        let alike = after.filter(|length| **length == columns).count();
+        (has_key(&self.matched, key), self.matched.known(), if columns < 2 { 0 } else { columns * alike })
+    }
+
+    /// The faults of a header without the required column.
+    fn missing<R: Importable>(&self, key: RowKey) -> Vec<FieldError> {
+        let field = key.as_str();
+        let place = self.row.line.map_or("the given columns".to_owned(), |line| format!("line {line}"));
+        let delimiter = match self.reading.delimiter {
+            b'\t' => "tab".to_owned(),
+            other => format!("{:?}", char::from(other)),
+        };
+        let unknown = self.row.headers.iter().zip(&self.matched.targets).filter(|(_, target)| !target.is_known());
+        let nearest: Vec<String> = unknown
+            .filter_map(|(header, _)| Some(format!("{header:?} (did you mean {}?)", nearest::field::<R>(header)?)))
+            .collect();
+        let headers = self.row.headers.join(", ");
+        let found =
+            format!("was read with the header in {place} and the delimiter {delimiter}; its headers are: {headers}");
+        let mut faults = vec![
+            FieldError::new(field, "missing_column", "no column of the file matches this field; map one with mapping="),
+            FieldError::new("file", "header", found),
+        ];
+        if !nearest.is_empty() {
+            faults.push(FieldError::new("mapping", "nearest", nearest.join(", ")));
+        }
+        faults
+    }
+
+    fn into_plan(self, options: &Options) -> Plan {
+        let Matched { targets, ranks, language } = self.matched;
+        Plan {
+            on_conflict: options.on_conflict,
+            key: options.key,
+            create: options.create,
+            strict: options.strict,
+            dry_run: options.dry_run,
+            delimiter: self.reading.delimiter,
+            encoding: String::new(),
+            header_row: self.row.line,
+            headers: self.row.headers.clone(),
+            targets,
+            ranks,
+            mapping_source: self.source,
+            forms: Vec::new(),
+            language: language.map(|language| dictionary().name(language).to_owned()),
+            tz: options.tz.unwrap_or_default(),
+            set: Map::new(),
+            rows: 0,
+            tail_from: 0,
+            by_line_from: None,
+        }
+    }
+}
+
+/// Whether a column has the key. The ids of other systems become external ids.
+fn has_key(matched: &Matched, key: RowKey) -> bool {
+    matched.supplies(key.as_str()) || (key == RowKey::ExternalId && matched.supplies(RowKey::Id.as_str()))
 }
 
 /// Makes headers distinct.
@@ -118,7 +338,8 @@ struct Names {
 impl Names {
     /// Returns a name that no other column has.
     fn distinct(&mut self, text: &str, at: usize) -> String {
-        let text = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
+        let is_blank = normal(text).is_empty() && text.chars().all(|c| c.is_whitespace() || c.is_control());
+        let text = if is_blank { format!("column_{}", at + 1) } else { text.to_owned() };
         let mut name = text.clone();
         while !self.taken.insert(name.clone()) {
             let number = self.numbers.entry(text.clone()).or_insert(1);
@@ -135,7 +356,22 @@ mod tests {
 
     #[test]
     fn repeated_headers_get_distinct_numbers() {
-        let (headers, _) = read_header(b"a,a (2),a,,a,column_4,a (2)\n", b',', true).unwrap();
+        let cells = ByteRecord::from(vec!["a", "a (2)", "a", "", "a", "column_4", "a (2)"]);
+        let headers = HeaderCells::new((Some(1), 0, 0), cells, b',').headers;
         assert_eq!(headers, ["a", "a (2)", "a (3)", "column_4", "a (4)", "column_4 (2)", "a (2) (2)"]);
+    }
+
+    #[test]
+    fn a_first_line_may_name_the_delimiter() {
+        for (text, expected) in [
+            ("sep=;\nName", (6, Some(b';'))),
+            ("\"sep=|\"\r\nName", (9, Some(b'|'))),
+            ("SEP=\t\nName", (6, Some(b'\t'))),
+            ("sep=x\nName", (6, None)),
+            ("separator\n", (0, None)),
+            ("name,email", (0, None)),
+        ] {
+            assert_eq!(sep_line(text.as_bytes()), expected, "{text}");
+        }
     }
 }

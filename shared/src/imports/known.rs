@@ -1,11 +1,12 @@
 //! The keys and ids that an import meets, in the database and in its own file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::plan::RowKey;
 use super::rows::Row;
 use super::{Import, Importable};
 use crate::error::Result;
@@ -21,12 +22,13 @@ pub(super) fn taken(field: &str) -> Fault {
 /// a dry run by earlier chunks.
 pub(super) struct Known {
     pub now: DateTime<Utc>,
-    /// The keys in use, with the ids of their records.
-    pub keys: HashMap<String, Uuid>,
-    /// The ids in use, with the keys of their records.
-    ids: HashMap<Uuid, Option<String>>,
-    /// The external ids in use, with the ids of their records. One that a row gives up becomes free
-    /// after the chunk.
+    key: RowKey,
+    /// The addresses in use, with the ids of their records.
+    emails: HashMap<String, Uuid>,
+    /// The ids in use.
+    ids: HashSet<Uuid>,
+    /// The external ids in use, with the ids of their records. A value that a row gives up becomes free after the
+    /// chunk.
     external: HashMap<String, Uuid>,
 }
 
@@ -36,76 +38,102 @@ impl Known {
         import: &Import,
         rows: &[Row<R::Changes>],
     ) -> Result<Self> {
-        let mut known = Self { now: db::now(), keys: HashMap::new(), ids: HashMap::new(), external: HashMap::new() };
+        let key = import.plan.key;
+        let mut known =
+            Self { now: db::now(), key, emails: HashMap::new(), ids: HashSet::new(), external: HashMap::new() };
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
         if !ids.is_empty() {
-            known.ids.extend(records::keys_of(connection, import.workspace_id, R::KEY, &ids).await?);
+            let found = records::keys_of(connection, import.workspace_id, R::KEY, &ids).await?;
+            known.ids.extend(found.into_iter().map(|(id, _)| id));
         }
         if import.plan.dry_run {
-            let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-            for Seen { key, id, external_id } in seen(connection, import, &keys, &ids, &external_ids::<R>(rows)).await?
-            {
-                known.ids.insert(id, Some(key.clone()));
-                known.keys.insert(key, id);
+            let seen = seen(connection, import, &emails::<R>(rows), &ids, &external_ids::<R>(rows)).await?;
+            for Seen { key, id, external_id } in seen {
+                known.ids.insert(id);
+                known.emails.insert(key, id);
                 known.external.extend(external_id.map(|external_id| (external_id, id)));
             }
         }
         Ok(known)
     }
 
-    /// Looks up the external ids of the rows. Returns how many records have one of them.
-    pub async fn look_up_external<R: Importable>(
+    /// Looks up the addresses and external ids of the rows. Returns how many records have one of them.
+    pub async fn look_up<R: Importable>(
         &mut self,
         connection: &mut PgConnection,
         import: &Import,
         rows: &[Row<R::Changes>],
     ) -> Result<usize> {
-        let (Some(key), wanted) = (R::EXTERNAL_ID, external_ids::<R>(rows)) else { return Ok(0) };
-        if wanted.is_empty() {
-            return Ok(0);
+        let owners = records::owners(connection, import.workspace_id, R::KEY, &emails::<R>(rows)).await?;
+        let mut met = owners.len() + self.ids.len();
+        self.emails.extend(owners);
+        let (Some(key), wanted) = (R::EXTERNAL_ID, external_ids::<R>(rows)) else { return Ok(met) };
+        if !wanted.is_empty() {
+            let owners = records::owners(connection, import.workspace_id, key, &wanted).await?;
+            met += owners.len();
+            self.external.extend(owners);
         }
-        let owners = records::owners(connection, import.workspace_id, key, &wanted).await?;
-        let found = owners.len();
-        self.external.extend(owners);
-        Ok(found)
+        Ok(met)
     }
 
-    /// Rejects an id that belongs to a record with another key.
-    pub fn check_id<R: Importable>(&self, row: &Row<R::Changes>) -> Result<(), FieldFault> {
-        match row.given.id.and_then(|id| self.ids.get(&id)) {
-            Some(key) if key.as_ref() != Some(&row.key) => {
-                Err(("id", Fault::new("taken", format!("is the id of a record with another {}", R::KEY.field))))
-            }
-            _ => Ok(()),
+    /// Whether records have ids of the chunk. Only a look-up shows whether these are the rows' own.
+    pub fn has_ids(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
+    /// The record that a row finds by its key.
+    pub fn target<C>(&self, row: &Row<C>) -> Option<Uuid> {
+        match self.key {
+            RowKey::Email => self.emails.get(&row.key).copied(),
+            RowKey::Id => row.given.id.filter(|id| self.ids.contains(id)),
+            RowKey::ExternalId => self.external.get(&row.key).copied(),
         }
     }
 
-    /// Rejects an external id of another record than the one that the row updates.
-    pub fn check_external<R: Importable>(&self, row: &Row<R::Changes>, id: Option<Uuid>) -> Result<(), FieldFault> {
+    /// Rejects a row with an id, an address or an external id of another record than the one that it finds.
+    pub fn check<R: Importable>(&self, row: &Row<R::Changes>, target: Option<Uuid>) -> Result<(), FieldFault> {
+        if row.given.id.is_some_and(|id| self.ids.contains(&id) && Some(id) != target) {
+            let message = format!("is the id of a record with another {}", self.key.as_str());
+            return Err(("id", Fault::new("taken", message)));
+        }
+        // A row that finds its record by the address cannot have another record's.
+        let email = if self.key == RowKey::Email { None } else { R::row_key(&row.changes) };
+        let email = email.and_then(|email| self.emails.get(&email));
+        if email.is_some_and(|owner| Some(*owner) != target) {
+            return Err((R::KEY.field, taken(R::KEY.field)));
+        }
         let owner = R::row_external_id(&row.changes).and_then(|external_id| self.external.get(external_id));
         match (owner, R::EXTERNAL_ID) {
-            (Some(owner), Some(key)) if Some(*owner) != id => Err((key.field, taken(key.field))),
+            (Some(owner), Some(key)) if Some(*owner) != target => Err((key.field, taken(key.field))),
             _ => Ok(()),
         }
     }
 
-    pub fn claim_external<R: Importable>(&mut self, changes: &R::Changes, id: Uuid) {
+    /// Notes the address and the external id that a row gives to a record.
+    pub fn claim<R: Importable>(&mut self, changes: &R::Changes, id: Uuid) {
+        self.emails.extend(R::row_key(changes).map(|email| (email, id)));
         self.external.extend(R::row_external_id(changes).map(|external_id| (external_id.to_owned(), id)));
     }
 
+    /// Creates the record of a row; `None` if a required field is missing.
     pub fn create<R: Importable>(&mut self, row: Row<R::Changes>) -> Option<R> {
         let id = row.given.id.unwrap_or_else(Uuid::now_v7);
         let created_at = row.given.created_at.unwrap_or(self.now);
-        if row.given.id.is_some() {
-            self.ids.insert(id, Some(row.key.clone()));
-        }
-        self.keys.insert(row.key, id);
-        self.claim_external::<R>(&row.changes, id);
+        let by_email = (self.key == RowKey::Email).then_some(row.key);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
         record.derive_fields(None);
+        if row.given.id.is_some() {
+            self.ids.insert(id);
+        }
+        self.emails.extend(by_email.or_else(|| (R::KEY.of)(&record)).map(|email| (email, id)));
+        self.external.extend(R::EXTERNAL_ID.and_then(|key| (key.of)(&record)).map(|external_id| (external_id, id)));
         Some(record)
     }
+}
+
+fn emails<R: Importable>(rows: &[Row<R::Changes>]) -> Vec<String> {
+    rows.iter().filter_map(|row| R::row_key(&row.changes)).collect()
 }
 
 fn external_ids<R: Importable>(rows: &[Row<R::Changes>]) -> Vec<String> {
@@ -154,7 +182,7 @@ struct Seen {
 async fn seen(
     connection: &mut PgConnection,
     import: &Import,
-    keys: &[&str],
+    emails: &[String],
     ids: &[Uuid],
     external_ids: &[String],
 ) -> Result<Vec<Seen>> {
@@ -170,21 +198,22 @@ async fn seen(
     )
     .bind(import.workspace_id)
     .bind(import.id)
-    .bind(keys)
+    .bind(emails)
     .bind(ids)
     .bind(external_ids)
     .fetch_all(connection)
     .await?)
 }
 
-/// Deletes the keys and ids that a dry run stored, at the end of the import.
+/// Deletes what a dry run stored, at the end of the import.
 pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
     if import.plan.dry_run {
-        sqlx::query("DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2")
-            .bind(import.workspace_id)
-            .bind(import.id)
-            .execute(connection)
-            .await?;
+        for delete in [
+            "DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2",
+            "DELETE FROM import_seen_suppressions WHERE workspace_id = $1 AND import_id = $2",
+        ] {
+            sqlx::query(delete).bind(import.workspace_id).bind(import.id).execute(&mut *connection).await?;
+        }
     }
     Ok(())
 }

@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Importable;
-use super::rows::Refused;
+use super::outcomes::{self, Outcome, Report};
+use super::rows::RowFault;
 use crate::error::{Error, Reason, Result};
-use crate::mail::{self, Cancel};
+use crate::mail::{self, Cancel, suppressions};
 use crate::platform::db;
 use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::{self, Action, Actor, Entry};
@@ -70,6 +71,8 @@ pub struct Undone {
     pub restored: i64,
     /// Records that were changed after the import; the job's errors list them.
     pub left: i64,
+    /// Addresses that are no longer suppressed, because only the import suppressed them.
+    pub unsuppressed: i64,
 }
 
 /// The progress of an undo.
@@ -80,6 +83,8 @@ pub enum UndoCursor {
     Records(Uuid),
     /// Reads the history backwards from this entry.
     History(Uuid),
+    /// Takes back suppressions.
+    Suppressions,
 }
 
 /// The undo of an import of one kind of record.
@@ -118,7 +123,13 @@ impl<R: Importable> Pages for Undo<R> {
                 Ok(Some(UndoCursor::Records(last)))
             }
             UndoCursor::History(before) => {
-                Ok(self.revert(connection, actor, before, undone).await?.map(UndoCursor::History))
+                let last = self.revert(connection, actor, before, undone).await?;
+                Ok(Some(last.map_or(UndoCursor::Suppressions, UndoCursor::History)))
+            }
+            UndoCursor::Suppressions => {
+                let taken = suppressions::take_back(connection, actor.workspace_id, self.import_job, PAGE).await?;
+                undone.unsuppressed += taken;
+                Ok((taken == PAGE).then_some(UndoCursor::Suppressions))
             }
         }
     }
@@ -312,14 +323,14 @@ async fn list_left<R: Importable>(
     let mut listed = Vec::with_capacity(left.len());
     for record in left {
         undone.left += 1;
-        listed.push(Refused {
+        listed.push(Report {
             line: undone.left.unsigned_abs(),
-            field: "id".into(),
-            fault: fault.clone(),
+            outcome: Outcome::Failed,
+            faults: vec![RowFault::new("id", fault.clone())],
             cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
         });
     }
-    super::write::keep_refused(connection, (actor.workspace_id, actor.id), &listed).await
+    outcomes::keep(connection, (actor.workspace_id, actor.id), &listed).await
 }
 
 fn changed_since() -> Fault {

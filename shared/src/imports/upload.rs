@@ -1,16 +1,21 @@
 //! Uploads: the head decides how the file is read, and the rest is split and stored as it arrives.
 
+use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::decode::Decoder;
-use super::head::HEAD;
+use super::file_kind::FileStart;
+use super::head::{HEAD, Head, SavedMappings, fingerprint};
+use super::owners::Owners;
 use super::split::{Chunk, Split, Splitter, count_lines};
-use super::{Importable, Options, Plan};
+use super::{Importable, Options, Plan, forms, saved, set};
+use crate::accounts::settings;
 use crate::error::{Error, Result};
 use crate::platform::db::Pool;
 use crate::queue::{self, Job, NewJob, Payload};
+use crate::records::RecordType;
 use crate::records::history::Actor;
 
 /// How many bytes of an upload are processed before its task yields.
@@ -22,9 +27,33 @@ pub struct Upload {
     workspace_id: Uuid,
     id: Uuid,
     options: Options,
-    columns: &'static [super::columns::Column],
+    kind: Kind,
+    start: FileStart,
     decoder: Decoder,
     state: State,
+}
+
+/// Checks the values that every row gets.
+type CheckSet = fn(&Map<String, Value>, &Owners) -> Result<Map<String, Value>>;
+
+/// What depends on the kind of record.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    record_type: RecordType,
+    plan: fn(&Head<'_>, &Options, &SavedMappings) -> Result<(Plan, usize)>,
+    settle: fn(&mut Plan, &Chunk, &Options),
+    check_set: CheckSet,
+}
+
+impl Kind {
+    fn of<R: Importable>() -> Self {
+        Self {
+            record_type: R::TYPE,
+            plan: |head, options, saved| head.plan::<R>(options, saved),
+            settle: forms::settle::<R>,
+            check_set: set::check::<R>,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,7 +79,8 @@ impl Upload {
             workspace_id,
             id: Uuid::now_v7(),
             options,
-            columns: R::FILE_COLUMNS,
+            kind: Kind::of::<R>(),
+            start: FileStart::default(),
             decoder,
             state: State::Head(Vec::new()),
         }
@@ -59,8 +89,9 @@ impl Upload {
     /// Reads the next piece of the file and stores complete chunks.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the file is empty, or has no header or no column for a required field.
+    /// [`Error::Invalid`] if the file is empty or of another kind, or has no header or no column for the key.
     pub async fn feed(&mut self, pool: &Pool, piece: &[u8]) -> Result<()> {
+        self.start.feed(piece)?;
         for piece in piece.chunks(PIECE) {
             let text = self.decoder.feed(piece);
             self.take(pool, &text).await?;
@@ -89,6 +120,7 @@ impl Upload {
     /// # Errors
     /// As [`Upload::feed`].
     pub async fn finish(&mut self, pool: &Pool) -> Result<Uploaded> {
+        self.start.finish()?;
         let rest = self.decoder.finish();
         self.take(pool, &rest).await?;
         if matches!(self.state, State::Head(_)) {
@@ -99,14 +131,25 @@ impl Upload {
             return Err(Error::internal("an upload has no body after its head"));
         };
         let Body { splitter, mut plan, seq } = *body;
-        let Split { chunks, records, by_line_from, .. } = splitter.finish();
+        let Split { chunks, records, tail_from, by_line_from, .. } = splitter.finish();
+        if seq == 0
+            && let Some(first) = chunks.first()
+        {
+            (self.kind.settle)(&mut plan, first, &self.options);
+        }
+        plan.tail_from = tail_from;
         plan.rows = i64::try_from(records).unwrap_or(i64::MAX);
         plan.by_line_from = by_line_from;
         plan.encoding = self.decoder.encoding().to_ascii_lowercase();
         for (chunk, seq) in chunks.into_iter().zip(seq..) {
             store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), seq, chunk).await?;
         }
-        Ok(Uploaded { id: self.id, plan })
+        let is_saved = self.options.save_mapping && !self.options.dry_run;
+        let saves = is_saved.then(|| match &self.options.mapping {
+            Some(given) => Value::Object(given.clone()),
+            None => plan.mapping(),
+        });
+        Ok(Uploaded { id: self.id, plan, record_type: self.kind.record_type, saves })
     }
 
     /// Deletes the stored chunks of an upload that will not be accepted. If this fails, [`sweep`]
@@ -125,7 +168,7 @@ impl Upload {
         let State::Head(head) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload began twice"));
         };
-        let (plan, length) = Plan::detect(&head, whole, &self.options, self.columns)?;
+        let (plan, length) = self.plan(&head, whole, pool).await?;
         sqlx::query("INSERT INTO imports (workspace_id, id, plan) VALUES ($1, $2, $3)")
             .bind(self.workspace_id)
             .bind(self.id)
@@ -138,10 +181,35 @@ impl Upload {
         Ok(chunks)
     }
 
+    /// Decides how the file is read, with what the workspace has settled.
+    async fn plan(&self, head: &[u8], whole: bool, pool: &Pool) -> Result<(Plan, usize)> {
+        let Self { options, kind, workspace_id, .. } = self;
+        let head = Head::read(head, whole, options)?;
+        let mut connection = pool.acquire().await?;
+        let saved = match options.use_saved {
+            true => saved::read(&mut connection, *workspace_id, kind.record_type, &head.fingerprints()).await?,
+            false => SavedMappings::new(),
+        };
+        let (mut plan, length) = (kind.plan)(&head, options, &saved)?;
+        if options.tz.is_none() {
+            plan.tz = settings::get(&mut connection, *workspace_id).await?.time_zone;
+        }
+        if !options.set.is_empty() {
+            let owners = Owners::read(&mut connection, *workspace_id).await?;
+            plan.set = (kind.check_set)(&options.set, &owners)?;
+        }
+        Ok((plan, length))
+    }
+
     async fn store(&mut self, pool: &Pool, chunks: Vec<Chunk>) -> Result<()> {
         let State::Body(body) = &mut self.state else {
             return Ok(());
         };
+        if body.seq == 0
+            && let Some(first) = chunks.first()
+        {
+            (self.kind.settle)(&mut body.plan, first, &self.options);
+        }
         for chunk in chunks {
             store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), body.seq, chunk).await?;
             body.seq += 1;
@@ -155,6 +223,9 @@ impl Upload {
 pub struct Uploaded {
     id: Uuid,
     plan: Plan,
+    record_type: RecordType,
+    /// The mapping to save for the next file with the same headers.
+    saves: Option<Value>,
 }
 
 impl Uploaded {
@@ -170,8 +241,12 @@ impl Uploaded {
             .bind(self.id)
             .bind(job.id)
             .bind(Json(&self.plan))
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        if let Some(mapping) = &self.saves {
+            let headers = fingerprint(&self.plan.headers);
+            saved::save(connection, actor.workspace_id, self.record_type, &headers, mapping).await?;
+        }
         if updated.rows_affected() == 1 { Ok(job) } else { Err(Error::NotFound) }
     }
 

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use csv::StringRecord;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::known::{Known, remember, taken};
-use super::rows::{Refused, Row, Rows, as_strings};
-use super::{Import, Importable, OnConflict};
+use super::outcomes::{self, Outcome, Report};
+use super::plan::{OnConflict, RowKey};
+use super::rows::{OptOut, Row, RowFault, Rows, as_strings};
+use super::{Import, Importable, opt_outs};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::records::history::{Actor, Creator};
@@ -21,15 +24,15 @@ use crate::values::{CustomFields, Fault};
 /// Whether a chunk's keys are looked up before its rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyCheck {
-    /// Assumes that the keys are new. If the unique key objects, the step is repeated with `Lookup`.
+    /// Assumes that the keys are new. If a unique key objects, the step is repeated with `Lookup`.
     Skip,
     /// Looks up the keys.
     Lookup,
 }
 
-/// Writes the rows of a chunk, stores the rejected rows, updates the counts of the import and
-/// deletes the chunk. The caller's transaction makes this one fenced step. Returns the check for
-/// the next chunk: if no key of this chunk existed, the next chunk's keys are assumed to be new.
+/// Writes the rows of a chunk and the opt-outs, stores the reports of the other rows, updates the counts of the
+/// import and deletes the chunk. The caller's transaction makes this one fenced step. Returns the check for the
+/// next chunk: if no key of this chunk existed, the next chunk's keys are assumed to be new.
 ///
 /// # Errors
 /// [`Error::Superseded`] if the chunk is already processed; [`Error::Repeat`] if a key exists that
@@ -44,20 +47,33 @@ pub async fn write<R: Importable>(
 ) -> Result<KeyCheck> {
     db::plan_afresh(connection).await?;
     drop_chunk(connection, import, seq).await?;
-    let Rows { rows, mut refused } = rows;
-    import.counts.rows += count(rows.len() + refused.len());
-    let check = if import.plan.dry_run { KeyCheck::Lookup } else { check };
-    let step = ChunkWriter { actor, import, check, met: 0 };
+    let Rows { rows, reports, opt_outs, unmatched } = rows;
+    let plan = &import.plan;
+    import.counts.rows += count(rows.len() + reports.len());
+    import.counts.add_unmatched(&plan.headers, unmatched);
+    // A row that must find a record, or may have no address, cannot be assumed to be new.
+    let looks_up = plan.dry_run || !plan.create || plan.key != RowKey::Email;
+    let check = if looks_up { KeyCheck::Lookup } else { check };
+    let mut step = ChunkWriter { actor, import, check, met: 0, reports, opt_outs };
     let written = match step.import.plan.on_conflict {
-        OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows, &mut refused).await,
-        OnConflict::Update => step.merge::<R>(connection, rows, &mut refused).await,
+        OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows).await,
+        OnConflict::Update => step.merge::<R>(connection, rows).await,
     };
-    let met = written.map_err(|error| match error {
+    written.map_err(|error| match error {
         Error::Conflict(conflict) => conflict.repeat(),
         other => other,
     })?;
-    import.counts.failed += count(refused.len());
-    keep_refused(connection, (import.workspace_id, import.id), &refused).await?;
+    let ChunkWriter { met, mut reports, opt_outs, .. } = step;
+    import.counts.suppressed += opt_outs::keep(connection, import, &opt_outs).await?;
+    reports.sort_by_key(|report| report.line);
+    for report in &reports {
+        match report.outcome {
+            Outcome::Failed => import.counts.failed += 1,
+            Outcome::Skipped => import.counts.skipped += 1,
+            Outcome::Warned => import.counts.warnings += count(report.faults.len()),
+        }
+    }
+    outcomes::keep(connection, (import.workspace_id, import.id), &reports).await?;
     sqlx::query("UPDATE imports SET counts = $3 WHERE workspace_id = $1 AND id = $2")
         .bind(import.workspace_id)
         .bind(import.id)
@@ -74,117 +90,190 @@ struct ChunkWriter<'a> {
     check: KeyCheck,
     /// The number of records that already had a key of the chunk.
     met: usize,
+    reports: Vec<Report>,
+    opt_outs: Vec<OptOut>,
+}
+
+/// The row that wrote a record, for its report.
+struct Source {
+    line: u64,
+    cells: StringRecord,
+    warnings: Vec<RowFault>,
+}
+
+impl Source {
+    fn take<C>(row: &mut Row<C>) -> Self {
+        let (cells, warnings) = (std::mem::take(&mut row.cells), std::mem::take(&mut row.warnings));
+        Self { line: row.line, cells, warnings }
+    }
+
+    fn report(self, outcome: Outcome) -> Report {
+        Report { line: self.line, outcome, faults: self.warnings, cells: as_strings(&self.cells) }
+    }
+}
+
+/// The fault of a link that was not created.
+fn no_link(column: &'static str) -> RowFault {
+    RowFault::new(column, Fault::new("not_found", "is no record that could be linked; the link was dropped"))
 }
 
 impl ChunkWriter<'_> {
     /// Creates a record for each new key; the other rows are skipped or rejected.
-    async fn insert<R: Importable>(
-        mut self,
-        connection: &mut PgConnection,
-        rows: Vec<Row<R::Changes>>,
-        refused: &mut Vec<Refused>,
-    ) -> Result<usize> {
-        let mut known = Known::read::<R>(connection, self.import, &rows).await?;
-        if self.check == KeyCheck::Lookup {
-            let taken = records::owners(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?;
-            self.met = taken.len() + known.look_up_external::<R>(connection, self.import, &rows).await?;
-            known.keys.extend(taken);
-        }
-        let mut records = Vec::with_capacity(rows.len());
-        for mut row in rows {
-            if let Err((field, fault)) = known.check_id::<R>(&row) {
-                refused.push(refuse(&row, field, fault));
-            } else if known.keys.contains_key(&row.key) {
-                match self.import.plan.on_conflict {
-                    OnConflict::Skip => self.import.counts.skipped += 1,
-                    _ => refused.push(refuse(&row, R::KEY.field, taken(R::KEY.field))),
-                }
-            } else if let Err((field, fault)) =
-                known.check_external::<R>(&row, None).and_then(|()| R::compose(&mut row.changes, None))
-            {
-                refused.push(refuse(&row, field, fault));
+    async fn insert<R: Importable>(&mut self, connection: &mut PgConnection, rows: Vec<Row<R::Changes>>) -> Result<()> {
+        let mut known = self.known::<R>(connection, &rows).await?;
+        let mut created = Created::with_capacity(rows.len());
+        for row in rows {
+            let target = known.target(&row);
+            self.note_opt_out::<R>(&row, None);
+            if let Err((field, fault)) = known.check::<R>(&row, target) {
+                self.turn_down(row, Outcome::Failed, field, fault);
+            } else if target.is_some() {
+                let outcome = match self.import.plan.on_conflict {
+                    OnConflict::Skip => Outcome::Skipped,
+                    OnConflict::Update | OnConflict::Fail => Outcome::Failed,
+                };
+                let field = self.import.plan.key.as_str();
+                self.turn_down(row, outcome, field, taken(field));
             } else {
-                self.import.counts.warnings += count(row.warnings);
-                records.extend(known.create::<R>(row));
+                self.create::<R>(&mut known, row, &mut created);
             }
         }
-        self.import.counts.created += count(records.len());
-        self.store(connection, records).await?;
-        Ok(self.met)
+        self.store(connection, created).await
     }
 
     /// Creates a record for each new key; the other rows update their record. Rows with the same key
     /// are applied in the order of the file.
-    async fn merge<R: Importable>(
-        mut self,
-        connection: &mut PgConnection,
-        rows: Vec<Row<R::Changes>>,
-        refused: &mut Vec<Refused>,
-    ) -> Result<usize> {
-        let mut known = Known::read::<R>(connection, self.import, &rows).await?;
-        let present: Vec<R> = match self.check {
-            KeyCheck::Skip => Vec::new(),
-            KeyCheck::Lookup => records::lock_by(connection, self.import.workspace_id, R::KEY, &keys(&rows)).await?,
+    async fn merge<R: Importable>(&mut self, connection: &mut PgConnection, rows: Vec<Row<R::Changes>>) -> Result<()> {
+        let mut known = self.known::<R>(connection, &rows).await?;
+        let mut targets: Vec<Uuid> = rows.iter().filter_map(|row| known.target(row)).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let present: Vec<R> = match targets.is_empty() {
+            true => Vec::new(),
+            false => records::lock(connection, self.import.workspace_id, &targets).await?,
         };
-        self.met = present.len();
-        if self.check == KeyCheck::Lookup {
-            self.met += known.look_up_external::<R>(connection, self.import, &rows).await?;
-        }
         let mut records: Vec<R> = present.clone();
-        let mut places: HashMap<String, usize> =
-            present.iter().enumerate().filter_map(|(i, record)| Some(((R::KEY.of)(record)?, i))).collect();
+        let mut places: HashMap<Uuid, usize> = present.iter().map(R::id).zip(0..).collect();
+        let mut sources: Vec<(usize, Source)> = Vec::new();
+        let mut created = Created::with_capacity(0);
         for mut row in rows {
-            let at = places.get(&row.key).copied();
-            let id = at.map(|at| records[at].id()).or_else(|| known.keys.get(&row.key).copied());
-            let checked = known.check_id::<R>(&row).and_then(|()| {
-                known.check_external::<R>(&row, id)?;
-                let present = at.map(|at| &records[at]);
-                R::compose(&mut row.changes, present)?;
-                present.map_or(Ok(()), |present| merge_custom::<R>(present, &mut row.changes))
+            let target = known.target(&row);
+            let at = target.and_then(|id| places.get(&id).copied());
+            // A record that this chunk creates is only changed in memory.
+            let is_new = at.is_some_and(|at| at >= present.len());
+            self.note_opt_out::<R>(&row, at.map(|at| &records[at]));
+            let checked = known.check::<R>(&row, target).and_then(|()| {
+                let Some(at) = at else { return Ok(()) };
+                R::compose(&mut row.changes, Some(&records[at]))?;
+                merge_custom::<R>(&records[at], &mut row.changes)
             });
-            if let Err((field, fault)) = checked {
-                refused.push(refuse(&row, field, fault));
-                continue;
-            }
-            let warnings = count(row.warnings);
-            match at {
-                Some(at) => {
-                    known.claim_external::<R>(&row.changes, records[at].id());
+            match (checked, at) {
+                (Err((field, fault)), _) => self.turn_down(row, Outcome::Failed, field, fault),
+                (Ok(()), Some(at)) => {
+                    known.claim::<R>(&row.changes, records[at].id());
+                    if !is_new || !row.warnings.is_empty() {
+                        sources.push((at, Source::take(&mut row)));
+                    }
                     records[at].apply(row.changes);
                     self.import.counts.updated += 1;
                 }
                 // An earlier chunk of this dry run has the key.
-                None if known.keys.contains_key(&row.key) => self.import.counts.updated += 1,
-                None => {
-                    places.insert(row.key.clone(), records.len());
-                    records.extend(known.create::<R>(row));
-                    self.import.counts.created += 1;
+                (Ok(()), None) if target.is_some() && self.import.plan.dry_run => {
+                    self.import.counts.updated += 1;
+                    let source = Source::take(&mut row);
+                    if !source.warnings.is_empty() {
+                        self.reports.push(source.report(Outcome::Warned));
+                    }
+                }
+                (Ok(()), None) => {
+                    if self.create::<R>(&mut known, row, &mut created)
+                        && let Some(record) = created.records.pop()
+                    {
+                        places.insert(record.id(), records.len());
+                        records.push(record);
+                    }
                 }
             }
-            self.import.counts.warnings += warnings;
         }
-        let created = records.split_off(present.len());
-        self.change(connection, present, records, known.now).await?;
-        self.store(connection, created).await?;
-        Ok(self.met)
+        created.records = records.split_off(present.len());
+        self.change(connection, (present, records), sources, known.now).await?;
+        self.store(connection, created).await
     }
 
-    /// Writes the records that the rows changed.
+    /// The keys and ids that the chunk meets.
+    async fn known<R: Importable>(&mut self, connection: &mut PgConnection, rows: &[Row<R::Changes>]) -> Result<Known> {
+        let mut known = Known::read::<R>(connection, self.import, rows).await?;
+        if self.check == KeyCheck::Lookup || known.has_ids() {
+            self.met = known.look_up::<R>(connection, self.import, rows).await?;
+        }
+        Ok(known)
+    }
+
+    /// Notes that a person gets no email, whatever becomes of the row.
+    fn note_opt_out<R: Importable>(&mut self, row: &Row<R::Changes>, record: Option<&R>) {
+        let Some(reason) = row.opt_out else { return };
+        if let Some(email) = R::email(&row.changes).or_else(|| record.and_then(R::address)) {
+            self.opt_outs.push(OptOut { email: email.clone(), reason, line: row.line });
+        }
+    }
+
+    /// Skips or rejects a row.
+    fn turn_down<C>(&mut self, mut row: Row<C>, outcome: Outcome, field: &'static str, fault: Fault) {
+        let mut source = Source::take(&mut row);
+        source.warnings.insert(0, RowFault::new(field, fault));
+        self.reports.push(source.report(outcome));
+    }
+
+    /// Creates the record of a row. Returns whether that was possible.
+    fn create<R: Importable>(&mut self, known: &mut Known, mut row: Row<R::Changes>, created: &mut Created<R>) -> bool {
+        let key = self.import.plan.key.as_str();
+        if !self.import.plan.create {
+            self.turn_down(row, Outcome::Failed, key, Fault::new("not_found", format!("no record has this {key}")));
+            return false;
+        }
+        if let Err((field, fault)) = R::compose(&mut row.changes, None) {
+            self.turn_down(row, Outcome::Failed, field, fault);
+            return false;
+        }
+        R::complete(&mut row.changes);
+        if R::row_key(&row.changes).is_none() {
+            let fault = Fault::new("required", "is required for a new record");
+            self.turn_down(row, Outcome::Failed, R::KEY.field, fault);
+            return false;
+        }
+        let source = Source::take(&mut row);
+        let record = known.create::<R>(row);
+        let is_created = record.is_some();
+        created.records.extend(record);
+        created.sources.push(source);
+        self.import.counts.created += i64::from(is_created);
+        is_created
+    }
+
+    /// Writes the records that the rows changed, given before and after.
     async fn change<R: Importable>(
         &mut self,
         connection: &mut PgConnection,
-        before: Vec<R>,
-        mut after: Vec<R>,
+        (before, mut after): (Vec<R>, Vec<R>),
+        mut sources: Vec<(usize, Source)>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        for (record, before) in after.iter_mut().zip(&before) {
+        let mut lost: Vec<usize> = Vec::new();
+        for (at, (record, before)) in after.iter_mut().zip(&before).enumerate() {
             // An import adds links, but never changes an existing one.
             if before.link().is_some() && record.link() != before.link() {
                 record.set_link(before.link());
-                self.import.counts.warnings += 1;
+                lost.push(at);
             }
         }
-        self.keep_free(connection, &mut after).await?;
+        lost.extend(self.keep_free(connection, &mut after).await?);
+        for at in lost {
+            if let Some((_, source)) = sources.iter_mut().rfind(|(of, _)| *of == at) {
+                source.warnings.push(no_link(R::LINK));
+            }
+        }
+        let warned = sources.into_iter().map(|(_, source)| source).filter(|source| !source.warnings.is_empty());
+        self.reports.extend(warned.map(|source| source.report(Outcome::Warned)));
         let changed = before.into_iter().zip(after).filter(|(before, after)| before != after);
         let mut changed: Vec<(R, R)> = changed.collect();
         changed.iter_mut().for_each(|(before, after)| records::mark_changed(before, after, now));
@@ -193,12 +282,19 @@ impl ChunkWriter<'_> {
         }
         records::update_all(connection, self.actor, &changed).await?;
         let after: Vec<R> = changed.into_iter().map(|(_, after)| after).collect();
-        link::tie::<R::Other>(connection, self.actor, &link::pairs(&after)).await
+        link::restore::<R::Other>(connection, self.actor, &link::pairs(&after)).await
     }
 
     /// Writes new records. A dry run only stores their keys, to find conflicts within the file.
-    async fn store<R: Importable>(&mut self, connection: &mut PgConnection, mut records: Vec<R>) -> Result<()> {
-        self.keep_free(connection, &mut records).await?;
+    async fn store<R: Importable>(&mut self, connection: &mut PgConnection, created: Created<R>) -> Result<()> {
+        let Created { mut records, mut sources } = created;
+        for at in self.keep_free(connection, &mut records).await? {
+            if let Some(source) = sources.get_mut(at) {
+                source.warnings.push(no_link(R::LINK));
+            }
+        }
+        let warned = sources.into_iter().filter(|source| !source.warnings.is_empty());
+        self.reports.extend(warned.map(|source| source.report(Outcome::Warned)));
         if self.import.plan.dry_run {
             return remember(connection, self.import, &records).await;
         }
@@ -207,23 +303,31 @@ impl ChunkWriter<'_> {
         records.sort_by_cached_key(R::KEY.of);
         let import = &self.import;
         records::insert_all(connection, import.workspace_id, Creator::import(import.id), &records).await?;
-        link::tie::<R::Other>(connection, self.actor, &link::pairs(&records)).await
+        link::restore::<R::Other>(connection, self.actor, &link::pairs(&records)).await
     }
 
-    /// Drops links that are not possible, and counts a warning for each.
-    async fn keep_free<R: Importable>(&mut self, connection: &mut PgConnection, records: &mut [R]) -> Result<()> {
-        let dropped = link::keep_free(connection, self.import.workspace_id, records).await?;
-        self.import.counts.warnings += count(dropped);
-        Ok(())
+    /// Drops links that are not possible. Returns the records that lost theirs.
+    async fn keep_free<R: Importable>(&self, connection: &mut PgConnection, records: &mut [R]) -> Result<Vec<usize>> {
+        let linked: Vec<bool> = records.iter().map(|record| record.link().is_some()).collect();
+        if !linked.contains(&true) {
+            return Ok(Vec::new());
+        }
+        link::keep_free(connection, self.import.workspace_id, records).await?;
+        let lost = records.iter().zip(linked).enumerate();
+        Ok(lost.filter(|(_, (record, linked))| *linked && record.link().is_none()).map(|(at, _)| at).collect())
     }
 }
 
-fn keys<C>(rows: &[Row<C>]) -> Vec<String> {
-    rows.iter().map(|row| row.key.clone()).collect()
+/// New records, each with the row that wrote it.
+struct Created<R> {
+    records: Vec<R>,
+    sources: Vec<Source>,
 }
 
-fn refuse<C>(row: &Row<C>, field: &'static str, fault: Fault) -> Refused {
-    Refused { line: row.line, field: field.into(), fault, cells: as_strings(&row.cells) }
+impl<R> Created<R> {
+    fn with_capacity(rows: usize) -> Self {
+        Self { records: Vec::with_capacity(rows), sources: Vec::with_capacity(rows) }
+    }
 }
 
 /// Adds the row's custom fields to the record's, key by key.
@@ -248,34 +352,6 @@ async fn drop_chunk(connection: &mut PgConnection, import: &Import, seq: i64) ->
         .execute(connection)
         .await?;
     if dropped.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
-}
-
-pub(super) async fn keep_refused(
-    connection: &mut PgConnection,
-    (workspace_id, job_id): (Uuid, Uuid),
-    refused: &[Refused],
-) -> Result<()> {
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let row = |refused: &Refused| {
-        json!({
-            "line": refused.line, "field": refused.field, "code": refused.fault.code,
-            // PostgreSQL's text type cannot store NUL characters.
-            "message": refused.fault.message, "cells": refused.cells.iter().map(|cell| cell.replace('\0', "")).collect::<Vec<_>>(),
-        })
-    };
-    sqlx::query(
-        "INSERT INTO job_errors (workspace_id, job_id, line, field, code, message, cells)
-         SELECT $1, $2, line, field, code, message, cells FROM jsonb_to_recordset($3)
-             AS refused (line bigint, field text, code text, message text, cells jsonb)",
-    )
-    .bind(workspace_id)
-    .bind(job_id)
-    .bind(Value::Array(refused.iter().map(row).collect()))
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 fn count(n: impl TryInto<i64>) -> i64 {

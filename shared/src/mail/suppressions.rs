@@ -33,6 +33,8 @@ string_enum! {
         Bounced = "bounced",
         /// A caller added it.
         Manual = "manual",
+        /// A file from another system says that its owner wants no email.
+        Imported = "imported",
     }
 }
 
@@ -40,7 +42,7 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow, ToSchema)]
 #[schema(examples(json!({
     "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44", "email": "jane@example.com", "reason": "manual", "email_id": null,
-    "created_at": "2026-01-15T10:00:00Z"
+    "job_id": null, "line": null, "created_at": "2026-01-15T10:00:00Z"
 })))]
 pub struct Suppression {
     /// The suppression's id; ids rise with time.
@@ -52,6 +54,10 @@ pub struct Suppression {
     pub reason: Reason,
     /// The email that caused the suppression.
     pub email_id: Option<Uuid>,
+    /// The job of the import that read the suppression in a file.
+    pub job_id: Option<Uuid>,
+    /// The line of that file.
+    pub line: Option<i64>,
     /// When the suppression was created.
     pub created_at: DateTime<Utc>,
 }
@@ -69,7 +75,7 @@ pub(crate) use is_suppressed;
 
 macro_rules! columns {
     () => {
-        "id, email, reason, email_id, created_at"
+        "id, email, reason, email_id, job_id, line, created_at"
     };
 }
 
@@ -84,6 +90,8 @@ pub const LIST: Spec = Spec {
         ListField::new("email", Kind::Email),
         ListField::new("reason", Kind::Word(Reason::WORDS)),
         ListField::new("email_id", Kind::Id),
+        ListField::new("job_id", Kind::Id),
+        ListField::new("line", Kind::Number),
         ListField::new("created_at", Kind::Time),
     ],
     filters: &[],
@@ -118,7 +126,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// already suppressed.
 pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
     let email: Option<Email> = body.required("email");
-    for field in ["id", "reason", "email_id", "created_at"] {
+    for field in ["id", "reason", "email_id", "job_id", "line", "created_at"] {
         body.read_only(field, None::<&Uuid>);
     }
     body.finish()?;
@@ -127,6 +135,8 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body:
         email: email.ok_or_else(|| Error::internal("a body was accepted without an email"))?,
         reason: Reason::Manual,
         email_id: None,
+        job_id: None,
+        line: None,
         created_at: db::now(),
     };
     if !insert(connection, workspace_id, &suppression).await? {
@@ -154,8 +164,73 @@ pub async fn add(
     reason: Reason,
     email_id: Option<Uuid>,
 ) -> Result<bool> {
-    let new = Suppression { id: Uuid::now_v7(), email: email.clone(), reason, email_id, created_at: db::now() };
+    let (id, email, created_at) = (Uuid::now_v7(), email.clone(), db::now());
+    let new = Suppression { id, email, reason, email_id, job_id: None, line: None, created_at };
     insert(connection, workspace_id, &new).await
+}
+
+/// An address that a file suppresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FromFile {
+    /// The address.
+    pub email: Email,
+    /// Why it is suppressed.
+    pub reason: Reason,
+    /// The line of the file.
+    pub line: u64,
+}
+
+/// Suppresses addresses that the file of an import names, each once. Returns how many were not suppressed before.
+/// Queued emails to the addresses are not sent.
+pub async fn add_from_file(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    job_id: Uuid,
+    new: &[FromFile],
+) -> Result<i64> {
+    let keys: Vec<String> = new.iter().map(|new| new.email.key()).collect();
+    let (mut ids, mut emails, mut reasons, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for FromFile { email, reason, line } in new {
+        ids.push(Uuid::now_v7());
+        emails.push(email.as_ref());
+        reasons.push(reason.as_str());
+        lines.push(i64::try_from(*line).unwrap_or(i64::MAX));
+    }
+    let written = sqlx::query(
+        "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, job_id, line, created_at)
+         SELECT $1, id, email, email_key, reason, $2, line, $3
+         FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bigint[])
+             AS new (id, email, email_key, reason, line)
+         ON CONFLICT (workspace_id, email_key, email_duplicate) DO NOTHING",
+    );
+    let written = written
+        .bind(workspace_id)
+        .bind(job_id)
+        .bind(db::now())
+        .bind(ids)
+        .bind(emails)
+        .bind(&keys)
+        .bind(reasons)
+        .bind(lines)
+        .execute(&mut *connection)
+        .await?;
+    mail::suppress_all(connection, workspace_id, &keys).await?;
+    Ok(i64::try_from(written.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// Takes back up to `limit` suppressions that the file of an import made. Returns their number.
+pub async fn take_back(connection: &mut PgConnection, workspace_id: Uuid, job_id: Uuid, limit: i64) -> Result<i64> {
+    let deleted = sqlx::query_scalar(
+        "DELETE FROM suppressions WHERE workspace_id = $1 AND id = ANY (ARRAY(
+             SELECT id FROM suppressions WHERE workspace_id = $1 AND job_id = $2 ORDER BY id LIMIT $3 FOR UPDATE
+         )) RETURNING email_key",
+    );
+    let deleted = deleted.bind(workspace_id).bind(job_id).bind(limit);
+    let keys: Vec<String> = deleted.fetch_all(&mut *connection).await?;
+    let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    let hand_over = AssertSqlSafe(email_keys::hand_over("suppressions"));
+    sqlx::query(hand_over).bind(workspace_id).bind(keys).execute(connection).await?;
+    Ok(count)
 }
 
 async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppression) -> Result<bool> {
@@ -163,7 +238,7 @@ async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppres
     let insert = concat!(
         "INSERT INTO suppressions (workspace_id, ",
         columns!(),
-        ", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (workspace_id, email_key, email_duplicate) DO NOTHING"
     );
     let written = sqlx::query(insert)
@@ -172,6 +247,8 @@ async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &Suppres
         .bind(&new.email)
         .bind(new.reason)
         .bind(new.email_id)
+        .bind(new.job_id)
+        .bind(new.line)
         .bind(new.created_at)
         .bind(&email_key)
         .execute(&mut *connection)

@@ -20,6 +20,9 @@ pub trait Linked: Record {
     /// The other kind.
     type Other: Linked<Other = Self>;
 
+    /// The column of the link.
+    const LINK: &'static str = "";
+
     /// The id of the linked record.
     fn link(&self) -> Option<Uuid> {
         None
@@ -64,14 +67,32 @@ pub async fn keep_free<L: Linked>(
 /// # Errors
 /// [`Error::Conflict`](crate::Error::Conflict) if an `L` is linked to another record.
 pub async fn tie<L: Linked>(connection: &mut PgConnection, actor: &Actor, pairs: &[(Uuid, Uuid)]) -> Result<()> {
+    tie_with::<L>(connection, actor, pairs, true).await
+}
+
+/// Like [`tie`], for links that an import restores: they are no change of the other record, so its `updated_at`
+/// stays.
+///
+/// # Errors
+/// As [`tie`].
+pub async fn restore<L: Linked>(connection: &mut PgConnection, actor: &Actor, pairs: &[(Uuid, Uuid)]) -> Result<()> {
+    tie_with::<L>(connection, actor, pairs, false).await
+}
+
+async fn tie_with<L: Linked>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    pairs: &[(Uuid, Uuid)],
+    is_change: bool,
+) -> Result<()> {
     let ids: Vec<Uuid> = pairs.iter().map(|(_, id)| *id).collect();
     let others: HashMap<Uuid, Uuid> = pairs.iter().map(|(other, id)| (*id, *other)).collect();
-    rewrite::<L>(connection, actor, &ids, |id| others.get(&id).copied()).await
+    rewrite::<L>(connection, actor, &ids, |id| others.get(&id).copied(), is_change).await
 }
 
 /// Removes the link from a record whose other side is deleted or linked to another record.
 pub async fn cut<L: Linked>(connection: &mut PgConnection, actor: &Actor, id: Option<Uuid>) -> Result<()> {
-    rewrite::<L>(connection, actor, id.as_slice(), |_| None).await
+    rewrite::<L>(connection, actor, id.as_slice(), |_| None, true).await
 }
 
 async fn rewrite<L: Linked>(
@@ -79,6 +100,7 @@ async fn rewrite<L: Linked>(
     actor: &Actor,
     ids: &[Uuid],
     link: impl Fn(Uuid) -> Option<Uuid>,
+    is_change: bool,
 ) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -88,7 +110,9 @@ async fn rewrite<L: Linked>(
     let changed = present.into_iter().map(|before| {
         let mut after = before.clone();
         after.set_link(link(before.id()));
-        after.touch(now);
+        if is_change {
+            after.touch(now);
+        }
         (before, after)
     });
     let changed: Vec<(L, L)> = changed.filter(|(before, after)| before.link() != after.link()).collect();

@@ -33,7 +33,7 @@ pub(super) fn bare_date(text: &str) -> Option<NaiveDate> {
 
 /// Checks that PostgreSQL, JSON and CSV all hold a time: four-digit years, microseconds, and no leap second,
 /// which becomes the first one after it.
-pub(super) fn in_range(time: Time) -> Result<Time, Fault> {
+pub(crate) fn in_range(time: Time) -> Result<Time, Fault> {
     DateTime::from_timestamp_micros(time.timestamp_micros())
         .filter(|time| (1..=9999).contains(&chrono::Datelike::year(time)))
         .ok_or_else(|| Fault::new("out_of_range", "must have a year from 1 to 9999"))

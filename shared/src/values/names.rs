@@ -31,12 +31,16 @@ impl Name {
         first_name.map_or_else(|| self.first(), AsRef::as_ref)
     }
 
-    /// Makes a whole name from its parts; `None` without parts.
+    /// Makes a whole name from its parts; `None` without parts. Names in Chinese, Japanese or Korean letters have
+    /// the family name first.
     ///
     /// # Errors
     /// A [`Fault`] if the name is too long.
     pub fn join(first: Option<&Self>, last: Option<&Self>) -> Result<Option<Self>, Fault> {
         let joined = match (first, last) {
+            (Some(first), Some(last)) if is_east_asian(&first.0) && is_east_asian(&last.0) => {
+                format!("{} {}", last.0, first.0)
+            }
             (Some(first), Some(last)) => format!("{} {}", first.0, last.0),
             (Some(part), None) | (None, Some(part)) => return Ok(Some(part.clone())),
             (None, None) => return Ok(None),
@@ -77,6 +81,16 @@ impl Cell for Name {
     fn write(&self, cells: &mut impl Cells) {
         cells.text(&self.0);
     }
+}
+
+/// Whether all letters of a name are Chinese, Japanese or Korean.
+fn is_east_asian(name: &str) -> bool {
+    let is_letter = |c: char| {
+        matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{2fdf}' | '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}'
+            | '\u{3130}'..='\u{318f}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+            | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}' | '\u{20000}'..='\u{323af}')
+    };
+    name.chars().any(is_letter) && name.chars().all(|c| is_letter(c) || c.is_whitespace() || c == '・')
 }
 
 /// Trims whitespace and the invisible marks ZWNJ, ZWJ, LRM and RLM.

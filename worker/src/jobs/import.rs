@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
 use shared::imports::rows::Rows;
-use shared::imports::{self, ImportCustomers, ImportLeads, Importable, KeyCheck, Plan};
+use shared::imports::{self, ImportCustomers, ImportLeads, Importable, KeyCheck, Owners, Plan};
 use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
@@ -33,13 +33,14 @@ type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Ch
 /// is parsed while the current one is written.
 async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done, Stop> {
     let mut import = imports::get(&mut *job.connection().await?, job.workspace_id(), import_id).await?;
-    let plan = Arc::new(import.plan.clone());
-    let mut next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), 0);
+    let owners = Owners::of(&mut *job.connection().await?, &import).await?;
+    let reading = Arc::new((import.plan.clone(), owners));
+    let mut next = read_ahead::<R>(job.pool(), &reading, (import.workspace_id, import_id), 0);
     let actor = job.actor();
     let mut check = KeyCheck::Skip;
     while let Some((seq, rows)) = next.await.map_err(Error::of_task)?? {
-        next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq + 1);
-        let counts = import.counts;
+        next = read_ahead::<R>(job.pool(), &reading, (import.workspace_id, import_id), seq + 1);
+        let counts = import.counts.clone();
         let mut step = job.begin().await?;
         match imports::write::<R>(&mut step, &actor, &mut import, (seq, rows), check).await {
             Ok(next_trust) => {
@@ -50,7 +51,7 @@ async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done,
             Err(Error::Repeat(_)) if check == KeyCheck::Skip => {
                 check = KeyCheck::Lookup;
                 import.counts = counts;
-                next = read_ahead::<R>(job.pool(), &plan, (import.workspace_id, import_id), seq);
+                next = read_ahead::<R>(job.pool(), &reading, (import.workspace_id, import_id), seq);
             }
             Err(error) => return Err(error.into()),
         }
@@ -61,17 +62,17 @@ async fn walk<R: Importable>(job: &mut Running, import_id: Uuid) -> Result<Done,
 
 fn read_ahead<R: Importable>(
     pool: &Pool,
-    plan: &Arc<Plan>,
+    reading: &Arc<(Plan, Owners)>,
     (workspace_id, import_id): (Uuid, Uuid),
     seq: i64,
 ) -> ReadAhead<R> {
-    let (pool, plan) = (pool.clone(), plan.clone());
+    let (pool, reading) = (pool.clone(), reading.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let Some((seq, chunk)) = imports::chunk(&mut *pool.acquire().await?, workspace_id, import_id, seq).await?
         else {
             return Ok(None);
         };
-        let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&plan, &chunk)).await;
+        let rows = tokio::task::spawn_blocking(move || imports::rows::read::<R>(&reading.0, &reading.1, &chunk)).await;
         Ok(Some((seq, rows.map_err(Error::of_task)??)))
     }))
 }

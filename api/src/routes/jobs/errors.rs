@@ -1,4 +1,5 @@
-//! A job's rejected rows, as JSON, or as CSV that can be corrected and imported again.
+//! A job's rows that were rejected, skipped or written with warnings, as JSON, or as CSV that can be corrected and
+//! imported again.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,17 +9,20 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
 use shared::Error;
-use shared::imports::{self, FAULT_COLUMNS, RefusedRow, RefusedRows};
+use shared::imports::{self, FAULT_COLUMNS, Outcome, ReportedRow, ReportedRows};
+use shared::query::parameters::Parameters;
 use shared::records::csv::CsvRows;
+use shared::values::Field;
 use utoipa::ToSchema;
 use utoipa::openapi::ResponseBuilder;
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::extract::{NoQuery, Path};
+use crate::extract::{Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::Operation;
-use crate::openapi::{headers, schemas};
+use crate::openapi::parameters::one_of;
+use crate::openapi::{headers, parameters, schemas};
 use crate::respond::Result;
 use crate::respond::accept::wants_csv;
 
@@ -26,19 +30,24 @@ use crate::respond::accept::wants_csv;
 const PAGE: (usize, usize) = (500, 512 * 1024);
 
 pub(super) fn operation() -> Operation {
-    let json = schemas::content(schemas::array(&RefusedRow::name()));
-    let example = "Name,Email,_line,_field,_code,_message\r\n,nobody,3,name,required,is required\r\n";
+    let json = schemas::content(schemas::array(&ReportedRow::name()));
+    let example = "Name,Email,_line,_outcome,_faults\r\nBob,nobody,3,failed,email: must be an email address such as name@example.com\r\n";
     let csv = schemas::content_like(schemas::text(), example.into());
     let answer = ResponseBuilder::new()
-        .description("All rejected rows, in the order of the file.")
+        .description("The rows, in the order of the file.")
         .content("application/json", json)
         .content("text/csv", csv)
         .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
     Operation::get("/jobs/{jobId}/errors", errors)
         .named("errors", "List the rejected rows of a job")
         .about("With `Accept: text/csv`, returns a file with the original columns and the reasons, which can be corrected and imported again.")
+        .with([parameters::several(
+            "outcome",
+            "Returns rows with these outcomes; `failed` by default.",
+            one_of(Outcome::WORDS.iter().copied()).build(),
+        )])
         .answers(200, answer)
-        .knows(schemas::of::<RefusedRow>())
+        .knows(schemas::of::<ReportedRow>())
 }
 
 /// The first page is read before the response begins, so that an unknown job is a 404.
@@ -46,10 +55,11 @@ async fn errors(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path,
-    _: NoQuery,
+    Query(parameters): Query,
     headers: HeaderMap,
 ) -> Result {
-    let rows = Rows { state, workspace_id: caller.workspace_id, job_id: id };
+    let outcomes = parse(&parameters)?;
+    let rows = Rows { state, workspace_id: caller.workspace_id, job_id: id, outcomes };
     let first = rows.after(0).await?;
     Ok(if wants_csv(&headers) {
         let name = format!("attachment; filename=\"job-{id}-errors.csv\"");
@@ -60,29 +70,46 @@ async fn errors(
     })
 }
 
-/// The rejected rows of a job.
+/// Reads `outcome`, one or more outcomes separated by commas.
+fn parse(parameters: &[(String, String)]) -> shared::Result<Vec<Outcome>> {
+    let mut given = Parameters::new(parameters);
+    let mut outcomes = Vec::new();
+    for word in given.take_all("outcome").into_iter().flat_map(|text| text.split(',')) {
+        match Outcome::from_text(word) {
+            Ok(outcome) if !outcomes.contains(&outcome) => outcomes.push(outcome),
+            Ok(_) => {}
+            Err(fault) => given.refuse(fault.of("outcome")),
+        }
+    }
+    given.finish()?;
+    Ok(if outcomes.is_empty() { vec![Outcome::Failed] } else { outcomes })
+}
+
+/// The reported rows of a job.
 struct Rows {
     state: AppState,
     workspace_id: Uuid,
     job_id: Uuid,
+    outcomes: Vec<Outcome>,
 }
 
 /// Serializes a page. The first page also writes the head, and the last one the end.
-type Write = fn(&RefusedRows, first: bool) -> shared::Result<Vec<u8>>;
+type Write = fn(&ReportedRows, first: bool) -> shared::Result<Vec<u8>>;
 
 /// The next page: the first one was read already, the others are read after the previous one was
 /// sent.
 enum Next {
-    Page(RefusedRows),
+    Page(ReportedRows),
     After(i64),
 }
 
 impl Rows {
-    async fn after(&self, line: i64) -> shared::Result<RefusedRows> {
-        imports::refused(&mut *self.state.connection().await?, self.workspace_id, self.job_id, line, PAGE).await
+    async fn after(&self, line: i64) -> shared::Result<ReportedRows> {
+        let connection = &mut *self.state.connection().await?;
+        imports::reported(connection, self.workspace_id, self.job_id, &self.outcomes, line, PAGE).await
     }
 
-    fn written(self, first: RefusedRows, write: Write) -> Body {
+    fn written(self, first: ReportedRows, write: Write) -> Body {
         let start = Some((self, Next::Page(first)));
         Body::from_stream(stream::try_unfold(start, move |rest| async move {
             let Some((rows, page)) = rest else { return Ok::<_, Error>(None) };
@@ -97,7 +124,7 @@ impl Rows {
     }
 }
 
-fn json_page(RefusedRows { rows, goes_on, .. }: &RefusedRows, first: bool) -> shared::Result<Vec<u8>> {
+fn json_page(ReportedRows { rows, goes_on, .. }: &ReportedRows, first: bool) -> shared::Result<Vec<u8>> {
     let mut json = if first { b"[".to_vec() } else { Vec::new() };
     for (i, row) in rows.iter().enumerate() {
         if i > 0 || !first {
@@ -113,7 +140,7 @@ fn json_page(RefusedRows { rows, goes_on, .. }: &RefusedRows, first: bool) -> sh
 
 /// The original columns, then the fault. Surplus cells come last, because no column belongs to
 /// them, which is why their row was rejected.
-fn csv_page(RefusedRows { headers, rows, .. }: &RefusedRows, first: bool) -> shared::Result<Vec<u8>> {
+fn csv_page(ReportedRows { headers, rows, .. }: &ReportedRows, first: bool) -> shared::Result<Vec<u8>> {
     let mut csv = CsvRows::with_capacity(rows.len() * 256);
     if first {
         csv.row(headers.iter().map(String::as_str).chain(FAULT_COLUMNS));
@@ -122,7 +149,10 @@ fn csv_page(RefusedRows { headers, rows, .. }: &RefusedRows, first: bool) -> sha
         let line = row.line.to_string();
         let (cells, beyond) = row.cells.split_at(row.cells.len().min(headers.len()));
         let missing = std::iter::repeat_n("", headers.len() - cells.len());
-        let fault = [line.as_str(), &row.field, &row.code, &row.message];
+        let faults: Vec<String> =
+            row.faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+        let faults = faults.join("; ");
+        let fault = [line.as_str(), row.outcome.as_str(), &faults];
         let cells = cells.iter().map(String::as_str).chain(missing).chain(fault);
         csv.file_row(cells.chain(beyond.iter().map(String::as_str)));
     }

@@ -25,10 +25,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The columns of a kind of record: only these fields, or all that an import reads.
-    pub fn new<R: Fields>(fields: Option<&[&'static str]>, custom: Vec<String>) -> Self {
+    /// The columns of a kind of record: only these fields, or all that an import reads; and keys of the
+    /// custom fields, each with its header.
+    pub fn new<R: Fields>(fields: Option<&[&'static str]>, custom: Vec<(String, String)>) -> Self {
         let all = R::COLUMNS.iter().chain(R::JOINED).copied();
-        let chosen = fields.map(|fields| all.clone().map(|name| fields.contains(&name)).collect());
+        let chosen = fields.map(|fields| all.map(|name| fields.contains(&name)).collect());
         let columns = match fields {
             Some(fields) => fields.to_vec(),
             None => R::COLUMNS.to_vec(),
@@ -36,15 +37,11 @@ impl Layout {
         let mut header = Vec::new();
         for column in columns {
             if column == CUSTOM_FIELDS {
-                let is_field = |key: &str| all.clone().any(|name| name.eq_ignore_ascii_case(key));
-                header.extend(custom.iter().map(|key| match is_field(key) {
-                    true => format!("{CUSTOM_FIELDS}.{key}"),
-                    false => key.clone(),
-                }));
+                header.extend(custom.iter().map(|(_, header)| header.clone()));
             }
             header.push(column.to_owned());
         }
-        Self { chosen, header, custom }
+        Self { chosen, header, custom: custom.into_iter().map(|(key, _)| key).collect() }
     }
 
     /// Writes the header row.
