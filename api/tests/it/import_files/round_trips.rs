@@ -166,8 +166,8 @@ async fn exports_for_people_have_columns_lines_and_marks() {
     api.create(LEADS, json!({ "name": "Bob", "email": "bob@example.com", "custom_fields": { "plan": "x;y" } })).await;
 
     let query = "custom=columns&fields=name,email,custom_fields&sort=email&delimiter=semicolon&bom=true";
-    let expected = "\u{feff}name;email;'=f;custom_fields.phone;plan;seats\r\nAnn;ann@example.com;'=1;old;gold;7\r\n\
-                    Bob;bob@example.com;;;\"x;y\";\r\n";
+    let expected = "\u{feff}name;email;'=f;custom_fields.phone;plan;seats;custom_fields\r\n\
+                    Ann;ann@example.com;'=1;old;gold;7;\r\nBob;bob@example.com;;;\"x;y\";;\r\n";
     let file = export(&api, LEADS, query).await;
     assert_eq!(file, expected);
     let lines = export(&api, LEADS, "format=jsonl&fields=name,score&sort=email").await;
