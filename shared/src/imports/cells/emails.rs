@@ -89,7 +89,7 @@ mod tests {
             ("'ann@example.com'", vec![one], false),
             ("„ann@example.com“", vec![one], false),
             ("\u{200b}ann@example.com\u{a0}", vec![one], false),
-            ("ann@example.com.", vec![one], false),
+            ("ann@example.com.", vec!["ann@example.com."], false),
             ("ann@example.com, bob@example.com", vec![one, "bob@example.com"], false),
             ("ann@example.com;bob@example.com;", vec![one, "bob@example.com"], false),
             ("ann@example.com ::: bob@example.com", vec![one, "bob@example.com"], false),

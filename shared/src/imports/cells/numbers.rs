@@ -209,7 +209,7 @@ fn reading(digits: &str, is_grouped: bool) -> Option<Reading> {
     let (whole, fraction) = digits.rsplit_once(char::from(last))?;
     let is_groups = |text: &str, separator: u8| is_groups(text, char::from(separator));
     match (separators.len(), count(last)) {
-        _ if fraction.is_empty() && !whole.is_empty() => None,
+        _ if fraction.is_empty() => None,
         // One separator: three digits after up to three others may be a group.
         (1, _) if fraction.len() == 3 && (1..=3).contains(&whole.len()) && !whole.starts_with('0') && !is_grouped => {
             Some(Reading::Either(decimal))
