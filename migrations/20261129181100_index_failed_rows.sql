@@ -1,2 +1,1 @@
--- no-transaction
-CREATE INDEX CONCURRENTLY job_errors_failed_idx ON job_errors (workspace_id, job_id, line) WHERE outcome = 'failed';
+CREATE INDEX job_errors_failed_idx ON job_errors (workspace_id, job_id, line) WHERE outcome = 'failed';

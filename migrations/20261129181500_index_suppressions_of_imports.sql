@@ -1,2 +1,1 @@
--- no-transaction
-CREATE INDEX CONCURRENTLY suppressions_job_id_idx ON suppressions (workspace_id, job_id, id) WHERE job_id IS NOT NULL;
+CREATE INDEX suppressions_job_id_idx ON suppressions (workspace_id, job_id, id) WHERE job_id IS NOT NULL;
