@@ -182,17 +182,23 @@ pub struct Counts {
 
 /// The most values of a column that are counted, and shown.
 const MAX_UNMATCHED: (usize, usize) = (1_000, 100);
+/// The most values of all columns that are counted: they are stored with each chunk.
+const MAX_UNMATCHED_OF_FILE: usize = 5_000;
 
 impl Counts {
     /// Adds the unknown values of a chunk.
     fn add_unmatched(&mut self, headers: &[String], unmatched: rows::Unmatched) {
+        let mut left = MAX_UNMATCHED_OF_FILE.saturating_sub(self.unmatched.values().map(BTreeMap::len).sum());
         for (column, values) in unmatched {
             let Some(header) = headers.get(column) else { continue };
             let known = self.unmatched.entry(header.clone()).or_default();
             for (value, count) in values {
                 let value: String = value.chars().filter(|c| *c != '\0').take(200).collect();
-                if known.len() < MAX_UNMATCHED.0 || known.contains_key(&value) {
-                    *known.entry(value).or_default() += count;
+                if let Some(counted) = known.get_mut(&value) {
+                    *counted += count;
+                } else if known.len() < MAX_UNMATCHED.0 && left > 0 {
+                    left -= 1;
+                    known.insert(value, count);
                 }
             }
         }
@@ -338,4 +344,22 @@ pub async fn chunk(
     .await?;
     Ok(row
         .map(|(seq, first_line, refusal, data)| (seq, Chunk { first_line: first_line.unsigned_abs(), refusal, data })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_many_unknown_values_stores_few_of_them() {
+        let headers: Vec<String> = (0..1_000).map(|n| format!("Status ({n})")).collect();
+        let column = || (0..50).map(|n| (format!("{n}{}", "ß".repeat(300)), 1)).collect();
+        let mut counts = Counts::default();
+        for _ in 0..2 {
+            counts.add_unmatched(&headers, (0..1_000).map(|at| (at, column())).collect());
+        }
+        let values: Vec<(&String, &i64)> = counts.unmatched.values().flatten().collect();
+        assert_eq!(values.len(), MAX_UNMATCHED_OF_FILE);
+        assert!(values.iter().all(|(value, count)| value.chars().count() == 200 && **count == 2));
+    }
 }

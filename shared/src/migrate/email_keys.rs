@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{PgConnection, SqlSafeStr, SqlStr};
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -25,8 +25,8 @@ impl Backfill for Suppressions {
         "suppressions"
     }
 
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>> {
-        count(connection, workspace_id, "SELECT count(*) FROM suppressions WHERE workspace_id = $1")
+    fn count(&self) -> SqlStr {
+        "SELECT count(*) FROM suppressions WHERE workspace_id = $1".into_sql_str()
     }
 
     fn rewrite<'a>(
@@ -63,7 +63,7 @@ impl Backfill for Suppressions {
             .bind(numbers)
             .execute(connection)
             .await?;
-            Ok(batch(&ids))
+            Ok(Batch::of(&ids))
         })
     }
 }
@@ -73,8 +73,8 @@ impl Backfill for Emails {
         "emails"
     }
 
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>> {
-        count(connection, workspace_id, "SELECT count(*) FROM emails WHERE workspace_id = $1")
+    fn count(&self) -> SqlStr {
+        "SELECT count(*) FROM emails WHERE workspace_id = $1".into_sql_str()
     }
 
     fn rewrite<'a>(
@@ -106,18 +106,18 @@ impl Backfill for Emails {
             .bind(keys.iter().map(|key| key_domain(key)).collect::<Vec<_>>())
             .execute(connection)
             .await?;
-            Ok(batch(&ids))
+            Ok(Batch::of(&ids))
         })
     }
 }
 
-/// The entries with the rows of deleted leads and customers, after the entry `$2`.
+/// The entries with the rows of deleted leads and customers.
 macro_rules! deleted {
     ($columns:literal) => {
         concat!(
             "SELECT ",
             $columns,
-            " FROM history WHERE workspace_id = $1 AND id > $2 AND record_type IN ('lead', 'customer')
+            " FROM history WHERE workspace_id = $1 AND record_type IN ('lead', 'customer')
                  AND action = 'deleted' AND cause_id IS NULL AND former ? 'email'"
         )
     };
@@ -128,11 +128,8 @@ impl Backfill for History {
         "history"
     }
 
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>> {
-        Box::pin(async move {
-            let count = sqlx::query_scalar(deleted!("count(*)")).bind(workspace_id).bind(Uuid::nil());
-            Ok(count.fetch_one(connection).await?)
-        })
+    fn count(&self) -> SqlStr {
+        deleted!("count(*)").into_sql_str()
     }
 
     fn rewrite<'a>(
@@ -142,13 +139,15 @@ impl Backfill for History {
         after: Uuid,
     ) -> BoxFuture<'a, Result<Option<Batch>>> {
         Box::pin(async move {
-            let page: Vec<(Uuid, Uuid, String)> =
-                sqlx::query_as(concat!(deleted!("id, record_id, former ->> 'email'"), " ORDER BY id LIMIT $3"))
-                    .bind(workspace_id)
-                    .bind(after)
-                    .bind(BATCH)
-                    .fetch_all(&mut *connection)
-                    .await?;
+            let page: Vec<(Uuid, Uuid, String)> = sqlx::query_as(concat!(
+                deleted!("id, record_id, former ->> 'email'"),
+                " AND id > $2 ORDER BY id LIMIT $3"
+            ))
+            .bind(workspace_id)
+            .bind(after)
+            .bind(BATCH)
+            .fetch_all(&mut *connection)
+            .await?;
             let ids: Vec<Uuid> = page.iter().map(|(id, ..)| *id).collect();
             sqlx::query(
                 "UPDATE history SET former = history.former || jsonb_build_object('email_key', new.key)
@@ -161,7 +160,7 @@ impl Backfill for History {
             .bind(page.iter().map(|(.., email)| email_key(email)).collect::<Vec<_>>())
             .execute(connection)
             .await?;
-            Ok(batch(&ids))
+            Ok(Batch::of(&ids))
         })
     }
 }
@@ -171,8 +170,8 @@ impl Backfill for Followups {
         "followups"
     }
 
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>> {
-        count(connection, workspace_id, "SELECT count(*) FROM followups WHERE workspace_id = $1")
+    fn count(&self) -> SqlStr {
+        "SELECT count(*) FROM followups WHERE workspace_id = $1".into_sql_str()
     }
 
     /// Rewrites all of them at once: they are the recipients of a few runs, who are users.
@@ -199,20 +198,4 @@ impl Backfill for Followups {
             Ok(None)
         })
     }
-}
-
-fn count<'a>(
-    connection: &'a mut PgConnection,
-    workspace_id: Uuid,
-    statement: &'static str,
-) -> BoxFuture<'a, Result<i64>> {
-    Box::pin(
-        async move { Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(workspace_id).fetch_one(connection).await?) },
-    )
-}
-
-/// The batch with these rows, in the order of their ids.
-fn batch(ids: &[Uuid]) -> Option<Batch> {
-    let last = *ids.last()?;
-    Some(Batch { rows: i64::try_from(ids.len()).unwrap_or(BATCH), last })
 }

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, SqlStr};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -22,8 +22,8 @@ pub trait Backfill: Sync {
     /// The name in the table `backfills`.
     fn name(&self) -> &'static str;
 
-    /// Counts the workspace's rows, to report progress.
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>>;
+    /// The statement that counts the rows of the workspace `$1`, to report progress.
+    fn count(&self) -> SqlStr;
 
     /// Rewrites the next [`BATCH`] rows of the workspace after this id, in the order of ids. Returns how
     /// many rows there were, and the last one; `None` if no row follows. A row that is visited again
@@ -43,6 +43,14 @@ pub struct Batch {
     pub rows: i64,
     /// The id of the last one.
     pub last: Uuid,
+}
+
+impl Batch {
+    /// The batch with these rows, in the order of their ids; `None` without any.
+    pub fn of(ids: &[Uuid]) -> Option<Self> {
+        let last = *ids.last()?;
+        Some(Self { rows: i64::try_from(ids.len()).unwrap_or(BATCH), last })
+    }
 }
 
 /// How far a backfill of a workspace is.
@@ -78,7 +86,8 @@ pub async fn run(
         let Some(backfill) = backfills.iter().find(|backfill| backfill.name() == name) else {
             return Err(Error::internal(format!("this version has no backfill {name:?}")));
         };
-        let total = backfill.count(connection, workspace_id).await?;
+        let count = sqlx::query_scalar(backfill.count()).bind(workspace_id);
+        let total = count.fetch_one(&mut *connection).await?;
         while let Some(done) = step(connection, *backfill, workspace_id).await? {
             report(&Progress { name: backfill.name(), workspace_id, done, total });
         }

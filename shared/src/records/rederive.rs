@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use futures_util::future::BoxFuture;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, SqlStr};
 use uuid::Uuid;
 
 use super::model::{Record, derived, derived_columns};
@@ -27,11 +27,8 @@ impl<R: Record> Backfill for Rederive<R> {
         R::TABLE
     }
 
-    fn count<'a>(&'a self, connection: &'a mut PgConnection, workspace_id: Uuid) -> BoxFuture<'a, Result<i64>> {
-        Box::pin(async move {
-            let count = sqlx::query_scalar(R::statements().count.clone()).bind(workspace_id);
-            Ok(count.fetch_one(connection).await?)
-        })
+    fn count(&self) -> SqlStr {
+        R::statements().count.clone()
     }
 
     fn rewrite<'a>(
@@ -47,11 +44,11 @@ impl<R: Record> Backfill for Rederive<R> {
 async fn rewrite<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, after: Uuid) -> Result<Option<Batch>> {
     let lock = sqlx::query_as(R::statements().lock_page.clone()).bind(workspace_id).bind(after).bind(BATCH);
     let records: Vec<R> = lock.fetch_all(&mut *connection).await?;
-    let Some(last) = records.last().map(R::id) else { return Ok(None) };
+    let ids: Vec<Uuid> = records.iter().map(R::id).collect();
+    let Some(batch) = Batch::of(&ids) else { return Ok(None) };
     let Some(rederive) = R::statements().rederive.clone() else {
         return Err(Error::internal(format!("{} have no email", R::TABLE)));
     };
-    let ids: Vec<Uuid> = records.iter().map(R::id).collect();
     let mut columns: Vec<Vec<Option<String>>> = derived_columns::<R>().map(|_| Vec::new()).collect();
     let mut keyed = Vec::with_capacity(records.len());
     for record in &records {
@@ -65,5 +62,5 @@ async fn rewrite<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, a
     let numbers = email_keys::assign(connection, workspace_id, R::TABLE, &keyed).await?;
     let query = sqlx::query(rederive).bind(workspace_id).bind(ids).bind(numbers);
     columns.into_iter().fold(query, |query, values| query.bind(values)).execute(connection).await?;
-    Ok(Some(Batch { rows: i64::try_from(records.len()).unwrap_or(BATCH), last }))
+    Ok(Some(batch))
 }
