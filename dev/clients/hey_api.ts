@@ -17,7 +17,7 @@ const { data: lead } = await crm.leads.create({
 const { data: leads } = await crm.leads.list({ query: { limit: 10, email: ["ada@hey-api.example"] }, throwOnError });
 if (leads.length !== 1 || leads[0]!.id !== lead.id) throw new Error(JSON.stringify(leads));
 
-const file = new Blob(["Name,Email\nGrace Hopper,grace@hey-api.example\n,nobody\n"], { type: "text/csv" });
+const file = new Blob(["Name,Email\nGrace Hopper,grace@hey-api.example\nNo Address,nobody\n"], { type: "text/csv" });
 let job: Job = (await crm.leads.importFile({ body: { file }, throwOnError })).data;
 while (job.finished_at === null) {
   await setTimeout(100);

@@ -6,7 +6,7 @@ import time
 import crm_client
 from crm_client import Configuration, ImportLeadsJob, JobsApi, LeadCreate, LeadsApi
 
-FILE = b"Name,Email\nGrace Hopper,grace@generator.example\n,nobody\n"
+FILE = b"Name,Email\nGrace Hopper,grace@generator.example\nNo Address,nobody\n"
 
 configuration = Configuration(host=os.environ["CRM_URL"], access_token=os.environ["CRM_API_KEY"])
 with crm_client.ApiClient(configuration) as client:

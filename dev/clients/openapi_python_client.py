@@ -10,7 +10,7 @@ from crm_client.api.leads import leads_create, leads_export, leads_import_file, 
 from crm_client.models import FileUpload, ImportLeadsJob, Lead, LeadCreate
 from crm_client.types import File
 
-FILE = b"Name,Email\nGrace Hopper,grace@python-client.example\n,nobody\n"
+FILE = b"Name,Email\nGrace Hopper,grace@python-client.example\nNo Address,nobody\n"
 
 client = AuthenticatedClient(base_url=os.environ["CRM_URL"], token=os.environ["CRM_API_KEY"])
 

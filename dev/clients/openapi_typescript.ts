@@ -24,7 +24,7 @@ const leads = data(await client.GET("/dev/crm/leads", { params: { query } }));
 if (leads.length !== 1 || leads[0]!.id !== lead.id) throw new Error(JSON.stringify(leads));
 
 const form = new FormData();
-form.append("file", new Blob(["Name,Email\nGrace Hopper,grace@openapi-fetch.example\n,nobody\n"]), "leads.csv");
+form.append("file", new Blob(["Name,Email\nGrace Hopper,grace@openapi-fetch.example\nNo Address,nobody\n"]), "leads.csv");
 const upload = { body: { file: "" }, bodySerializer: () => form };
 let job: components["schemas"]["Job"] = data(await client.POST("/dev/crm/leads/import", upload));
 while (job.finished_at === null) {
