@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use shared::crm::leads::Lead;
 use shared::query::List;
 use shared::records::{self, Fields, Place, Record};
+use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, SqlStr};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -29,7 +29,7 @@ const SPEEDS: [f64; 2] = [0.95, 0.90];
 /// The records of a page.
 const PAGE: u32 = 50;
 /// The size of both pools: the product's default.
-const POOL: u32 = 10;
+const POOL: u32 = 20;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -136,7 +136,7 @@ async fn wait_until_serving(url: &str) -> Result<()> {
 struct Shared {
     pool: PgPool,
     workspace: Uuid,
-    page: SqlStr,
+    list: List,
 }
 
 /// The server that the API is compared with: the same statements and the same responses, and nothing else.
@@ -144,11 +144,10 @@ pub async fn serve_bare(Bare { workspace }: Bare) -> Result<()> {
     let url = std::env::var("DATABASE_URL").context("DATABASE_URL must be set")?;
     let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false).connect_lazy(&url)?;
     let list = List::parse(&Lead::LIST, workspace, &[])?;
-    let page = list.page(workspace, Lead::columns(), PAGE).sql();
     let router = Router::new().route("/leads/{id}", get(read)).route("/leads", get(list_page));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("serving address={}", listener.local_addr()?);
-    Ok(axum::serve(listener, router.with_state(Shared { pool, workspace, page })).await?)
+    Ok(axum::serve(listener, router.with_state(Shared { pool, workspace, list })).await?)
 }
 
 async fn read(State(shared): State<Shared>, Path(id): Path<Uuid>) -> Result<Json<Lead>, StatusCode> {
@@ -159,6 +158,7 @@ async fn read(State(shared): State<Shared>, Path(id): Path<Uuid>) -> Result<Json
 
 async fn list_page(State(shared): State<Shared>) -> Result<Json<Vec<Lead>>, StatusCode> {
     let mut connection = shared.pool.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    let query = sqlx::query_as(shared.page).bind(shared.workspace).bind(i64::from(PAGE)).bind(i64::from(PAGE));
-    query.fetch_all(&mut *connection).await.map(Json).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    let mut page = shared.list.page(shared.workspace, Lead::columns(), PAGE);
+    let leads = page.build_query_as().fetch_all(&mut *connection).await;
+    leads.map(Json).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
