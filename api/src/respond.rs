@@ -2,7 +2,6 @@
 
 pub mod accept;
 pub mod export;
-mod fields;
 pub mod lists;
 pub mod streams;
 pub mod write;

@@ -285,6 +285,6 @@ impl<const MAX: usize> Cell for Text<MAX> {
 
 impl Cell for Score {
     fn write(&self, cells: &mut impl Cells) {
-        cells.value(self);
+        cells.number(self);
     }
 }

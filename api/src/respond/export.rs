@@ -6,14 +6,13 @@ use shared::error::FieldError;
 use shared::imports::columns::custom_header;
 use shared::query::parameters::Parameters;
 use shared::query::{self, List};
-use shared::records::Record;
 use shared::records::csv::{CsvRows, Layout, delimiter};
+use shared::records::{Item, Record};
 use shared::string_enum;
 use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::Query;
-use crate::respond::fields::Chosen;
 use crate::respond::lists;
 use crate::respond::streams::{self, Format, Source};
 use crate::respond::{Problem, Result};
@@ -173,10 +172,7 @@ impl<R: Record> Format<R> for JsonLines {
 
     fn records(&mut self, records: &[R], piece: &mut Vec<u8>) -> shared::Result<()> {
         for record in records {
-            match &self.fields {
-                Some(fields) => serde_json::to_writer(&mut *piece, &Chosen { record, fields })?,
-                None => serde_json::to_writer(&mut *piece, record)?,
-            }
+            record.write_json(self.fields.as_deref(), piece)?;
             piece.push(b'\n');
         }
         Ok(())

@@ -1,21 +1,18 @@
 //! Responses with lists: one page with a `Link`, or the whole list, streamed.
 
-use axum::Json;
 use axum::http::header::{CONTENT_TYPE, InvalidHeaderValue, LINK};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use shared::platform::signed_links::Signer;
 use shared::query::parameters::{Parameters, whole};
 use shared::query::{self, Columns, IdCursors, List, MAX_LIMIT, Spec};
-use shared::records::{Parent, Record};
+use shared::records::{Item, Parent, Record};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::extract::Query;
-use crate::respond::fields::Chosen;
 use crate::respond::streams::{self, JsonArray, Limited, Records, Source};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
@@ -33,7 +30,7 @@ pub async fn answer<T>(
     Query(parameters): Query,
 ) -> Result
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + Unpin + 'static,
+    T: for<'r> FromRow<'r, PgRow> + Item + Send + Sync + Unpin + 'static,
 {
     let signer = state.signer().await?;
     let parent = parent.map(|(parent, id)| (parent.column, id));
@@ -80,17 +77,15 @@ pub fn of<R: Record>() -> (&'static Spec, Columns) {
 
 async fn page<T>(source: Source, signer: &Signer, (list, limit): (&List, u32), uri: &Uri) -> Result
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
+    T: for<'r> FromRow<'r, PgRow> + Item + Send + Sync + 'static,
 {
     let host = host(source.state());
     let Limited { records, next } = streams::limited::<T>(source, limit).await?;
     let mut response = match records {
-        Records::Whole(records) => match &list.fields {
-            Some(fields) => {
-                Json(records.iter().map(|record| Chosen { record, fields }).collect::<Vec<_>>()).into_response()
-            }
-            None => Json(records).into_response(),
-        },
+        Records::Whole(records) => {
+            let body = JsonArray::new(list.fields.clone()).whole(&records)?;
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
     if let Some(last) = next {

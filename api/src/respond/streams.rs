@@ -9,9 +9,9 @@ use std::iter::Peekable;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
-use serde::Serialize;
 use shared::query::bounded::{self, Bounded, SizedRow};
 use shared::query::{Columns, List, Place};
+use shared::records::Item;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use tokio::sync::mpsc;
@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::AppState;
 use crate::respond::Result;
-use crate::respond::fields::Chosen;
 
 /// The maximum number of records read at once.
 const PAGE: u32 = 750;
@@ -80,7 +79,7 @@ pub enum Records<T> {
 /// Those of reading the first page and the keys.
 pub async fn limited<T>(source: Source, limit: u32) -> Result<Limited<T>>
 where
-    T: for<'r> FromRow<'r, PgRow> + Serialize + Send + Sync + 'static,
+    T: for<'r> FromRow<'r, PgRow> + Item + Send + Sync + 'static,
 {
     let mut connection = source.state.connection().await?;
     let &Source { ref list, workspace_id, columns, .. } = &source;
@@ -280,9 +279,21 @@ impl JsonArray {
     pub fn new(fields: Option<Vec<&'static str>>) -> Self {
         Self { has_records: false, fields }
     }
+
+    /// The array of these records.
+    ///
+    /// # Errors
+    /// That of a record that cannot be serialized.
+    pub fn whole<T: Item>(mut self, records: &[T]) -> shared::Result<Vec<u8>> {
+        let mut json = Vec::with_capacity(records.len() * USUAL);
+        Format::<T>::begin(&mut self, &mut json)?;
+        self.records(records, &mut json)?;
+        Format::<T>::end(&mut self, &mut json);
+        Ok(json)
+    }
 }
 
-impl<T: Serialize> Format<T> for JsonArray {
+impl<T: Item> Format<T> for JsonArray {
     fn begin(&mut self, piece: &mut Vec<u8>) -> shared::Result<()> {
         piece.push(b'[');
         Ok(())
@@ -293,10 +304,7 @@ impl<T: Serialize> Format<T> for JsonArray {
             if std::mem::replace(&mut self.has_records, true) {
                 piece.push(b',');
             }
-            match &self.fields {
-                Some(fields) => serde_json::to_writer(&mut *piece, &Chosen { record, fields })?,
-                None => serde_json::to_writer(&mut *piece, record)?,
-            }
+            record.write_json(self.fields.as_deref(), piece)?;
         }
         Ok(())
     }

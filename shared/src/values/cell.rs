@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::timestamp::Micros;
@@ -11,6 +12,11 @@ use super::timestamp::Micros;
 pub trait Cells {
     /// Writes a value whose text needs no escaping.
     fn value(&mut self, value: impl Display);
+    /// Writes a number.
+    fn number(&mut self, number: impl Display + Serialize) {
+        self.value(number);
+    }
+
     /// Writes any text.
     fn text(&mut self, text: &str);
     /// Writes the text of a JSON object.

@@ -89,7 +89,7 @@ impl fmt::Display for Money {
 
 impl Cell for Money {
     fn write(&self, cells: &mut impl Cells) {
-        cells.value(self);
+        cells.number(self);
     }
 }
 
@@ -131,7 +131,7 @@ impl fmt::Display for Quantity {
 
 impl Cell for Quantity {
     fn write(&self, cells: &mut impl Cells) {
-        cells.value(self);
+        cells.number(self);
     }
 }
 
@@ -176,7 +176,7 @@ impl fmt::Display for Rating {
 
 impl Cell for Rating {
     fn write(&self, cells: &mut impl Cells) {
-        cells.value(self);
+        cells.number(self);
     }
 }
 
@@ -195,7 +195,7 @@ impl Field for i16 {
 
 impl Cell for i16 {
     fn write(&self, cells: &mut impl Cells) {
-        cells.value(self);
+        cells.number(self);
     }
 }
 
