@@ -302,6 +302,64 @@ async fn next_piece(body: &mut Body) -> Result<Option<Bytes>> {
     Ok(None)
 }
 
+/// The bytes of a file: the body itself, or the part `file` of a form.
+#[derive(Debug)]
+pub enum FileBody {
+    /// The body.
+    Bytes(Body),
+    /// The form, and whether its file has begun.
+    Form(Box<Multipart>, bool),
+}
+
+impl FileBody {
+    const BYTES: [&str; 2] = ["application/octet-stream", "application/offset+octet-stream"];
+
+    /// Begins a file of either kind. A body without bytes needs no `Content-Type`.
+    ///
+    /// # Errors
+    /// As [`Multipart::of`], and [`FileBody::of_bytes`].
+    pub fn of(request: Request) -> Result<Self> {
+        if essence(request.headers()).starts_with("multipart/") {
+            return Ok(Self::Form(Multipart::of(request)?.into(), false));
+        }
+        Self::of_bytes(request)
+    }
+
+    /// Begins a file that is the body itself.
+    ///
+    /// # Errors
+    /// 415 for other media types.
+    pub fn of_bytes(request: Request) -> Result<Self> {
+        let essence = essence(request.headers());
+        let is_empty = request.body().size_hint().exact() == Some(0);
+        if !Self::BYTES.contains(&essence.as_str()) && !(is_empty && essence.is_empty()) {
+            return Err(Problem::unsupported(Self::BYTES[0]));
+        }
+        check_encoding(request.headers())?;
+        Ok(Self::Bytes(request.into_body()))
+    }
+
+    /// Returns the next piece of the file.
+    ///
+    /// # Errors
+    /// 400 for a body that ends early, or a malformed form; 408 for one that arrives too slowly.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Bytes(body) => next_piece(body).await,
+            Self::Form(form, has_begun) => {
+                if !std::mem::replace(has_begun, true) {
+                    form.file().await?;
+                }
+                let piece = form.chunk().await?;
+                if piece.is_none() {
+                    form.end().await?;
+                }
+                Ok(piece)
+            }
+        }
+    }
+}
+
 /// A request without a body. Many clients send `{}` anyway, so an empty object is accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct NoBody;

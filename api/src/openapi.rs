@@ -55,6 +55,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Customers", "People and companies that buy."),
     ("Lead interactions", "Calls, emails, meetings and notes with leads, and the next actions."),
     ("Customer interactions", "Calls, emails, meetings and notes with customers, and the next actions."),
+    ("Uploads", "Files that wait to be imported."),
     ("Follow-ups", "Next actions that are due."),
     ("Orders", "What customers bought."),
     ("Feedback", "Feedback requests, and the customers' answers."),

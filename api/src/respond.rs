@@ -95,6 +95,11 @@ impl Problem {
         Self { errors: vec![reason], ..Self::new(StatusCode::CONFLICT, message) }
     }
 
+    /// Whether it is a conflict.
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
     /// 409; callers add the reason.
     fn conflict() -> Self {
         Self::new(StatusCode::CONFLICT, "Resource already exists")
@@ -162,6 +167,7 @@ impl From<Error> for Problem {
             Error::Conflict(conflict) => Self { errors: vec![conflict.error], ..Self::conflict() },
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
+            Error::TooLarge => Self::too_large(),
             Error::Unavailable(_) | Error::Repeat(_) => {
                 // Every request gets here while the database is unavailable, so the log is rate
                 // limited.
@@ -284,7 +290,11 @@ impl Reply {
         Self { notify: Some(queue), ..self }
     }
 
-    fn header(mut self, name: HeaderName, value: String) -> shared::Result<Self> {
+    /// Adds a header.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a value that no header can have.
+    pub fn header(mut self, name: HeaderName, value: String) -> shared::Result<Self> {
         let value = HeaderValue::try_from(value).map_err(|error| Error::Internal(error.into()))?;
         self.headers.push((name, value));
         Ok(self)

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod clients;
 mod faults;
+mod formats;
 mod fuzz_api;
 mod private_api;
 mod reset;

@@ -50,6 +50,9 @@ pub enum Error {
     /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
+    /// The file is larger than it may be.
+    #[error("too large")]
+    TooLarge,
     /// The attempt of a job is no longer the current one: the job was cancelled, or the lease expired and
     /// another worker claimed the job. The attempt's open transaction is discarded.
     #[error("another attempt has taken over")]
@@ -142,7 +145,9 @@ impl Error {
                 Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
                 Some((_, class)) => class,
             },
-            Self::NotFound | Self::Missing(_) | Self::Conflict(_) | Self::Invalid(_) => ErrorClass::Defect,
+            Self::NotFound | Self::Missing(_) | Self::Conflict(_) | Self::Invalid(_) | Self::TooLarge => {
+                ErrorClass::Defect
+            }
             Self::Changed | Self::Superseded | Self::Repeat(_) => ErrorClass::Ordinary,
             Self::Internal(error) => {
                 let code = error.downcast_ref::<sqlx::Error>().and_then(sqlstate);

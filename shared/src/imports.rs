@@ -11,23 +11,31 @@ pub mod decode;
 pub mod dictionary;
 mod effects;
 mod file_kind;
+mod format;
 mod forms;
 mod grammar;
+mod gzip;
 pub mod head;
+mod json_lines;
 mod known;
 mod nearest;
 mod opt_outs;
 pub mod options;
 pub mod outcomes;
 mod owners;
+mod packed;
 pub mod plan;
 pub mod rows;
 mod saved;
 mod set;
+mod source;
 pub mod split;
+mod spool;
+pub mod stored;
 mod undo;
 mod upload;
 mod write;
+mod xlsx;
 
 use std::collections::BTreeMap;
 
@@ -52,13 +60,14 @@ pub use cells::dates::DateOrder;
 pub use cells::numbers::Decimal;
 pub use columns::FAULT_COLUMNS;
 pub use effects::{Effect, EffectKind, effects};
+pub use format::Format;
 pub use known::forget_seen;
 pub use options::Options;
 pub use outcomes::{Outcome, ReportedRow, ReportedRows, reported};
 pub use owners::Owners;
 pub use plan::{OnConflict, Plan, RowKey};
 pub use undo::{Undo, UndoImport, undo};
-pub use upload::{Upload, Uploaded, sweep};
+pub use upload::{Preview, Upload, Uploaded, sweep};
 pub use write::{KeyCheck, write};
 
 /// A kind of record that files can be imported into.
@@ -250,12 +259,14 @@ pub struct ImportResult {
     /// The field by which rows find their records.
     #[schema(schema_with = RowKey::shape)]
     key: RowKey,
-    /// The delimiter of the cells.
-    #[schema(value_type = String)]
-    delimiter: char,
+    /// The format of the file.
+    #[schema(schema_with = Format::shape)]
+    format: Format,
+    /// The delimiter of the cells of a CSV file.
+    delimiter: Option<String>,
     /// The name of the encoding.
     encoding: String,
-    /// The line of the header; `null` if the request named the columns.
+    /// The line of the header, or the row of a sheet; `null` if the request named the columns, and for JSON Lines.
     header_row: Option<u64>,
     /// What became of each header: a field, `custom_fields.key`, `suppression`, `deleted` for a column that says which
     /// rows to skip, or `null` for a column that is ignored.
@@ -303,7 +314,8 @@ impl Import {
             dry_run: plan.dry_run,
             on_conflict: plan.on_conflict,
             key: plan.key,
-            delimiter: char::from(plan.delimiter),
+            format: plan.format,
+            delimiter: plan.shown_delimiter(),
             encoding: plan.encoding.clone(),
             header_row: plan.header_row,
             mapping: plan.mapping(),

@@ -25,6 +25,7 @@ const KIND: &str = "multipart/form-data";
 const LINE_END: &[u8] = b"\r\n";
 
 /// A form whose parts are read one after the other.
+#[derive(Debug)]
 pub struct Multipart {
     body: Body,
     /// Received bytes that were not returned yet.
@@ -89,6 +90,30 @@ impl Multipart {
             return self.head().await.map(Some);
         }
         Ok(None)
+    }
+
+    /// Goes to the file of an upload, the part `file`.
+    ///
+    /// # Errors
+    /// 400 for a form without it, or with another part.
+    pub async fn file(&mut self) -> Result<()> {
+        match self.next_part().await?.as_deref() {
+            Some("file") => Ok(()),
+            Some(name) => Err(unknown_part(name)),
+            None => Err(fault("file", "required", "is required")),
+        }
+    }
+
+    /// Ends the form after its file.
+    ///
+    /// # Errors
+    /// 400 for a form with another part.
+    pub async fn end(&mut self) -> Result<()> {
+        match self.next_part().await?.as_deref() {
+            Some("file") => Err(fault("file", "duplicate", "must be given only once")),
+            Some(name) => Err(unknown_part(name)),
+            None => Ok(()),
+        }
     }
 
     /// Returns the next piece of the current part, until the part ends.
@@ -182,6 +207,14 @@ impl Multipart {
 
 fn line_end(text: &[u8]) -> Option<usize> {
     memmem::find(text, LINE_END)
+}
+
+fn unknown_part(name: &str) -> Problem {
+    fault(name, "unknown", "is not a known part; options are query parameters")
+}
+
+fn fault(field: &str, code: &'static str, message: &'static str) -> Problem {
+    Problem::invalid(vec![FieldError::new(field, code, message)])
 }
 
 fn malformed(what: impl AsRef<str>) -> Problem {

@@ -29,6 +29,7 @@ const ALL: &[(&str, &str, &str)] = &[
         "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`.",
         "true",
     ),
+    ("Upload-Offset", "The number of bytes of the upload that have arrived.", "1048576"),
     ("Content-Disposition", "The suggested file name.", "attachment; filename=\"leads.csv\""),
     ("WWW-Authenticate", "The authentication scheme.", "Bearer"),
     ("Retry-After", "The seconds to wait before retrying.", "1"),

@@ -75,6 +75,11 @@ impl Operation {
         described.with([parameters::if_match()]).problems([408, 412, 413])
     }
 
+    /// Describes a `PATCH` that is no update of a record.
+    pub fn patch<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
+        Self::new(HttpMethod::Patch, path, routing::patch(handler)).problems([408, 413])
+    }
+
     /// Describes a `DELETE`, which honours `If-Match`.
     pub fn delete<H: Handler<T, AppState>, T: 'static>(path: &'static str, handler: H) -> Self {
         let described = Self::new(HttpMethod::Delete, path, routing::delete(handler));
@@ -200,6 +205,33 @@ impl Operation {
         let name = "FileUpload";
         self.body = Some(schemas::body("multipart/form-data", schemas::reference(name)));
         self.knows([(name.to_owned(), schemas::file())]).problems([415])
+    }
+
+    /// Takes the bytes of a file.
+    pub fn takes_bytes(mut self) -> Self {
+        self.body = Some(schemas::bytes(false));
+        self.problems([400, 415])
+    }
+
+    /// Takes the bytes of a file, a form with it, or nothing.
+    pub fn takes_file_or_bytes(mut self) -> Self {
+        let described = self.takes_file();
+        self = described;
+        self.body = Some(schemas::bytes(true));
+        self
+    }
+
+    /// Returns a bare array that has no pages.
+    pub fn returns_list<T: ToSchema>(self, description: &'static str) -> Self {
+        let content = schemas::content(schemas::array(&T::name()));
+        let response = ResponseBuilder::new().description(description).content(JSON, content);
+        self.answers(200, response).knows(schemas::of::<T>())
+    }
+
+    /// Returns no content, and the offset of an upload.
+    pub fn returns_offset(self, status: u16, description: &'static str) -> Self {
+        let response = ResponseBuilder::new().description(description);
+        self.answers(status, response.header_ref("Upload-Offset", headers::reference("Upload-Offset")))
     }
 
     /// Returns a list, with parameters for filters, search, order and pages.

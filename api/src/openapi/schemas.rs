@@ -81,7 +81,7 @@ pub(crate) fn file() -> RefOr<Schema> {
     let part = ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
-        .description(Some("The CSV file. Its delimiter, encoding and headers are detected."))
+        .description(Some("The file: CSV, JSON Lines, an Excel workbook (.xlsx), or one of them compressed with gzip."))
         .examples(["First Name,Last Name,E-mail\nAda,Lovelace,ada@example.com\n"]);
     ObjectBuilder::new().description(Some("A form with a file.")).property("file", part).required("file").into()
 }
@@ -96,6 +96,20 @@ pub(crate) fn content_like(schema: RefOr<Schema>, example: Value) -> Content {
 
 pub(crate) fn body(kind: &str, schema: RefOr<Schema>) -> RequestBody {
     RequestBodyBuilder::new().content(kind, content(schema)).required(Some(Required::True)).build()
+}
+
+/// The bytes of a file; perhaps in a form, or nothing.
+pub(crate) fn bytes(may_be_form: bool) -> RequestBody {
+    let bytes = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+        .description(Some("The bytes of the file."));
+    let body = RequestBodyBuilder::new().content("application/octet-stream", content(bytes.into()));
+    match may_be_form {
+        true => body.content("multipart/form-data", content(reference("FileUpload"))).required(Some(Required::False)),
+        false => body.required(Some(Required::True)),
+    }
+    .build()
 }
 
 /// A form in the encodings of browsers and of email programs.

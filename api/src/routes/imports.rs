@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
-use shared::error::FieldError;
+use shared::error::Reason;
 use shared::imports::columns::Unmapped;
 use shared::imports::{
     DateOrder, Decimal, ImportCustomers, ImportLeads, Importable, OnConflict, Options, RowKey, Upload,
@@ -13,32 +13,37 @@ use shared::imports::{
 use shared::queue::Payload;
 use shared::values::json_schema::Shape;
 use utoipa::openapi::path::Parameter;
-use utoipa::openapi::{ObjectBuilder, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use uuid::Uuid;
 
 use crate::AppState;
-use crate::extract::{Multipart, Query};
+use crate::extract::{Multipart, NoBody, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::{one_of, query};
 use crate::respond::write::{Write, is_replayed};
-use crate::respond::{Problem, Reply, Result};
+use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let leads = Operation::post("/leads/import", import_leads).named("importFile", "Import leads from a CSV file");
+    let leads = Operation::post("/leads/import", import_leads).named("importFile", "Import leads from a file");
     let customers =
-        Operation::post("/customers/import", import_customers).named("importFile", "Import customers from a CSV file");
+        Operation::post("/customers/import", import_customers).named("importFile", "Import customers from a file");
     let leads = import_operation::<ImportLeads>(leads);
     let customers = import_operation::<ImportCustomers>(customers);
     tagged("Leads", [leads]).into_iter().chain(tagged("Customers", [customers])).collect()
 }
 
 fn import_operation<P: Payload>(operation: Operation) -> Operation {
-    operation.about(ABOUT).with(options()).takes_file().accepts::<P>()
+    operation.about(ABOUT).with(options()).takes_file().refers().conflicts([Reason::UploadIncomplete]).accepts::<P>()
 }
 
-const ABOUT: &str = "The file is streamed and may have any number of rows. Delimiter, encoding, header and the form of dates \
-    and numbers are detected; parameters override what the result reports. Rejected rows are listed at the job's \
+const ABOUT: &str = "The file is CSV, JSON Lines, an Excel workbook (.xlsx), or one of them compressed with gzip. It is \
+    streamed and may have any number of rows. Its format, delimiter, encoding, header and the form of dates and numbers are detected; parameters override what the result reports. Rejected rows are listed at the job's \
     `errors`, what was written at its `records`.";
+
+/// The options that say how a file is read.
+pub(super) fn reading_options() -> Vec<Parameter> {
+    options().into_iter().filter(|option| option.name != "upload").collect()
+}
 
 fn options() -> Vec<Parameter> {
     let words = |words: &[&'static str], default: &str| one_of(words.iter().copied()).default(Some(default.into()));
@@ -80,9 +85,15 @@ fn options() -> Vec<Parameter> {
         ),
         query(
             "delimiter",
-            "The delimiter; detected by default.",
+            "The delimiter of a CSV file; detected by default.",
             one_of(["comma", "semicolon", "tab", "pipe", ",", ";", "\t", "|"]),
         ),
+        query(
+            "upload",
+            "The id of an upload that waits, which is imported instead of a file in the body. The request then has no body.",
+            ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))),
+        ),
+        query("sheet", "The sheet of a workbook; the first one by default.", text().examples(["Leads"])),
         query("encoding", "The name of the encoding; detected by default.", text().examples(["windows-1252"])),
         query(
             "mapping",
@@ -144,10 +155,9 @@ async fn import<R: Importable, P: Payload>(
 ) -> Result {
     let options = Options::parse(parameters)?;
     let dry_run = options.dry_run;
-    let mut form = Multipart::of(request)?;
-    let mut upload = Upload::new::<R>(write.actor.workspace_id, options);
+    let mut upload = Upload::new::<R>(write.actor.workspace_id, options, &state.settings.imports);
     let answer = async {
-        receive(state, &mut form, &mut upload, &mut write).await?;
+        receive(state, request, &mut upload, &mut write).await?;
         let uploaded = upload.finish(&state.pool).await?;
         let payload = Arc::new(payload(uploaded.id(), dry_run));
         write
@@ -165,32 +175,19 @@ async fn import<R: Importable, P: Payload>(
     answer
 }
 
-/// Reads the form, which has exactly one part: the file.
-async fn receive(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
-    let mut files = 0;
-    while let Some(part) = form.next_part().await? {
-        match part.as_str() {
-            "file" if files == 0 => receive_file(state, form, upload, write).await?,
-            "file" => return Err(fault("file", "duplicate", "must be given only once")),
-            name => return Err(fault(name, "unknown", "is not a known part; options are query parameters")),
-        }
-        files += 1;
+/// Reads the file of the form, or the stored upload that the options name.
+async fn receive(state: &AppState, request: Request, upload: &mut Upload, write: &mut Write) -> Result<()> {
+    if let Some(id) = upload.stored() {
+        NoBody::from_request(request, state).await?;
+        return Ok(upload.feed_stored(&state.pool, id).await?);
     }
-    if files == 1 { Ok(()) } else { Err(fault("file", "required", "is required")) }
-}
-
-async fn receive_file(state: &AppState, form: &mut Multipart, upload: &mut Upload, write: &mut Write) -> Result<()> {
-    let mut room = state.settings.imports.max_bytes;
+    let mut form = Multipart::of(request)?;
+    form.file().await?;
     while let Some(piece) = form.chunk().await? {
-        room = room.checked_sub(piece.len() as u64).ok_or_else(Problem::too_large)?;
         if write.has_key() {
             write.add(&piece);
         }
         upload.feed(&state.pool, &piece).await?;
     }
-    Ok(())
-}
-
-fn fault(field: &str, code: &'static str, message: &'static str) -> Problem {
-    Problem::invalid(vec![FieldError::new(field, code, message)])
+    form.end().await
 }

@@ -19,6 +19,7 @@ mod settings;
 mod suppressions;
 mod themes;
 mod unsubscribe;
+mod uploads;
 mod users;
 
 use std::convert::Infallible;
@@ -39,7 +40,7 @@ use crate::{AppState, openapi, pages};
 
 /// Routes without a time limit.
 fn uploads() -> Vec<Operation> {
-    imports::operations()
+    imports::operations().into_iter().chain(uploads::operations()).collect()
 }
 
 /// Routes with a time limit, one line for each noun.

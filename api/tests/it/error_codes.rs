@@ -63,6 +63,7 @@ impl Recorder {
     /// The path of the document that serves a path.
     fn template(&self, path: &str) -> String {
         let serves = |template: &&String| {
+            let path = path.split('?').next().unwrap();
             let (parts, of_template) = (path.split('/'), template.split('/'));
             parts.clone().count() == of_template.clone().count()
                 && parts.zip(of_template).all(|(part, of_template)| of_template.starts_with('{') || part == of_template)
@@ -143,6 +144,7 @@ async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     jobs(&mut recorder).await;
     emails(&mut recorder).await;
     running_requests(&mut recorder).await;
+    uploads(&mut recorder).await;
     let documented = documented(&recorder.document);
     for (operation, codes) in &documented {
         assert_eq!(recorder.provoked.get(operation), Some(codes), "{operation}");
@@ -297,6 +299,34 @@ async fn jobs(recorder: &mut Recorder) {
     answer(recorder.api.post(&path(&first, "cancel")), 200).await;
     let second = nurture(&recorder.api).await;
     recorder.conflict(Method::POST, &path(&first, "retry"), Value::Null, ("already_running", id(&second))).await;
+}
+
+async fn uploads(recorder: &mut Recorder) {
+    const UPLOADS: &str = "/dev/crm/uploads";
+    let file = "name,email\nEve,eve@example.com\n";
+    let store = |api: &Api, bytes: &'static str| {
+        api.post(UPLOADS).header("content-type", "application/octet-stream").header("upload-length", 31).body(bytes)
+    };
+    let partial = id(&answer(store(&recorder.api, "name"), 201).await).to_owned();
+    for import in [format!("{LEADS}/import"), format!("{CUSTOMERS}/import")] {
+        let path = format!("{import}?upload={partial}");
+        recorder.conflict(Method::POST, &path, Value::Null, ("upload_incomplete", &partial)).await;
+        recorder.missing(Method::POST, &format!("{import}?upload={NOBODY}"), Value::Null, "upload").await;
+    }
+    let path = format!("{UPLOADS}/{partial}");
+    let request = recorder.api.request(Method::PATCH, &path).header("content-type", "application/octet-stream");
+    let refused = answer(request.header("upload-offset", 3).body("x"), 409).await;
+    recorder.record(&Method::PATCH, &path, &refused);
+    recorder.api.delete(&path, 204).await;
+    let mut oldest = None;
+    for _ in 0..3 {
+        let upload = id(&answer(store(&recorder.api, file), 201).await).to_owned();
+        answer(recorder.api.post(&format!("{LEADS}/import?upload={upload}")), 202).await;
+        oldest.get_or_insert(upload);
+    }
+    let refused = answer(store(&recorder.api, file), 409).await;
+    assert_eq!(refused["errors"][0]["id"], oldest.unwrap());
+    recorder.record(&Method::POST, UPLOADS, &refused);
 }
 
 async fn emails(recorder: &mut Recorder) {

@@ -17,7 +17,7 @@ const GLOBAL: [&str; 6] = ["_sqlx_migrations", "api_keys", "email_rate_limits", 
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 16] = [
+const CROSS_WORKSPACES: [&str; 18] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -29,9 +29,12 @@ const CROSS_WORKSPACES: [&str; 16] = [
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
     // Expired rows.
+    "SELECT DISTINCT workspace_id FROM uploads",
     "FROM idempotency_keys WHERE created_at <",
     "FROM imports WHERE job_id IS NULL",
     "FROM history AS deletion\n         WHERE action = 'deleted' AND created_at <",
+    // How much the uploads that wait take up.
+    "coalesce(sum(size), 0)::bigint FROM uploads",
     // Workspaces with stale scores, unread answers or a run that is due.
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",

@@ -20,11 +20,21 @@ use uuid::Uuid;
 
 use super::figures::{Bound, Figures, median};
 use super::harness::{Api, Harness, Program, succeed};
+use crate::formats::Format;
 
 /// The least share of the speed of `\copy`.
-const SPEED: f64 = 0.60;
+fn least_speed(format: Format) -> f64 {
+    match format {
+        Format::Csv => 0.60,
+        Format::Jsonl => 0.55,
+        Format::Xlsx => 0.35,
+    }
+}
+
 /// The most memory of each program, in MiB.
-const MEMORY: f64 = 150.0;
+fn most_memory(format: Format) -> f64 {
+    if format == Format::Xlsx { 300.0 } else { 150.0 }
+}
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -37,6 +47,9 @@ pub struct Arguments {
     /// Measure only the memory: import each file once and copy nothing.
     #[arg(long)]
     memory: bool,
+    /// The format of the files.
+    #[arg(long, value_enum, default_value = "csv")]
+    format: Format,
     /// Use rows in the format of another system's export, with six columns that become custom fields.
     #[arg(long)]
     wide: bool,
@@ -51,11 +64,14 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     let rounds = if arguments.memory { 1 } else { arguments.rounds };
     let machine = harness.machine().await?;
     let rows = if arguments.wide { "wide" } else { "plain" };
-    let mut figures = Figures::new("import", json!({ "machine": machine, "rounds": rounds, "rows": rows }));
+    let format = format!("{:?}", arguments.format).to_lowercase();
+    let mut figures =
+        Figures::new("import", json!({ "machine": machine, "rounds": rounds, "rows": rows, "format": format }));
     let (api, worker) = (harness.api().await?, harness.worker()?);
     for &rows in &arguments.rows {
         let file = harness.dir.join("leads.csv");
         write(&file, rows, arguments.wide)?;
+        let file = arguments.format.convert(&file)?;
         let mut speeds = Speeds::default();
         for round in 1..=rounds {
             harness.prepare("TRUNCATE leads, imports, jobs CASCADE; DROP TABLE IF EXISTS copied").await?;
@@ -73,9 +89,9 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
             figures.sample(sample);
         }
         if !arguments.memory {
-            speeds.report(&mut figures, rows);
+            speeds.report(&mut figures, rows, arguments.format);
         }
-        report_memory(&mut figures, &api.program, &worker, rows).await?;
+        report_memory(&mut figures, &api.program, &worker, rows, arguments.format).await?;
         std::fs::remove_file(file)?;
     }
     worker.stop().await?;
@@ -92,21 +108,27 @@ struct Speeds {
 }
 
 impl Speeds {
-    fn report(&self, figures: &mut Figures, rows: usize) {
+    fn report(&self, figures: &mut Figures, rows: usize, format: Format) {
         let copy = median(&self.copy);
         let mut compared = |figure: &str, speeds: &[f64], bound| {
             let figure = format!("{figure}, {rows} rows");
             figures.ratio(&figure, (median(speeds), copy), "rows/s", "psql \\copy", bound);
         };
-        compared("from the first byte to the end of the job", &self.import, Bound::AtLeast(SPEED));
+        compared("from the first byte to the end of the job", &self.import, Bound::AtLeast(least_speed(format)));
         compared("the worker's part", &self.worker, Bound::None);
     }
 }
 
-async fn report_memory(figures: &mut Figures, api: &Program, worker: &Program, rows: usize) -> Result<()> {
+async fn report_memory(
+    figures: &mut Figures,
+    api: &Program,
+    worker: &Program,
+    rows: usize,
+    format: Format,
+) -> Result<()> {
     for (name, program) in [("crm-api", api), ("crm-worker", worker)] {
         let figure = format!("peak memory of {name}, {rows} rows");
-        figures.alone(&figure, program.peak_memory().await?, "MiB", Bound::AtMost(MEMORY));
+        figures.alone(&figure, program.peak_memory().await?, "MiB", Bound::AtMost(most_memory(format)));
     }
     Ok(())
 }

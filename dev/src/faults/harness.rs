@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::files;
 use super::watch::Lease;
+use crate::formats::Format;
 
 const WORKSPACE: &str = "faults";
 
@@ -246,7 +247,12 @@ impl Harness {
 
     /// Uploads a file through the public endpoint; returns the id of its job.
     pub async fn upload(&self, file: &files::File) -> Result<Uuid> {
-        let part = Part::text(file.csv.clone()).file_name("leads.csv").mime_str("text/csv")?;
+        self.upload_as(file, Format::Csv).await
+    }
+
+    /// Uploads a file in this format.
+    pub async fn upload_as(&self, file: &files::File, format: Format) -> Result<Uuid> {
+        let part = Part::bytes(format.of_text(&file.csv)?).file_name("leads");
         let url = format!("{}/dev/crm/leads/import?on_conflict={}", self.api_url, file.on_conflict.as_str());
         let request = reqwest::Client::new().post(url).bearer_auth(&self.key);
         let response =

@@ -13,6 +13,7 @@ use super::files;
 use super::harness::Harness;
 use super::verify::verify;
 use super::watch::Watch;
+use crate::formats::Format;
 
 /// A killed job must run again within this time.
 const RUNS_AGAIN_WITHIN: Duration = Duration::from_secs(20);
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// The number of workers at any time.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
+    /// The format of the files.
+    #[arg(long, value_enum, default_value = "csv")]
+    format: Format,
     /// The seed of the rows and of the times of the kills.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -48,11 +52,11 @@ pub struct Arguments {
 
 /// Imports files while workers are killed; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let Arguments { kills, imports, rows, seed, .. } = arguments;
+    let Arguments { kills, imports, rows, seed, format, .. } = arguments;
     let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
     let random = &mut StdRng::seed_from_u64(seed);
     let base = files::base();
-    let mut jobs = vec![(harness.upload(&base).await?, base)];
+    let mut jobs = vec![(harness.upload_as(&base, format).await?, base)];
     harness.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
 
     let began = Instant::now();
@@ -62,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         // Files are uploaded throughout the run, so that each kill can hit running jobs.
         while jobs.len() <= imports && jobs.len() <= HEAD_START + kill * imports / kills {
             let file = files::mixed(jobs.len(), rows, seed);
-            jobs.push((harness.upload(&file).await?, file));
+            jobs.push((harness.upload_as(&file, format).await?, file));
         }
         wait_for_work(&harness.pool).await?;
         sleep(Duration::from_millis(random.random_range(0..AIM_MS))).await;

@@ -28,6 +28,7 @@ pub mod supervise;
 pub mod temp_cluster;
 pub mod test_jobs;
 pub mod unprivileged;
+pub mod workbook;
 pub mod workspace;
 
 pub use database::Database;

@@ -34,6 +34,12 @@ pub enum Reason {
     NotDeleted,
     /// The state of the email does not allow the request.
     WrongState,
+    /// Imports read all uploads of the workspace.
+    UploadsInUse,
+    /// The upload has another size than the request says.
+    OffsetMismatch,
+    /// The upload has fewer bytes than its length.
+    UploadIncomplete,
     /// A request with the same idempotency key is still running.
     RequestRunning,
 }
@@ -54,6 +60,9 @@ impl Reason {
             Self::NotUndoable => "not_undoable",
             Self::NotDeleted => "not_deleted",
             Self::WrongState => "wrong_state",
+            Self::UploadsInUse => "uploads_in_use",
+            Self::OffsetMismatch => "offset_mismatch",
+            Self::UploadIncomplete => "upload_incomplete",
             Self::RequestRunning => "request_running",
         }
     }

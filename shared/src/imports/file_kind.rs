@@ -1,63 +1,73 @@
-//! Files that are no CSV, recognised by their first bytes.
+//! What a file is, by its first bytes.
 
+use super::format::Format;
 use crate::error::{Error, Result};
 
 /// How many bytes at the beginning of a file show what it is.
-const ENOUGH: usize = 16;
+pub(super) const ENOUGH: usize = 16;
 
-/// The beginning of an upload, until it is known not to be a file of another kind.
-#[derive(Debug, Default)]
-pub(super) struct FileStart {
-    bytes: Vec<u8>,
-    is_checked: bool,
+/// What the bytes of a file contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    /// Text.
+    None,
+    /// A ZIP archive, as which workbooks are stored.
+    Zip,
 }
 
-impl FileStart {
-    /// Adds the next piece.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the kind of the file and what to do.
-    pub fn feed(&mut self, piece: &[u8]) -> Result<()> {
-        if self.is_checked {
-            return Ok(());
-        }
-        self.bytes.extend(piece.iter().take(ENOUGH - self.bytes.len()));
-        if self.bytes.len() == ENOUGH { self.finish() } else { Ok(()) }
-    }
-
-    /// Checks a file that may be shorter.
-    ///
-    /// # Errors
-    /// As [`FileStart::feed`].
-    pub fn finish(&mut self) -> Result<()> {
-        if self.is_checked {
-            return Ok(());
-        }
-        self.is_checked = true;
-        match kind(&self.bytes) {
-            Some(what) => Err(Error::invalid("file", "unsupported", what)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a file is, and what to do, if it is no CSV.
-fn kind(start: &[u8]) -> Option<&'static str> {
+/// Returns what the file contains, by its first [`ENOUGH`] bytes.
+///
+/// # Errors
+/// [`Error::Invalid`] with the kind of a file that cannot be imported, and what to do.
+pub(super) fn container(start: &[u8]) -> Result<Container> {
     let text = start.trim_ascii_start().to_ascii_lowercase();
-    if start.starts_with(b"%PDF") {
-        Some("is a PDF; export the table as CSV")
+    let has_tag = [b"<!doctype html".as_slice(), b"<html", b"<head", b"<body"].iter().any(|tag| text.starts_with(tag));
+    let is_image =
+        [b"\x89PNG".as_slice(), b"\xff\xd8\xff", b"GIF8", b"BM\x36"].iter().any(|magic| start.starts_with(magic))
+            || (start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WEBP".as_slice()));
+    let what = if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        return Ok(Container::Zip);
+    } else if start.starts_with(b"%PDF") {
+        "is a PDF; export the table as CSV or .xlsx"
     } else if start.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
-        Some("is a workbook of an old Excel (.xls); save it as CSV UTF-8")
-    } else if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
-        Some("is a ZIP archive or a workbook (.xlsx, .ods, .numbers); save the table as CSV UTF-8")
+        "is a workbook of an old Excel (.xls), or one with a password; save it as .xlsx without a password, or as CSV UTF-8"
     } else if start.starts_with(b"\x1f\x8b") {
-        Some("is compressed with gzip; unpack it first")
-    } else if [b"<!doctype html".as_slice(), b"<html", b"<head", b"<body"].iter().any(|tag| text.starts_with(tag)) {
-        Some("is an HTML page, perhaps of a login; download the CSV file itself")
+        "is compressed with gzip twice; unpack it first"
+    } else if start.starts_with(b"BZh") || start.starts_with(b"\xfd7zXZ\0") || start.starts_with(b"\x28\xb5\x2f\xfd") {
+        "is compressed; unpack it, or compress it with gzip"
+    } else if start.starts_with(b"7z\xbc\xaf\x27\x1c") || start.starts_with(b"Rar!") {
+        "is an archive; unpack it and upload the file in it"
+    } else if start.starts_with(b"PAR1") || start.starts_with(b"SQLite format 3") {
+        "is a database file; export the table as CSV"
+    } else if is_image {
+        "is an image; export the table as CSV or .xlsx"
+    } else if has_tag {
+        "is an HTML page, perhaps of a login; download the CSV file itself"
     } else if text.starts_with(b"<?xml") {
-        Some("is XML; export the table as CSV")
+        "is XML; export the table as CSV or .xlsx"
+    } else if text.starts_with(b"{\\rtf") {
+        "is a text document (.rtf); export the table as CSV or .xlsx"
     } else {
-        None
+        return Ok(Container::None);
+    };
+    Err(Error::invalid("file", "unsupported", what))
+}
+
+/// Returns whether the text is CSV or JSON Lines, by its first characters, or nothing if more are needed.
+///
+/// # Errors
+/// [`Error::Invalid`] if the file is a JSON array, which is not read in pieces.
+pub(super) fn text_format(text: &[u8]) -> Result<Option<Format>> {
+    let text = text.trim_ascii_start();
+    let Some((first, rest)) = text.split_first() else { return Ok(None) };
+    match (first, rest.trim_ascii_start().first()) {
+        (b'{' | b'[', None) => Ok(None),
+        (b'{', Some(b'"' | b'}')) => Ok(Some(Format::Jsonl)),
+        (b'[', Some(b'{')) => {
+            let message = "is a JSON array; write each of its objects on a line of its own (JSON Lines)";
+            Err(Error::invalid("file", "unsupported", message))
+        }
+        _ => Ok(Some(Format::Csv)),
     }
 }
 
@@ -66,24 +76,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_kinds_of_files_are_recognised_in_any_pieces() {
-        for (file, word) in [
+    fn other_kinds_of_files_are_named() {
+        for (start, word) in [
             (b"%PDF-1.7\n%abcdefgh".as_slice(), "PDF"),
             (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", ".xls"),
-            (b"PK\x03\x04\x14\0\x06\0", "ZIP"),
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"\n <!DOCTYPE html>\n", "HTML"),
             (b"<html>", "HTML"),
+            (b"\x89PNG\r\n\x1a\n", "image"),
+            (b"RIFF\0\0\0\0WEBPVP8 ", "image"),
+            (b"Rar!\x1a\x07", "archive"),
         ] {
-            let mut start = FileStart::default();
-            let fed = file.chunks(3).try_for_each(|piece| start.feed(piece)).and_then(|()| start.finish());
-            let Err(Error::Invalid(faults)) = fed else { panic!("{word} was taken") };
+            let Err(Error::Invalid(faults)) = container(start) else { panic!("{word} was taken") };
             assert!(faults[0].message.contains(word), "{faults:?}");
         }
-        for file in ["", "name,email\nAnn,ann@example.com\n", "%,PDF", "<name>,email\n"] {
-            let mut start = FileStart::default();
-            start.feed(file.as_bytes()).unwrap();
-            start.finish().unwrap();
+        for start in ["", "name,email\nAnn,a", "%,PDF", "<name>,email\n"] {
+            assert_eq!(container(start.as_bytes()).unwrap(), Container::None);
         }
+        assert_eq!(container(b"PK\x03\x04\x14\0\x06\0").unwrap(), Container::Zip);
+    }
+
+    #[test]
+    fn the_first_characters_show_the_format() {
+        for (text, format) in [
+            ("", None),
+            (" \r\n", None),
+            ("\n{", None),
+            ("\n{ \"email\"", Some(Format::Jsonl)),
+            ("{}", Some(Format::Jsonl)),
+            ("{name},email", Some(Format::Csv)),
+            ("name", Some(Format::Csv)),
+            ("[Name],email", Some(Format::Csv)),
+        ] {
+            assert_eq!(text_format(text.as_bytes()).unwrap(), format, "{text}");
+        }
+        assert!(matches!(text_format(b"[\n {"), Err(Error::Invalid(_))));
     }
 }

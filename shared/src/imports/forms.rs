@@ -7,10 +7,10 @@ use super::cells::dates::{DateEvidence, DateForm};
 use super::cells::numbers::{self, Decimal, NumberForm};
 use super::columns::Target;
 use super::grammar::Records;
+use super::packed::{self, CellKind, Unpacked};
 use super::plan::{CellForm, Plan, RowKey};
 use super::split::Chunk;
 use super::{Importable, Options};
-use crate::records::csv::unguard;
 use crate::values::Field;
 use crate::values::kind::Kind;
 
@@ -114,12 +114,20 @@ fn gather(plan: &Plan, first: &Chunk, evidence: &mut [Evidence]) {
     let mut records = Records::new(&first.data, plan.delimiter, false, first.first_line);
     let mut record = ByteRecord::new();
     while records.read(&mut record).is_some() {
-        for (cell, evidence) in record.iter().zip(&mut *evidence) {
-            if matches!(evidence, Evidence::None) {
+        let kinds = match plan.format.is_packed().then(|| packed::unpack(&mut record)) {
+            None => Vec::new(),
+            Some(Unpacked::Cells(kinds)) => kinds,
+            Some(Unpacked::Rejected(..)) => continue,
+        };
+        let kinds = kinds.into_iter().chain(std::iter::repeat(CellKind::Text));
+        for ((cell, kind), evidence) in record.iter().zip(kinds).zip(&mut *evidence) {
+            // Only what people write has several readings.
+            let is_open = kind == CellKind::Text || matches!(evidence, Evidence::Id(_));
+            if matches!(evidence, Evidence::None) || !is_open {
                 continue;
             }
             let Ok(text) = std::str::from_utf8(cell) else { continue };
-            let text = unguard(text.trim(), plan.delimiter);
+            let text = plan.unguard(text.trim());
             match evidence {
                 Evidence::None => {}
                 Evidence::Id(_) if text.is_empty() => {}

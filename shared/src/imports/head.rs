@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::columns::{Mapping, Matched, match_headers};
 use super::dictionary::{dictionary, normal};
+use super::format::Format;
 use super::grammar::{Records, is_break};
 use super::options::HeaderRow;
 use super::plan::{MappingSource, RowKey};
 use super::split::count_lines;
-use super::{Importable, Options, Plan, nearest};
+use super::{Importable, Options, Plan, nearest, packed};
 use crate::error::{Error, FieldError, Result};
 use crate::records::csv::unguard;
 
@@ -22,9 +23,9 @@ pub const HEAD: usize = 64 * 1024;
 pub const LOOKS: usize = DELIMITERS.len() + 2;
 // On a tie the last one wins, so the comma comes last.
 const DELIMITERS: [u8; 4] = [b'|', b'\t', b';', b','];
-const MAX_COLUMNS: usize = 1_000;
+pub(super) const MAX_COLUMNS: usize = 1_000;
 /// The longest header, in bytes.
-const MAX_HEADER: usize = 1_000;
+pub(super) const MAX_HEADER: usize = 1_000;
 /// How many records show how regular a file is.
 const SAMPLE: usize = 100;
 /// How many rows may be before the header, and it.
@@ -194,7 +195,11 @@ impl Reading {
             };
             if may_be_header {
                 let end = after_break(text, start + records.at());
-                reading.rows.push(HeaderCells::new((Some(line), at, end), record.clone(), delimiter));
+                let mut cells = record.clone();
+                if delimiter == packed::DELIMITER {
+                    packed::unpack(&mut cells);
+                }
+                reading.rows.push(HeaderCells::new((Some(line), at, end), cells, delimiter));
             }
             let is_cut = record.iter().next_back().is_some_and(<[u8]>::is_empty);
             reading.lengths.push(record.len() - usize::from(is_cut && record.len() > 1));
@@ -276,16 +281,16 @@ impl Choice<'_> {
         let field = key.as_str();
         let place = self.row.line.map_or("the given columns".to_owned(), |line| format!("line {line}"));
         let delimiter = match self.reading.delimiter {
-            b'\t' => "tab".to_owned(),
-            other => format!("{:?}", char::from(other)),
+            packed::DELIMITER => String::new(),
+            b'\t' => " and the delimiter tab".to_owned(),
+            other => format!(" and the delimiter {:?}", char::from(other)),
         };
         let unknown = self.row.headers.iter().zip(&self.matched.targets).filter(|(_, target)| !target.is_known());
         let nearest: Vec<String> = unknown
             .filter_map(|(header, _)| Some(format!("{header:?} (did you mean {}?)", nearest::field::<R>(header)?)))
             .collect();
         let headers = self.row.headers.join(", ");
-        let found =
-            format!("was read with the header in {place} and the delimiter {delimiter}; its headers are: {headers}");
+        let found = format!("was read with the header in {place}{delimiter}; its headers are: {headers}");
         let mut faults = vec![
             FieldError::new(field, "missing_column", "no column of the file matches this field; map one with mapping="),
             FieldError::new("file", "header", found),
@@ -304,6 +309,7 @@ impl Choice<'_> {
             create: options.create,
             strict: options.strict,
             dry_run: options.dry_run,
+            format: Format::Csv,
             delimiter: self.reading.delimiter,
             encoding: String::new(),
             header_row: self.row.line,

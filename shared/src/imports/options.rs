@@ -2,6 +2,7 @@
 
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::cells::dates::DateOrder;
 use super::cells::numbers::Decimal;
@@ -12,7 +13,7 @@ use crate::accounts::settings::TimeZone;
 use crate::error::{FieldError, Result};
 use crate::query::parameters::Parameters;
 use crate::records::csv::delimiter;
-use crate::values::{Fault, json};
+use crate::values::{Fault, Field, json};
 
 /// The options of an import.
 #[derive(Debug, Clone)]
@@ -33,6 +34,10 @@ pub struct Options {
     pub delimiter: Option<u8>,
     /// The encoding; detected by default.
     pub encoding: Option<&'static Encoding>,
+    /// The stored upload that is imported, instead of a file in the request.
+    pub upload: Option<Uuid>,
+    /// The sheet of a workbook; the first one by default.
+    pub sheet: Option<String>,
     /// The header; detected by default.
     pub header: HeaderRow,
     /// Header → field, instead of matching by name; `null` ignores a column.
@@ -69,8 +74,16 @@ impl Options {
     /// [`Error::Invalid`](crate::Error::Invalid) with every invalid parameter.
     pub fn parse(parameters: &[(String, String)]) -> Result<Self> {
         let mut parameters = Parameters::new(parameters);
+        let upload = parameters.take_as("upload", Uuid::from_text);
+        let options = Self { upload, ..Self::take(&mut parameters) };
+        parameters.finish()?;
+        Ok(options)
+    }
+
+    /// Takes the query parameters that say how a file is read.
+    pub fn take(parameters: &mut Parameters<'_>) -> Self {
         let mapping = parameters.take_as("mapping", mapping);
-        let options = Self {
+        Self {
             on_conflict: parameters.take("on_conflict").unwrap_or(OnConflict::Skip),
             key: parameters.take("key").unwrap_or_default(),
             create: parameters.take("create").unwrap_or(true),
@@ -79,7 +92,9 @@ impl Options {
             dry_run: parameters.flag("dry_run"),
             delimiter: parameters.take_as("delimiter", delimiter),
             encoding: parameters.take_as("encoding", decode::by_label),
-            header: header(&mut parameters),
+            upload: None,
+            sheet: parameters.take_as("sheet", sheet),
+            header: header(parameters),
             use_saved: mapping.is_none(),
             mapping: mapping.flatten(),
             save_mapping: parameters.flag("save_mapping"),
@@ -87,9 +102,7 @@ impl Options {
             date_order: parameters.take("date_order"),
             decimal: parameters.take("decimal"),
             tz: parameters.take("tz"),
-        };
-        parameters.finish()?;
-        Ok(options)
+        }
     }
 }
 
@@ -110,6 +123,10 @@ fn header(parameters: &mut Parameters<'_>) -> HeaderRow {
         (_, None, None) => {}
     }
     HeaderRow::Detected
+}
+
+fn sheet(text: &str) -> Result<String, Fault> {
+    if text.trim().is_empty() { Err(Fault::new("required", "must name a sheet")) } else { Ok(text.to_owned()) }
 }
 
 fn row(text: &str) -> Result<u64, Fault> {

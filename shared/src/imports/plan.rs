@@ -1,13 +1,17 @@
 //! How a file is read: decided from its head and its first chunk, stored with the import.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::cells::dates::DateForm;
 use super::cells::numbers::Decimal;
 use super::columns::{self, Target};
+use super::format::Format;
 use super::split;
 use crate::accounts::settings::TimeZone;
+use crate::records::csv::unguard;
 use crate::string_enum;
 
 string_enum! {
@@ -94,7 +98,10 @@ pub struct Plan {
     pub strict: bool,
     /// Whether only the result and the rejected rows are stored.
     pub dry_run: bool,
-    /// The delimiter of the cells.
+    /// The format of the file.
+    #[serde(default)]
+    pub format: Format,
+    /// The delimiter of the cells; [`packed::DELIMITER`](super::packed::DELIMITER) in formats other than CSV.
     pub delimiter: u8,
     /// The name of the encoding.
     pub encoding: String,
@@ -149,6 +156,20 @@ impl Plan {
     /// Whether every line break ends a record in the chunk that begins on the line.
     pub(super) fn is_by_line(&self, first_line: u64) -> bool {
         self.by_line_from.is_some_and(|from| first_line >= from)
+    }
+
+    /// The delimiter for the API: that of a CSV file.
+    pub(super) fn shown_delimiter(&self) -> Option<String> {
+        (self.format == Format::Csv).then(|| char::from(self.delimiter).to_string())
+    }
+
+    /// Removes the guards of a cell's text. Workbooks have those of the CSV file that they were made of.
+    pub(super) fn unguard<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.format {
+            Format::Csv => unguard(text, self.delimiter),
+            Format::Xlsx => unguard(text, b','),
+            Format::Jsonl => Cow::Borrowed(text),
+        }
     }
 
     /// Whether a column sets the field.

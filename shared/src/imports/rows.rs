@@ -12,15 +12,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::decode::Decoder;
 use super::grammar::{Records, is_blank_record};
 use super::head::{self, HEAD, Head, SavedMappings};
 use super::outcomes::{Outcome, Report};
 use super::owners::Owners;
+use super::packed::{self, Unpacked};
+use super::source::Source;
 use super::split::{Chunk, Split, Splitter, count_lines};
 use super::{Importable, Options, Plan, forms};
 use crate::error::Result;
 use crate::mail::suppressions::Reason;
+use crate::platform::config::Imports;
 use crate::values::{Email, Fault};
 use reader::RowReader;
 
@@ -120,10 +122,19 @@ pub fn read<R: Importable>(plan: &Plan, owners: &Owners, chunk: &Chunk) -> Resul
         {
             continue;
         }
+        let kinds = match plan.format.is_packed().then(|| packed::unpack(&mut record)) {
+            None => Vec::new(),
+            Some(Unpacked::Cells(kinds)) => kinds,
+            Some(Unpacked::Rejected(fault, text)) => {
+                let faults = vec![RowFault::new("file", fault)];
+                rows.reports.push(Report { line, outcome: Outcome::Failed, faults, cells: vec![text] });
+                continue;
+            }
+        };
         // The buffer is reused, as a file may consist of short, rejected rows.
         record = match StringRecord::from_byte_record(record) {
             Ok(cells) => {
-                reader.read(line, &cells, records.has_stray_quote(), &mut rows);
+                reader.read(line, &cells, &kinds, records.has_stray_quote(), &mut rows);
                 cells.into_byte_record()
             }
             Err(broken) => {
@@ -154,17 +165,27 @@ pub struct SplitFile {
     pub looked: u64,
 }
 
-/// Splits a whole file like an upload in pieces of `piece` bytes, but without the database.
+/// Splits a whole file like an upload in pieces of `piece` bytes, but without the database. The rows of a workbook
+/// are left out, since they are read by a task of their own.
 ///
 /// # Errors
 /// See [`Head::plan`].
 pub fn split_file<R: Importable>(file: &[u8], piece: usize, options: &Options) -> Result<SplitFile> {
-    let mut decoder = Decoder::new(options.encoding);
-    let mut text: Vec<u8> = file.chunks(piece).flat_map(|piece| decoder.feed(piece)).collect();
-    text.extend(decoder.finish());
+    let mut source =
+        Source::new(options.clone(), &Imports { max_bytes: u64::MAX, max_stored_bytes: 0, temp_dir: String::new() });
+    let mut text = Vec::new();
+    for piece in file.chunks(piece) {
+        source.push(piece)?;
+        while let Some(piece) = source.pull()? {
+            text.extend(piece);
+        }
+    }
+    text.extend(source.finish()?);
+    let options = &source.options(true);
     let head = &text[..text.len().min(HEAD)];
     let (mut plan, length) =
         Head::read(head, head.len() == text.len(), options)?.plan::<R>(options, &SavedMappings::new())?;
+    plan.format = source.format();
     let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&text[..length]), plan.max_chunk_records());
     let mut chunks: Vec<Chunk> = text[length..].chunks(piece).flat_map(|piece| splitter.feed(piece)).collect();
     let Split { chunks: last, records, tail_from, by_line_from, looked } = splitter.finish();

@@ -1,22 +1,28 @@
 //! Uploads: the head decides how the file is read, and the rest is split and stored as it arrives.
 
-use serde_json::{Map, Value};
+mod preview;
+
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::decode::Decoder;
-use super::file_kind::FileStart;
+use super::format::Format;
 use super::head::{HEAD, Head, SavedMappings, fingerprint};
 use super::owners::Owners;
+use super::source::Source;
 use super::split::{Chunk, Split, Splitter, count_lines};
+use super::stored::{self, StoredReader};
 use super::{Importable, Options, Plan, forms, saved, set};
 use crate::accounts::settings;
 use crate::error::{Error, Result};
+use crate::platform::config::Imports;
 use crate::platform::db::Pool;
 use crate::queue::{self, Job, NewJob, Payload};
 use crate::records::RecordType;
 use crate::records::history::Actor;
+
+pub use preview::Preview;
 
 /// How many bytes of an upload are processed before its task yields.
 const PIECE: usize = 64 * 1024;
@@ -28,8 +34,7 @@ pub struct Upload {
     id: Uuid,
     options: Options,
     kind: Kind,
-    start: FileStart,
-    decoder: Decoder,
+    source: Source,
     state: State,
 }
 
@@ -69,34 +74,63 @@ struct Body {
     splitter: Splitter,
     plan: Plan,
     seq: i64,
+    /// The first chunk, by which the plan is settled. JSON Lines may have further keys until its end, so that its
+    /// plan is made again.
+    first: Option<Chunk>,
 }
 
 impl Upload {
     /// Begins an upload of records of kind `R`.
-    pub fn new<R: Importable>(workspace_id: Uuid, options: Options) -> Self {
-        let decoder = Decoder::new(options.encoding);
+    pub fn new<R: Importable>(workspace_id: Uuid, options: Options, settings: &Imports) -> Self {
         Self {
             workspace_id,
             id: Uuid::now_v7(),
+            source: Source::new(options.clone(), settings),
             options,
             kind: Kind::of::<R>(),
-            start: FileStart::default(),
-            decoder,
             state: State::Head(Vec::new()),
         }
+    }
+
+    /// The stored upload that the options name.
+    pub fn stored(&self) -> Option<Uuid> {
+        self.options.upload
+    }
+
+    /// Reads the whole of a stored upload, which is not replaced or swept meanwhile.
+    ///
+    /// # Errors
+    /// As [`Upload::feed`]; [`Error::Missing`] if the upload does not exist or has expired, and
+    /// [`Error::Conflict`] if it is not complete.
+    pub async fn feed_stored(&mut self, pool: &Pool, upload_id: Uuid) -> Result<()> {
+        let mut connection = pool.acquire().await?;
+        let found = stored::get(&mut connection, self.workspace_id, upload_id).await;
+        let upload = found.map_err(|error| match error {
+            Error::NotFound => stored::missing("upload"),
+            other => other,
+        })?;
+        let mut reader = StoredReader::new(self.workspace_id, &upload)?;
+        self.insert(&mut connection, &json!({}), Some(upload_id)).await?;
+        drop(connection);
+        while let Some(data) = reader.next(pool).await? {
+            self.feed(pool, &data).await?;
+        }
+        Ok(())
     }
 
     /// Reads the next piece of the file and stores complete chunks.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the file is empty or of another kind, or has no header or no column for the key.
+    /// [`Error::Invalid`] if the file is empty or of another kind, or has no header or no column for the key;
+    /// [`Error::TooLarge`].
     pub async fn feed(&mut self, pool: &Pool, piece: &[u8]) -> Result<()> {
-        self.start.feed(piece)?;
         for piece in piece.chunks(PIECE) {
-            let text = self.decoder.feed(piece);
-            self.take(pool, &text).await?;
-            // The worst files take 100 ns per byte, so other requests of this thread get their turn.
-            tokio::task::yield_now().await;
+            self.source.push(piece)?;
+            while let Some(text) = self.source.pull()? {
+                self.take(pool, &text).await?;
+                // The worst files take 100 ns per byte, so other requests of this thread get their turn.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -120,9 +154,11 @@ impl Upload {
     /// # Errors
     /// As [`Upload::feed`].
     pub async fn finish(&mut self, pool: &Pool) -> Result<Uploaded> {
-        self.start.finish()?;
-        let rest = self.decoder.finish();
-        self.take(pool, &rest).await?;
+        let text = self.source.finish()?;
+        self.take(pool, &text).await?;
+        while let Some(text) = self.source.rest().await? {
+            self.take(pool, &text).await?;
+        }
         if matches!(self.state, State::Head(_)) {
             let chunks = self.begin(pool, true).await?;
             self.store(pool, chunks).await?;
@@ -130,17 +166,20 @@ impl Upload {
         let State::Body(body) = std::mem::replace(&mut self.state, State::Head(Vec::new())) else {
             return Err(Error::internal("an upload has no body after its head"));
         };
-        let Body { splitter, mut plan, seq } = *body;
+        let Body { splitter, mut plan, seq, first } = *body;
         let Split { chunks, records, tail_from, by_line_from, .. } = splitter.finish();
-        if seq == 0
-            && let Some(first) = chunks.first()
-        {
-            (self.kind.settle)(&mut plan, first, &self.options);
+        let first = first.as_ref().or(chunks.first());
+        if self.source.format() == Format::Jsonl {
+            // Some keys may have appeared only now.
+            plan = self.plan(first.map_or(&[], |first| &first.data), true, pool).await?.0;
+        }
+        if seq == 0 || self.source.format() == Format::Jsonl {
+            first.into_iter().for_each(|first| (self.kind.settle)(&mut plan, first, &self.options));
         }
         plan.tail_from = tail_from;
         plan.rows = i64::try_from(records).unwrap_or(i64::MAX);
         plan.by_line_from = by_line_from;
-        plan.encoding = self.decoder.encoding().to_ascii_lowercase();
+        plan.encoding = self.source.encoding().to_ascii_lowercase();
         for (chunk, seq) in chunks.into_iter().zip(seq..) {
             store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), seq, chunk).await?;
         }
@@ -169,21 +208,32 @@ impl Upload {
             return Err(Error::internal("an upload began twice"));
         };
         let (plan, length) = self.plan(&head, whole, pool).await?;
-        sqlx::query("INSERT INTO imports (workspace_id, id, plan) VALUES ($1, $2, $3)")
-            .bind(self.workspace_id)
-            .bind(self.id)
-            .bind(Json(&plan))
-            .execute(&mut *pool.acquire().await?)
-            .await?;
+        self.insert(&mut *pool.acquire().await?, &serde_json::to_value(&plan)?, None).await?;
         let mut splitter = Splitter::new(plan.delimiter, 1 + count_lines(&head[..length]), plan.max_chunk_records());
         let chunks = splitter.feed(&head[length..]);
-        self.state = State::Body(Box::new(Body { splitter, plan, seq: 0 }));
+        self.state = State::Body(Box::new(Body { splitter, plan, seq: 0, first: None }));
         Ok(chunks)
+    }
+
+    /// Stores the import, or its plan. The stored upload that it reads, if there is one, is known from the beginning.
+    async fn insert(&self, connection: &mut PgConnection, plan: &Value, upload_id: Option<Uuid>) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO imports (workspace_id, id, plan, upload_id) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (workspace_id, id) DO UPDATE SET plan = excluded.plan",
+        )
+        .bind(self.workspace_id)
+        .bind(self.id)
+        .bind(plan)
+        .bind(upload_id)
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 
     /// Decides how the file is read, with what the workspace has settled.
     async fn plan(&self, head: &[u8], whole: bool, pool: &Pool) -> Result<(Plan, usize)> {
-        let Self { options, kind, workspace_id, .. } = self;
+        let Self { kind, workspace_id, .. } = self;
+        let options = &self.source.options(whole);
         let head = Head::read(head, whole, options)?;
         let mut connection = pool.acquire().await?;
         let saved = match options.use_saved {
@@ -191,6 +241,7 @@ impl Upload {
             false => SavedMappings::new(),
         };
         let (mut plan, length) = (kind.plan)(&head, options, &saved)?;
+        plan.format = self.source.format();
         if options.tz.is_none() {
             plan.tz = settings::get(&mut connection, *workspace_id).await?.time_zone;
         }
@@ -209,6 +260,7 @@ impl Upload {
             && let Some(first) = chunks.first()
         {
             (self.kind.settle)(&mut body.plan, first, &self.options);
+            body.first = (self.source.format() == Format::Jsonl).then(|| first.clone());
         }
         for chunk in chunks {
             store_chunk(&mut *pool.acquire().await?, (self.workspace_id, self.id), body.seq, chunk).await?;
@@ -278,7 +330,8 @@ async fn store_chunk(
     Ok(())
 }
 
-/// Deletes unaccepted uploads of which nothing arrived for an hour. Returns their number.
+/// Deletes unaccepted uploads of which nothing arrived for an hour, and stored ones that have expired. Returns their
+/// number.
 pub async fn sweep(connection: &mut PgConnection) -> Result<u64> {
     let workspaces: Vec<Uuid> = sqlx::query_scalar(
         "SELECT DISTINCT workspace_id FROM imports WHERE job_id IS NULL AND touched_at < now() - interval '1 hour'",
@@ -293,5 +346,5 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<u64> {
         );
         swept += deleted.bind(workspace_id).execute(&mut *connection).await?.rows_affected();
     }
-    Ok(swept)
+    Ok(swept + stored::sweep(connection).await?)
 }

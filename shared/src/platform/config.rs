@@ -123,6 +123,10 @@ pub struct Admin {
 pub struct Imports {
     /// The largest file.
     pub max_bytes: u64,
+    /// How many bytes the uploads of all workspaces that wait to be imported may have together.
+    pub max_stored_bytes: u64,
+    /// The directory for temporary files; empty means that of the system.
+    pub temp_dir: String,
 }
 
 /// The ledger of jobs.
@@ -283,6 +287,7 @@ impl Settings {
             ("api.max_body_bytes", self.api.max_body_bytes as u64),
             ("api.max_batch_bytes", self.api.max_batch_bytes as u64),
             ("imports.max_bytes", self.imports.max_bytes),
+            ("imports.max_stored_bytes", self.imports.max_stored_bytes),
             ("jobs.keep_days", u64::from(self.jobs.keep_days)),
             ("mail.connections", self.mail.connections as u64),
             ("mail.give_up_after_hours", u64::from(self.mail.give_up_after_hours)),

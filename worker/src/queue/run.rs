@@ -236,9 +236,12 @@ fn log(job: &Running, error: &Error) {
 fn text_for_callers(error: &Error) -> String {
     match error {
         Error::NotFound => "a record the job needs was not found".into(),
-        Error::Missing(_) | Error::Invalid(_) | Error::Changed | Error::Conflict(_) | Error::Superseded => {
-            error.to_string()
-        }
+        Error::Missing(_)
+        | Error::Invalid(_)
+        | Error::Changed
+        | Error::Conflict(_)
+        | Error::TooLarge
+        | Error::Superseded => error.to_string(),
         Error::Unavailable(_) | Error::Repeat(_) => {
             error.condition().unwrap_or("the database could not complete the operation".into())
         }

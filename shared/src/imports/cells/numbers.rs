@@ -41,6 +41,11 @@ pub struct NumberForm {
     pub is_given: bool,
 }
 
+impl NumberForm {
+    /// Numbers as programs write them.
+    pub const POINT: Self = Self { decimal: Some(Decimal::Point), is_given: true };
+}
+
 /// Returns a number in the form of JSON: `1234.5`.
 ///
 /// # Errors

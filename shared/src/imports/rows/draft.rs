@@ -9,8 +9,9 @@ use crate::imports::Importable;
 use crate::imports::cells::dates::{self, DateEvidence, DateForm};
 use crate::imports::cells::emails;
 use crate::imports::cells::numbers::{self, NumberForm};
-use crate::imports::columns::OTHER_EMAILS;
+use crate::imports::columns::{CUSTOM_FIELDS, OTHER_EMAILS};
 use crate::imports::dictionary::{DO_NOT_CONTACT, Flag, Table, dictionary};
+use crate::imports::packed::CellKind;
 use crate::mail::suppressions::Reason;
 use crate::values::patch::Patch;
 use crate::values::{CustomFields, Email, Fault, Field, Time};
@@ -47,7 +48,38 @@ impl<R: Importable> Draft<R> {
     }
 
     /// Reads a cell that is not empty.
-    pub fn read(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, text: &str) {
+    pub fn read(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, text: &str, kind: CellKind) {
+        match kind {
+            CellKind::Text | CellKind::Number => self.read_text(reader, column, text, kind),
+            CellKind::Json => self.read_json(reader, column, text),
+            CellKind::Error => {
+                let fault = Fault::new("invalid", "is an error of the workbook, or a formula without a result");
+                self.warnings.push(RowFault::new(reader.field(column.at), fault));
+                self.keep(column, text);
+            }
+        }
+    }
+
+    /// Reads a JSON value that is no string. Fields have single values, except custom fields and addresses.
+    fn read_json(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, json: &str) {
+        let is_single = !json.starts_with(['{', '[']);
+        match (column.reading, serde_json::from_str(json)) {
+            (Reading::Custom, Ok(value)) => _ = self.custom.insert(column.key.to_owned(), value),
+            (Reading::Email | Reading::OtherEmails, Ok(Value::Array(values))) => {
+                let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+                self.read_text(reader, column, &texts.join("; "), CellKind::Text);
+            }
+            (Reading::Plain(CUSTOM_FIELDS), _) => self.read_text(reader, column, json, CellKind::Text),
+            _ if is_single => self.read_text(reader, column, json, CellKind::Number),
+            (_, value) => {
+                let fault = Fault::new("invalid", "must be a single value, not an object or a list");
+                self.warnings.push(RowFault::new(reader.field(column.at), fault));
+                self.custom.insert(column.key.to_owned(), value.unwrap_or_else(|_| Value::from(json)));
+            }
+        }
+    }
+
+    fn read_text(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, text: &str, kind: CellKind) {
         if self.taken & column.rivals != 0 && !matches!(column.reading, Reading::Id) {
             return self.unused(column, text);
         }
@@ -55,6 +87,9 @@ impl<R: Importable> Draft<R> {
             Reading::Custom => return self.keep(column, text),
             Reading::Plain(field) => (field, R::set(&mut self.changes, field, text)),
             Reading::Date(field, form) => (field, self.date(field, text, form, reader)),
+            Reading::Number(field, _) if kind == CellKind::Number => {
+                (field, self.number(field, text, NumberForm::POINT))
+            }
             Reading::Number(field, form) => (field, self.number(field, text, form)),
             Reading::Words(field, words, table) => {
                 return self.word(reader, column, (field, words, table), text);

@@ -17,10 +17,10 @@ use crate::imports::columns::{CUSTOM_FIELDS, OTHER_EMAILS, Target};
 use crate::imports::dictionary::{Flag, Language, Table, dictionary};
 use crate::imports::outcomes::{Outcome, Report};
 use crate::imports::owners::Owners;
+use crate::imports::packed::CellKind;
 use crate::imports::plan::{Plan, RowKey};
 use crate::imports::{Importable, set};
 use crate::platform::db;
-use crate::records::csv::unguard;
 use crate::values::json_schema::Mode;
 use crate::values::kind::Kind;
 use crate::values::{Fault, Time, is_blank};
@@ -124,14 +124,22 @@ impl<'p, R: Importable> RowReader<'p, R> {
         })
     }
 
-    /// Reads a row into `rows`: as a row to write, or with the reason why it is none.
-    pub fn read(&self, line: u64, cells: &StringRecord, has_stray_quote: bool, rows: &mut Rows<R::Changes>) {
+    /// Reads a row into `rows`: as a row to write, or with the reason why it is none. Cells beyond the `kinds` are
+    /// plain text.
+    pub fn read(
+        &self,
+        line: u64,
+        cells: &StringRecord,
+        kinds: &[CellKind],
+        has_stray_quote: bool,
+        rows: &mut Rows<R::Changes>,
+    ) {
         let mut draft = Draft::<R>::new(self.template.clone(), self.taken);
         for column in &self.columns {
             let Some(text) = cells.get(column.at).map(str::trim).filter(|text| !text.is_empty()) else { continue };
-            let text = unguard(text, self.plan.delimiter);
+            let text = self.plan.unguard(text);
             if !is_blank(&text) {
-                draft.read(self, column, &text);
+                draft.read(self, column, &text, kinds.get(column.at).copied().unwrap_or_default());
             }
         }
         for (column, text) in draft.unmatched.drain(..) {
