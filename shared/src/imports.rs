@@ -21,6 +21,7 @@ pub mod options;
 pub mod outcomes;
 mod owners;
 pub mod plan;
+pub(crate) mod revert;
 pub mod rows;
 mod saved;
 mod set;
@@ -57,7 +58,7 @@ pub use options::Options;
 pub use outcomes::{Outcome, ReportedRow, ReportedRows, reported};
 pub use owners::Owners;
 pub use plan::{OnConflict, Plan, RowKey};
-pub use undo::{Undo, UndoImport, undo};
+pub use undo::{Undo, UndoImport, Undone, undo};
 pub use upload::{Upload, Uploaded, sweep};
 pub use write::{KeyCheck, write};
 
