@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::bulk::{Action, BulkChanged};
 use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
@@ -149,6 +150,11 @@ impl Importable for Customer {
     fn custom_fields(&self) -> Option<&CustomFields> {
         Some(&self.custom_fields)
     }
+}
+
+impl BulkChanged for Customer {
+    const JOB: &'static str = "bulk_customers";
+    const ACTIONS: &'static [Action] = &[Action::Update, Action::Assign, Action::Delete, Action::Restore];
 }
 
 /// The email, by which callers and files know a customer.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::bulk::{Action, BulkChanged};
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
@@ -17,7 +18,7 @@ use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletions};
 use crate::records::link::{self, Linked};
-use crate::records::{FieldFault, Fields, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, Fields, Outcome, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
@@ -168,6 +169,25 @@ impl Importable for Lead {
 
     fn custom_fields(&self) -> Option<&CustomFields> {
         Some(&self.custom_fields)
+    }
+}
+
+impl BulkChanged for Lead {
+    const JOB: &'static str = "bulk_leads";
+    const ACTIONS: &'static [Action] = Action::ALL;
+
+    fn check_conversion(set: Object) -> Result<()> {
+        convert::check(set)
+    }
+
+    async fn convert(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        id: Uuid,
+        set: Object,
+        dry_run: bool,
+    ) -> Result<Outcome> {
+        convert::convert_one(connection, actor, id, set, dry_run).await
     }
 }
 
