@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use testing::workspace;
 use tokio::process::Command;
 
+mod bulk;
 mod export;
 mod fairness;
 mod figures;
@@ -42,6 +43,8 @@ enum Bench {
     Import(import::Arguments),
     /// Importing hostile files: the time per byte of the worst file.
     HostileFiles(hostile_files::Arguments),
+    /// A bulk update of leads, compared with one SQL statement that writes the same history.
+    Bulk(bulk::Arguments),
     /// Exports and lists of leads, compared with COPY.
     Export(export::Arguments),
     /// Reading a lead and a page of leads, compared with minimal handlers for the same rows.
@@ -84,6 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.bench {
         Bench::Import(arguments) => return import::run(arguments).await,
         Bench::HostileFiles(arguments) => return hostile_files::run(&arguments),
+        Bench::Bulk(arguments) => return bulk::run(arguments).await,
         Bench::Export(arguments) => return export::run(arguments).await,
         Bench::Http(arguments) => return http::run(arguments).await,
         Bench::Lists(arguments) => return lists::run(arguments).await,

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 mod abandoned;
 mod bodies;
+mod bulk;
 mod connections;
 mod database;
 mod files;
@@ -33,6 +34,8 @@ enum Fault {
     Abandoned(abandoned::Arguments),
     /// Kills workers at random moments while files are imported.
     Import(import::Arguments),
+    /// Kills workers at random moments while leads are changed in bulk.
+    Bulk(bulk::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
     /// Makes the database reject leads for minutes, as with a full disk, while files are imported.
@@ -56,6 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let broken = match arguments.fault {
         Fault::Abandoned(arguments) => abandoned::run(arguments).await?,
         Fault::Import(arguments) => import::run(arguments).await?,
+        Fault::Bulk(arguments) => bulk::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
         Fault::FullDisk(arguments) => full_disk::run(arguments).await?,
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,

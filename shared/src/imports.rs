@@ -25,6 +25,7 @@ pub mod outcomes;
 mod owners;
 mod packed;
 pub mod plan;
+pub(crate) mod revert;
 pub mod rows;
 mod saved;
 mod set;
@@ -66,7 +67,7 @@ pub use options::Options;
 pub use outcomes::{Outcome, ReportedRow, ReportedRows, reported};
 pub use owners::Owners;
 pub use plan::{OnConflict, Plan, RowKey};
-pub use undo::{Undo, UndoImport, undo};
+pub use undo::{Undo, UndoImport, Undone, undo};
 pub use upload::{Preview, Upload, Uploaded, sweep};
 pub use write::{KeyCheck, write};
 

@@ -24,11 +24,15 @@ macro_rules! job_kinds {
                 $crate::workflows::feedback_reminders::RemindFeedback,
                 $crate::insight::health::SnapshotHealth,
                 $crate::schedule::nightly::CleanUp,
+                $crate::bulk::BulkChange<$crate::crm::leads::Lead>,
+                $crate::bulk::BulkChange<$crate::crm::customers::Customer>,
+                $crate::bulk::BulkChange<$crate::crm::orders::Order>,
             ],
             handlers: [
                 $crate::imports::ImportLeads,
                 $crate::imports::ImportCustomers,
                 $crate::imports::UndoImport,
+                $crate::bulk::UndoBulk,
                 $crate::insight::themes::FindThemes,
                 $crate::schedule::nightly::Nightly,
             ]

@@ -5,6 +5,7 @@
 //! of the queue's runner or of SMTP, and only this crate writes SQL.
 
 pub mod accounts;
+pub mod bulk;
 pub mod crm;
 pub mod doctor;
 pub mod error;

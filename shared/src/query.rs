@@ -68,6 +68,11 @@ impl List {
         self.after = Some(place);
     }
 
+    /// Whether a filter or a search decides which records it has.
+    pub fn is_filtered(&self) -> bool {
+        !self.conditions.is_empty() || self.words.is_some()
+    }
+
     /// How its records are found from here on.
     fn access(&self) -> Access {
         self.after.as_ref().map_or(Access::Undecided, |place| place.access)

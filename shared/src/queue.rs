@@ -53,6 +53,15 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .await?)
 }
 
+/// Sets how many units of work a job has, and returns the job.
+pub async fn set_total(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, total: i64) -> Result<Job> {
+    let updated = sqlx::query_as(concat!(
+        "UPDATE jobs SET progress_total = $3 WHERE workspace_id = $1 AND id = $2 RETURNING ",
+        columns!()
+    ));
+    Ok(updated.bind(workspace_id).bind(id).bind(total).fetch_one(connection).await?)
+}
+
 /// Cancels an unfinished job; a finished job is returned unchanged. A worker that runs the job
 /// loses its lease and stops at its next step, whose transaction is rolled back.
 pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {

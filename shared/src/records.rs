@@ -5,9 +5,11 @@
 //! updating, deleting and restoring are implemented once, here.
 
 mod actor;
+mod alike;
 mod batch;
 mod bulk;
 mod cascade;
+mod change;
 mod constraints;
 mod creation;
 mod crud;
@@ -26,7 +28,8 @@ pub mod schema;
 mod statements;
 
 pub use batch::{Answer, ConflictMode, MAX_BATCH, batch, create_or_update};
-pub use bulk::{insert_all, lock, page_end, update_all};
+pub use bulk::{delete_all, insert_all, lock, page_end, update_all};
+pub use change::{Outcome, change_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
 pub use decode::InOrder;
 pub use deleted::Deleted;
@@ -35,9 +38,9 @@ pub use json::Item;
 pub use keys::{KeyForm, Reference, UniqueKey};
 pub use model::{Difference, FieldFault, Fields, Parent, Place, Record, RecordType, Statement};
 pub use rederive::Rederive;
-pub use restore::restore;
+pub use restore::{Restored, existing, restore, restore_all};
 pub use statements::Statements;
 
-pub(crate) use constraints::{hand_over_keys, keys_of, lock_by, owners};
+pub(crate) use constraints::{keys_of, lock_by, owners};
 pub(crate) use crud::mark_changed;
 pub(crate) use model::as_object;

@@ -92,12 +92,12 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(state: State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    refresh_for(&state, caller.workspace_id, &query).await?;
+    refresh_for(&state, caller.workspace_id, &query.0).await?;
     records::list::<Customer>(state, caller, Under(None), uri, query).await
 }
 
 async fn export(state: State<AppState>, caller: Caller, query: Query) -> Result {
-    refresh_for(&state, caller.workspace_id, &query).await?;
+    refresh_for(&state, caller.workspace_id, &query.0).await?;
     records::export::<Customer>(state, caller, query).await
 }
 
@@ -124,7 +124,7 @@ async fn health(
 }
 
 /// Refreshes the scores for a list that is filtered or sorted by them. Later pages use the scores as they are.
-async fn refresh_for(state: &AppState, workspace_id: Uuid, Query(parameters): &Query) -> Result<()> {
+pub(super) async fn refresh_for(state: &AppState, workspace_id: Uuid, parameters: &[(String, String)]) -> Result<()> {
     let is_later_page = parameters.iter().any(|(name, _)| name == "cursor");
     if (const { &Customer::LIST }).reads_joined(parameters) && !is_later_page {
         refresh_if_cheap(state, workspace_id).await?;

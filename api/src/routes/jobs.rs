@@ -7,8 +7,8 @@ mod records;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::bulk;
 use shared::error::Reason;
-use shared::imports::{self, UndoImport};
 use shared::jobs;
 use shared::query::Columns;
 use shared::queue::{self, Job};
@@ -35,15 +35,15 @@ pub(crate) fn operations() -> Vec<Operation> {
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts_any(),
         Operation::post("/jobs/{jobId}/undo", undo)
-            .named("undo", "Undo an import")
+            .named("undo", "Undo an import or a bulk change")
             .about(
-                "Deletes the records that the import created, restores the previous values of those it updated, and takes \
-                 back the suppressions that its file made. Records \
-                 that were changed after the import are left as they are and listed at the new job's `errors`. Returns 409 \
-                 for a job that is not an import or has not ended.",
+                "Deletes the records that the job created or restored, restores those that it deleted and the previous \
+                 values of those that it updated, and takes back the suppressions that its file made. Records that were \
+                 changed after the job are left as they are and listed at the new job's `errors`. Returns 409 for a \
+                 job that is neither an import nor a bulk change, that converted leads, or that has not ended.",
             )
             .conflicts([Reason::NotUndoable, Reason::JobUnfinished])
-            .accepts::<UndoImport>(),
+            .accepts_any(),
         errors::operation(),
         records::operation(),
         events::operation(),
@@ -80,7 +80,7 @@ async fn retry(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn undo(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&imports::undo(connection, actor, id).await?) })
+            Box::pin(async move { Reply::accepted(&bulk::undo(connection, actor, id).await?) })
         })
         .await
 }

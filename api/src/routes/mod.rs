@@ -1,5 +1,6 @@
 //! The routes, one file for each noun.
 
+mod bulk;
 mod customers;
 mod emails;
 mod feedback;
@@ -50,6 +51,7 @@ fn quick() -> Vec<Operation> {
         nurture::operations(),
         customers::operations(),
         orders::operations(),
+        bulk::operations(),
         feedback::operations(),
         followups::operations(),
         me::operations(),

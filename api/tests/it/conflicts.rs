@@ -179,7 +179,10 @@ async fn jobs_and_emails_report_the_state_that_conflicts() {
     assert_eq!(running, with_id(conflict("status", "job_unfinished", "the import has not finished"), id(&job)));
     let nurture = json(api.post("/dev/crm/leads/nurture/start"), 202).await;
     let no_import = json(api.post(&path(&nurture, "undo")), 409).await;
-    assert_eq!(no_import, with_id(conflict("kind", "not_undoable", "only imports can be undone"), id(&nurture)));
+    assert_eq!(
+        no_import,
+        with_id(conflict("kind", "not_undoable", "only imports and bulk changes can be undone"), id(&nurture))
+    );
 
     // Another run of the same work was started after the first had been cancelled.
     json(api.post(&path(&nurture, "cancel")), 200).await;

@@ -201,6 +201,10 @@ async fn references(recorder: &mut Recorder) {
     recorder.missing(Method::POST, ORDERS, order(NOBODY), "customer_id").await;
     let place = format!("{ORDERS}/{order_id}");
     recorder.missing(Method::PUT, &place, json!({ "customer_id": NOBODY }), "customer_id").await;
+    for (list, field) in [(CUSTOMERS, "lead_id"), (ORDERS, "customer_id")] {
+        let body = json!({ "filter": "all", "action": "update", "set": { field: NOBODY } });
+        recorder.missing(Method::POST, &format!("{list}/bulk"), body, &format!("set.{field}")).await;
+    }
     for (template, field) in [("nurture", "lead_id"), ("feedback_request", "customer_id")] {
         let sequence = recorder.api.read("/dev/crm/settings").await["nurture_sequence"][0]["id"].clone();
         let template = if template == "nurture" { sequence } else { json!(template) };

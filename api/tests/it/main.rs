@@ -7,6 +7,7 @@ mod auth;
 mod backfills;
 mod batches;
 mod bodies;
+mod bulk;
 mod cli;
 mod clocks;
 mod compression;

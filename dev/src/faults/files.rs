@@ -85,6 +85,15 @@ pub fn base() -> File {
     file
 }
 
+/// A file of valid rows.
+pub fn plain(rows: usize) -> File {
+    let mut file = File::empty(OnConflict::Skip);
+    for n in 0..rows {
+        file.push_own(format!("lead{n}@example.com"), format!("Company {n}"));
+    }
+    file
+}
+
 /// A file of mixed rows. The same number and seed give the same file.
 pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
     let random = &mut StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));

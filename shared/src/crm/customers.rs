@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::bulk::{Action, BulkChanged};
 use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
@@ -17,7 +18,7 @@ use crate::imports::dictionary::Table;
 use crate::mail::{self, Cancel};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
-use crate::records::history::{Actor, Deletion};
+use crate::records::history::{Actor, Deletions};
 use crate::records::link::{self, Linked};
 use crate::records::{FieldFault, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
@@ -151,6 +152,11 @@ impl Importable for Customer {
     }
 }
 
+impl BulkChanged for Customer {
+    const JOB: &'static str = "bulk_customers";
+    const ACTIONS: &'static [Action] = &[Action::Update, Action::Assign, Action::Delete, Action::Restore];
+}
+
 /// The email, by which callers and files know a customer.
 pub(crate) const EMAIL: UniqueKey<Customer> =
     UniqueKey::email("customers_email_key", "another customer has this email", |customer| Some(customer.email.key()));
@@ -260,25 +266,36 @@ impl Record for Customer {
         body.names("email") || body.text("status") == Some(CustomerStatus::Blocked.as_str())
     }
 
-    /// Deletes the customer's interactions, orders and feedback as well, and unlinks its lead.
-    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.cascade_delete::<CustomerInteraction>(connection, actor, self.id).await?;
-        deletion.cascade_delete::<Order>(connection, actor, self.id).await?;
-        deletion.cascade_delete::<Feedback>(connection, actor, self.id).await?;
-        link::cut::<Lead>(connection, actor, self.lead_id).await
+    /// Deletes the customers' interactions, orders and feedback as well, and unlinks their leads.
+    async fn before_delete(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        customers: &[Self],
+        deletions: &Deletions,
+    ) -> Result<()> {
+        let cancelled: Vec<_> = customers.iter().map(|customer| (customer.id, Cancel::All)).collect();
+        mail::cancel_to_all(connection, actor.workspace_id, Self::TYPE, &cancelled).await?;
+        deletions.cascade_delete::<CustomerInteraction>(connection, actor).await?;
+        deletions.cascade_delete::<Order>(connection, actor).await?;
+        deletions.cascade_delete::<Feedback>(connection, actor).await?;
+        link::cut::<Lead>(connection, actor, customers.iter().filter_map(|customer| customer.lead_id)).await
     }
 
-    async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
-        link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
+    async fn before_restore(connection: &mut PgConnection, actor: &Actor, customers: &mut [Self]) -> Result<()> {
+        link::keep_free(connection, actor.workspace_id, customers).await?;
         Ok(())
     }
 
-    async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        deletion.restore_children::<CustomerInteraction>(connection, actor).await?;
-        deletion.restore_children::<Order>(connection, actor).await?;
-        deletion.restore_children::<Feedback>(connection, actor).await?;
-        link::tie::<Lead>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    async fn after_restore(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        customers: &[Self],
+        deletions: &Deletions,
+    ) -> Result<()> {
+        deletions.restore_children::<CustomerInteraction>(connection, actor).await?;
+        deletions.restore_children::<Order>(connection, actor).await?;
+        deletions.restore_children::<Feedback>(connection, actor).await?;
+        link::tie::<Lead>(connection, actor, &link::pairs(customers)).await
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
 use crate::query::{ListField, Listed, Order, OrderKind, Spec};
-use crate::records::history::{Actor, Deletion};
+use crate::records::history::{Actor, Deletions};
 use crate::records::{self, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
@@ -107,9 +107,15 @@ impl Record for Feedback {
         }
     }
 
-    /// Cancels the emails of the request.
-    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, _deletion: &Deletion) -> Result<()> {
-        mail::cancel_events(connection, actor.workspace_id, &event_keys(self.id)).await?;
+    /// Cancels the emails of the requests.
+    async fn before_delete(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        feedback: &[Self],
+        _deletions: &Deletions,
+    ) -> Result<()> {
+        let keys: Vec<String> = feedback.iter().flat_map(|feedback| event_keys(feedback.id)).collect();
+        mail::cancel_events(connection, actor.workspace_id, &keys).await?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::bulk::{Action, BulkChanged};
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
@@ -15,9 +16,9 @@ use crate::imports::dictionary::Table;
 use crate::mail::{self, Cancel, Event};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
-use crate::records::history::{Actor, Deletion};
+use crate::records::history::{Actor, Deletions};
 use crate::records::link::{self, Linked};
-use crate::records::{FieldFault, Fields, Record, RecordType, UniqueKey};
+use crate::records::{FieldFault, Fields, Outcome, Record, RecordType, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
@@ -171,6 +172,25 @@ impl Importable for Lead {
     }
 }
 
+impl BulkChanged for Lead {
+    const JOB: &'static str = "bulk_leads";
+    const ACTIONS: &'static [Action] = Action::ALL;
+
+    fn check_conversion(set: Object) -> Result<()> {
+        convert::check(set)
+    }
+
+    async fn convert(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        id: Uuid,
+        set: Object,
+        dry_run: bool,
+    ) -> Result<Outcome> {
+        convert::convert_one(connection, actor, id, set, dry_run).await
+    }
+}
+
 impl Lead {
     /// When the lead first reached its current stage; `None` for a new lead.
     fn reached_mut(&mut self) -> Option<&mut Option<Time>> {
@@ -273,23 +293,34 @@ impl Record for Lead {
         body.names("email") || body.names("status")
     }
 
-    /// Deletes the lead's interactions as well, and unlinks its customer.
-    async fn before_delete(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        mail::cancel_to(connection, actor.workspace_id, (Self::TYPE, self.id), Cancel::All).await?;
-        deletion.cascade_delete::<LeadInteraction>(connection, actor, self.id).await?;
-        link::cut::<Customer>(connection, actor, self.customer_id).await
+    /// Deletes the leads' interactions as well, and unlinks their customers.
+    async fn before_delete(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        leads: &[Self],
+        deletions: &Deletions,
+    ) -> Result<()> {
+        let cancelled: Vec<_> = leads.iter().map(|lead| (lead.id, Cancel::All)).collect();
+        mail::cancel_to_all(connection, actor.workspace_id, Self::TYPE, &cancelled).await?;
+        deletions.cascade_delete::<LeadInteraction>(connection, actor).await?;
+        link::cut::<Customer>(connection, actor, leads.iter().filter_map(|lead| lead.customer_id)).await
     }
 
-    async fn before_restore(&mut self, connection: &mut PgConnection, actor: &Actor) -> Result<()> {
+    async fn before_restore(connection: &mut PgConnection, actor: &Actor, leads: &mut [Self]) -> Result<()> {
         // A lead that was deleted before stages were recorded has no time for its own yet.
-        self.derive_fields(None);
-        link::keep_free(connection, actor.workspace_id, std::slice::from_mut(self)).await?;
+        leads.iter_mut().for_each(|lead| lead.derive_fields(None));
+        link::keep_free(connection, actor.workspace_id, leads).await?;
         Ok(())
     }
 
-    async fn after_restore(&self, connection: &mut PgConnection, actor: &Actor, deletion: &Deletion) -> Result<()> {
-        deletion.restore_children::<LeadInteraction>(connection, actor).await?;
-        link::tie::<Customer>(connection, actor, &link::pairs(std::slice::from_ref(self))).await
+    async fn after_restore(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        leads: &[Self],
+        deletions: &Deletions,
+    ) -> Result<()> {
+        deletions.restore_children::<LeadInteraction>(connection, actor).await?;
+        link::tie::<Customer>(connection, actor, &link::pairs(leads)).await
     }
 }
 

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::bulk::{Action, BulkChanged};
 use crate::platform::db;
 use crate::query::{Order as ListOrder, OrderKind, Spec};
+use crate::records::link::Linked;
 use crate::records::{Fields, Record, RecordType, Reference, UniqueKey};
 use crate::values::{Address, ExternalId, Notes, Quantity, Time};
 use crate::{deleted_list, record, string_enum};
@@ -47,6 +49,15 @@ record! {
         /// The id of the order in another system of yours, unique among the workspace's orders.
         optional external_id: Option<ExternalId>,
     }
+}
+
+impl Linked for Order {
+    type Other = Self;
+}
+
+impl BulkChanged for Order {
+    const JOB: &'static str = "bulk_orders";
+    const ACTIONS: &'static [Action] = &[Action::Update, Action::Delete, Action::Restore];
 }
 
 /// The id by which another system knows an order.

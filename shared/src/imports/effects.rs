@@ -1,4 +1,4 @@
-//! What an import did, record by record.
+//! What an import or a bulk change did, record by record.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,26 +6,30 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Importable;
 use crate::error::Result;
+use crate::records::Record;
 use crate::string_enum;
 
 string_enum! {
-    /// What an import did to a record.
+    /// What a job did to a record.
     EffectKind {
         /// It created the record.
         Created = "created",
         /// It updated the record.
         Updated = "updated",
+        /// It deleted the record.
+        Deleted = "deleted",
+        /// It restored the record.
+        Restored = "restored",
         /// It suppressed the address.
         Suppressed = "suppressed",
     }
 }
 
-/// Something that an import did.
+/// Something that a job did.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow, ToSchema)]
 pub struct Effect {
-    /// What the import did.
+    /// What the job did.
     pub outcome: EffectKind,
     /// The kind of record; `suppression` for an address.
     #[serde(rename = "type")]
@@ -45,15 +49,18 @@ pub struct Effect {
     pub position: Uuid,
 }
 
-/// Returns what an import did: up to `limit` effects of these kinds after a position, in the order of positions.
-pub async fn effects<R: Importable>(
+/// Returns what a job did: up to `limit` effects of these kinds after a position, in the order of positions.
+pub async fn effects<R: Record>(
     connection: &mut PgConnection,
     (workspace_id, job_id): (Uuid, Uuid),
     kinds: &[EffectKind],
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Effect>> {
-    let selected: Vec<String> = kinds.iter().map(|kind| format!("({})", statement::<R>(*kind))).collect();
+    let selected: Vec<String> = kinds.iter().filter_map(|kind| Some(format!("({})", statement::<R>(*kind)?))).collect();
+    if selected.is_empty() {
+        return Ok(Vec::new());
+    }
     let sql = format!("SELECT * FROM ({}) AS effects ORDER BY position LIMIT $4", selected.join(" UNION ALL "));
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(workspace_id)
@@ -64,26 +71,36 @@ pub async fn effects<R: Importable>(
         .await?)
 }
 
-fn statement<R: Importable>(kind: EffectKind) -> String {
-    let (table, record_type) = (R::TABLE, R::TYPE.as_str());
+/// The statement of a kind of effect; `None` if records of this kind have none.
+fn statement<R: Record>(kind: EffectKind) -> Option<String> {
+    let (table, record_type, action) = (R::TABLE, R::TYPE.as_str(), kind.as_str());
+    let has_email = R::COLUMNS.contains(&"email");
     match kind {
-        EffectKind::Created => format!(
-            "SELECT 'created' AS outcome, '{record_type}' AS type, id, email, NULL::bigint AS line, created_at AS at,
-                 id AS position
-             FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
-        ),
-        EffectKind::Updated => format!(
-            "SELECT 'updated' AS outcome, '{record_type}' AS type, history.record_id AS id, record.email,
-                 NULL::bigint AS line, history.created_at AS at, history.id AS position
-             FROM history LEFT JOIN {table} AS record
-                 ON record.workspace_id = history.workspace_id AND record.id = history.record_id
-             WHERE history.workspace_id = $1 AND history.actor_type = 'job' AND history.actor_id = $2
-                 AND history.id > $3 AND history.record_type = '{record_type}' AND history.action = 'updated'
-             ORDER BY history.id LIMIT $4"
-        ),
-        EffectKind::Suppressed => "SELECT 'suppressed' AS outcome, 'suppression' AS type, id, email, line,
-                 created_at AS at, id AS position
+        EffectKind::Created => R::IMPORTED.then(|| {
+            format!(
+                "SELECT 'created' AS outcome, '{record_type}' AS type, id, email, NULL::bigint AS line,
+                     created_at AS at, id AS position
+                 FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
+            )
+        }),
+        EffectKind::Updated | EffectKind::Deleted | EffectKind::Restored => {
+            // Of a deleted record there is only the entry.
+            let email = if has_email { "coalesce(record.email, history.former ->> 'email')" } else { "NULL::text" };
+            Some(format!(
+                "SELECT '{action}' AS outcome, '{record_type}' AS type, history.record_id AS id, {email} AS email,
+                     NULL::bigint AS line, history.created_at AS at, history.id AS position
+                 FROM history LEFT JOIN {table} AS record
+                     ON record.workspace_id = history.workspace_id AND record.id = history.record_id
+                 WHERE history.workspace_id = $1 AND history.actor_type = 'job' AND history.actor_id = $2
+                     AND history.id > $3 AND history.record_type = '{record_type}' AND history.action = '{action}'
+                     AND history.cause_id IS NULL
+                 ORDER BY history.id LIMIT $4"
+            ))
+        }
+        EffectKind::Suppressed => Some(
+            "SELECT 'suppressed' AS outcome, 'suppression' AS type, id, email, line, created_at AS at, id AS position
              FROM suppressions WHERE workspace_id = $1 AND job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
-            .to_owned(),
+                .to_owned(),
+        ),
     }
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::columns::is_fault_column;
 use super::plan::Plan;
+use super::revert::LEFT_HEADERS;
 use super::rows::RowFault;
-use super::undo;
 use crate::error::Result;
 use crate::string_enum;
 
@@ -40,8 +40,15 @@ pub struct Report {
     pub cells: Vec<String>,
 }
 
+impl Report {
+    /// The report of a record that a job could not change. Records are numbered in the order of their reports.
+    pub(crate) fn of_record(number: i64, faults: Vec<RowFault>, cells: Vec<String>) -> Self {
+        Self { line: number.unsigned_abs(), outcome: Outcome::Failed, faults, cells }
+    }
+}
+
 /// Stores reports, in the transaction of the rows.
-pub(super) async fn keep(
+pub(crate) async fn keep(
     connection: &mut PgConnection,
     (workspace_id, job_id): (Uuid, Uuid),
     reports: &[Report],
@@ -72,10 +79,11 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// A row that a job rejected, skipped, or wrote with warnings.
+/// A row or a record that a job rejected, skipped, or wrote with warnings.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ReportedRow {
-    /// The line on which the record starts; the header has a line of its own.
+    /// The line on which the record starts; the header has a line of its own. Records that are not of a file are
+    /// numbered.
     pub line: i64,
     /// What became of the row.
     pub outcome: Outcome,
@@ -87,7 +95,7 @@ pub struct ReportedRow {
     pub message: String,
     /// All faults of the row.
     pub faults: Vec<RowFault>,
-    /// The row as it was in the file, by header.
+    /// The row as it was in the file, by header; the `id` of a record that is not of a file, and its `email`.
     #[schema(value_type = HashMap<String, String>)]
     pub row: Value,
     /// The cells, in the order of the file.
@@ -126,7 +134,7 @@ pub async fn reported(
             .bind(job_id)
             .fetch_optional(&mut *connection)
             .await?;
-    let mut headers = plan.map_or_else(|| undo::LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
+    let mut headers = plan.map_or_else(|| LEFT_HEADERS.map(str::to_owned).to_vec(), |Json(plan)| plan.headers);
     // Its index makes the usual question cheap, however many rows were skipped.
     let condition = if outcomes == [Outcome::Failed] { "outcome = 'failed'" } else { "outcome = ANY ($5)" };
     let sql = format!(

@@ -4,6 +4,7 @@ mod cancel;
 mod clean;
 pub mod copy;
 mod pool;
+mod savepoint;
 mod share;
 mod time;
 mod work;
@@ -21,6 +22,7 @@ use crate::platform::config::Database;
 
 use pool::TransactionState;
 pub use pool::{Pool, PoolConnection};
+pub(crate) use savepoint::Savepoint;
 pub use share::on_behalf_of;
 pub use time::{CLOCK, Clock, database_now, now};
 pub use work::{Finished, within};

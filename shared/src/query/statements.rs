@@ -85,6 +85,16 @@ impl List {
         sql
     }
 
+    /// Adds the statement that returns the ids of all matching records as `id`.
+    pub(crate) fn push_ids(&self, sql: &mut QueryBuilder<Postgres>, workspace_id: Uuid) {
+        let table = self.spec.table;
+        // A list of deleted records has entries of the history, whose ids are others.
+        let id = self.spec.filterable().find(|field| field.name == "id").map(|field| field.compared(table));
+        sql.push(format!("SELECT {} AS id FROM {table} WHERE workspace_id = ", id.as_deref().unwrap_or("id")));
+        sql.push_bind(workspace_id);
+        self.push_conditions(sql);
+    }
+
     /// The statement that returns the keys that most records have in their `custom_fields`.
     pub(super) fn custom_keys(&self, workspace_id: Uuid, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;

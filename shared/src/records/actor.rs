@@ -1,5 +1,7 @@
 //! Actors, and deletions.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use crate::queue::Claimed;
@@ -79,15 +81,35 @@ impl From<&Actor> for Creator {
     }
 }
 
-/// The deletion of a record and of its dependent records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deletion {
-    /// The id of its entry in the history.
-    pub id: Uuid,
+/// The deletions of records, each with its dependent records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletions(HashMap<Uuid, Uuid>);
+
+impl Deletions {
+    /// The deletions of these records, which begin now.
+    pub(super) fn begin(record_ids: impl IntoIterator<Item = Uuid>) -> Self {
+        record_ids.into_iter().map(|id| (id, Uuid::now_v7())).collect()
+    }
+
+    /// The deleted records.
+    pub(super) fn record_ids(&self) -> Vec<Uuid> {
+        self.0.keys().copied().collect()
+    }
+
+    /// The entries in the history.
+    pub(super) fn entries(&self) -> Vec<Uuid> {
+        self.0.values().copied().collect()
+    }
+
+    /// The entry of a record's deletion.
+    pub(super) fn entry_of(&self, record_id: Uuid) -> Option<Uuid> {
+        self.0.get(&record_id).copied()
+    }
 }
 
-impl Default for Deletion {
-    fn default() -> Self {
-        Self { id: Uuid::now_v7() }
+impl FromIterator<(Uuid, Uuid)> for Deletions {
+    /// The deletions of records, given with their entries in the history.
+    fn from_iter<T: IntoIterator<Item = (Uuid, Uuid)>>(deletions: T) -> Self {
+        Self(deletions.into_iter().collect())
     }
 }

@@ -12,6 +12,7 @@ use super::{bulk, constraints};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::string_enum;
+use crate::values::Time;
 use crate::values::json::Items;
 use crate::values::json_body::Object;
 
@@ -82,21 +83,17 @@ async fn write_all<R: Record>(
     drafts: Vec<Result<Draft<R>>>,
     mode: ConflictMode,
 ) -> Result<Vec<Answer<R>>> {
-    let mut table = Table::read(connection, actor.workspace_id, &drafts, mode).await?;
+    let mut table = Table::read(connection, actor.workspace_id, &drafts, (mode, MAX_CHANGED_BYTES)).await?;
     let answers: Vec<Answer<R>> = drafts
         .into_iter()
         .map(|draft| draft.and_then(|draft| table.take(draft, items)).unwrap_or_else(Answer::Refused))
         .collect();
-    table.write(connection, actor, &answers).await.map_err(|error| match error {
-        Error::Conflict(conflict) => conflict.repeat(),
-        Error::NotFound | Error::Missing(_) => Error::Repeat("a referenced record was deleted in the meantime".into()),
-        other => other,
-    })?;
+    table.write(connection, actor, &answers).await?;
     Ok(answers)
 }
 
 /// A parsed item.
-enum Draft<R> {
+pub(super) enum Draft<R> {
     /// A new record. If it matches a record, the item is parsed again as an update of that record.
     New { record: Box<R>, at: usize },
     /// An update. The item is parsed again when its record is loaded; until then only the id, the
@@ -138,12 +135,12 @@ fn keys_of<R: Record>(record: &R) -> Vec<Option<String>> {
 }
 
 /// Returns the value that an item sets for each of [`Record::UNIQUE`]. Invalid values are rejected later.
-fn wanted_keys<R: Record>(item: &Object) -> Vec<Option<String>> {
+pub(super) fn wanted_keys<R: Record>(item: &Object) -> Vec<Option<String>> {
     R::UNIQUE.iter().map(|key| item.text(key.field).and_then(|text| key.form.normal(text))).collect()
 }
 
 /// Returns the id that an item sets for each of [`Record::REFERENCES`]. Invalid ids are rejected later.
-fn wanted<R: Record>(item: &Object) -> Vec<Option<Uuid>> {
+pub(super) fn wanted<R: Record>(item: &Object) -> Vec<Option<Uuid>> {
     let id = |column| item.text(column).and_then(|text| Uuid::try_parse(text.trim()).ok());
     R::REFERENCES.iter().map(|reference| id(reference.column)).collect()
 }
@@ -154,8 +151,10 @@ fn matching_keys<R: Record>() -> impl Iterator<Item = usize> {
 }
 
 /// The records that the items change, the owners of unique keys, and the referenced records.
-struct Table<R> {
+pub(super) struct Table<R> {
     mode: ConflictMode,
+    /// When all records are changed, so that equal changes are written alike.
+    now: Time,
     before: HashMap<Uuid, R>,
     after: HashMap<Uuid, R>,
     owners: Vec<HashMap<String, Uuid>>,
@@ -163,11 +162,12 @@ struct Table<R> {
 }
 
 impl<R: Record> Table<R> {
-    async fn read(
+    /// Locks and reads them; the records that the items change have at most `max_bytes`.
+    pub(super) async fn read(
         connection: &mut PgConnection,
         workspace_id: Uuid,
         drafts: &[Result<Draft<R>>],
-        mode: ConflictMode,
+        (mode, max_bytes): (ConflictMode, usize),
     ) -> Result<Self> {
         let referenced = lock_referenced(connection, workspace_id, drafts).await?;
         let mut ids: Vec<Uuid> = Vec::new();
@@ -186,7 +186,7 @@ impl<R: Record> Table<R> {
         }
         ids.sort_unstable();
         ids.dedup();
-        let present: Vec<R> = bulk::lock_within(connection, workspace_id, &ids, MAX_CHANGED_BYTES).await?;
+        let present: Vec<R> = bulk::lock_within(connection, workspace_id, &ids, max_bytes).await?;
         let before: HashMap<Uuid, R> = present.into_iter().map(|record| (record.id(), record)).collect();
         let mut wanted = vec![Vec::new(); R::UNIQUE.len()];
         for draft in drafts.iter().flatten() {
@@ -194,9 +194,13 @@ impl<R: Record> Table<R> {
         }
         let mut owners: Vec<HashMap<String, Uuid>> = Vec::with_capacity(R::UNIQUE.len());
         for (key, wanted) in R::UNIQUE.iter().zip(wanted) {
-            owners.push(constraints::owners(connection, workspace_id, key, &wanted).await?.into_iter().collect());
+            let found = match wanted.is_empty() {
+                true => Vec::new(),
+                false => constraints::owners(connection, workspace_id, key, &wanted).await?,
+            };
+            owners.push(found.into_iter().collect());
         }
-        let table = Self { mode, after: before.clone(), before, owners, referenced };
+        let table = Self { mode, now: db::now(), after: before.clone(), before, owners, referenced };
         if mode == ConflictMode::Update && drafts.iter().flatten().any(|draft| table.misses(draft)) {
             return Err(Error::Repeat("a matching record was created in the meantime".to_owned()));
         }
@@ -259,14 +263,14 @@ impl<R: Record> Table<R> {
         Ok(Answer::Created(record))
     }
 
-    fn change(&mut self, id: Uuid, body: Object) -> Result<Answer<R>> {
+    pub(super) fn change(&mut self, id: Uuid, body: Object) -> Result<Answer<R>> {
         let present = self.after.get(&id).ok_or_else(|| Error::missing("id"))?.clone();
         let mut record = present.clone();
         record.apply(R::read(body, Some(&present))?);
         if record != present {
             self.check(Some(&present), &record)?;
             self.claim(&record);
-            mark_changed(&present, &mut record, db::now());
+            mark_changed(&present, &mut record, self.now);
             self.after.insert(id, record.clone());
         }
         Ok(Answer::Updated(record))
@@ -300,7 +304,31 @@ impl<R: Record> Table<R> {
         }
     }
 
-    async fn write(&self, connection: &mut PgConnection, actor: &Actor, answers: &[Answer<R>]) -> Result<()> {
+    /// Whether the items change the record.
+    pub(super) fn is_changed(&self, id: Uuid) -> bool {
+        self.before.get(&id) != self.after.get(&id)
+    }
+
+    /// Writes what the items create and change.
+    ///
+    /// # Errors
+    /// [`Error::Repeat`] if a concurrent transaction interfered.
+    pub(super) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        actor: &Actor,
+        answers: &[Answer<R>],
+    ) -> Result<()> {
+        self.write_all(connection, actor, answers).await.map_err(|error| match error {
+            Error::Conflict(conflict) => conflict.repeat(),
+            Error::NotFound | Error::Missing(_) => {
+                Error::Repeat("a referenced record was deleted in the meantime".into())
+            }
+            other => other,
+        })
+    }
+
+    async fn write_all(&self, connection: &mut PgConnection, actor: &Actor, answers: &[Answer<R>]) -> Result<()> {
         let created = answers.iter().filter_map(|answer| match answer {
             Answer::Created(record) => Some(record.clone()),
             _ => None,
@@ -339,6 +367,10 @@ async fn lock_referenced<R: Record>(
     for (at, find) in R::statements().references.iter().enumerate() {
         let wanted: Vec<Uuid> =
             drafts.iter().flatten().filter_map(|draft| draft.references().swap_remove(at)).collect();
+        if wanted.is_empty() {
+            referenced.push(HashSet::new());
+            continue;
+        }
         let found =
             sqlx::query_scalar(find.clone()).bind(workspace_id).bind(wanted).fetch_all(&mut *connection).await?;
         referenced.push(found.into_iter().collect());

@@ -1,4 +1,4 @@
-//! Locking, inserting and updating many records at once.
+//! Locking, inserting, updating and deleting many records at once.
 
 use std::io::Write;
 
@@ -6,10 +6,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use super::actor::{Actor, Creator};
+use super::actor::{Actor, Creator, Deletions};
+use super::alike::{self, Change};
 use super::constraints::{hand_over_keys, refusal};
 use super::history::{self, Action, Entry};
 use super::model::{Difference, Record, derived};
@@ -173,21 +174,79 @@ async fn copy_all<R: Record>(
 /// # Errors
 /// [`Error::Conflict`] if a unique key is taken.
 pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor, changed: &[(R, R)]) -> Result<()> {
-    let (mut rows, mut entries) = (Rows::default(), Vec::new());
-    for (at, (before, after)) in changed.iter().enumerate() {
-        rows.push::<R>(after, actor.workspace_id, None)?;
-        let Difference { former, latter } = before.difference(after)?;
-        let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
-        entries.push(Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) });
-        if rows.0.len() >= PIECE || at + 1 == changed.len() {
-            let update = sqlx::query(R::statements().update_all.clone()).bind(actor.workspace_id).bind(rows.take()?);
-            let updated = update.execute(&mut *connection).await;
-            let refused = |error| refusal(error, actor.workspace_id, changed.iter().map(|(_, after)| after));
-            updated.map_err(refused)?;
-            history::keep(connection, actor, std::mem::take(&mut entries)).await?;
-        }
+    let mut changes = Vec::with_capacity(changed.len());
+    for pair in changed {
+        changes.push((pair, pair.0.difference(&pair.1)?));
     }
+    let (alike, others) = alike::separate(changes);
+    for group in alike {
+        alike::write(connection, actor.workspace_id, &group).await?;
+        let entries = group.into_iter().map(|((_, after), difference)| updated(after, difference));
+        history::keep(connection, actor, entries.collect()).await?;
+    }
+    update_each(connection, actor, others).await?;
     let changes = changed.iter().map(|(before, after)| (before, Some(after)));
     hand_over_keys(connection, actor.workspace_id, changes).await?;
     R::after_changes(connection, actor, changed).await
+}
+
+/// Writes all columns of changed records, and their history.
+async fn update_each<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    changes: Vec<Change<'_, R>>,
+) -> Result<()> {
+    let (mut rows, mut entries, count) = (Rows::default(), Vec::new(), changes.len());
+    let written: Vec<&R> = changes.iter().map(|((_, after), _)| after).collect();
+    for (at, ((_, after), difference)) in changes.into_iter().enumerate() {
+        rows.push::<R>(after, actor.workspace_id, None)?;
+        entries.push(updated(after, difference));
+        if rows.0.len() >= PIECE || at + 1 == count {
+            let update = sqlx::query(R::statements().update_all.clone()).bind(actor.workspace_id).bind(rows.take()?);
+            let updated = update.execute(&mut *connection).await;
+            updated.map_err(|error| refusal(error, actor.workspace_id, written.iter().copied()))?;
+            history::keep(connection, actor, std::mem::take(&mut entries)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn updated<R: Record>(after: &R, Difference { former, latter }: Difference) -> Entry {
+    let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
+    Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) }
+}
+
+/// Deletes records and their dependent records; the history remains. Returns the records that existed.
+pub async fn delete_all<R: Record>(connection: &mut PgConnection, actor: &Actor, ids: &[Uuid]) -> Result<Vec<R>> {
+    let records: Vec<R> = lock(connection, actor.workspace_id, ids).await?;
+    delete_locked(connection, actor, &records).await?;
+    Ok(records)
+}
+
+#[derive(FromRow)]
+struct Gone {
+    id: Uuid,
+    row: Value,
+}
+
+/// Deletes records whose rows are locked.
+pub(super) async fn delete_locked<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    records: &[R],
+) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = records.iter().map(R::id).collect();
+    let deletions = Deletions::begin(ids.iter().copied());
+    R::before_delete(connection, actor, records, &deletions).await?;
+    let delete = sqlx::query_as(R::statements().delete.clone()).bind(actor.workspace_id).bind(ids);
+    let deleted: Vec<Gone> = delete.fetch_all(&mut *connection).await?;
+    hand_over_keys(connection, actor.workspace_id, records.iter().map(|record| (record, None))).await?;
+    let entry = |Gone { id, row }| {
+        let entry = Entry::new(R::TYPE, id, Action::Deleted);
+        Entry { id: deletions.entry_of(id).unwrap_or(entry.id), former: Some(row), ..entry }
+    };
+    history::keep(connection, actor, deleted.into_iter().map(entry).collect()).await
 }

@@ -4,9 +4,9 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::actor::{Actor, Deletion};
+use super::actor::Actor;
+use super::bulk;
 use super::constraints::{hand_over_keys, refusal};
-use super::history::{self, Action, Entry};
 use super::model::{Difference, Parent, Place, Record, bind_all};
 use crate::error::{Error, Result};
 use crate::platform::db;
@@ -170,26 +170,9 @@ pub async fn delete<R: Record>(
     place: Place,
     condition: &Condition,
 ) -> Result<()> {
-    let query = sqlx::query_as(R::statements().lock_row.clone()).bind(actor.workspace_id).bind(place.id);
+    let query = sqlx::query_as(R::statements().lock_one.clone()).bind(actor.workspace_id).bind(place.id);
     let query = if R::PARENT.is_some() { query.bind(place.parent) } else { query };
-    let Whole::<R> { record, row } = query.fetch_one(&mut *connection).await?;
+    let record: R = query.fetch_one(&mut *connection).await?;
     condition.check(&record)?;
-    let deletion = Deletion::default();
-    record.before_delete(connection, actor, &deletion).await?;
-    sqlx::query(R::statements().delete.clone())
-        .bind(actor.workspace_id)
-        .bind(place.id)
-        .execute(&mut *connection)
-        .await?;
-    hand_over_keys(connection, actor.workspace_id, [(&record, None)]).await?;
-    let entry = Entry { id: deletion.id, former: Some(row), ..Entry::new(R::TYPE, record.id(), Action::Deleted) };
-    history::keep(connection, actor, vec![entry]).await
-}
-
-/// A record and its whole row as JSON.
-#[derive(FromRow)]
-struct Whole<T> {
-    #[sqlx(flatten)]
-    record: T,
-    row: Value,
+    bulk::delete_locked(connection, actor, &[record]).await
 }

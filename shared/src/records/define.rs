@@ -114,6 +114,10 @@ macro_rules! record {
                 self.created_at
             }
 
+            fn updated_at(&self) -> $crate::values::Time {
+                self.updated_at
+            }
+
             fn touch(&mut self, updated_at: $crate::values::Time) {
                 self.updated_at = updated_at;
             }

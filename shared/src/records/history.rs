@@ -16,7 +16,7 @@ use crate::platform::db;
 use crate::query::bounded;
 use crate::string_enum;
 
-pub use super::actor::{Actor, ActorKind, Creator, Deletion};
+pub use super::actor::{Actor, ActorKind, Creator, Deletions};
 
 /// How many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;
@@ -233,13 +233,6 @@ pub async fn list<R: Record>(
         None if changes.is_empty() && before.is_none() => Err(Error::NotFound),
         None => Ok((changes, None)),
     }
-}
-
-/// Whether the record exists.
-pub(super) async fn exists<R: Record>(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<bool> {
-    let exists = sqlx::query_scalar(R::statements().exists.clone()).bind(workspace_id).bind(id);
-    let found: Option<i32> = exists.fetch_optional(connection).await?;
-    Ok(found.is_some())
 }
 
 /// Returns, for each record that was deleted without being restored and then created again with the

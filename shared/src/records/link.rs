@@ -90,9 +90,14 @@ async fn tie_with<L: Linked>(
     rewrite::<L>(connection, actor, &ids, |id| others.get(&id).copied(), is_change).await
 }
 
-/// Removes the link from a record whose other side is deleted or linked to another record.
-pub async fn cut<L: Linked>(connection: &mut PgConnection, actor: &Actor, id: Option<Uuid>) -> Result<()> {
-    rewrite::<L>(connection, actor, id.as_slice(), |_| None, true).await
+/// Removes the links from records whose other sides are deleted or linked to other records.
+pub async fn cut<L: Linked>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<()> {
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    rewrite::<L>(connection, actor, &ids, |_| None, true).await
 }
 
 async fn rewrite<L: Linked>(

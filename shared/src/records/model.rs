@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::{FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::actor::{Actor, Deletion};
+use super::actor::{Actor, Deletions};
 use super::keys::{Reference, UniqueKey};
 use super::statements::Statements;
 use crate::error::{Error, Result};
@@ -76,6 +76,8 @@ pub trait Fields:
     fn id(&self) -> Uuid;
     /// When the record was created.
     fn created_at(&self) -> Time;
+    /// When the record was last updated.
+    fn updated_at(&self) -> Time;
     /// Sets the time of the last change.
     fn touch(&mut self, updated_at: Time);
     /// Reads the body of a create, or of an update of the record `present`.
@@ -186,31 +188,31 @@ pub trait Record: Fields {
         false
     }
 
-    /// Deletes or changes dependent data before the record is deleted. The record's row is locked.
+    /// Deletes or changes dependent data before records are deleted. Their rows are locked.
     fn before_delete(
-        &self,
         _connection: &mut PgConnection,
         _actor: &Actor,
-        _deletion: &Deletion,
+        _records: &[Self],
+        _deletions: &Deletions,
     ) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
 
-    /// Removes links that the restored record can no longer have.
+    /// Removes links that restored records can no longer have.
     fn before_restore(
-        &mut self,
         _connection: &mut PgConnection,
         _actor: &Actor,
+        _records: &mut [Self],
     ) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
 
-    /// Restores the records that were deleted with this one.
+    /// Restores the records that were deleted with these ones.
     fn after_restore(
-        &self,
         _connection: &mut PgConnection,
         _actor: &Actor,
-        _deletion: &Deletion,
+        _records: &[Self],
+        _deletions: &Deletions,
     ) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }

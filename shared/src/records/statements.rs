@@ -17,8 +17,8 @@ pub struct Statements {
     pub get: SqlStr,
     /// Returns a record and the `version` of its row.
     pub get_versioned: SqlStr,
-    /// Returns and locks a record, with the whole `row` as JSON.
-    pub lock_row: SqlStr,
+    /// Returns and locks a record.
+    pub lock_one: SqlStr,
     /// Returns and locks the records `$2` in order of id.
     pub lock: SqlStr,
     /// Returns when and by whom a record was created.
@@ -34,12 +34,12 @@ pub struct Statements {
     pub copy: SqlStr,
     /// Inserts the rows of the JSON array `$2`.
     pub insert_few: SqlStr,
-    /// Deletes a record.
+    /// Deletes the records `$2`, and returns each with its `row` as JSON.
     pub delete: SqlStr,
-    /// Deletes the records of the owner `$2`, and returns each with its `row` as JSON.
+    /// Deletes the records of the owners `$2`, and returns each with its owner and its `row` as JSON.
     pub delete_owned: Option<SqlStr>,
-    /// Returns a row if the record exists.
-    pub exists: SqlStr,
+    /// Returns which records of `$2` exist.
+    pub existing: SqlStr,
     /// Returns a row if the parent `$2` exists.
     pub find_parent: Option<SqlStr>,
     /// Returns the last id of the next `$3` records after the id `$2`.
@@ -105,7 +105,7 @@ impl Statements {
             get: safe(format!("SELECT {selected} {one}")),
             // The xmin of a row is the id of the transaction that wrote it.
             get_versioned: safe(format!("SELECT {selected}, xmin::text AS version {one}")),
-            lock_row: safe(format!("SELECT {selected}, to_jsonb({table}) AS row {one} FOR UPDATE")),
+            lock_one: safe(format!("SELECT {selected} {one} FOR UPDATE")),
             lock: safe(format!(
                 "SELECT {selected} FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE"
             )),
@@ -146,13 +146,16 @@ impl Statements {
                  SELECT $1, {} FROM jsonb_populate_recordset(NULL::{table}, $2) AS new",
                 new(&copied)
             )),
-            delete: safe(format!("DELETE FROM {table} WHERE workspace_id = $1 AND id = $2")),
+            delete: safe(format!(
+                "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
+            )),
             delete_owned: R::OWNER.map(|owner| {
                 safe(format!(
-                    "DELETE FROM {table} WHERE workspace_id = $1 AND {owner} = $2 RETURNING id, to_jsonb({table}) AS row"
+                    "DELETE FROM {table} WHERE workspace_id = $1 AND {owner} = ANY ($2)
+                     RETURNING id, {owner} AS owner_id, to_jsonb({table}) AS row"
                 ))
             }),
-            exists: safe(format!("SELECT 1 FROM {table} WHERE workspace_id = $1 AND id = $2")),
+            existing: safe(format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)")),
             find_parent: R::PARENT
                 .map(|parent| safe(format!("SELECT 1 FROM {} WHERE workspace_id = $1 AND id = $2", parent.table))),
             page_end: safe(format!(
@@ -176,7 +179,7 @@ impl Statements {
         let Self {
             get,
             get_versioned,
-            lock_row,
+            lock_one,
             lock,
             creation,
             insert,
@@ -186,7 +189,7 @@ impl Statements {
             insert_few,
             delete,
             delete_owned,
-            exists,
+            existing,
             find_parent,
             page_end,
             count,
@@ -197,8 +200,8 @@ impl Statements {
             keys,
         } = self;
         let mut all =
-            vec![get, get_versioned, lock_row, lock, creation, insert, update, update_all, copy, insert_few, delete];
-        all.extend([exists, page_end, count, lock_page]);
+            vec![get, get_versioned, lock_one, lock, creation, insert, update, update_all, copy, insert_few, delete];
+        all.extend([existing, page_end, count, lock_page]);
         all.extend(delete_owned.iter().chain(find_parent).chain(rederive).chain(hand_over).chain(references));
         all.extend(keys.iter().flat_map(|key| [&key.owners, &key.of_ids, &key.lock]));
         all

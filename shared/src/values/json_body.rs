@@ -78,6 +78,11 @@ impl Object {
         }
     }
 
+    /// Takes a field as it is.
+    pub fn take_value(&mut self, name: &str) -> Option<Value> {
+        self.fields.shift_remove(name)
+    }
+
     /// Takes a field that is an object, to be read in turn and passed to [`Object::close`].
     pub fn open(&mut self, name: &str) -> Patch<Self> {
         match self.fields.shift_remove(name) {
@@ -131,6 +136,13 @@ impl Object {
     /// Adds a fault of a field that was read.
     pub fn refuse(&mut self, error: FieldError) {
         self.errors.push(error);
+    }
+
+    /// Adds the faults of the value in the field `path`.
+    pub fn refuse_inside(&mut self, path: &str, errors: Vec<FieldError>) {
+        for error in errors {
+            self.errors.push_with(|| error.inside(path));
+        }
     }
 
     /// Ignores a field that has its present value: callers can send a stored value back unchanged, even if

@@ -5,6 +5,7 @@ mod find_themes;
 mod import;
 mod nightly;
 pub(crate) mod pages;
+mod undo_bulk;
 mod undo_import;
 
 use crate::queue::job::Tasks;

@@ -1,12 +1,14 @@
-//! What an import did, record by record.
+//! What a job did, record by record.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use shared::Error;
+use shared::bulk::BulkChanged;
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
+use shared::crm::orders::Order;
 use shared::imports::{self, Effect, EffectKind, ImportCustomers, ImportLeads};
 use shared::query::parameters::Parameters;
 use shared::queue::{self, Payload};
@@ -25,7 +27,7 @@ use crate::respond::lists::Page;
 
 pub(super) fn operation() -> Operation {
     let response = ResponseBuilder::new()
-        .description("What the import did.")
+        .description("What the job did.")
         .content("application/json", schemas::content(schemas::array(&Effect::name())))
         .header_ref("Link", headers::reference("Link"))
         .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"));
@@ -36,11 +38,11 @@ pub(super) fn operation() -> Operation {
         one_of(EffectKind::WORDS.iter().copied()).build(),
     );
     Operation::get("/jobs/{jobId}/records", records)
-        .named("records", "List what an import did")
+        .named("records", "List what a job did")
         .about(
-            "Lists the records that the import created and that still exist, the changes that it made, and the addresses \
-             that it suppressed. A record that several rows of the file changed is listed for each step that wrote it. \
-             Jobs of other kinds have none.",
+            "Lists what an import or a bulk change did: the records that it created and that still exist, those that it \
+             updated, deleted or restored, and the addresses that it suppressed. A record that several rows of a file \
+             changed is listed for each step that wrote it. Jobs of other kinds have none.",
         )
         .with([limit, cursor, outcome])
         .answers(200, response)
@@ -61,8 +63,11 @@ async fn records(
     let job = queue::get(connection, caller.workspace_id, id).await?;
     let (of, wanted) = ((caller.workspace_id, id), i64::from(page.limit) + 1);
     let mut effects = match job.kind.as_str() {
-        ImportLeads::KIND => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
-        ImportCustomers::KIND => imports::effects::<Customer>(connection, of, &kinds, page.before, wanted).await?,
+        ImportLeads::KIND | Lead::JOB => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
+        ImportCustomers::KIND | Customer::JOB => {
+            imports::effects::<Customer>(connection, of, &kinds, page.before, wanted).await?
+        }
+        Order::JOB => imports::effects::<Order>(connection, of, &kinds, page.before, wanted).await?,
         _ => Vec::new(),
     };
     let has_more = effects.len() > page.limit as usize;

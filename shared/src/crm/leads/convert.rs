@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{Lead, LeadStatus};
 use crate::crm::customers::{Customer, CustomerChanges, EMAIL};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::db;
 use crate::records::history::{Actor, Creator};
-use crate::records::{self, Fields};
+use crate::records::{self, Fields, Outcome, Record, schema};
 use crate::values::json_body::Object;
 use crate::values::patch::Patch;
 
@@ -35,37 +35,105 @@ pub struct Conversion {
 /// email has another lead; [`Error::Invalid`] with every fault of the body; [`Error::Repeat`] if a
 /// customer with that email was created concurrently.
 pub async fn convert(connection: &mut PgConnection, actor: &Actor, lead_id: Uuid, body: Object) -> Result<Conversion> {
-    let workspace_id = actor.workspace_id;
-    let before: Lead =
-        records::lock(connection, workspace_id, &[lead_id]).await?.into_iter().next().ok_or(Error::NotFound)?;
-    if let Some(customer_id) = before.customer_id {
-        let message = "the lead already has a customer";
-        return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
+    Prepared::read(connection, actor.workspace_id, lead_id, body).await?.write(connection, actor).await
+}
+
+/// Converts one of many leads, like [`convert`]. A dry run writes nothing.
+///
+/// # Errors
+/// [`Error::Repeat`] if a concurrent transaction interfered.
+pub(super) async fn convert_one(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    lead_id: Uuid,
+    body: Object,
+    dry_run: bool,
+) -> Result<Outcome> {
+    let prepared = match Prepared::read(connection, actor.workspace_id, lead_id, body).await {
+        Err(error @ (Error::NotFound | Error::Conflict(_) | Error::Invalid(_))) => return Ok(Outcome::Refused(error)),
+        prepared => prepared?,
+    };
+    if !dry_run {
+        prepared.write(connection, actor).await.map_err(|error| match error {
+            Error::Conflict(conflict) => conflict.repeat(),
+            other => other,
+        })?;
     }
-    let drafted = draft(&before, body.clone())?;
-    let with_email = records::lock_by(connection, workspace_id, &EMAIL, &[drafted.email.key()]).await?;
-    let existing = with_email.into_iter().next();
-    let created = existing.is_none();
-    let customer = match existing {
-        Some(existing) => link(connection, actor, existing, lead_id, body).await?,
-        None => {
-            records::insert_all(connection, workspace_id, Creator::conversion(lead_id), std::slice::from_ref(&drafted))
-                .await
-                .map_err(|error| match error {
+    Ok(Outcome::Changed)
+}
+
+/// Checks the fields that conversions of many leads set: those that only one customer can have are not possible.
+///
+/// # Errors
+/// [`Error::Invalid`] with every fault.
+pub(super) fn check(set: Object) -> Result<()> {
+    let unique = Customer::UNIQUE.iter().map(|key| key.field).filter(|field| set.names(field));
+    let fault = |field| FieldError::new(field, "not_unique", "must be different for each customer");
+    let mut errors: Vec<FieldError> = unique.map(fault).collect();
+    let example: Option<Lead> = schema::example_record();
+    let example = example.ok_or_else(|| Error::internal("the example of a lead is invalid"))?;
+    match draft(&example, set) {
+        // Each unique field has its fault already.
+        Err(Error::Invalid(more)) => {
+            errors.extend(more.into_iter().filter(|fault| Customer::UNIQUE.iter().all(|key| key.field != fault.field)));
+        }
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(errors)) }
+}
+
+/// A conversion that is possible, with its rows locked.
+struct Prepared {
+    lead: Lead,
+    /// The customer after the conversion.
+    customer: Customer,
+    /// The customer that the lead is linked with; otherwise the customer is created.
+    existing: Option<Customer>,
+}
+
+impl Prepared {
+    async fn read(connection: &mut PgConnection, workspace_id: Uuid, lead_id: Uuid, body: Object) -> Result<Self> {
+        let lead: Lead =
+            records::lock(connection, workspace_id, &[lead_id]).await?.into_iter().next().ok_or(Error::NotFound)?;
+        if let Some(customer_id) = lead.customer_id {
+            let message = "the lead already has a customer";
+            return Err(Error::conflict_with(customer_id, Reason::AlreadyConverted, "customer_id", message));
+        }
+        let drafted = draft(&lead, body.clone())?;
+        let with_email = records::lock_by(connection, workspace_id, &EMAIL, &[drafted.email.key()]).await?;
+        let existing = with_email.into_iter().next();
+        let customer = match &existing {
+            Some(existing) => linked(existing, lead_id, body)?,
+            None => drafted,
+        };
+        Ok(Self { lead, customer, existing })
+    }
+
+    async fn write(self, connection: &mut PgConnection, actor: &Actor) -> Result<Conversion> {
+        let Self { lead: before, customer, existing } = self;
+        let created = existing.is_none();
+        match existing {
+            Some(existing) => records::update_all(connection, actor, &[(existing, customer.clone())]).await?,
+            None => {
+                let creator = Creator::conversion(before.id);
+                let inserted =
+                    records::insert_all(connection, actor.workspace_id, creator, std::slice::from_ref(&customer)).await;
+                inserted.map_err(|error| match error {
                     Error::Conflict(conflict) if conflict.error.field == EMAIL.field => {
                         Error::Repeat("the email was taken concurrently".to_owned())
                     }
                     other => other,
                 })?;
-            drafted
+            }
         }
-    };
-    let mut lead = before.clone();
-    lead.status = LeadStatus::Converted;
-    lead.customer_id = Some(customer.id);
-    records::mark_changed(&before, &mut lead, db::now());
-    records::update_all(connection, actor, &[(before, lead.clone())]).await?;
-    Ok(Conversion { customer, lead, created })
+        let mut lead = before.clone();
+        lead.status = LeadStatus::Converted;
+        lead.customer_id = Some(customer.id);
+        records::mark_changed(&before, &mut lead, db::now());
+        records::update_all(connection, actor, &[(before, lead.clone())]).await?;
+        Ok(Conversion { customer, lead, created })
+    }
 }
 
 /// The customer to create from a lead and the body.
@@ -92,14 +160,8 @@ fn draft(lead: &Lead, body: Object) -> Result<Customer> {
     Ok(customer)
 }
 
-/// Links an existing customer, with the overrides of the body.
-async fn link(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    before: Customer,
-    lead_id: Uuid,
-    body: Object,
-) -> Result<Customer> {
+/// An existing customer with its lead and the overrides of the body.
+fn linked(before: &Customer, lead_id: Uuid, body: Object) -> Result<Customer> {
     if before.lead_id.is_some() {
         let message = "the customer with this email belongs to another lead";
         return Err(Error::conflict_with(before.id, Reason::Taken, "email", message));
@@ -109,8 +171,7 @@ async fn link(
     let overrides = Customer::read(body, Some(&customer))?;
     customer.apply(overrides);
     keeps_its_lead(&customer, lead_id)?;
-    records::mark_changed(&before, &mut customer, db::now());
-    records::update_all(connection, actor, &[(before, customer.clone())]).await?;
+    records::mark_changed(before, &mut customer, db::now());
     Ok(customer)
 }
 
