@@ -246,8 +246,8 @@ async fn uploads_are_deleted_after_a_day_unless_an_import_reads_them() {
     support::json(api.post(&format!("{IMPORT}?upload={}", id(&read))), 202).await;
     let new = store(&api, "name,email\n").await;
     let mut connection = api.connection().await;
-    sqlx::query("UPDATE uploads SET created_at = created_at - interval '25 hours', touched_at = touched_at - interval '25 hours' WHERE id <> $1::uuid")
-        .bind(id(&new))
+    sqlx::query("UPDATE uploads SET created_at = created_at - interval '25 hours', touched_at = touched_at - interval '25 hours' WHERE id <> $1")
+        .bind(uuid::Uuid::try_parse(id(&new)).unwrap())
         .execute(&mut connection)
         .await
         .unwrap();
