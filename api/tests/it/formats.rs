@@ -41,7 +41,7 @@ pub fn counts(job: &Value) -> [i64; 5] {
 pub async fn leads(api: &Api) -> Vec<Value> {
     let mut leads = api.read(&format!("{LEADS}?sort=email")).await.as_array().unwrap().clone();
     for lead in &mut leads {
-        for field in ["id", "created_at", "updated_at"] {
+        for field in ["id", "created_at", "updated_at", "won_at"] {
             lead.as_object_mut().unwrap().remove(field);
         }
     }

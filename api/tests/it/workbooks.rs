@@ -49,8 +49,8 @@ async fn a_sheet_is_imported_with_its_cells_as_they_are_meant() {
 #[tokio::test]
 async fn days_may_be_counted_from_1904() {
     let (api, _worker) = start().await;
-    let rows = texts(&[&["email", "Last Contacted"]])
-        + r#"<row><c t="inlineStr"><is><t>ann@example.com</t></is></c><c s="0"><v>43844</v></c></row>"#;
+    let rows = texts(&[&["email", "Last Contacted", "name"]])
+        + r#"<row><c t="inlineStr"><is><t>ann@example.com</t></is></c><c s="0"><v>43844</v></c><c t="b"><v>1</v></c></row>"#;
     let file = Workbook::new().sheet("Leads", &rows).formats(&["yyyy-mm-dd"]).since_1904().file();
     import(&api, "tz=UTC", file).await;
     assert_eq!(leads(&api).await[0]["last_contact"], "2024-01-15T00:00:00Z");
@@ -92,10 +92,11 @@ async fn lines_are_rows_of_the_sheet_and_cells_may_have_line_breaks() {
 #[tokio::test]
 async fn a_sheet_of_many_rows_is_split_into_chunks() {
     let (api, _worker) = start().await;
-    let rows: Vec<[String; 2]> =
-        (0..30_000).map(|n| [format!("somebody{n}@example.com"), format!("Note\n{n}")]).collect();
+    let rows: Vec<[String; 3]> = (0..30_000)
+        .map(|n| [format!("somebody{n}@example.com"), "Somebody".to_owned(), format!("Note\n{n}")])
+        .collect();
     let mut file = std::io::Cursor::new(Vec::new());
-    let header = vec!["email".to_owned(), "notes".to_owned()];
+    let header = vec!["email".to_owned(), "name".to_owned(), "notes".to_owned()];
     let table = || std::iter::once(header.clone()).chain(rows.iter().map(|row| row.to_vec()));
     testing::workbook::write_table(&mut file, table).unwrap();
     let job = import(&api, "", file.into_inner()).await;
@@ -137,7 +138,7 @@ async fn hostile_workbooks_are_refused() {
 #[tokio::test]
 async fn numbers_of_a_workbook_about_itself_decide_nothing() {
     let (api, _worker) = start().await;
-    let rows = r#"<row r="1"><c r="A1" t="s"><v>0</v></c><c r="XFD1" t="inlineStr"><is><t>far</t></is></c></row>
+    let rows = r#"<row r="1"><c r="A1" t="s"><v>0</v></c><c r="XFD1" t="inlineStr"><is><t>name</t></is></c></row>
         <row r="9"><c r="A9" t="s"><v>1</v></c></row>"#;
     let sheet = format!("<worksheet><dimension ref=\"A1:XFD1048576\"/><sheetData>{rows}</sheetData></worksheet>");
     let strings = "<sst count=\"4294967295\" uniqueCount=\"4294967295\"><si><t>email</t></si><si><t>ann@example.com</t></si></sst>";
