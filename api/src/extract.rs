@@ -331,8 +331,8 @@ impl FileBody {
     /// 415 for other media types.
     pub fn of_bytes(request: Request) -> Result<Self> {
         let essence = essence(request.headers());
-        let is_empty = request.body().size_hint().exact() == Some(0);
-        if !Self::BYTES.contains(&essence.as_str()) && !(is_empty && essence.is_empty()) {
+        let is_nothing = essence.is_empty() && request.body().size_hint().exact() == Some(0);
+        if !is_nothing && !Self::BYTES.contains(&essence.as_str()) {
             return Err(Problem::unsupported(Self::BYTES[0]));
         }
         check_encoding(request.headers())?;

@@ -54,6 +54,13 @@ proptest! {
     }
 
     #[test]
+    fn anything_after_a_json_object_is_rows_and_rejections(
+        body in "([\\[\\]{}:,\"a1@.\\\\ \n\u{0}é]|\"name\":){0,80}", piece in 1..100_usize,
+    ) {
+        check(format!("{{\"email\":\"a@example.com\"}}\n{body}").as_bytes(), piece)?;
+    }
+
+    #[test]
     fn anything_after_a_header_is_rows_and_rejections(body in "[ab@.,\"\r\n;é\u{0}]{0,300}", piece in 1..100_usize) {
         check(format!("name,email\n{body}").as_bytes(), piece)?;
     }

@@ -42,6 +42,12 @@ async fn head(api: &Api, path: &str) -> usize {
     offset(&response)
 }
 
+/// The fields and codes of a conflict, or of a reference to nothing.
+fn reasons(answer: &Value) -> Vec<(&str, &str)> {
+    let errors = answer["errors"].as_array().unwrap().iter();
+    errors.map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
+}
+
 /// Imports an upload, and returns the job when it has ended.
 async fn import(api: &Api, upload: &Value, query: &str) -> Value {
     let job = support::json(api.post(&format!("{IMPORT}?upload={}&{query}", id(upload))), 202).await;
@@ -83,7 +89,7 @@ async fn an_upload_is_looked_at_tried_and_imported_as_often_as_wanted() {
     api.delete(&path, 204).await;
     api.delete(&path, 404).await;
     let gone = support::json(api.post(&format!("{IMPORT}?upload={}", id(&upload))), 404).await;
-    assert_eq!(faults(&gone), [("upload", "not_found")]);
+    assert_eq!(reasons(&gone), [("upload", "not_found")]);
 }
 
 #[tokio::test]
@@ -140,7 +146,7 @@ async fn of_two_requests_that_append_at_once_one_wins() {
     let late = patch(&api, &path, 5, b"x").send().await.unwrap();
     assert_eq!((late.status().as_u16(), offset(&late)), (409, 6 << 20));
     let body = support::body(late, 409).await;
-    assert_eq!(faults(&body), [("Upload-Offset", "offset_mismatch")]);
+    assert_eq!(reasons(&body), [("Upload-Offset", "offset_mismatch")]);
     let long = support::json(patch(&api, &path, 6 << 20, b"x"), 400).await;
     assert_eq!(faults(&long), [("Upload-Length", "out_of_range")]);
 }
@@ -155,7 +161,7 @@ async fn an_upload_is_imported_only_when_it_is_complete() {
     assert_eq!((&upload["size"], &upload["preview"]), (&json!(9), &Value::Null));
     assert_eq!(upload["errors"][0]["code"], "upload_incomplete");
     let early = support::json(api.post(&format!("{IMPORT}?upload={}", id(&upload))), 409).await;
-    assert_eq!(faults(&early), [("upload", "upload_incomplete")]);
+    assert_eq!(reasons(&early), [("upload", "upload_incomplete")]);
     patch(&api, &path, 9, &file[9..]).send().await.unwrap();
     assert_eq!(counts(&import(&api, &upload, "").await), [1, 1, 0, 0, 0]);
 }
@@ -174,14 +180,15 @@ async fn uploads_have_every_format() {
     assert_eq!(api.read(&path).await["errors"][0]["code"], "missing_column");
     assert_eq!(counts(&import(&api, &upload, "sheet=People").await), [1, 1, 0, 0, 0]);
 
-    let lines: String =
-        (0..5_000).map(|n| format!("{{\"email\":\"p{n}@example.com\",\"score\":{}}}\n", n % 100)).collect();
+    let lines: String = (0..5_000)
+        .map(|n| format!("{{\"name\":\"P\",\"email\":\"p{n}@example.com\",\"score\":{}}}\n", n % 100))
+        .collect();
     let form = reqwest::multipart::Form::new().part("file", reqwest::multipart::Part::bytes(zipped(lines.as_bytes())));
     let upload = support::json(api.post(UPLOADS).multipart(form), 201).await;
     let shown = api.read(&format!("{UPLOADS}/{}", id(&upload))).await;
     assert_eq!(
         (&shown["preview"]["format"], &shown["preview"]["rows"][19]),
-        (&json!("jsonl"), &json!({ "email": "p19@example.com", "score": "19" }))
+        (&json!("jsonl"), &json!({ "name": "P", "email": "p19@example.com", "score": "19" }))
     );
     assert_eq!(counts(&import(&api, &upload, "").await), [5_000, 5_000, 0, 0, 0]);
 
@@ -210,7 +217,7 @@ async fn a_fourth_upload_replaces_the_oldest_that_no_import_reads() {
         support::json(api.post(&format!("{IMPORT}?upload={}", id(upload))), 202).await;
     }
     let full = support::json(api.post(UPLOADS).header(BYTES.0, BYTES.1).body(file), 409).await;
-    assert_eq!(faults(&full), [("upload", "uploads_in_use")]);
+    assert_eq!(reasons(&full), [("upload", "uploads_in_use")]);
 }
 
 #[tokio::test]
@@ -246,8 +253,8 @@ async fn uploads_are_deleted_after_a_day_unless_an_import_reads_them() {
     support::json(api.post(&format!("{IMPORT}?upload={}", id(&read))), 202).await;
     let new = store(&api, "name,email\n").await;
     let mut connection = api.connection().await;
-    sqlx::query("UPDATE uploads SET created_at = created_at - interval '25 hours', touched_at = touched_at - interval '25 hours' WHERE id <> $1::uuid")
-        .bind(id(&new))
+    sqlx::query("UPDATE uploads SET created_at = created_at - interval '25 hours', touched_at = touched_at - interval '25 hours' WHERE id <> $1")
+        .bind(uuid::Uuid::try_parse(id(&new)).unwrap())
         .execute(&mut connection)
         .await
         .unwrap();

@@ -6,7 +6,8 @@ use flate2::write::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 
-const MAGIC: &[u8] = b"\x1f\x8b";
+/// The first bytes of a compressed file.
+pub(super) const MAGIC: &[u8] = b"\x1f\x8b";
 
 /// The state between two pieces of the file.
 #[derive(Debug)]

@@ -283,8 +283,11 @@ mod tests {
     use crate::imports::grammar::Records;
     use crate::imports::packed::{Unpacked, unpack};
 
-    /// The lines with their cells, or the codes of rejected lines.
-    fn read(text: &[u8], piece: usize) -> (Vec<String>, Vec<(u64, Result<Vec<String>, &'static str>)>) {
+    /// A line with its cells, or with the code of its rejection.
+    type Line = (u64, Result<Vec<String>, &'static str>);
+
+    /// The keys, and the lines.
+    fn read(text: &[u8], piece: usize) -> (Vec<String>, Vec<Line>) {
         let mut reader = JsonLines::default();
         let mut packed: Vec<u8> = text.chunks(piece).flat_map(|piece| reader.feed(piece).unwrap()).collect();
         packed.extend(reader.finish().unwrap());

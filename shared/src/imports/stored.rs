@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::file_kind;
+use super::{file_kind, gzip};
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::config::Imports;
 use crate::platform::db::Pool;
@@ -74,7 +74,7 @@ pub async fn append(
     size: i64,
     data: &[u8],
 ) -> Result<bool> {
-    if size == 0 {
+    if size == 0 && !data.starts_with(gzip::MAGIC) {
         file_kind::container(&data[..data.len().min(file_kind::ENOUGH)])?;
     }
     let appended = sqlx::query(

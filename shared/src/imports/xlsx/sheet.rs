@@ -26,6 +26,8 @@ pub(super) struct SheetReader<'a> {
     /// Where the current row begins in the text, and how many cells it has.
     start: usize,
     cells: usize,
+    /// The place of a cell that does not say its own.
+    next: usize,
     is_too_long: bool,
     cell: Cell,
     /// The buffer for a shared string.
@@ -74,6 +76,7 @@ impl<'a> SheetReader<'a> {
             rows: 0,
             start: 0,
             cells: 0,
+            next: 0,
             is_too_long: false,
             cell: Cell::default(),
             shared: Vec::new(),
@@ -89,7 +92,7 @@ impl<'a> SheetReader<'a> {
             match xml.next().map_err(damaged)? {
                 Node::Start(element) => match element.name() {
                     b"row" => self.begin_row(&element, &mut text)?,
-                    b"c" => self.cell.begin(&element, self.cells),
+                    b"c" => self.cell.begin(&element, self.next),
                     b"v" => self.cell.open = Open::Value,
                     b"f" => self.cell.open_formula(),
                     name => self.cell.inline.start(name),
@@ -125,7 +128,7 @@ impl<'a> SheetReader<'a> {
         }
         text.resize(text.len() + (number - self.rows - 1) as usize, b'\n');
         self.rows = number;
-        (self.start, self.cells, self.is_too_long) = (text.len(), 0, false);
+        (self.start, self.cells, self.next, self.is_too_long) = (text.len(), 0, 0, false);
         Ok(())
     }
 
@@ -141,6 +144,7 @@ impl<'a> SheetReader<'a> {
 
     fn end_cell(&mut self, text: &mut Vec<u8>) -> Result<()> {
         let cell = std::mem::take(&mut self.cell);
+        self.next = cell.place + 1;
         if self.is_too_long {
             return Ok(());
         }
