@@ -34,7 +34,7 @@ pub use undo::{Undo, UndoBulk, undo};
 
 string_enum! {
     /// What a bulk change does to each record.
-    Action {
+    BulkAction {
         /// Sets fields, as an update of the record does.
         Update = "update",
         /// Sets the user responsible for the record.
@@ -48,7 +48,7 @@ string_enum! {
     }
 }
 
-impl Action {
+impl BulkAction {
     /// The number of records that one transaction changes, so that it takes few seconds.
     fn chunk(self) -> i64 {
         match self {
@@ -72,7 +72,7 @@ pub trait BulkChanged: Linked {
     /// The kind of the job.
     const JOB: &'static str;
     /// What can be done.
-    const ACTIONS: &'static [Action];
+    const ACTIONS: &'static [BulkAction];
 
     /// Checks the fields that a conversion sets.
     ///
@@ -99,7 +99,7 @@ pub trait BulkChanged: Linked {
 #[serde(bound = "")]
 pub struct BulkChange<R> {
     /// What to do.
-    pub action: Action,
+    pub action: BulkAction,
     /// The fields to set.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub set: Map<String, Value>,
@@ -125,7 +125,7 @@ impl<R: BulkChanged> Payload for BulkChange<R> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BulkResult {
     /// What was done.
-    action: Action,
+    action: BulkAction,
     /// Records that matched when the request was accepted: in the end the sum of `changed`, `unchanged` and `failed`.
     matched: i64,
     /// Changed records.
@@ -173,7 +173,7 @@ impl<R: BulkChanged> Pages for BulkChange<R> {
     }
 }
 
-impl Action {
+impl BulkAction {
     /// Whether the number of records must be confirmed.
     fn needs_confirmation(self, matched: i64) -> bool {
         self.is_grave() || matched > MANY

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde_json::{Value, json};
-use shared::bulk::{self, Action, BulkChange, BulkChanged, Request};
+use shared::bulk::{self, BulkAction, BulkChange, BulkChanged, Request};
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
@@ -56,7 +56,7 @@ fn body<R: BulkChanged>() -> RefOr<Schema> {
     let abouts = R::ACTIONS.iter().map(|action| format!("- `{}`: {}", action.as_str(), about(*action)));
     let abouts = abouts.collect::<Vec<_>>().join("\n");
     let object = ObjectBuilder::new()
-        .property("filter", filter::<R>())
+        .property("filter", filter())
         .property("action", words.description(Some(abouts)))
         .property("set", set::<R>())
         .property("dry_run", flag.description(Some("Reports what would happen, and changes nothing.")))
@@ -66,28 +66,28 @@ fn body<R: BulkChanged>() -> RefOr<Schema> {
     closed(object.examples([example::<R>()]))
 }
 
-fn about(action: Action) -> &'static str {
+fn about(action: BulkAction) -> &'static str {
     match action {
-        Action::Update => "Sets the fields in `set`, as an update of each record does.",
-        Action::Assign => "Sets `assigned_to` in `set`.",
-        Action::Delete => "Deletes the records, with what is deleted with them.",
-        Action::Restore => "Restores deleted records. The filters are those of the list of deleted records.",
-        Action::Convert => "Converts the leads to customers. `set` overrides fields of the customers.",
+        BulkAction::Update => "Sets the fields in `set`, as an update of each record does.",
+        BulkAction::Assign => "Sets `assigned_to` in `set`.",
+        BulkAction::Delete => "Deletes the records, with what is deleted with them.",
+        BulkAction::Restore => "Restores deleted records. The filters are those of the list of deleted records.",
+        BulkAction::Convert => "Converts the leads to customers. `set` overrides fields of the customers.",
     }
 }
 
 fn example<R: BulkChanged>() -> Value {
     let status = R::example()["status"].clone();
-    let set = match R::ACTIONS.contains(&Action::Assign) {
+    let set = match R::ACTIONS.contains(&BulkAction::Assign) {
         true => json!({ "assigned_to": "019ab3f2-7d20-7a11-9c3e-5b6f8a2d4c10" }),
         false => json!({ "notes": "Reviewed" }),
     };
-    let action = if R::ACTIONS.contains(&Action::Assign) { Action::Assign } else { Action::Update };
+    let action = if R::ACTIONS.contains(&BulkAction::Assign) { BulkAction::Assign } else { BulkAction::Update };
     json!({ "filter": { "status": status }, "action": action.as_str(), "set": set })
 }
 
 /// `"all"`, or an object of filters.
-fn filter<R: BulkChanged>() -> Schema {
+fn filter() -> Schema {
     let scalar = || {
         AnyOfBuilder::new()
             .item(Object::with_type(Type::String))
@@ -108,7 +108,7 @@ fn filter<R: BulkChanged>() -> Schema {
 fn set<R: BulkChanged>() -> RefOr<Schema> {
     let mut fields = schema::update::<R>();
     if let RefOr::T(Schema::Object(fields)) = &mut fields {
-        if R::ACTIONS.contains(&Action::Convert) {
+        if R::ACTIONS.contains(&BulkAction::Convert) {
             // A conversion sets fields of customers.
             fields.additional_properties = None;
         }

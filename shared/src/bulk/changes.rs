@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Action, BulkChange, BulkChanged, BulkResult};
+use super::{BulkAction, BulkChange, BulkChanged, BulkResult};
 use crate::error::{Error, FieldError, NOT_FOUND, Result};
 use crate::imports::outcomes::{self, Report};
 use crate::imports::rows::RowFault;
@@ -28,18 +28,18 @@ impl<R: BulkChanged> BulkChange<R> {
         let set = Object::new(self.set.clone());
         let mut outcomes = Vec::with_capacity(ids.len());
         // A dry run restores records, too, so that it finds conflicts between them.
-        let part = match self.dry_run && self.action == Action::Restore {
+        let part = match self.dry_run && self.action == BulkAction::Restore {
             true => Some(Savepoint::begin(connection).await?),
             false => None,
         };
         for ids in ids.chunks(SLICE) {
             match self.action {
-                Action::Update | Action::Assign => {
+                BulkAction::Update | BulkAction::Assign => {
                     outcomes.extend(records::change_all::<R>(connection, actor, ids, &set, self.dry_run).await?);
                 }
-                Action::Delete => outcomes.extend(self.delete(connection, actor, ids).await?),
-                Action::Restore => outcomes.extend(restore::<R>(connection, actor, ids).await?),
-                Action::Convert => {
+                BulkAction::Delete => outcomes.extend(self.delete(connection, actor, ids).await?),
+                BulkAction::Restore => outcomes.extend(restore::<R>(connection, actor, ids).await?),
+                BulkAction::Convert => {
                     for id in ids {
                         outcomes.push(R::convert(connection, actor, *id, set.clone(), self.dry_run).await?);
                     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Action, BulkChanged};
+use super::{BulkAction, BulkChanged};
 use crate::error::{Error, FieldError, Result};
 use crate::query::{List, Spec};
 use crate::records::schema::example_record;
@@ -16,7 +16,7 @@ const NO_FILTERS: [&str; 5] = ["count", "cursor", "fields", "limit", "sort"];
 const MAX_FILTERS: usize = 100;
 /// The filter that every record matches.
 const ALL: &str = "all";
-/// The only field that [`Action::Assign`] sets.
+/// The only field that [`BulkAction::Assign`] sets.
 const OWNER: &str = "assigned_to";
 
 /// A parsed request.
@@ -25,7 +25,7 @@ pub struct Request {
     /// The records to change.
     pub(super) list: List,
     /// What to do.
-    pub(super) action: Action,
+    pub(super) action: BulkAction,
     /// The fields to set.
     pub(super) set: Map<String, Value>,
     /// A field of `set` that only one record can have with this value.
@@ -48,7 +48,7 @@ impl Request {
         let dry_run = body.present("dry_run").unwrap_or_default();
         let confirm = confirm(&mut body);
         let filters = filters(&mut body, action);
-        let spec = (const { &R::DELETED }).as_ref().filter(|_| action == Some(Action::Restore));
+        let spec = (const { &R::DELETED }).as_ref().filter(|_| action == Some(BulkAction::Restore));
         let list = list(&mut body, spec.unwrap_or(const { &R::LIST }), workspace_id, filters.as_deref());
         let set = set::<R>(&mut body, action);
         body.finish()?;
@@ -56,7 +56,7 @@ impl Request {
             return Err(Error::internal("an invalid bulk change was accepted"));
         };
         let sets = |field: &&str| set.get(*field).is_some_and(|value| !value.is_null());
-        let unique = R::UNIQUE.iter().map(|key| key.field).find(sets).filter(|_| action == Action::Update);
+        let unique = R::UNIQUE.iter().map(|key| key.field).find(sets).filter(|_| action == BulkAction::Update);
         Ok(Self { list, action, set, unique, dry_run, confirm, filters })
     }
 
@@ -66,8 +66,8 @@ impl Request {
     }
 }
 
-fn action<R: BulkChanged>(body: &mut Object) -> Option<Action> {
-    let action: Action = body.required("action")?;
+fn action<R: BulkChanged>(body: &mut Object) -> Option<BulkAction> {
+    let action: BulkAction = body.required("action")?;
     if R::ACTIONS.contains(&action) {
         return Some(action);
     }
@@ -86,7 +86,7 @@ fn confirm(body: &mut Object) -> Option<i64> {
 }
 
 /// The filters, as the parameters of a list; `None` if they are not an object.
-fn filters(body: &mut Object, action: Option<Action>) -> Option<Vec<(String, String)>> {
+fn filters(body: &mut Object, action: Option<BulkAction>) -> Option<Vec<(String, String)>> {
     let filters = match body.take_value("filter") {
         Some(Value::String(text)) if text == ALL => return Some(Vec::new()),
         Some(Value::Object(filters)) if !filters.is_empty() => filters,
@@ -146,13 +146,13 @@ fn text(value: Value) -> Option<String> {
 }
 
 /// Checks the filter `deleted`: deleted records can only be restored, and only they can be.
-fn deleted(texts: &[String], action: Option<Action>) -> Option<FieldError> {
+fn deleted(texts: &[String], action: Option<BulkAction>) -> Option<FieldError> {
     let is_deleted = match texts {
         [text] if text == "true" => true,
         [text] if text == "false" => false,
         _ => return Some(FieldError::new("deleted", "invalid", "must be true or false")),
     };
-    let is_restore = action? == Action::Restore;
+    let is_restore = action? == BulkAction::Restore;
     let message = if is_restore { "must be true with restore" } else { "must be true with restore only" };
     (is_deleted != is_restore).then(|| FieldError::new("deleted", "invalid", message))
 }
@@ -184,7 +184,7 @@ fn list(
 }
 
 /// The fields to set.
-fn set<R: BulkChanged>(body: &mut Object, action: Option<Action>) -> Map<String, Value> {
+fn set<R: BulkChanged>(body: &mut Object, action: Option<BulkAction>) -> Map<String, Value> {
     let set = match body.take_value("set") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(set)) => set,
@@ -194,18 +194,20 @@ fn set<R: BulkChanged>(body: &mut Object, action: Option<Action>) -> Map<String,
         }
     };
     let fault = match action {
-        Some(Action::Update | Action::Assign) if set.is_empty() => Some(("required", "must set a field")),
-        Some(Action::Delete | Action::Restore) if !set.is_empty() => Some(("invalid", "must be empty for this action")),
+        Some(BulkAction::Update | BulkAction::Assign) if set.is_empty() => Some(("required", "must set a field")),
+        Some(BulkAction::Delete | BulkAction::Restore) if !set.is_empty() => {
+            Some(("invalid", "must be empty for this action"))
+        }
         _ => None,
     };
     if let Some((code, message)) = fault {
         body.refuse(FieldError::new("set", code, message));
     }
     let checked = match action {
-        Some(Action::Update) => check_update::<R>(set.clone(), None),
-        Some(Action::Assign) => check_update::<R>(set.clone(), Some(OWNER)),
-        Some(Action::Convert) => R::check_conversion(Object::new(set.clone())),
-        Some(Action::Delete | Action::Restore) | None => Ok(()),
+        Some(BulkAction::Update) => check_update::<R>(set.clone(), None),
+        Some(BulkAction::Assign) => check_update::<R>(set.clone(), Some(OWNER)),
+        Some(BulkAction::Convert) => R::check_conversion(Object::new(set.clone())),
+        Some(BulkAction::Delete | BulkAction::Restore) | None => Ok(()),
     };
     if let Err(error) = checked {
         let errors = match error {

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::changes::{SLICE, faults, report};
-use super::{Action, BulkChanged};
+use super::{BulkAction, BulkChanged};
 use crate::error::{Error, Reason, Result};
 use crate::imports::revert::{PAGE, Since, changed_since, revert, touched};
 use crate::imports::rows::RowFault;
@@ -44,13 +44,13 @@ pub async fn undo(connection: &mut PgConnection, actor: &Actor, job_id: Uuid) ->
     if !job.kind.starts_with("bulk_") {
         return imports::undo(connection, actor, job_id).await;
     }
-    let action: Action =
+    let action: BulkAction =
         sqlx::query_scalar("SELECT payload ->> 'action' FROM jobs WHERE workspace_id = $1 AND id = $2")
             .bind(actor.workspace_id)
             .bind(job_id)
             .fetch_one(&mut *connection)
             .await?;
-    if action == Action::Convert {
+    if action == BulkAction::Convert {
         return Err(Error::conflict_with(job_id, Reason::NotUndoable, "kind", "conversions cannot be undone"));
     }
     if !job.status.is_finished() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::bulk::{Action, BulkChanged};
+use crate::bulk::{BulkAction, BulkChanged};
 use crate::crm::feedback::Feedback;
 use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
@@ -154,7 +154,8 @@ impl Importable for Customer {
 
 impl BulkChanged for Customer {
     const JOB: &'static str = "bulk_customers";
-    const ACTIONS: &'static [Action] = &[Action::Update, Action::Assign, Action::Delete, Action::Restore];
+    const ACTIONS: &'static [BulkAction] =
+        &[BulkAction::Update, BulkAction::Assign, BulkAction::Delete, BulkAction::Restore];
 }
 
 /// The email, by which callers and files know a customer.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::bulk::{Action, BulkChanged};
+use crate::bulk::{BulkAction, BulkChanged};
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
@@ -174,7 +174,7 @@ impl Importable for Lead {
 
 impl BulkChanged for Lead {
     const JOB: &'static str = "bulk_leads";
-    const ACTIONS: &'static [Action] = Action::ALL;
+    const ACTIONS: &'static [BulkAction] = BulkAction::ALL;
 
     fn check_conversion(set: Object) -> Result<()> {
         convert::check(set)

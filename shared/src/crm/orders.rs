@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::bulk::{Action, BulkChanged};
+use crate::bulk::{BulkAction, BulkChanged};
 use crate::platform::db;
 use crate::query::{Order as ListOrder, OrderKind, Spec};
 use crate::records::link::Linked;
@@ -57,7 +57,7 @@ impl Linked for Order {
 
 impl BulkChanged for Order {
     const JOB: &'static str = "bulk_orders";
-    const ACTIONS: &'static [Action] = &[Action::Update, Action::Delete, Action::Restore];
+    const ACTIONS: &'static [BulkAction] = &[BulkAction::Update, BulkAction::Delete, BulkAction::Restore];
 }
 
 /// The id by which another system knows an order.
