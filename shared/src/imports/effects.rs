@@ -53,7 +53,12 @@ pub async fn effects<R: Importable>(
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Effect>> {
-    let selected: Vec<String> = kinds.iter().map(|kind| format!("({})", statement::<R>(*kind))).collect();
+    // Suppressions are no records.
+    let kinds = kinds.iter().filter(|kind| !R::SUPPRESSES || **kind == EffectKind::Suppressed);
+    let selected: Vec<String> = kinds.map(|kind| format!("({})", statement::<R>(*kind))).collect();
+    if selected.is_empty() {
+        return Ok(Vec::new());
+    }
     let sql = format!("SELECT * FROM ({}) AS effects ORDER BY position LIMIT $4", selected.join(" UNION ALL "));
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(workspace_id)
@@ -66,14 +71,15 @@ pub async fn effects<R: Importable>(
 
 fn statement<R: Importable>(kind: EffectKind) -> String {
     let (table, record_type) = (R::TABLE, R::TYPE.as_str());
+    let (email, record_email) = if R::EMAIL.is_some() { ("email", "record.email") } else { ("NULL", "NULL") };
     match kind {
         EffectKind::Created => format!(
-            "SELECT 'created' AS outcome, '{record_type}' AS type, id, email, NULL::bigint AS line, created_at AS at,
-                 id AS position
+            "SELECT 'created' AS outcome, '{record_type}' AS type, id, {email}::text AS email, NULL::bigint AS line,
+                 created_at AS at, id AS position
              FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
         ),
         EffectKind::Updated => format!(
-            "SELECT 'updated' AS outcome, '{record_type}' AS type, history.record_id AS id, record.email,
+            "SELECT 'updated' AS outcome, '{record_type}' AS type, history.record_id AS id, {record_email}::text AS email,
                  NULL::bigint AS line, history.created_at AS at, history.id AS position
              FROM history LEFT JOIN {table} AS record
                  ON record.workspace_id = history.workspace_id AND record.id = history.record_id

@@ -113,7 +113,8 @@ impl<R: Importable> Pages for Undo<R> {
         undone: &mut Undone,
     ) -> Result<Option<UndoCursor>> {
         let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
-        match cursor.unwrap_or(UndoCursor::Records(Uuid::nil())) {
+        let first = if R::SUPPRESSES { UndoCursor::Suppressions } else { UndoCursor::Records(Uuid::nil()) };
+        match cursor.unwrap_or(first) {
             // All records are read: an index on the import would slow down every import by a tenth.
             UndoCursor::Records(after) => {
                 let Some(last) = records::page_end::<R>(connection, actor.workspace_id, after, PAGE).await? else {
@@ -323,11 +324,12 @@ async fn list_left<R: Importable>(
     let mut listed = Vec::with_capacity(left.len());
     for record in left {
         undone.left += 1;
+        let email = R::EMAIL.and_then(|key| (key.of)(record));
         listed.push(Report {
             line: undone.left.unsigned_abs(),
             outcome: Outcome::Failed,
             faults: vec![RowFault::new("id", fault.clone())],
-            cells: vec![record.id().to_string(), (R::KEY.of)(record).unwrap_or_default()],
+            cells: vec![record.id().to_string(), email.unwrap_or_default()],
         });
     }
     outcomes::keep(connection, (actor.workspace_id, actor.id), &listed).await

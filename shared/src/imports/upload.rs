@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::decode::Decoder;
 use super::file_kind::FileStart;
-use super::head::{HEAD, Head, SavedMappings, fingerprint};
+use super::head::{self, HEAD, Head, SavedMappings, fingerprint};
 use super::owners::Owners;
 use super::split::{Chunk, Split, Splitter, count_lines};
 use super::{Importable, Options, Plan, forms, saved, set};
@@ -41,6 +41,7 @@ type CheckSet = fn(&Map<String, Value>, &Owners) -> Result<Map<String, Value>>;
 struct Kind {
     record_type: RecordType,
     plan: fn(&Head<'_>, &Options, &SavedMappings) -> Result<(Plan, usize)>,
+    without_header: fn(&[u8], &Options) -> Options,
     settle: fn(&mut Plan, &Chunk, &Options),
     check_set: CheckSet,
 }
@@ -50,6 +51,7 @@ impl Kind {
         Self {
             record_type: R::TYPE,
             plan: |head, options, saved| head.plan::<R>(options, saved),
+            without_header: head::without_header::<R>,
             settle: forms::settle::<R>,
             check_set: set::check::<R>,
         }
@@ -184,6 +186,7 @@ impl Upload {
     /// Decides how the file is read, with what the workspace has settled.
     async fn plan(&self, head: &[u8], whole: bool, pool: &Pool) -> Result<(Plan, usize)> {
         let Self { options, kind, workspace_id, .. } = self;
+        let options = &(kind.without_header)(head, options);
         let head = Head::read(head, whole, options)?;
         let mut connection = pool.acquire().await?;
         let saved = match options.use_saved {
@@ -196,7 +199,7 @@ impl Upload {
         }
         if !options.set.is_empty() {
             let owners = Owners::read(&mut connection, *workspace_id).await?;
-            plan.set = (kind.check_set)(&options.set, &owners)?;
+            plan.set.extend((kind.check_set)(&options.set, &owners)?);
         }
         Ok((plan, length))
     }
