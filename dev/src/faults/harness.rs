@@ -246,8 +246,13 @@ impl Harness {
 
     /// Uploads a file through the public endpoint; returns the id of its job.
     pub async fn upload(&self, file: &files::File) -> Result<Uuid> {
-        let part = Part::text(file.csv.clone()).file_name("leads.csv").mime_str("text/csv")?;
-        let url = format!("{}/dev/crm/leads/import?on_conflict={}", self.api_url, file.on_conflict.as_str());
+        self.upload_to(&format!("leads/import?on_conflict={}", file.on_conflict.as_str()), &file.csv).await
+    }
+
+    /// Uploads a file to an import of `/dev/crm`; returns the id of its job.
+    pub async fn upload_to(&self, path: &str, csv: &str) -> Result<Uuid> {
+        let part = Part::text(csv.to_owned()).file_name("file.csv").mime_str("text/csv")?;
+        let url = format!("{}/dev/crm/{path}", self.api_url);
         let request = reqwest::Client::new().post(url).bearer_auth(&self.key);
         let response =
             request.multipart(Form::new().part("file", part)).send().await.context("crm-api does not respond")?;
