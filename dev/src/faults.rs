@@ -17,6 +17,7 @@ mod idempotency;
 mod import;
 mod mail;
 mod memory;
+mod orders;
 mod sigstop;
 mod streams;
 mod verify;

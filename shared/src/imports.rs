@@ -16,14 +16,17 @@ mod forms;
 mod grammar;
 mod gzip;
 pub mod head;
+mod jobs;
 mod json_lines;
 mod known;
+mod lines;
 mod nearest;
 mod opt_outs;
 pub mod options;
 pub mod outcomes;
 mod owners;
 mod packed;
+mod parents;
 pub mod plan;
 pub(crate) mod revert;
 pub mod rows;
@@ -33,6 +36,7 @@ mod source;
 pub mod split;
 mod spool;
 pub mod stored;
+mod suppressions;
 mod undo;
 mod upload;
 mod write;
@@ -47,13 +51,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::queue::{Payload, Progress};
+use crate::mail::suppressions::NewSuppression;
+use crate::queue::Progress;
 use crate::records::UniqueKey;
 use crate::records::link::Linked;
 use crate::values::json_schema::Shape;
 use crate::values::patch::Patch;
 use crate::values::{CustomFields, Email};
-use dictionary::Table;
+use dictionary::{Headers, Table};
 use plan::MappingSource;
 use split::Chunk;
 
@@ -62,11 +67,16 @@ pub use cells::numbers::Decimal;
 pub use columns::FAULT_COLUMNS;
 pub use effects::{Effect, EffectKind, effects};
 pub use format::Format;
+pub use jobs::{
+    ImportCustomerInteractions, ImportCustomers, ImportFeedback, ImportJob, ImportLeadInteractions, ImportLeads,
+    ImportOrders, ImportSuppressions,
+};
 pub use known::forget_seen;
 pub use options::Options;
 pub use outcomes::{Outcome, ReportedRow, ReportedRows, reported};
 pub use owners::Owners;
 pub use plan::{OnConflict, Plan, RowKey};
+pub use rows::Given;
 pub use undo::{Undo, UndoImport, Undone, undo};
 pub use upload::{Preview, Upload, Uploaded, sweep};
 pub use write::{KeyCheck, write};
@@ -75,29 +85,64 @@ pub use write::{KeyCheck, write};
 ///
 /// Every field can be imported. Other names of the fields are in `config/import/`. Columns that match no field
 /// are stored in the record's custom fields, if the kind has any.
+///
+/// Rows of a kind with an [owner](crate::records::Record::OWNER) name it by its id, its address or its external id.
 pub trait Importable: Linked {
-    /// The key by which rows find records by default, one of [`Record::UNIQUE`](crate::records::Record::UNIQUE).
-    const KEY: &'static UniqueKey<Self>;
+    /// The key of records' addresses, if the kind has unique ones.
+    const EMAIL: Option<&'static UniqueKey<Self>> = None;
 
-    /// The key of records' ids in the system that wrote the file, if the kind has one.
-    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = None;
+    /// The key of records' ids in the system that wrote the file.
+    const EXTERNAL_ID: &'static UniqueKey<Self>;
+
+    /// The fields by which rows can find their records, the default first. A row without a key is rejected if
+    /// the kind has addresses, else it creates a record.
+    const KEYS: &'static [RowKey] = &[RowKey::ExternalId, RowKey::Id];
+
+    /// The words for the kind's fields.
+    const HEADERS: Headers;
 
     /// The fields whose values have other names, with the table of these names.
     const WORDS: &'static [(&'static str, Table)] = &[];
 
-    /// The fields of which a file needs one to create records; without any, it only updates.
+    /// The ids of another system that files may name by any text. Each text is always the same id.
+    const NAMED_IDS: &'static [&'static str] = &[];
+
+    /// Values of fields with a fixed set that other systems have and the kind does not, with the one that is nearest.
+    const NEAREST_WORDS: &'static [(&'static str, &'static str)] = &[];
+
+    /// Fields of which the kind has another one: the name in `config/import/`, and that of the kind.
+    const RENAMED: &'static [(&'static str, &'static str)] = &[];
+
+    /// The required fields that [`complete`](Self::complete) supplies, so that a bad cell does not reject its row.
+    const SUPPLIED: &'static [&'static str] = &[];
+
+    /// A further key that new records must not share.
+    const EXCLUSIVE: Option<&'static UniqueKey<Self>> = None;
+
+    /// Fields whose values are ratings of five.
+    const RATINGS: &'static [&'static str] = &[];
+
+    /// The columns of which a file needs one to create records; without any, it only updates.
     const NAMED_BY: &'static [&'static str] = &[];
 
     /// The status of a record that another system marks as converted.
     const CONVERTED: Option<&'static str> = None;
 
-    /// The normalized key of a row.
-    fn row_key(changes: &Self::Changes) -> Option<String>;
+    /// The status of a record that another system marks as cancelled, in whichever column.
+    const CANCELLED: Option<&'static str> = None;
+
+    /// The fields that a row shares with the earlier rows of the same external id, which are then lines of one
+    /// record of the other system. Without any, the second of these rows is a conflict.
+    const OF_ALL_LINES: &'static [&'static str] = &[];
+
+    /// Whether each row suppresses an address, and writes no record.
+    const SUPPRESSES: bool = false;
+
+    /// The field of a file without a header that begins with an address or a hash, if the kind has such files.
+    const BARE: Option<&'static str> = None;
 
     /// The external id of a row.
-    fn row_external_id(_changes: &Self::Changes) -> Option<&str> {
-        None
-    }
+    fn row_external_id(changes: &Self::Changes) -> Option<&str>;
 
     /// The address of a row.
     fn email(_changes: &Self::Changes) -> Option<&Email> {
@@ -109,8 +154,13 @@ pub trait Importable: Linked {
         None
     }
 
+    /// The value of [`EXCLUSIVE`](Self::EXCLUSIVE) that a row asks for.
+    fn exclusive(_changes: &Self::Changes) -> Option<String> {
+        None
+    }
+
     /// Completes the values of a new record, such as a name that the file does not have.
-    fn complete(_changes: &mut Self::Changes) {}
+    fn complete(_changes: &mut Self::Changes, _given: &mut Given) {}
 
     /// The custom fields of a row.
     fn custom_fields_mut(_changes: &mut Self::Changes) -> Option<&mut Patch<CustomFields>> {
@@ -121,47 +171,15 @@ pub trait Importable: Linked {
     fn custom_fields(&self) -> Option<&CustomFields> {
         None
     }
-}
 
-/// The job that imports leads.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ImportLeads {
-    /// The [`Import`].
-    pub import_id: Uuid,
-    /// See [`Plan::dry_run`].
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-impl Payload for ImportLeads {
-    const KIND: &'static str = "import_leads";
-    const QUEUE: &'static str = "imports";
-
-    type Result = ImportResult;
-
-    fn is_dry_run(&self) -> bool {
-        self.dry_run
+    /// The suppression that the record is.
+    fn into_suppression(self) -> Option<NewSuppression> {
+        None
     }
-}
 
-/// The job that imports customers.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ImportCustomers {
-    /// The [`Import`].
-    pub import_id: Uuid,
-    /// See [`Plan::dry_run`].
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-impl Payload for ImportCustomers {
-    const KIND: &'static str = "import_customers";
-    const QUEUE: &'static str = "imports";
-
-    type Result = ImportResult;
-
-    fn is_dry_run(&self) -> bool {
-        self.dry_run
+    /// The normal form of a row's address.
+    fn email_key(changes: &Self::Changes) -> Option<String> {
+        Self::email(changes).map(Email::key)
     }
 }
 
@@ -182,6 +200,8 @@ pub struct Counts {
     pub skipped: i64,
     /// Rejected rows.
     pub failed: i64,
+    /// Rows without a key, each of which created a record.
+    pub without_key: i64,
     /// Cells that could not be read into their field, and links that were not created.
     pub warnings: i64,
     /// Addresses that the import suppressed.
@@ -244,6 +264,9 @@ pub struct ImportResult {
     skipped: i64,
     /// Rejected rows; the job's `errors` list them.
     failed: i64,
+    /// Rows without an id or external id, each of which created a record; they are counted in `created`. Rows of
+    /// leads and customers always have a key.
+    without_key: i64,
     /// Cells that could not be read into their field, whose text is in `custom_fields`, and links that were not
     /// created. `errors?outcome=warned` lists the rows.
     warnings: i64,
@@ -301,7 +324,7 @@ impl Import {
 
     /// The result for the API, final or so far.
     pub fn result(&self) -> Result<Value> {
-        let Counts { rows, created, updated, skipped, failed, warnings, suppressed, .. } = self.counts;
+        let Counts { rows, created, updated, skipped, failed, without_key, warnings, suppressed, .. } = self.counts;
         let plan = &self.plan;
         Ok(serde_json::to_value(ImportResult {
             rows,
@@ -309,6 +332,7 @@ impl Import {
             updated,
             skipped,
             failed,
+            without_key,
             warnings,
             suppressed,
             unmatched: self.counts.shown_unmatched(),

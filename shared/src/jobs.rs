@@ -31,6 +31,11 @@ macro_rules! job_kinds {
             handlers: [
                 $crate::imports::ImportLeads,
                 $crate::imports::ImportCustomers,
+                $crate::imports::ImportOrders,
+                $crate::imports::ImportLeadInteractions,
+                $crate::imports::ImportCustomerInteractions,
+                $crate::imports::ImportFeedback,
+                $crate::imports::ImportSuppressions,
                 $crate::imports::UndoImport,
                 $crate::bulk::UndoBulk,
                 $crate::insight::themes::FindThemes,

@@ -8,6 +8,7 @@ pub mod cell;
 mod custom_fields;
 pub mod dates;
 mod email;
+mod email_hash;
 pub mod etag;
 pub(crate) mod fold;
 pub mod json;
@@ -35,6 +36,7 @@ use crate::values::cell::{Cell, Cells};
 pub use custom_fields::{CustomFields, depth};
 pub(crate) use email::key_domain;
 pub use email::{Email, ascii_domain, deliverable, domain, email_key};
+pub use email_hash::EmailHash;
 pub use names::{Name, is_blank, trim};
 pub use numbers::{Money, Quantity, Rating};
 

@@ -157,7 +157,7 @@ impl Operation {
     }
 
     /// Sets the description, unless there is one already.
-    fn about_usually(self, description: &'static str) -> Self {
+    pub(crate) fn about_usually(self, description: &'static str) -> Self {
         Self { description: self.description.or(Some(description)), ..self }
     }
 

@@ -3,6 +3,7 @@
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use shared::error::FieldError;
+use shared::imports::Importable;
 use shared::imports::columns::custom_header;
 use shared::query::parameters::Parameters;
 use shared::query::{self, List};
@@ -13,7 +14,6 @@ use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::Query;
-use crate::respond::lists;
 use crate::respond::streams::{self, Format, Source};
 use crate::respond::{Problem, Result};
 
@@ -56,11 +56,11 @@ struct Options {
 ///
 /// # Errors
 /// 400 for invalid parameters.
-pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
+pub async fn export<R: Importable>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
     let (own, parameters): (Vec<_>, Vec<_>) =
         parameters.into_iter().partition(|(name, _)| OWN.contains(&name.as_str()));
     let options = Options::parse(&own)?;
-    let (spec, columns) = lists::of::<R>();
+    let (spec, columns) = (const { &R::EXPORT }, R::columns());
     let paged = parameters.iter().filter(|(name, _)| PAGED.contains(&name.as_str()));
     let errors: Vec<FieldError> =
         paged.map(|(name, _)| FieldError::new(name, "unknown", "is not a parameter of an export")).collect();
@@ -68,7 +68,7 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         return Err(Problem::invalid(errors));
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
-    let fields = list.fields.clone();
+    let fields = list.fields.clone().or_else(stored::<R>);
     let (kind, body) = match options.format {
         FileFormat::JsonLines => {
             let source = Source::new(state, workspace_id, columns, list);
@@ -77,6 +77,8 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
         FileFormat::Csv => {
             let custom = match options.custom {
                 CustomFields::Json => Vec::new(),
+                // The kind has none.
+                CustomFields::Columns if !spec.has_custom_fields() => Vec::new(),
                 CustomFields::Columns => {
                     let mut connection = state.connection().await?;
                     query::custom_keys(&mut connection, &list, workspace_id, MAX_CUSTOM_COLUMNS).await?
@@ -92,6 +94,12 @@ pub async fn export<R: Record>(state: &AppState, workspace_id: Uuid, Query(param
     };
     let disposition = format!("attachment; filename=\"{}.{}\"", spec.table, options.format.as_str());
     Ok(([(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, &disposition)], body).into_response())
+}
+
+/// The fields that a file has by default, if these are not all that are stored.
+fn stored<R: Importable>() -> Option<Vec<&'static str>> {
+    let is_read = |field: &&&str| !R::NOT_EXPORTED.contains(*field);
+    (!R::NOT_EXPORTED.is_empty()).then(|| R::COLUMNS.iter().filter(is_read).copied().collect())
 }
 
 impl Options {

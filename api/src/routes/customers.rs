@@ -73,6 +73,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
             .named("list", "List the interactions with a customer")
             .lists_records::<CustomerInteraction>(),
+        Operation::get("/customers/interactions/export", records::export::<CustomerInteraction>)
+            .named("export", "Export interactions with customers as CSV")
+            .exports::<CustomerInteraction>(),
         Operation::post(INTERACTIONS, records::create::<CustomerInteraction>)
             .named("create", "Record an interaction with a customer")
             .creates::<CustomerInteraction>(),

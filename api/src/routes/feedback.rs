@@ -37,6 +37,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .conflicts([Reason::OpenRequest, Reason::Blocked, Reason::Suppressed])
             .accepts::<RequestFeedback>(),
+        Operation::get("/feedback/export", records::export::<Feedback>)
+            .named("export", "Export feedback as CSV")
+            .exports::<Feedback>(),
         Operation::post("/feedback/process-reminders", remind)
             .named("remind", "Send feedback reminders")
             .about(
@@ -78,6 +81,7 @@ fn answer_schema() -> RefOr<Schema> {
     if let RefOr::T(Schema::Object(answer)) = &mut answer {
         answer.properties.shift_remove("customer_id");
         answer.properties.shift_remove("external_id");
+        answer.properties.shift_remove("custom_fields");
         let mut rating = Rating::shape();
         rating.description = Some("How satisfied the customer is.".to_owned());
         answer.properties.insert("rating".to_owned(), rating.into());

@@ -1,20 +1,23 @@
-//! `/dev/crm/{leads,customers}/import`: streams a file into the database and queues its import.
+//! `/dev/crm/{leads,customers,orders}/import`: streams a file into the database and queues its import.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
 use shared::crm::customers::Customer;
+use shared::crm::feedback::Feedback;
+use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
 use shared::crm::leads::Lead;
+use shared::crm::orders::Order;
+use shared::crm::suppressions::Suppression;
 use shared::error::Reason;
 use shared::imports::columns::Unmapped;
 use shared::imports::{
-    DateOrder, Decimal, ImportCustomers, ImportLeads, Importable, OnConflict, Options, RowKey, Upload,
+    DateOrder, Decimal, ImportCustomerInteractions, ImportCustomers, ImportFeedback, ImportJob, ImportLeadInteractions,
+    ImportLeads, ImportOrders, ImportSuppressions, Importable, OnConflict, Options, RowKey, Upload,
 };
-use shared::queue::Payload;
 use shared::values::json_schema::Shape;
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::{Multipart, NoBody, Query};
@@ -24,16 +27,49 @@ use crate::respond::write::{Write, is_replayed};
 use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let leads = Operation::post("/leads/import", import_leads).named("importFile", "Import leads from a file");
-    let customers =
-        Operation::post("/customers/import", import_customers).named("importFile", "Import customers from a file");
-    let leads = import_operation::<ImportLeads>(leads);
-    let customers = import_operation::<ImportCustomers>(customers);
-    tagged("Leads", [leads]).into_iter().chain(tagged("Customers", [customers])).collect()
+    let leads = Operation::post("/leads/import", import::<Lead, ImportLeads>);
+    let customers = Operation::post("/customers/import", import::<Customer, ImportCustomers>);
+    let orders = Operation::post("/orders/import", import::<Order, ImportOrders>).about(ABOUT_ORDERS);
+    let of_leads = Operation::post("/leads/interactions/import", import::<LeadInteraction, ImportLeadInteractions>);
+    let of_customers =
+        Operation::post("/customers/interactions/import", import::<CustomerInteraction, ImportCustomerInteractions>);
+    let feedback = Operation::post("/feedback/import", import::<Feedback, ImportFeedback>).about(ABOUT_FEEDBACK);
+    let of_leads = described::<LeadInteraction, ImportLeadInteractions>(
+        of_leads.about(ABOUT_LEAD_INTERACTIONS),
+        "Import interactions with leads from a file",
+    );
+    let of_customers = described::<CustomerInteraction, ImportCustomerInteractions>(
+        of_customers.about(ABOUT_CUSTOMER_INTERACTIONS),
+        "Import interactions with customers from a file",
+    );
+    let suppressions = Operation::post("/suppressions/import", import::<Suppression, ImportSuppressions>);
+    let suppressions = described::<Suppression, ImportSuppressions>(
+        suppressions.about(ABOUT_SUPPRESSIONS),
+        "Import suppressions from a file",
+    );
+    [
+        tagged("Leads", [described::<Lead, ImportLeads>(leads, "Import leads from a file")]),
+        tagged("Customers", [described::<Customer, ImportCustomers>(customers, "Import customers from a file")]),
+        tagged("Orders", [described::<Order, ImportOrders>(orders, "Import orders from a file")]),
+        tagged("Lead interactions", [of_leads]),
+        tagged("Customer interactions", [of_customers]),
+        tagged("Suppressions", [suppressions]),
+        tagged("Feedback", [described::<Feedback, ImportFeedback>(feedback, "Import feedback from a file")]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-fn import_operation<P: Payload>(operation: Operation) -> Operation {
-    operation.about(ABOUT).with(options()).takes_file().refers().conflicts([Reason::UploadIncomplete]).accepts::<P>()
+fn described<R: Importable, P: ImportJob>(operation: Operation, summary: &'static str) -> Operation {
+    operation
+        .named("importFile", summary)
+        .about_usually(ABOUT)
+        .with(options::<R>())
+        .takes_file()
+        .refers()
+        .conflicts([Reason::UploadIncomplete])
+        .accepts::<P>()
 }
 
 const ABOUT: &str = "The file is CSV, JSON Lines, an Excel workbook (.xlsx), or one of them compressed with gzip. It is \
@@ -42,10 +78,31 @@ const ABOUT: &str = "The file is CSV, JSON Lines, an Excel workbook (.xlsx), or 
 
 /// The options that say how a file is read.
 pub(super) fn reading_options() -> Vec<Parameter> {
-    options().into_iter().filter(|option| option.name != "upload").collect()
+    options::<Lead>().into_iter().filter(|option| option.name != "upload").collect()
 }
 
-fn options() -> Vec<Parameter> {
+const ABOUT_ORDERS: &str = "Each row names its customer by `customer_id`, by `customer_email` or by `customer_external_id`; \
+    other headers for these are recognised. A row whose customer does not exist is rejected (`not_found`). A product is an \
+    id, or any text: the text is kept in `custom_fields`, and the same text is always the same id. Rows that share an order \
+    number become orders with the external ids `1001/1`, `1001/2`. Rows without an id or external id are always created. \
+    Everything else is as for leads.";
+
+const ABOUT_LEAD_INTERACTIONS: &str = "Each row names its lead by `lead_id`, by `lead_email` or by `lead_external_id`; other \
+    headers for these are recognised. A row whose lead does not exist is rejected (`not_found`). Next actions that are past \
+    are due: the owner of the lead gets them in the next digest. Everything else is as for orders.";
+
+const ABOUT_CUSTOMER_INTERACTIONS: &str = "Each row names its customer as in an import of orders. Next actions that are past \
+    are due: the owner of the customer gets them in the next digest. Everything else is as for orders.";
+
+const ABOUT_FEEDBACK: &str = "Imports reviews of another system. Each row names its customer as in an import of orders. A row \
+    with a rating is answered feedback; nobody is emailed. Everything else is as for orders.";
+
+const ABOUT_SUPPRESSIONS: &str = "The file is a list of addresses, with or without a header, or of the SHA-256 of their \
+    normal form in hexadecimal. Each row suppresses its address, `imported` by default. An address that is suppressed \
+    already is a conflict, and stays as it is. An address of which only the hash is known gets no email either.";
+
+fn options<R: Importable>() -> Vec<Parameter> {
+    let keys: Vec<&'static str> = R::KEYS.iter().map(|key| key.as_str()).collect();
     let words = |words: &[&'static str], default: &str| one_of(words.iter().copied()).default(Some(default.into()));
     let flag = |default: bool| ObjectBuilder::new().schema_type(Type::Boolean).default(Some(default.into()));
     let text = || ObjectBuilder::new().schema_type(Type::String);
@@ -54,7 +111,7 @@ fn options() -> Vec<Parameter> {
         query(
             "key",
             "The field by which a row finds its record.",
-            words(RowKey::WORDS, "email").description(RowKey::shape().description),
+            words(&keys, keys[0]).description(Some(about_keys::<R>())),
         ),
         query(
             "on_conflict",
@@ -137,29 +194,35 @@ fn options() -> Vec<Parameter> {
     ]
 }
 
-async fn import_leads(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
-    import::<Lead, _>(&state, write, &query, request, |import_id, dry_run| ImportLeads { import_id, dry_run }).await
+/// The keys of a kind of record.
+fn about_keys<R: Importable>() -> String {
+    let about = |key: &&RowKey| match key {
+        RowKey::Email => "- `email`: The email address.",
+        RowKey::Id => "- `id`: The id.",
+        RowKey::ExternalId => "- `external_id`: The id in another system.",
+    };
+    let mut lines: Vec<&str> = R::KEYS.iter().map(|key| about(&key)).collect();
+    if !R::KEYS.contains(&RowKey::Email) {
+        lines.push("\nA file with our ids in the column `id` has the key `id` by default.");
+    }
+    lines.join("\n")
 }
 
-async fn import_customers(State(state): State<AppState>, write: Write, query: Query, request: Request) -> Result {
-    import::<Customer, _>(&state, write, &query, request, |import_id, dry_run| ImportCustomers { import_id, dry_run })
-        .await
-}
-
-async fn import<R: Importable, P: Payload>(
-    state: &AppState,
+async fn import<R: Importable, P: ImportJob>(
+    State(state): State<AppState>,
     mut write: Write,
-    Query(parameters): &Query,
+    Query(parameters): Query,
     request: Request,
-    payload: impl FnOnce(Uuid, bool) -> P,
 ) -> Result {
-    let options = Options::parse(parameters)?;
+    let state = &state;
+    let options = Options::parse(&parameters)?;
+    options.check::<R>()?;
     let dry_run = options.dry_run;
     let mut upload = Upload::new::<R>(write.actor.workspace_id, options, &state.settings.imports);
     let answer = async {
         receive(state, request, &mut upload, &mut write).await?;
         let uploaded = upload.finish(&state.pool).await?;
-        let payload = Arc::new(payload(uploaded.id(), dry_run));
+        let payload = Arc::new(P::new(uploaded.id(), dry_run));
         write
             .run(&[], move |connection, actor| {
                 let (uploaded, payload) = (uploaded.clone(), payload.clone());

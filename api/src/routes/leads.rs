@@ -51,6 +51,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get(INTERACTIONS, records::list::<LeadInteraction>)
             .named("list", "List the interactions with a lead")
             .lists_records::<LeadInteraction>(),
+        Operation::get("/leads/interactions/export", records::export::<LeadInteraction>)
+            .named("export", "Export interactions with leads as CSV")
+            .exports::<LeadInteraction>(),
         Operation::post(INTERACTIONS, records::create::<LeadInteraction>)
             .named("create", "Record an interaction with a lead")
             .creates::<LeadInteraction>(),

@@ -9,6 +9,9 @@ pub(crate) fn operations() -> Vec<Operation> {
     let orders = [
         Operation::get("/orders", records::list::<Order>).named("list", "List orders").lists_records::<Order>(),
         Operation::post("/orders", records::create::<Order>).named("create", "Create an order").creates::<Order>(),
+        Operation::get("/orders/export", records::export::<Order>)
+            .named("export", "Export orders as CSV")
+            .exports::<Order>(),
         Operation::post("/orders/batch", records::batch::<Order>)
             .named("batch", "Create and update many orders")
             .writes_many::<Order>(),

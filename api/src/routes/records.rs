@@ -6,6 +6,7 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde::Serialize;
+use shared::imports::Importable;
 use shared::query::parameters::Parameters;
 use shared::records::history;
 use shared::records::{self, Answer, ConflictMode, Deleted, Record};
@@ -37,7 +38,7 @@ pub(super) async fn list<R: Record>(
     lists::answer::<R>(&state, caller.workspace_id, lists::of::<R>(), parent, &uri, query).await
 }
 
-pub(super) async fn export<R: Record>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
+pub(super) async fn export<R: Importable>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
     export::export::<R>(&state, caller.workspace_id, query).await
 }
 

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::crm::suppressions::{self, Suppression};
 use shared::error::Reason;
-use shared::mail::suppressions::{self, Suppression};
-use shared::query::Columns;
+use shared::records::{Fields, Record};
 
+use super::records;
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery, Path, Query};
 use crate::http::auth::Caller;
@@ -19,7 +20,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     let suppressions = [
         Operation::get("/suppressions", list)
             .named("list", "List suppressions")
-            .lists::<Suppression>(&suppressions::LIST),
+            .lists::<Suppression>(const { &Suppression::LIST }),
+        Operation::get("/suppressions/export", records::export::<Suppression>)
+            .named("export", "Export suppressions as CSV")
+            .exports::<Suppression>(),
         Operation::post("/suppressions", create)
             .named("create", "Suppress an address")
             .about(
@@ -39,7 +43,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    let how = (&suppressions::LIST, Columns::plain(suppressions::COLUMNS));
+    let how = (const { &Suppression::LIST }, Suppression::columns());
     lists::answer::<Suppression>(&state, caller.workspace_id, how, None, &uri, query).await
 }
 

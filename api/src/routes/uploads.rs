@@ -6,7 +6,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::crm::customers::Customer;
+use shared::crm::feedback::Feedback;
+use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
 use shared::crm::leads::Lead;
+use shared::crm::orders::Order;
+use shared::crm::suppressions::Suppression;
 use shared::error::{Error, FieldError, Reason};
 use shared::imports::stored::{self, StoredReader, StoredUpload};
 use shared::imports::{Options, Preview, Upload};
@@ -28,7 +32,8 @@ use crate::respond::{Problem, Reply, Result};
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// The kinds of records that a preview proposes a mapping for.
-const KINDS: [&str; 2] = ["leads", "customers"];
+const KINDS: [&str; 7] =
+    ["leads", "customers", "orders", "lead_interactions", "customer_interactions", "feedback", "suppressions"];
 
 pub(crate) fn operations() -> Vec<Operation> {
     let kind = query(
@@ -219,6 +224,11 @@ async fn preview(
     let settings = &state.settings.imports;
     let import = match kind {
         "customers" => Upload::new::<Customer>(workspace_id, options, settings),
+        "orders" => Upload::new::<Order>(workspace_id, options, settings),
+        "lead_interactions" => Upload::new::<LeadInteraction>(workspace_id, options, settings),
+        "customer_interactions" => Upload::new::<CustomerInteraction>(workspace_id, options, settings),
+        "feedback" => Upload::new::<Feedback>(workspace_id, options, settings),
+        "suppressions" => Upload::new::<Suppression>(workspace_id, options, settings),
         _ => Upload::new::<Lead>(workspace_id, options, settings),
     };
     import.preview(&state.pool, &mut StoredReader::new(workspace_id, upload)?).await

@@ -66,7 +66,7 @@ async fn feedback_is_read_filtered_and_paged() {
         api.read(&format!("{FEEDBACK}/{support}")).await,
         json!({
             "id": support, "customer_id": ada, "status": "answered", "rating": 2, "comment": null,
-            "category": "support", "requested_at": "2026-01-02T00:00:00Z", "reminders": 0, "last_reminder_at": null,
+            "category": "support", "custom_fields": {}, "requested_at": "2026-01-02T00:00:00Z", "reminders": 0, "last_reminder_at": null,
             "answered_at": "2026-01-02T01:00:00Z", "expired_at": null, "created_at": "2026-01-02T00:00:00Z",
             "updated_at": "2026-01-02T00:00:00Z", "external_id": null,
         })

@@ -112,7 +112,7 @@ async fn invalid_filters_are_named() {
         ("leads?custom.=1", ("custom.", "unknown")),
         ("leads?custom.tier=", ("custom.tier", "required")),
         ("leads?custom_fields=1", ("custom_fields", "unknown")),
-        ("orders?custom.tier=1", ("custom.tier", "unknown")),
+        ("users?custom.tier=1", ("custom.tier", "unknown")),
         ("leads?status[ne]=", ("status[ne]", "required")),
         ("leads?status[ne]=odd", ("status[ne]", "invalid")),
         ("leads?status[gte]=new", ("status[gte]", "unknown")),

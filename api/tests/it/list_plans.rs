@@ -5,10 +5,10 @@ use shared::crm::feedback::Feedback;
 use shared::crm::interactions::LeadInteraction;
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
-use shared::mail::suppressions;
+use shared::crm::suppressions::Suppression;
 use shared::platform::signed_links::Signer;
 use shared::query::{Columns, List, Spec, bounded};
-use shared::records::{Deleted, Record};
+use shared::records::{Deleted, Fields, Record};
 use shared::{jobs, mail, queue};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
@@ -106,7 +106,7 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
             "INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id, former, created_at)
              SELECT '{workspace}', {}, 'order', gen_random_uuid(), 'deleted', 'key', gen_random_uuid(),
                  jsonb_build_object('id', gen_random_uuid(), 'customer_id', '{}', 'product_id', gen_random_uuid(), 'quantity', 1, 'status', 'pending',
-                     'order_date', now(), 'created_at', now(), 'updated_at', now()), now()
+                     'custom_fields', '{{}}'::jsonb, 'order_date', now(), 'created_at', now(), 'updated_at', now()), now()
              FROM generate_series(1, {few}) AS n",
             id(9),
             customer(1)
@@ -193,7 +193,7 @@ fn of_emails() -> (&'static Spec, Columns) {
 }
 
 fn of_suppressions() -> (&'static Spec, Columns) {
-    (&suppressions::LIST, Columns::plain(suppressions::COLUMNS))
+    (&Suppression::LIST, Suppression::columns())
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use shared::crm::feedback::Feedback;
 use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
-use shared::mail::suppressions;
+use shared::crm::suppressions::Suppression;
 use shared::query::Spec;
 use shared::records::Record;
 use shared::values::kind::Kind;
@@ -139,7 +139,7 @@ async fn every_list_is_sorted_by_every_ordered_field() {
     check(&api, "/dev/crm/orders", &Order::LIST).await;
     check(&api, "/dev/crm/feedback", &Feedback::LIST).await;
     check(&api, "/dev/crm/users", &User::LIST).await;
-    check(&api, "/dev/crm/suppressions", &suppressions::LIST).await;
+    check(&api, "/dev/crm/suppressions", &Suppression::LIST).await;
     check(&api, "/dev/crm/emails", &mail::LIST).await;
     check(&api, "/dev/crm/jobs", &jobs::LIST).await;
     check(&api, &format!("/dev/crm/leads/{lead}/interactions"), &LeadInteraction::LIST).await;

@@ -22,7 +22,7 @@ async fn an_order_is_created_shipped_and_deleted() {
         json!({
             "id": id(&order), "customer_id": customer, "product_id": PRODUCT, "quantity": 2, "status": "pending",
             "order_date": order["order_date"], "shipping_address": null, "billing_address": null, "notes": null,
-            "external_id": null, "created_at": order["created_at"], "updated_at": order["created_at"],
+            "external_id": null, "custom_fields": {}, "created_at": order["created_at"], "updated_at": order["created_at"],
         })
     );
     let path = format!("{ORDERS}/{}", id(&order));

@@ -49,8 +49,8 @@ async fn a_suppression_is_created_and_removed() {
     let (_, waiting, _) = queue_email(&api, "Ada@example.com").await;
     let added = api.create(SUPPRESSIONS, json!({ "email": " ada@EXAMPLE.com " })).await;
     let expected = json!({
-        "id": id(&added), "email": "ada@EXAMPLE.com", "reason": "manual", "email_id": null, "job_id": null, "line": null,
-        "created_at": added["created_at"],
+        "id": id(&added), "email": "ada@EXAMPLE.com", "email_hash": null, "reason": "manual", "email_id": null, "job_id": null,
+        "line": null, "created_at": added["created_at"], "updated_at": added["created_at"],
     });
     assert_eq!(added, expected);
     assert_eq!(state(&api, waiting).await, "suppressed", "queued emails are not sent");

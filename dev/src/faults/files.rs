@@ -9,7 +9,9 @@ use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 
-const HEADER: &str = "name,email,phone,company,notes\n";
+const HEADER: &str = "name,email,phone,company,notes,do not email\n";
+/// Every so many rows, the person wants no email.
+const OPT_OUTS: i64 = 20;
 /// The number of leads that exist before the other files are imported.
 const KNOWN: usize = 2_000;
 /// The number of leads that several files contain; which file creates one depends on timing.
@@ -49,6 +51,8 @@ pub struct File {
     pub own: BTreeMap<String, String>,
     /// The leads that other files may have created before.
     pub racing: BTreeSet<String>,
+    /// The addresses that the file suppresses.
+    pub opted_out: BTreeSet<String>,
 }
 
 impl File {
@@ -61,17 +65,27 @@ impl File {
             conflicts: 0,
             own: BTreeMap::new(),
             racing: BTreeSet::new(),
+            opted_out: BTreeSet::new(),
         }
     }
 
     fn push(&mut self, name: &str, email: &str, company: &str) {
         self.rows += 1;
+        let is_out = self.rows % OPT_OUTS == 0;
+        if is_out && email.contains('@') {
+            self.opted_out.insert(email.to_lowercase());
+        }
+        let out = if is_out { "yes" } else { "" };
         // Writing to a string cannot fail.
-        let _ = writeln!(self.csv, "{name},{email},+49 30 {:07},{company},{NOTE}", self.rows);
+        let _ = writeln!(self.csv, "{name},{email},+49 30 {:07},{company},{NOTE},{out}", self.rows);
     }
 
     fn push_own(&mut self, email: String, company: String) {
-        self.push("Ada Example", &email, &company);
+        self.push_named("Ada Example", email, company);
+    }
+
+    fn push_named(&mut self, name: &str, email: String, company: String) {
+        self.push(name, &email, &company);
         self.own.insert(email, company);
     }
 }
@@ -106,10 +120,8 @@ pub fn mixed(number: usize, rows: usize, seed: u64) -> File {
                 file.push("Bob Bad", "not-an-email", &company);
                 file.bad += 1;
             }
-            3..5 => {
-                file.push("", &format!("nameless-{row}@example.com"), &company);
-                file.bad += 1;
-            }
+            // A lead without a name takes that of its company.
+            3..5 => file.push_named("", format!("nameless-{number}-{row}@example.com"), company),
             5..10 => {
                 // An email of this file again, sometimes in capitals.
                 let Some(email) = file.own.keys().choose(random).cloned() else { continue };

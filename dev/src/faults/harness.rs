@@ -252,8 +252,14 @@ impl Harness {
 
     /// Uploads a file in this format.
     pub async fn upload_as(&self, file: &files::File, format: Format) -> Result<Uuid> {
-        let part = Part::bytes(format.of_text(&file.csv)?).file_name("leads");
-        let url = format!("{}/dev/crm/leads/import?on_conflict={}", self.api_url, file.on_conflict.as_str());
+        let path = format!("leads/import?on_conflict={}", file.on_conflict.as_str());
+        self.upload_to(&path, format.of_text(&file.csv)?).await
+    }
+
+    /// Uploads a file to an import of `/dev/crm`; returns the id of its job.
+    pub async fn upload_to(&self, path: &str, file: Vec<u8>) -> Result<Uuid> {
+        let part = Part::bytes(file).file_name("file");
+        let url = format!("{}/dev/crm/{path}", self.api_url);
         let request = reqwest::Client::new().post(url).bearer_auth(&self.key);
         let response =
             request.multipart(Form::new().part("file", part)).send().await.context("crm-api does not respond")?;

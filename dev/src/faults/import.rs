@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::files;
 use super::harness::Harness;
+use super::orders;
 use super::verify::verify;
 use super::watch::Watch;
 use crate::formats::Format;
@@ -57,7 +58,9 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let random = &mut StdRng::seed_from_u64(seed);
     let base = files::base();
     let mut jobs = vec![(harness.upload_as(&base, format).await?, base)];
-    harness.wait_for(&[jobs[0].0], Duration::from_secs(60)).await?;
+    let customers = orders::customers(&harness).await?;
+    harness.wait_for(&[jobs[0].0, customers], Duration::from_secs(60)).await?;
+    let mut ordered = Vec::new();
 
     let began = Instant::now();
     let watch = Watch::new(harness.pool.clone());
@@ -67,6 +70,11 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         while jobs.len() <= imports && jobs.len() <= HEAD_START + kill * imports / kills {
             let file = files::mixed(jobs.len(), rows, seed);
             jobs.push((harness.upload_as(&file, format).await?, file));
+            // Every fifth file has a file of orders beside it.
+            if jobs.len() % 5 == 0 {
+                let file = orders::file(jobs.len(), rows, seed);
+                ordered.push((harness.upload_to("orders/import", format.of_text(&file.csv)?).await?, file));
+            }
         }
         wait_for_work(&harness.pool).await?;
         sleep(Duration::from_millis(random.random_range(0..AIM_MS))).await;
@@ -76,11 +84,12 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         watch.killed(&claimed, killed).await?;
         println!("kill {kill} of {kills}, {} of {imports} files", jobs.len() - 1);
     }
-    let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).collect();
+    let ids: Vec<_> = jobs.iter().map(|(id, _)| *id).chain(ordered.iter().map(|(id, _)| *id)).collect();
     harness.wait_for(&ids, Duration::from_secs(300)).await?;
     let took = began.elapsed();
 
     let mut broken = verify(&harness.pool, &jobs).await?;
+    broken.extend(orders::verify(&harness.pool, &ordered).await?);
     broken.extend(report(watch.end().await?, kills, jobs.len() - 1, took));
     harness.end(!broken.is_empty()).await?;
     Ok(broken)

@@ -21,6 +21,7 @@ pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<Strin
         broken.push(format!("{} leads are in several files, but were created {firsts} times", racing.len()));
     }
     verify_leads(pool, imports, &racing, &mut broken).await?;
+    verify_suppressions(pool, imports, &mut broken).await?;
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM import_chunks").fetch_one(pool).await?;
     if left > 0 {
         broken.push(format!("{left} chunks of files were not deleted"));
@@ -64,6 +65,25 @@ async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<S
         broken.push(format!("job {job}: {rejected} of {} rejected rows are stored", count("failed")));
     }
     Ok(firsts)
+}
+
+/// Each opt-out is one suppression, counted by one import.
+async fn verify_suppressions(pool: &PgPool, imports: &[(Uuid, File)], broken: &mut Vec<String>) -> Result<()> {
+    let expected: BTreeSet<&String> = imports.iter().flat_map(|(_, file)| &file.opted_out).collect();
+    let stored: Vec<String> = sqlx::query_scalar("SELECT email_key FROM suppressions").fetch_all(pool).await?;
+    let stored_once: BTreeSet<&String> = stored.iter().collect();
+    let jobs: Vec<Uuid> = imports.iter().map(|(job, _)| *job).collect();
+    let counted: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum((result ->> 'suppressed')::bigint), 0)::bigint FROM jobs WHERE id = ANY ($1)",
+    )
+    .bind(jobs)
+    .fetch_one(pool)
+    .await?;
+    println!("{} suppressions of {}, counted {counted} times", stored.len(), expected.len());
+    if stored_once != expected || stored.len() != expected.len() || counted != stored.len() as i64 {
+        broken.push(format!("{} opt-outs are {} suppressions, counted {counted} times", expected.len(), stored.len()));
+    }
+    Ok(())
 }
 
 async fn verify_leads(

@@ -13,8 +13,8 @@ use crate::crm::leads::Lead;
 use crate::crm::names::{self, NameParts};
 use crate::crm::orders::Order;
 use crate::error::{Reason, Result};
-use crate::imports::Importable;
-use crate::imports::dictionary::Table;
+use crate::imports::dictionary::{Headers, Table};
+use crate::imports::{Given, Importable, RowKey};
 use crate::mail::{self, Cancel};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
@@ -118,14 +118,12 @@ impl Linked for Customer {
 }
 
 impl Importable for Customer {
-    const KEY: &'static UniqueKey<Self> = &EMAIL;
-    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
+    const EMAIL: Option<&'static UniqueKey<Self>> = Some(&EMAIL);
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &EXTERNAL_ID;
+    const KEYS: &'static [RowKey] = RowKey::ALL;
+    const HEADERS: Headers = Headers::People;
     const NAMED_BY: &'static [&'static str] = names::NAMED_BY;
     const WORDS: &'static [(&'static str, Table)] = &[("type", Table::Types), ("status", Table::CustomerStatuses)];
-
-    fn row_key(changes: &CustomerChanges) -> Option<String> {
-        changes.email.as_ref().map(Email::key)
-    }
 
     fn row_external_id(changes: &CustomerChanges) -> Option<&str> {
         changes.external_id.value().map(AsRef::as_ref)
@@ -139,7 +137,7 @@ impl Importable for Customer {
         Some(&self.email)
     }
 
-    fn complete(changes: &mut CustomerChanges) {
+    fn complete(changes: &mut CustomerChanges, _given: &mut Given) {
         names::complete(&mut changes.name, changes.company.value(), changes.email.as_ref());
     }
 

@@ -8,13 +8,17 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason, Result};
+use crate::imports::dictionary::Headers;
+use crate::imports::{Given, Importable};
 use crate::platform::db;
 use crate::query::{ListField, Listed, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletions};
-use crate::records::{self, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
+use crate::records::link::Linked;
+use crate::records::{self, FieldFault, Fields, KeyForm, Record, RecordType, Reference, UniqueKey};
 use crate::values::json_body::Object;
 use crate::values::kind::Kind;
-use crate::values::{Category, ExternalId, Field, Notes, Rating, Time};
+use crate::values::patch::Patch;
+use crate::values::{Category, CustomFields, ExternalId, Fault, Field, Notes, Rating, Time};
 use crate::{deleted_list, mail, record, string_enum};
 
 string_enum! {
@@ -44,6 +48,8 @@ record! {
         optional category: Option<Category>,
         /// The id of the feedback in another system of yours, unique among the workspace's feedback.
         optional external_id: Option<ExternalId>,
+        /// Additional fields of your own.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
         /// When the request was emailed; before that, when it was created.
         kept requested_at: Time = Time::UNIX_EPOCH,
         /// The number of reminders sent.
@@ -78,8 +84,47 @@ const EXTERNAL_ID: UniqueKey<Feedback> =
 /// The themes of a comment, once a worker has read it.
 const THEMES: Listed = Listed { table: "feedback_readings", key: "feedback_id", column: "themes" };
 
+impl Linked for Feedback {
+    type Other = Self;
+}
+
+impl Importable for Feedback {
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &EXTERNAL_ID;
+    const EXCLUSIVE: Option<&'static UniqueKey<Self>> = Some(&OPEN_REQUEST);
+    const HEADERS: Headers = Headers::Feedback;
+    const RATINGS: &'static [&'static str] = &["rating"];
+    const NAMED_BY: &'static [&'static str] = &["customer_id", "customer_email", "customer_external_id"];
+
+    fn row_external_id(changes: &FeedbackChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    fn exclusive(changes: &FeedbackChanges) -> Option<String> {
+        let is_open = changes.status.value() == Some(&FeedbackStatus::Requested);
+        changes.customer_id.filter(|_| is_open).map(|id| id.to_string())
+    }
+
+    /// A review was asked for when it was given, unless the file says otherwise.
+    fn complete(changes: &mut FeedbackChanges, given: &mut Given) {
+        if changes.status.value() == Some(&FeedbackStatus::Answered) {
+            let answered_at = changes.answered_at.value().copied().or(given.created_at).unwrap_or_else(db::now);
+            changes.answered_at = Patch::Set(answered_at);
+            given.created_at.get_or_insert(answered_at);
+        }
+    }
+
+    fn custom_fields_mut(changes: &mut FeedbackChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
+    }
+}
+
 impl Record for Feedback {
     const TYPE: RecordType = RecordType::Feedback;
+    const IMPORTED: bool = true;
     const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[OPEN_REQUEST, EXTERNAL_ID];
     const REFERENCES: &'static [Reference<Self>] = &[Reference {
@@ -92,17 +137,50 @@ impl Record for Feedback {
     const LIST: Spec = Spec {
         table: "feedback",
         fields: Self::FIELDS,
-        filters: &[ListField::listed("theme", Kind::Id, &THEMES)],
+        filters: &[ListField::listed("theme", Kind::Id, &THEMES), ListField::new("import_job_id", Kind::Id)],
         orders: &[Order { name: "created_at", expression: "created_at", kind: OrderKind::Time }],
         indexed: &["customer_id", "external_id"],
         searchable: false,
         branches: Some(("status", FeedbackStatus::WORDS)),
         only: None,
     };
-    const DELETED: Option<Spec> = Some(deleted_list!("feedback" in "feedback"));
+    const DELETED: Option<Spec> = Some(deleted_list!(
+        "feedback" in "feedback",
+        ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
+    ));
+
+    /// A rating is an answer. Only files set these fields.
+    fn compose(changes: &mut FeedbackChanges, present: Option<&Self>) -> Result<(), FieldFault> {
+        let status = |changes: &FeedbackChanges| changes.status.or(present.map(|present| &present.status)).copied();
+        if changes.status == Patch::Keep && changes.rating.value().is_some() {
+            changes.status = Patch::Set(FeedbackStatus::Answered);
+        }
+        let was_open = present.is_some_and(|present| present.status == FeedbackStatus::Requested);
+        if present.is_some() && !was_open && status(changes) == Some(FeedbackStatus::Requested) {
+            return Err(("status", Fault::new("invalid", "must not become requested again")));
+        }
+        let is_answered = status(changes) == Some(FeedbackStatus::Answered);
+        let is_rated = changes.rating.or(present.and_then(|present| present.rating.as_ref())).is_some();
+        let answered_at = changes.answered_at.or(present.and_then(|present| present.answered_at.as_ref()));
+        match (is_answered, is_rated) {
+            (true, true) if answered_at.is_none() && present.is_some() => changes.answered_at = Patch::Set(db::now()),
+            (false, false) if status(changes).is_none() => {
+                return Err(("rating", Fault::new("required", "is required for a new record")));
+            }
+            (false, _) if answered_at.is_some() => {
+                return Err(("answered_at", Fault::new("invalid", "must be empty unless the status is answered")));
+            }
+            (true, false) => return Err(("rating", Fault::new("required", "is required for an answer"))),
+            (false, true) => {
+                return Err(("rating", Fault::new("invalid", "must be empty unless the status is answered")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 
     fn derive_fields(&mut self, before: Option<&Self>) {
-        if before.is_none() {
+        if before.is_none() && self.requested_at == Time::UNIX_EPOCH {
             self.requested_at = self.created_at;
         }
     }

@@ -3,9 +3,14 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::query::{Order, OrderKind, Spec};
+use crate::imports::dictionary::{Headers, Table};
+use crate::imports::{Given, Importable};
+use crate::query::{ListField, Order, OrderKind, Spec};
+use crate::records::link::Linked;
 use crate::records::{Fields, Parent, Record, RecordType, UniqueKey};
-use crate::values::{ExternalId, Notes, Summary, Time};
+use crate::values::kind::Kind;
+use crate::values::patch::Patch;
+use crate::values::{CustomFields, ExternalId, Field, Notes, Summary, Time};
 use crate::{record, string_enum};
 
 string_enum! {
@@ -56,6 +61,8 @@ record! {
         /// The id of the interaction in another system of yours, unique among the workspace's interactions
         /// with leads.
         optional external_id: Option<ExternalId>,
+        /// Additional fields of your own.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
         /// When the responsible user was notified of the next action. Changing the action or its
         /// date resets it.
         fixed followed_up_at: Option<Time>,
@@ -87,6 +94,8 @@ record! {
         /// The id of the interaction in another system of yours, unique among the workspace's interactions
         /// with customers.
         optional external_id: Option<ExternalId>,
+        /// Additional fields of your own.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
         /// When the responsible user was notified of the next action. Changing the action or its
         /// date resets it.
         fixed followed_up_at: Option<Time>,
@@ -116,25 +125,38 @@ pub(crate) trait Interaction: Record {
 
 const SAME_EXTERNAL_ID: &str = "another interaction has this external_id";
 
+/// The order of exports, which the primary key serves: an interaction is listed only under its parent.
+const BY_ID: Order = Order { name: "id", expression: "id", kind: OrderKind::Id };
+/// The filter by the import that created an interaction.
+const IMPORT: ListField = ListField::new("import_job_id", Kind::Id);
 const BY_CREATION: Order = Order { name: "created_at", expression: "created_at", kind: OrderKind::Time };
+
+/// The id by which another system knows an interaction with a lead.
+const LEAD_EXTERNAL_ID: UniqueKey<LeadInteraction> =
+    UniqueKey::external_id("lead_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
+        interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
+impl Linked for LeadInteraction {
+    type Other = Self;
+}
 
 impl Record for LeadInteraction {
     const TYPE: RecordType = RecordType::LeadInteraction;
-    const UNIQUE: &'static [UniqueKey<Self>] =
-        &[UniqueKey::external_id("lead_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
-            interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
-        })];
+    const IMPORTED: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[LEAD_EXTERNAL_ID];
     const PARENT: Option<Parent> = Some(Parent { column: "lead_id", table: "leads" });
     const LIST: Spec = Spec {
         table: "lead_interactions",
         fields: Self::FIELDS,
-        filters: &[],
+        filters: &[IMPORT],
         orders: &[BY_CREATION],
         indexed: &[],
         searchable: false,
         branches: None,
         only: None,
     };
+    const EXPORT: Spec = Spec { orders: &[BY_ID], indexed: &["lead_id", "external_id"], ..Self::LIST };
 
     fn example() -> Value {
         json!({
@@ -149,6 +171,68 @@ impl Record for LeadInteraction {
         if before.is_some_and(|before| before.next() != self.next()) {
             self.followed_up_at = None;
         }
+    }
+}
+
+impl Importable for LeadInteraction {
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &LEAD_EXTERNAL_ID;
+    const HEADERS: Headers = Headers::Interactions;
+    const WORDS: &'static [(&'static str, Table)] = &[("type", Table::InteractionTypes)];
+    const NEAREST_WORDS: &'static [(&'static str, &'static str)] =
+        &[("support", "note"), ("purchase", "note"), ("other", "note")];
+    const RENAMED: &'static [(&'static str, &'static str)] = &[("description", "notes"), ("date", "created_at")];
+    const SUPPLIED: &'static [&'static str] = &["type"];
+    const NAMED_BY: &'static [&'static str] = &["lead_id", "lead_email", "lead_external_id"];
+
+    fn row_external_id(changes: &LeadInteractionChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    fn complete(changes: &mut LeadInteractionChanges, _given: &mut Given) {
+        changes.kind.get_or_insert(LeadInteractionType::Note);
+    }
+
+    fn custom_fields_mut(changes: &mut LeadInteractionChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
+    }
+}
+
+impl Importable for CustomerInteraction {
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &CUSTOMER_EXTERNAL_ID;
+    const HEADERS: Headers = Headers::Interactions;
+    const WORDS: &'static [(&'static str, Table)] = &[("type", Table::InteractionTypes)];
+    const NEAREST_WORDS: &'static [(&'static str, &'static str)] = &[("note", "other")];
+    const RENAMED: &'static [(&'static str, &'static str)] = &[("notes", "description")];
+    const SUPPLIED: &'static [&'static str] = &["type", "subject"];
+    const NAMED_BY: &'static [&'static str] = &["customer_id", "customer_email", "customer_external_id"];
+
+    fn row_external_id(changes: &CustomerInteractionChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    /// The subject is the first line of the description, else the type. It took place when it was recorded.
+    fn complete(changes: &mut CustomerInteractionChanges, given: &mut Given) {
+        let kind = *changes.kind.get_or_insert(CustomerInteractionType::Other);
+        if changes.subject.is_none() {
+            let description = changes.description.value().map(AsRef::as_ref).unwrap_or_default();
+            let first = description.lines().map(str::trim).find(|line| !line.is_empty());
+            let short = |line: &str| Summary::from_text(&line.replace('\t', " ").chars().take(200).collect::<String>());
+            let subject = first.and_then(|line| short(line).ok());
+            changes.subject = subject.or_else(|| Summary::from_text(kind.as_str()).ok());
+        }
+        changes.date = changes.date.or(given.created_at);
+    }
+
+    fn custom_fields_mut(changes: &mut CustomerInteractionChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
     }
 }
 
@@ -176,23 +260,32 @@ impl Interaction for LeadInteraction {
     }
 }
 
+/// The id by which another system knows an interaction with a customer.
+const CUSTOMER_EXTERNAL_ID: UniqueKey<CustomerInteraction> =
+    UniqueKey::external_id("customer_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
+        interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
+    });
+
+impl Linked for CustomerInteraction {
+    type Other = Self;
+}
+
 impl Record for CustomerInteraction {
     const TYPE: RecordType = RecordType::CustomerInteraction;
-    const UNIQUE: &'static [UniqueKey<Self>] =
-        &[UniqueKey::external_id("customer_interactions_external_id_key", SAME_EXTERNAL_ID, |interaction| {
-            interaction.external_id.as_ref().map(|id| id.as_ref().to_owned())
-        })];
+    const IMPORTED: bool = true;
+    const UNIQUE: &'static [UniqueKey<Self>] = &[CUSTOMER_EXTERNAL_ID];
     const PARENT: Option<Parent> = Some(Parent { column: "customer_id", table: "customers" });
     const LIST: Spec = Spec {
         table: "customer_interactions",
         fields: Self::FIELDS,
-        filters: &[],
+        filters: &[IMPORT],
         orders: &[BY_CREATION, Order { name: "date", expression: "date", kind: OrderKind::Time }],
         indexed: &[],
         searchable: false,
         branches: None,
         only: None,
     };
+    const EXPORT: Spec = Spec { orders: &[BY_ID], indexed: &["customer_id", "external_id"], ..Self::LIST };
 
     fn example() -> Value {
         json!({

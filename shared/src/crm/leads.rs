@@ -11,8 +11,8 @@ use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
 use crate::error::Result;
-use crate::imports::Importable;
-use crate::imports::dictionary::Table;
+use crate::imports::dictionary::{Headers, Table};
+use crate::imports::{Given, Importable, RowKey};
 use crate::mail::{self, Cancel, Event};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
@@ -137,15 +137,13 @@ impl Linked for Lead {
 }
 
 impl Importable for Lead {
-    const KEY: &'static UniqueKey<Self> = &EMAIL;
-    const EXTERNAL_ID: Option<&'static UniqueKey<Self>> = Some(&EXTERNAL_ID);
+    const EMAIL: Option<&'static UniqueKey<Self>> = Some(&EMAIL);
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &EXTERNAL_ID;
+    const KEYS: &'static [RowKey] = RowKey::ALL;
+    const HEADERS: Headers = Headers::People;
     const NAMED_BY: &'static [&'static str] = names::NAMED_BY;
     const WORDS: &'static [(&'static str, Table)] = &[("source", Table::Sources), ("status", Table::Statuses)];
     const CONVERTED: Option<&'static str> = Some(LeadStatus::Converted.as_str());
-
-    fn row_key(changes: &LeadChanges) -> Option<String> {
-        changes.email.as_ref().map(Email::key)
-    }
 
     fn row_external_id(changes: &LeadChanges) -> Option<&str> {
         changes.external_id.value().map(AsRef::as_ref)
@@ -159,7 +157,7 @@ impl Importable for Lead {
         Some(&self.email)
     }
 
-    fn complete(changes: &mut LeadChanges) {
+    fn complete(changes: &mut LeadChanges, _given: &mut Given) {
         names::complete(&mut changes.name, changes.company.value(), changes.email.as_ref());
     }
 

@@ -4,11 +4,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::bulk::{BulkAction, BulkChanged};
+use crate::imports::dictionary::{Headers, Table};
+use crate::imports::{Given, Importable};
 use crate::platform::db;
-use crate::query::{Order as ListOrder, OrderKind, Spec};
+use crate::query::{ListField, Order as ListOrder, OrderKind, Spec};
 use crate::records::link::Linked;
 use crate::records::{Fields, Record, RecordType, Reference, UniqueKey};
-use crate::values::{Address, ExternalId, Notes, Quantity, Time};
+use crate::values::kind::Kind;
+use crate::values::patch::Patch;
+use crate::values::{Address, CustomFields, ExternalId, Notes, Quantity, Time};
 use crate::{deleted_list, record, string_enum};
 
 string_enum! {
@@ -48,6 +52,8 @@ record! {
         optional notes: Option<Notes>,
         /// The id of the order in another system of yours, unique among the workspace's orders.
         optional external_id: Option<ExternalId>,
+        /// Additional fields of your own.
+        defaulted custom_fields: CustomFields = CustomFields::default(),
     }
 }
 
@@ -66,8 +72,36 @@ pub(crate) const EXTERNAL_ID: UniqueKey<Order> =
         order.external_id.as_ref().map(|id| id.as_ref().to_owned())
     });
 
+impl Importable for Order {
+    const EXTERNAL_ID: &'static UniqueKey<Self> = &EXTERNAL_ID;
+    const HEADERS: Headers = Headers::Orders;
+    const WORDS: &'static [(&'static str, Table)] = &[("status", Table::OrderStatuses)];
+    const NAMED_IDS: &'static [&'static str] = &["product_id"];
+    const NAMED_BY: &'static [&'static str] = &["customer_id", "customer_email", "customer_external_id"];
+    const CANCELLED: Option<&'static str> = Some(OrderStatus::Cancelled.as_str());
+    const OF_ALL_LINES: &'static [&'static str] = &["status", "order_date", "shipping_address", "billing_address"];
+
+    fn row_external_id(changes: &OrderChanges) -> Option<&str> {
+        changes.external_id.value().map(AsRef::as_ref)
+    }
+
+    /// A line without a quantity is one piece.
+    fn complete(changes: &mut OrderChanges, _given: &mut Given) {
+        changes.quantity.get_or_insert(Quantity::ONE);
+    }
+
+    fn custom_fields_mut(changes: &mut OrderChanges) -> Option<&mut Patch<CustomFields>> {
+        Some(&mut changes.custom_fields)
+    }
+
+    fn custom_fields(&self) -> Option<&CustomFields> {
+        Some(&self.custom_fields)
+    }
+}
+
 impl Record for Order {
     const TYPE: RecordType = RecordType::Order;
+    const IMPORTED: bool = true;
     const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[EXTERNAL_ID];
     const MATCHED_BY: &'static [&'static str] = &["external_id"];
@@ -81,7 +115,7 @@ impl Record for Order {
     const LIST: Spec = Spec {
         table: "orders",
         fields: Self::FIELDS,
-        filters: &[],
+        filters: &[ListField::new("import_job_id", Kind::Id)],
         orders: &[
             ListOrder { name: "created_at", expression: "created_at", kind: OrderKind::Time },
             ListOrder { name: "order_date", expression: "order_date", kind: OrderKind::Time },
@@ -91,7 +125,10 @@ impl Record for Order {
         branches: Some(("status", OrderStatus::WORDS)),
         only: None,
     };
-    const DELETED: Option<Spec> = Some(deleted_list!("order" in "orders"));
+    const DELETED: Option<Spec> = Some(deleted_list!(
+        "order" in "orders",
+        ListField::computed("import_job_id", Kind::Id, "(former ->> 'import_job_id')::uuid"),
+    ));
 
     fn example() -> Value {
         json!({

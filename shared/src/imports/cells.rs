@@ -6,6 +6,7 @@
 pub mod dates;
 pub mod emails;
 pub mod numbers;
+pub mod ratings;
 
 use crate::values::Fault;
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::Importable;
 use super::dictionary::{Dictionary, Flag, HeaderEntry, Language, Meaning, dictionary, normal};
+use super::parents;
 use crate::error::{FieldError, FieldErrors, Result};
-use crate::records::Record;
 use crate::string_enum;
 use crate::values::json_schema::Mode;
 
@@ -72,10 +72,10 @@ pub fn is_fault_column(header: &str) -> bool {
 
 /// The header of a custom field in an export with a column for each. It names the field where the key alone would
 /// mean something else to an import.
-pub fn custom_header<R: Record>(key: &str) -> String {
+pub fn custom_header<R: Importable>(key: &str) -> String {
     let form = normal(key);
     let names_field = R::COLUMNS.iter().chain(R::JOINED).any(|field| normal(field) == form);
-    if names_field || !dictionary().header(&form).is_empty() || key.trim() != key || is_fault_column(key) {
+    if names_field || !dictionary().header(R::HEADERS, &form).is_empty() || key.trim() != key || is_fault_column(key) {
         format!("{CUSTOM_FIELDS}.{key}")
     } else {
         key.to_owned()
@@ -110,8 +110,8 @@ impl Matched {
 pub fn match_headers<R: Importable>(headers: &[String], unmapped: Unmapped, given: &Mapping) -> Matched {
     let forms: Vec<String> = headers.iter().map(|header| normal(header)).collect();
     let present: HashSet<String> = forms.iter().cloned().collect();
-    let customs = dictionary().customs(&present);
-    let detected = Detected::of::<R>(headers, &forms, &customs);
+    let signed = dictionary().signed(R::HEADERS, &present);
+    let detected = Detected::of::<R>(headers, &forms, &signed);
     let rest = match unmapped {
         Unmapped::Keep if R::COLUMNS.contains(&CUSTOM_FIELDS) => Target::Custom,
         Unmapped::Keep | Unmapped::Ignore => Target::Ignored,
@@ -136,10 +136,12 @@ struct Detected {
 }
 
 impl Detected {
-    fn of<R: Importable>(headers: &[String], forms: &[String], customs: &HashSet<String>) -> Self {
+    fn of<R: Importable>(headers: &[String], forms: &[String], signed: &HashMap<String, Option<&str>>) -> Self {
         let words = dictionary();
-        let candidates: Vec<Vec<&HeaderEntry>> =
-            forms.iter().map(|form| if customs.contains(form) { vec![] } else { entries::<R>(words, form) }).collect();
+        let candidates: Vec<Vec<&HeaderEntry>> = forms
+            .iter()
+            .map(|form| if signed.contains_key(form) { vec![] } else { entries::<R>(words, form) })
+            .collect();
         let weights = weights(words, &candidates);
         let chosen: Vec<Option<&HeaderEntry>> = candidates
             .into_iter()
@@ -151,16 +153,17 @@ impl Detected {
         let has_first = has("first_name") || has_either(&Meaning::FirstNameOrName);
         let has_last = has("last_name") || has_either(&Meaning::LastNameOrName);
         let target = |entry: &HeaderEntry| match &entry.meaning {
-            Meaning::Field(field) => Target::Field(field.clone()),
+            Meaning::Field(field) => Target::Field(renamed::<R>(field).to_owned()),
             Meaning::LastNameOrName => Target::Field(if has_first { "last_name" } else { "name" }.to_owned()),
             Meaning::FirstNameOrName => Target::Field(if has_last { "first_name" } else { "name" }.to_owned()),
             Meaning::Flag(flag) => Target::Flag(*flag),
+            Meaning::PersonEmail | Meaning::PersonId => parents::target::<R>(&entry.meaning),
         };
         let columns = headers.iter().zip(forms).zip(&chosen);
         let meanings = columns
             .map(|((header, form), chosen)| {
-                if customs.contains(form) {
-                    return None;
+                if let Some(field) = signed.get(form) {
+                    return field.map(|field| (Target::Field(field.to_owned()), 0));
                 }
                 let own = own_name::<R>(header).map(|target| (target, 0));
                 let own = own.or_else(|| chosen.map(|entry| (target(entry), entry.rank + 1)));
@@ -175,13 +178,18 @@ impl Detected {
 /// The target of a header that is one of the program's own: the name of a field, or a custom field as an
 /// export writes it.
 fn own_name<R: Importable>(header: &str) -> Option<Target> {
-    if is_fault_column(header) || R::JOINED.contains(&header) {
+    if is_fault_column(header) || R::JOINED.contains(&header) || R::NOT_EXPORTED.contains(&header) {
         return Some(Target::Ignored);
     }
     if let Some(key) = header.strip_prefix("custom_fields.").filter(|key| !key.is_empty()) {
         return R::COLUMNS.contains(&CUSTOM_FIELDS).then(|| Target::CustomAs(key.to_owned()));
     }
-    R::COLUMNS.contains(&header).then(|| Target::Field(header.to_owned()))
+    is_column::<R>(header).then(|| Target::Field(header.to_owned()))
+}
+
+/// Whether files have the field: one of the record's, or one by which a row names the record's owner.
+fn is_column<R: Importable>(field: &str) -> bool {
+    R::COLUMNS.contains(&field) || parents::of::<R>().is_some_and(|parent| parent.names().contains(&field))
 }
 
 /// The field whose name the header is but for case and punctuation. A name such as `customer_id`, which has no
@@ -194,12 +202,21 @@ fn near_name<R: Importable>(form: &str) -> Option<Target> {
 /// The meanings of a header for the kind of record.
 fn entries<'d, R: Importable>(words: &'d Dictionary, form: &str) -> Vec<&'d HeaderEntry> {
     let is_of_kind = |entry: &&HeaderEntry| match &entry.meaning {
-        Meaning::Field(field) => R::COLUMNS.contains(&field.as_str()) || (field == OTHER_EMAILS && has_email::<R>()),
+        Meaning::Field(field) => {
+            R::COLUMNS.contains(&renamed::<R>(field)) || (field == OTHER_EMAILS && has_email::<R>())
+        }
         Meaning::LastNameOrName | Meaning::FirstNameOrName => R::COLUMNS.contains(&"name"),
+        Meaning::PersonEmail | Meaning::PersonId => R::OWNER.is_some(),
         Meaning::Flag(Flag::Converted) => R::CONVERTED.is_some(),
+        Meaning::Flag(Flag::Cancelled) => R::CANCELLED.is_some(),
         Meaning::Flag(_) => true,
     };
-    words.header(form).iter().filter(is_of_kind).collect()
+    words.header(R::HEADERS, form).iter().filter(is_of_kind).collect()
+}
+
+/// The kind's name of a field in `config/import/`.
+fn renamed<R: Importable>(field: &str) -> &str {
+    R::RENAMED.iter().find(|(name, _)| *name == field).map_or(field, |(_, own)| *own)
 }
 
 /// How many headers each language knows.
@@ -271,20 +288,17 @@ impl Mapping {
 
     fn target(&self, header: &str, form: &str) -> Option<(Target, usize)> {
         let (given, rank) = self.targets.get(header)?;
-        let flags = || {
-            dictionary().header(form).iter().filter_map(|entry| match entry.meaning {
-                Meaning::Flag(flag) => Some(flag),
-                _ => None,
-            })
-        };
+        let flags = || dictionary().flags(form);
         let target = match given {
             Given::Suppression => Target::Flag(
-                flags().find(|flag| !matches!(flag, Flag::Converted | Flag::Deleted)).unwrap_or(Flag::OptedOut),
+                flags()
+                    .find(|flag| !matches!(flag, Flag::Converted | Flag::Cancelled | Flag::Deleted))
+                    .unwrap_or(Flag::OptedOut),
             ),
             // A result names the status as the field of such a column.
-            Given::Target(target) if target.supplies("status") && flags().any(|flag| flag == Flag::Converted) => {
-                Target::Flag(Flag::Converted)
-            }
+            Given::Target(target) if target.supplies("status") => flags()
+                .find(|flag| matches!(flag, Flag::Converted | Flag::Cancelled))
+                .map_or_else(|| target.clone(), Target::Flag),
             Given::Target(target) => target.clone(),
         };
         Some((target, *rank))
@@ -296,7 +310,9 @@ fn given<R: Importable>(header: &str, field: &Value) -> Option<Given> {
     // Read-only fields are those of an export, under their own names.
     let is_read_only = |name: &str| {
         let property = R::properties().into_iter().find(|property| property.name == name);
-        property.is_some_and(|property| matches!(property.mode, Mode::Fixed)) && !TIMES_AND_ID.contains(&name)
+        property.is_some_and(|property| matches!(property.mode, Mode::Fixed))
+            && !TIMES_AND_ID.contains(&name)
+            && R::OWNER != Some(name)
     };
     if field != header && is_read_only(field) {
         return None;
@@ -304,9 +320,9 @@ fn given<R: Importable>(header: &str, field: &Value) -> Option<Given> {
     Some(match field.strip_prefix("custom_fields.").filter(|key| !key.is_empty()) {
         Some(OTHER_EMAILS) if has_email::<R>() => Given::Target(Target::Field(OTHER_EMAILS.to_owned())),
         Some(key) if R::COLUMNS.contains(&CUSTOM_FIELDS) => Given::Target(Target::CustomAs(key.to_owned())),
-        _ if field == SUPPRESSION && has_email::<R>() => Given::Suppression,
+        _ if field == SUPPRESSION => Given::Suppression,
         _ if field == DELETED => Given::Target(Target::Flag(Flag::Deleted)),
-        _ if R::COLUMNS.contains(&field) || (field == OTHER_EMAILS && has_email::<R>()) => {
+        _ if is_column::<R>(field) || (field == OTHER_EMAILS && has_email::<R>()) => {
             Given::Target(Target::Field(field.to_owned()))
         }
         _ => return None,
@@ -321,7 +337,7 @@ pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
             Target::Field(field) => Value::from(field.as_str()),
             Target::Custom => Value::from(format!("{CUSTOM_FIELDS}.{header}")),
             Target::CustomAs(key) => Value::from(format!("{CUSTOM_FIELDS}.{key}")),
-            Target::Flag(Flag::Converted) => Value::from("status"),
+            Target::Flag(Flag::Converted | Flag::Cancelled) => Value::from("status"),
             Target::Flag(Flag::Deleted) => Value::from(DELETED),
             Target::Flag(_) => Value::from(SUPPRESSION),
             Target::Ignored => Value::Null,

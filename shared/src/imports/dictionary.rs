@@ -52,8 +52,52 @@ string_enum! {
         Bounced = "bounced",
         /// Yes means that the lead was converted.
         Converted = "converted",
+        /// Yes, or a date, means that the order was cancelled.
+        Cancelled = "cancelled",
         /// Yes means that the record was deleted.
         Deleted = "deleted",
+    }
+}
+
+/// The kinds of records whose files have headers of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Headers {
+    /// Leads and customers.
+    People,
+    /// Orders.
+    Orders,
+    /// Interactions with leads and customers.
+    Interactions,
+    /// Feedback.
+    Feedback,
+    /// Suppressions.
+    Suppressions,
+}
+
+impl Headers {
+    /// All of them.
+    const ALL: [Self; 5] = [Self::People, Self::Orders, Self::Interactions, Self::Feedback, Self::Suppressions];
+    /// How much worse a header of people is than one of the kind's own.
+    const SHARED_RANK: usize = 100;
+    /// The headers of people that mean the same for records that belong to a person.
+    const SHARED: [&str; 4] = ["created_at", "notes", "billing_address", "shipping_address"];
+
+    /// What a header of people means in files of this kind: their addresses and ids are those of the person that a
+    /// record belongs to.
+    fn meaning(self, of_people: &Meaning) -> Option<Meaning> {
+        match of_people {
+            _ if self == Self::People => Some(of_people.clone()),
+            Meaning::Field(field) if self == Self::Suppressions => {
+                matches!(field.as_str(), "email" | "created_at").then(|| of_people.clone())
+            }
+            _ if self == Self::Suppressions => None,
+            Meaning::Field(field) if field == "email" => Some(Meaning::PersonEmail),
+            Meaning::Field(field) if field == "external_id" => Some(Meaning::PersonId),
+            Meaning::Field(field) if Self::SHARED.contains(&field.as_str()) => Some(of_people.clone()),
+            Meaning::Flag(_) => Some(of_people.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -68,6 +112,10 @@ pub enum Meaning {
     FirstNameOrName,
     /// No field, but a decision about the person.
     Flag(Flag),
+    /// The address of the person that the record belongs to.
+    PersonEmail,
+    /// The id of the person that the record belongs to, ours or that of another system.
+    PersonId,
 }
 
 /// A meaning of a header in one language.
@@ -92,6 +140,12 @@ pub enum Table {
     Types,
     /// The statuses of customers.
     CustomerStatuses,
+    /// The statuses of orders.
+    OrderStatuses,
+    /// The types of interactions with leads and customers.
+    InteractionTypes,
+    /// The reasons of suppressions.
+    SuppressionReasons,
 }
 
 /// The status of leads that are lost and get no email.
@@ -103,14 +157,24 @@ pub const DO_NOT_CONTACT: &str = "do_not_contact";
 pub struct Signature {
     /// The headers of the system's file.
     pub has: Vec<String>,
+    /// The kind of records whose files these are, if it matters.
+    #[serde(default)]
+    pub kind: Option<Headers>,
     /// The headers that are no fields in such a file.
+    #[serde(default)]
     pub custom: Vec<String>,
+    /// The fields that headers of such a file mean.
+    #[serde(default)]
+    pub means: BTreeMap<String, String>,
+    /// Values of fields that no column of such a file has.
+    #[serde(default)]
+    pub sets: BTreeMap<String, String>,
 }
 
 /// All words, by their normal form.
 #[derive(Debug, Default)]
 pub struct Dictionary {
-    headers: HashMap<String, Vec<HeaderEntry>>,
+    headers: HashMap<Headers, HashMap<String, Vec<HeaderEntry>>>,
     values: HashMap<Table, HashMap<String, Vec<(Language, String)>>>,
     yes: HashSet<String>,
     no: HashSet<String>,
@@ -154,6 +218,20 @@ struct File {
     #[serde(default)]
     customer_statuses: BTreeMap<String, Vec<String>>,
     #[serde(default)]
+    order_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    order_statuses: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    interaction_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    interaction_types: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    feedback_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    suppression_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    suppression_reasons: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
     values: Values,
     #[serde(default)]
     signatures: Vec<Signature>,
@@ -191,25 +269,37 @@ impl Dictionary {
     fn add(&mut self, file: File) {
         let language = self.names.len();
         self.names.push(file.language);
-        for (key, words) in file.headers {
-            let meaning = match key.as_str() {
-                "last_name_or_name" => Meaning::LastNameOrName,
-                "first_name_or_name" => Meaning::FirstNameOrName,
-                _ => {
-                    self.fields.insert(key.clone());
-                    Meaning::Field(key)
+        // Words of a kind's own win over those of people.
+        self.add_headers(Headers::Orders, language, file.order_headers);
+        self.add_headers(Headers::Interactions, language, file.interaction_headers);
+        self.add_headers(Headers::Feedback, language, file.feedback_headers);
+        self.add_headers(Headers::Suppressions, language, file.suppression_headers);
+        let own: HashMap<Headers, HashSet<String>> = Headers::ALL.map(|kind| (kind, self.forms(kind, language))).into();
+        let meanings = file.headers.into_iter().map(|(key, words)| (self.meaning(key), words));
+        let flags = file.flags.into_iter().map(|(flag, words)| (Meaning::Flag(flag), words));
+        for (meaning, words) in meanings.collect::<Vec<_>>().into_iter().chain(flags) {
+            for kind in Headers::ALL {
+                let Some(meaning) = kind.meaning(&meaning) else { continue };
+                let worse = if kind == Headers::People { 0 } else { Headers::SHARED_RANK };
+                for (rank, form) in words.iter().map(|word| normal(word)).enumerate() {
+                    if !own[&kind].contains(&form) {
+                        self.add_header(
+                            kind,
+                            form,
+                            HeaderEntry { language, meaning: meaning.clone(), rank: worse + rank },
+                        );
+                    }
                 }
-            };
-            self.add_headers(language, &meaning, words);
-        }
-        for (flag, words) in file.flags {
-            self.add_headers(language, &Meaning::Flag(flag), words);
+            }
         }
         let tables = [
             (Table::Sources, file.sources),
             (Table::Statuses, file.statuses),
             (Table::Types, file.types),
             (Table::CustomerStatuses, file.customer_statuses),
+            (Table::OrderStatuses, file.order_statuses),
+            (Table::InteractionTypes, file.interaction_types),
+            (Table::SuppressionReasons, file.suppression_reasons),
         ];
         for (table, values) in tables {
             let known = self.values.entry(table).or_default();
@@ -240,21 +330,57 @@ impl Dictionary {
         self.signatures.extend(file.signatures);
     }
 
-    fn add_headers(&mut self, language: Language, meaning: &Meaning, words: Vec<String>) {
-        for (rank, word) in words.into_iter().enumerate() {
-            let entries = self.headers.entry(normal(&word)).or_default();
-            entries.push(HeaderEntry { language, meaning: meaning.clone(), rank });
+    /// The meaning of a key of a table of headers.
+    fn meaning(&mut self, key: String) -> Meaning {
+        match key.as_str() {
+            "last_name_or_name" => Meaning::LastNameOrName,
+            "first_name_or_name" => Meaning::FirstNameOrName,
+            "person_email" => Meaning::PersonEmail,
+            "person_id" => Meaning::PersonId,
+            _ => {
+                self.fields.insert(key.clone());
+                Meaning::Field(key)
+            }
         }
     }
 
-    /// The meanings of a header in its normal form.
-    pub fn header(&self, normal: &str) -> &[HeaderEntry] {
-        self.headers.get(normal).map_or(&[], Vec::as_slice)
+    fn add_headers(&mut self, kind: Headers, language: Language, headers: BTreeMap<String, Vec<String>>) {
+        for (key, words) in headers {
+            let meaning = self.meaning(key);
+            for (rank, word) in words.iter().enumerate() {
+                self.add_header(kind, normal(word), HeaderEntry { language, meaning: meaning.clone(), rank });
+            }
+        }
     }
 
-    /// Every header in its normal form, with its first meaning.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &Meaning)> {
-        self.headers.iter().filter_map(|(header, entries)| Some((header.as_str(), &entries.first()?.meaning)))
+    fn add_header(&mut self, kind: Headers, form: String, entry: HeaderEntry) {
+        self.headers.entry(kind).or_default().entry(form).or_default().push(entry);
+    }
+
+    /// The headers of a kind in a language, in their normal form.
+    fn forms(&self, kind: Headers, language: Language) -> HashSet<String> {
+        let known = self.headers.get(&kind).into_iter().flatten();
+        let is_of = |entries: &[HeaderEntry]| entries.iter().any(|entry| entry.language == language);
+        known.filter(|(_, entries)| is_of(entries)).map(|(form, _)| form.clone()).collect()
+    }
+
+    /// The meanings of a header in its normal form, in files of a kind.
+    pub fn header(&self, kind: Headers, normal: &str) -> &[HeaderEntry] {
+        self.headers.get(&kind).and_then(|known| known.get(normal)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every header of a kind in its normal form, with its first meaning.
+    pub fn headers(&self, kind: Headers) -> impl Iterator<Item = (&str, &Meaning)> {
+        let known = self.headers.get(&kind).into_iter().flatten();
+        known.filter_map(|(header, entries)| Some((header.as_str(), &entries.first()?.meaning)))
+    }
+
+    /// The flags that a header in its normal form means.
+    pub fn flags(&self, normal: &str) -> impl Iterator<Item = Flag> {
+        self.header(Headers::People, normal).iter().filter_map(|entry| match entry.meaning {
+            Meaning::Flag(flag) => Some(flag),
+            _ => None,
+        })
     }
 
     /// The name of a language.
@@ -277,10 +403,28 @@ impl Dictionary {
         self.fields.contains(field)
     }
 
-    /// The headers that are no fields in a file with these headers, in their normal form.
-    pub fn customs(&self, headers: &HashSet<String>) -> HashSet<String> {
-        let is_of = |signature: &&Signature| signature.has.iter().all(|header| headers.contains(&normal(header)));
-        self.signatures.iter().filter(is_of).flat_map(|signature| &signature.custom).map(|text| normal(text)).collect()
+    /// What headers mean in a file of a kind with these headers, in their normal form, besides what they mean
+    /// elsewhere: a field, or nothing.
+    pub fn signed(&self, kind: Headers, headers: &HashSet<String>) -> HashMap<String, Option<&str>> {
+        let mut signed = HashMap::new();
+        for signature in self.signatures(kind, headers) {
+            signed.extend(signature.custom.iter().map(|header| (normal(header), None)));
+            signed.extend(signature.means.iter().map(|(header, field)| (normal(header), Some(field.as_str()))));
+        }
+        signed
+    }
+
+    /// Values of fields in every row of a file of a kind with these headers, in their normal form.
+    pub fn implied(&self, kind: Headers, headers: &HashSet<String>) -> impl Iterator<Item = (&String, &String)> {
+        self.signatures(kind, headers).flat_map(|signature| &signature.sets)
+    }
+
+    fn signatures(&self, kind: Headers, headers: &HashSet<String>) -> impl Iterator<Item = &Signature> {
+        let is_of = move |signature: &&Signature| {
+            signature.kind.is_none_or(|of| of == kind)
+                && signature.has.iter().all(|header| headers.contains(&normal(header)))
+        };
+        self.signatures.iter().filter(is_of)
     }
 
     /// The value that a text means in files of a language. A number before it is ignored (`1 - New`).
@@ -337,102 +481,4 @@ impl Dictionary {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crm::customers::Customer;
-    use crate::crm::leads::Lead;
-    use crate::records::Fields;
-
-    #[test]
-    fn every_file_can_be_read() {
-        for text in FILES {
-            if let Err(error) = toml::from_str::<File>(text) {
-                panic!("{error} in\n{}", text.lines().next().unwrap_or_default());
-            }
-        }
-    }
-
-    /// The words of each key.
-    type Entries = Vec<(String, Vec<String>)>;
-
-    /// The keys of a table must be those that the program knows, and a word must have one meaning.
-    #[test]
-    fn every_word_has_one_meaning_in_its_language() {
-        let mut faults = Vec::new();
-        for text in FILES {
-            let File { language, headers, flags, sources, statuses, types, customer_statuses, values, .. } =
-                toml::from_str(text).unwrap();
-            let flags = flags.into_iter().map(|(flag, words)| (flag.as_str().to_owned(), words));
-            let tables: [(&str, Entries); 5] = [
-                ("headers", headers.into_iter().chain(flags).collect()),
-                ("sources", sources.into_iter().collect()),
-                ("statuses", statuses.into_iter().collect()),
-                ("types", types.into_iter().collect()),
-                ("customer_statuses", customer_statuses.into_iter().collect()),
-            ];
-            for (table, entries) in tables {
-                let mut meanings: HashMap<String, String> = HashMap::new();
-                for (key, words) in entries {
-                    for word in words {
-                        let form = normal(&word);
-                        if form.is_empty() {
-                            faults.push(format!("{language}: {table}.{key}: {word:?} has no letter"));
-                        }
-                        if let Some(other) = meanings.insert(form, key.clone()).filter(|other| *other != key) {
-                            faults.push(format!("{language}: {table}: {word:?} is {other} and {key}"));
-                        }
-                    }
-                }
-            }
-            if !matches!(values.months.len(), 0 | 12) {
-                faults.push(format!("{language}: values.months has {} entries", values.months.len()));
-            }
-        }
-        assert!(faults.is_empty(), "{}", faults.join("\n"));
-    }
-
-    #[test]
-    fn the_keys_of_every_file_are_known() {
-        let fields: Vec<&str> = Lead::COLUMNS
-            .iter()
-            .chain(Customer::COLUMNS)
-            .chain(&["last_name_or_name", "first_name_or_name", "other_emails"])
-            .copied()
-            .collect();
-        const SOURCES: &[&str] = &["campaign", "website", "referral", "direct", "social", "email", "other"];
-        const STATUSES: &[&str] =
-            &["new", "contacted", "qualified", "proposal", "negotiation", "converted", "won", "lost", DO_NOT_CONTACT];
-        const TYPES: &[&str] = &["individual", "business"];
-        const CUSTOMER_STATUSES: &[&str] = &["active", "inactive", "blocked"];
-        for text in FILES {
-            let File { language, headers, sources, statuses, types, customer_statuses, .. } =
-                toml::from_str(text).unwrap();
-            let tables = [
-                (headers, fields.as_slice()),
-                (sources, SOURCES),
-                (statuses, STATUSES),
-                (types, TYPES),
-                (customer_statuses, CUSTOMER_STATUSES),
-            ];
-            for (table, known) in tables {
-                for key in table.keys() {
-                    assert!(known.contains(&key.as_str()), "{language}: {key}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn words_are_compared_without_case_accents_and_punctuation() {
-        for (text, form) in [
-            ("E-Mail", "email"),
-            ("  Prénom\u{200b} ", "prenom"),
-            ("Ｅｍａｉｌ", "email"),
-            ("E_MAIL (privat)", "emailprivat"),
-            ("№", "no"),
-            ("メール アドレス", "メールアドレス"),
-        ] {
-            assert_eq!(normal(text), form, "{text}");
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::records::Record;
+use crate::imports::Importable;
 use crate::string_enum;
 
 string_enum! {
@@ -50,14 +50,16 @@ pub struct Effect {
 }
 
 /// Returns what a job did: up to `limit` effects of these kinds after a position, in the order of positions.
-pub async fn effects<R: Record>(
+pub async fn effects<R: Importable>(
     connection: &mut PgConnection,
     (workspace_id, job_id): (Uuid, Uuid),
     kinds: &[EffectKind],
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Effect>> {
-    let selected: Vec<String> = kinds.iter().filter_map(|kind| Some(format!("({})", statement::<R>(*kind)?))).collect();
+    // Suppressions are no records.
+    let kinds = kinds.iter().filter(|kind| !R::SUPPRESSES || **kind == EffectKind::Suppressed);
+    let selected: Vec<String> = kinds.filter_map(|kind| Some(format!("({})", statement::<R>(*kind)?))).collect();
     if selected.is_empty() {
         return Ok(Vec::new());
     }
@@ -72,7 +74,7 @@ pub async fn effects<R: Record>(
 }
 
 /// The statement of a kind of effect; `None` if records of this kind have none.
-fn statement<R: Record>(kind: EffectKind) -> Option<String> {
+fn statement<R: Importable>(kind: EffectKind) -> Option<String> {
     let (table, record_type, action) = (R::TABLE, R::TYPE.as_str(), kind.as_str());
     let has_email = R::COLUMNS.contains(&"email");
     match kind {

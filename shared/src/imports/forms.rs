@@ -74,10 +74,15 @@ pub(super) fn settle<R: Importable>(plan: &mut Plan, first: &Chunk, options: &Op
     let years_first = plan.language.as_ref().is_some_and(|language| {
         ["Japanese", "Korean", "Chinese", "Hungarian"].iter().any(|name| language.starts_with(name))
     });
+    let has_own_key = options.key.is_none() && !R::KEYS.contains(&RowKey::Email);
     for (target, evidence) in plan.targets.iter_mut().zip(&evidence) {
         // The ids of another system.
         if matches!(evidence, Evidence::Id(Ids { own: false, foreign: true })) {
             *target = Target::Field(RowKey::ExternalId.as_str().to_owned());
+        }
+        // An export of ours finds its records by their ids.
+        if matches!(evidence, Evidence::Id(Ids { own: true, foreign: false })) && has_own_key {
+            plan.key = RowKey::Id;
         }
     }
     let form = |evidence: Evidence| match evidence {

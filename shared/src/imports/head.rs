@@ -6,6 +6,7 @@ use csv::ByteRecord;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::cells::emails;
 use super::columns::{Mapping, Matched, match_headers};
 use super::dictionary::{dictionary, normal};
 use super::format::Format;
@@ -13,9 +14,10 @@ use super::grammar::{Records, is_break};
 use super::options::HeaderRow;
 use super::plan::{MappingSource, RowKey};
 use super::split::count_lines;
-use super::{Importable, Options, Plan, nearest, packed};
+use super::{Importable, Options, Plan, nearest, packed, parents};
 use crate::error::{Error, FieldError, Result};
 use crate::records::csv::unguard;
+use crate::values::{EmailHash, Field};
 
 /// How many bytes of a file are inspected before anything is stored.
 pub const HEAD: usize = 64 * 1024;
@@ -74,6 +76,22 @@ pub fn fingerprint(headers: &[String]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The options of a file that may have no header, because its first cell is none.
+pub(super) fn without_header<R: Importable>(text: &[u8], options: &Options) -> Options {
+    let mut options = options.clone();
+    let line = text.split(|byte| is_break(*byte)).map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
+    let (Some(field), Some(line), HeaderRow::Detected) = (R::BARE, line, &options.header) else { return options };
+    let line = String::from_utf8_lossy(line);
+    let is_delimiter = |c: char| DELIMITERS.iter().any(|delimiter| c == char::from(*delimiter));
+    let cells: Vec<&str> = line.split(is_delimiter).collect();
+    let first = cells[0].trim_matches(|c: char| c == '"' || c.is_whitespace());
+    if !emails::read(first).valid.is_empty() || EmailHash::from_text(first).is_ok() {
+        let others = std::iter::repeat_n(String::new(), cells.len() - 1);
+        options.header = HeaderRow::Columns(std::iter::once(field.to_owned()).chain(others).collect());
+    }
+    options
+}
+
 impl<'h> Head<'h> {
     /// Reads the head of a file under each delimiter.
     ///
@@ -108,7 +126,7 @@ impl<'h> Head<'h> {
         let mut best: Option<(Rating, Choice<'_>)> = None;
         for reading in &self.readings {
             let Some(choice) = reading.choose::<R>(options, given.as_ref(), saved) else { continue };
-            let rating = choice.rating(options.key);
+            let rating = choice.rating::<R>(options);
             if best.as_ref().is_none_or(|(other, _)| rating >= *other) {
                 best = Some((rating, choice));
             }
@@ -120,14 +138,15 @@ impl<'h> Head<'h> {
         if let Some(given) = &given {
             given.check(&choice.row.headers)?;
         }
-        if !has_key(&choice.matched, options.key) {
-            return Err(Error::Invalid(choice.missing::<R>(options.key)));
+        if !is_complete::<R>(&choice.matched, options) {
+            return Err(Error::Invalid(choice.missing::<R>(options)));
         }
         let end = choice.row.end;
         // Without a name of people, a file only updates.
         let is_named = |field: &&str| choice.matched.supplies(field) || options.set.contains_key(*field);
         let creates = options.create && (R::NAMED_BY.is_empty() || R::NAMED_BY.iter().any(is_named));
-        Ok((Plan { create: creates, ..choice.into_plan(options) }, end))
+        let set = implied::<R>(&choice, options);
+        Ok((Plan { create: creates, set, ..choice.into_plan::<R>(options) }, end))
     }
 
     fn check(&self, row: &HeaderCells) -> Result<()> {
@@ -229,7 +248,7 @@ impl Reading {
             };
             let matched = match_headers::<R>(&row.headers, options.unmapped, &mapping);
             let choice = Choice { reading: self, row, matched, source };
-            if has_key(&choice.matched, options.key) {
+            if is_complete::<R>(&choice.matched, options) {
                 return Some(choice);
             }
             let width = |choice: &Choice<'_>| (choice.matched.known(), choice.row.headers.len());
@@ -269,16 +288,19 @@ struct Choice<'r> {
 type Rating = (bool, usize, usize);
 
 impl Choice<'_> {
-    fn rating(&self, key: RowKey) -> Rating {
+    fn rating<R: Importable>(&self, options: &Options) -> Rating {
         let columns = self.row.headers.len();
         let after = self.reading.lengths.iter().skip(self.row.at);
         let alike = after.filter(|length| **length == columns).count();
-        (has_key(&self.matched, key), self.matched.known(), if columns < 2 { 0 } else { columns * alike })
+        (is_complete::<R>(&self.matched, options), self.matched.known(), if columns < 2 { 0 } else { columns * alike })
     }
 
     /// The faults of a header without the required column.
-    fn missing<R: Importable>(&self, key: RowKey) -> Vec<FieldError> {
-        let field = key.as_str();
+    fn missing<R: Importable>(&self, options: &Options) -> Vec<FieldError> {
+        let field = match (options.key, R::OWNER) {
+            (None, Some(owner)) => owner,
+            (key, _) => key.unwrap_or(R::KEYS[0]).as_str(),
+        };
         let place = self.row.line.map_or("the given columns".to_owned(), |line| format!("line {line}"));
         let delimiter = match self.reading.delimiter {
             packed::DELIMITER => String::new(),
@@ -301,11 +323,12 @@ impl Choice<'_> {
         faults
     }
 
-    fn into_plan(self, options: &Options) -> Plan {
+    fn into_plan<R: Importable>(self, options: &Options) -> Plan {
         let Matched { targets, ranks, language } = self.matched;
+        let external_id = RowKey::ExternalId.as_str();
         Plan {
             on_conflict: options.on_conflict,
-            key: options.key,
+            key: options.key.unwrap_or(R::KEYS[0]),
             create: options.create,
             strict: options.strict,
             dry_run: options.dry_run,
@@ -321,10 +344,32 @@ impl Choice<'_> {
             language: language.map(|language| dictionary().name(language).to_owned()),
             tz: options.tz.unwrap_or_default(),
             set: Map::new(),
+            // The program's own ids are those of lines already.
+            has_lines: !R::OF_ALL_LINES.is_empty() && self.row.headers.iter().all(|header| header != external_id),
             rows: 0,
             tail_from: 0,
             by_line_from: None,
         }
+    }
+}
+
+/// The values of fields that files with these headers have in every row, unless a column or the caller gives others.
+fn implied<R: Importable>(choice: &Choice<'_>, options: &Options) -> Map<String, Value> {
+    let forms: HashSet<String> = choice.row.headers.iter().map(|header| normal(header)).collect();
+    let is_open = |field: &str| !choice.matched.supplies(field) && !options.set.contains_key(field);
+    let implied = dictionary().implied(R::HEADERS, &forms).filter(|(field, _)| is_open(field));
+    implied.map(|(field, value)| (field.clone(), Value::from(value.as_str()))).collect()
+}
+
+/// Whether the file has what its rows need: the key, or the name of the record that each new one belongs to.
+fn is_complete<R: Importable>(matched: &Matched, options: &Options) -> bool {
+    let names_owner = |owner: &str| {
+        let names = parents::of::<R>().map(|parents| parents.names());
+        names.into_iter().flatten().any(|name| matched.supplies(name)) || options.set.contains_key(owner)
+    };
+    match (options.key, R::OWNER) {
+        (None, Some(owner)) => R::KEYS.iter().any(|key| has_key(matched, *key)) || names_owner(owner),
+        (key, _) => has_key(matched, key.unwrap_or(R::KEYS[0])),
     }
 }
 

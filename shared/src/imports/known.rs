@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::plan::RowKey;
 use super::rows::Row;
-use super::{Import, Importable};
+use super::{Import, Importable, lines};
 use crate::error::Result;
 use crate::platform::db;
 use crate::records::{self, FieldFault};
@@ -30,6 +30,8 @@ pub(super) struct Known {
     /// The external ids in use, with the ids of their records. A value that a row gives up becomes free after the
     /// chunk.
     external: HashMap<String, Uuid>,
+    /// The values of [`Importable::EXCLUSIVE`] in use, with the ids of their records.
+    exclusive: HashMap<String, Uuid>,
 }
 
 impl Known {
@@ -39,11 +41,17 @@ impl Known {
         rows: &[Row<R::Changes>],
     ) -> Result<Self> {
         let key = import.plan.key;
-        let mut known =
-            Self { now: db::now(), key, emails: HashMap::new(), ids: HashSet::new(), external: HashMap::new() };
+        let mut known = Self {
+            now: db::now(),
+            key,
+            emails: HashMap::new(),
+            ids: HashSet::new(),
+            external: HashMap::new(),
+            exclusive: HashMap::new(),
+        };
         let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.given.id).collect();
         if !ids.is_empty() {
-            let found = records::keys_of(connection, import.workspace_id, R::KEY, &ids).await?;
+            let found = records::keys_of(connection, import.workspace_id, R::EXTERNAL_ID, &ids).await?;
             known.ids.extend(found.into_iter().map(|(id, _)| id));
         }
         if import.plan.dry_run {
@@ -64,14 +72,21 @@ impl Known {
         import: &Import,
         rows: &[Row<R::Changes>],
     ) -> Result<usize> {
-        let owners = records::owners(connection, import.workspace_id, R::KEY, &emails::<R>(rows)).await?;
-        let mut met = owners.len() + self.ids.len();
-        self.emails.extend(owners);
-        let (Some(key), wanted) = (R::EXTERNAL_ID, external_ids::<R>(rows)) else { return Ok(met) };
+        let mut met = self.ids.len();
+        if let Some(key) = R::EMAIL {
+            let owners = records::owners(connection, import.workspace_id, key, &emails::<R>(rows)).await?;
+            met += owners.len();
+            self.emails.extend(owners);
+        }
+        let wanted = external_ids::<R>(rows);
         if !wanted.is_empty() {
-            let owners = records::owners(connection, import.workspace_id, key, &wanted).await?;
+            let owners = records::owners(connection, import.workspace_id, R::EXTERNAL_ID, &wanted).await?;
             met += owners.len();
             self.external.extend(owners);
+        }
+        if let Some(key) = R::EXCLUSIVE {
+            let wanted: Vec<String> = rows.iter().filter_map(|row| R::exclusive(&row.changes)).collect();
+            self.exclusive.extend(records::owners(connection, import.workspace_id, key, &wanted).await?);
         }
         Ok(met)
     }
@@ -84,9 +99,9 @@ impl Known {
     /// The record that a row finds by its key.
     pub fn target<C>(&self, row: &Row<C>) -> Option<Uuid> {
         match self.key {
-            RowKey::Email => self.emails.get(&row.key).copied(),
+            RowKey::Email => self.emails.get(row.key.as_ref()?).copied(),
             RowKey::Id => row.given.id.filter(|id| self.ids.contains(id)),
-            RowKey::ExternalId => self.external.get(&row.key).copied(),
+            RowKey::ExternalId => self.external.get(row.key.as_ref()?).copied(),
         }
     }
 
@@ -97,21 +112,26 @@ impl Known {
             return Err(("id", Fault::new("taken", message)));
         }
         // A row that finds its record by the address cannot have another record's.
-        let email = if self.key == RowKey::Email { None } else { R::row_key(&row.changes) };
+        let email = if self.key == RowKey::Email { None } else { R::email_key(&row.changes) };
         let email = email.and_then(|email| self.emails.get(&email));
-        if email.is_some_and(|owner| Some(*owner) != target) {
-            return Err((R::KEY.field, taken(R::KEY.field)));
+        let external_id = R::row_external_id(&row.changes).and_then(|external_id| self.external.get(external_id));
+        for (field, owner) in [("email", email), (R::EXTERNAL_ID.field, external_id)] {
+            if owner.is_some_and(|owner| Some(*owner) != target) {
+                return Err((field, taken(field)));
+            }
         }
-        let owner = R::row_external_id(&row.changes).and_then(|external_id| self.external.get(external_id));
-        match (owner, R::EXTERNAL_ID) {
-            (Some(owner), Some(key)) if Some(*owner) != target => Err((key.field, taken(key.field))),
+        let exclusive = R::exclusive(&row.changes).and_then(|value| self.exclusive.get(&value));
+        match (exclusive, R::EXCLUSIVE) {
+            (Some(owner), Some(key)) if Some(*owner) != target => {
+                Err((key.field, Fault::new(key.reason.code(), key.message)))
+            }
             _ => Ok(()),
         }
     }
 
     /// Notes the address and the external id that a row gives to a record.
     pub fn claim<R: Importable>(&mut self, changes: &R::Changes, id: Uuid) {
-        self.emails.extend(R::row_key(changes).map(|email| (email, id)));
+        self.emails.extend(R::email_key(changes).map(|email| (email, id)));
         self.external.extend(R::row_external_id(changes).map(|external_id| (external_id.to_owned(), id)));
     }
 
@@ -119,21 +139,23 @@ impl Known {
     pub fn create<R: Importable>(&mut self, row: Row<R::Changes>) -> Option<R> {
         let id = row.given.id.unwrap_or_else(Uuid::now_v7);
         let created_at = row.given.created_at.unwrap_or(self.now);
-        let by_email = (self.key == RowKey::Email).then_some(row.key);
+        let by_email = row.key.filter(|_| self.key == RowKey::Email);
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
         record.derive_fields(None);
         if row.given.id.is_some() {
             self.ids.insert(id);
         }
-        self.emails.extend(by_email.or_else(|| (R::KEY.of)(&record)).map(|email| (email, id)));
-        self.external.extend(R::EXTERNAL_ID.and_then(|key| (key.of)(&record)).map(|external_id| (external_id, id)));
+        let email = by_email.or_else(|| R::EMAIL.and_then(|key| (key.of)(&record)));
+        self.emails.extend(email.map(|email| (email, id)));
+        self.external.extend((R::EXTERNAL_ID.of)(&record).map(|external_id| (external_id, id)));
+        self.exclusive.extend(R::EXCLUSIVE.and_then(|key| (key.of)(&record)).map(|value| (value, id)));
         Some(record)
     }
 }
 
 fn emails<R: Importable>(rows: &[Row<R::Changes>]) -> Vec<String> {
-    rows.iter().filter_map(|row| R::row_key(&row.changes)).collect()
+    rows.iter().filter_map(|row| R::email_key(&row.changes)).collect()
 }
 
 fn external_ids<R: Importable>(rows: &[Row<R::Changes>]) -> Vec<String> {
@@ -148,11 +170,11 @@ pub(super) async fn remember<R: Importable>(
 ) -> Result<()> {
     let (mut keys, mut ids, mut external_ids) = (Vec::new(), Vec::new(), Vec::new());
     for record in records {
-        if let Some(key) = (R::KEY.of)(record) {
-            keys.push(key);
-            ids.push(record.id());
-            external_ids.push(R::EXTERNAL_ID.and_then(|key| (key.of)(record)));
-        }
+        // A record without an address has its own id in the place of one.
+        let email = R::EMAIL.and_then(|key| (key.of)(record));
+        keys.push(email.unwrap_or_else(|| record.id().to_string()));
+        ids.push(record.id());
+        external_ids.push((R::EXTERNAL_ID.of)(record));
     }
     sqlx::query(
         "INSERT INTO import_seen (workspace_id, import_id, email_key, record_id, external_id)
@@ -205,8 +227,9 @@ async fn seen(
     .await?)
 }
 
-/// Deletes what a dry run stored, at the end of the import.
+/// Deletes what the import stored about its file, at its end.
 pub async fn forget_seen(connection: &mut PgConnection, import: &Import) -> Result<()> {
+    lines::forget(connection, import).await?;
     if import.plan.dry_run {
         for delete in [
             "DELETE FROM import_seen WHERE workspace_id = $1 AND import_id = $2",

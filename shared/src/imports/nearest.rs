@@ -2,14 +2,18 @@
 
 use super::Importable;
 use super::dictionary::{Meaning, dictionary, normal};
+use super::parents;
 
 /// The field with a header that differs from this one in at most a third of its characters.
 pub(super) fn field<R: Importable>(header: &str) -> Option<String> {
     let header: Vec<char> = normal(header).chars().take(60).collect();
     let is_of_kind = |field: &&str| R::COLUMNS.contains(field);
-    let known = dictionary().headers().filter_map(|(known, meaning)| match meaning {
+    let parents = parents::of::<R>();
+    let known = dictionary().headers(R::HEADERS).filter_map(|(known, meaning)| match meaning {
         Meaning::Field(field) => Some((known, field.as_str())).filter(|(_, field)| is_of_kind(field)),
         Meaning::LastNameOrName | Meaning::FirstNameOrName => Some((known, "name")),
+        Meaning::PersonEmail => Some((known, parents?.email)),
+        Meaning::PersonId => Some((known, parents?.id)),
         Meaning::Flag(_) => None,
     });
     let distances = known.filter_map(|(known, field)| {

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::Import;
 use super::rows::OptOut;
 use crate::error::Result;
-use crate::mail::suppressions::{self, FromFile, Reason};
+use crate::mail::suppressions::{self, NewSuppression, Reason};
 
 /// Suppresses the addresses, in the transaction of their rows. Returns how many were not suppressed before.
 pub(super) async fn keep(connection: &mut PgConnection, import: &Import, opt_outs: &[OptOut]) -> Result<i64> {
@@ -24,19 +24,37 @@ pub(super) async fn keep(connection: &mut PgConnection, import: &Import, opt_out
     if import.plan.dry_run {
         return count(connection, import, by_key.into_keys().collect()).await;
     }
-    let mut new: Vec<FromFile> = by_key
-        .into_values()
-        .map(|OptOut { email, reason, line }| FromFile { email: email.clone(), reason: *reason, line: *line })
-        .collect();
+    let suppression = |opt_out: &OptOut| NewSuppression {
+        proof: Some((import.id, opt_out.line)),
+        ..NewSuppression::new(&opt_out.email, opt_out.reason)
+    };
+    let mut new: Vec<NewSuppression> = by_key.into_values().map(suppression).collect();
     // The fixed order prevents deadlocks with other imports.
-    new.sort_by_cached_key(|new| new.email.key());
-    suppressions::add_from_file(connection, import.workspace_id, import.id, &new).await
+    new.sort_by_cached_key(NewSuppression::key);
+    suppressions::add_all(connection, import.workspace_id, &new).await
 }
 
 /// Counts the addresses that are neither suppressed nor occurred in an earlier chunk of this dry run.
 async fn count(connection: &mut PgConnection, import: &Import, keys: Vec<String>) -> Result<i64> {
-    let suppressed = suppressions::suppressed(connection, import.workspace_id, &keys).await?;
-    let new: Vec<String> = keys.into_iter().filter(|key| !suppressed.contains(key)).collect();
+    let (suppressed, _) = suppressions::taken(connection, import.workspace_id, (&keys, &[])).await?;
+    remember(connection, import, keys.into_iter().filter(|key| !suppressed.contains(key)).collect()).await
+}
+
+/// Returns which of the addresses earlier chunks of this dry run would have suppressed.
+pub(super) async fn seen(connection: &mut PgConnection, import: &Import, keys: &[String]) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "SELECT email_key FROM import_seen_suppressions
+         WHERE workspace_id = $1 AND import_id = $2 AND email_key = ANY ($3)",
+    )
+    .bind(import.workspace_id)
+    .bind(import.id)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Stores the addresses that this dry run would suppress. Returns the number of new ones.
+pub(super) async fn remember(connection: &mut PgConnection, import: &Import, new: Vec<String>) -> Result<i64> {
     let added = sqlx::query(
         "INSERT INTO import_seen_suppressions (workspace_id, import_id, email_key)
          SELECT $1, $2, key FROM unnest($3::text[]) AS new (key) ON CONFLICT DO NOTHING",

@@ -4,13 +4,14 @@ use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::Importable;
 use super::cells::dates::DateOrder;
 use super::cells::numbers::Decimal;
 use super::columns::Unmapped;
 use super::decode;
 use super::plan::{OnConflict, RowKey};
 use crate::accounts::settings::TimeZone;
-use crate::error::{FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::query::parameters::Parameters;
 use crate::records::csv::delimiter;
 use crate::values::{Fault, Field, json};
@@ -20,8 +21,8 @@ use crate::values::{Fault, Field, json};
 pub struct Options {
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
-    /// See [`RowKey`].
-    pub key: RowKey,
+    /// See [`RowKey`]; the kind's default if it is not given.
+    pub key: Option<RowKey>,
     /// Whether rows without a record create one.
     pub create: bool,
     /// Whether a cell that cannot be read rejects its row.
@@ -85,7 +86,7 @@ impl Options {
         let mapping = parameters.take_as("mapping", mapping);
         Self {
             on_conflict: parameters.take("on_conflict").unwrap_or(OnConflict::Skip),
-            key: parameters.take("key").unwrap_or_default(),
+            key: parameters.take("key"),
             create: parameters.take("create").unwrap_or(true),
             strict: parameters.flag("strict"),
             unmapped: parameters.take("unmapped").unwrap_or(Unmapped::Keep),
@@ -103,6 +104,18 @@ impl Options {
             decimal: parameters.take("decimal"),
             tz: parameters.take("tz"),
         }
+    }
+
+    /// Checks what depends on the kind of record.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a key that the kind does not have.
+    pub fn check<R: Importable>(&self) -> Result<()> {
+        if self.key.is_some_and(|key| !R::KEYS.contains(&key)) {
+            let keys: Vec<&str> = R::KEYS.iter().map(|key| key.as_str()).collect();
+            return Err(Error::invalid("key", "invalid", format!("must be one of: {}", keys.join(" "))));
+        }
+        Ok(())
     }
 }
 

@@ -130,6 +130,9 @@ pub struct Plan {
     /// Values of fields for every row.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub set: Map<String, Value>,
+    /// Whether rows with one external id are lines of one record of the other system.
+    #[serde(default)]
+    pub has_lines: bool,
     /// The number of records in the file; known when the upload is complete.
     pub rows: i64,
     /// The line on which the last [`split::TAIL`] records begin.

@@ -17,12 +17,15 @@ use super::head::{self, HEAD, Head, SavedMappings};
 use super::outcomes::{Outcome, Report};
 use super::owners::Owners;
 use super::packed::{self, Unpacked};
+use super::parents::ParentNames;
+use super::plan::RowKey;
 use super::source::Source;
 use super::split::{Chunk, Split, Splitter, count_lines};
 use super::{Importable, Options, Plan, forms};
 use crate::error::Result;
 use crate::mail::suppressions::Reason;
 use crate::platform::config::Imports;
+use crate::values::json_schema::Mode;
 use crate::values::{Email, Fault};
 use reader::RowReader;
 
@@ -35,14 +38,32 @@ pub struct Row<C> {
     pub changes: C,
     /// The id and times from the system that exported the file.
     pub given: Given,
-    /// The value of the [key](Plan::key) by which the row finds its record.
-    pub key: String,
+    /// The value of the [key](Plan::key) by which the row finds its record, if it has one.
+    pub key: Option<String>,
+    /// The names of the record that the row belongs to.
+    pub parent: ParentNames,
     /// Why the person gets no email, if the row says so.
     pub opt_out: Option<Reason>,
     /// The cells that could not be read.
     pub warnings: Vec<RowFault>,
     /// The cells as they are in the file.
     pub cells: StringRecord,
+}
+
+impl<C> Row<C> {
+    /// Sets the key again, after its field changed.
+    pub(super) fn rekey<R: Importable<Changes = C>>(&mut self, plan: &Plan) {
+        self.key = key::<R>(plan.key, &self.changes, self.given);
+    }
+}
+
+/// The value by which a row finds its record.
+fn key<R: Importable>(key: RowKey, changes: &R::Changes, given: Given) -> Option<String> {
+    match key {
+        RowKey::Email => R::email_key(changes),
+        RowKey::Id => given.id.map(|id| id.to_string()),
+        RowKey::ExternalId => R::row_external_id(changes).map(str::to_owned),
+    }
 }
 
 /// Values from the file that are otherwise generated for a new record.
@@ -209,6 +230,14 @@ pub fn read_file<R: Importable>(file: &[u8], piece: usize, options: &Options) ->
     let SplitFile { plan, chunks, records, .. } = split_file::<R>(file, piece, options)?;
     let owners = Owners::default();
     Ok((chunks.iter().map(|chunk| read::<R>(&plan, &owners, chunk)).collect::<Result<_>>()?, records))
+}
+
+/// The fields that every record has.
+pub(super) fn required<R: Importable>() -> Vec<&'static str> {
+    let is_required = |mode: &Mode| matches!(mode, Mode::Required | Mode::Composed);
+    let properties = R::properties();
+    let fields = properties.iter().filter(|field| is_required(&field.mode) || R::OWNER == Some(field.name));
+    fields.map(|field| field.name).collect()
 }
 
 /// The cells of a row, as they are stored with its report.

@@ -45,7 +45,8 @@ fn checked_value<R: Importable>(field: &str, value: &Value, owners: &Owners) -> 
     }
     let is_settable = |name: &str| {
         let own = R::properties().into_iter().find(|property| property.name == name);
-        own.is_some_and(|own| !matches!(own.mode, Mode::Fixed)) && name != R::KEY.field
+        let is_own = own.is_some_and(|own| !matches!(own.mode, Mode::Fixed) || R::OWNER == Some(name));
+        is_own && !(R::EMAIL.is_some() && name == "email")
     };
     if !is_settable(field) {
         return Err(Fault::new("unknown", "is not a field that can be set in every row"));
@@ -69,6 +70,8 @@ pub(super) fn template<R: Importable>(set: &Map<String, Value>) -> Result<(R::Ch
         match (field.strip_prefix("custom_fields."), value) {
             (Some(key), value) => _ = custom.insert(key.to_owned(), value.clone()),
             (None, Value::Object(fields)) if field == CUSTOM_FIELDS => custom.extend(fields.clone()),
+            // It is looked up with the names in cells.
+            (None, _) if R::OWNER == Some(field.as_str()) => {}
             (None, value) => R::set(&mut changes, field, value.as_str().unwrap_or_default())
                 .map_err(|fault| Error::Invalid(vec![fault.of(format!("set.{field}"))]))?,
         }

@@ -108,7 +108,8 @@ impl<R: Importable> Pages for Undo<R> {
         undone: &mut Undone,
     ) -> Result<Option<UndoCursor>> {
         let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
-        match cursor.unwrap_or(UndoCursor::Records(Uuid::nil())) {
+        let first = if R::SUPPRESSES { UndoCursor::Suppressions } else { UndoCursor::Records(Uuid::nil()) };
+        match cursor.unwrap_or(first) {
             // All records are read: an index on the import would slow down every import by a tenth.
             UndoCursor::Records(after) => {
                 let Some(last) = records::page_end::<R>(connection, actor.workspace_id, after, PAGE).await? else {

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::format::Format;
-use super::head::{HEAD, Head, SavedMappings, fingerprint};
+use super::head::{self, HEAD, Head, SavedMappings, fingerprint};
 use super::owners::Owners;
 use super::source::Source;
 use super::split::{Chunk, Split, Splitter, count_lines};
@@ -46,6 +46,7 @@ type CheckSet = fn(&Map<String, Value>, &Owners) -> Result<Map<String, Value>>;
 struct Kind {
     record_type: RecordType,
     plan: fn(&Head<'_>, &Options, &SavedMappings) -> Result<(Plan, usize)>,
+    without_header: fn(&[u8], &Options) -> Options,
     settle: fn(&mut Plan, &Chunk, &Options),
     check_set: CheckSet,
 }
@@ -55,6 +56,7 @@ impl Kind {
         Self {
             record_type: R::TYPE,
             plan: |head, options, saved| head.plan::<R>(options, saved),
+            without_header: head::without_header::<R>,
             settle: forms::settle::<R>,
             check_set: set::check::<R>,
         }
@@ -233,7 +235,7 @@ impl Upload {
     /// Decides how the file is read, with what the workspace has settled.
     async fn plan(&self, head: &[u8], whole: bool, pool: &Pool) -> Result<(Plan, usize)> {
         let Self { kind, workspace_id, .. } = self;
-        let options = &self.source.options(whole);
+        let options = &(kind.without_header)(head, &self.source.options(whole));
         let head = Head::read(head, whole, options)?;
         let mut connection = pool.acquire().await?;
         let saved = match options.use_saved {
@@ -247,7 +249,7 @@ impl Upload {
         }
         if !options.set.is_empty() {
             let owners = Owners::read(&mut connection, *workspace_id).await?;
-            plan.set = (kind.check_set)(&options.set, &owners)?;
+            plan.set.extend((kind.check_set)(&options.set, &owners)?);
         }
         Ok((plan, length))
     }

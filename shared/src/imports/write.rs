@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::known::{Known, remember, taken};
 use super::outcomes::{self, Outcome, Report};
 use super::plan::{OnConflict, RowKey};
-use super::rows::{OptOut, Row, RowFault, Rows, as_strings};
-use super::{Import, Importable, opt_outs};
+use super::rows::{OptOut, Row, RowFault, Rows, as_strings, required};
+use super::{Import, Importable, lines, opt_outs, parents, suppressions};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::records::history::{Actor, Creator};
@@ -47,20 +47,26 @@ pub async fn write<R: Importable>(
 ) -> Result<KeyCheck> {
     db::plan_afresh(connection).await?;
     drop_chunk(connection, import, seq).await?;
-    let Rows { rows, reports, opt_outs, unmatched } = rows;
+    let Rows { mut rows, reports, opt_outs, unmatched } = rows;
+    lines::number::<R>(connection, import, &mut rows).await?;
+    let faults = parents::resolve::<R>(connection, import, &mut rows).await?;
     let plan = &import.plan;
     import.counts.rows += count(rows.len() + reports.len());
     import.counts.add_unmatched(&plan.headers, unmatched);
     // A row that must find a record, or may have no address, cannot be assumed to be new.
     let looks_up = plan.dry_run || !plan.create || plan.key != RowKey::Email;
     let check = if looks_up { KeyCheck::Lookup } else { check };
-    let mut step = ChunkWriter { actor, import, check, met: 0, reports, opt_outs };
+    let required = required::<R>();
+    let mut step = ChunkWriter { actor, import, check, met: 0, required, reports, opt_outs };
+    let rows = step.without_faults::<R>(rows, faults);
     let written = match step.import.plan.on_conflict {
+        _ if R::SUPPRESSES => suppressions::write::<R>(&mut step, connection, rows).await,
         OnConflict::Skip | OnConflict::Fail => step.insert::<R>(connection, rows).await,
         OnConflict::Update => step.merge::<R>(connection, rows).await,
     };
     written.map_err(|error| match error {
         Error::Conflict(conflict) => conflict.repeat(),
+        Error::Missing(error) => Error::Repeat(format!("the record of {} was deleted in the meantime", error.field)),
         other => other,
     })?;
     let ChunkWriter { met, mut reports, opt_outs, .. } = step;
@@ -84,12 +90,14 @@ pub async fn write<R: Importable>(
 }
 
 /// Writes one chunk.
-struct ChunkWriter<'a> {
+pub(super) struct ChunkWriter<'a> {
     actor: &'a Actor,
-    import: &'a mut Import,
+    pub import: &'a mut Import,
     check: KeyCheck,
     /// The number of records that already had a key of the chunk.
     met: usize,
+    /// The fields without which no record is created.
+    required: Vec<&'static str>,
     reports: Vec<Report>,
     opt_outs: Vec<OptOut>,
 }
@@ -118,6 +126,28 @@ fn no_link(column: &'static str) -> RowFault {
 }
 
 impl ChunkWriter<'_> {
+    /// Rejects the rows with faults, given by their index, and returns the others.
+    fn without_faults<R: Importable>(
+        &mut self,
+        rows: Vec<Row<R::Changes>>,
+        mut faults: HashMap<usize, FieldFault>,
+    ) -> Vec<Row<R::Changes>> {
+        if faults.is_empty() {
+            return rows;
+        }
+        let mut others = Vec::with_capacity(rows.len());
+        for (at, row) in rows.into_iter().enumerate() {
+            match faults.remove(&at) {
+                None => others.push(row),
+                Some((field, fault)) => {
+                    self.note_opt_out::<R>(&row, None);
+                    self.turn_down(row, Outcome::Failed, field, fault);
+                }
+            }
+        }
+        others
+    }
+
     /// Creates a record for each new key; the other rows are skipped or rejected.
     async fn insert<R: Importable>(&mut self, connection: &mut PgConnection, rows: Vec<Row<R::Changes>>) -> Result<()> {
         let mut known = self.known::<R>(connection, &rows).await?;
@@ -178,13 +208,7 @@ impl ChunkWriter<'_> {
                     self.import.counts.updated += 1;
                 }
                 // An earlier chunk of this dry run has the key.
-                (Ok(()), None) if target.is_some() && self.import.plan.dry_run => {
-                    self.import.counts.updated += 1;
-                    let source = Source::take(&mut row);
-                    if !source.warnings.is_empty() {
-                        self.reports.push(source.report(Outcome::Warned));
-                    }
-                }
+                (Ok(()), None) if target.is_some() && self.import.plan.dry_run => self.unchanged(row),
                 (Ok(()), None) => {
                     if self.create::<R>(&mut known, row, &mut created)
                         && let Some(record) = created.records.pop()
@@ -212,15 +236,35 @@ impl ChunkWriter<'_> {
     /// Notes that a person gets no email, whatever becomes of the row.
     fn note_opt_out<R: Importable>(&mut self, row: &Row<R::Changes>, record: Option<&R>) {
         let Some(reason) = row.opt_out else { return };
-        if let Some(email) = R::email(&row.changes).or_else(|| record.and_then(R::address)) {
+        let named = R::email(&row.changes).or(row.parent.email.as_ref());
+        if let Some(email) = named.or_else(|| record.and_then(R::address)) {
             self.opt_outs.push(OptOut { email: email.clone(), reason, line: row.line });
         }
     }
 
     /// Skips or rejects a row.
-    fn turn_down<C>(&mut self, mut row: Row<C>, outcome: Outcome, field: &'static str, fault: Fault) {
+    pub fn turn_down<C>(&mut self, row: Row<C>, outcome: Outcome, field: &'static str, fault: Fault) {
+        self.turn_down_for(row, outcome, vec![RowFault::new(field, fault)]);
+    }
+
+    /// Counts a row that finds what it says.
+    pub fn unchanged<C>(&mut self, row: Row<C>) {
+        self.import.counts.updated += 1;
+        self.warn(row);
+    }
+
+    /// Reports the warnings of a row, if it has any.
+    pub fn warn<C>(&mut self, mut row: Row<C>) {
+        let source = Source::take(&mut row);
+        if !source.warnings.is_empty() {
+            self.reports.push(source.report(Outcome::Warned));
+        }
+    }
+
+    fn turn_down_for<C>(&mut self, mut row: Row<C>, outcome: Outcome, mut faults: Vec<RowFault>) {
         let mut source = Source::take(&mut row);
-        source.warnings.insert(0, RowFault::new(field, fault));
+        faults.append(&mut source.warnings);
+        source.warnings = faults;
         self.reports.push(source.report(outcome));
     }
 
@@ -235,18 +279,23 @@ impl ChunkWriter<'_> {
             self.turn_down(row, Outcome::Failed, field, fault);
             return false;
         }
-        R::complete(&mut row.changes);
-        if R::row_key(&row.changes).is_none() {
-            let fault = Fault::new("required", "is required for a new record");
-            self.turn_down(row, Outcome::Failed, R::KEY.field, fault);
+        R::complete(&mut row.changes, &mut row.given);
+        let missing = self.required.iter().filter(|field| !R::sets(&row.changes, field));
+        let fault =
+            |field: &&'static str| RowFault::new(*field, Fault::new("required", "is required for a new record"));
+        let missing: Vec<RowFault> = missing.map(fault).collect();
+        if !missing.is_empty() {
+            self.turn_down_for(row, Outcome::Failed, missing);
             return false;
         }
+        let has_key = row.key.is_some();
         let source = Source::take(&mut row);
         let record = known.create::<R>(row);
         let is_created = record.is_some();
         created.records.extend(record);
         created.sources.push(source);
         self.import.counts.created += i64::from(is_created);
+        self.import.counts.without_key += i64::from(is_created && !has_key);
         is_created
     }
 
@@ -300,7 +349,7 @@ impl ChunkWriter<'_> {
         }
         // Concurrent imports with the same keys wait for each other. The fixed order of the keys
         // prevents deadlocks.
-        records.sort_by_cached_key(R::KEY.of);
+        records.sort_by_cached_key(R::EMAIL.unwrap_or(R::EXTERNAL_ID).of);
         let import = &self.import;
         records::insert_all(connection, import.workspace_id, Creator::import(import.id), &records).await?;
         link::restore::<R::Other>(connection, self.actor, &link::pairs(&records)).await

@@ -86,7 +86,7 @@ pub const SENDING: &str = "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND email_key = $5
+        WHERE workspace_id = $1 AND email_key IN ($5, 'sha256:' || encode(sha256(convert_to($5, 'UTF8')), 'hex'))
     )";
 
 /// [`SENT`] and [`SENDING`] for two emails of one workspace, in one statement.
@@ -99,7 +99,7 @@ pub const SENT_THEN_SENDING: &str = "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $7), updated_at = now()
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (
         SELECT FROM suppressions
-        WHERE workspace_id = $1 AND email_key = $8
+        WHERE workspace_id = $1 AND email_key IN ($8, 'sha256:' || encode(sha256(convert_to($8, 'UTF8')), 'hex'))
     )";
 
 /// Records the outcome of a connection's last email, and that its next email is being sent.
@@ -183,8 +183,8 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
     let mut bounce = connection.begin().await?;
     if end(&mut bounce, lease, Some(EmailState::Bounced), Some(answer)).await? {
         sqlx::query(
-            "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, email_id, created_at)
-             SELECT workspace_id, $3, to_email, to_email_key, 'bounced', id, now() FROM emails
+            "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, email_id, created_at, updated_at)
+             SELECT workspace_id, $3, to_email, to_email_key, 'bounced', id, now(), now() FROM emails
              WHERE workspace_id = $1 AND id = $2
              ON CONFLICT DO NOTHING",
         )

@@ -37,8 +37,8 @@ impl Backfill for Suppressions {
     ) -> BoxFuture<'a, Result<Option<Batch>>> {
         Box::pin(async move {
             let page: Vec<(Uuid, DateTime<Utc>, String)> = sqlx::query_as(
-                "SELECT id, created_at, email FROM suppressions WHERE workspace_id = $1 AND id > $2
-                 ORDER BY id LIMIT $3 FOR UPDATE",
+                "SELECT id, created_at, email FROM suppressions
+                 WHERE workspace_id = $1 AND id > $2 AND email IS NOT NULL ORDER BY id LIMIT $3 FOR UPDATE",
             )
             .bind(workspace_id)
             .bind(after)
@@ -52,7 +52,8 @@ impl Backfill for Suppressions {
             let numbers = email_keys::assign(connection, workspace_id, "suppressions", &keyed).await?;
             let ids: Vec<Uuid> = page.iter().map(|(id, ..)| *id).collect();
             sqlx::query(
-                "UPDATE suppressions SET email_key = new.email_key, email_duplicate = new.email_duplicate
+                "UPDATE suppressions SET email_key = new.email_key, email_duplicate = new.email_duplicate,
+                     updated_at = suppressions.created_at
                  FROM unnest($2::uuid[], $3::text[], $4::integer[]) AS new (id, email_key, email_duplicate)
                  WHERE suppressions.workspace_id = $1 AND suppressions.id = new.id
                      AND suppressions.email_key IS DISTINCT FROM new.email_key",

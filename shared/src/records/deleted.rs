@@ -34,9 +34,7 @@ impl<R: Record> FromRow<'_, PgRow> for Deleted<R> {
 /// Declares the list of the deleted records of a kind: the name in the history, the table, and filters
 /// besides `id`. Records that were deleted with another one are restored with it, and a record that was
 /// restored and deleted again has two entries. Both conditions are looked up for each entry: with a join,
-/// the planner would give up the order of the index. The later entry of a record that does not exist is a deletion,
-/// or was followed by one; with `action = 'deleted'`, the planner may use an index of all deletions for each record,
-/// as long as it has no statistics of a large deletion.
+/// the planner would give up the order of the index.
 #[macro_export]
 macro_rules! deleted_list {
     ($record_type:literal in $table:literal $(, $filter:expr)* $(,)?) => {
@@ -61,7 +59,7 @@ macro_rules! deleted_list {
                  AND (SELECT present.id FROM ", $table, " AS present
                      WHERE present.workspace_id = history.workspace_id AND present.id = history.record_id) IS NULL
                  AND (SELECT later.id FROM history AS later WHERE later.workspace_id = history.workspace_id
-                     AND later.record_id = history.record_id AND later.id > history.id AND later.action <> 'updated'
+                     AND later.record_id = history.record_id AND later.id > history.id AND later.action = 'deleted'
                      LIMIT 1) IS NULL"
             )),
         }

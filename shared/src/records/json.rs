@@ -13,7 +13,6 @@ use super::deleted::Deleted;
 use super::model::{Fields, Record};
 use crate::error::Result;
 use crate::mail::Email;
-use crate::mail::suppressions::Suppression;
 use crate::queue::Job;
 use crate::values::cell::Cells;
 use crate::values::timestamp::Micros;
@@ -36,7 +35,6 @@ pub trait Item: Serialize + Sized {
 
 impl Item for Job {}
 impl Item for Email {}
-impl Item for Suppression {}
 impl<R: Record> Item for Deleted<R> {}
 
 impl<R: Fields> Item for R {

@@ -44,6 +44,8 @@ string_enum! {
         Feedback = "feedback",
         /// A [`User`](crate::accounts::users::User).
         User = "user",
+        /// A [`Suppression`](crate::crm::suppressions::Suppression), which has no history.
+        Suppression = "suppression",
     }
 }
 
@@ -115,6 +117,10 @@ pub trait Record: Fields {
     const TYPE: RecordType;
     /// The filters and orders of its list.
     const LIST: Spec;
+    /// The filters and orders of its export.
+    const EXPORT: Spec = Self::LIST;
+    /// The fields that an export has only if they are named, because an import does not read them.
+    const NOT_EXPORTED: &'static [&'static str] = &[];
     /// The list of deleted records, if they can be restored.
     const DELETED: Option<Spec> = None;
     /// The parent under whose path the records are addressed, if any.

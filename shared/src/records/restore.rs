@@ -127,12 +127,10 @@ async fn last_deletions<R: Record>(
     workspace_id: Uuid,
     ids: &[Uuid],
 ) -> Result<Vec<Last>> {
-    // With `action = 'deleted'`, the planner may use an index of all deletions.
     Ok(sqlx::query_as(
         "SELECT DISTINCT ON (record_id) record_id, id, former FROM history
-         WHERE workspace_id = $1 AND record_id = ANY ($2) AND record_type = $3
-             AND action NOT IN ('updated', 'restored') AND cause_id IS NULL
-             AND created_at > now() - make_interval(days => $4)
+         WHERE workspace_id = $1 AND record_id = ANY ($2) AND record_type = $3 AND action = 'deleted'
+             AND cause_id IS NULL AND created_at > now() - make_interval(days => $4)
          ORDER BY record_id, id DESC",
     )
     .bind(workspace_id)

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder,
 use utoipa::openapi::{KnownFormat, Object, RefOr, Schema, SchemaFormat};
 use uuid::Uuid;
 
-use crate::values::{CustomFields, Email, Line, Money, Name, Quantity, Rating, Score, Text};
+use crate::values::{CustomFields, Email, EmailHash, Line, Money, Name, Quantity, Rating, Score, Text};
 
 /// Text on one line that is not blank.
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
@@ -86,6 +86,18 @@ impl Shape for Rating {
 impl Shape for i16 {
     fn shape() -> Object {
         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
+    }
+}
+
+impl Shape for i64 {
+    fn shape() -> Object {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
+    }
+}
+
+impl Shape for EmailHash {
+    fn shape() -> Object {
+        string().pattern(Some("^[0-9a-f]{64}$")).build()
     }
 }
 

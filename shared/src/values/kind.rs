@@ -75,7 +75,7 @@ compared! {
     Id: Uuid;
     Email: Email;
     Name: Name;
-    Number: Score, Money, Quantity, Rating, i16;
+    Number: Score, Money, Quantity, Rating, i16, i64;
     Time: Time;
     Json: CustomFields;
 }

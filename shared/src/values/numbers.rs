@@ -100,6 +100,8 @@ impl Cell for Money {
 pub struct Quantity(i64);
 
 impl Quantity {
+    /// One piece.
+    pub const ONE: Self = Self(1);
     const MAX: i64 = i32::MAX as i64;
 
     fn new(number: f64) -> Result<Self, Fault> {
@@ -180,24 +182,29 @@ impl Cell for Rating {
     }
 }
 
-/// A small count.
-impl Field for i16 {
-    const IS_STRING: bool = false;
+macro_rules! counts {
+    ($($type:ty),+) => {
+        $(impl Field for $type {
+            const IS_STRING: bool = false;
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        text.parse().map_err(|_| Fault::new("invalid", "must be a small whole number"))
-    }
+            fn from_text(text: &str) -> Result<Self, Fault> {
+                text.parse().map_err(|_| Fault::new("invalid", "must be a whole number"))
+            }
 
-    fn from_json(value: Value) -> Result<Self, Fault> {
-        Self::from_text(&value.to_string())
-    }
+            fn from_json(value: Value) -> Result<Self, Fault> {
+                Self::from_text(&value.to_string())
+            }
+        }
+
+        impl Cell for $type {
+            fn write(&self, cells: &mut impl Cells) {
+                cells.number(self);
+            }
+        })+
+    };
 }
 
-impl Cell for i16 {
-    fn write(&self, cells: &mut impl Cells) {
-        cells.number(self);
-    }
-}
+counts!(i16, i64);
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::crm::customers::Customer;
-use shared::crm::leads::Lead;
 use shared::imports::rows::Rows;
-use shared::imports::{self, ImportCustomers, ImportLeads, Importable, KeyCheck, Owners, Plan};
+use shared::imports::{self, Importable, KeyCheck, Owners, Plan};
 use shared::platform::db::Pool;
 use shared::records::Fields;
 use shared::{Error, Result};
@@ -14,17 +12,17 @@ use uuid::Uuid;
 
 use crate::queue::job::{Done, Running, Stop, Task};
 
-impl Task for ImportLeads {
-    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        walk::<Lead>(job, self.import_id).await
-    }
+macro_rules! tasks {
+    ($($job:ty => $record:ty,)+) => {
+        $(impl Task for $job {
+            async fn run(self, job: &mut Running) -> Result<Done, Stop> {
+                walk::<$record>(job, self.import_id).await
+            }
+        })+
+    };
 }
 
-impl Task for ImportCustomers {
-    async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        walk::<Customer>(job, self.import_id).await
-    }
-}
+shared::import_kinds!(tasks);
 
 /// A chunk of parsed rows, with its number; `None` after the last.
 type ReadAhead<R> = AbortOnDropHandle<Result<Option<(i64, Rows<<R as Fields>::Changes>)>>>;

@@ -1,8 +1,6 @@
 //! Undoes an import.
 
-use shared::crm::customers::Customer;
-use shared::crm::leads::Lead;
-use shared::imports::{ImportCustomers, ImportLeads, Undo, UndoImport};
+use shared::imports::{Undo, UndoImport};
 use shared::queue::Payload;
 
 use crate::jobs::pages::walk;
@@ -10,10 +8,14 @@ use crate::queue::job::{Done, Running, Stop, Task};
 
 impl Task for UndoImport {
     async fn run(self, job: &mut Running) -> Result<Done, Stop> {
-        match self.kind.as_str() {
-            ImportLeads::KIND => walk(Undo::<Lead>::of(self.job_id), job).await,
-            ImportCustomers::KIND => walk(Undo::<Customer>::of(self.job_id), job).await,
-            kind => Err(Stop::Fail(format!("{kind} cannot be undone"))),
+        macro_rules! undo {
+            ($($job:ty => $record:ty,)+) => {
+                match self.kind.as_str() {
+                    $(<$job>::KIND => walk(Undo::<$record>::of(self.job_id), job).await,)+
+                    kind => Err(Stop::Fail(format!("{kind} cannot be undone"))),
+                }
+            };
         }
+        shared::import_kinds!(undo)
     }
 }

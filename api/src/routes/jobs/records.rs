@@ -9,7 +9,7 @@ use shared::bulk::BulkChanged;
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
-use shared::imports::{self, Effect, EffectKind, ImportCustomers, ImportLeads};
+use shared::imports::{self, Effect, EffectKind};
 use shared::query::parameters::Parameters;
 use shared::queue::{self, Payload};
 use shared::values::Field;
@@ -62,14 +62,18 @@ async fn records(
     let connection = &mut *state.connection().await?;
     let job = queue::get(connection, caller.workspace_id, id).await?;
     let (of, wanted) = ((caller.workspace_id, id), i64::from(page.limit) + 1);
-    let mut effects = match job.kind.as_str() {
-        ImportLeads::KIND | Lead::JOB => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
-        ImportCustomers::KIND | Customer::JOB => {
-            imports::effects::<Customer>(connection, of, &kinds, page.before, wanted).await?
-        }
-        Order::JOB => imports::effects::<Order>(connection, of, &kinds, page.before, wanted).await?,
-        _ => Vec::new(),
-    };
+    macro_rules! effects {
+        ($($job:ty => $record:ty,)+) => {
+            match job.kind.as_str() {
+                $(<$job>::KIND => imports::effects::<$record>(connection, of, &kinds, page.before, wanted).await?,)+
+                Lead::JOB => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
+                Customer::JOB => imports::effects::<Customer>(connection, of, &kinds, page.before, wanted).await?,
+                Order::JOB => imports::effects::<Order>(connection, of, &kinds, page.before, wanted).await?,
+                _ => Vec::new(),
+            }
+        };
+    }
+    let mut effects = shared::import_kinds!(effects);
     let has_more = effects.len() > page.limit as usize;
     effects.truncate(page.limit as usize);
     let last = effects.last().map(|effect| effect.position).filter(|_| has_more);

@@ -11,15 +11,19 @@ mod exports;
 mod exports_of_crms;
 mod exports_of_shops;
 mod headers;
+mod interactions;
 mod keys;
 mod languages;
 mod mapping;
 mod numbers;
 mod opt_outs;
+mod orders;
 mod owners;
 mod quotes;
+mod reviews;
 mod round_trips;
 mod statuses;
+mod suppression_lists;
 mod systems;
 mod systems_of_sales;
 mod trailing;
@@ -34,6 +38,7 @@ use crate::support::{self, Api, each, id};
 
 const LEADS: &str = "/dev/crm/leads";
 const CUSTOMERS: &str = "/dev/crm/customers";
+const ORDERS: &str = "/dev/crm/orders";
 const SUPPRESSIONS: &str = "/dev/crm/suppressions";
 
 async fn start() -> (Api, Process) {

@@ -183,3 +183,124 @@ async fn exports_for_people_have_columns_lines_and_marks() {
         assert_eq!(response.status(), 400, "{query}");
     }
 }
+
+/// A file in which every cell is quoted.
+fn file(header: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let row = |cells: Vec<String>| {
+        let cells = cells.iter().map(|cell| format!("\"{}\"", cell.replace('"', "\"\"")));
+        cells.collect::<Vec<_>>().join(",") + "\r\n"
+    };
+    format!("{header}\r\n{}", rows.map(row).collect::<String>())
+}
+
+/// A thousand records of each kind that belongs to people, as a file, by its path.
+fn records_of_people(random: &mut Random) -> Vec<(&'static str, String)> {
+    let person = |random: &mut Random| format!("p{}@example.com", random.below(50));
+    let line = |random: &mut Random| random.text().replace('\t', " ");
+    let day =
+        |random: &mut Random| format!("2025-{:02}-{:02}T01:02:03.123456Z", 1 + random.below(12), 1 + random.below(28));
+    let some = |random: &mut Random, text: String| if random.below(3) == 0 { String::new() } else { text };
+    let mut rows = |cells: &dyn Fn(&mut Random, usize) -> Vec<String>| -> Vec<Vec<String>> {
+        (0..1_000).map(|n| cells(random, n)).collect()
+    };
+    let orders = rows(&|random, n| {
+        let id = some(random, format!("{}{n}", TEXTS[n % 4]));
+        let (quantity, address) = ((1 + random.below(90)).to_string(), format!("{}\nStreet", random.text()));
+        let status = ["pending", "shipped", "cancelled"][random.below(3)].to_owned();
+        vec![
+            person(random),
+            format!("Item {}", line(random)),
+            quantity,
+            status,
+            day(random),
+            id,
+            address,
+            random.custom_fields().to_string(),
+        ]
+    });
+    let interactions = rows(&|random, n| {
+        let (kind, id) = (["call", "email", "meeting"][random.below(3)].to_owned(), some(random, format!("i{n}")));
+        let (action, due) = (line(random), day(random));
+        let (action, due) = (some(random, action), some(random, due));
+        vec![
+            person(random),
+            kind,
+            line(random),
+            random.text(),
+            day(random),
+            action,
+            due,
+            id,
+            random.custom_fields().to_string(),
+        ]
+    });
+    let feedback = rows(&|random, n| {
+        let (rating, id) = ((1 + random.below(5)).to_string(), some(random, format!("f{n}")));
+        vec![person(random), rating, random.text(), line(random), day(random), id, random.custom_fields().to_string()]
+    });
+    let suppressions = rows(&|random, n| {
+        let address = if n % 10 == 0 { format!("{n:064x}") } else { format!("{n}@example.com") };
+        vec![address, ["unsubscribed", "bounced", "imported"][random.below(3)].to_owned(), day(random)]
+    });
+    let of_people = |parent: &str, kind: &str| {
+        format!("{parent}_email,type,subject,{kind},date,next_action,next_action_date,external_id,custom_fields")
+    };
+    vec![
+        (
+            ORDERS,
+            file(
+                "customer_email,product_id,quantity,status,order_date,external_id,shipping_address,custom_fields",
+                orders.into_iter(),
+            ),
+        ),
+        ("/dev/crm/leads/interactions", file(&of_people("lead", "notes"), interactions.clone().into_iter())),
+        ("/dev/crm/customers/interactions", file(&of_people("customer", "description"), interactions.into_iter())),
+        (
+            "/dev/crm/feedback",
+            file("customer_email,rating,comment,category,answered_at,external_id,custom_fields", feedback.into_iter()),
+        ),
+        (SUPPRESSIONS, file("email,reason,created_at", suppressions.into_iter())),
+    ]
+}
+
+#[tokio::test]
+async fn a_thousand_records_of_each_kind_are_the_same_after_an_export_and_an_import() {
+    let (api, _worker) = start().await;
+    let people = file("name,email", (0..50).map(|n| vec![format!("P {n}"), format!("p{n}@example.com")]));
+    for list in [LEADS, CUSTOMERS] {
+        import(&api, list, "", people.clone()).await;
+    }
+    let files = records_of_people(&mut Random(11));
+    for (list, file) in &files {
+        let job = import(&api, list, "", file.clone()).await;
+        assert_eq!((count(&job, "created"), count(&job, "failed")), (1_000, 0), "{list}: {job}");
+    }
+    let lists = [LEADS, CUSTOMERS].into_iter().chain(files.iter().map(|(list, _)| *list));
+    let mut exports = Vec::new();
+    for list in lists {
+        exports.push((list, export(&api, list, "").await));
+    }
+    let api = api.on("globex").await;
+    for (list, exported) in &exports {
+        let job = import(&api, list, "", exported.clone()).await;
+        assert_eq!(
+            (count(&job, "failed"), count(&job, "warnings"), count(&job, "skipped")),
+            (0, 0, 0),
+            "{list}: {job}"
+        );
+        assert!(&export(&api, list, "").await == exported, "{list}");
+        // Once more, nothing changes.
+        let job = import(&api, list, "on_conflict=update", exported.clone()).await;
+        assert_eq!(count(&job, "updated"), count(&job, "rows"), "{list}: {job}");
+        assert!(&export(&api, list, "").await == exported, "{list}");
+    }
+    for (list, exported) in &exports {
+        // For people and programs.
+        let lines = export(&api, list, "format=jsonl").await;
+        assert_eq!(lines.lines().count(), exported.matches("\r\n").count().min(lines.lines().count()), "{list}");
+        let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        assert!(first["id"].is_string() && first["job_id"].is_null(), "{first}");
+        let chosen = export(&api, list, "fields=id,created_at&delimiter=semicolon&bom=true&custom=columns").await;
+        assert!(chosen.starts_with("\u{feff}id;created_at\r\n"), "{list}: {chosen}");
+    }
+}

@@ -9,23 +9,29 @@ use crate::imports::Importable;
 use crate::imports::cells::dates::{self, DateEvidence, DateForm};
 use crate::imports::cells::emails;
 use crate::imports::cells::numbers::{self, NumberForm};
+use crate::imports::cells::ratings;
 use crate::imports::columns::{CUSTOM_FIELDS, OTHER_EMAILS};
 use crate::imports::dictionary::{DO_NOT_CONTACT, Flag, Table, dictionary};
 use crate::imports::packed::CellKind;
+use crate::imports::parents::ParentNames;
 use crate::mail::suppressions::Reason;
 use crate::values::patch::Patch;
-use crate::values::{CustomFields, Email, Fault, Field, Time};
+use crate::values::{CustomFields, Email, EmailHash, Fault, Field, Time};
 use uuid::Uuid;
+
+/// The namespace of the ids that are made of texts (UUID v5).
+const NAMED_IDS: Uuid = Uuid::from_u128(0x6d0c_55a1_9f0e_4f5b_8a3e_3b1d_2c47_9e60);
 
 /// What the cells of a row said so far.
 pub(super) struct Draft<R: Importable> {
     pub changes: R::Changes,
     pub given: Given,
+    pub parent: ParentNames,
     custom: Map<String, Value>,
     pub warnings: Vec<RowFault>,
     /// Values that a field does not know, with the index of their column.
     pub unmatched: Vec<(usize, String)>,
-    other_emails: Vec<Email>,
+    pub other_emails: Vec<Email>,
     pub opt_out: Option<Reason>,
     pub is_deleted: bool,
     /// The bits of the fields that are set.
@@ -37,6 +43,7 @@ impl<R: Importable> Draft<R> {
         Self {
             changes,
             given: Given::default(),
+            parent: ParentNames::default(),
             custom: Map::new(),
             warnings: Vec::new(),
             unmatched: Vec::new(),
@@ -81,7 +88,7 @@ impl<R: Importable> Draft<R> {
 
     fn read_text(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, text: &str, kind: CellKind) {
         if self.taken & column.rivals != 0 && !matches!(column.reading, Reading::Id) {
-            return self.unused(column, text);
+            return self.unused(reader, column, text);
         }
         let (field, read) = match column.reading {
             Reading::Custom => return self.keep(column, text),
@@ -99,6 +106,11 @@ impl<R: Importable> Draft<R> {
             Reading::Owner => return self.owner(reader, column, text),
             Reading::Id => return self.id(column, text),
             Reading::ForeignId => ("external_id", R::set(&mut self.changes, "external_id", bare_id(text))),
+            Reading::NamedId(field) => (field, self.named_id(column, field, text)),
+            Reading::Rating(field) => (field, R::set(&mut self.changes, field, &ratings::read(text))),
+            Reading::ParentId(field) => (field, self.parent.read_id(bare_id(text))),
+            Reading::ParentExternalId(field) => (field, self.parent.read_external_id(bare_id(text))),
+            Reading::ParentEmail(field) => return self.parent_email(column, field, text),
             Reading::CreatedAt(form, is_own) => {
                 let time = dates::read(text, form, reader.tz).and_then(|time| match is_own || time <= reader.now {
                     true => Ok(time),
@@ -131,9 +143,17 @@ impl<R: Importable> Draft<R> {
     }
 
     /// Keeps the cell of a column whose field a better column has set.
-    fn unused(&mut self, column: &ColumnReader<'_>, text: &str) {
+    fn unused(&mut self, reader: &RowReader<'_, R>, column: &ColumnReader<'_>, text: &str) {
         match column.reading {
             Reading::Email => self.further_emails(column, text),
+            Reading::Words(field, _, table) => {
+                self.keep(column, text);
+                // What is cancelled stays so, whatever a better column says.
+                if let Some(cancelled) = R::CANCELLED.filter(|word| reader.value(column.at, table, text) == Some(*word))
+                {
+                    self.set_word(column, field, cancelled);
+                }
+            }
             _ => self.keep(column, text),
         }
     }
@@ -196,12 +216,17 @@ impl<R: Importable> Draft<R> {
     }
 
     fn set_word(&mut self, column: &ColumnReader<'_>, field: &'static str, word: &str) {
+        let word = R::NEAREST_WORDS.iter().find(|(other, _)| *other == word).map_or(word, |(_, nearest)| *nearest);
         if R::set(&mut self.changes, field, word).is_ok() {
             self.taken |= column.rivals;
         }
     }
 
     fn email(&mut self, column: &ColumnReader<'_>, text: &str) {
+        if R::SUPPRESSES && text.len() == EmailHash::LENGTH && R::set(&mut self.changes, "email_hash", text).is_ok() {
+            self.taken |= column.rivals;
+            return;
+        }
         if text.is_ascii() && R::set(&mut self.changes, "email", text).is_ok() {
             self.taken |= column.rivals;
             return;
@@ -219,6 +244,27 @@ impl<R: Importable> Draft<R> {
         self.other_emails.extend(others);
         if found.has_rest {
             self.bad(column, "email", Fault::new("invalid", "has text that is not an email address"), text);
+        }
+    }
+
+    /// Reads an id of another system. A text that is none always has the same id, and is kept.
+    fn named_id(&mut self, column: &ColumnReader<'_>, field: &'static str, text: &str) -> Result<(), Fault> {
+        if Uuid::from_text(text).is_ok() {
+            return R::set(&mut self.changes, field, text);
+        }
+        self.keep(column, text);
+        R::set(&mut self.changes, field, &Uuid::new_v5(&NAMED_IDS, text.as_bytes()).to_string())
+    }
+
+    /// Reads the address of the record that the row belongs to.
+    fn parent_email(&mut self, column: &ColumnReader<'_>, field: &'static str, text: &str) {
+        let found = emails::read(text);
+        match found.valid.into_iter().next() {
+            Some(email) => {
+                self.parent.email.get_or_insert(email);
+                self.taken |= column.rivals;
+            }
+            None => self.bad(column, field, Fault::new("invalid", "must be an email address"), text),
         }
     }
 
@@ -275,6 +321,12 @@ impl<R: Importable> Draft<R> {
             {
                 self.taken |= reader.status;
             }
+            (Flag::Cancelled, Some(true))
+                if R::CANCELLED.is_some_and(|word| R::set(&mut self.changes, "status", word).is_ok()) =>
+            {
+                self.keep(column, text);
+                self.taken |= reader.status;
+            }
             (Flag::Deleted, Some(true)) => self.is_deleted = true,
             _ => {}
         }
@@ -289,7 +341,7 @@ impl<R: Importable> Draft<R> {
 
     /// Adds the kept cells to the custom fields that a column of JSON may have set; `set` are those of every row.
     pub fn keep_custom(&mut self, set: &Map<String, Value>) -> Result<(), Fault> {
-        let own = R::row_key(&self.changes);
+        let own = R::email_key(&self.changes);
         let mut others: Vec<&Email> = Vec::new();
         for email in &self.other_emails {
             let key = email.key();
@@ -336,6 +388,6 @@ fn said(flag: Flag, text: &str) -> Option<bool> {
         Flag::Consent => is_subscribed.or_else(yes_or_no).or_else(by_date),
         Flag::MarketingStatus => is_subscribed.or_else(yes_or_no),
         Flag::Bounced => Some(yes_or_no().unwrap_or(true)),
-        Flag::Converted | Flag::Deleted => yes_or_no().or_else(by_date),
+        Flag::Converted | Flag::Cancelled | Flag::Deleted => yes_or_no().or_else(by_date),
     }
 }

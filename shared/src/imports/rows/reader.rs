@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use chrono_tz::Tz;
 use csv::StringRecord;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::draft::Draft;
-use super::{OptOut, Row, RowFault, Rows, as_strings};
+use super::{OptOut, Row, RowFault, Rows, as_strings, required};
 use crate::error::Result;
 use crate::imports::cells::dates::DateForm;
 use crate::imports::cells::numbers::NumberForm;
@@ -18,12 +19,13 @@ use crate::imports::dictionary::{Flag, Language, Table, dictionary};
 use crate::imports::outcomes::{Outcome, Report};
 use crate::imports::owners::Owners;
 use crate::imports::packed::CellKind;
+use crate::imports::parents::{self, ParentNames};
 use crate::imports::plan::{Plan, RowKey};
 use crate::imports::{Importable, set};
+use crate::mail::suppressions::Reason;
 use crate::platform::db;
-use crate::values::json_schema::Mode;
 use crate::values::kind::Kind;
-use crate::values::{Fault, Time, is_blank};
+use crate::values::{Fault, Field, Time, is_blank};
 
 /// How the cells of a column are read.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,16 @@ pub(super) enum Reading {
     Id,
     /// An id under a header of another system, which may write an apostrophe before digits.
     ForeignId,
+    /// An id of another system, named by any text.
+    NamedId(&'static str),
+    /// A rating of five.
+    Rating(&'static str),
+    /// The id of the record that the row belongs to, ours or that of another system.
+    ParentId(&'static str),
+    /// The id of that record in another system.
+    ParentExternalId(&'static str),
+    /// The address of that record.
+    ParentEmail(&'static str),
     /// `is_own` for the exact name, as exports write it.
     CreatedAt(DateForm, bool),
     UpdatedAt,
@@ -69,6 +81,8 @@ pub(super) struct RowReader<'p, R: Importable> {
     /// The changes and custom fields of every row, as the caller set them, and the bits of these fields.
     template: R::Changes,
     custom: Map<String, Value>,
+    /// The record that all rows belong to, as the caller set it.
+    parent: Option<Uuid>,
     taken: u64,
     /// The bit of the status, which a flag may set.
     pub status: u64,
@@ -79,6 +93,9 @@ pub(super) struct RowReader<'p, R: Importable> {
     /// The values that were looked up, by the column.
     words: RefCell<HashMap<usize, HashMap<String, Option<&'static str>>>>,
 }
+
+/// A row that can be written, with its key if it has one.
+type Judged<R> = (Draft<R>, Option<String>);
 
 /// How many values of a column are remembered.
 const REMEMBERED: usize = 1_000;
@@ -92,7 +109,7 @@ impl<'p, R: Importable> RowReader<'p, R> {
         for target in &plan.targets {
             match target {
                 Target::Field(field) => bits.count(field),
-                Target::Flag(Flag::Converted) => bits.share("status"),
+                Target::Flag(Flag::Converted | Flag::Cancelled) => bits.share("status"),
                 _ => {}
             }
         }
@@ -112,9 +129,10 @@ impl<'p, R: Importable> RowReader<'p, R> {
             plan,
             owners,
             columns,
-            required: R::properties().iter().filter(|field| is_required(&field.mode)).map(|field| field.name).collect(),
+            required: required::<R>().into_iter().filter(|field| !R::SUPPLIED.contains(field)).collect(),
             template,
             custom,
+            parent: R::OWNER.and_then(|owner| Uuid::from_text(plan.set.get(owner)?.as_str()?).ok()),
             taken,
             status: bits.of("status"),
             tz: plan.tz.get(),
@@ -142,19 +160,27 @@ impl<'p, R: Importable> RowReader<'p, R> {
                 draft.read(self, column, &text, kinds.get(column.at).copied().unwrap_or_default());
             }
         }
+        if self.parent.is_some() {
+            draft.parent = ParentNames { id: self.parent, ..ParentNames::default() };
+        }
         for (column, text) in draft.unmatched.drain(..) {
             *rows.unmatched.entry(column).or_default().entry(text).or_default() += 1;
         }
-        let email = R::email(&draft.changes).cloned();
+        let email = R::email(&draft.changes).or(draft.parent.email.as_ref()).cloned();
         let opt_out = draft.opt_out.zip(email).map(|(reason, email)| OptOut { email, reason, line });
         match self.judge(draft, cells, line) {
             Ok((draft, key)) => {
-                let Draft { changes, given, opt_out, mut warnings, .. } = draft;
+                if R::SUPPRESSES {
+                    // The further addresses of a cell are suppressed like the first.
+                    let others = draft.other_emails.iter().cloned();
+                    rows.opt_outs.extend(others.map(|email| OptOut { email, reason: Reason::Imported, line }));
+                }
+                let Draft { changes, given, parent, opt_out, mut warnings, .. } = draft;
                 if has_stray_quote {
                     let message = "has a quote where none may stand; it was kept";
                     warnings.push(RowFault::new("file", Fault::new("quote", message)));
                 }
-                rows.rows.push(Row { line, changes, given, key, opt_out, warnings, cells: cells.clone() });
+                rows.rows.push(Row { line, changes, given, key, parent, opt_out, warnings, cells: cells.clone() });
             }
             Err((outcome, faults)) => {
                 rows.opt_outs.extend(opt_out);
@@ -169,9 +195,9 @@ impl<'p, R: Importable> RowReader<'p, R> {
         mut draft: Draft<R>,
         cells: &StringRecord,
         line: u64,
-    ) -> Result<(Draft<R>, String), (Outcome, Vec<RowFault>)> {
-        let key = self.key(&draft);
-        if key.is_none() && self.is_trailing(cells, line) {
+    ) -> Result<Judged<R>, (Outcome, Vec<RowFault>)> {
+        let key = super::key::<R>(self.plan.key, &draft.changes, draft.given);
+        if key.is_none() && draft.parent.is_empty() && self.is_trailing(cells, line) {
             let fault = Fault::new("trailing", "is a total or a remark after the last record");
             return Err((Outcome::Skipped, vec![RowFault::new("file", fault)]));
         }
@@ -187,7 +213,8 @@ impl<'p, R: Importable> RowReader<'p, R> {
             faults.push(RowFault::new("file", Fault::new("too_many_cells", message)));
         }
         let field = self.plan.key.as_str();
-        if key.is_none() && draft.warnings.iter().all(|fault| fault.field != field) {
+        let needs_key = R::KEYS.contains(&RowKey::Email);
+        if needs_key && key.is_none() && draft.warnings.iter().all(|fault| fault.field != field) {
             faults.push(RowFault::new(field, Fault::new("required", "is required")));
         }
         if let Err(fault) = draft.keep_custom(&self.custom) {
@@ -196,22 +223,15 @@ impl<'p, R: Importable> RowReader<'p, R> {
         let is_fatal = |fault: &RowFault| {
             self.plan.strict || (self.required.contains(&&*fault.field) && !R::sets(&draft.changes, &fault.field))
         };
-        match key {
-            Some(key) if faults.is_empty() && !draft.warnings.iter().any(is_fatal) => Ok((draft, key)),
-            _ => {
+        let has_key = key.is_some() || !needs_key;
+        match has_key && faults.is_empty() && !draft.warnings.iter().any(is_fatal) {
+            true => Ok((draft, key)),
+            false => {
                 faults.append(&mut draft.warnings);
                 // The fault of the key comes first: it is why the row is rejected.
                 faults.sort_by_key(|fault| fault.field != "file" && fault.field != field);
                 Err((Outcome::Failed, faults))
             }
-        }
-    }
-
-    fn key(&self, draft: &Draft<R>) -> Option<String> {
-        match self.plan.key {
-            RowKey::Email => R::row_key(&draft.changes),
-            RowKey::Id => draft.given.id.map(|id| id.to_string()),
-            RowKey::ExternalId => R::row_external_id(&draft.changes).map(str::to_owned),
         }
     }
 
@@ -249,10 +269,6 @@ impl<'p, R: Importable> RowReader<'p, R> {
             _ => self.plan.headers.get(at).map_or(Cow::Borrowed("file"), |header| header.clone().into()),
         }
     }
-}
-
-fn is_required(mode: &Mode) -> bool {
-    matches!(mode, Mode::Required | Mode::Composed)
 }
 
 /// The bits of the fields that several columns may set.
@@ -294,6 +310,15 @@ fn column<'p, R: Importable>(plan: &'p Plan, at: usize, target: &'p Target, bits
         Target::CustomAs(key) => (key.as_str(), Reading::Custom, 0),
         Target::Flag(flag) => (header, Reading::Flag(*flag), 0),
         Target::Field(field) if field == OTHER_EMAILS => (header, Reading::OtherEmails, 0),
+        Target::Field(field) if parents::of::<R>().is_some_and(|of| of.names().contains(&field.as_str())) => {
+            let parents = parents::of::<R>()?;
+            let reading = match field {
+                field if field == parents.email => Reading::ParentEmail(parents.email),
+                field if field == parents.external_id => Reading::ParentExternalId(parents.external_id),
+                _ => Reading::ParentId(parents.id),
+            };
+            (header, reading, bits.of(field))
+        }
         Target::Field(field) => {
             let known = R::FIELDS.iter().find(|known| known.name == field)?;
             let table = R::WORDS.iter().find(|(of, _)| of == field).map(|(_, table)| *table);
@@ -304,6 +329,8 @@ fn column<'p, R: Importable>(plan: &'p Plan, at: usize, target: &'p Target, bits
                 ("updated_at", _) => Reading::UpdatedAt,
                 ("email", _) => Reading::Email,
                 ("assigned_to", _) => Reading::Owner,
+                (name, _) if R::NAMED_IDS.contains(&name) => Reading::NamedId(name),
+                (name, _) if R::RATINGS.contains(&name) => Reading::Rating(name),
                 (name, Kind::Time) => Reading::Date(name, form.into()),
                 (name, Kind::Number) => Reading::Number(name, form.into()),
                 (name, Kind::Word(words)) => {

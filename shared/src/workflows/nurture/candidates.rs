@@ -60,7 +60,9 @@ macro_rules! candidates {
     ) AS had
     LEFT JOIN LATERAL (
         SELECT reason FROM suppressions
-        WHERE suppressions.workspace_id = $1 AND suppressions.email_key = lead.email_key
+        WHERE suppressions.workspace_id = $1 AND suppressions.email_key IN (
+                lead.email_key, 'sha256:' || encode(sha256(convert_to(lead.email_key, 'UTF8')), 'hex')
+            )
         LIMIT 1
     ) AS suppression ON true
     LEFT JOIN LATERAL (

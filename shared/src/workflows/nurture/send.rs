@@ -18,7 +18,7 @@ use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::queue::Page;
 use crate::records::history::Actor;
 use crate::records::{self, RecordType};
-use crate::values::{Field, Notes, Time};
+use crate::values::{CustomFields, Field, Notes, Time};
 use crate::workflows::composer::{Composer, Draft};
 
 /// A lead whose step is due, with its email.
@@ -192,6 +192,7 @@ fn interaction(draft: &DraftEmail, now: Time) -> LeadInteraction {
         next_action: None,
         next_action_date: None,
         external_id: None,
+        custom_fields: CustomFields::default(),
         followed_up_at: None,
         email_id: Some(draft.email.id),
         created_at: now,
