@@ -1,5 +1,6 @@
 //! The record types of the CRM, one file each, with its fields, rules and SQL.
 
+pub mod bulk;
 pub mod customers;
 pub mod feedback;
 pub mod interactions;

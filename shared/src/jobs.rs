@@ -24,9 +24,9 @@ macro_rules! job_kinds {
                 $crate::workflows::feedback_reminders::RemindFeedback,
                 $crate::insight::health::SnapshotHealth,
                 $crate::schedule::nightly::CleanUp,
-                $crate::bulk::BulkChange<$crate::crm::leads::Lead>,
-                $crate::bulk::BulkChange<$crate::crm::customers::Customer>,
-                $crate::bulk::BulkChange<$crate::crm::orders::Order>,
+                $crate::crm::bulk::BulkLeads,
+                $crate::crm::bulk::BulkCustomers,
+                $crate::crm::bulk::BulkOrders,
             ],
             handlers: [
                 $crate::imports::ImportLeads,

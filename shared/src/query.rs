@@ -7,6 +7,7 @@
 pub mod bounded;
 mod cursor;
 mod filter;
+mod item;
 mod order;
 mod pages;
 pub mod parameters;
@@ -21,6 +22,9 @@ use uuid::Uuid;
 use filter::Condition;
 
 pub use cursor::{Access, IdCursors, Key, Place};
+#[cfg(test)]
+pub(crate) use item::Chosen;
+pub use item::Item;
 pub use pages::{Part, count, custom_keys, fetch};
 pub use spec::{Columns, Joined, ListField, Listed, Order, OrderKind, Spec, selection};
 

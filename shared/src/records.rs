@@ -34,7 +34,6 @@ pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, updat
 pub use decode::InOrder;
 pub use deleted::Deleted;
 pub use history::RESTORABLE_DAYS;
-pub use json::Item;
 pub use keys::{KeyForm, Reference, UniqueKey};
 pub use model::{Difference, FieldFault, Fields, Parent, Place, Record, RecordType, Statement};
 pub use rederive::Rederive;

@@ -6,9 +6,9 @@ use shared::error::FieldError;
 use shared::imports::Importable;
 use shared::imports::columns::custom_header;
 use shared::query::parameters::Parameters;
-use shared::query::{self, List};
+use shared::query::{self, Item, List};
+use shared::records::Record;
 use shared::records::csv::{CsvRows, Layout, delimiter};
-use shared::records::{Item, Record};
 use shared::string_enum;
 use uuid::Uuid;
 

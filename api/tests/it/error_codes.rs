@@ -312,7 +312,10 @@ async fn uploads(recorder: &mut Recorder) {
         api.post(UPLOADS).header("content-type", "application/octet-stream").header("upload-length", 31).body(bytes)
     };
     let partial = id(&answer(store(&recorder.api, "name"), 201).await).to_owned();
-    for import in [format!("{LEADS}/import"), format!("{CUSTOMERS}/import")] {
+    for records in
+        ["leads", "customers", "orders", "leads/interactions", "customers/interactions", "feedback", "suppressions"]
+    {
+        let import = format!("/dev/crm/{records}/import");
         let path = format!("{import}?upload={partial}");
         recorder.conflict(Method::POST, &path, Value::Null, ("upload_incomplete", &partial)).await;
         recorder.missing(Method::POST, &format!("{import}?upload={NOBODY}"), Value::Null, "upload").await;

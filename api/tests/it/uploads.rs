@@ -78,7 +78,7 @@ async fn an_upload_is_looked_at_tried_and_imported_as_often_as_wanted() {
     assert_eq!(shown["preview"]["mapping"]["Shoe Size"], "notes");
     let shown = api.read(&format!("{path}?header_row=3")).await;
     assert_eq!((&shown["preview"], &shown["errors"][0]["code"]), (&Value::Null, &json!("missing_column")));
-    let answer = support::json(api.get(&format!("{path}?kind=orders&delimiter=x")), 400).await;
+    let answer = support::json(api.get(&format!("{path}?kind=users&delimiter=x")), 400).await;
     assert_eq!(faults(&answer), [("kind", "invalid"), ("delimiter", "invalid")]);
 
     assert_eq!(counts(&import(&api, &upload, "dry_run=true").await), [2, 1, 0, 1, 0]);

@@ -79,8 +79,9 @@ fn statement<R: Importable>(kind: EffectKind) -> Option<String> {
     let has_email = R::COLUMNS.contains(&"email");
     match kind {
         EffectKind::Created => R::IMPORTED.then(|| {
+            let email = if has_email { "email" } else { "NULL::text AS email" };
             format!(
-                "SELECT 'created' AS outcome, '{record_type}' AS type, id, email, NULL::bigint AS line,
+                "SELECT 'created' AS outcome, '{record_type}' AS type, id, {email}, NULL::bigint AS line,
                      created_at AS at, id AS position
                  FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
             )

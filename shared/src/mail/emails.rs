@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Content, EmailState, Event, Header};
 use crate::error::{Error, Reason, Result};
-use crate::query::{ListField, Order, OrderKind, Spec};
+use crate::query::{Item, ListField, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
 use crate::values::etag::Tagged;
@@ -101,6 +101,8 @@ pub struct Email {
     /// When the server accepted the email.
     pub sent_at: Option<DateTime<Utc>>,
 }
+
+impl Item for Email {}
 
 impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Email {
     fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {

@@ -8,6 +8,7 @@ use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::query::Item;
 use crate::string_enum;
 use crate::values::etag::Tagged;
 
@@ -101,6 +102,8 @@ pub struct Job {
     /// The record that the job is about.
     pub subject: Option<Subject>,
 }
+
+impl Item for Job {}
 
 /// A job's progress, in units of its kind (rows, for an import).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 
 use super::model::Record;
-use crate::query::Columns;
+use crate::query::{Columns, Item};
 use crate::values::Time;
 
 /// A deleted record.
@@ -17,6 +17,8 @@ pub struct Deleted<R> {
     /// When it was deleted.
     deleted_at: Time,
 }
+
+impl<R: Record> Item for Deleted<R> {}
 
 impl<R> Deleted<R> {
     /// The columns of a list of deleted records, which are entries of the history.

@@ -4,7 +4,7 @@ use serde::ser::{Error, Impossible, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 /// A record with only these fields, in the order of the record.
-pub(super) struct Chosen<'a, T> {
+pub(crate) struct Chosen<'a, T> {
     pub record: &'a T,
     pub fields: &'a [&'static str],
 }
