@@ -12,7 +12,7 @@ use shared::records::schema;
 use shared::values::json_schema::closed;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{
-    AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type,
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
 };
 use utoipa::openapi::{Object, RefOr};
 
@@ -51,7 +51,8 @@ fn described<R: BulkChanged + ToSchema>(operation: Operation) -> Operation {
 /// The schema of the body.
 fn body<R: BulkChanged>() -> RefOr<Schema> {
     let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    // `null` is what a result has in this place if a change needs no confirmation.
+    let number = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Integer, Type::Null])).minimum(Some(0));
     let words = one_of(R::ACTIONS.iter().map(|action| action.as_str()));
     let abouts = R::ACTIONS.iter().map(|action| format!("- `{}`: {}", action.as_str(), about(*action)));
     let abouts = abouts.collect::<Vec<_>>().join("\n");
