@@ -49,7 +49,7 @@ string_enum! {
         Deferred = "deferred",
         /// Delivery failed permanently.
         Bounced = "bounced",
-        /// Not sent, because the workspace's suppressions list the address.
+        /// Not sent, because a suppression of the address covers it.
         Suppressed = "suppressed",
         /// The connection broke before the server confirmed delivery. Never resent automatically.
         Unknown = "unknown",
@@ -96,7 +96,7 @@ pub struct NewEmail {
 pub enum Queued {
     /// The email was added.
     New,
-    /// The address is suppressed in this workspace, so nothing was written.
+    /// A suppression of the address covers the email, so nothing was written.
     Suppressed,
     /// The event already had an email.
     Before,
@@ -148,7 +148,7 @@ async fn queue_batch(
     let written: Vec<(bool, bool)> = sqlx::query_as(concat!(
         "WITH new AS (
              SELECT new.*, ",
-        is_suppressed!("new.to_email_key"),
+        is_suppressed!("new.to_email_key", "new.event"),
         " AS suppressed
              FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
                  $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]) WITH ORDINALITY
@@ -258,26 +258,31 @@ pub async fn cancel_to_all(
     Ok(cancelled.rows_affected())
 }
 
-/// Suppresses the emails that wait to be sent to an address, given as
+/// Suppresses the emails of a scope that wait to be sent to these addresses, given as
 /// [`values::Email::key`](crate::values::Email::key). Emails that are being sent still arrive.
 /// Returns the number of suppressed emails.
-pub async fn suppress(connection: &mut PgConnection, workspace_id: Uuid, email_key: &str) -> Result<u64> {
-    suppress_all(connection, workspace_id, &[email_key.to_owned()]).await
-}
-
-/// Like [`suppress`], for several addresses.
-pub async fn suppress_all(connection: &mut PgConnection, workspace_id: Uuid, email_keys: &[String]) -> Result<u64> {
+async fn suppress_all(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    scope: suppressions::Scope,
+    email_keys: &[String],
+) -> Result<u64> {
+    if email_keys.is_empty() {
+        return Ok(0);
+    }
+    let covered = Event::ALL.iter().filter(|event| scope.covers(**event)).map(|event| event.as_str());
     // Rows are locked in the order of their ids, so that two statements cannot deadlock.
     let suppressed = sqlx::query(
         "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM emails
-             WHERE workspace_id = $1 AND to_email_key = ANY ($2) AND state IN ('queued', 'deferred')
+             WHERE workspace_id = $1 AND to_email_key = ANY ($2) AND state IN ('queued', 'deferred') AND event = ANY ($3)
              ORDER BY id FOR UPDATE
          ))",
     )
     .bind(workspace_id)
     .bind(email_keys)
+    .bind(covered.collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(suppressed.rows_affected())

@@ -107,6 +107,8 @@ pub type Summary = Line<1_000>;
 pub type TaxId = Line<50>;
 /// The id of a record in the system of a caller.
 pub type ExternalId = Line<200>;
+/// The id of a request, as in `X-Request-Id`.
+pub type RequestId = Line<200>;
 /// A point in time, in microseconds.
 pub type Time = DateTime<Utc>;
 

@@ -1,10 +1,11 @@
 //! `/dev/crm/suppressions`: addresses to which a workspace sends no email.
 
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use shared::crm::suppressions::{self, Suppression};
 use shared::error::Reason;
+use shared::mail::suppressions::Added;
 use shared::records::{Fields, Record};
 
 use super::records;
@@ -27,16 +28,21 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post("/suppressions", create)
             .named("create", "Suppress an address")
             .about(
-                "Queued emails to the address are not sent. Addresses are compared by their normal form. Returns 409 for an \
-                 address that is suppressed already.",
+                "Queued emails that the suppression covers are not sent. Addresses are compared by their normal form. A \
+                 suppression of the address with the scope `marketing` gets the scope `all` if you ask for it, and is \
+                 returned with 200. Returns 409 for an address that is suppressed already, as widely or more.",
             )
             .takes("SuppressionCreate".to_owned(), suppressions::create_schema())
             .conflicts([Reason::Taken])
-            .returns_record::<Suppression>(201, "The created suppression."),
+            .returns_record::<Suppression>(201, "The created suppression.")
+            .returns_record::<Suppression>(200, "The suppression of the address, with its wider scope."),
         Operation::get("/suppressions/{suppressionId}", read).named("get", "Get a suppression").reads::<Suppression>(),
         Operation::delete("/suppressions/{suppressionId}", delete)
             .named("delete", "Remove a suppression")
-            .about("Emails that were not sent because of it stay unsent.")
+            .about(
+                "Emails that were not sent because of it stay unsent. If the address is suppressed for another reason \
+                 too, it has a suppression for that reason then.",
+            )
             .deletes(),
     ];
     tagged("Suppressions", suppressions)
@@ -52,8 +58,9 @@ async fn create(write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObje
         .run(&bytes, move |connection, actor| {
             let object = object.clone();
             Box::pin(async move {
-                let suppression = suppressions::create(connection, actor.workspace_id, object).await?;
-                Reply::created(format!("/dev/crm/suppressions/{}", suppression.id), &suppression)
+                let (suppression, added) = suppressions::create(connection, actor, object).await?;
+                let reply = Reply::created(format!("/dev/crm/suppressions/{}", suppression.id), &suppression)?;
+                Ok(if added == Added::Widened { reply.status(StatusCode::OK) } else { reply })
             })
         })
         .await

@@ -5,18 +5,21 @@
 //! button or by an email program as `List-Unsubscribe=One-Click`. The signed link identifies the
 //! email, so the body is ignored. Repeating the request changes nothing.
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::json;
 use shared::mail::action_urls::Action;
-use shared::mail::suppressions::{self, Reason};
-use shared::mail::{self, Addressee};
+use shared::mail::suppressions::{self, NewSuppression, Reason};
+use shared::mail::{self, Addressee, Event};
 use shared::platform::db::Transaction;
 use shared::platform::signed_links::Signer;
+use shared::values::{self, Field};
 use sqlx::PgConnection;
 use utoipa::openapi::ObjectBuilder;
 use uuid::Uuid;
 
+use crate::http::observe::RequestId;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
 use crate::respond::Result;
@@ -54,19 +57,30 @@ async fn show(State(state): State<AppState>, Path(token): Path<String>) -> Resul
     let Some((workspace_id, _, Addressee { email, sender })) = addressee(&mut connection, &token).await? else {
         return pages::unknown_link();
     };
-    if suppressions::suppressed(&mut connection, workspace_id, &[email.key()]).await?.contains(&email.key()) {
+    let suppressed = suppressions::suppressed(&mut connection, workspace_id, Event::Nurture, &[email.key()]).await?;
+    if suppressed.contains(&email.key()) {
         return done(email.as_ref(), &sender);
     }
     pages::page(StatusCode::OK, "Unsubscribe", "unsubscribe", &json!({ "email": email, "sender": sender }))
 }
 
-async fn unsubscribe(State(state): State<AppState>, Path(token): Path<String>) -> Result {
+async fn unsubscribe(
+    State(state): State<AppState>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Path(token): Path<String>,
+) -> Result {
     let mut transaction = Transaction::begin(&state.pool).await?;
     let Some((workspace_id, id, Addressee { email, sender })) = addressee(&mut transaction, &token).await? else {
         transaction.rollback().await?;
         return pages::unknown_link();
     };
-    suppressions::add(&mut transaction, workspace_id, &email, Reason::Unsubscribed, Some(id)).await?;
+    let unsubscribed = NewSuppression::new(&email, Reason::Unsubscribed);
+    let unsubscribed = NewSuppression {
+        email_id: Some(id),
+        request_id: values::RequestId::from_text(&request_id).ok(),
+        ..unsubscribed
+    };
+    suppressions::add(&mut transaction, workspace_id, &unsubscribed).await?;
     transaction.commit().await?;
     done(email.as_ref(), &sender)
 }

@@ -16,13 +16,17 @@ const SUPPRESSIONS: &str = "/dev/crm/suppressions";
 /// Queues a bulk email to an address; returns the outcome, the email's id and the token of its
 /// link.
 async fn queue_email(api: &Api, email: &str) -> (Queued, Uuid, String) {
+    queue_email_of(api, email, Event::Nurture).await
+}
+
+async fn queue_email_of(api: &Api, email: &str, event: Event) -> (Queued, Uuid, String) {
     let mut connection = api.connection().await;
     let id = Uuid::now_v7();
     let token = Signer::load(&mut connection).await.unwrap().sign("unsubscribe", api.workspace_id, id);
     let sender = Sender { name: Some("Acme <b>".to_owned()), email: "hello@acme.example".to_owned(), reply_to: None };
     let new = NewEmail {
         id,
-        event: Event::Nurture,
+        event,
         event_key: format!("nurture:{id}:1"),
         subject: None,
         to_name: None,
@@ -49,10 +53,11 @@ async fn a_suppression_is_created_and_removed() {
     let (_, waiting, _) = queue_email(&api, "Ada@example.com").await;
     let added = api.create(SUPPRESSIONS, json!({ "email": " ada@EXAMPLE.com " })).await;
     let expected = json!({
-        "id": id(&added), "email": "ada@EXAMPLE.com", "email_hash": null, "reason": "manual", "email_id": null, "job_id": null,
-        "line": null, "created_at": added["created_at"], "updated_at": added["created_at"],
+        "id": id(&added), "email": "ada@EXAMPLE.com", "email_hash": null, "reason": "manual", "scope": "all",
+        "email_id": null, "request_id": added["request_id"], "job_id": null, "line": null, "created_at": added["created_at"], "updated_at": added["created_at"],
     });
     assert_eq!(added, expected);
+    assert!(added["request_id"].is_string(), "the request is the proof");
     assert_eq!(state(&api, waiting).await, "suppressed", "queued emails are not sent");
     assert_eq!(queue_email(&api, "ada@example.com").await.0, Queued::Suppressed);
     assert_eq!(queue_email(&api, "bob@example.com").await.0, Queued::New);
@@ -76,13 +81,91 @@ async fn a_suppression_is_created_and_removed() {
     assert_eq!(state(&api, waiting).await, "suppressed", "emails that were not sent stay unsent");
 }
 
+/// Which of a bulk email and a digest to an address are stopped.
+async fn stopped(api: &Api, email: &str) -> [bool; 2] {
+    let bulk = queue_email_of(api, email, Event::FeedbackRequest).await.0;
+    let digest = queue_email_of(api, email, Event::Followups).await.0;
+    [bulk, digest].map(|queued| queued == Queued::Suppressed)
+}
+
+#[tokio::test]
+async fn the_scope_says_which_emails_are_stopped() {
+    let api = Api::start().await;
+    for (reason, scope) in [
+        ("unsubscribed", "marketing"),
+        ("imported", "marketing"),
+        ("bounced", "all"),
+        ("complained", "all"),
+        ("manual", "all"),
+    ] {
+        let email = format!("{reason}@example.com");
+        let (_, bulk, _) = queue_email(&api, &email).await;
+        let (_, digest, _) = queue_email_of(&api, &email, Event::Followups).await;
+        let added = api.create(SUPPRESSIONS, json!({ "email": email, "reason": reason })).await;
+        assert_eq!((&added["reason"], &added["scope"]), (&json!(reason), &json!(scope)));
+        assert_eq!(stopped(&api, &email).await, [true, scope == "all"], "{reason}");
+        assert_eq!(state(&api, bulk).await, "suppressed", "{reason}");
+        assert_eq!(state(&api, digest).await, if scope == "all" { "suppressed" } else { "queued" }, "{reason}");
+    }
+    assert_eq!(
+        each(&api.read(&format!("{SUPPRESSIONS}?scope=marketing")).await, "reason"),
+        ["imported", "unsubscribed"]
+    );
+    let chosen = json!({ "email": "eve@example.com", "reason": "complained", "scope": "marketing" });
+    assert_eq!(api.create(SUPPRESSIONS, chosen).await["scope"], "marketing");
+}
+
+#[tokio::test]
+async fn a_wider_suppression_replaces_a_narrower_one_and_never_the_other_way_round() {
+    let api = Api::start().await;
+    let ada = |reason: &str| json!({ "email": "ada@example.com", "reason": reason });
+    let (_, email_id, token) = queue_email(&api, "ada@example.com").await;
+    page(Client::new().post(api.url(&format!("/unsubscribe/{token}"))).send().await.unwrap(), 200).await;
+    let unsubscribed = api.read(SUPPRESSIONS).await[0].clone();
+    assert_eq!((&unsubscribed["scope"], stopped(&api, "ada@example.com").await), (&json!("marketing"), [true, false]));
+
+    let wider = api.send(Method::POST, SUPPRESSIONS, ada("complained"), 200).await;
+    assert_eq!((&wider["id"], &wider["scope"]), (&unsubscribed["id"], &json!("all")));
+    assert_eq!(stopped(&api, "ada@example.com").await, [true, true]);
+    for reason in ["complained", "manual", "imported"] {
+        let refused = api.send(Method::POST, SUPPRESSIONS, ada(reason), 409).await;
+        assert_eq!(refused["errors"][0]["id"], wider["id"], "{reason}");
+    }
+    assert_eq!(each(&api.read(SUPPRESSIONS).await, "reason"), ["complained"], "an address has one suppression");
+
+    // Who lifts the complaint does not lift what the owner of the address asked for.
+    api.delete(&format!("{SUPPRESSIONS}/{}", id(&wider)), 204).await;
+    let left = &api.read(SUPPRESSIONS).await[0];
+    assert_eq!((&left["reason"], &left["email_id"]), (&json!("unsubscribed"), &json!(email_id)));
+    assert_eq!(stopped(&api, "ada@example.com").await, [true, false]);
+    api.delete(&format!("{SUPPRESSIONS}/{}", id(left)), 204).await;
+    assert_eq!(stopped(&api, "ada@example.com").await, [false, false]);
+}
+
 #[tokio::test]
 async fn an_invalid_suppression_is_rejected_with_every_fault() {
     let api = Api::start().await;
-    let rejected = api.send(Method::POST, SUPPRESSIONS, json!({ "reason": "bounced", "until": "2030" }), 400).await;
+    let id_of_no_job = Uuid::now_v7();
+    let rejected = api
+        .send(
+            Method::POST,
+            SUPPRESSIONS,
+            json!({ "reason": "whim", "scope": "some", "job_id": id_of_no_job, "until": "2030" }),
+            400,
+        )
+        .await;
     let mut reported = faults(&rejected);
     reported.sort_unstable();
-    assert_eq!(reported, [("email", "required"), ("reason", "read_only"), ("until", "unknown")]);
+    assert_eq!(
+        reported,
+        [
+            ("email", "required"),
+            ("job_id", "read_only"),
+            ("reason", "invalid"),
+            ("scope", "invalid"),
+            ("until", "unknown"),
+        ]
+    );
     let rejected = api.send(Method::POST, SUPPRESSIONS, json!({ "email": "ada@" }), 400).await;
     assert_eq!(faults(&rejected), [("email", "invalid")]);
 }

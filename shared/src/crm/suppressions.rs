@@ -2,7 +2,7 @@
 //! [`mail::suppressions`](crate::mail::suppressions).
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
@@ -10,10 +10,11 @@ use uuid::Uuid;
 use crate::error::{self, Error, Result};
 use crate::imports::dictionary::{Headers, Table};
 use crate::imports::{Given, Importable, RowKey};
-use crate::mail::suppressions::{self, NewSuppression, Reason};
+use crate::mail::suppressions::{self, Added, NewSuppression, Reason, Scope};
 use crate::platform::email_keys;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::record;
+use crate::records::history::Actor;
 use crate::records::link::Linked;
 use crate::records::{self, Fields, Place, Record, RecordType, UniqueKey};
 use crate::values::etag::Condition;
@@ -21,7 +22,7 @@ use crate::values::json_body::Object;
 use crate::values::json_schema::{self, Shape};
 use crate::values::kind::Kind;
 use crate::values::patch::Patch;
-use crate::values::{Email, EmailHash};
+use crate::values::{Email, EmailHash, Field, RequestId};
 
 record! {
     /// An address that a workspace sends no email to.
@@ -32,8 +33,13 @@ record! {
         optional email_hash: Option<EmailHash>,
         /// Why the address is suppressed.
         defaulted reason: Reason = Reason::Manual,
+        /// Which emails the address does not get: `marketing` covers nurture, requests for feedback and reminders,
+        /// `all` every email. By default `marketing` if the reason is `unsubscribed` or `imported`, else `all`.
+        defaulted scope: Scope = Scope::All,
         /// The email that caused the suppression.
         fixed email_id: Option<Uuid>,
+        /// The request that caused the suppression.
+        fixed request_id: Option<RequestId>,
         /// The job of the import that read the suppression in a file.
         fixed job_id: Option<Uuid>,
         /// The line of that file.
@@ -68,8 +74,8 @@ impl Record for Suppression {
         branches: None,
         only: None,
     };
-    /// They are about one workspace's files.
-    const NOT_EXPORTED: &'static [&'static str] = &["job_id", "line"];
+    /// They are about one workspace's requests and files.
+    const NOT_EXPORTED: &'static [&'static str] = &["request_id", "job_id", "line"];
 
     fn example() -> Value {
         json!({ "email": "jane@example.com" })
@@ -106,14 +112,29 @@ impl Importable for Suppression {
         if changes.reason == Patch::Keep {
             changes.reason = Patch::Set(Reason::Imported);
         }
+        if let (Patch::Set(reason), Patch::Keep) = (&changes.reason, &changes.scope) {
+            changes.scope = Patch::Set(reason.scope());
+        }
         if changes.email.value().is_some() {
             changes.email_hash = Patch::Keep;
         }
     }
 
     fn into_suppression(self) -> Option<NewSuppression> {
-        let Self { id, email, email_hash, reason, email_id, created_at, updated_at, .. } = self;
-        Some(NewSuppression { id, email, email_hash, reason, email_id, proof: None, created_at, updated_at })
+        let Self { id, email, email_hash, reason, scope, email_id, request_id, created_at, updated_at, .. } = self;
+        let proof = None;
+        Some(NewSuppression {
+            id,
+            email,
+            email_hash,
+            reason,
+            scope,
+            email_id,
+            request_id,
+            proof,
+            created_at,
+            updated_at,
+        })
     }
 
     fn email_key(changes: &SuppressionChanges) -> Option<String> {
@@ -124,9 +145,12 @@ impl Importable for Suppression {
 /// The request body's schema for the OpenAPI document.
 pub fn create_schema() -> RefOr<Schema> {
     let body = ObjectBuilder::new().description(Some("A suppression to create."));
-    json_schema::closed(
-        body.property("email", Email::shape()).required("email").examples([json!({ "email": "jane@example.com" })]),
-    )
+    let body = body.property("email", Email::shape()).required("email");
+    let body =
+        body.property("reason", ObjectBuilder::from(Reason::shape()).default(Some(Reason::Manual.as_str().into())));
+    let about = "By default `marketing` if the reason is `unsubscribed` or `imported`, else `all`.";
+    let body = body.property("scope", ObjectBuilder::from(Scope::shape()).description(Some(about)));
+    json_schema::closed(body.examples([json!({ "email": "jane@example.com", "reason": "complained" })]))
 }
 
 /// Returns a suppression.
@@ -134,39 +158,39 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     records::get(connection, workspace_id, Place { parent: None, id }).await
 }
 
-/// Suppresses the address in the request body. Queued emails to the address are not sent.
+/// Suppresses the address in the request body. Queued emails that the suppression covers are not sent. A suppression
+/// of the address with a narrower scope gets the wider one.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every error of the body; [`Error::Conflict`] for an address that is
-/// already suppressed.
-pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, mut body: Object) -> Result<Suppression> {
+/// already suppressed, as widely or more.
+pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Object) -> Result<(Suppression, Added)> {
+    let workspace_id = actor.workspace_id;
     let email: Option<Email> = body.required("email");
-    for field in Suppression::COLUMNS.iter().filter(|field| **field != "email") {
+    let reason: Reason = body.present("reason").unwrap_or(Reason::Manual);
+    let scope: Scope = body.present("scope").unwrap_or(reason.scope());
+    for field in Suppression::COLUMNS.iter().filter(|field| !["email", "reason", "scope"].contains(field)) {
         body.read_only(field, None::<&Uuid>);
     }
     body.finish()?;
     let email = email.ok_or_else(|| Error::internal("a body was accepted without an email"))?;
-    let new = NewSuppression::new(&email, Reason::Manual);
-    if !suppressions::insert(connection, workspace_id, &new).await? {
-        let owner = suppressions::owner(connection, workspace_id, &email.key()).await?;
-        return Err(match owner {
-            Some(id) => Error::conflict_with(id, error::Reason::Taken, "email", "this email is already suppressed"),
-            None => Error::Repeat("the suppression was removed in the meantime".to_owned()),
-        });
+    let request_id = actor.request_id.as_deref().and_then(|id| RequestId::from_text(id).ok());
+    let new = NewSuppression { scope, request_id, ..NewSuppression::new(&email, reason) };
+    let added = suppressions::add(connection, workspace_id, &new).await?;
+    let owner = suppressions::owner(connection, workspace_id, &email.key()).await?;
+    let owner = owner.ok_or_else(|| Error::Repeat("the suppression was removed in the meantime".to_owned()))?;
+    match added {
+        Added::Known => {
+            Err(Error::conflict_with(owner, error::Reason::Taken, "email", "this email is already suppressed"))
+        }
+        Added::New | Added::Widened => Ok((get(connection, workspace_id, owner).await?, added)),
     }
-    get(connection, workspace_id, new.id).await
 }
 
-/// Removes a suppression. Emails that it stopped stay unsent. Needs a transaction.
+/// Removes a suppression. Emails that it stopped stay unsent. If the address is suppressed for another reason too, it
+/// has a suppression for that reason then. Needs a transaction.
 pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
     let deleted = records::lock::<Suppression>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
     condition.check(&deleted)?;
-    sqlx::query("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2")
-        .bind(workspace_id)
-        .bind(id)
-        .execute(&mut *connection)
-        .await?;
-    let hand_over = AssertSqlSafe(email_keys::hand_over("suppressions"));
-    sqlx::query(hand_over).bind(workspace_id).bind(Vec::from_iter(deleted.key())).execute(connection).await?;
-    Ok(())
+    suppressions::delete(connection, workspace_id, id).await
 }

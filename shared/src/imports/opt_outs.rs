@@ -7,15 +7,15 @@ use sqlx::PgConnection;
 use super::Import;
 use super::rows::OptOut;
 use crate::error::Result;
-use crate::mail::suppressions::{self, NewSuppression, Reason};
+use crate::mail::suppressions::{self, NewSuppression};
 
 /// Suppresses the addresses, in the transaction of their rows. Returns how many were not suppressed before.
 pub(super) async fn keep(connection: &mut PgConnection, import: &Import, opt_outs: &[OptOut]) -> Result<i64> {
     let mut by_key: HashMap<String, &OptOut> = HashMap::new();
     for opt_out in opt_outs {
-        let first = by_key.entry(opt_out.email.key()).or_insert(opt_out);
-        if opt_out.reason == Reason::Bounced && first.reason != Reason::Bounced {
-            *first = opt_out;
+        let widest = by_key.entry(opt_out.email.key()).or_insert(opt_out);
+        if opt_out.reason.scope() > widest.reason.scope() {
+            *widest = opt_out;
         }
     }
     if by_key.is_empty() {
@@ -31,7 +31,8 @@ pub(super) async fn keep(connection: &mut PgConnection, import: &Import, opt_out
     let mut new: Vec<NewSuppression> = by_key.into_values().map(suppression).collect();
     // The fixed order prevents deadlocks with other imports.
     new.sort_by_cached_key(NewSuppression::key);
-    suppressions::add_all(connection, import.workspace_id, &new).await
+    let added = suppressions::add_all(connection, import.workspace_id, &new).await?;
+    Ok(i64::try_from(added.new).unwrap_or(i64::MAX))
 }
 
 /// Counts the addresses that are neither suppressed nor occurred in an earlier chunk of this dry run.

@@ -72,8 +72,8 @@ pub(super) async fn write<R: Importable>(
     // The fixed order prevents deadlocks with other imports.
     new.sort_by(|(one, _), (other, _)| one.cmp(other));
     let new: Vec<NewSuppression> = new.into_iter().map(|(_, suppression)| suppression).collect();
-    let written = suppressions::add_all(connection, workspace_id, &new).await?;
-    match usize::try_from(written) == Ok(new.len()) {
+    let added = suppressions::add_all(connection, workspace_id, &new).await?;
+    match added.new == new.len() {
         true => Ok(()),
         false => Err(Error::Repeat("an address was suppressed in the meantime".to_owned())),
     }

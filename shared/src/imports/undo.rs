@@ -66,7 +66,7 @@ pub struct Undone {
     pub restored: i64,
     /// Records that were changed after the job; the undo's errors list them.
     pub left: i64,
-    /// Addresses that are no longer suppressed, because only the import suppressed them.
+    /// Addresses that are no longer suppressed, because nothing but the import suppressed them.
     pub unsuppressed: i64,
 }
 
@@ -88,6 +88,9 @@ pub struct Undo<R> {
     import_job: Uuid,
     records: PhantomData<R>,
 }
+
+/// How many suppressions a page takes back.
+const LIFTED: usize = 2_000;
 
 impl<R: Importable> Pages for Undo<R> {
     type Cursor = UndoCursor;
@@ -123,9 +126,9 @@ impl<R: Importable> Pages for Undo<R> {
                 Ok(Some(last.map_or(UndoCursor::Suppressions, UndoCursor::History)))
             }
             UndoCursor::Suppressions => {
-                let taken = suppressions::take_back(connection, actor.workspace_id, self.import_job, PAGE).await?;
-                undone.unsuppressed += taken;
-                Ok((taken == PAGE).then_some(UndoCursor::Suppressions))
+                let taken = suppressions::take_back(connection, actor.workspace_id, self.import_job, LIFTED).await?;
+                undone.unsuppressed += taken.unsuppressed;
+                Ok(taken.more.then_some(UndoCursor::Suppressions))
             }
         }
     }

@@ -15,3 +15,13 @@ string_enum! {
         FeedbackReminder = "feedback_reminder",
     }
 }
+
+impl Event {
+    /// Whether suppressions with the scope `marketing` cover its emails.
+    pub fn is_marketing(self) -> bool {
+        match self {
+            Self::Nurture | Self::FeedbackRequest | Self::FeedbackReminder => true,
+            Self::Followups => false,
+        }
+    }
+}

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
+use super::suppressions::{self, NewSuppression, Reason};
 use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
 use crate::values::email_key;
@@ -81,12 +81,13 @@ pub const ENDED: &str = "
         answer = coalesce($4, answer), lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// Records that an email is being sent, unless its address is suppressed.
+/// Records that an email is being sent, unless a suppression of its address covers it.
 pub const SENDING: &str = "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND NOT EXISTS (
         SELECT FROM suppressions
         WHERE workspace_id = $1 AND email_key IN ($5, 'sha256:' || encode(sha256(convert_to($5, 'UTF8')), 'hex'))
+            AND (scope = 'all' OR emails.event <> 'followups')
     )";
 
 /// [`SENT`] and [`SENDING`] for two emails of one workspace, in one statement.
@@ -100,6 +101,7 @@ pub const SENT_THEN_SENDING: &str = "
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (
         SELECT FROM suppressions
         WHERE workspace_id = $1 AND email_key IN ($8, 'sha256:' || encode(sha256(convert_to($8, 'UTF8')), 'hex'))
+            AND (scope = 'all' OR emails.event <> 'followups')
     )";
 
 /// Records the outcome of a connection's last email, and that its next email is being sent.
@@ -182,24 +184,10 @@ async fn end(
 async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Result<()> {
     let mut bounce = connection.begin().await?;
     if end(&mut bounce, lease, Some(EmailState::Bounced), Some(answer)).await? {
-        sqlx::query(
-            "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, email_id, created_at, updated_at)
-             SELECT workspace_id, $3, to_email, to_email_key, 'bounced', id, now(), now() FROM emails
-             WHERE workspace_id = $1 AND id = $2
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(lease.workspace_id)
-        .bind(lease.id)
-        .bind(Uuid::now_v7())
-        .execute(&mut *bounce)
-        .await?;
-        let email_key: String =
-            sqlx::query_scalar("SELECT to_email_key FROM emails WHERE workspace_id = $1 AND id = $2")
-                .bind(lease.workspace_id)
-                .bind(lease.id)
-                .fetch_one(&mut *bounce)
-                .await?;
-        super::suppress(&mut bounce, lease.workspace_id, &email_key).await?;
+        let addressee = super::addressee(&mut bounce, lease.workspace_id, lease.id).await?;
+        let bounced = NewSuppression::new(&addressee.email, Reason::Bounced);
+        let bounced = NewSuppression { email_id: Some(lease.id), ..bounced };
+        suppressions::add(&mut bounce, lease.workspace_id, &bounced).await?;
     }
     Ok(bounce.commit().await?)
 }

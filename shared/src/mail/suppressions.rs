@@ -1,18 +1,25 @@
 //! Suppressions: the addresses that a workspace sends no email to, and why.
 //!
 //! A suppression belongs to the address, not to a record: it remains when a record is changed or
-//! deleted.
+//! deleted. An address has one suppression, the widest that it has been given; what else speaks
+//! against emailing it is kept as [`grounds`].
+
+mod grounds;
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::Event;
 use crate::error::Result;
-use crate::platform::{db, email_keys};
-use crate::values::{Email, EmailHash};
-use crate::{mail, string_enum};
+use crate::platform::db;
+use crate::string_enum;
+use crate::values::{Email, EmailHash, RequestId};
+
+pub(crate) use grounds::add_all;
+pub use grounds::{Added, add, delete, take_back};
 
 string_enum! {
     /// Why an address is suppressed.
@@ -21,10 +28,43 @@ string_enum! {
         Unsubscribed = "unsubscribed",
         /// The mail server rejected the address as unknown.
         Bounced = "bounced",
+        /// Its owner reported an email as spam.
+        Complained = "complained",
         /// A caller added it.
         Manual = "manual",
         /// A file from another system says that its owner wants no email.
         Imported = "imported",
+    }
+}
+
+string_enum! {
+    /// Which emails an address does not get. The wider scope is the greater one.
+    #[derive(PartialOrd, Ord)]
+    Scope {
+        /// Nurture, requests for feedback and their reminders.
+        Marketing = "marketing",
+        /// Every email.
+        All = "all",
+    }
+}
+
+impl Reason {
+    /// The scope of a suppression that names none.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Unsubscribed | Self::Imported => Scope::Marketing,
+            Self::Bounced | Self::Complained | Self::Manual => Scope::All,
+        }
+    }
+}
+
+impl Scope {
+    /// Whether a suppression with this scope stops emails of an event.
+    pub fn covers(self, event: Event) -> bool {
+        match self {
+            Self::Marketing => event.is_marketing(),
+            Self::All => true,
+        }
     }
 }
 
@@ -39,8 +79,12 @@ pub struct NewSuppression {
     pub email_hash: Option<EmailHash>,
     /// Why the address is suppressed.
     pub reason: Reason,
+    /// Which emails it does not get.
+    pub scope: Scope,
     /// The email that caused the suppression.
     pub email_id: Option<Uuid>,
+    /// The request that caused the suppression.
+    pub request_id: Option<RequestId>,
     /// The job of the import whose file has it, and the line.
     pub proof: Option<(Uuid, u64)>,
     /// When it was created.
@@ -58,7 +102,9 @@ impl NewSuppression {
             email: Some(email.clone()),
             email_hash: None,
             reason,
+            scope: reason.scope(),
             email_id: None,
+            request_id: None,
             proof: None,
             created_at: now,
             updated_at: now,
@@ -76,15 +122,24 @@ pub(crate) fn key(email: Option<&Email>, hash: Option<&EmailHash>) -> Option<Str
     email.map(Email::key).or_else(|| hash.map(EmailHash::key))
 }
 
-/// The condition that the workspace `$1` suppresses the address whose normal form is in a column, or its hash.
+/// The condition that the workspace `$1` suppresses marketing to the address whose normal form is given, or to its
+/// hash; with an event, that it suppresses emails of this event.
 macro_rules! is_suppressed {
-    ($column:literal) => {
+    ($key:literal) => {
+        $crate::mail::suppressions::is_suppressed!(@ $key, "")
+    };
+    ($key:literal, $event:literal) => {
+        $crate::mail::suppressions::is_suppressed!(@ $key, concat!(" AND (scope = 'all' OR ", $event, " <> 'followups')"))
+    };
+    (@ $key:literal, $scope:expr) => {
         concat!(
             "EXISTS (SELECT FROM suppressions WHERE workspace_id = $1 AND email_key IN (",
-            $column,
+            $key,
             ", 'sha256:' || encode(sha256(convert_to(",
-            $column,
-            ", 'UTF8')), 'hex')))"
+            $key,
+            ", 'UTF8')), 'hex'))",
+            $scope,
+            ")"
         )
     };
 }
@@ -97,55 +152,6 @@ pub(crate) async fn owner(connection: &mut PgConnection, workspace_id: Uuid, ema
         ORDER BY email_key LIMIT 1";
     let keys = [email_key.to_owned(), EmailHash::of(email_key).key()];
     Ok(sqlx::query_scalar(owner).bind(workspace_id).bind(keys).fetch_optional(connection).await?)
-}
-
-/// Suppresses an address. Returns `false` if it was already suppressed. Queued emails to the
-/// address are not sent.
-pub async fn add(
-    connection: &mut PgConnection,
-    workspace_id: Uuid,
-    email: &Email,
-    reason: Reason,
-    email_id: Option<Uuid>,
-) -> Result<bool> {
-    let new = NewSuppression { email_id, ..NewSuppression::new(email, reason) };
-    insert(connection, workspace_id, &new).await
-}
-
-/// Adds suppressions of different addresses. Returns how many were not there before. Queued emails to the addresses
-/// are not sent.
-pub(crate) async fn add_all(connection: &mut PgConnection, workspace_id: Uuid, new: &[NewSuppression]) -> Result<i64> {
-    let keys: Vec<Option<String>> = new.iter().map(NewSuppression::key).collect();
-    let written = sqlx::query(
-        "INSERT INTO suppressions (workspace_id, id, email, email_hash, email_key, reason, email_id, job_id, line,
-             created_at, updated_at)
-         SELECT $1, id, email, email_hash, email_key, reason, email_id, job_id, line, created_at, updated_at
-         FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $8::uuid[], $9::bigint[],
-             $10::timestamptz[], $11::timestamptz[])
-             AS new (id, email, email_hash, email_key, reason, email_id, job_id, line, created_at, updated_at)
-         ON CONFLICT (workspace_id, email_key, email_duplicate) DO NOTHING",
-    );
-    fn all<'n, T>(new: &'n [NewSuppression], field: impl Fn(&'n NewSuppression) -> T) -> Vec<T> {
-        new.iter().map(field).collect()
-    }
-    let written = written
-        .bind(workspace_id)
-        .bind(all(new, |new| new.id))
-        .bind(all(new, |new| new.email.as_ref().map(AsRef::as_ref)))
-        .bind(all(new, |new| new.email_hash.as_ref().map(AsRef::as_ref)))
-        .bind(&keys)
-        .bind(all(new, |new| new.reason.as_str()))
-        .bind(all(new, |new| new.email_id))
-        .bind(all(new, |new| new.proof.map(|(job_id, _)| job_id)))
-        .bind(all(new, |new| new.proof.and_then(|(_, line)| i64::try_from(line).ok())))
-        .bind(all(new, |new| new.created_at))
-        .bind(all(new, |new| new.updated_at))
-        .execute(&mut *connection)
-        .await?;
-    // An email to an address of which only the hash is known is suppressed just before it is sent.
-    let emails: Vec<String> = new.iter().filter_map(|new| new.email.as_ref()).map(Email::key).collect();
-    mail::suppress_all(connection, workspace_id, &emails).await?;
-    Ok(i64::try_from(written.rows_affected()).unwrap_or(i64::MAX))
 }
 
 /// Returns which of these keys and ids suppressions have.
@@ -167,39 +173,23 @@ pub(crate) async fn taken(
     Ok(found.into_iter().map(|(id, key)| (key, id)).unzip())
 }
 
-/// Takes back up to `limit` suppressions that the file of an import made. Returns their number.
-pub async fn take_back(connection: &mut PgConnection, workspace_id: Uuid, job_id: Uuid, limit: i64) -> Result<i64> {
-    let deleted = sqlx::query_scalar(
-        "DELETE FROM suppressions WHERE workspace_id = $1 AND id = ANY (ARRAY(
-             SELECT id FROM suppressions WHERE workspace_id = $1 AND job_id = $2 ORDER BY id LIMIT $3 FOR UPDATE
-         )) RETURNING email_key",
-    );
-    let deleted = deleted.bind(workspace_id).bind(job_id).bind(limit);
-    let keys: Vec<String> = deleted.fetch_all(&mut *connection).await?;
-    let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-    let hand_over = AssertSqlSafe(email_keys::hand_over("suppressions"));
-    sqlx::query(hand_over).bind(workspace_id).bind(keys).execute(connection).await?;
-    Ok(count)
-}
-
-/// Adds a suppression. Returns `false` if the address was already suppressed.
-pub(crate) async fn insert(connection: &mut PgConnection, workspace_id: Uuid, new: &NewSuppression) -> Result<bool> {
-    Ok(add_all(connection, workspace_id, std::slice::from_ref(new)).await? == 1)
-}
-
-/// Returns which of the addresses, given as [`Email::key`] formats them, are suppressed.
+/// Returns which of the addresses, given as [`Email::key`] formats them, get no email of this event.
 pub async fn suppressed(
     connection: &mut PgConnection,
     workspace_id: Uuid,
+    event: Event,
     emails: &[String],
 ) -> Result<HashSet<String>> {
     let hashes: HashMap<String, &String> = emails.iter().map(|key| (EmailHash::of(key).key(), key)).collect();
     let keys: Vec<&String> = emails.iter().chain(hashes.keys()).collect();
-    let found: Vec<String> =
-        sqlx::query_scalar("SELECT email_key FROM suppressions WHERE workspace_id = $1 AND email_key = ANY ($2)")
-            .bind(workspace_id)
-            .bind(keys)
-            .fetch_all(connection)
-            .await?;
+    let found: Vec<String> = sqlx::query_scalar(
+        "SELECT email_key FROM suppressions
+         WHERE workspace_id = $1 AND email_key = ANY ($2) AND (scope = 'all' OR $3)",
+    )
+    .bind(workspace_id)
+    .bind(keys)
+    .bind(event.is_marketing())
+    .fetch_all(connection)
+    .await?;
     Ok(found.into_iter().map(|key| hashes.get(&key).map_or(key, |email| (*email).clone())).collect())
 }

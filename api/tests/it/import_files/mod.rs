@@ -10,6 +10,7 @@ mod encodings;
 mod exports;
 mod exports_of_crms;
 mod exports_of_shops;
+mod grounds;
 mod headers;
 mod interactions;
 mod keys;

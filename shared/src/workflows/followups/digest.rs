@@ -262,7 +262,7 @@ impl Writing<'_> {
         let workspace_id = self.actor.workspace_id;
         if dry_run {
             let keys: Vec<String> = digests.iter().map(|(group, _)| group.recipient.clone()).collect();
-            let suppressed = suppressions::suppressed(connection, workspace_id, &keys).await?;
+            let suppressed = suppressions::suppressed(connection, workspace_id, Event::Followups, &keys).await?;
             return Ok(keys.iter().map(|key| !suppressed.contains(key)).collect());
         }
         let emails: Vec<NewEmail> = digests.iter().map(|(_, digest)| digest.clone()).collect();
