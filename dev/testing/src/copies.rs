@@ -47,6 +47,8 @@ impl Drop for Dump {
 }
 
 async fn client(program: &str, url: &str, arguments: &[&str], file: &Path) -> Result<()> {
+    // The parameters of the URL are those of sqlx.
+    let url = url.split('?').next().unwrap_or(url);
     let mut command = Command::new(Server::find().await?.program(program));
     run(command.args(["--dbname", url]).args(arguments).arg(file)).await
 }

@@ -52,6 +52,8 @@ async fn nobody_gets_anything_twice_after_a_dump_was_restored() {
     let sent = MailServer::start().await;
     let mut worker = sending(&original.database, &sent, &[]);
     until("the night has ended", async || each(&jobs(&original, "nightly").await, "status") == ["succeeded"]).await;
+    let asked = async || each(&jobs(&original, "request_feedback").await, "status") == ["succeeded"; 2];
+    until("the requests are in the outbox", asked).await;
     let waits = async || emails(&original.database, "queued").await + emails(&original.database, "sending").await;
     until("all emails are sent", async || waits().await == 0).await;
     worker.terminate().await;
