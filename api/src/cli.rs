@@ -1,5 +1,7 @@
 //! The command line: the server, migrations, workspaces and API keys.
 
+mod mail;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use clap::{Parser, Subcommand};
 use shared::Error;
 use shared::accounts::workspaces::{self, ApiKey, Workspace};
 use shared::doctor::{self, DuplicateEmail};
-use shared::mail::senders;
+use shared::mail::{place, senders};
 use shared::platform::backfill::Progress;
 use shared::platform::config::Settings;
 use shared::platform::db;
@@ -20,6 +22,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
+use self::mail::MailCommand;
 use crate::http::server;
 use crate::{AppState, openapi};
 
@@ -50,6 +53,9 @@ enum Command {
     /// Manage API keys; each gives access to one workspace.
     #[command(subcommand)]
     Keys(KeyCommand),
+    /// Hold and release email, after a restore for example.
+    #[command(subcommand)]
+    Mail(MailCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,9 +137,16 @@ impl Cli {
                 Ok(())
             }
             Command::Migrate => migrate(&settings()?).await,
-            Command::Doctor => diagnose(&mut connect(&settings()?).await?).await,
+            Command::Doctor => {
+                let settings = settings()?;
+                diagnose(&mut connect(&settings).await?, &settings).await
+            }
             Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Mail(command) => {
+                let settings = settings()?;
+                command.run(&mut connect(&settings).await?, &settings).await
+            }
         }
     }
 }
@@ -151,8 +164,12 @@ async fn migrate(settings: &Settings) -> Result<()> {
     shared::migrate::run(&settings.database, report).await.map_err(sentence)
 }
 
-/// Prints what is wrong with the data of each workspace.
-async fn diagnose(connection: &mut PgConnection) -> Result<()> {
+/// Prints whether email is on hold, and what is wrong with the data of each workspace.
+async fn diagnose(connection: &mut PgConnection, settings: &Settings) -> Result<()> {
+    let status = place::status(connection, settings.own_url()).await.map_err(sentence)?;
+    if status.hold().is_some() {
+        println!("{}", mail::describe(&status));
+    }
     let mut found = 0;
     for Workspace { id, name, .. } in workspaces::list(connection).await.map_err(sentence)? {
         for duplicate in doctor::duplicate_emails(connection, id).await.map_err(sentence)? {
@@ -163,6 +180,9 @@ async fn diagnose(connection: &mut PgConnection) -> Result<()> {
     }
     if found > 0 {
         bail!("{found} records have the email of another one: change their emails, or delete them");
+    }
+    if let Some(hold) = status.hold() {
+        bail!("{hold}; see crm-api mail status");
     }
     println!("No problems found.");
     Ok(())

@@ -18,6 +18,7 @@ pub mod platform;
 pub mod query;
 pub mod queue;
 pub mod records;
+pub mod release;
 pub mod schedule;
 pub mod values;
 pub mod workflows;

@@ -11,6 +11,7 @@ mod emails;
 pub mod event;
 mod lease;
 mod mark;
+pub mod place;
 mod rate_limit;
 pub mod senders;
 pub mod suppressions;

@@ -81,6 +81,48 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     }
 }
 
+/// Cancels up to `limit` unfinished jobs of a kind, with a reason that callers see as the error.
+/// Returns the ids of their subjects.
+pub async fn cancel_kind(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    kind: &str,
+    reason: &str,
+    limit: i64,
+) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now(), error = $3
+         WHERE workspace_id = $1 AND id = ANY (ARRAY(
+             SELECT id FROM jobs WHERE workspace_id = $1 AND kind = $2 AND finished_at IS NULL
+             ORDER BY id LIMIT $4 FOR UPDATE
+         ))
+         RETURNING subject_id",
+    )
+    .bind(workspace_id)
+    .bind(kind)
+    .bind(reason)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Makes the jobs of a workspace due that wait with an error that begins with `reason`.
+pub async fn wake(connection: &mut PgConnection, workspace_id: Uuid, reason: &str) -> Result<u64> {
+    let woken = sqlx::query(
+        "UPDATE jobs SET run_at = now(), error = NULL
+         WHERE workspace_id = $1 AND id = ANY (ARRAY(
+             SELECT id FROM jobs
+             WHERE workspace_id = $1 AND status = 'queued' AND error IS NOT NULL AND starts_with(error, $2)
+             ORDER BY id FOR UPDATE SKIP LOCKED
+         ))",
+    )
+    .bind(workspace_id)
+    .bind(reason)
+    .execute(connection)
+    .await?;
+    Ok(woken.rows_affected())
+}
+
 /// Requeues a failed or cancelled job, which resumes after its last committed step. A job that
 /// waits for a retry is retried at once. Any other unfinished job is returned unchanged, so a
 /// caller who lost the response can repeat the request.

@@ -6,6 +6,7 @@ pub mod feedback_requests;
 pub mod followups;
 pub mod nurture;
 pub mod preview;
+pub mod set_aside;
 mod tally;
 
 pub use tally::{Preview, Skipped};

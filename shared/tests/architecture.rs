@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "error",
     "values",
     "platform",
@@ -21,6 +21,7 @@ const ROOMS: [&str; 17] = [
     "workflows",
     "insight",
     "schedule",
+    "release",
     "jobs",
     "migrate",
     "doctor",

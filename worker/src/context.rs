@@ -14,6 +14,7 @@ use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::mail::Delivery;
+use crate::mail::hold::HoldState;
 use crate::maintenance::services::Services;
 use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
@@ -43,6 +44,8 @@ pub(crate) struct WorkerContext {
     pub waits: LogLimit,
     /// Whether the database has the schema of this version. No jobs are claimed before.
     pub has_schema: AtomicBool,
+    /// Whether email is on hold, as this process last found.
+    pub hold: HoldState,
     /// Present if this process sends email.
     pub delivery: Option<Arc<Delivery>>,
     /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
@@ -77,6 +80,7 @@ impl WorkerContext {
             services: Services::default(),
             waits: LogLimit::each_minute(),
             has_schema: AtomicBool::new(false),
+            hold: HoldState::default(),
             delivery,
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),

@@ -89,6 +89,7 @@ async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<In
                 let mut lines = vec!["ok".to_owned()];
                 lines.extend(CLOCK.trouble());
                 lines.extend(trouble.map(|trouble| format!("email is waiting: {}", trouble.why)));
+                lines.extend(process.hold.present().map(|hold| hold.to_string()));
                 lines.extend(waiting(process, counted).await);
                 text(StatusCode::OK, lines.join("\n") + "\n")
             }

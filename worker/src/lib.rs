@@ -81,6 +81,7 @@ pub async fn run_with(
     }
     maintenance::measure_clock(&process).await;
     upkeep.spawn(maintenance::watch_clock(process.clone()));
+    upkeep.spawn(mail::hold::watch(process.clone()));
     upkeep.spawn(queue::leases::keep(process.clone()));
     upkeep.spawn(maintenance::rescue(process.clone()));
     upkeep.spawn(maintenance::sweep(process.clone()));

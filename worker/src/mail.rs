@@ -6,6 +6,7 @@
 
 mod circuit;
 mod files;
+pub(crate) mod hold;
 mod lease_table;
 mod metrics;
 mod sender;
@@ -278,9 +279,11 @@ async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) 
     Ok(pause)
 }
 
-/// Leases up to `room` emails, and replaces senders that are no longer allowed.
+/// Leases up to `room` emails, and replaces senders that are no longer allowed. Leases nothing while
+/// email is on hold.
 async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Turn> {
-    if !CLOCK.is_trusted() {
+    let on_hold = delivery.with(process, async |connection| process.check_hold(connection).await).await?;
+    if on_hold.is_some() || !CLOCK.is_trusted() {
         return Ok(Turn::default());
     }
     let limit = i64::try_from(room).unwrap_or(i64::MAX);

@@ -69,7 +69,7 @@ pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String
         (
             "waited",
             |kind| &kind.waited,
-            "Attempts that ended because of the database, such as its full disk, and will be retried.",
+            "Attempts that ended because of the database, such as its full disk, or a hold, and will be retried.",
         ),
         ("snoozed", |kind| &kind.snoozed, "Attempts that were postponed or handed back without an error."),
         ("yielded", |kind| &kind.yielded, "Attempts that yielded their slot to another workspace."),
@@ -93,6 +93,8 @@ pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String
     }
     text.head("crm_clock_skew_seconds", "gauge", "How far this machine's clock is ahead of the database's.");
     text.line(format_args!("crm_clock_skew_seconds {}", CLOCK.skew_seconds()));
+    text.head("crm_mail_on_hold", "gauge", "Whether this process sends nothing until an operator releases email.");
+    text.line(format_args!("crm_mail_on_hold {}", u8::from(process.hold.present().is_some())));
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
     }

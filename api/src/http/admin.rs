@@ -80,7 +80,8 @@ async fn readiness(State(state): State<AppState>) -> Result {
         Readiness::Ready => {
             // A wrong clock does not make the process unready, but operators should see it.
             let clock = CLOCK.trouble().map(|trouble| ("clock".to_owned(), json!(trouble)));
-            let answer = [("message".to_owned(), json!("ready"))].into_iter().chain(clock);
+            let hold = health::hold(&state).await.map(|hold| ("email".to_owned(), json!(hold.to_string())));
+            let answer = [("message".to_owned(), json!("ready"))].into_iter().chain(clock).chain(hold);
             Ok(Json(answer.collect::<Map<String, Value>>()).into_response())
         }
         Readiness::Not(reason) => Err(Problem::unavailable(reason)),

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use shared::mail::place::{self, Hold};
 use shared::platform::db::{self, Pool};
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -80,6 +81,12 @@ pub(crate) async fn readiness(state: &AppState) -> shared::Result<Readiness> {
         }
         Ok(Err(error)) => Err(error),
     }
+}
+
+/// Why email is on hold; `None` if it is not, or if the database does not answer in time.
+pub(crate) async fn hold(state: &AppState) -> Option<Hold> {
+    let status = async { place::status(&mut *state.pool.acquire().await?, state.settings.own_url()).await };
+    timeout(TIMEOUT, status).await.ok()?.ok()?.hold()
 }
 
 async fn pending_migrations(pool: &Pool) -> shared::Result<Vec<String>> {

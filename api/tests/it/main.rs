@@ -35,6 +35,7 @@ mod fuzz_regressions;
 mod headers;
 mod health_snapshots;
 mod history;
+mod holds;
 mod idempotency;
 mod import_files;
 mod imports;

@@ -13,17 +13,20 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 6] = ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "secrets", "workspaces"];
+const GLOBAL: [&str; 7] =
+    ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "mail_place", "secrets", "workspaces"];
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 18] = [
+const CROSS_WORKSPACES: [&str; 19] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
     "FROM jobs\n    WHERE status = 'queued' AND crashes > 0",
     // Expired leases.
     "pg_postmaster_start_time()",
+    // Whether a copy of the database could email somebody.
+    "SELECT EXISTS (SELECT FROM emails)",
     // Counts for operators.
     "count(*) FILTER (WHERE status = 'queued') AS queued",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
@@ -76,11 +79,13 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 10] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
     "pg_stat_activity",
+    "pg_control_system",
+    "pg_database",
     "pg_advisory_unlock_all",
     "generate_series",
     "now",

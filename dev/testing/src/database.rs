@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
 
 use crate::left_jobs::LeftJobs;
+use crate::postgres::Cluster;
 
 /// Whoever makes a template holds this advisory lock; the number is our own choice.
 const TEMPLATE_LOCK: i64 = 0x6372_6d20_7465_7374;
@@ -27,6 +28,8 @@ pub struct Database {
     server: String,
     url: String,
     pool: PgPool,
+    /// Whether it is deleted when this value is dropped.
+    is_own: bool,
     pub(crate) jobs: Arc<LeftJobs>,
 }
 
@@ -41,15 +44,53 @@ impl Database {
         let options: PgConnectOptions = server.parse().expect("DATABASE_URL must be a URL of PostgreSQL");
         let mut connection = options.connect().await.expect("the server at DATABASE_URL must be reachable");
         let copy = COPY.get_or_init(|| copy(&options, &mut connection)).await;
-        let name = format!("crm_test_{:016x}", rand::random::<u64>());
-        run(&mut connection, format!("CREATE DATABASE {name} {copy}")).await;
         connection.close().await.expect("the connection closes");
+        Self::create_with(server, copy).await.expect("a database can be created")
+    }
 
+    /// Makes a database without any schema.
+    ///
+    /// # Panics
+    /// If there is no server.
+    pub async fn empty() -> Self {
+        let server = std::env::var("DATABASE_URL").expect("DATABASE_URL must name a PostgreSQL server");
+        Self::create_with(server, "TEMPLATE template0").await.expect("a database can be created")
+    }
+
+    /// Makes a copy of this database. No program may be connected to it; the connections of this value are
+    /// closed.
+    pub(crate) async fn try_clone(&self) -> anyhow::Result<Self> {
+        self.pool.close().await;
+        Self::create_with(self.server.clone(), &format!("TEMPLATE {}", self.name)).await
+    }
+
+    /// Makes a database with the end of a statement that creates it.
+    async fn create_with(server: String, how: &str) -> anyhow::Result<Self> {
+        let name = format!("crm_test_{:016x}", rand::random::<u64>());
+        let mut connection = PgConnection::connect(&server).await?;
+        let created =
+            sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name} {how}"))).execute(&mut connection).await;
+        created.map_err(|error| anyhow::anyhow!("CREATE DATABASE {name} {how}: {error}"))?;
+        connection.close().await?;
+        Ok(Self::at(server, name, true))
+    }
+
+    fn at(server: String, name: String, is_own: bool) -> Self {
+        let options: PgConnectOptions = server.parse().expect("DATABASE_URL must be a URL of PostgreSQL");
         let options = options.database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new().max_connections(5).connect_lazy_with(options);
         let jobs = Arc::new(LeftJobs::unchecked(url.clone()));
-        Self { name, server, url, pool, jobs }
+        Self { name, server, url, pool, is_own, jobs }
+    }
+
+    /// The database of this name on another server, which stays when this value is dropped.
+    ///
+    /// # Panics
+    /// If the server has no valid URL.
+    #[must_use]
+    pub fn on(cluster: &Cluster, name: &str) -> Self {
+        Self::at(cluster.url("postgres"), name.to_owned(), false)
     }
 
     /// Its URL.
@@ -110,7 +151,9 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let complaint = self.jobs.complaint();
-        self.remove();
+        if self.is_own {
+            self.remove();
+        }
         if let Some(complaint) = complaint {
             panic!("{complaint}");
         }

@@ -16,6 +16,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod copies;
 mod database;
 mod left_jobs;
 pub mod postgres;

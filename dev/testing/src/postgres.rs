@@ -11,6 +11,7 @@ use tokio::fs;
 use tokio::process::Command;
 use tokio::time::sleep;
 
+use crate::copies;
 use crate::server::Server;
 use crate::supervise::{End, Ending, Supervised};
 use crate::unprivileged::{self, User};
@@ -114,6 +115,29 @@ impl Cluster {
         }
         connection.close().await?;
         Ok(self.url(name))
+    }
+
+    /// Copies the data of the running server into another directory, from which [`Self::start`] starts a
+    /// server: a copy that goes its own way, or a standby of this one.
+    ///
+    /// # Errors
+    /// If the data cannot be copied.
+    pub async fn copy(&self, server: &Server, dir: &Path, standby: bool) -> Result<()> {
+        fs::create_dir_all(dir).await?;
+        let log = lock_log(dir).await?;
+        let files = server.user.directory(dir, FILES).await?;
+        let password = files.join("password");
+        fs::write(&password, &self.password).await?;
+        server.user.own(&password).await?;
+        let mut backup = Command::new(server.program("pg_basebackup"));
+        prepare(&mut backup, server.user);
+        backup.args(["--checkpoint=fast", "--dbname", &self.url("postgres"), "--pgdata"]).arg(files.join("data"));
+        if standby {
+            backup.arg("--write-recovery-conf");
+        }
+        copies::run(&mut backup).await?;
+        drop(log);
+        Ok(())
     }
 
     /// Waits until the server ends unexpectedly, and returns the reason.

@@ -30,10 +30,17 @@ impl TempCluster {
             }
         }
         let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
-        // The data need not survive a crash, so commits do not wait for the disk. Each test has its own
-        // database, and connections to it from several pools.
-        let options = Options { durable: false, max_connections: 600 };
-        Ok(Self { cluster: Cluster::start(server, &dir, &options).await?, dir })
+        Ok(Self { cluster: Cluster::start(server, &dir, &options()).await?, dir })
+    }
+
+    /// Starts a server on a copy of this one's data: one that goes its own way, or a standby.
+    ///
+    /// # Errors
+    /// If the data cannot be copied, or the server does not start.
+    pub async fn copy(&self, server: &Server, standby: bool) -> Result<Self> {
+        let dir = self.dir.with_file_name(format!("{:016x}", rand::random::<u64>()));
+        self.cluster.copy(server, &dir, standby).await?;
+        Ok(Self { cluster: Cluster::start(server, &dir, &options()).await?, dir })
     }
 
     /// Stops the server and deletes its data.
@@ -52,6 +59,12 @@ impl Deref for TempCluster {
     fn deref(&self) -> &Cluster {
         &self.cluster
     }
+}
+
+/// The data need not survive a crash, so commits do not wait for the disk. Each test has its own database, and
+/// connections to it from several pools.
+fn options() -> Options {
+    Options { durable: false, max_connections: 600 }
 }
 
 async fn remove(dir: &Path) -> Result<()> {

@@ -187,6 +187,29 @@ pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Resul
     Ok(rescued)
 }
 
+/// Marks up to `limit` emails of a workspace as `unknown` that wait or are being sent, with the
+/// reason as their answer. A higher attempt revokes the leases. Returns their number.
+pub async fn give_up(connection: &mut PgConnection, workspace_id: Uuid, reason: &str, limit: i64) -> Result<u64> {
+    let mut given_up = 0;
+    // One index has the emails that wait, another those that are being sent.
+    for found in [
+        "SELECT id FROM emails WHERE workspace_id = $1 AND state IN ('queued', 'deferred')
+         ORDER BY run_at, id LIMIT $2 FOR UPDATE",
+        "SELECT id FROM emails WHERE workspace_id = $1 AND state = 'sending' AND lease_until IS NOT NULL
+         ORDER BY id LIMIT $2 FOR UPDATE",
+    ] {
+        let ids: Vec<Uuid> =
+            sqlx::query_scalar(found).bind(workspace_id).bind(limit).fetch_all(&mut *connection).await?;
+        let updated = sqlx::query(
+            "UPDATE emails
+             SET state = 'unknown', attempt = attempt + 1, lease_until = NULL, answer = $3, updated_at = now()
+             WHERE workspace_id = $1 AND id = ANY ($2)",
+        );
+        given_up += updated.bind(workspace_id).bind(ids).bind(reason).execute(&mut *connection).await?.rows_affected();
+    }
+    Ok(given_up)
+}
+
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
+use super::place::is_released;
 use super::suppressions::{self, NewSuppression, Reason};
 use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
@@ -56,6 +57,8 @@ pub enum Next {
     Suppressed,
     /// The email was cancelled, or another worker has it.
     Superseded,
+    /// Email is [on hold](super::place), and the email waits as before.
+    OnHold,
 }
 
 // No statement here tests the state in WHERE: the attempt is sufficient, and leaves the planner no
@@ -81,17 +84,21 @@ pub const ENDED: &str = "
         answer = coalesce($4, answer), lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// Records that an email is being sent, unless a suppression of its address covers it.
-pub const SENDING: &str = "
+/// Records that an email is being sent, unless a suppression of its address covers it or email is on hold.
+pub const SENDING: &str = concat!(
+    "
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $4), updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND NOT EXISTS (
         SELECT FROM suppressions
         WHERE workspace_id = $1 AND email_key IN ($5, 'sha256:' || encode(sha256(convert_to($5, 'UTF8')), 'hex'))
             AND (scope = 'all' OR emails.event <> 'followups')
-    )";
+    ) AND ",
+    is_released!("$6")
+);
 
 /// [`SENT`] and [`SENDING`] for two emails of one workspace, in one statement.
-pub const SENT_THEN_SENDING: &str = "
+pub const SENT_THEN_SENDING: &str = concat!(
+    "
     WITH sent AS (
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
@@ -102,10 +109,21 @@ pub const SENT_THEN_SENDING: &str = "
         SELECT FROM suppressions
         WHERE workspace_id = $1 AND email_key IN ($8, 'sha256:' || encode(sha256(convert_to($8, 'UTF8')), 'hex'))
             AND (scope = 'all' OR emails.event <> 'followups')
+    ) AND ",
+    is_released!("$9")
+);
+
+/// Records that an email is not sent, because a suppression of its address covers it.
+pub const SUPPRESSED: &str = "
+    UPDATE emails SET state = 'suppressed', lease_until = NULL, updated_at = now()
+    WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND EXISTS (
+        SELECT FROM suppressions
+        WHERE workspace_id = $1 AND email_key IN ($4, 'sha256:' || encode(sha256(convert_to($4, 'UTF8')), 'hex'))
+            AND (scope = 'all' OR emails.event <> 'followups')
     )";
 
-/// Records the outcome of a connection's last email, and that its next email is being sent.
-/// Repeating the call is harmless.
+/// Records the outcome of a connection's last email, and that its next email is being sent by a
+/// process with this public URL. Repeating the call is harmless.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::Error::Unavailable) when the database is unavailable: perhaps
@@ -114,6 +132,7 @@ pub async fn mark(
     connection: &mut PgConnection,
     last: Option<&(Lease, Outcome)>,
     next: Option<&Leased>,
+    public_url: Option<&str>,
 ) -> Result<Option<Next>> {
     match (last, next) {
         (Some((lease, Outcome::Sent { answer })), Some(next)) if lease.workspace_id == next.workspace_id => {
@@ -126,16 +145,17 @@ pub async fn mark(
                 .bind(next.attempt)
                 .bind(LEASE.as_secs_f64())
                 .bind(email_key(&next.content.to_email))
+                .bind(public_url)
                 .execute(&mut *connection)
                 .await?;
-            or_suppressed(connection, next, marked.rows_affected()).await.map(Some)
+            or_refused(connection, next, marked.rows_affected()).await.map(Some)
         }
         _ => {
             if let Some((lease, outcome)) = last {
                 record(connection, *lease, outcome).await?;
             }
             match next {
-                Some(next) => begin(connection, next).await.map(Some),
+                Some(next) => begin(connection, next, public_url).await.map(Some),
                 None => Ok(None),
             }
         }
@@ -192,23 +212,30 @@ async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Re
     Ok(bounce.commit().await?)
 }
 
-async fn begin(connection: &mut PgConnection, next: &Leased) -> Result<Next> {
+async fn begin(connection: &mut PgConnection, next: &Leased, public_url: Option<&str>) -> Result<Next> {
     let marked = sqlx::query(SENDING)
         .bind(next.workspace_id)
         .bind(next.id)
         .bind(next.attempt)
         .bind(LEASE.as_secs_f64())
         .bind(email_key(&next.content.to_email))
+        .bind(public_url)
         .execute(&mut *connection)
         .await?;
-    or_suppressed(connection, next, marked.rows_affected()).await
+    or_refused(connection, next, marked.rows_affected()).await
 }
 
-/// An email that was not marked is suppressed, or its lease is lost.
-async fn or_suppressed(connection: &mut PgConnection, next: &Leased, marked: u64) -> Result<Next> {
+/// An email that was not marked is suppressed, or its lease is lost, or email is on hold. Then it
+/// waits again, also if an earlier call marked it whose reply was lost: nothing of it was sent.
+async fn or_refused(connection: &mut PgConnection, next: &Leased, marked: u64) -> Result<Next> {
     if marked > 0 {
         return Ok(Next::Sending);
     }
-    let held = end(connection, next.lease(), Some(EmailState::Suppressed), None).await?;
-    Ok(if held { Next::Suppressed } else { Next::Superseded })
+    let query = sqlx::query(SUPPRESSED).bind(next.workspace_id).bind(next.id).bind(next.attempt);
+    let suppressed = query.bind(email_key(&next.content.to_email)).execute(&mut *connection).await?;
+    if suppressed.rows_affected() > 0 {
+        return Ok(Next::Suppressed);
+    }
+    let held = end(connection, next.lease(), None, None).await?;
+    Ok(if held { Next::OnHold } else { Next::Superseded })
 }

@@ -41,6 +41,8 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// The queue of its jobs.
     const QUEUE: &'static str;
+    /// Whether it writes emails, unless it is a dry run. It then waits while email is on hold.
+    const WRITES_EMAIL: bool = false;
     /// The schema of its result.
     type Result: ToSchema;
 

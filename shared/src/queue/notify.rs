@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
@@ -65,10 +66,16 @@ impl Notifier {
 }
 
 async fn notify(pool: &Pool, queues: Vec<&str>) -> Result<()> {
+    notify_now(&mut *pool.acquire().await?, &queues).await
+}
+
+/// Announces new work over a connection, for programs that end before a [`Notifier`] would. Call it
+/// after the commit.
+pub async fn notify_now(connection: &mut PgConnection, queues: &[&str]) -> Result<()> {
     sqlx::query("SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue")
         .bind(CHANNEL)
         .bind(queues)
-        .execute(&mut *pool.acquire().await?)
+        .execute(connection)
         .await?;
     Ok(())
 }

@@ -16,6 +16,8 @@ string_enum! {
         Job = "job",
         /// A customer, on a page that is linked from an email.
         Customer = "customer",
+        /// An operator, with a command on the server.
+        Operator = "operator",
         /// The job of an import that created the record.
         Import = "import",
         /// The conversion of a lead, which created the customer.
@@ -30,7 +32,7 @@ pub struct Actor {
     pub workspace_id: Uuid,
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The id of the API key, the job, or the customer.
+    /// The id of the API key, the job, the customer, or the operator's command.
     pub id: Uuid,
     /// The request that caused the changes.
     pub request_id: Option<String>,

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::insight::health::SnapshotHealth;
 use crate::insight::themes::{self, FindThemes};
 use crate::queue::{self, Job, JobStatus, Page, Pages, Payload};
+use crate::schedule::scheduled_runs;
 use crate::workflows::feedback_reminders::RemindFeedback;
 use crate::workflows::followups::ProcessFollowups;
 use crate::workflows::nurture::NurtureLeads;
@@ -28,6 +29,7 @@ pub struct Nightly {
 impl Payload for Nightly {
     const KIND: &'static str = "nightly";
     const QUEUE: &'static str = "workflows";
+    const WRITES_EMAIL: bool = true;
 
     type Result = Night;
 }
@@ -228,8 +230,9 @@ async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u
     .bind(CLEANED_PAGE)
     .execute(&mut *connection)
     .await?;
-    let runs = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - 400")
+    let runs = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - $2::integer")
         .bind(workspace_id)
+        .bind(scheduled_runs::KEPT_DAYS)
         .execute(connection)
         .await?;
     Ok(steps.rows_affected() + runs.rows_affected())

@@ -14,6 +14,9 @@ use crate::accounts::settings::Overrides;
 use crate::error::Result;
 use crate::queue::{self, Job, NewJob, Payload};
 
+/// How many days scheduled runs are kept.
+pub const KEPT_DAYS: i32 = 400;
+
 /// The schedule of a workspace's nightly run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
@@ -33,6 +36,18 @@ pub fn due(now: DateTime<Utc>, schedule: &Schedule, last: Option<NaiveDate>) -> 
     let dates = [Some(today), today.checked_sub_days(Days::new(1)), today.checked_sub_days(Days::new(2))];
     let has_passed = |date: &NaiveDate| slot(*date, schedule).is_some_and(|slot| schedule.since <= slot && slot <= now);
     dates.into_iter().flatten().find(has_passed).filter(|date| last.is_none_or(|last| *date > last))
+}
+
+/// The dates whose slots passed since `since`, up to `now`, and in any case the latest one, which is
+/// the only one that would be made up.
+fn passed(schedule: &Schedule, since: DateTime<Utc>, now: DateTime<Utc>) -> Vec<NaiveDate> {
+    let since = since.max(schedule.since).max(now - TimeDelta::days(KEPT_DAYS.into()));
+    let first = today(since, schedule.zone).checked_sub_days(Days::new(1));
+    let dates = first.unwrap_or_default().iter_days().take_while(|date| *date <= today(now, schedule.zone));
+    let has_passed = |date: &NaiveDate| slot(*date, schedule).is_some_and(|slot| since <= slot && slot <= now);
+    let mut passed: Vec<NaiveDate> = dates.filter(has_passed).collect();
+    passed.extend(due(now, schedule, passed.last().copied()));
+    passed
 }
 
 /// The local date of the workspace.
@@ -68,7 +83,48 @@ pub async fn due_workspaces(
     kind: &str,
     now: DateTime<Utc>,
 ) -> Result<Vec<(Uuid, NaiveDate)>> {
-    let workspaces: Vec<ScheduleRow> = sqlx::query_as(
+    let mut due = Vec::new();
+    for workspace in schedules(connection, kind).await? {
+        due.extend(self::due(now, &workspace.schedule(), workspace.last).map(|date| (workspace.id, date)));
+    }
+    Ok(due)
+}
+
+/// Records that the runs of this kind whose time passed between `since` and `now` were started, in
+/// every workspace. Returns the number of runs.
+pub async fn set_aside(
+    connection: &mut PgConnection,
+    kind: &str,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let mut set_aside = 0;
+    for workspace in schedules(connection, kind).await? {
+        let recorded = sqlx::query(
+            "INSERT INTO scheduled_runs (workspace_id, kind, date, job_id)
+             SELECT $1, $2, date, $3 FROM unnest($4::date[]) AS passed (date) ON CONFLICT DO NOTHING",
+        )
+        .bind(workspace.id)
+        .bind(kind)
+        // They have no job.
+        .bind(Uuid::nil())
+        .bind(passed(&workspace.schedule(), since, now))
+        .execute(&mut *connection)
+        .await?;
+        set_aside += recorded.rows_affected();
+    }
+    Ok(set_aside)
+}
+
+impl ScheduleRow {
+    fn schedule(&self) -> Schedule {
+        let settings = self.fields.as_ref().map(|Json(set)| set.clone()).unwrap_or_default().settings();
+        Schedule { at: settings.nightly_at.get(), zone: settings.time_zone.get(), since: self.created_at }
+    }
+}
+
+async fn schedules(connection: &mut PgConnection, kind: &str) -> Result<Vec<ScheduleRow>> {
+    Ok(sqlx::query_as(
         "SELECT workspaces.id, workspaces.created_at, settings.fields, runs.last
          FROM workspaces
          LEFT JOIN settings ON settings.workspace_id = workspaces.id
@@ -80,15 +136,7 @@ pub async fn due_workspaces(
     )
     .bind(kind)
     .fetch_all(connection)
-    .await?;
-    let mut due = Vec::new();
-    for workspace in workspaces {
-        let settings = workspace.fields.map(|Json(set)| set).unwrap_or_default().settings();
-        let schedule =
-            Schedule { at: settings.nightly_at.get(), zone: settings.time_zone.get(), since: workspace.created_at };
-        due.extend(self::due(now, &schedule, workspace.last).map(|date| (workspace.id, date)));
-    }
-    Ok(due)
+    .await?)
 }
 
 /// Starts the run of a date, unless it was already started. Returns the job of the run and whether it is
@@ -175,6 +223,17 @@ mod tests {
         assert_eq!(due(now, &nightly, Some(date("2026-11-25"))), None);
         assert_eq!(due(time("2026-11-25T01:59:59Z"), &nightly, Some(date("2026-11-24"))), None);
         assert_eq!(due(time("2026-11-25T01:59:59Z"), &nightly, Some(date("2026-11-23"))), Some(date("2026-11-24")));
+    }
+
+    #[test]
+    fn the_runs_of_a_lost_time_are_those_whose_slots_passed_in_it() {
+        let nightly = schedule("02:00:00", chrono_tz::UTC);
+        let passed = |since: &str, now: &str| passed(&nightly, time(since), time(now));
+        let days = |days: &[&str]| days.iter().map(|day| date(day)).collect::<Vec<_>>();
+        let lost = passed("2026-11-23T02:00:01Z", "2026-11-25T02:00:00Z");
+        assert_eq!(lost, days(&["2026-11-24", "2026-11-25"]));
+        // The night before was perhaps begun after the backup.
+        assert_eq!(passed("2026-11-25T03:00:00Z", "2026-11-25T04:00:00Z"), days(&["2026-11-25"]));
     }
 
     #[test]

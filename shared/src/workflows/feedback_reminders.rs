@@ -1,5 +1,7 @@
 //! Reminders: a run over all open feedback requests.
 
+mod set_aside;
+
 use std::collections::HashMap;
 
 use chrono::TimeDelta;
@@ -24,6 +26,8 @@ use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
 
+pub use set_aside::set_aside;
+
 /// How many requests a page has.
 const PAGE: i64 = 1_000;
 /// The job that reminds customers of open requests, and expires requests that stay unanswered.
@@ -36,6 +40,7 @@ pub struct RemindFeedback {
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
+    const WRITES_EMAIL: bool = true;
 
     type Result = Reminded;
 

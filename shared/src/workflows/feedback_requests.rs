@@ -1,5 +1,7 @@
 //! Requests for feedback: who is asked, and what their emails say.
 
+mod set_aside;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ use crate::string_enum;
 use crate::values::json_schema::Shape;
 use crate::values::{Company, Email, Name};
 
+pub use set_aside::set_aside;
+
 /// The job that emails a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFeedback {
@@ -32,6 +36,7 @@ pub struct RequestFeedback {
 impl Payload for RequestFeedback {
     const KIND: &'static str = "request_feedback";
     const QUEUE: &'static str = "workflows";
+    const WRITES_EMAIL: bool = true;
 
     type Result = Sent;
 }

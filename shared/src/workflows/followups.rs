@@ -6,6 +6,7 @@
 
 mod digest;
 mod gather;
+mod set_aside;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,6 +24,7 @@ use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 
 use gather::DueCursor;
+pub use set_aside::set_aside;
 
 /// How many interactions a page has.
 const PAGE: i64 = 2_000;
@@ -36,6 +38,7 @@ pub struct ProcessFollowups {
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
+    const WRITES_EMAIL: bool = true;
 
     type Result = FollowedUp;
 

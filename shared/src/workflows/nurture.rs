@@ -9,6 +9,7 @@
 mod candidates;
 mod send;
 mod sequence;
+mod set_aside;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -29,6 +30,7 @@ use crate::{records, string_enum};
 use candidates::Candidate;
 pub use candidates::{AMONG, BETWEEN};
 use sequence::{Sequence, Verdict};
+pub use set_aside::set_aside;
 
 /// How many leads a page has.
 const PAGE: i64 = 2_000;
@@ -45,6 +47,7 @@ pub struct NurtureLeads {
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
+    const WRITES_EMAIL: bool = true;
 
     type Result = Nurtured;
 

@@ -152,6 +152,7 @@ async fn connection(pool: &Pool) -> Result<PoolConnection> {
 fn sentence(error: Error) -> anyhow::Error {
     match error {
         Error::Unavailable(error) => anyhow::anyhow!("the database cannot be reached: {error}"),
+        Error::NotFound => anyhow::anyhow!("the run of this date has no job: it was set aside by crm-api mail release"),
         other => other.into(),
     }
 }

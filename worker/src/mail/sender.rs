@@ -156,6 +156,10 @@ impl Sender {
                 self.delivery.held.release(&[email.lease()]);
             }
             Some(Next::Superseded) => self.delivery.held.release(&[email.lease()]),
+            Some(Next::OnHold) => {
+                let waiting = self.delivery.waiting.take_all();
+                self.delivery.hand_back(&self.process, waiting.into_iter().chain([email])).await;
+            }
             // The process is ending and the database is unavailable.
             None => (),
         }
@@ -322,8 +326,10 @@ impl Sender {
     /// Returns `None` when the process ends.
     async fn mark(&mut self, next: Option<&Leased>) -> Option<Next> {
         loop {
-            let last = self.last.as_ref();
-            let marked = self.delivery.with(&self.process, async |connection| mail::mark(connection, last, next).await);
+            let (last, public_url) = (self.last.as_ref(), self.process.settings.own_url());
+            let marked = self
+                .delivery
+                .with(&self.process, async |connection| mail::mark(connection, last, next, public_url).await);
             match marked.await {
                 Ok(marked) => {
                     if let Some((lease, outcome)) = self.last.take() {

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::Error;
+use shared::mail::place::{self, Hold};
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
@@ -91,6 +92,8 @@ pub enum Stop {
     HandBack,
     /// Another workspace waits for a slot: the job resumes later. Returned by [`Running::begin`].
     Yield,
+    /// Email is on hold, and the job would write some. Returned by [`Running::begin`].
+    OnHold(Hold),
     /// Any other error; the worker decides how to handle it.
     Error(Error),
     /// An error in a part of the job, which is named in the API.
@@ -149,6 +152,8 @@ pub struct Running {
     pub(crate) since: Instant,
     /// Whether it only reports what it would do.
     pub(crate) is_dry_run: bool,
+    /// Whether it waits while email is on hold.
+    pub(crate) writes_email: bool,
     /// Errors since a step last recorded progress.
     pub(crate) retry_state: RetryState,
     /// Handler runs interrupted by the database since then.
@@ -229,25 +234,38 @@ impl Running {
 
     /// Begins the next step. A job yields between steps: here it is handed back when the process is
     /// stopping or another workspace waits for its slot, ends when it was cancelled, and waits
-    /// while a quarantined job runs.
+    /// while a quarantined job runs. A job that writes emails stops here while email is on hold.
     ///
     /// # Errors
     /// [`Stop`], to be passed on with `?`.
     pub async fn begin(&mut self) -> Result<JobStep<'_>, Stop> {
         self.yield_now().await?;
-        let transaction = db::Transaction::begin(&self.process.pool).await?;
+        let mut transaction = db::Transaction::begin(&self.process.pool).await?;
+        if self.writes_email
+            && let Some(hold) = place::hold_for_page(&mut transaction, self.settings().own_url()).await?
+        {
+            return Err(Stop::OnHold(hold));
+        }
         Ok(JobStep { transaction, job: self })
     }
 
     /// Parses the job's payload.
+    ///
+    /// # Errors
+    /// [`Stop::OnHold`] for a job that must not start while email is on hold.
     async fn payload<P: Payload>(&mut self) -> Result<P, Stop> {
-        match queue::payload::<P>(&self.claimed) {
-            Ok(payload) => {
-                self.is_dry_run = payload.is_dry_run();
-                Ok(payload)
-            }
-            Err(error) => Err(unreadable(self, &error).await),
+        let payload = match queue::payload::<P>(&self.claimed) {
+            Ok(payload) => payload,
+            Err(error) => return Err(unreadable(self, &error).await),
+        };
+        self.is_dry_run = payload.is_dry_run();
+        self.writes_email = P::WRITES_EMAIL && !self.is_dry_run;
+        if self.writes_email
+            && let Some(hold) = self.process.check_hold(&mut *self.connection().await?).await?
+        {
+            return Err(Stop::OnHold(hold));
         }
+        Ok(payload)
     }
 
     pub(crate) async fn yield_now(&mut self) -> Result<(), Stop> {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use shared::Error;
 use shared::error::ErrorClass;
+use shared::mail::place::Hold;
 use shared::queue::{Next, Outcome};
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::context::WorkerContext;
+use crate::context::{WorkerContext, jittered};
 use crate::queue::claim::{self, ClaimedJob};
 use crate::queue::fairness::{Slots, Turn};
 use crate::queue::job::{Done, Handler, Running, Stop};
@@ -32,6 +33,10 @@ pub(crate) const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(1);
 /// The number of interruptions by the database between two steps that do not count as a failure.
 const MAX_INTERRUPTIONS: u32 = 10;
+/// How long a job waits before it checks again whether email is on hold: a tenth of its age, within
+/// these bounds. A release wakes it.
+const SOONEST: Duration = Duration::from_secs(2);
+const LATEST: Duration = Duration::from_secs(60);
 /// Attempts that take this long are logged.
 const LONG: Duration = Duration::from_secs(1);
 /// The error of a job whose handler panicked, while the job is retried.
@@ -84,6 +89,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         turn: turn.clone(),
         since: Instant::now(),
         is_dry_run: false,
+        writes_email: false,
         interruptions: 0,
         recorded: None,
     };
@@ -200,6 +206,7 @@ fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
         Stop::Yield => return Some(Outcome::Yielded),
         Stop::HandBack => return Some(Outcome::Snooze(Duration::ZERO)),
         Stop::Snooze(delay) => return Some(Outcome::Snooze(delay)),
+        Stop::OnHold(hold) => return Some(wait_for_release(job, hold)),
         Stop::Fail(error) => return Some(Outcome::Failed(error)),
         Stop::Retry { error, delay } => (ErrorClass::Ordinary, error, delay),
         Stop::Defect(error) => (ErrorClass::Defect, error, None),
@@ -220,6 +227,14 @@ fn verdict(job: &mut Running, stop: Stop) -> Option<Outcome> {
         Next::Fail(None) => Some(Outcome::Failed(error)),
         Next::Fail(Some(why)) => Some(Outcome::Failed(format!("{why}: {error}"))),
     }
+}
+
+/// The job waits, with the hold as the reason that callers see.
+fn wait_for_release(job: &Running, hold: Hold) -> Outcome {
+    let created_at = job.claimed.id.get_timestamp().map_or(0, |timestamp| timestamp.to_unix().0.cast_signed());
+    let age = Duration::from_secs(u64::try_from(job.now().timestamp() - created_at).unwrap_or_default());
+    let delay = jittered((age / 10).clamp(SOONEST, LATEST));
+    Outcome::Retry { error: hold.to_string(), delay, counts: false, state: job.retry_state.clone() }
 }
 
 /// Logs an error. Errors that are caused by the state of the database are limited, because many

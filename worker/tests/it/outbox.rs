@@ -120,7 +120,7 @@ async fn only_the_emails_that_a_dead_worker_was_sending_become_unknown() {
     mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
     let leased = lease(connection, 2).await;
     assert_eq!(leased.iter().map(|email| email.id).collect::<Vec<_>>(), [emails[0].id, emails[1].id]);
-    assert_eq!(mail::mark(connection, None, Some(&leased[0])).await.unwrap(), Some(Next::Sending));
+    assert_eq!(mail::mark(connection, None, Some(&leased[0]), None).await.unwrap(), Some(Next::Sending));
     expire_leases(connection).await;
     let mut rescued: Vec<(Uuid, EmailState)> =
         rescue(connection).await.iter().map(|email| (email.id, email.state)).collect();
@@ -129,9 +129,9 @@ async fn only_the_emails_that_a_dead_worker_was_sending_become_unknown() {
 
     // If the worker was only late, its outcome changes nothing.
     let sent = Outcome::Sent { answer: "250 ok".into() };
-    mail::mark(connection, Some(&(leased[0].lease(), sent)), None).await.unwrap();
+    mail::mark(connection, Some(&(leased[0].lease(), sent)), None, None).await.unwrap();
     assert_eq!(state(connection, emails[0].id).await, "unknown");
-    assert_eq!(mail::mark(connection, None, Some(&leased[1])).await.unwrap(), Some(Next::Superseded));
+    assert_eq!(mail::mark(connection, None, Some(&leased[1]), None).await.unwrap(), Some(Next::Superseded));
     // Another worker sends the other two.
     assert_eq!(lease(connection, 10).await.len(), 2);
 }
@@ -143,11 +143,11 @@ async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
     mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
     let leased = lease(connection, 10).await;
-    mail::mark(connection, None, Some(&leased[0])).await.unwrap();
+    mail::mark(connection, None, Some(&leased[0]), None).await.unwrap();
     let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
     for _ in 0..2 {
         // The statement may be repeated, since the first answer may have been lost.
-        let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
+        let next = mail::mark(connection, Some(&bounced), Some(&leased[1]), None).await.unwrap();
         assert_eq!(next, Some(Next::Sending));
     }
     assert_eq!(state(connection, emails[0].id).await, "bounced");
@@ -157,7 +157,7 @@ async fn one_statement_records_an_outcome_and_begins_the_next_email() {
 
     suppress(connection, "c@example.com").await;
     let untouched = (leased[1].lease(), Outcome::Untouched);
-    assert_eq!(mail::mark(connection, Some(&untouched), Some(&leased[2])).await.unwrap(), Some(Next::Suppressed));
+    assert_eq!(mail::mark(connection, Some(&untouched), Some(&leased[2]), None).await.unwrap(), Some(Next::Suppressed));
     assert_eq!(state(connection, emails[1].id).await, "queued");
     let again = lease(connection, 10).await;
     assert_eq!(again.iter().map(|email| (email.id, email.failures)).collect::<Vec<_>>(), [(emails[1].id, 0)]);
@@ -175,13 +175,13 @@ async fn a_bounce_suppresses_the_other_emails_to_the_address() {
         lease(connection, 10).await.into_iter().filter(|email| email.workspace_id == WORKSPACE).collect();
     // Another connection holds one email and has not sent it yet; another email was deferred.
     let put_off = (leased[3].lease(), Outcome::Deferred { answer: "451".into(), delay: std::time::Duration::ZERO });
-    mail::mark(connection, Some(&put_off), Some(&leased[0])).await.unwrap();
+    mail::mark(connection, Some(&put_off), Some(&leased[0]), None).await.unwrap();
     let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
     for _ in 0..2 {
-        let next = mail::mark(connection, Some(&bounced), Some(&leased[1])).await.unwrap();
+        let next = mail::mark(connection, Some(&bounced), Some(&leased[1]), None).await.unwrap();
         assert_eq!(next, Some(Next::Superseded));
     }
-    assert_eq!(mail::mark(connection, None, Some(&leased[2])).await.unwrap(), Some(Next::Superseded));
+    assert_eq!(mail::mark(connection, None, Some(&leased[2]), None).await.unwrap(), Some(Next::Superseded));
     assert_eq!(state(connection, leased[0].id).await, "bounced");
     for email in &leased[1..] {
         assert_eq!(state(connection, email.id).await, "suppressed");
@@ -193,7 +193,7 @@ async fn a_bounce_suppresses_the_other_emails_to_the_address() {
     mail::queue(connection, WORKSPACE, &sender(), &before).await.unwrap();
     let mut lost = lease(connection, 10).await.swap_remove(0).lease();
     lost.attempt -= 1;
-    mail::mark(connection, Some(&(lost, late)), None).await.unwrap();
+    mail::mark(connection, Some(&(lost, late)), None, None).await.unwrap();
     assert_eq!(
         (state(connection, before[0].id).await, state(connection, before[1].id).await),
         ("queued".into(), "queued".into())

@@ -348,7 +348,8 @@ impl Writing<'_> {
     }
 }
 
-fn followed_up<I: Interaction>(before: I, now: Time) -> (I, I) {
+/// An interaction before and after it is followed up.
+pub(super) fn followed_up<I: Interaction>(before: I, now: Time) -> (I, I) {
     let mut after = before.clone();
     after.follow_up(now);
     records::mark_changed(&before, &mut after, now);

@@ -13,9 +13,9 @@ use crate::values::{Email, Time};
 
 /// A position in the order of due dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DueCursor {
-    date: Time,
-    id: Uuid,
+pub struct DueCursor {
+    pub(super) date: Time,
+    pub(super) id: Uuid,
 }
 
 /// What to gather: the interactions whose next action was due at this time.
