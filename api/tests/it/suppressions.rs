@@ -29,6 +29,7 @@ async fn queue_email(api: &Api, email: &str) -> (Queued, Uuid, String) {
         to_email: shared::values::Email::from_text(email).unwrap(),
         content: Rendered { subject: "s".to_owned(), text: "t".to_owned(), html: "h".to_owned() },
         unsubscribe: Some(format!("http://localhost/unsubscribe/{token}")),
+        time_zone: None,
     };
     let queued = mail::queue(&mut connection, api.workspace_id, &sender, &[new]).await.unwrap();
     (queued[0], id, token)

@@ -15,3 +15,14 @@ string_enum! {
         FeedbackReminder = "feedback_reminder",
     }
 }
+
+impl Event {
+    /// Whether its emails are bulk email: sent to many people who did not ask for them at that
+    /// moment, and who can unsubscribe. Digests to users are not.
+    pub fn is_bulk(self) -> bool {
+        match self {
+            Self::Nurture | Self::FeedbackRequest | Self::FeedbackReminder => true,
+            Self::Followups => false,
+        }
+    }
+}

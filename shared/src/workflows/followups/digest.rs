@@ -222,6 +222,7 @@ impl Writing<'_> {
                         to_email: email.clone(),
                         content,
                         unsubscribe: None,
+                        time_zone: None,
                     };
                     digests.push((*group, digest));
                 }
