@@ -41,6 +41,8 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// The queue of its jobs.
     const QUEUE: &'static str;
+    /// Whether a caller can confirm the number of emails that it may write.
+    const CONFIRMABLE: bool = false;
     /// The schema of its result.
     type Result: ToSchema;
 
