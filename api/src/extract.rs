@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use shared::error::{FieldError, FieldErrors};
-use shared::query::parameters::Parameters;
+use shared::query::parameters::{Parameters, whole};
 use shared::records::{MAX_BATCH, Place};
 use shared::values::Field;
 use shared::values::json;
 use shared::values::json_body::Object;
+use shared::workflows::brake::Start;
 use uuid::Uuid;
 
 use crate::AppState;
@@ -160,20 +161,45 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// The query parameter `dry_run`, the only one of its routes.
+/// The query parameters of a run that writes emails.
 #[derive(Debug, Clone, Copy)]
-pub struct DryRun(pub bool);
+pub struct RunParameters {
+    /// Whether it only reports what it would do.
+    pub dry_run: bool,
+    /// How the caller starts it.
+    pub start: Start,
+}
 
-impl<S: Sync> FromRequestParts<S> for DryRun {
+impl<S: Sync> FromRequestParts<S> for RunParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let Query(pairs) = Query::from_request_parts(parts, state).await?;
         let mut parameters = Parameters::new(&pairs);
-        let dry_run = parameters.flag("dry_run");
+        let (dry_run, confirm) = (parameters.flag("dry_run"), confirm(&mut parameters));
         parameters.finish()?;
-        Ok(Self(dry_run))
+        Ok(Self { dry_run, start: Start::by_caller(confirm) })
     }
+}
+
+/// The query parameter `confirm`, the only one of its route.
+#[derive(Debug, Clone, Copy)]
+pub struct Confirm(pub Option<u32>);
+
+impl<S: Sync> FromRequestParts<S> for Confirm {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let Query(pairs) = Query::from_request_parts(parts, state).await?;
+        let mut parameters = Parameters::new(&pairs);
+        let confirm = confirm(&mut parameters);
+        parameters.finish()?;
+        Ok(Self(confirm))
+    }
+}
+
+fn confirm(parameters: &mut Parameters<'_>) -> Option<u32> {
+    parameters.take_as("confirm", |text| whole(text, 0..=u32::MAX))
 }
 
 /// A JSON object as the body, read field by field.

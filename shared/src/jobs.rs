@@ -4,12 +4,15 @@
 //! records implements [`Pages`](crate::queue::Pages) next to it; any other kind has a handler in
 //! the worker.
 
+use sqlx::PgConnection;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
 
+use crate::error::{Error, Result};
 use crate::query::{ListField, Order, OrderKind, Spec};
-use crate::queue::{ATTEMPT, JobStatus, Payload, RETRY_AT, STATUS};
+use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, STATUS};
 use crate::values::kind;
 
 /// Calls a macro with every kind of job: those that run page by page, and those with a handler.
@@ -52,6 +55,8 @@ pub struct Kind {
     pub name: &'static str,
     /// The queue of its jobs.
     pub queue: &'static str,
+    /// Whether a caller can confirm the number of emails that a job may write.
+    pub confirmable: bool,
     /// The name of the schema of its result, and that schema with all that it refers to.
     pub result: fn() -> ResultSchema,
 }
@@ -61,7 +66,7 @@ pub type ResultSchema = (String, Vec<(String, RefOr<Schema>)>);
 
 impl Kind {
     const fn of<P: Payload>() -> Self {
-        Self { name: P::KIND, queue: P::QUEUE, result: result_of::<P> }
+        Self { name: P::KIND, queue: P::QUEUE, confirmable: P::CONFIRMABLE, result: result_of::<P> }
     }
 }
 
@@ -95,6 +100,22 @@ pub const NAMES: [&str; KINDS.len()] = {
 /// Returns the queue of a kind's jobs.
 pub fn queue_of(name: &str) -> Option<&'static str> {
     KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.queue)
+}
+
+/// Retries a job as [`queue::retry`] does, and lets it write at most the confirmed number of emails. Needs a
+/// transaction.
+///
+/// # Errors
+/// Also [`Error::Invalid`] if the job writes no emails, so that there is nothing to confirm.
+pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, confirm: Option<u32>) -> Result<Job> {
+    if let Some(number) = confirm {
+        let job = queue::get(connection, workspace_id, id).await?;
+        if !KINDS.iter().any(|kind| kind.name == job.kind && kind.confirmable) {
+            return Err(Error::invalid("confirm", "not_allowed", "is allowed only for a run that writes emails"));
+        }
+        queue::confirm(connection, workspace_id, id, number).await?;
+    }
+    queue::retry(connection, workspace_id, id).await
 }
 
 /// How jobs are listed. Ids rise with time, so ordering by id orders by creation.

@@ -16,23 +16,28 @@ mod rate_limit;
 pub mod senders;
 pub mod suppressions;
 pub mod templates;
+mod windows;
 
+use chrono_tz::Tz;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
+use crate::mail::windows::Windows;
+use crate::platform::db;
 use crate::records::RecordType;
 use crate::string_enum;
-use crate::values::{self, key_domain};
+use crate::values::{self, Time, key_domain};
 
 pub use content::{Content, Header, one_line};
 pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
 pub use event::Event;
 pub use lease::*;
 pub use mark::*;
-pub use rate_limit::{Turn, is_limited, lease_in_turn, prune_rate_limits};
+pub use rate_limit::{Turn, lease_in_turn, prune_rate_limits};
+pub use windows::{Window, reconsider, wait_for_window};
 
 /// The queue to notify after emails were added to the outbox.
 pub const QUEUE: &str = "mail";
@@ -90,6 +95,8 @@ pub struct NewEmail {
     pub content: Rendered,
     /// The URL for unsubscribing, in bulk emails.
     pub unsubscribe: Option<String>,
+    /// The recipient's time zone, if it is known.
+    pub time_zone: Option<Tz>,
 }
 
 /// The result of adding an email to the outbox.
@@ -116,7 +123,8 @@ pub enum Cancel {
 const BATCH: usize = 1_000;
 
 /// Adds emails to the outbox, in the caller's transaction, and returns the result for each, in the
-/// same order. After the commit the caller notifies [`QUEUE`] with the
+/// same order. A bulk email outside of the workspace's sending window is due when the window opens.
+/// After the commit the caller notifies [`QUEUE`] with the
 /// [`Notifier`](crate::queue::notify::Notifier).
 pub async fn queue(
     connection: &mut PgConnection,
@@ -124,9 +132,10 @@ pub async fn queue(
     sender: &Sender,
     emails: &[NewEmail],
 ) -> Result<Vec<Queued>> {
+    let openings = openings(connection, workspace_id, emails).await?;
     let mut queued = Vec::with_capacity(emails.len());
-    for batch in emails.chunks(BATCH) {
-        queued.extend(queue_batch(connection, workspace_id, sender, batch).await?);
+    for (batch, openings) in emails.chunks(BATCH).zip(openings.chunks(BATCH)) {
+        queued.extend(queue_batch(connection, workspace_id, sender, (batch, openings)).await?);
     }
     if queued.len() != emails.len() {
         return Err(Error::internal("the outbox did not answer for each email"));
@@ -134,11 +143,28 @@ pub async fn queue(
     Ok(queued)
 }
 
+/// When the sending window opens for each email, if it is closed.
+async fn openings(connection: &mut PgConnection, workspace_id: Uuid, emails: &[NewEmail]) -> Result<Vec<Option<Time>>> {
+    let mut windows = Windows::default();
+    if emails.iter().any(|email| email.event.is_bulk()) {
+        windows = Windows::read(connection, &[workspace_id]).await?;
+    }
+    if windows.is_empty() {
+        return Ok(vec![None; emails.len()]);
+    }
+    let now = db::database_now(connection).await?;
+    let opening = |email: &NewEmail| {
+        let window = windows.of(workspace_id, email.time_zone.map(Tz::name)).filter(|_| email.event.is_bulk())?;
+        Some(window.next_opening(now)).filter(|opening| *opening > now)
+    };
+    Ok(emails.iter().map(opening).collect())
+}
+
 async fn queue_batch(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     sender: &Sender,
-    emails: &[NewEmail],
+    (emails, openings): (&[NewEmail], &[Option<Time>]),
 ) -> Result<Vec<Queued>> {
     fn all<'a, T>(emails: &'a [NewEmail], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
         emails.iter().map(field).collect()
@@ -152,14 +178,17 @@ async fn queue_batch(
         is_suppressed!("new.to_email_key", "new.event"),
         " AS suppressed
              FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
-                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]) WITH ORDINALITY
-                 AS new (id, event, event_key, subject_type, subject_id, to_name, to_email,
-                     to_email_key, to_domain, subject, text_body, html_body, unsubscribe, place)
+                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                 $19::timestamptz[]) WITH ORDINALITY
+                 AS new (id, event, event_key, subject_type, subject_id, to_name, to_email, to_email_key, to_domain,
+                     subject, text_body, html_body, unsubscribe, to_time_zone, opens_at, place)
          ), written AS (
              INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe)
+                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
+                 to_time_zone, opens_at, run_at)
              SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe
+                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
+                 to_time_zone, opens_at, coalesce(opens_at, now())
              FROM new WHERE NOT suppressed ORDER BY event_key, place
              ON CONFLICT (workspace_id, event_key) DO NOTHING
              RETURNING id
@@ -183,6 +212,8 @@ async fn queue_batch(
     .bind(all(emails, |email| email.content.text.as_str()))
     .bind(all(emails, |email| email.content.html.as_str()))
     .bind(all(emails, |email| email.unsubscribe.as_deref()))
+    .bind(all(emails, |email| email.time_zone.map(Tz::name)))
+    .bind(openings)
     .fetch_all(connection)
     .await?;
     Ok(written

@@ -39,7 +39,7 @@ pub use lease::*;
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
-pub use run::{Page, Pages, Resumed, Run, resume};
+pub use run::{Page, PageEnd, Pages, Resumed, Run, resume};
 
 /// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs.
 pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
@@ -157,6 +157,21 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
         return Err(Error::conflict_with(id, Reason::JobSucceeded, "status", message));
     }
     Ok(job)
+}
+
+/// Confirms a number in the payload of a job that is not running, for its next attempt. A job that
+/// is running or has succeeded stays unchanged.
+pub async fn confirm(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, number: u32) -> Result<()> {
+    sqlx::query(
+        "UPDATE jobs SET payload = payload || jsonb_build_object('confirm', $3::bigint)
+         WHERE workspace_id = $1 AND id = $2 AND status IN ('queued', 'failed', 'cancelled')",
+    )
+    .bind(workspace_id)
+    .bind(id)
+    .bind(i64::from(number))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The conflict with the unfinished job that does the same work as this one.

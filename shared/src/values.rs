@@ -11,6 +11,7 @@ mod email;
 mod email_hash;
 pub mod etag;
 pub(crate) mod fold;
+pub mod hours;
 pub mod json;
 pub mod json_body;
 pub mod json_schema;

@@ -1,5 +1,6 @@
 //! Scheduled workflows: nurture, follow-ups, feedback requests and their reminders.
 
+pub mod brake;
 mod composer;
 pub mod feedback_reminders;
 pub mod feedback_requests;

@@ -166,6 +166,16 @@ impl Delivery {
         }
     }
 
+    /// Lets an email wait whose sending window closed while this process held it. If that fails, its
+    /// lease expires.
+    async fn wait_for_window(&self, process: &WorkerContext, email: &Leased) {
+        let waits = async |connection: &mut PgConnection| mail::wait_for_window(connection, email, db::now()).await;
+        if let Err(error) = self.with(process, waits).await {
+            tracing::debug!(%error, "cannot postpone an email whose sending window is closed");
+        }
+        self.held.release(&[email.lease()]);
+    }
+
     /// Hands emails back that were not attempted. If that fails, their leases expire.
     async fn hand_back(&self, process: &WorkerContext, emails: impl IntoIterator<Item = Leased>) {
         let emails: Vec<Leased> = emails.into_iter().collect();
@@ -279,8 +289,8 @@ async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) 
     Ok(pause)
 }
 
-/// Leases up to `room` emails, and replaces senders that are no longer allowed. Leases nothing while
-/// email is on hold.
+/// Leases up to `room` emails whose windows are open, and replaces senders that are no longer allowed. Leases nothing
+/// while email is on hold.
 async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Turn> {
     let on_hold = delivery.with(process, async |connection| process.check_hold(connection).await).await?;
     if on_hold.is_some() || !CLOCK.is_trusted() {
@@ -288,15 +298,9 @@ async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) 
     }
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let ranges = lock(&delivery.marks).ranges();
-    let mut turn = if mail::is_limited(&delivery.settings) {
-        let settings = &delivery.settings;
-        delivery
-            .with(process, async |connection| mail::lease_in_turn(connection, limit, &ranges, settings).await)
-            .await?
-    } else {
-        let emails = delivery.with(process, async |connection| mail::lease(connection, limit, &ranges).await).await?;
-        Turn { emails, ..Turn::default() }
-    };
+    let settings = &delivery.settings;
+    let lease = async |connection: &mut PgConnection| mail::lease_in_turn(connection, limit, &ranges, settings).await;
+    let mut turn = delivery.with(process, lease).await?;
     delivery.leased(&ranges, &turn.emails);
     delivery.held.hold(turn.emails.iter().map(Leased::lease));
     let apply =

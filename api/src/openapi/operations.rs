@@ -315,6 +315,14 @@ impl Operation {
         self.with([parameters::query("dry_run", description, flag)])
     }
 
+    /// Adds the parameter `confirm`.
+    pub fn confirms(self) -> Self {
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u32::MAX));
+        let about =
+            "The most emails that the run writes. The others stay due, and are counted in `skipped` as `limit`.";
+        self.with([parameters::query("confirm", about, number)])
+    }
+
     /// Returns 202 with a job of this kind.
     pub fn accepts<P: Payload>(self) -> Self {
         self.accepts_job(&jobs::name_of::<P>())

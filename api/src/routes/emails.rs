@@ -27,7 +27,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             .named("resend", "Resend an email")
             .about(
                 "Only for an email that is `unknown` or `bounced`; otherwise returns 409. Resending an `unknown` email \
-                 may deliver two copies, which have the same Message-ID. Nothing is sent to a suppressed address.",
+                 may deliver two copies, which have the same Message-ID. Nothing is sent to a suppressed address, and bulk \
+                 email leaves only in the workspace's sending window.",
             )
             .conflicts([Reason::WrongState])
             .shows_secret()

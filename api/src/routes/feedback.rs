@@ -16,7 +16,7 @@ use utoipa::openapi::{RefOr, Schema};
 use uuid::Uuid;
 
 use super::records;
-use crate::extract::{DryRun, JsonObject, NoBody, NoQuery, Path};
+use crate::extract::{JsonObject, NoBody, NoQuery, Path, RunParameters};
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
@@ -49,6 +49,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                  another returns the active job.",
             )
             .can_run_dry("Reports in the job's `preview` what would happen to the 1,000 oldest requests, without any changes.")
+            .confirms()
             .accepts::<RemindFeedback>(),
         Operation::get("/feedback/{feedbackId}", records::read::<Feedback>)
             .named("get", "Get feedback")
@@ -99,8 +100,8 @@ async fn request(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result 
         .await
 }
 
-async fn remind(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
-    write.start_run(RemindFeedback { dry_run }).await
+async fn remind(write: Write, RunParameters { dry_run, start }: RunParameters, _: NoBody) -> Result {
+    write.start_run(RemindFeedback { dry_run, start }).await
 }
 
 async fn answer(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {

@@ -2,7 +2,7 @@
 
 use shared::workflows::followups::ProcessFollowups;
 
-use crate::extract::{DryRun, NoBody};
+use crate::extract::{NoBody, RunParameters};
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::Result;
 use crate::respond::write::Write;
@@ -16,10 +16,11 @@ pub(crate) fn operations() -> Vec<Operation> {
              stay due. Only one run is active at a time; starting another returns the active job.",
         )
         .can_run_dry("Reports in the job's `preview` who would be notified, without any changes.")
+        .confirms()
         .accepts::<ProcessFollowups>();
     tagged("Follow-ups", [process])
 }
 
-async fn process(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
-    write.start_run(ProcessFollowups { dry_run }).await
+async fn process(write: Write, RunParameters { dry_run, start }: RunParameters, _: NoBody) -> Result {
+    write.start_run(ProcessFollowups { dry_run, start }).await
 }

@@ -14,7 +14,7 @@ use shared::query::Columns;
 use shared::queue::{self, Job};
 
 use crate::AppState;
-use crate::extract::{NoBody, NoQuery, Path, Query};
+use crate::extract::{Confirm, NoBody, NoQuery, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::lists;
@@ -31,7 +31,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             .returns_record::<Job>(200, "The job in its final state."),
         Operation::post("/jobs/{jobId}/retry", retry)
             .named("retry", "Retry a failed or cancelled job")
-            .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.")
+            .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.\n\nA run of nurture, follow-ups or reminders that nobody asked for fails with an error that begins with `too_many_emails` and names the number, if that is more than the workspace's `max_emails_per_run`, or unusual compared with the runs of the last 30 days. It has written nothing. `confirm` lets it write that many.")
+            .confirms()
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts_any(),
         Operation::post("/jobs/{jobId}/undo", undo)
@@ -69,10 +70,10 @@ async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
         .await
 }
 
-async fn retry(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
+async fn retry(Path(id): Path, write: Write, Confirm(confirm): Confirm, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&queue::retry(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::accepted(&jobs::retry(connection, actor.workspace_id, id, confirm).await?) })
         })
         .await
 }

@@ -2,7 +2,7 @@
 
 use shared::workflows::nurture::NurtureLeads;
 
-use crate::extract::{DryRun, NoBody};
+use crate::extract::{NoBody, RunParameters};
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::Result;
 use crate::respond::write::Write;
@@ -17,10 +17,11 @@ pub(crate) fn operations() -> Vec<Operation> {
              another returns the active job.",
         )
         .can_run_dry("Reports in the job's `preview` what would happen to the first 1,000 leads, without any changes.")
+        .confirms()
         .accepts::<NurtureLeads>();
     tagged("Leads", [nurture])
 }
 
-async fn start(write: Write, DryRun(dry_run): DryRun, _: NoBody) -> Result {
-    write.start_run(NurtureLeads { dry_run }).await
+async fn start(write: Write, RunParameters { dry_run, start }: RunParameters, _: NoBody) -> Result {
+    write.start_run(NurtureLeads { dry_run, start }).await
 }

@@ -25,6 +25,7 @@ pub async fn queued(api: &Api, to: &str, subject: Option<(RecordType, Uuid)>) ->
         to_email: Email::from_text(to).unwrap(),
         content: Rendered { subject: "Hello".into(), text: "Hi Ada".into(), html: "<p>Hi Ada</p>".into() },
         unsubscribe: Some("https://crm.example/unsubscribe/x".into()),
+        time_zone: None,
     };
     mail::queue(&mut api.connection().await, api.workspace_id, &sender, &[new]).await.unwrap();
     id
@@ -75,6 +76,10 @@ async fn an_email_is_returned_with_its_headers_and_bodies() {
     assert_eq!(header("Message-ID"), format!("<{id}@acme.example>"));
     assert_eq!(header("List-Unsubscribe"), "<https://crm.example/unsubscribe/x>");
     assert_eq!(header("List-Unsubscribe-Post"), "List-Unsubscribe=One-Click");
+    assert_eq!((header("Auto-Submitted"), header("Precedence")), ("auto-generated", "bulk"));
+    let feedback_id: Vec<&str> = header("Feedback-ID").split(':').collect();
+    assert_eq!(feedback_id[..3], [id.to_string(), api.workspace_id.to_string(), "nurture".into()]);
+    assert!(feedback_id.len() == 4 && (5..=15).contains(&feedback_id[3].len()), "{feedback_id:?}");
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ async fn followups_resume_after_a_kill_with_one_digest_for_each_user() {
     }
     let job = support::json(api.post(PROCESS), 202).await;
     let (killed_at, job) = kill_after_pages(&api, &job).await;
-    let is_in = |stage: &str| killed_at.iter().any(|cursor| cursor["page"]["at"].get(stage).is_some());
+    let is_in = |stage: &str| killed_at.iter().any(|cursor| cursor["page"]["writing"]["at"]["at"].get(stage).is_some());
     assert!(is_in("leads") && is_in("digests"), "killed at {killed_at:?}");
     assert_eq!(counts(&job), (7_500, 7_500, 3, json!({})));
     let emails = outbox(&api).await;

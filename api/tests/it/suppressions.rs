@@ -33,6 +33,7 @@ async fn queue_email_of(api: &Api, email: &str, event: Event) -> (Queued, Uuid, 
         to_email: shared::values::Email::from_text(email).unwrap(),
         content: Rendered { subject: "s".to_owned(), text: "t".to_owned(), html: "h".to_owned() },
         unsubscribe: Some(format!("http://localhost/unsubscribe/{token}")),
+        time_zone: None,
     };
     let queued = mail::queue(&mut connection, api.workspace_id, &sender, &[new]).await.unwrap();
     (queued[0], id, token)

@@ -185,6 +185,7 @@ fn new_email() -> NewEmail {
         to_email: Email::from_text(&format!("{}@example.com", id.simple())).unwrap_or_else(|_| unreachable!()),
         content: Rendered { subject: "Good to have you here".into(), text, html },
         unsubscribe: Some(format!("https://crm.example/unsubscribe/{id}")),
+        time_zone: None,
     }
 }
 

@@ -195,6 +195,7 @@ fn new_email() -> Result<NewEmail> {
             html: "<p>Some words.</p>\n".repeat(50),
         },
         unsubscribe: Some(format!("https://crm.example/unsubscribe/{id}")),
+        time_zone: None,
     })
 }
 

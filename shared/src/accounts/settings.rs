@@ -13,18 +13,18 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::mail::Event;
-use crate::mail::senders;
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
+use crate::mail::{self, Event, senders};
 use crate::platform::config;
 use crate::values::etag::{Condition, Tagged};
+use crate::values::hours::{Days, Hours};
 use crate::values::json_body::Object;
 use crate::values::{Email, Name};
 
 pub(crate) use overrides::Overrides;
 pub use schema::update_schema;
 pub use sender::sender;
-pub use values::{Days, LocalTime, TimeZone};
+pub use values::{LocalTime, TimeZone, Whole};
 
 /// The settings of a workspace; those that it has not set have the program's defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,10 +41,16 @@ pub struct Settings {
     pub nightly_at: LocalTime,
     /// The time zone of the workspace's dates and times.
     pub time_zone: TimeZone,
+    /// The hours in which bulk emails leave; `None` means any time.
+    pub send_between: Option<Hours>,
+    /// The days on which bulk emails leave; `None` means any day.
+    pub send_on: Option<Days>,
+    /// The most emails of a run that nobody asked for at that moment; 0 means any number.
+    pub max_emails_per_run: u32,
     /// The emails that leads receive, in this order.
     pub nurture_sequence: Vec<SequenceStep>,
     /// The days without an answer after which a customer is reminded of a feedback request.
-    pub feedback_reminder_after_days: u16,
+    pub feedback_reminder_after_days: u32,
     /// The templates of the other emails.
     pub templates: Templates,
 }
@@ -57,7 +63,7 @@ pub struct SequenceStep {
     /// A permanent id: a lead receives the step with this id at most once.
     pub id: Uuid,
     /// Days to wait after the previous step, or, for the first step, after the lead was created.
-    pub delay_days: u16,
+    pub delay_days: u32,
     /// A Jinja template of one line, at most 200 characters.
     pub subject: String,
     /// A Jinja template of plain text, at most 10,000 characters.
@@ -65,14 +71,16 @@ pub struct SequenceStep {
 }
 
 /// Days to wait before a step.
-pub type Delay = Days<0, 3650>;
+pub type Delay = Whole<0, 3650>;
 /// Days to wait for an answer.
-pub type Patience = Days<1, 365>;
+pub type Patience = Whole<1, 365>;
+/// The most emails of a run.
+pub type MaxEmails = Whole<0, 10_000_000>;
 /// The most steps of a sequence. A sequence may be empty: leads then receive no emails.
 pub const MAX_STEPS: usize = 50;
 
 /// The ids of the shipped steps, which are the same in every workspace, and their delays.
-const SHIPPED_STEPS: [(Uuid, u16); 3] = [
+const SHIPPED_STEPS: [(Uuid, u32); 3] = [
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0001), 0),
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0002), 3),
     (Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_0000_0003), 7),
@@ -90,6 +98,9 @@ impl Default for Settings {
             notification_email: None,
             nightly_at: LocalTime::default(),
             time_zone: TimeZone::default(),
+            send_between: None,
+            send_on: None,
+            max_emails_per_run: 20_000,
             nurture_sequence: steps.collect(),
             feedback_reminder_after_days: 3,
             templates: Templates::default(),
@@ -158,8 +169,11 @@ pub async fn update(
         sqlx::query("UPDATE settings SET fields = $2, updated_at = now() WHERE workspace_id = $1")
             .bind(workspace_id)
             .bind(Json(&overrides))
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+    }
+    if overrides.window() != present.window() {
+        mail::reconsider(connection, workspace_id).await?;
     }
     Ok(overrides.settings())
 }

@@ -6,6 +6,7 @@ use sqlx::{FromRow, PgConnection, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::windows::Windows;
 use super::{Content, EmailState, Event, Header};
 use crate::error::{Error, Reason, Result};
 use crate::query::{Item, ListField, Order, OrderKind, Spec};
@@ -59,7 +60,7 @@ pub const COLUMNS: &str = columns!();
 
 macro_rules! all_columns {
     () => {
-        concat!(columns!(), ", text_body, html_body, unsubscribe")
+        concat!(columns!(), ", workspace_id, text_body, html_body, unsubscribe, to_time_zone, opens_at")
     };
 }
 
@@ -90,7 +91,8 @@ pub struct Email {
     pub subject: String,
     /// The number of attempts in a row that failed temporarily.
     pub failures: i16,
-    /// When delivery is next attempted, while the email is waiting.
+    /// When delivery is next attempted, while the email is waiting: for its turn, for a retry, or for
+    /// its sending window to open.
     pub next_try_at: Option<DateTime<Utc>>,
     /// The server's last answer, or the reason why the server did not answer.
     pub answer: Option<String>,
@@ -168,19 +170,38 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .await?)
 }
 
-/// Queues an email again that is `unknown` or `bounced`, on an operator's decision. After the
-/// commit the caller notifies [`QUEUE`](super::QUEUE).
+/// Queues an email again that is `unknown` or `bounced`, on an operator's decision. It leaves at once
+/// or, if it is bulk email, when its sending window opens. After the commit the caller notifies
+/// [`QUEUE`](super::QUEUE).
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
 pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
+    let opens_at = opening(connection, workspace_id, id).await?;
     let queued = sqlx::query_as(concat!(
-        "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = now(), answer = NULL, updated_at = now()
+        "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = coalesce($3, now()),
+             opens_at = $3, answer = NULL, updated_at = now()
          WHERE id = $1 AND workspace_id = $2 AND state IN ('unknown', 'bounced')
          RETURNING ",
         all_columns!()
     ));
-    decide(connection, queued, workspace_id, id).await
+    decide(connection, queued.bind(id).bind(workspace_id).bind(opens_at), workspace_id, id).await
+}
+
+/// When the sending window of an email opens, if it is closed.
+async fn opening(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Option<DateTime<Utc>>> {
+    let (event, time_zone, now): (Event, Option<String>, DateTime<Utc>) =
+        sqlx::query_as("SELECT event, to_time_zone, now() FROM emails WHERE workspace_id = $1 AND id = $2")
+            .bind(workspace_id)
+            .bind(id)
+            .fetch_one(&mut *connection)
+            .await?;
+    if !event.is_bulk() {
+        return Ok(None);
+    }
+    let windows = Windows::read(connection, &[workspace_id]).await?;
+    let opening = windows.of(workspace_id, time_zone.as_deref()).map(|window| window.next_opening(now));
+    Ok(opening.filter(|opening| *opening > now))
 }
 
 /// Marks an `unknown` email as sent, on an operator's decision.
@@ -194,7 +215,7 @@ pub async fn mark_sent(connection: &mut PgConnection, workspace_id: Uuid, id: Uu
          RETURNING ",
         all_columns!()
     ));
-    decide(connection, sent, workspace_id, id).await
+    decide(connection, sent.bind(id).bind(workspace_id), workspace_id, id).await
 }
 
 async fn decide(
@@ -203,7 +224,7 @@ async fn decide(
     workspace_id: Uuid,
     id: Uuid,
 ) -> Result<WholeEmail> {
-    if let Some(email) = statement.bind(id).bind(workspace_id).fetch_optional(&mut *connection).await? {
+    if let Some(email) = statement.fetch_optional(&mut *connection).await? {
         return Ok(email);
     }
     let state = get(connection, workspace_id, id).await?.email.state;

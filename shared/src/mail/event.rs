@@ -17,8 +17,9 @@ string_enum! {
 }
 
 impl Event {
-    /// Whether suppressions with the scope `marketing` cover its emails.
-    pub fn is_marketing(self) -> bool {
+    /// Whether its emails are bulk email: sent to many people who did not ask for them at that
+    /// moment, and who can unsubscribe. Digests to users are not.
+    pub fn is_bulk(self) -> bool {
         match self {
             Self::Nurture | Self::FeedbackRequest | Self::FeedbackReminder => true,
             Self::Followups => false,

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Content, EmailState};
+use super::{Content, EmailState, Window};
 use crate::error::Result;
 use crate::queue::fronts::{Share, Waiting};
 use crate::queue::rescue::look;
@@ -35,6 +35,11 @@ pub struct Leased {
     pub run_at: DateTime<Utc>,
     /// When the lease expires, unless it is renewed.
     pub lease_until: DateTime<Utc>,
+    /// The recipient's time zone, if it is known.
+    pub to_time_zone: Option<String>,
+    /// The sending window, if the workspace has one and the email is bulk email.
+    #[sqlx(skip)]
+    pub window: Option<Window>,
     /// The addresses and the content.
     #[sqlx(flatten)]
     pub content: Content,
@@ -54,6 +59,16 @@ impl Leased {
     /// When the email was leased, by the database's clock.
     pub fn leased_at(&self) -> DateTime<Utc> {
         self.lease_until - LEASE
+    }
+
+    /// Whether the email's window is open.
+    pub fn may_leave(&self, now: DateTime<Utc>) -> bool {
+        self.window.as_ref().is_none_or(|window| window.is_open(now))
+    }
+
+    /// The first time from `at` on at which the email's window is open.
+    pub fn next_opening(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        self.window.as_ref().map_or(at, |window| window.next_opening(at))
     }
 }
 
@@ -88,8 +103,9 @@ pub const LEASE_DUE: &str = "
             AND (run_at, id) >= ($4, $5) AND run_at <= now()
         ORDER BY run_at, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     ))
-    RETURNING id, attempt, workspace_id, failures, to_domain, run_at, lease_until, from_name, from_email, reply_to,
-        to_name, to_email, subject, text_body, html_body, unsubscribe, created_at";
+    RETURNING id, attempt, workspace_id, failures, to_domain, run_at, lease_until, to_time_zone, event,
+        event_key, from_name, from_email, reply_to, to_name, to_email, subject, text_body, html_body, unsubscribe,
+        created_at, opens_at";
 
 /// Leases up to `limit` due emails in these ranges: an equal share for each workspace that has any,
 /// the oldest first within a workspace. Each workspace's emails are leased in a separate

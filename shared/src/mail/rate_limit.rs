@@ -13,6 +13,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::lease::{Lease, Leased, Ranges, hand_back, lease};
+use super::windows;
 use crate::error::Result;
 use crate::platform::config;
 
@@ -25,18 +26,14 @@ const FURTHEST: f64 = 15.0 * 60.0;
 pub struct Turn {
     /// The leased emails.
     pub emails: Vec<Leased>,
-    /// The number of emails that were postponed because their domains reached the limit.
+    /// The number of emails that were postponed, because their domains reached the limit or their
+    /// sending windows are closed.
     pub put_off: usize,
     /// How long no email may be sent at all.
     pub wait: Option<Duration>,
 }
 
-/// Whether a limit is set, so that emails must be leased by [`lease_in_turn`].
-pub fn is_limited(settings: &config::Mail) -> bool {
-    settings.per_minute > 0 || settings.per_domain_per_minute > 0
-}
-
-/// Leases up to `limit` due emails, as [`lease`] does, within the rate limits.
+/// Leases up to `limit` due emails, as [`lease`] does, within the rate limits and sending windows.
 ///
 /// The limits are charged after the lease, in a separate transaction, because they are shared by
 /// all workspaces. If the process dies between the two, the leases expire.
@@ -55,16 +52,29 @@ pub async fn lease_in_turn(
         }
     }
     let emails = lease(connection, limit, ranges).await?;
-    if emails.is_empty() {
-        return Ok(Turn::default());
-    }
     let leases: Vec<Lease> = emails.iter().map(Leased::lease).collect();
-    let turn = divide(connection, emails, all, RateLimit::of(settings.per_domain_per_minute)).await;
+    let turn = select(connection, emails, all, RateLimit::of(settings.per_domain_per_minute)).await;
     if turn.is_err() {
         // If this fails as well, the leases expire.
         let _ = hand_back(connection, &leases).await;
     }
     turn
+}
+
+/// Postpones the leased emails that must not leave now.
+async fn select(
+    connection: &mut PgConnection,
+    emails: Vec<Leased>,
+    all: Option<RateLimit>,
+    domain: Option<RateLimit>,
+) -> Result<Turn> {
+    let (emails, closed) = windows::divide(connection, emails).await?;
+    let mut turn = Turn { emails, ..Turn::default() };
+    if !turn.emails.is_empty() && (all.is_some() || domain.is_some()) {
+        turn = divide(connection, turn.emails, all, domain).await?;
+    }
+    turn.put_off += closed;
+    Ok(turn)
 }
 
 /// Charges the limits for the emails. Those beyond the total limit are handed back, and those

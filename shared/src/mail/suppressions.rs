@@ -62,7 +62,7 @@ impl Scope {
     /// Whether a suppression with this scope stops emails of an event.
     pub fn covers(self, event: Event) -> bool {
         match self {
-            Self::Marketing => event.is_marketing(),
+            Self::Marketing => event.is_bulk(),
             Self::All => true,
         }
     }
@@ -188,7 +188,7 @@ pub async fn suppressed(
     )
     .bind(workspace_id)
     .bind(keys)
-    .bind(event.is_marketing())
+    .bind(event.is_bulk())
     .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(|key| hashes.get(&key).map_or(key, |email| (*email).clone())).collect())

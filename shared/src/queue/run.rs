@@ -64,6 +64,17 @@ pub struct Page<'a> {
     pub total: Option<i64>,
     /// The queue that the page added work to.
     pub notify: Option<&'static str>,
+    /// Why the job fails after this page, whose work is committed. A retry resumes at the next page.
+    pub failure: Option<String>,
+}
+
+/// What happens after the commit of a page.
+#[derive(Debug, Default)]
+pub struct PageEnd {
+    /// The queue whose workers are notified.
+    pub notify: Option<&'static str>,
+    /// Why the job fails.
+    pub failure: Option<String>,
 }
 
 /// The job's cursor; NULL before the first page.
@@ -103,12 +114,11 @@ impl<P: Pages> Run<P> {
         matches!(self.cursor, Some(RunCursor::End))
     }
 
-    /// Processes the next page. Returns the queue whose workers are to be notified after the
-    /// commit.
+    /// Processes the next page. Returns what is to happen after the commit.
     ///
     /// # Errors
     /// Those of the page. The run is unusable afterwards; resume it.
-    pub async fn page(&mut self, mut page: Page<'_>) -> Result<Option<&'static str>> {
+    pub async fn page(&mut self, mut page: Page<'_>) -> Result<PageEnd> {
         let cursor = match self.cursor.take() {
             Some(RunCursor::Page(cursor)) => Some(cursor),
             Some(RunCursor::End) => return Err(Error::internal("the run has no further page")),
@@ -118,7 +128,7 @@ impl<P: Pages> Run<P> {
         let next = self.pages.page(&mut page, cursor, &mut self.tally).await?;
         self.cursor = Some(next.map_or(RunCursor::End, RunCursor::Page));
         self.total = page.total;
-        Ok(page.notify)
+        Ok(PageEnd { notify: page.notify, failure: page.failure })
     }
 
     /// The run's progress.

@@ -12,6 +12,7 @@ use crate::insight::health::SnapshotHealth;
 use crate::insight::themes::{self, FindThemes};
 use crate::queue::{self, Job, JobStatus, Page, Pages, Payload};
 use crate::schedule::scheduled_runs;
+use crate::workflows::brake::Start;
 use crate::workflows::feedback_reminders::RemindFeedback;
 use crate::workflows::followups::ProcessFollowups;
 use crate::workflows::nurture::NurtureLeads;
@@ -146,16 +147,16 @@ impl Night {
         request_id: Option<&str>,
         kind: &str,
     ) -> Result<()> {
-        let dry_run = false;
+        let (dry_run, start) = (false, Start::default());
         let job = match kind {
             NurtureLeads::KIND => {
-                queue::start_run(connection, workspace_id, request_id, &NurtureLeads { dry_run }).await
+                queue::start_run(connection, workspace_id, request_id, &NurtureLeads { dry_run, start }).await
             }
             ProcessFollowups::KIND => {
-                queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run }).await
+                queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run, start }).await
             }
             RemindFeedback::KIND => {
-                queue::start_run(connection, workspace_id, request_id, &RemindFeedback { dry_run }).await
+                queue::start_run(connection, workspace_id, request_id, &RemindFeedback { dry_run, start }).await
             }
             SnapshotHealth::KIND => {
                 queue::start_run(connection, workspace_id, request_id, &SnapshotHealth { dry_run }).await

@@ -1,5 +1,6 @@
 //! Custom fields of a record.
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use sqlx::{Decode, Encode, Postgres};
 
 use super::{Fault, Field};
 use crate::values::cell::{Cell, Cells};
+use crate::values::dates::zone;
 use crate::values::json;
 
 /// Custom fields of a record: a JSON object of bounded size.
@@ -36,6 +38,14 @@ impl CustomFields {
     /// The fields as the text of a JSON object.
     pub fn as_json(&self) -> &str {
         self.0.as_ref().map_or("{}", |json| json.get())
+    }
+
+    /// The person's time zone, if the field `time_zone` has the name of one.
+    pub fn time_zone(&self) -> Option<Tz> {
+        // Most records have none, and are not parsed.
+        let json = self.as_json();
+        let map = json.contains("\"time_zone\"").then(|| self.to_map())?;
+        zone(map.get("time_zone")?.as_str()?.trim()).ok()
     }
 
     fn of(map: &Map<String, Value>) -> serde_json::Result<Self> {

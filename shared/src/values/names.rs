@@ -1,5 +1,7 @@
 //! Names of people, companies and things, without characters that mislead a reader.
 
+mod greeting;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -20,16 +22,6 @@ pub struct Name(String);
 impl Name {
     /// The most characters of a name.
     pub const MAX: usize = 200;
-
-    /// The first word of the name.
-    pub fn first(&self) -> &str {
-        self.0.split_whitespace().find(|word| word.chars().any(is_visible)).unwrap_or(&self.0)
-    }
-
-    /// The name in the greeting of an email: the first name, or else the first word of the whole name.
-    pub fn greeting<'a>(&'a self, first_name: Option<&'a Self>) -> &'a str {
-        first_name.map_or_else(|| self.first(), AsRef::as_ref)
-    }
 
     /// Makes a whole name from its parts; `None` without parts. Names in Chinese, Japanese or Korean letters have
     /// the family name first.
@@ -109,15 +101,20 @@ fn is_misleading(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
+/// Whether the character combines with the letter before it.
+fn is_mark(c: char) -> bool {
+    use GeneralCategory as Is;
+    matches!(c.general_category(), Is::NonspacingMark | Is::SpacingMark | Is::EnclosingMark)
+}
+
 fn is_visible(c: char) -> bool {
     use GeneralCategory as Is;
     // Letters and symbols without a visible glyph.
     let is_empty =
         matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}');
     let category = c.general_category();
-    let is_mark = matches!(category, Is::NonspacingMark | Is::SpacingMark | Is::EnclosingMark);
     let is_space = matches!(category, Is::SpaceSeparator | Is::LineSeparator | Is::ParagraphSeparator);
-    !is_empty && !is_mark && !is_space && !matches!(category, Is::Control | Is::Format | Is::Surrogate)
+    !is_empty && !is_mark(c) && !is_space && !matches!(category, Is::Control | Is::Format | Is::Surrogate)
 }
 
 #[cfg(test)]
@@ -169,7 +166,7 @@ mod tests {
         let name = Name::from_json(Value::from(" \u{200f}\u{200e} Ann\u{200d}B \u{200c}\u{200f}\t")).unwrap();
         assert_eq!(name.as_ref(), "Ann\u{200d}B");
         assert_eq!(Name::from_text("\u{200e} \u{200d}").unwrap_err().code, "required");
-        assert_eq!(Name::from_text("\u{2060} Ann Smith").unwrap().first(), "Ann");
+        assert_eq!(Name::from_text("\u{2060} Ann Smith").unwrap().greeting(None), "Ann");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -33,6 +34,8 @@ pub(super) struct Draft<'a> {
     pub first_name: Option<&'a Name>,
     pub email: &'a Email,
     pub company: Option<&'a Company>,
+    /// The recipient's time zone, if the record has one.
+    pub time_zone: Option<Tz>,
     /// The feedback that it requests.
     pub feedback_id: Option<Uuid>,
 }
@@ -57,7 +60,7 @@ impl<'a> Composer<'a> {
         let contents = self.renderer.render_all(contexts.collect()).await?;
         let drafts = drafts.into_iter().zip(ids).zip(urls).zip(contents);
         let emails = drafts.map(|(((draft, id), unsubscribe), content)| {
-            let Draft { event, event_key, template, recipient, name, email, .. } = draft;
+            let Draft { event, event_key, template, recipient, name, email, time_zone, .. } = draft;
             let content = content.inspect_err(|error| {
                 tracing::warn!(%error, id = %recipient.1, template, "cannot render template");
             });
@@ -70,6 +73,7 @@ impl<'a> Composer<'a> {
                 to_email: email.clone(),
                 content: content.ok()?,
                 unsubscribe: Some(unsubscribe),
+                time_zone,
             })
         });
         Ok(emails.collect())

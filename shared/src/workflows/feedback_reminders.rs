@@ -10,6 +10,7 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::brake::{Mailing, Mode, Start};
 use super::composer::Composer;
 use super::feedback_requests::{Recipient, mailed, recipients};
 use super::tally::{Preview, Skipped};
@@ -20,7 +21,7 @@ use crate::mail::action_urls::ActionUrls;
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::{self, NewEmail, Queued};
 use crate::platform::db;
-use crate::queue::{Page, Pages, Payload};
+use crate::queue::{Page, Payload};
 use crate::records::history::Actor;
 use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
@@ -35,12 +36,16 @@ const PAGE: i64 = 1_000;
 pub struct RemindFeedback {
     /// Report what the run would do, without writing anything.
     pub dry_run: bool,
+    /// How it was started.
+    #[serde(flatten)]
+    pub start: Start,
 }
 
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
+    const CONFIRMABLE: bool = true;
 
     type Result = Reminded;
 
@@ -58,6 +63,8 @@ string_enum! {
         Suppressed = "suppressed",
         /// The template cannot be rendered for the customer.
         Template = "template",
+        /// The run has written as many emails as it may. The reminder stays due.
+        Limit = "limit",
     }
 }
 
@@ -194,22 +201,31 @@ impl Open {
     }
 }
 
-impl Pages for RemindFeedback {
+impl Mailing for RemindFeedback {
     type Cursor = RequestCursor;
     type Tally = Reminded;
 
-    fn begin(&self) -> Reminded {
+    fn start(&self) -> Start {
+        self.start
+    }
+
+    fn begin_tally(&self) -> Reminded {
         Reminded { dry_run: self.dry_run, preview: Preview::new(self.dry_run), ..Reminded::default() }
     }
 
-    fn done(&self, reminded: &Reminded) -> i64 {
+    fn count_done(&self, reminded: &Reminded) -> i64 {
         reminded.open
     }
 
+    fn emails(reminded: &Reminded) -> i64 {
+        reminded.reminded
+    }
+
     /// A page of open requests, oldest first.
-    async fn page(
+    async fn mail_page(
         &self,
         page: &mut Page<'_>,
+        mode: Mode,
         cursor: Option<RequestCursor>,
         reminded: &mut Reminded,
     ) -> Result<Option<RequestCursor>> {
@@ -231,14 +247,14 @@ impl Pages for RemindFeedback {
         for request in requests {
             let verdict = request.verdict(wait, now);
             match verdict.would {
-                Would::Remind | Would::Expire if !self.dry_run => due.push(request),
+                Would::Remind | Would::Expire if !mode.is_preview() => due.push(request),
                 _ => reminded.count(&request, verdict),
             }
         }
         if !due.is_empty() {
             let urls = ActionUrls::new(page.settings, page.signer);
             let composer = Composer::new(page.connection, workspace_id, urls, &settings).await?;
-            act(page.connection, &Actor::job(page.job), (&composer, wait, now), &due, reminded).await?;
+            act(page.connection, &Actor::job(page.job), (&composer, wait, now), (&due, mode), reminded).await?;
             page.notify = Some(mail::QUEUE);
         }
         Ok(Some(RequestCursor { began_at, after }))
@@ -290,10 +306,10 @@ async fn act(
     connection: &mut PgConnection,
     actor: &Actor,
     (composer, wait, now): (&Composer<'_>, TimeDelta, Time),
-    due: &[Open],
+    (due, mode): (&[Open], Mode),
     reminded: &mut Reminded,
 ) -> Result<()> {
-    let workspace_id = actor.workspace_id;
+    let (workspace_id, left) = (actor.workspace_id, mode.left(reminded.reminded));
     let customers: Vec<Uuid> = due.iter().map(|request| request.customer_id).collect();
     let ids: Vec<Uuid> = due.iter().map(|request| request.id).collect();
     let recipients: HashMap<Uuid, Recipient> = recipients(connection, workspace_id, &customers)
@@ -312,6 +328,10 @@ async fn act(
         let request = Open::of(&feedback, recipient, mailed.contains(&feedback.id));
         let verdict = request.verdict(wait, now);
         match verdict.would {
+            Would::Remind if due.len() as i64 >= left => {
+                let (would, reason) = (Would::Skip, Some(Reason::Limit));
+                reminded.count(&request, Verdict { would, reason, ..verdict });
+            }
             Would::Remind => due.push((request, verdict, feedback, recipient)),
             Would::Expire => {
                 reminded.count(&request, verdict);

@@ -21,6 +21,7 @@ use crate::queue::{self, Job, NewJob, Page, Pages, Payload};
 use crate::records::history::Actor;
 use crate::records::{self, Fields, Record, RecordType};
 use crate::string_enum;
+use crate::values::dates::zone;
 use crate::values::json_schema::Shape;
 use crate::values::{Company, Email, Name};
 
@@ -140,6 +141,7 @@ pub(super) struct Recipient {
     first_name: Option<Name>,
     pub email: Email,
     company: Option<Company>,
+    time_zone: Option<String>,
     pub blocked: bool,
     pub suppressed: bool,
 }
@@ -152,7 +154,7 @@ pub(super) async fn recipients(
     customers: &[Uuid],
 ) -> Result<Vec<Recipient>> {
     Ok(sqlx::query_as(concat!(
-        "SELECT id, name, first_name, email, company, status = 'blocked' AS blocked, ",
+        "SELECT id, name, first_name, email, company, custom_fields->>'time_zone' AS time_zone, status = 'blocked' AS blocked, ",
         is_suppressed!("customers.email_key"),
         " AS suppressed
          FROM customers WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE OF customers"
@@ -176,6 +178,7 @@ impl Recipient {
             first_name: self.first_name.as_ref(),
             email: &self.email,
             company: self.company.as_ref(),
+            time_zone: self.time_zone.as_deref().and_then(|name| zone(name.trim()).ok()),
             feedback_id: Some(feedback_id),
         }
     }

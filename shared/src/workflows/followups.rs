@@ -11,13 +11,14 @@ mod set_aside;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::brake::{Mailing, Mode, Start};
 use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::interactions::{CustomerInteraction, LeadInteraction};
 use crate::error::Result;
 use crate::mail;
 use crate::platform::db;
-use crate::queue::{Page, Pages, Payload};
+use crate::queue::{Page, Payload};
 use crate::records::history::Actor;
 use crate::string_enum;
 use crate::values::json_schema::Shape;
@@ -33,12 +34,16 @@ const PAGE: i64 = 2_000;
 pub struct ProcessFollowups {
     /// Report what the run would do, without writing anything.
     pub dry_run: bool,
+    /// How it was started.
+    #[serde(flatten)]
+    pub start: Start,
 }
 
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
+    const CONFIRMABLE: bool = true;
 
     type Result = FollowedUp;
 
@@ -58,6 +63,8 @@ string_enum! {
         Changed = "changed",
         /// The digest's template cannot be rendered.
         Template = "template",
+        /// The run has written as many emails as it may.
+        Limit = "limit",
     }
 }
 
@@ -135,21 +142,30 @@ impl FollowedUp {
     }
 }
 
-impl Pages for ProcessFollowups {
+impl Mailing for ProcessFollowups {
     type Cursor = FollowupCursor;
     type Tally = FollowedUp;
 
-    fn begin(&self) -> FollowedUp {
+    fn start(&self) -> Start {
+        self.start
+    }
+
+    fn begin_tally(&self) -> FollowedUp {
         FollowedUp { dry_run: self.dry_run, preview: Preview::new(self.dry_run), ..FollowedUp::default() }
     }
 
-    fn done(&self, run: &FollowedUp) -> i64 {
+    fn count_done(&self, run: &FollowedUp) -> i64 {
         run.followed_up + run.skipped.sum()
     }
 
-    async fn page(
+    fn emails(run: &FollowedUp) -> i64 {
+        run.sent
+    }
+
+    async fn mail_page(
         &self,
         page: &mut Page<'_>,
+        mode: Mode,
         cursor: Option<FollowupCursor>,
         run: &mut FollowedUp,
     ) -> Result<Option<FollowupCursor>> {
@@ -157,6 +173,10 @@ impl Pages for ProcessFollowups {
         db::plan_afresh(page.connection).await?;
         let now = db::database_now(page.connection).await?;
         let settings = settings::get(page.connection, actor.workspace_id).await?;
+        if cursor.is_none() {
+            // What the same run gathered when it counted its emails.
+            gather::forget(page.connection, &actor).await?;
+        }
         let FollowupCursor { began, at } = cursor.unwrap_or(FollowupCursor { began: now, at: Stage::Leads(None) });
         let gathering = gather::Gathering { actor: &actor, settings: &settings, by: began };
         let at = match at {
@@ -179,13 +199,13 @@ impl Pages for ProcessFollowups {
             }
             Stage::Digests(cursor) => {
                 let mail = &page.settings.mail;
-                let writing = digest::Writing { actor: &actor, settings: &settings, mail, began, now };
+                let writing = digest::Writing { actor: &actor, settings: &settings, mail, mode, began, now };
                 let sent = run.sent;
                 let Some(cursor) = writing.page(page.connection, cursor, run).await? else {
                     gather::forget(page.connection, &actor).await?;
                     return Ok(None);
                 };
-                page.notify = (run.sent > sent && !self.dry_run).then_some(mail::QUEUE);
+                page.notify = (run.sent > sent && !mode.is_preview()).then_some(mail::QUEUE);
                 Stage::Digests(cursor)
             }
         };

@@ -16,13 +16,14 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::brake::{Mailing, Mode, Start};
 use super::tally::{MAX_PREVIEW, Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::leads::{Lead, LeadStatus};
 use crate::error::Result;
 use crate::mail;
 use crate::platform::db;
-use crate::queue::{Page, Pages, Payload};
+use crate::queue::{Page, Payload};
 use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
 use crate::{records, string_enum};
@@ -42,12 +43,16 @@ const NURTURED: [LeadStatus; 3] = [LeadStatus::New, LeadStatus::Contacted, LeadS
 pub struct NurtureLeads {
     /// Report what the run would do, without writing anything.
     pub dry_run: bool,
+    /// How it was started.
+    #[serde(flatten)]
+    pub start: Start,
 }
 
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
+    const CONFIRMABLE: bool = true;
 
     type Result = Nurtured;
 
@@ -71,6 +76,8 @@ string_enum! {
         NoSteps = "no_steps",
         /// The step's template cannot be rendered for it.
         Template = "template",
+        /// The run has written as many emails as it may. The step stays due.
+        Limit = "limit",
     }
 }
 
@@ -147,20 +154,34 @@ impl Nurtured {
     }
 }
 
-impl Pages for NurtureLeads {
+impl Mailing for NurtureLeads {
     /// The last lead of the previous page.
     type Cursor = Uuid;
     type Tally = Nurtured;
 
-    fn begin(&self) -> Nurtured {
+    fn start(&self) -> Start {
+        self.start
+    }
+
+    fn begin_tally(&self) -> Nurtured {
         Nurtured { dry_run: self.dry_run, preview: Preview::new(self.dry_run), ..Nurtured::default() }
     }
 
-    fn done(&self, nurtured: &Nurtured) -> i64 {
+    fn count_done(&self, nurtured: &Nurtured) -> i64 {
         nurtured.leads
     }
 
-    async fn page(&self, page: &mut Page<'_>, cursor: Option<Uuid>, nurtured: &mut Nurtured) -> Result<Option<Uuid>> {
+    fn emails(nurtured: &Nurtured) -> i64 {
+        nurtured.sent
+    }
+
+    async fn mail_page(
+        &self,
+        page: &mut Page<'_>,
+        mode: Mode,
+        cursor: Option<Uuid>,
+        nurtured: &mut Nurtured,
+    ) -> Result<Option<Uuid>> {
         let workspace_id = page.job.workspace_id;
         db::plan_afresh(page.connection).await?;
         if cursor.is_none() {
@@ -173,11 +194,17 @@ impl Pages for NurtureLeads {
         let now = db::database_now(page.connection).await?;
         let settings = settings::get(page.connection, workspace_id).await?;
         let sequence = Sequence::new(&settings.nurture_sequence);
-        let mut due = Vec::new();
+        let (mut due, mut left) = (Vec::new(), mode.left(nurtured.sent));
         for candidate in candidates::page(page.connection, workspace_id, after, last).await? {
             let verdict = sequence.verdict(&candidate, now);
             match verdict {
-                Verdict::Send { .. } if !self.dry_run => due.push(candidate.id),
+                Verdict::Send { step, .. } if left == 0 => {
+                    nurtured.count(&candidate, &Verdict::Skip { step: Some(step), reason: Reason::Limit });
+                }
+                Verdict::Send { .. } if !mode.is_preview() => {
+                    due.push(candidate.id);
+                    left -= 1;
+                }
                 _ => nurtured.count(&candidate, &verdict),
             }
         }

@@ -15,6 +15,7 @@ use shared::platform::db::{self, Pool, PoolConnection, Transaction};
 use shared::queue::{self, Job, JobStatus};
 use shared::schedule::nightly::Nightly;
 use shared::schedule::scheduled_runs;
+use shared::workflows::brake::Start;
 use shared::workflows::feedback_reminders::RemindFeedback;
 use shared::workflows::followups::ProcessFollowups;
 use shared::workflows::nurture::NurtureLeads;
@@ -91,17 +92,17 @@ impl Arguments {
 impl Run {
     async fn begin(self, pool: &Pool, workspace_id: Uuid) -> shared::Result<Job> {
         let mut transaction = Transaction::begin(pool).await?;
-        let dry_run = false;
+        let (dry_run, start) = (false, Start::default());
         let job = match self {
             Self::Nightly => nightly(&mut transaction, workspace_id).await,
             Self::NurtureLeads => {
-                queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads { dry_run }).await
+                queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads { dry_run, start }).await
             }
             Self::RemindFeedback => {
-                queue::start_run(&mut transaction, workspace_id, None, &RemindFeedback { dry_run }).await
+                queue::start_run(&mut transaction, workspace_id, None, &RemindFeedback { dry_run, start }).await
             }
             Self::ProcessFollowups => {
-                queue::start_run(&mut transaction, workspace_id, None, &ProcessFollowups { dry_run }).await
+                queue::start_run(&mut transaction, workspace_id, None, &ProcessFollowups { dry_run, start }).await
             }
         }?;
         // Workers are not notified, because this process may end before that. They poll every second.

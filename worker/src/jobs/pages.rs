@@ -13,10 +13,13 @@ pub(crate) async fn walk<P: Pages>(pages: P, job: &mut Running) -> Result<Done, 
     drop(connection);
     while !run.has_ended() {
         let mut step = job.begin().await?;
-        let notify = run.page(step.page(&signer)).await?;
+        let end = run.page(step.page(&signer)).await?;
         step.commit_at(run.progress(), &run.result()?, run.cursor()?.as_ref()).await?;
-        if let Some(queue) = notify {
+        if let Some(queue) = end.notify {
             job.notifier().notify(queue);
+        }
+        if let Some(failure) = end.failure {
+            return Err(Stop::fail(failure));
         }
     }
     Ok(Done::AsRecorded)

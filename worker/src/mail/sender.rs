@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use shared::Error;
 use shared::mail::breaks::{self, Breaks};
 use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
+use shared::platform::db;
 use uuid::Uuid;
 
 use super::{Delivery, IDLE, Transport, files};
@@ -131,6 +132,9 @@ impl Sender {
 
     async fn deliver(&mut self, email: Leased) {
         let began = Instant::now();
+        if !email.may_leave(db::now()) {
+            return self.delivery.wait_for_window(&self.process, &email).await;
+        }
         if !self.is_connected().await {
             // Another sender may send the email while this one connects.
             self.delivery.waiting.put_back(email, self.delivery.connections() > 0);
@@ -304,7 +308,11 @@ impl Sender {
     fn put_off(&self, email: &Leased, answer: String) -> Outcome {
         let hours = self.delivery.settings.give_up_after_hours;
         match mail::backoff(email.failures, Duration::from_secs(u64::from(hours) * 60 * 60)) {
-            Some(delay) => Outcome::Deferred { answer, delay },
+            Some(delay) => {
+                let now = db::now();
+                let opens_in = email.next_opening(now + delay) - now;
+                Outcome::Deferred { answer, delay: opens_in.to_std().unwrap_or(delay) }
+            }
             None => Outcome::Bounced { answer: format!("gave up: {answer}"), suppress: false },
         }
     }

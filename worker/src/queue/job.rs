@@ -298,7 +298,15 @@ impl JobStep<'_> {
     /// What a page of a run works with.
     pub(crate) fn page<'s>(&'s mut self, signer: &'s Signer) -> Page<'s> {
         let Running { claimed: job, process, .. } = &*self.job;
-        Page { connection: &mut self.transaction, job, settings: &process.settings, signer, total: None, notify: None }
+        Page {
+            connection: &mut self.transaction,
+            job,
+            settings: &process.settings,
+            signer,
+            total: None,
+            notify: None,
+            failure: None,
+        }
     }
 
     /// Records the progress and the result so far, and commits. Recording comes last because it

@@ -24,6 +24,7 @@ pub(crate) fn email(key: &str, to: &str) -> NewEmail {
         to_email: Email::from_text(to).unwrap(),
         content: Rendered { subject: format!("About {key}"), text: "Hello".into(), html: "<p>Hello</p>".into() },
         unsubscribe: None,
+        time_zone: None,
     }
 }
 

@@ -102,7 +102,7 @@ impl Asked {
         Ok(Self { workspace_id, feedback, customer, sender: sender.name.unwrap_or(sender.email) })
     }
 
-    fn greeting(&self) -> &str {
+    fn greeting(&self) -> String {
         self.customer.name.greeting(self.customer.first_name.as_ref())
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::overrides::{Overrides, TemplateOverrides};
-use super::{Delay, MAX_STEPS, Patience, SequenceStep};
+use super::{Delay, MAX_STEPS, MaxEmails, Patience, SequenceStep};
 use crate::error::{FieldError, Result};
 use crate::mail::Event;
 use crate::mail::senders::Domains;
@@ -34,6 +34,10 @@ impl Overrides {
         body.take("notification_email").apply(&mut self.notification_email);
         body.take("nightly_at").apply(&mut self.nightly_at);
         body.take("time_zone").apply(&mut self.time_zone);
+        body.take("send_between").apply(&mut self.send_between);
+        body.take("send_on").apply(&mut self.send_on);
+        let most = body.take::<MaxEmails>("max_emails_per_run");
+        most.map(MaxEmails::get).apply(&mut self.max_emails_per_run);
         let days = body.take::<Patience>("feedback_reminder_after_days");
         days.map(Patience::get).apply(&mut self.feedback_reminder_after_days);
         sequence(&mut body).apply(&mut self.nurture_sequence);

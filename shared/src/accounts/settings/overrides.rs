@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LocalTime, SequenceStep, Settings, TimeZone};
 use crate::mail::Event;
+use crate::values::hours::{Days, Hours};
 use crate::values::{Email, Name};
 
 /// The settings that a workspace has changed. The others follow the program's defaults, even when those
@@ -26,9 +27,15 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<TimeZone>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_between: Option<Hours>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_on: Option<Days>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_emails_per_run: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nurture_sequence: Option<Vec<SequenceStep>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub feedback_reminder_after_days: Option<u16>,
+    pub feedback_reminder_after_days: Option<u32>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub templates: HashMap<Event, TemplateOverrides>,
 }
@@ -49,6 +56,7 @@ impl Overrides {
         let default = Settings::default();
         self.nightly_at.take_if(|set| *set == default.nightly_at);
         self.time_zone.take_if(|set| *set == default.time_zone);
+        self.max_emails_per_run.take_if(|set| *set == default.max_emails_per_run);
         self.nurture_sequence.take_if(|set| *set == default.nurture_sequence);
         self.feedback_reminder_after_days.take_if(|set| *set == default.feedback_reminder_after_days);
         self.templates.retain(|name, set| {
@@ -59,6 +67,11 @@ impl Overrides {
         });
     }
 
+    /// What sending windows depend on.
+    pub fn window(&self) -> (Option<Hours>, Option<&Days>, Option<TimeZone>) {
+        (self.send_between, self.send_on.as_ref(), self.time_zone)
+    }
+
     /// The full settings: these over the defaults.
     pub fn settings(self) -> Settings {
         let mut settings = Settings {
@@ -66,10 +79,13 @@ impl Overrides {
             sender_email: self.sender_email,
             reply_to: self.reply_to,
             notification_email: self.notification_email,
+            send_between: self.send_between,
+            send_on: self.send_on,
             ..Settings::default()
         };
         set(&mut settings.nightly_at, self.nightly_at);
         set(&mut settings.time_zone, self.time_zone);
+        set(&mut settings.max_emails_per_run, self.max_emails_per_run);
         set(&mut settings.nurture_sequence, self.nurture_sequence);
         set(&mut settings.feedback_reminder_after_days, self.feedback_reminder_after_days);
         for (name, TemplateOverrides { subject, body }) in self.templates {

@@ -6,9 +6,10 @@ use utoipa::openapi::{Object, Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::{Delay, LocalTime, MAX_STEPS, Patience, SequenceStep, Settings, TimeZone};
+use super::{Delay, LocalTime, MAX_STEPS, MaxEmails, Patience, SequenceStep, Settings, TimeZone};
 use crate::mail::Event;
 use crate::mail::templates::{Body, Subject, Templates};
+use crate::values::hours::{Day, Hours};
 use crate::values::json_schema::{Mode, Property, Shape, closed};
 use crate::values::{Email, Name};
 
@@ -47,6 +48,18 @@ fn properties() -> Vec<Property> {
             "The time zone of the workspace's dates and times.",
             defaulted(json!(default.time_zone)),
         ),
+        Property::new::<Option<Hours>>(
+            "send_between",
+            "The hours in which nurture emails, feedback requests and reminders leave, in the recipient's time zone \
+             (`custom_fields.time_zone`) or else in `time_zone`. They may cross midnight. `null` means any time.",
+            Mode::Optional,
+        ),
+        Property::new::<MaxEmails>(
+            "max_emails_per_run",
+            "The most emails of a run of nurture, follow-ups or reminders that nobody asked for at that moment, such as \
+             the nightly run. A run that would write more writes nothing and fails with `too_many_emails`. 0 is no limit.",
+            defaulted(json!(default.max_emails_per_run)),
+        ),
         Property::new::<Patience>(
             "feedback_reminder_after_days",
             "The days without an answer after which a customer is reminded of a feedback request.",
@@ -55,6 +68,8 @@ fn properties() -> Vec<Property> {
     ]
 }
 
+const SEND_ON: &str = "The days of the week on which these emails leave. Hours that cross midnight belong to the day on which \
+                       they begin. `null` means any day.";
 const SEQUENCE: &str = "The emails that leads receive, in this order. With an empty list, leads receive no emails.";
 const TEMPLATES: &str = "The templates of the other emails.";
 
@@ -66,6 +81,7 @@ impl PartialSchema for Settings {
             .into_iter()
             .fold(object, |object, property| object.property(property.name, property.answered()));
         let steps = ArrayBuilder::new().items(Ref::from_schema_name(SequenceStep::name())).max_items(Some(MAX_STEPS));
+        let object = object.property("send_on", days());
         let object = object.property("nurture_sequence", steps.description(Some(SEQUENCE)));
         object.property("templates", Ref::from_schema_name(Templates::name())).into()
     }
@@ -96,7 +112,15 @@ pub fn update_schema() -> RefOr<Schema> {
         .items(step())
         .max_items(Some(MAX_STEPS))
         .description(Some(SEQUENCE));
-    closed(object.property("nurture_sequence", steps).property("templates", templates()))
+    closed(object.property("send_on", days()).property("nurture_sequence", steps).property("templates", templates()))
+}
+
+fn days() -> ArrayBuilder {
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(Day::shape())
+        .min_items(Some(1))
+        .description(Some(SEND_ON))
 }
 
 fn step() -> RefOr<Schema> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use crate::values::dates::zone;
+use crate::values::hours::time_of_day;
 use crate::values::json_schema::Shape;
 use crate::values::{Fault, Field};
 
@@ -30,9 +31,7 @@ impl Default for LocalTime {
 
 impl Field for LocalTime {
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let time = text.split_once(':').filter(|(hour, minute)| digits(hour) && digits(minute));
-        let time = time.and_then(|(hour, minute)| NaiveTime::from_hms_opt(hour.parse().ok()?, minute.parse().ok()?, 0));
+        let time = time_of_day(text);
         time.map(Self).ok_or_else(|| Fault::new("invalid", "must be a time of day from 00:00 to 23:59"))
     }
 }
@@ -102,18 +101,18 @@ impl Shape for TimeZone {
     }
 }
 
-/// A whole number of days, from `MIN` to `MAX`.
+/// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Days<const MIN: u16, const MAX: u16>(u16);
+pub struct Whole<const MIN: u32, const MAX: u32>(u32);
 
-impl<const MIN: u16, const MAX: u16> Days<MIN, MAX> {
-    /// The number of days.
-    pub fn get(self) -> u16 {
+impl<const MIN: u32, const MAX: u32> Whole<MIN, MAX> {
+    /// The number.
+    pub fn get(self) -> u32 {
         self.0
     }
 }
 
-impl<const MIN: u16, const MAX: u16> Field for Days<MIN, MAX> {
+impl<const MIN: u32, const MAX: u32> Field for Whole<MIN, MAX> {
     const IS_STRING: bool = false;
 
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -124,7 +123,7 @@ impl<const MIN: u16, const MAX: u16> Field for Days<MIN, MAX> {
         if !(f64::from(MIN)..=f64::from(MAX)).contains(&number) {
             return Err(Fault::new("out_of_range", format!("must be from {MIN} to {MAX}")));
         }
-        Ok(Self(number as u16))
+        Ok(Self(number as u32))
     }
 
     fn from_json(value: Value) -> Result<Self, Fault> {
@@ -135,7 +134,7 @@ impl<const MIN: u16, const MAX: u16> Field for Days<MIN, MAX> {
     }
 }
 
-impl<const MIN: u16, const MAX: u16> Shape for Days<MIN, MAX> {
+impl<const MIN: u32, const MAX: u32> Shape for Whole<MIN, MAX> {
     fn shape() -> Object {
         let number = ObjectBuilder::new().schema_type(Type::Integer);
         number.minimum(Some(i64::from(MIN))).maximum(Some(i64::from(MAX))).build()

@@ -19,6 +19,7 @@ use crate::platform::config;
 use crate::records::history::Actor;
 use crate::records::{self, RecordType};
 use crate::values::{Email, Name, Time};
+use crate::workflows::brake::Mode;
 
 /// The most interactions that a digest lists; it counts the others.
 const MAX_LISTED: usize = 100;
@@ -56,6 +57,8 @@ pub(super) struct Writing<'a> {
     pub actor: &'a Actor,
     pub settings: &'a Settings,
     pub mail: &'a config::Mail,
+    /// Whether digests are written, and how many.
+    pub mode: Mode,
     /// When the run began: it covers what was due then.
     pub began: Time,
     pub now: Time,
@@ -195,6 +198,7 @@ impl Writing<'_> {
         let users = self.users(connection, groups).await?;
         let people = self.people(connection, groups).await?;
         let (mut fates, mut digests) = (HashMap::new(), Vec::new());
+        let left = self.mode.left(run.sent);
         for group in groups {
             let (user, email) = match (users.get(&group.recipient), &self.settings.notification_email) {
                 (Some(user), _) => (Some(user), &user.email),
@@ -206,6 +210,11 @@ impl Writing<'_> {
                     continue;
                 }
             };
+            if digests.len() as i64 >= left {
+                fates.insert(group.recipient.clone(), Fate::Skipped(Reason::Limit));
+                run.list(Some(email), group.count(), Some(Reason::Limit));
+                continue;
+            }
             let context = json!({
                 "user": { "name": user.map_or(email.as_ref(), |user| user.name.as_ref()) },
                 "items": self.items(group, &people),
@@ -222,6 +231,7 @@ impl Writing<'_> {
                         to_email: email.clone(),
                         content,
                         unsubscribe: None,
+                        time_zone: None,
                     };
                     digests.push((*group, digest));
                 }
@@ -232,8 +242,7 @@ impl Writing<'_> {
                 }
             }
         }
-        for ((group, digest), taken) in digests.iter().zip(self.post(connection, &sender, &digests, run.dry_run).await?)
-        {
+        for ((group, digest), taken) in digests.iter().zip(self.post(connection, &sender, &digests).await?) {
             let reason = (!taken).then_some(Reason::Suppressed);
             run.sent += i64::from(taken);
             run.list(Some(&digest.to_email), group.count(), reason);
@@ -257,10 +266,9 @@ impl Writing<'_> {
         connection: &mut PgConnection,
         sender: &Sender,
         digests: &[(&Group, NewEmail)],
-        dry_run: bool,
     ) -> Result<Vec<bool>> {
         let workspace_id = self.actor.workspace_id;
-        if dry_run {
+        if self.mode.is_preview() {
             let keys: Vec<String> = digests.iter().map(|(group, _)| group.recipient.clone()).collect();
             let suppressed = suppressions::suppressed(connection, workspace_id, Event::Followups, &keys).await?;
             return Ok(keys.iter().map(|key| !suppressed.contains(key)).collect());
@@ -340,7 +348,7 @@ impl Writing<'_> {
                 }
             }
         }
-        if run.dry_run {
+        if self.mode.is_preview() {
             return Ok(());
         }
         records::update_all(connection, self.actor, &leads).await?;

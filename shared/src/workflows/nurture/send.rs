@@ -77,6 +77,7 @@ fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
         first_name: lead.first_name.as_ref(),
         email: &lead.email,
         company: lead.company.as_ref(),
+        time_zone: lead.custom_fields.time_zone(),
         feedback_id: None,
     }
 }

@@ -32,7 +32,7 @@ impl Message {
             .from(mailbox(content.from_name.as_deref(), from.clone()))
             .to(mailbox(content.to_name.as_deref(), to.clone()))
             .subject(one_line(&content.subject))
-            .date(content.created_at.into())
+            .date(content.date().into())
             .message_id(Some(content.message_id(id)));
         for (name, header) in [
             ("From", encoded::mailbox(content.from_name.as_deref(), from.as_ref())),
@@ -47,11 +47,10 @@ impl Message {
         if let Some(email) = &content.reply_to {
             message = message.reply_to(Mailbox::new(None, address(email)?));
         }
-        // The other headers were set above, each with its own encoding.
-        for header in content.headers(id).iter().filter(|header| header.name.starts_with("List-")) {
+        for header in content.handling() {
             let name = HeaderName::new_from_ascii(header.name.into()).map_err(|error| error.to_string())?;
             // Encoding or folding would break the URL, so the line may be long.
-            let value = HeaderValue::dangerous_new_pre_encoded(name, header.value.clone(), header.value.clone());
+            let value = HeaderValue::dangerous_new_pre_encoded(name, header.value.clone(), header.value);
             message = message.raw_header(value);
         }
         let text = content.text_body.clone();
@@ -129,10 +128,15 @@ fn with_crlf(text: &str) -> String {
 mod tests {
     use std::time::SystemTime;
 
+    use shared::mail::Event;
+
     use super::*;
 
     fn content() -> Content {
         Content {
+            workspace_id: Uuid::nil(),
+            event: Event::FeedbackRequest,
+            event_key: "feedback:1".into(),
             from_name: Some("Acme".into()),
             from_email: "hello@acme.example".into(),
             reply_to: None,
@@ -143,6 +147,7 @@ mod tests {
             html_body: None,
             unsubscribe: None,
             created_at: SystemTime::UNIX_EPOCH.into(),
+            opens_at: None,
         }
     }
 
@@ -175,12 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn bulk_emails_have_headers_for_unsubscribing_and_a_stable_id() {
+    fn bulk_emails_have_headers_for_unsubscribing_and_for_their_kind_and_a_stable_id() {
         let url = format!("https://crm.example/unsubscribe/{}", "x".repeat(200));
         let content = Content { unsubscribe: Some(url.clone()), html_body: Some("<p>Hello</p>".into()), ..content() };
         let text = build(&content).text;
         assert!(text.contains(&format!("List-Unsubscribe: <{url}>\r\n")), "{text}");
         assert!(text.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"), "{text}");
+        for header in ["Auto-Submitted: auto-generated\r\n", "Precedence: bulk\r\n", "Feedback-ID: request:"] {
+            assert!(text.contains(header), "{text}");
+        }
         assert!(text.contains("Message-ID: <00000000-0000-0000-0000-000000000000@acme.example>\r\n"), "{text}");
         assert!(text.contains("Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n"), "{text}");
         assert!(text.contains("multipart/alternative") && text.contains("text/html"), "{text}");

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use shared::mail::{self, NewEmail};
+use shared::mail::{self, Event, NewEmail};
 use shared::platform::config::Settings;
 use shared::queue::notify::Notifier;
 use testing::smtp::Options;
 use uuid::Uuid;
 
 use super::Setup;
-use crate::outbox::email;
+use crate::outbox::{WORKSPACE, email};
 use crate::support::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,26 @@ async fn an_email_reaches_the_server_unchanged() {
     assert_eq!(taken[0].header("Message-ID"), Some(format!("<{}@acme.example>", email.id).as_str()));
     assert_eq!(taken[0].header("List-Unsubscribe"), Some("<https://crm.example/u/x>"));
     assert_eq!(taken[0].header("List-Unsubscribe-Post"), Some("List-Unsubscribe=One-Click"));
+    assert_eq!(taken[0].header("Auto-Submitted"), Some("auto-generated"));
+    assert_eq!(taken[0].header("Precedence"), Some("bulk"));
+    let feedback_id = taken[0].header("Feedback-ID").unwrap();
+    assert!(feedback_id.contains(&format!(":{WORKSPACE}:nurture:")), "{feedback_id}");
     assert!(taken[0].text.contains("multipart/alternative"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_is_marked_as_automatic_but_not_as_bulk() {
+    let setup = Setup::start().await;
+    setup.queue(&[NewEmail { event: Event::Followups, ..email("a", "ann@example.com") }]).await;
+    let worker = setup.worker(&[]);
+    setup.until("ann@example.com", "sent").await;
+    worker.stop().await;
+
+    let digest = setup.server.taken().remove(0);
+    assert_eq!(digest.header("Auto-Submitted"), Some("auto-generated"));
+    for bulk in ["Precedence", "Feedback-ID", "List-Unsubscribe"] {
+        assert_eq!(digest.header(bulk), None, "{bulk}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
