@@ -170,15 +170,26 @@ pub struct RunParameters {
     pub start: Start,
 }
 
+impl RunParameters {
+    /// Their names.
+    pub const NAMES: [&str; 2] = ["dry_run", "confirm"];
+
+    /// Takes them from the parameters of a request.
+    pub fn take(parameters: &mut Parameters<'_>) -> Self {
+        let (dry_run, confirm) = (parameters.flag("dry_run"), confirm(parameters));
+        Self { dry_run, start: Start::by_caller(confirm) }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for RunParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let Query(pairs) = Query::from_request_parts(parts, state).await?;
         let mut parameters = Parameters::new(&pairs);
-        let (dry_run, confirm) = (parameters.flag("dry_run"), confirm(&mut parameters));
+        let run = Self::take(&mut parameters);
         parameters.finish()?;
-        Ok(Self { dry_run, start: Start::by_caller(confirm) })
+        Ok(run)
     }
 }
 

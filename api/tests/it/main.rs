@@ -22,6 +22,7 @@ mod deleted;
 mod duplicates;
 mod email_form;
 mod emails;
+mod enrolment;
 mod error_codes;
 mod errors;
 mod exports;

@@ -186,7 +186,12 @@ pub async fn check(connection: &mut PgConnection, public_url: Option<&str>) -> R
 
 /// Whether a copy of the database could email somebody.
 async fn is_in_use(connection: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM emails)").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM emails)
+             OR EXISTS (SELECT FROM leads WHERE nurture_enrolled_at IS NOT NULL AND nurture_left_at IS NULL)",
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Remembers the present place, unless another process has remembered one meanwhile.

@@ -150,7 +150,7 @@ impl Night {
         let (dry_run, start) = (false, Start::default());
         let job = match kind {
             NurtureLeads::KIND => {
-                queue::start_run(connection, workspace_id, request_id, &NurtureLeads { dry_run, start }).await
+                queue::start_run(connection, workspace_id, request_id, &NurtureLeads::enrolled()).await
             }
             ProcessFollowups::KIND => {
                 queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run, start }).await

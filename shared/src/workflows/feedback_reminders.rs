@@ -46,6 +46,7 @@ impl Payload for RemindFeedback {
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
     const CONFIRMABLE: bool = true;
+    const TAKES_TURNS: bool = true;
 
     type Result = Reminded;
 

@@ -44,6 +44,7 @@ impl Payload for ProcessFollowups {
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
     const CONFIRMABLE: bool = true;
+    const TAKES_TURNS: bool = true;
 
     type Result = FollowedUp;
 

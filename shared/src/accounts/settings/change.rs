@@ -38,6 +38,7 @@ impl Overrides {
         body.take("send_on").apply(&mut self.send_on);
         let most = body.take::<MaxEmails>("max_emails_per_run");
         most.map(MaxEmails::get).apply(&mut self.max_emails_per_run);
+        body.take("nurture_enroll_created").apply(&mut self.nurture_enroll_created);
         let days = body.take::<Patience>("feedback_reminder_after_days");
         days.map(Patience::get).apply(&mut self.feedback_reminder_after_days);
         sequence(&mut body).apply(&mut self.nurture_sequence);

@@ -35,6 +35,8 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nurture_sequence: Option<Vec<SequenceStep>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub nurture_enroll_created: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub feedback_reminder_after_days: Option<u32>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub templates: HashMap<Event, TemplateOverrides>,
@@ -58,6 +60,7 @@ impl Overrides {
         self.time_zone.take_if(|set| *set == default.time_zone);
         self.max_emails_per_run.take_if(|set| *set == default.max_emails_per_run);
         self.nurture_sequence.take_if(|set| *set == default.nurture_sequence);
+        self.nurture_enroll_created.take_if(|set| *set == default.nurture_enroll_created);
         self.feedback_reminder_after_days.take_if(|set| *set == default.feedback_reminder_after_days);
         self.templates.retain(|name, set| {
             let Some(template) = default.templates.get(*name) else { return false };
@@ -87,6 +90,7 @@ impl Overrides {
         set(&mut settings.time_zone, self.time_zone);
         set(&mut settings.max_emails_per_run, self.max_emails_per_run);
         set(&mut settings.nurture_sequence, self.nurture_sequence);
+        set(&mut settings.nurture_enroll_created, self.nurture_enroll_created);
         set(&mut settings.feedback_reminder_after_days, self.feedback_reminder_after_days);
         for (name, TemplateOverrides { subject, body }) in self.templates {
             if let Some(template) = settings.templates.get_mut(name) {

@@ -4,18 +4,17 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PAGE;
-use super::candidates::{self, Candidate};
+use super::candidates::{self, Candidate, Walk};
 use super::sequence::{Sequence, Verdict};
 use crate::accounts::settings;
-use crate::crm::leads::Lead;
 use crate::error::Result;
 use crate::mail::Event;
 use crate::platform::db;
-use crate::records::{self, RecordType};
+use crate::records::RecordType;
 use crate::values::Time;
 use crate::workflows::set_aside::SetAside;
 
-/// Records that the leads of a page received every step that fell due by `now`, one after the
+/// Records that the enrolled leads of a page received every step that fell due by `now`, one after the
 /// other, each at the time at which it fell due.
 pub async fn set_aside(
     connection: &mut PgConnection,
@@ -25,13 +24,13 @@ pub async fn set_aside(
 ) -> Result<(Vec<SetAside>, Option<Uuid>)> {
     db::plan_afresh(connection).await?;
     let after = cursor.unwrap_or(Uuid::nil());
-    let Some(last) = records::page_end::<Lead>(connection, workspace_id, after, PAGE).await? else {
+    let Some((ids, last)) = Walk::Enrolled.next(connection, workspace_id, after, PAGE).await? else {
         return Ok((Vec::new(), None));
     };
     let settings = settings::get(connection, workspace_id).await?;
     let sequence = Sequence::new(&settings.nurture_sequence);
     let (mut steps, mut set_aside) = (Vec::new(), Vec::new());
-    for candidate in candidates::page(connection, workspace_id, after, last).await? {
+    for candidate in candidates::by_ids(connection, workspace_id, &ids, false).await? {
         let due = due_steps(&sequence, candidate.clone(), now);
         set_aside.extend(due.iter().map(|(_, at)| SetAside {
             event: Event::Nurture,
