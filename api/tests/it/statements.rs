@@ -17,7 +17,7 @@ const GLOBAL: [&str; 6] = ["_sqlx_migrations", "api_keys", "email_rate_limits", 
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 18] = [
+const CROSS_WORKSPACES: [&str; 19] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -41,6 +41,8 @@ const CROSS_WORKSPACES: [&str; 18] = [
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
+    // The sending windows of the workspaces in one leased batch.
+    "AS zone\n             FROM settings\n             WHERE workspace_id = ANY ($1)",
     // What `crm-api migrate` has still to rewrite.
     "SELECT DISTINCT name FROM backfills",
     "FROM backfills ORDER BY workspace_id, name LIMIT 1",
