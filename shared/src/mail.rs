@@ -188,7 +188,7 @@ async fn queue_batch(
                  to_time_zone, opens_at, run_at)
              SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
                  subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
-                 to_time_zone, opens_at, coalesce(opens_at, now())
+                 to_time_zone, opens_at, greatest(opens_at, now())
              FROM new WHERE NOT suppressed ORDER BY event_key, place
              ON CONFLICT (workspace_id, event_key) DO NOTHING
              RETURNING id

@@ -89,7 +89,7 @@ async fn a_night_of_ten_times_the_usual_size_is_stopped_and_names_its_part() {
     let _worker = worker(&api);
     many_leads(&api, 50).await;
     assert_eq!(run(&api, NURTURE).await["result"]["sent"], 50);
-    rows(&api, "DELETE FROM leads; DELETE FROM nurture_steps; DELETE FROM emails").await;
+    rows(&api, "DELETE FROM lead_interactions; DELETE FROM leads; DELETE FROM nurture_steps; DELETE FROM emails").await;
     many_leads(&api, 1_001).await;
     let night = scheduled(&api, "nightly").await;
     assert_eq!((&night["status"], &night["error"]), (&json!("failed"), &json!("nurture_leads did not succeed")));

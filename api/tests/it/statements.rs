@@ -44,6 +44,8 @@ const CROSS_WORKSPACES: [&str; 19] = [
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
+    // The sending windows of the workspaces in one leased batch.
+    "AS zone\n             FROM settings\n             WHERE workspace_id = ANY ($1)",
     // What `crm-api migrate` has still to rewrite.
     "SELECT DISTINCT name FROM backfills",
     "FROM backfills ORDER BY workspace_id, name LIMIT 1",

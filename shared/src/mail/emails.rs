@@ -179,7 +179,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
     let opens_at = opening(connection, workspace_id, id).await?;
     let queued = sqlx::query_as(concat!(
-        "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = coalesce($3, now()),
+        "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = greatest($3, now()),
              opens_at = $3, answer = NULL, updated_at = now()
          WHERE id = $1 AND workspace_id = $2 AND state IN ('unknown', 'bounced')
          RETURNING ",

@@ -226,7 +226,9 @@ mod tests {
     #[test]
     fn text_that_looks_like_an_encoded_word_arrives_unchanged() {
         let evil = "=?utf-8?q?=50ay_us?=";
+        // Digests have no header that is too long for a line.
         let message = build(&Content {
+            event: Event::Followups,
             to_name: Some(evil.into()),
             from_name: Some(format!("Grüße {evil}")),
             subject: format!("Hello {evil}, {}", "ß=?".repeat(60)),
