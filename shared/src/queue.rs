@@ -19,6 +19,7 @@ pub mod notify;
 pub(crate) mod rescue;
 mod retry;
 mod run;
+mod turns;
 
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 pub use run::{Page, Pages, Resumed, Run, resume};
+pub use turns::take_turn;
 
 /// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs.
 pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -42,10 +43,20 @@ impl NewJob {
         })
     }
 
-    /// A job for the whole workspace. One such job is active at a time, plus one dry run.
+    /// A job for the whole workspace. One such job with the same parameters is active at a time, plus one dry run.
     pub fn run<P: Payload>(workspace_id: Uuid, payload: &P) -> Result<Self> {
-        let key = if payload.is_dry_run() { format!("{}:dry", P::KIND) } else { P::KIND.to_owned() };
-        Ok(Self::new(workspace_id, payload)?.dedupe_key(key))
+        let job = Self::new(workspace_id, payload)?;
+        let mut key = P::KIND.to_owned();
+        if payload.is_dry_run() {
+            key.push_str(":dry");
+        }
+        let mut parameters = job.payload.as_object().cloned().unwrap_or_default();
+        parameters.remove("dry_run");
+        if !parameters.is_empty() {
+            let hash = Sha256::digest(serde_json::to_vec(&parameters)?);
+            key.extend(std::iter::once(":".to_owned()).chain(hash.iter().map(|byte| format!("{byte:02x}"))));
+        }
+        Ok(job.dedupe_key(key))
     }
 
     /// Sets the id, for callers that already stored it in the records the job refers to.
@@ -124,8 +135,7 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
     }
 }
 
-/// Stores the job of a run over a whole workspace, or returns the one that is active. One run is
-/// active at a time, plus one dry run.
+/// Stores the job of a run over a whole workspace, or returns the active one with the same parameters.
 pub async fn start_run<P: Payload>(
     connection: &mut PgConnection,
     workspace_id: Uuid,

@@ -44,6 +44,10 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The schema of its result.
     type Result: ToSchema;
 
+    /// Whether one job of the kind at a time works in a workspace. A later one, with other parameters, begins when
+    /// those before it have ended. Dry runs, which write nothing, do not wait.
+    const TAKES_TURNS: bool = false;
+
     /// Whether it only reports what it would do. A caller is waiting for the result, so a dry run
     /// is not retried for long.
     fn is_dry_run(&self) -> bool {

@@ -36,6 +36,7 @@ pub struct RemindFeedback {
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
+    const TAKES_TURNS: bool = true;
 
     type Result = Reminded;
 

@@ -36,6 +36,7 @@ pub struct ProcessFollowups {
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
+    const TAKES_TURNS: bool = true;
 
     type Result = FollowedUp;
 

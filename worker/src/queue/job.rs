@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::context::WorkerContext;
-use crate::jobs::pages::walk;
+use crate::jobs::pages;
 use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
@@ -359,7 +359,7 @@ impl Tasks {
     /// Adds a kind whose jobs run page by page.
     #[must_use]
     pub fn with_pages<P: Payload + Pages>(self) -> Self {
-        self.and::<P>(|job| Box::pin(async move { walk(job.payload::<P>().await?, job).await }))
+        self.and::<P>(|job| Box::pin(async move { pages::run(job.payload::<P>().await?, job).await }))
     }
 
     fn and<P: Payload>(mut self, handler: Handler) -> Self {
