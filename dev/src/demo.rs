@@ -69,7 +69,10 @@ pub async fn fill(client: &Client, progress: impl Fn(&'static str)) -> Result<De
 type Line = fn(&Value) -> String;
 const RUNS: [(&str, Line); 2] = [
     ("leads/nurture/start", |result| {
-        format!("nurtured {} leads: {} emails queued, {} waiting", result["leads"], result["sent"], result["waiting"])
+        format!(
+            "enrolled {} leads for nurture: {} emails queued, {} waiting",
+            result["enrolled"], result["sent"], result["waiting"]
+        )
     }),
     ("followups/process", |result| format!("followed up: {result}")),
 ];

@@ -45,6 +45,10 @@ string_enum! {
         Restore = "restore",
         /// Converts the lead to a customer.
         Convert = "convert",
+        /// Enrols the lead for nurture.
+        Enroll = "enroll",
+        /// Takes the lead out of nurture.
+        Unenroll = "unenroll",
     }
 }
 
@@ -52,7 +56,7 @@ impl BulkAction {
     /// The number of records that one transaction changes, so that it takes few seconds.
     fn chunk(self) -> i64 {
         match self {
-            Self::Update | Self::Assign => 5_000,
+            Self::Update | Self::Assign | Self::Enroll | Self::Unenroll => 5_000,
             Self::Delete | Self::Restore => 1_000,
             Self::Convert => 500,
         }
@@ -62,6 +66,18 @@ impl BulkAction {
     fn is_grave(self) -> bool {
         matches!(self, Self::Delete | Self::Convert)
     }
+}
+
+/// What a request does to the enrolment of leads for nurture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enrolment {
+    /// Enrols them.
+    Enroll {
+        /// Whether leads that left the sequence are brought back.
+        again: bool,
+    },
+    /// Unenrols them.
+    Unenroll,
 }
 
 /// From this number of records on, a bulk change must be confirmed.
@@ -92,6 +108,18 @@ pub trait BulkChanged: Linked {
     ) -> impl Future<Output = Result<Outcome>> + Send {
         async { Err(Error::internal("records of this kind are not converted")) }
     }
+
+    /// Enrols or unenrols records for nurture, and returns what became of each, in the order of the ids. A dry run
+    /// writes nothing.
+    fn enroll(
+        _connection: &mut PgConnection,
+        _actor: &Actor,
+        _ids: &[Uuid],
+        _enrolment: Enrolment,
+        _dry_run: bool,
+    ) -> impl Future<Output = Result<Vec<Outcome>>> + Send {
+        async { Err(Error::internal("records of this kind are not nurtured")) }
+    }
 }
 
 /// The job of a bulk change of records of one kind.
@@ -103,6 +131,9 @@ pub struct BulkChange<R> {
     /// The fields to set.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub set: Map<String, Value>,
+    /// Whether leads that left the nurture sequence are brought back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// Whether only the result and the rejected records are stored.
     #[serde(default)]
     pub dry_run: bool,

@@ -129,6 +129,21 @@ impl Error {
         Self::Invalid(vec![FieldError::new(field, code, message)])
     }
 
+    /// Returns both values, or the faults of both.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault; another error alone.
+    pub fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(Self::Invalid(mut errors)), Err(Self::Invalid(more))) => {
+                errors.extend(more);
+                Err(Self::Invalid(errors))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
     /// Converts an error that occurred while a connection was opened. Whatever it is, the database is
     /// unavailable: a proxy of a dead server may close the connection or send anything, and TLS may fail.
     pub fn while_connecting(error: sqlx::Error) -> Self {

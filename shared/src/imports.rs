@@ -57,7 +57,7 @@ use crate::records::UniqueKey;
 use crate::records::link::Linked;
 use crate::values::json_schema::Shape;
 use crate::values::patch::Patch;
-use crate::values::{CustomFields, Email};
+use crate::values::{CustomFields, Email, Time};
 use dictionary::{Headers, Table};
 use plan::MappingSource;
 use split::Chunk;
@@ -135,6 +135,9 @@ pub trait Importable: Linked {
     /// record of the other system. Without any, the second of these rows is a conflict.
     const OF_ALL_LINES: &'static [&'static str] = &[];
 
+    /// Whether records can be enrolled for nurture.
+    const ENROLLED: bool = false;
+
     /// Whether each row suppresses an address, and writes no record.
     const SUPPRESSES: bool = false;
 
@@ -158,6 +161,9 @@ pub trait Importable: Linked {
     fn exclusive(_changes: &Self::Changes) -> Option<String> {
         None
     }
+
+    /// Enrols a new record for nurture.
+    fn enroll(&mut self, _at: Time) {}
 
     /// Completes the values of a new record, such as a name that the file does not have.
     fn complete(_changes: &mut Self::Changes, _given: &mut Given) {}

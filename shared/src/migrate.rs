@@ -2,10 +2,12 @@
 //! rows, each listed once here.
 
 mod email_keys;
+mod enrolment;
 
 use sqlx::{Connection, PgConnection};
 
 use self::email_keys::{Emails, Followups, History, Suppressions};
+use self::enrolment::Enrolment;
 use crate::accounts::users::User;
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
@@ -24,6 +26,7 @@ const BACKFILLS: &[&dyn Backfill] = &[
     &Emails,
     &History,
     &Followups,
+    &Enrolment,
 ];
 
 /// Brings the database up to this version, and reports the progress of long backfills. Several

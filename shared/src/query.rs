@@ -26,6 +26,7 @@ pub use cursor::{Access, IdCursors, Key, Place};
 pub(crate) use item::Chosen;
 pub use item::Item;
 pub use pages::{Part, count, custom_keys, fetch};
+pub use parse::NO_FILTERS;
 pub use spec::{Columns, Joined, ListField, Listed, Order, OrderKind, Spec, selection};
 
 /// The maximum number of records on a page.

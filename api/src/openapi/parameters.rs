@@ -86,14 +86,26 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuil
 /// `fields` is described in words: a record without its required fields is none that a typed client
 /// can read, and a schema without required fields would cost all clients the types of whole records.
 pub(crate) fn of_list(spec: &Spec) -> Vec<Parameter> {
+    let mut parameters = conditions(spec);
+    parameters.push(of_sort(spec, spec.sortable().map(|field| field.name)));
+    parameters.push(of_zone());
+    parameters
+}
+
+/// The parameters of a list that decide which records it has.
+pub(crate) fn of_filters(spec: &Spec) -> Vec<Parameter> {
+    let mut parameters = conditions(spec);
+    parameters.push(of_zone());
+    parameters
+}
+
+fn conditions(spec: &Spec) -> Vec<Parameter> {
     let mut parameters: Vec<Parameter> = spec.filterable().flat_map(of_field).collect();
     if spec.searchable {
         let about = "Searches by prefix, ignoring case and accents: each given word must begin a word of the name, \
                      company, phone or email. At least one letter or digit, at most 20 words of at most 100 characters.";
         parameters.push(query("q", about, ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))));
     }
-    parameters.push(of_sort(spec, spec.sortable().map(|field| field.name)));
-    parameters.push(of_zone());
     parameters
 }
 

@@ -50,9 +50,10 @@ fn described<R: BulkChanged + ToSchema>(operation: Operation) -> Operation {
 
 /// The schema of the body.
 fn body<R: BulkChanged>() -> RefOr<Schema> {
-    let flag = ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
+    let flag = || ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into()));
     // `null` is what a result has in this place if a change needs no confirmation.
     let number = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Integer, Type::Null])).minimum(Some(0));
+    let again = flag().description(Some("With `enroll`: brings back leads that left the nurture sequence."));
     let words = one_of(R::ACTIONS.iter().map(|action| action.as_str()));
     let abouts = R::ACTIONS.iter().map(|action| format!("- `{}`: {}", action.as_str(), about(*action)));
     let abouts = abouts.collect::<Vec<_>>().join("\n");
@@ -60,10 +61,11 @@ fn body<R: BulkChanged>() -> RefOr<Schema> {
         .property("filter", filter())
         .property("action", words.description(Some(abouts)))
         .property("set", set::<R>())
-        .property("dry_run", flag.description(Some("Reports what would happen, and changes nothing.")))
+        .property("dry_run", flag().description(Some("Reports what would happen, and changes nothing.")))
         .property("confirm", number.description(Some("The number of records that match.")))
         .required("filter")
         .required("action");
+    let object = if R::ACTIONS.contains(&BulkAction::Enroll) { object.property("again", again) } else { object };
     closed(object.examples([example::<R>()]))
 }
 
@@ -73,6 +75,13 @@ fn about(action: BulkAction) -> &'static str {
         BulkAction::Assign => "Sets `assigned_to` in `set`.",
         BulkAction::Delete => "Deletes the records, with what is deleted with them.",
         BulkAction::Restore => "Restores deleted records. The filters are those of the list of deleted records.",
+        BulkAction::Enroll => {
+            "Enrols the leads for nurture. Leads that left the sequence are rejected (`left_nurture`), unless `again` is \
+             true; so are those whose status is not nurtured, or whose address is suppressed."
+        }
+        BulkAction::Unenroll => {
+            "Takes the leads out of nurture, and cancels their waiting nurture emails. A start of nurture does not enrol them."
+        }
         BulkAction::Convert => "Converts the leads to customers. `set` overrides fields of the customers.",
     }
 }

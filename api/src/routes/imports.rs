@@ -107,7 +107,8 @@ fn options<R: Importable>() -> Vec<Parameter> {
     let flag = |default: bool| ObjectBuilder::new().schema_type(Type::Boolean).default(Some(default.into()));
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let json = |example: &str| text().content_media_type("application/json").examples([example]);
-    vec![
+    let enroll = query("enroll", "Enrols the created leads for nurture, as of the time of the import.", flag(false));
+    let mut options = vec![
         query(
             "key",
             "The field by which a row finds its record.",
@@ -191,7 +192,9 @@ fn options<R: Importable>() -> Vec<Parameter> {
             "The time zone of dates and of times without an offset; the workspace's by default.",
             text().examples(["Europe/Berlin"]),
         ),
-    ]
+    ];
+    options.extend(R::ENROLLED.then_some(enroll));
+    options
 }
 
 /// The keys of a kind of record.

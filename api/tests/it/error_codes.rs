@@ -139,6 +139,7 @@ async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     taken_values(&mut recorder).await;
     references(&mut recorder).await;
     conversions(&mut recorder).await;
+    enrolments(&mut recorder).await;
     restores(&mut recorder).await;
     feedback(&mut recorder).await;
     jobs(&mut recorder).await;
@@ -223,6 +224,16 @@ async fn conversions(recorder: &mut Recorder) {
     recorder.conflict(Method::POST, &convert, json!({ "email": "convert@example.com" }), ("taken", &customer)).await;
     let owner = recorder.create(CUSTOMERS, keyed(person("owner@example.com"), "converted")).await;
     recorder.conflict(Method::POST, &convert, json!({ "external_id": "converted" }), ("taken", &owner)).await;
+}
+
+async fn enrolments(recorder: &mut Recorder) {
+    let lead = recorder.create(LEADS, person("enroll@example.com")).await;
+    let (path, enroll) = (format!("{LEADS}/{lead}"), format!("{LEADS}/{lead}/nurture/enroll"));
+    recorder.api.send(Method::PUT, &path, json!({ "status": "proposal" }), 200).await;
+    recorder.conflict(Method::POST, &enroll, Value::Null, ("not_nurtured", &lead)).await;
+    recorder.api.send(Method::PUT, &path, json!({ "status": "new" }), 200).await;
+    let suppression = recorder.create("/dev/crm/suppressions", json!({ "email": "enroll@example.com" })).await;
+    recorder.conflict(Method::POST, &enroll, Value::Null, ("suppressed", &suppression)).await;
 }
 
 async fn restores(recorder: &mut Recorder) {

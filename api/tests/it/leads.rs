@@ -49,7 +49,8 @@ async fn a_new_lead_has_every_field_and_the_defaults() {
             "source": "other", "status": "new", "score": 0, "notes": null, "campaign_id": null, "assigned_to": null,
             "customer_id": null, "last_contact": null, "custom_fields": {},
             "contacted_at": null, "qualified_at": null, "proposal_at": null, "negotiation_at": null, "converted_at": null,
-            "won_at": null, "lost_at": null, "created_at": created_at, "updated_at": created_at,
+            "won_at": null, "lost_at": null, "nurture_enrolled_at": created_at, "nurture_left_at": null, "nurture_left": null,
+            "created_at": created_at, "updated_at": created_at,
         })
     );
     assert!(created_at.as_str().unwrap().ends_with('Z'));

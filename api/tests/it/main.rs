@@ -21,6 +21,7 @@ mod deleted;
 mod duplicates;
 mod email_form;
 mod emails;
+mod enrolment;
 mod error_codes;
 mod errors;
 mod exports;

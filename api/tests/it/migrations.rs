@@ -110,6 +110,46 @@ async fn upgrading_a_full_database_preserves_every_row() {
 }
 
 #[tokio::test]
+async fn nurture_continues_with_the_leads_that_it_knew() {
+    let (database, mut connection) = database_of_0_1_0().await;
+    let statements = "
+        UPDATE leads SET import_job_id = NULL;
+        INSERT INTO leads (workspace_id, id, name, email, source, status, score, custom_fields, words, import_job_id, won_at, created_at, updated_at)
+        SELECT workspaces.id, gen_random_uuid(), row.name, row.name || '@enrol.example', 'other', row.status, 0, '{}', '',
+            CASE WHEN row.imported THEN gen_random_uuid() END, CASE WHEN row.status = 'won' THEN now() - interval '1 day' END,
+            now() - interval '9 days', now()
+        FROM workspaces, (VALUES ('own', 'proposal', false), ('won', 'won', false), ('imported', 'new', true), ('known', 'lost', true))
+            AS row (name, status, imported)
+        WHERE workspaces.id = (SELECT workspace_id FROM leads LIMIT 1);
+        INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
+        SELECT workspace_id, id, gen_random_uuid(), now() FROM leads WHERE email = 'known@enrol.example'";
+    sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+    let settings = support::settings(database.url());
+    shared::migrate::run(&settings.database, |_| ()).await.unwrap();
+    type Row = (String, Option<String>, Option<i32>, Option<i32>);
+    let enrolled = "SELECT name, nurture_left, extract(day FROM now() - nurture_enrolled_at)::integer,
+            extract(day FROM now() - nurture_left_at)::integer
+        FROM leads WHERE email LIKE '%@enrol.example' ORDER BY name";
+    let found: Vec<Row> = sqlx::query_as(enrolled).fetch_all(&mut connection).await.unwrap();
+    let row =
+        |name: &str, left: Option<&str>, enrolled, left_at| (name.into(), left.map(Into::into), enrolled, left_at);
+    assert_eq!(
+        found,
+        [
+            row("imported", None, None, None),
+            row("known", Some("lost"), Some(9), Some(0)),
+            row("own", None, Some(9), None),
+            row("won", Some("won"), Some(9), Some(1)),
+        ]
+    );
+    // A batch that is repeated changes nothing.
+    let repeat = "INSERT INTO backfills (workspace_id, name) SELECT id, 'enrolment' FROM workspaces";
+    sqlx::raw_sql(repeat).execute(&mut connection).await.unwrap();
+    shared::migrate::run(&settings.database, |_| ()).await.unwrap();
+    assert_eq!(sqlx::query_as::<_, Row>(enrolled).fetch_all(&mut connection).await.unwrap(), found);
+}
+
+#[tokio::test]
 async fn an_import_that_is_under_way_reads_names_into_their_fields() {
     let (database, mut connection) = database_of_0_1_0().await;
     let targets = json!(["first_name", { "field": "email" }, "last_name", "custom", "ignored"]);

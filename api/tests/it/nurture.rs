@@ -2,6 +2,8 @@
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use shared::queue;
+use shared::workflows::nurture::NurtureLeads;
 use sqlx::Connection;
 use testing::Process;
 use uuid::Uuid;
@@ -15,13 +17,13 @@ const NURTURE: &str = "/dev/crm/leads/nurture/start";
 /// The tables that a run writes to.
 const WRITTEN: [&str; 5] = ["leads", "lead_interactions", "emails", "nurture_steps", "history"];
 
-async fn start() -> (Api, Process) {
+pub(crate) async fn start() -> (Api, Process) {
     let api = Api::start().await;
     let worker = worker(&api);
     (api, worker)
 }
 
-async fn lead(api: &Api, name: &str) -> String {
+pub(crate) async fn lead(api: &Api, name: &str) -> String {
     let email = format!("{}@example.com", name.to_lowercase());
     let lead = api.create(LEADS, json!({ "name": name, "email": email })).await;
     format!("{LEADS}/{}", id(&lead))
@@ -42,7 +44,7 @@ pub(crate) async fn many_leads(api: &Api, count: i32) {
 }
 
 /// `leads`, `sent` and `waiting`, and the skipped leads by reason, without zeros.
-fn counts(job: &Value) -> (i64, i64, i64, Value) {
+pub(crate) fn counts(job: &Value) -> (i64, i64, i64, Value) {
     assert_eq!(job["status"], "succeeded", "{job}");
     let [leads, sent, waiting] = ["leads", "sent", "waiting"].map(|count| job["result"][count].as_i64().unwrap());
     let mut skipped = job["result"]["skipped"].as_object().unwrap().clone();
@@ -52,7 +54,7 @@ fn counts(job: &Value) -> (i64, i64, i64, Value) {
     (leads, sent, waiting, skipped.into())
 }
 
-fn step(n: u8, delay_days: u16) -> Value {
+pub(crate) fn step(n: u8, delay_days: u16) -> Value {
     json!({ "id": Uuid::from_u128(n.into()), "delay_days": delay_days, "subject": format!("Step {n}"), "body": "Hello {{ lead.name }}" })
 }
 
@@ -115,18 +117,23 @@ async fn interactions_suppressions_and_closed_stages_end_the_sequence() {
     api.delete(&paths[7], 204).await;
     days_pass(&api, 3).await;
     let left = json!({ "suppressed": 1, "bounced": 1, "interaction": 1 });
-    assert_eq!(counts(&run(&api, NURTURE).await), (4, 1, 0, left.clone()));
-    // Excluded leads stay excluded, and a restored lead resumes where it was.
+    assert_eq!(counts(&run(&api, NURTURE).await), (4, 1, 0, left));
+    let exits = ["interaction", "suppressed", "bounced", "converted", "won", "lost"];
+    for (path, exit) in [0, 2, 3, 4, 5, 6].into_iter().map(|at| &paths[at]).zip(exits) {
+        let lead = api.read(path).await;
+        assert_eq!(lead["nurture_left"], exit, "{lead}");
+        assert!(lead["nurture_left_at"].is_string() && lead["nurture_enrolled_at"].is_string(), "{lead}");
+    }
+    // Leads that left stay out, and a restored lead has left, too.
     days_pass(&api, 30).await;
     support::json(api.post(&format!("{}/restore", paths[7])), 200).await;
-    assert_eq!(counts(&run(&api, NURTURE).await), (5, 2, 0, left));
+    rows(&api, "DELETE FROM suppressions; DELETE FROM lead_interactions WHERE type = 'call'").await;
+    let left = json!({ "suppressed": 1, "bounced": 1, "interaction": 1, "deleted": 1 });
+    assert_eq!(counts(&run(&api, NURTURE).await), (5, 1, 0, left));
     let mut emails: Vec<String> = outbox(&api).await.into_iter().map(|email| email.to_email).collect();
     emails.retain(|to| ["noted@example.com", "deleted@example.com"].contains(&to.as_str()));
     emails.sort_unstable();
-    assert_eq!(
-        emails,
-        ["deleted@example.com", "deleted@example.com", "noted@example.com", "noted@example.com", "noted@example.com"]
-    );
+    assert_eq!(emails, ["deleted@example.com", "noted@example.com", "noted@example.com", "noted@example.com"]);
 }
 
 /// The state of the only email to a lead.
@@ -336,18 +343,31 @@ async fn nurture_resumes_after_a_kill_without_gaps_or_duplicates() {
 }
 
 #[tokio::test]
-async fn concurrent_runs_send_no_duplicates() {
+async fn runs_with_other_parameters_take_turns() {
     const LEADS: i64 = 6_000;
     let api = Api::start().await;
     many_leads(&api, LEADS as i32).await;
-    let first = support::json(api.post(NURTURE), 202).await;
-    // The dedupe key would prevent a second run.
-    rows(&api, "UPDATE jobs SET dedupe_key = NULL").await;
-    let second = support::json(api.post(NURTURE), 202).await;
+    let mut jobs = Vec::new();
+    for query in ["", "?status=new", "?status=contacted&source=other"] {
+        jobs.push(support::json(api.post(&format!("{NURTURE}{query}")), 202).await);
+    }
+    // The same parameters, in another order, are the same run.
+    let again = support::json(api.post(&format!("{NURTURE}?source=other&status=contacted")), 202).await;
+    assert_eq!(again["id"], jobs[2]["id"]);
+    let nightly =
+        queue::start_run(&mut api.connection().await, api.workspace_id, None, &NurtureLeads::enrolled()).await;
+    jobs.push(json!({ "id": nightly.unwrap().id }));
+
     let _workers = [worker(&api), worker(&api)];
-    let (first, second) = (counts(&api.ended(&first).await), counts(&api.ended(&second).await));
-    assert_eq!((first.0, second.0), (LEADS, LEADS));
-    assert_eq!((first.1 + second.1, first.2 + second.2), (LEADS, LEADS), "{first:?} {second:?}");
+    let mut ended = Vec::new();
+    for job in &jobs {
+        ended.push(api.ended(job).await);
+    }
+    for pair in ended.windows(2) {
+        assert!(pair[0]["finished_at"].as_str() <= pair[1]["started_at"].as_str(), "{pair:?}");
+    }
+    let all: Vec<_> = ended.iter().map(counts).map(|(leads, sent, waiting, _)| (leads, sent, waiting)).collect();
+    assert_eq!(all, [(LEADS, LEADS, 0), (0, 0, 0), (LEADS, 0, LEADS), (LEADS, 0, LEADS)]);
     assert_eq!(written(&api).await, [LEADS; 5]);
 }
 

@@ -32,7 +32,8 @@ pub async fn days_pass(api: &Api, days: i32) {
         &format!(
             "UPDATE feedback SET created_at = created_at {past}, requested_at = requested_at {past},
                  last_reminder_at = last_reminder_at {past};
-             UPDATE leads SET created_at = created_at {past};
+             UPDATE leads SET created_at = created_at {past}, nurture_enrolled_at = nurture_enrolled_at {past},
+                 nurture_left_at = nurture_left_at {past};
              UPDATE nurture_steps SET taken_at = taken_at {past};
              UPDATE lead_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past};
              UPDATE customer_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past}"

@@ -54,7 +54,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     for round in 1..=rounds {
         // Resets all leads to the state before any contact.
         harness.prepare("TRUNCATE emails, nurture_steps, lead_interactions, history").await?;
-        harness.prepare("UPDATE leads SET status = 'new', last_contact = NULL").await?;
+        harness.prepare("UPDATE leads SET status = 'new', last_contact = NULL, nurture_enrolled_at = NULL").await?;
         harness.prepare("VACUUM (ANALYZE) leads").await?;
         let sent = nurture(harness, &api).await?;
         check(harness, &sent, "sent", leads).await?;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub time_zone: TimeZone,
     /// The emails that leads receive, in this order.
     pub nurture_sequence: Vec<SequenceStep>,
+    /// Whether leads that are created through the API are enrolled for nurture.
+    pub nurture_enroll_created: bool,
     /// The days without an answer after which a customer is reminded of a feedback request.
     pub feedback_reminder_after_days: u16,
     /// The templates of the other emails.
@@ -56,7 +58,7 @@ impl Tagged for Settings {}
 pub struct SequenceStep {
     /// A permanent id: a lead receives the step with this id at most once.
     pub id: Uuid,
-    /// Days to wait after the previous step, or, for the first step, after the lead was created.
+    /// Days to wait after the previous step, or, for the first step, after the lead was enrolled.
     pub delay_days: u16,
     /// A Jinja template of one line, at most 200 characters.
     pub subject: String,
@@ -70,6 +72,9 @@ pub type Delay = Days<0, 3650>;
 pub type Patience = Days<1, 365>;
 /// The most steps of a sequence. A sequence may be empty: leads then receive no emails.
 pub const MAX_STEPS: usize = 50;
+
+/// The default of [`Settings::nurture_enroll_created`].
+const ENROLL_CREATED: bool = true;
 
 /// The ids of the shipped steps, which are the same in every workspace, and their delays.
 const SHIPPED_STEPS: [(Uuid, u16); 3] = [
@@ -91,6 +96,7 @@ impl Default for Settings {
             nightly_at: LocalTime::default(),
             time_zone: TimeZone::default(),
             nurture_sequence: steps.collect(),
+            nurture_enroll_created: ENROLL_CREATED,
             feedback_reminder_after_days: 3,
             templates: Templates::default(),
         }
@@ -118,6 +124,17 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Se
         .fetch_optional(connection)
         .await?;
     Ok(set.map(|Json(overrides)| overrides).unwrap_or_default().settings())
+}
+
+/// Whether the workspace enrols leads that are created through the API.
+pub(crate) async fn enrolls_created(connection: &mut PgConnection, workspace_id: Uuid) -> Result<bool> {
+    let set: Option<Option<bool>> = sqlx::query_scalar(
+        "SELECT (fields ->> 'nurture_enroll_created')::boolean FROM settings WHERE workspace_id = $1",
+    )
+    .bind(workspace_id)
+    .fetch_optional(connection)
+    .await?;
+    Ok(set.flatten().unwrap_or(ENROLL_CREATED))
 }
 
 /// Changes the settings that the body of a request names; `null` resets a setting to its default. Needs a

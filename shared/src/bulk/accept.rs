@@ -51,8 +51,9 @@ async fn check_references<R: BulkChanged>(
 
 impl Request {
     fn job<R: BulkChanged>(&self) -> BulkChange<R> {
-        let Self { action, set, dry_run, .. } = self;
-        BulkChange { action: *action, set: set.clone(), dry_run: *dry_run, records: std::marker::PhantomData }
+        let Self { action, set, again, dry_run, .. } = self;
+        let records = std::marker::PhantomData;
+        BulkChange { action: *action, set: set.clone(), again: *again, dry_run: *dry_run, records }
     }
 
     /// Checks that the request may change this number of records.

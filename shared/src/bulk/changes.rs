@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{BulkAction, BulkChange, BulkChanged, BulkResult};
+use super::{BulkAction, BulkChange, BulkChanged, BulkResult, Enrolment};
 use crate::error::{Error, FieldError, NOT_FOUND, Result};
 use crate::imports::outcomes::{self, Report};
 use crate::imports::rows::RowFault;
@@ -39,6 +39,13 @@ impl<R: BulkChanged> BulkChange<R> {
                 }
                 BulkAction::Delete => outcomes.extend(self.delete(connection, actor, ids).await?),
                 BulkAction::Restore => outcomes.extend(restore::<R>(connection, actor, ids).await?),
+                BulkAction::Enroll => {
+                    let enrolment = Enrolment::Enroll { again: self.again };
+                    outcomes.extend(R::enroll(connection, actor, ids, enrolment, self.dry_run).await?);
+                }
+                BulkAction::Unenroll => {
+                    outcomes.extend(R::enroll(connection, actor, ids, Enrolment::Unenroll, self.dry_run).await?);
+                }
                 BulkAction::Convert => {
                     for id in ids {
                         outcomes.push(R::convert(connection, actor, *id, set.clone(), self.dry_run).await?);

@@ -5,13 +5,11 @@ use uuid::Uuid;
 
 use super::{BulkAction, BulkChanged};
 use crate::error::{Error, FieldError, Result};
-use crate::query::{List, Spec};
+use crate::query::{List, NO_FILTERS, Spec};
 use crate::records::schema::example_record;
 use crate::values::json_body::Object;
 use crate::values::json_schema::Mode;
 
-/// The parameters of a list that do not decide which records it has.
-const NO_FILTERS: [&str; 5] = ["count", "cursor", "fields", "limit", "sort"];
 /// The most filters of a request.
 const MAX_FILTERS: usize = 100;
 /// The filter that every record matches.
@@ -30,6 +28,8 @@ pub struct Request {
     pub(super) set: Map<String, Value>,
     /// A field of `set` that only one record can have with this value.
     pub(super) unique: Option<&'static str>,
+    /// Whether leads that left the nurture sequence are brought back.
+    pub(super) again: bool,
     /// Whether only the result and the rejected records are stored.
     pub(super) dry_run: bool,
     /// The number of records that the caller expects.
@@ -46,6 +46,7 @@ impl Request {
     pub fn read<R: BulkChanged>(workspace_id: Uuid, mut body: Object) -> Result<Self> {
         let action = action::<R>(&mut body);
         let dry_run = body.present("dry_run").unwrap_or_default();
+        let again = again(&mut body, action);
         let confirm = confirm(&mut body);
         let filters = filters(&mut body, action);
         let spec = (const { &R::DELETED }).as_ref().filter(|_| action == Some(BulkAction::Restore));
@@ -57,7 +58,7 @@ impl Request {
         };
         let sets = |field: &&str| set.get(*field).is_some_and(|value| !value.is_null());
         let unique = R::UNIQUE.iter().map(|key| key.field).find(sets).filter(|_| action == BulkAction::Update);
-        Ok(Self { list, action, set, unique, dry_run, confirm, filters })
+        Ok(Self { list, action, set, unique, again, dry_run, confirm, filters })
     }
 
     /// The filters, as the parameters of a list.
@@ -74,6 +75,15 @@ fn action<R: BulkChanged>(body: &mut Object) -> Option<BulkAction> {
     let words: Vec<&str> = R::ACTIONS.iter().map(|action| action.as_str()).collect();
     body.refuse(FieldError::new("action", "invalid", format!("must be one of: {}", words.join(" "))));
     None
+}
+
+/// Whether leads that left the nurture sequence are brought back, which only [`BulkAction::Enroll`] can do.
+fn again(body: &mut Object, action: Option<BulkAction>) -> bool {
+    let again = body.present("again").unwrap_or_default();
+    if again && action.is_some_and(|action| action != BulkAction::Enroll) {
+        body.refuse(FieldError::new("again", "invalid", "must be set with enroll only"));
+    }
+    again
 }
 
 fn confirm(body: &mut Object) -> Option<i64> {
@@ -195,7 +205,9 @@ fn set<R: BulkChanged>(body: &mut Object, action: Option<BulkAction>) -> Map<Str
     };
     let fault = match action {
         Some(BulkAction::Update | BulkAction::Assign) if set.is_empty() => Some(("required", "must set a field")),
-        Some(BulkAction::Delete | BulkAction::Restore) if !set.is_empty() => {
+        Some(BulkAction::Delete | BulkAction::Restore | BulkAction::Enroll | BulkAction::Unenroll)
+            if !set.is_empty() =>
+        {
             Some(("invalid", "must be empty for this action"))
         }
         _ => None,
@@ -207,7 +219,7 @@ fn set<R: BulkChanged>(body: &mut Object, action: Option<BulkAction>) -> Map<Str
         Some(BulkAction::Update) => check_update::<R>(set.clone(), None),
         Some(BulkAction::Assign) => check_update::<R>(set.clone(), Some(OWNER)),
         Some(BulkAction::Convert) => R::check_conversion(Object::new(set.clone())),
-        Some(BulkAction::Delete | BulkAction::Restore) | None => Ok(()),
+        Some(BulkAction::Delete | BulkAction::Restore | BulkAction::Enroll | BulkAction::Unenroll) | None => Ok(()),
     };
     if let Err(error) = checked {
         let errors = match error {

@@ -1,12 +1,14 @@
 //! Leads: people who may become customers.
 
 mod convert;
+mod enrolment;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::bulk::{BulkAction, BulkChanged};
+use crate::accounts::settings;
+use crate::bulk::{BulkAction, BulkChanged, Enrolment};
 use crate::crm::customers::Customer;
 use crate::crm::interactions::LeadInteraction;
 use crate::crm::names::{self, NameParts};
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::imports::dictionary::{Headers, Table};
 use crate::imports::{Given, Importable, RowKey};
 use crate::mail::{self, Cancel, Event};
-use crate::platform::email_keys;
+use crate::platform::{db, email_keys};
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::records::history::{Actor, Deletions};
 use crate::records::link::{self, Linked};
@@ -26,6 +28,7 @@ use crate::values::{Company, CustomFields, Email, ExternalId, Name, Notes, Phone
 use crate::{deleted_list, record, string_enum};
 
 pub use convert::{Conversion, convert};
+pub use enrolment::{NurtureExit, request_enrolment};
 
 string_enum! {
     /// The source of a lead.
@@ -119,6 +122,12 @@ record! {
         fixed won_at: Option<Time>,
         /// When the lead first became `lost`.
         fixed lost_at: Option<Time>,
+        /// When the lead was enrolled for nurture.
+        fixed nurture_enrolled_at: Option<Time>,
+        /// When the lead left the nurture sequence.
+        fixed nurture_left_at: Option<Time>,
+        /// Why the lead left the nurture sequence.
+        fixed nurture_left: Option<NurtureExit>,
     }
 }
 
@@ -144,6 +153,7 @@ impl Importable for Lead {
     const NAMED_BY: &'static [&'static str] = names::NAMED_BY;
     const WORDS: &'static [(&'static str, Table)] = &[("source", Table::Sources), ("status", Table::Statuses)];
     const CONVERTED: Option<&'static str> = Some(LeadStatus::Converted.as_str());
+    const ENROLLED: bool = true;
 
     fn row_external_id(changes: &LeadChanges) -> Option<&str> {
         changes.external_id.value().map(AsRef::as_ref)
@@ -168,6 +178,10 @@ impl Importable for Lead {
     fn custom_fields(&self) -> Option<&CustomFields> {
         Some(&self.custom_fields)
     }
+
+    fn enroll(&mut self, at: Time) {
+        self.enroll_new(at);
+    }
 }
 
 impl BulkChanged for Lead {
@@ -186,6 +200,16 @@ impl BulkChanged for Lead {
         dry_run: bool,
     ) -> Result<Outcome> {
         convert::convert_one(connection, actor, id, set, dry_run).await
+    }
+
+    async fn enroll(
+        connection: &mut PgConnection,
+        actor: &Actor,
+        ids: &[Uuid],
+        enrolment: Enrolment,
+        dry_run: bool,
+    ) -> Result<Vec<Outcome>> {
+        enrolment::request_all(connection, actor, ids, enrolment, dry_run).await
     }
 }
 
@@ -220,6 +244,7 @@ impl Record for Lead {
     const SEARCHABLE: bool = true;
     const IMPORTED: bool = true;
     const HAS_CREATOR: bool = true;
+    const NOT_EXPORTED: &'static [&'static str] = &["nurture_enrolled_at", "nurture_left_at", "nurture_left"];
     const UNIQUE: &'static [UniqueKey<Self>] = &[EMAIL, EXTERNAL_ID];
     const MATCHED_BY: &'static [&'static str] = &["external_id", "email"];
     const CHILDREN: &'static [(&'static str, &'static str)] = &[("lead_interactions", "lead_id")];
@@ -270,13 +295,26 @@ impl Record for Lead {
         names::compose(name, (first_name, last_name), present)
     }
 
-    /// Records when the lead first reached its stage.
+    /// Enrols new leads, unless the workspace has set otherwise.
+    async fn before_create(connection: &mut PgConnection, actor: &Actor, leads: Vec<&mut Self>) -> Result<()> {
+        if settings::enrolls_created(connection, actor.workspace_id).await? {
+            leads.into_iter().for_each(|lead| lead.enroll_new(lead.created_at));
+        }
+        Ok(())
+    }
+
+    /// Records when the lead first reached its stage, and that it left the sequence with it.
     fn derive_fields(&mut self, before: Option<&Self>) {
         let now = self.updated_at;
         if before.is_none_or(|before| before.status != self.status)
             && let Some(reached) = self.reached_mut()
         {
             reached.get_or_insert(now);
+        }
+        if let Some(exit) = self.status.exit()
+            && before.is_some_and(|before| before.status != self.status)
+        {
+            self.leave(exit, now);
         }
     }
 
@@ -307,6 +345,8 @@ impl Record for Lead {
     async fn before_restore(connection: &mut PgConnection, actor: &Actor, leads: &mut [Self]) -> Result<()> {
         // A lead that was deleted before stages were recorded has no time for its own yet.
         leads.iter_mut().for_each(|lead| lead.derive_fields(None));
+        let now = db::now();
+        leads.iter_mut().for_each(|lead| lead.leave(NurtureExit::Deleted, now));
         link::keep_free(connection, actor.workspace_id, leads).await?;
         Ok(())
     }
@@ -324,12 +364,11 @@ impl Record for Lead {
 
 impl Lead {
     /// The queued emails that a change cancels: all after a new address, and nurture emails once
-    /// the lead is won, lost or converted.
+    /// the lead is won, lost, converted or unenrolled.
     fn cancels(&self, before: &Self) -> Option<Cancel> {
-        let is_over = matches!(self.status, LeadStatus::Won | LeadStatus::Lost | LeadStatus::Converted);
         if self.email.key() != before.email.key() {
             return Some(Cancel::All);
         }
-        (is_over && self.status != before.status).then_some(Cancel::Of(Event::Nurture))
+        self.ends_nurture(before).then_some(Cancel::Of(Event::Nurture))
     }
 }

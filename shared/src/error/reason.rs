@@ -20,8 +20,12 @@ pub enum Reason {
     OpenRequest,
     /// The customer is blocked.
     Blocked,
-    /// The customer's address is suppressed.
+    /// The address is suppressed.
     Suppressed,
+    /// Leads with this status are not nurtured.
+    NotNurtured,
+    /// The lead has left the nurture sequence.
+    LeftNurture,
     /// The job succeeded.
     JobSucceeded,
     /// The job has not finished.
@@ -54,6 +58,8 @@ impl Reason {
             Self::OpenRequest => "open_request",
             Self::Blocked => "blocked",
             Self::Suppressed => "suppressed",
+            Self::NotNurtured => "not_nurtured",
+            Self::LeftNurture => "left_nurture",
             Self::JobSucceeded => "job_succeeded",
             Self::JobUnfinished => "job_unfinished",
             Self::AlreadyRunning => "already_running",

@@ -331,6 +331,7 @@ impl Choice<'_> {
             key: options.key.unwrap_or(R::KEYS[0]),
             create: options.create,
             strict: options.strict,
+            enroll: options.enroll.unwrap_or(false),
             dry_run: options.dry_run,
             format: Format::Csv,
             delimiter: self.reading.delimiter,

@@ -23,6 +23,8 @@ pub(super) fn taken(field: &str) -> Fault {
 pub(super) struct Known {
     pub now: DateTime<Utc>,
     key: RowKey,
+    /// Whether created leads are enrolled for nurture.
+    enrolls: bool,
     /// The addresses in use, with the ids of their records.
     emails: HashMap<String, Uuid>,
     /// The ids in use.
@@ -44,6 +46,7 @@ impl Known {
         let mut known = Self {
             now: db::now(),
             key,
+            enrolls: import.plan.enroll,
             emails: HashMap::new(),
             ids: HashSet::new(),
             external: HashMap::new(),
@@ -143,6 +146,9 @@ impl Known {
         let mut record = R::new(id, created_at, row.changes)?;
         record.touch(row.given.updated_at.unwrap_or(created_at));
         record.derive_fields(None);
+        if self.enrolls {
+            record.enroll(self.now);
+        }
         if row.given.id.is_some() {
             self.ids.insert(id);
         }

@@ -27,6 +27,8 @@ pub struct Options {
     pub create: bool,
     /// Whether a cell that cannot be read rejects its row.
     pub strict: bool,
+    /// Whether created leads are enrolled for nurture.
+    pub enroll: Option<bool>,
     /// See [`Unmapped`].
     pub unmapped: Unmapped,
     /// Whether only the result and the rejected rows are stored.
@@ -89,6 +91,7 @@ impl Options {
             key: parameters.take("key"),
             create: parameters.take("create").unwrap_or(true),
             strict: parameters.flag("strict"),
+            enroll: parameters.take("enroll"),
             unmapped: parameters.take("unmapped").unwrap_or(Unmapped::Keep),
             dry_run: parameters.flag("dry_run"),
             delimiter: parameters.take_as("delimiter", delimiter),
@@ -109,8 +112,11 @@ impl Options {
     /// Checks what depends on the kind of record.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a key that the kind does not have.
+    /// [`Error::Invalid`](crate::Error::Invalid) for an option or a key that the kind does not have.
     pub fn check<R: Importable>(&self) -> Result<()> {
+        if self.enroll.is_some() && !R::ENROLLED {
+            return Err(Error::invalid("enroll", "unknown", "is only a parameter of imports of leads"));
+        }
         if self.key.is_some_and(|key| !R::KEYS.contains(&key)) {
             let keys: Vec<&str> = R::KEYS.iter().map(|key| key.as_str()).collect();
             return Err(Error::invalid("key", "invalid", format!("must be one of: {}", keys.join(" "))));

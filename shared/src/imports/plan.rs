@@ -96,6 +96,9 @@ pub struct Plan {
     /// Whether a cell that cannot be read rejects its row.
     #[serde(default)]
     pub strict: bool,
+    /// Whether created leads are enrolled for nurture.
+    #[serde(default)]
+    pub enroll: bool,
     /// Whether only the result and the rejected rows are stored.
     pub dry_run: bool,
     /// The format of the file.

@@ -193,13 +193,23 @@ pub async fn suppressed(
     workspace_id: Uuid,
     emails: &[String],
 ) -> Result<HashSet<String>> {
+    Ok(owners(connection, workspace_id, emails).await?.into_keys().collect())
+}
+
+/// Like [`suppressed`], with the id of a suppression of each address.
+pub(crate) async fn owners(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    emails: &[String],
+) -> Result<HashMap<String, Uuid>> {
     let hashes: HashMap<String, &String> = emails.iter().map(|key| (EmailHash::of(key).key(), key)).collect();
     let keys: Vec<&String> = emails.iter().chain(hashes.keys()).collect();
-    let found: Vec<String> =
-        sqlx::query_scalar("SELECT email_key FROM suppressions WHERE workspace_id = $1 AND email_key = ANY ($2)")
+    let found: Vec<(String, Uuid)> =
+        sqlx::query_as("SELECT email_key, id FROM suppressions WHERE workspace_id = $1 AND email_key = ANY ($2)")
             .bind(workspace_id)
             .bind(keys)
             .fetch_all(connection)
             .await?;
-    Ok(found.into_iter().map(|key| hashes.get(&key).map_or(key, |email| (*email).clone())).collect())
+    let email = |key: String| hashes.get(&key).map_or(key, |email| (*email).clone());
+    Ok(found.into_iter().map(|(key, id)| (email(key), id)).collect())
 }

@@ -7,12 +7,27 @@ use super::cursor;
 use super::filter::Condition;
 use super::parameters::{Parameters, unknown, whole};
 use super::{List, MAX_LIMIT, Spec};
-use crate::error::{FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::platform::signed_links::Signer;
 use crate::values::dates::zone;
 use crate::values::{Fault, search};
 
+/// The parameters of a list that do not decide which records it has.
+pub const NO_FILTERS: [&str; 5] = ["count", "cursor", "fields", "limit", "sort"];
+
 impl List {
+    /// Reads the filters of a list, and no other parameters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) with every fault, by the name of its parameter.
+    pub fn filtered(spec: &'static Spec, workspace_id: Uuid, parameters: &[(String, String)]) -> Result<Self> {
+        let (others, filters): (Vec<_>, Vec<_>) =
+            parameters.iter().cloned().partition(|(name, _)| NO_FILTERS.contains(&name.as_str()));
+        let list = Self::parse(spec, workspace_id, &filters);
+        let (list, ()) = Error::both(list, Parameters::new(&others).finish())?;
+        Ok(list)
+    }
+
     /// Reads the parameters of a list that is read from its start.
     ///
     /// # Errors

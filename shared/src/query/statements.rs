@@ -179,7 +179,7 @@ impl List {
     }
 
     /// Adds all conditions of the list.
-    pub(super) fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>) {
+    pub(crate) fn push_conditions(&self, sql: &mut QueryBuilder<Postgres>) {
         self.push_fixed(sql);
         for condition in &self.conditions {
             sql.push(" AND ");

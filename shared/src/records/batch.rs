@@ -80,9 +80,10 @@ async fn write_all<R: Record>(
     connection: &mut PgConnection,
     actor: &Actor,
     items: &Items,
-    drafts: Vec<Result<Draft<R>>>,
+    mut drafts: Vec<Result<Draft<R>>>,
     mode: ConflictMode,
 ) -> Result<Vec<Answer<R>>> {
+    R::before_create(connection, actor, drafts.iter_mut().flatten().filter_map(Draft::new_record).collect()).await?;
     let mut table = Table::read(connection, actor.workspace_id, &drafts, (mode, MAX_CHANGED_BYTES)).await?;
     let answers: Vec<Answer<R>> = drafts
         .into_iter()
@@ -112,6 +113,13 @@ impl<R: Record> Draft<R> {
 
     fn create(item: Object, at: usize) -> Result<Self> {
         Ok(Self::New { record: Box::new(draft(None, item)?), at })
+    }
+
+    fn new_record(&mut self) -> Option<&mut R> {
+        match self {
+            Self::New { record, .. } => Some(record),
+            Self::Change { .. } => None,
+        }
     }
 
     fn keys(&self) -> Vec<Option<String>> {

@@ -56,7 +56,8 @@ pub async fn create<R: Record>(
     parent: Option<Uuid>,
     body: Object,
 ) -> Result<R> {
-    let record: R = draft(parent, body)?;
+    let mut record: R = draft(parent, body)?;
+    R::before_create(connection, actor, vec![&mut record]).await?;
     let insert = sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id);
     let query = bind_all(&record, actor.workspace_id, insert);
     let query = if R::HAS_CREATOR { query.bind(actor.kind).bind(actor.id) } else { query };

@@ -166,6 +166,16 @@ pub trait Record: Fields {
         Ok(())
     }
 
+    /// Sets fields of new records that callers create, before they are written. Records of imports are not among
+    /// them.
+    fn before_create(
+        _connection: &mut PgConnection,
+        _actor: &Actor,
+        _records: Vec<&mut Self>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// Sets the fields that are derived from others, when the record is created (`before` is `None`)
     /// or updated, at its `updated_at`.
     fn derive_fields(&mut self, _before: Option<&Self>) {}

@@ -147,7 +147,7 @@ impl Night {
         let dry_run = false;
         let job = match kind {
             NurtureLeads::KIND => {
-                queue::start_run(connection, workspace_id, request_id, &NurtureLeads { dry_run }).await
+                queue::start_run(connection, workspace_id, request_id, &NurtureLeads::enrolled()).await
             }
             ProcessFollowups::KIND => {
                 queue::start_run(connection, workspace_id, request_id, &ProcessFollowups { dry_run }).await

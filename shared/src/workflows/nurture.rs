@@ -1,50 +1,85 @@
 //! Nurture: sends leads the emails of their workspace's sequence, one step at a time.
 //!
-//! A lead is nurtured while it is `new`, `contacted` or `qualified`. The first step is due its
-//! delay after the lead was created, each later step its delay after the previous one.
-//! `nurture_steps` records the steps that a lead has received; it never receives one of them again,
-//! even if the sequence changes. A lead continues with the step after the last one that it
-//! received.
+//! A lead is nurtured while it is enrolled, and `new`, `contacted` or `qualified`. A run walks the
+//! enrolled leads; one that a caller starts walks all leads, or those that match filters, and enrols
+//! those that are eligible. The first step is due its delay after the lead was enrolled, each later
+//! step its delay after the previous one. `nurture_steps` records the steps that a lead has received;
+//! it never receives one of them again, even if the sequence changes. A lead continues with the step
+//! after the last one that it received. A lead that the sequence is over for leaves it.
 
 mod candidates;
 mod send;
 mod sequence;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::tally::{MAX_PREVIEW, Preview, Skipped};
 use crate::accounts::settings;
-use crate::crm::leads::{Lead, LeadStatus};
+use crate::crm::leads::Lead;
 use crate::error::Result;
-use crate::mail;
 use crate::platform::db;
+use crate::query::List;
 use crate::queue::{Page, Pages, Payload};
+use crate::records::Record;
+use crate::string_enum;
 use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
-use crate::{records, string_enum};
 
-use candidates::Candidate;
-pub use candidates::{AMONG, BETWEEN};
-use sequence::{Sequence, Verdict};
+pub use candidates::{AMONG, ENROLLED};
+use candidates::{Candidate, Walk};
+use sequence::{Decision, Sequence, Verdict};
 
 /// How many leads a page has.
 const PAGE: i64 = 2_000;
-/// The statuses of leads that are nurtured.
-const NURTURED: [LeadStatus; 3] = [LeadStatus::New, LeadStatus::Contacted, LeadStatus::Qualified];
 
-/// The job that sends every lead of a workspace its next step, if the step is due.
-#[derive(Debug, Serialize, Deserialize)]
+/// The job that sends enrolled leads their next step, if the step is due.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct NurtureLeads {
     /// Report what the run would do, without writing anything.
     pub dry_run: bool,
+    /// Enrol the eligible leads first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enroll: bool,
+    /// The filters of the only leads to enrol and to send to, as the parameters of a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    filters: Vec<(String, String)>,
+}
+
+impl NurtureLeads {
+    /// A run that sends to enrolled leads, and enrols nobody.
+    pub fn enrolled() -> Self {
+        Self::default()
+    }
+
+    /// A run that enrols the eligible leads that match the filters, and sends to all that match.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the filters.
+    pub fn start(workspace_id: Uuid, dry_run: bool, mut filters: Vec<(String, String)>) -> Result<Self> {
+        filters_of(workspace_id, &filters)?;
+        // The same filters in another order are the same run.
+        filters.sort();
+        Ok(Self { dry_run, enroll: true, filters })
+    }
+
+    fn walk(&self, workspace_id: Uuid) -> Result<Walk> {
+        Ok(match self.enroll {
+            true => Walk::Matching(Box::new(filters_of(workspace_id, &self.filters)?)),
+            false => Walk::Enrolled,
+        })
+    }
+}
+
+fn filters_of(workspace_id: Uuid, filters: &[(String, String)]) -> Result<List> {
+    List::filtered(const { &Lead::LIST }, workspace_id, filters)
 }
 
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
+    const TAKES_TURNS: bool = true;
 
     type Result = Nurtured;
 
@@ -64,6 +99,18 @@ string_enum! {
         Interaction = "interaction",
         /// It has received the last step.
         Finished = "finished",
+        /// It replied.
+        Replied = "replied",
+        /// A caller has unenrolled it.
+        Unenrolled = "unenrolled",
+        /// It left when it was converted.
+        Converted = "converted",
+        /// It left when it was won.
+        Won = "won",
+        /// It left when it was lost.
+        Lost = "lost",
+        /// It left when it was deleted.
+        Deleted = "deleted",
         /// The workspace's sequence has no steps.
         NoSteps = "no_steps",
         /// The step's template cannot be rendered for it.
@@ -93,6 +140,9 @@ pub struct LeadPreview {
     pub email: Email,
     /// The lead's next step.
     pub step: Option<Uuid>,
+    /// Whether the run would enrol the lead.
+    #[serde(default)]
+    pub enroll: bool,
     /// What the run would do.
     #[schema(schema_with = Would::shape)]
     pub would: Would,
@@ -104,13 +154,15 @@ pub struct LeadPreview {
     pub at: Option<Time>,
 }
 
-/// The result of a run: `leads` is the sum of the others.
+/// The result of a run: `leads` is the sum of `sent`, `waiting` and `skipped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = NurtureResult)]
 pub struct Nurtured {
     /// Leads that the run examined.
     pub leads: i64,
+    /// Leads that the run has enrolled.
+    pub enrolled: i64,
     /// Leads whose step was due and whose email is in the outbox.
     pub sent: i64,
     /// Leads whose next step is not due yet.
@@ -127,14 +179,16 @@ pub struct Nurtured {
 }
 
 impl Nurtured {
-    fn count(&mut self, candidate: &Candidate, verdict: &Verdict) {
+    fn count(&mut self, candidate: &Candidate, decision: &Decision) {
+        let verdict = decision.verdict;
         self.leads += 1;
+        self.enrolled += i64::from(decision.enrolls());
         match verdict {
             Verdict::Send { .. } => self.sent += 1,
             Verdict::Wait { .. } => self.waiting += 1,
-            Verdict::Skip { reason, .. } => self.skipped.add(*reason, 1),
+            Verdict::Skip { reason, .. } => self.skipped.add(reason, 1),
         }
-        let preview = || verdict.preview(candidate);
+        let preview = || decision.preview(candidate);
         // In a long list, the leads that would get an email are the most informative.
         if matches!(verdict, Verdict::Send { .. }) && self.sent <= MAX_PREVIEW as i64 {
             self.preview.prefer(preview, |listed| listed.would != Would::Send);
@@ -159,38 +213,38 @@ impl Pages for NurtureLeads {
 
     async fn page(&self, page: &mut Page<'_>, cursor: Option<Uuid>, nurtured: &mut Nurtured) -> Result<Option<Uuid>> {
         let workspace_id = page.job.workspace_id;
+        let walk = self.walk(workspace_id)?;
         db::plan_afresh(page.connection).await?;
         if cursor.is_none() {
-            page.total = Some(total(page.connection, workspace_id).await?);
+            page.total = Some(walk.total(page.connection, workspace_id).await?);
         }
         let after = cursor.unwrap_or(Uuid::nil());
-        let Some(last) = records::page_end::<Lead>(page.connection, workspace_id, after, PAGE).await? else {
-            return Ok(None);
-        };
+        let Some((ids, last)) = walk.next(page.connection, workspace_id, after, PAGE).await? else { return Ok(None) };
         let now = db::database_now(page.connection).await?;
         let settings = settings::get(page.connection, workspace_id).await?;
         let sequence = Sequence::new(&settings.nurture_sequence);
-        let mut due = Vec::new();
-        for candidate in candidates::page(page.connection, workspace_id, after, last).await? {
-            let verdict = sequence.verdict(&candidate, now);
-            match verdict {
-                Verdict::Send { .. } if !self.dry_run => due.push(candidate.id),
-                _ => nurtured.count(&candidate, &verdict),
+        let mut written = Vec::new();
+        for candidate in candidates::by_ids(page.connection, workspace_id, &ids, self.enroll).await? {
+            let decision = sequence.decide(&candidate, now);
+            match decision.writes() && !self.dry_run {
+                true => written.push(candidate.id),
+                false => nurtured.count(&candidate, &decision),
             }
         }
-        if !due.is_empty() {
-            send::send(page, &settings, &due, nurtured, now).await?;
-            page.notify = Some(mail::QUEUE);
+        if !written.is_empty() {
+            send::write(page, &settings, &written, (self.enroll, now), nurtured).await?;
         }
         Ok(Some(last))
     }
 }
 
-/// How many leads a run has to examine.
-async fn total(connection: &mut PgConnection, workspace_id: Uuid) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM leads WHERE workspace_id = $1 AND status = ANY ($2)")
-        .bind(workspace_id)
-        .bind(NURTURED.map(LeadStatus::as_str))
-        .fetch_one(connection)
-        .await?)
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use crate::crm::leads::NurtureExit;
+
+    #[test]
+    fn every_exit_is_a_reason_to_skip_a_lead() {
+        assert!(NurtureExit::WORDS.iter().all(|word| Reason::from_word(word).is_some()));
+    }
 }

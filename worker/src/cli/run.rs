@@ -32,7 +32,8 @@ const NOT_IN_TIME: u8 = 3;
 ///
 /// A nightly run takes place once for each local date of the workspace: starting it again, also
 /// after the schedule has started it, returns the same job, and retries it if it failed. Of each
-/// other run, only one is in progress at a time.
+/// other run, only one is in progress at a time. nurture_leads sends to enrolled leads, and enrols
+/// nobody.
 ///
 /// Exit codes: 0 the run was started, or with --wait it succeeded; 1 the run failed or could not be
 /// started; 2 the arguments are invalid; 3 the run continues after --timeout-s.
@@ -95,7 +96,7 @@ impl Run {
         let job = match self {
             Self::Nightly => nightly(&mut transaction, workspace_id).await,
             Self::NurtureLeads => {
-                queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads { dry_run }).await
+                queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads::enrolled()).await
             }
             Self::RemindFeedback => {
                 queue::start_run(&mut transaction, workspace_id, None, &RemindFeedback { dry_run }).await

@@ -2,6 +2,7 @@
 
 mod actions;
 mod concurrency;
+mod enrolment;
 mod requests;
 mod undo;
 

@@ -34,6 +34,7 @@ impl Overrides {
         body.take("notification_email").apply(&mut self.notification_email);
         body.take("nightly_at").apply(&mut self.nightly_at);
         body.take("time_zone").apply(&mut self.time_zone);
+        body.take("nurture_enroll_created").apply(&mut self.nurture_enroll_created);
         let days = body.take::<Patience>("feedback_reminder_after_days");
         days.map(Patience::get).apply(&mut self.feedback_reminder_after_days);
         sequence(&mut body).apply(&mut self.nurture_sequence);

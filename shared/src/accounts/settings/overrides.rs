@@ -28,6 +28,8 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nurture_sequence: Option<Vec<SequenceStep>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub nurture_enroll_created: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub feedback_reminder_after_days: Option<u16>,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub templates: HashMap<Event, TemplateOverrides>,
@@ -50,6 +52,7 @@ impl Overrides {
         self.nightly_at.take_if(|set| *set == default.nightly_at);
         self.time_zone.take_if(|set| *set == default.time_zone);
         self.nurture_sequence.take_if(|set| *set == default.nurture_sequence);
+        self.nurture_enroll_created.take_if(|set| *set == default.nurture_enroll_created);
         self.feedback_reminder_after_days.take_if(|set| *set == default.feedback_reminder_after_days);
         self.templates.retain(|name, set| {
             let Some(template) = default.templates.get(*name) else { return false };
@@ -71,6 +74,7 @@ impl Overrides {
         set(&mut settings.nightly_at, self.nightly_at);
         set(&mut settings.time_zone, self.time_zone);
         set(&mut settings.nurture_sequence, self.nurture_sequence);
+        set(&mut settings.nurture_enroll_created, self.nurture_enroll_created);
         set(&mut settings.feedback_reminder_after_days, self.feedback_reminder_after_days);
         for (name, TemplateOverrides { subject, body }) in self.templates {
             if let Some(template) = settings.templates.get_mut(name) {

@@ -47,6 +47,11 @@ fn properties() -> Vec<Property> {
             "The time zone of the workspace's dates and times.",
             defaulted(json!(default.time_zone)),
         ),
+        Property::new::<bool>(
+            "nurture_enroll_created",
+            "Whether leads that are created through the API are enrolled for nurture.",
+            defaulted(json!(default.nurture_enroll_created)),
+        ),
         Property::new::<Patience>(
             "feedback_reminder_after_days",
             "The days without an answer after which a customer is reminded of a feedback request.",
@@ -102,8 +107,9 @@ pub fn update_schema() -> RefOr<Schema> {
 fn step() -> RefOr<Schema> {
     let about = "The id of an existing step. Omit it for a new step, which gets an id.";
     let id = Property::new::<Option<Uuid>>("id", about, Mode::Optional).written(None);
-    let delay =
-        described::<Delay>("Days to wait after the previous step, or, for the first step, after the lead was created.");
+    let delay = described::<Delay>(
+        "Days to wait after the previous step, or, for the first step, after the lead was enrolled.",
+    );
     let object = ObjectBuilder::new().property("id", id).property("delay_days", delay);
     let object = object.property("subject", described::<Subject>("A Jinja template of one line."));
     let object = object.property("body", described::<Body>("A Jinja template of plain text."));

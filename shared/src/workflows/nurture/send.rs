@@ -1,18 +1,17 @@
-//! Sends due steps: writes the emails, records interactions on their leads, and records the steps
-//! as received.
+//! Writes what a run does: enrols leads, lets them leave, and sends due steps with their emails and interactions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::candidates::{self, Candidate};
-use super::sequence::{Sequence, Verdict};
+use super::sequence::{Decision, Sequence, Verdict};
 use super::{Nurtured, Reason};
 use crate::accounts::settings::Settings;
 use crate::crm::interactions::{LeadInteraction, LeadInteractionType};
 use crate::crm::leads::{Lead, LeadStatus};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mail::action_urls::ActionUrls;
 use crate::mail::{self, Event, NewEmail, Queued, Sender};
 use crate::queue::Page;
@@ -21,50 +20,99 @@ use crate::records::{self, RecordType};
 use crate::values::{CustomFields, Field, Notes, Time};
 use crate::workflows::composer::{Composer, Draft};
 
+/// The locked leads, each before and after the run, in the order of their ids.
+type Leads = BTreeMap<Uuid, (Lead, Lead)>;
+
+/// A lead whose step is due.
+struct Due {
+    candidate: Candidate,
+    decision: Decision,
+    step_id: Uuid,
+}
+
 /// A lead whose step is due, with its email.
 struct DraftEmail {
-    lead: Lead,
-    candidate: Candidate,
-    verdict: Verdict,
-    step_id: Uuid,
+    due: Due,
     email: NewEmail,
 }
 
-/// Sends the leads in `due` their steps. The leads are locked and read again, so that changes made
-/// since they were selected count, and nothing changes before the transaction ends.
-pub(super) async fn send(
+impl Due {
+    /// Counts the lead with another verdict than that its step is sent.
+    fn count(&self, verdict: Verdict, nurtured: &mut Nurtured) {
+        nurtured.count(&self.candidate, &self.decision.with(verdict));
+    }
+
+    fn count_skipped(&self, reason: Reason, nurtured: &mut Nurtured) {
+        self.count(Verdict::Skip { step: Some(self.step_id), reason }, nurtured);
+    }
+
+    /// A lead that already has the step waits for the next one.
+    fn count_waiting(&self, at: Time, nurtured: &mut Nurtured) {
+        self.count(Verdict::Wait { step: self.step_id, at }, nurtured);
+    }
+}
+
+/// Writes what the run does with these leads; with `all`, those that are not enrolled are among them. They are locked
+/// and read again, so that changes made since they were selected count, and nothing changes before the transaction
+/// ends.
+pub(super) async fn write(
     page: &mut Page<'_>,
     settings: &Settings,
-    due: &[Uuid],
+    ids: &[Uuid],
+    (all, now): (bool, Time),
     nurtured: &mut Nurtured,
-    now: Time,
 ) -> Result<()> {
-    let (workspace_id, connection) = (page.job.workspace_id, &mut *page.connection);
-    let leads: Vec<Lead> = records::lock(connection, workspace_id, due).await?;
-    let mut leads: HashMap<Uuid, Lead> = leads.into_iter().map(|lead| (lead.id, lead)).collect();
-    let candidates = candidates::by_ids(connection, workspace_id, due).await?;
+    let (workspace_id, actor) = (page.job.workspace_id, Actor::job(page.job));
+    let connection = &mut *page.connection;
+    let locked: Vec<Lead> = records::lock(connection, workspace_id, ids).await?;
+    let mut leads: Leads = locked.into_iter().map(|lead| (lead.id, (lead.clone(), lead))).collect();
     let sequence = Sequence::new(&settings.nurture_sequence);
-    let mut due = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        let verdict = sequence.verdict(&candidate, now);
-        match (verdict, leads.remove(&candidate.id)) {
-            (Verdict::Send { step, .. }, Some(lead)) => due.push((lead, candidate, verdict, step)),
-            _ => nurtured.count(&candidate, &verdict),
+    let mut due = Vec::new();
+    for candidate in candidates::by_ids(connection, workspace_id, ids, all).await? {
+        let decision = sequence.decide(&candidate, now);
+        let Some((_, lead)) = leads.get_mut(&candidate.id) else { continue };
+        decision.apply(lead, now);
+        match decision.verdict {
+            Verdict::Send { step, .. } => due.push(Due { candidate, decision, step_id: step }),
+            _ => nurtured.count(&candidate, &decision),
         }
     }
-    let urls = ActionUrls::new(page.settings, page.signer);
-    let composer = Composer::new(connection, workspace_id, urls, settings).await?;
-    let emails = composer.compose(due.iter().map(|(lead, .., step_id)| draft(lead, *step_id)).collect()).await?;
+    if !due.is_empty() {
+        let urls = ActionUrls::new(page.settings, page.signer);
+        let composer = Composer::new(connection, workspace_id, urls, settings).await?;
+        let drafts = compose(&composer, &leads, due, nurtured).await?;
+        let drafts = take_steps(connection, workspace_id, drafts, (now, nurtured)).await?;
+        let posted = enqueue_emails(connection, workspace_id, &composer.sender, drafts, (now, nurtured)).await?;
+        record_interactions(connection, &actor, &posted, &mut leads, now).await?;
+        page.notify = Some(mail::QUEUE);
+    }
+    let changed = leads.into_values().filter(|(before, after)| before != after).map(|(before, mut after)| {
+        records::mark_changed(&before, &mut after, now);
+        (before, after)
+    });
+    records::update_all(page.connection, &actor, &changed.collect::<Vec<_>>()).await
+}
+
+/// Writes the emails of due steps; a lead for which the template cannot be rendered gets none.
+async fn compose(
+    composer: &Composer<'_>,
+    leads: &Leads,
+    due: Vec<Due>,
+    nurtured: &mut Nurtured,
+) -> Result<Vec<DraftEmail>> {
+    let mut texts = Vec::with_capacity(due.len());
+    for Due { candidate, step_id, .. } in &due {
+        let (_, lead) = leads.get(&candidate.id).ok_or_else(|| Error::internal("a due lead is not locked"))?;
+        texts.push(draft(lead, *step_id));
+    }
     let mut drafts = Vec::with_capacity(due.len());
-    for ((lead, candidate, verdict, step_id), email) in due.into_iter().zip(emails) {
+    for (due, email) in due.into_iter().zip(composer.compose(texts).await?) {
         match email {
-            Some(email) => drafts.push(DraftEmail { lead, candidate, verdict, step_id, email }),
-            None => nurtured.count(&candidate, &Verdict::Skip { step: Some(step_id), reason: Reason::Template }),
+            Some(email) => drafts.push(DraftEmail { due, email }),
+            None => due.count_skipped(Reason::Template, nurtured),
         }
     }
-    let drafts = take_steps(connection, workspace_id, drafts, nurtured, now).await?;
-    let drafts = enqueue_emails(connection, workspace_id, &composer.sender, drafts, nurtured).await?;
-    record_interactions(connection, &Actor::job(page.job), drafts, now).await
+    Ok(drafts)
 }
 
 fn draft(lead: &Lead, step_id: Uuid) -> Draft<'_> {
@@ -86,10 +134,9 @@ async fn take_steps(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     drafts: Vec<DraftEmail>,
-    nurtured: &mut Nurtured,
-    now: Time,
+    (now, nurtured): (Time, &mut Nurtured),
 ) -> Result<Vec<DraftEmail>> {
-    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = drafts.iter().map(|draft| (draft.lead.id, draft.step_id)).unzip();
+    let (leads, steps) = steps_of(&drafts);
     let taken: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO nurture_steps (workspace_id, lead_id, step_id, taken_at)
          SELECT $1, lead_id, step_id, $2 FROM unnest($3::uuid[], $4::uuid[]) AS new (lead_id, step_id)
@@ -103,9 +150,13 @@ async fn take_steps(
     .await?;
     let taken: HashSet<Uuid> = taken.into_iter().collect();
     let (mine, had): (Vec<DraftEmail>, Vec<DraftEmail>) =
-        drafts.into_iter().partition(|draft| taken.contains(&draft.lead.id));
-    had.iter().for_each(|draft| nurtured.count(&draft.candidate, &waits(draft, now)));
+        drafts.into_iter().partition(|draft| taken.contains(&draft.due.candidate.id));
+    had.iter().for_each(|draft| draft.due.count_waiting(now, nurtured));
     Ok(mine)
+}
+
+fn steps_of(drafts: &[DraftEmail]) -> (Vec<Uuid>, Vec<Uuid>) {
+    drafts.iter().map(|draft| (draft.due.candidate.id, draft.due.step_id)).unzip()
 }
 
 /// Writes the emails to the outbox; returns the drafts whose emails were accepted.
@@ -114,7 +165,7 @@ async fn enqueue_emails(
     workspace_id: Uuid,
     sender: &Sender,
     drafts: Vec<DraftEmail>,
-    nurtured: &mut Nurtured,
+    (now, nurtured): (Time, &mut Nurtured),
 ) -> Result<Vec<DraftEmail>> {
     let emails: Vec<NewEmail> = drafts.iter().map(|draft| draft.email.clone()).collect();
     let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
@@ -122,25 +173,19 @@ async fn enqueue_emails(
     for (draft, queued) in drafts.into_iter().zip(queued) {
         match queued {
             Queued::New => {
-                nurtured.count(&draft.candidate, &draft.verdict);
+                nurtured.count(&draft.due.candidate, &draft.due.decision);
                 posted.push(draft);
             }
             // The address unsubscribed during this transaction.
             Queued::Suppressed => {
-                let reason = Reason::Suppressed;
-                nurtured.count(&draft.candidate, &Verdict::Skip { step: Some(draft.step_id), reason });
+                draft.due.count_skipped(Reason::Suppressed, nurtured);
                 suppressed.push(draft);
             }
-            Queued::Before => nurtured.count(&draft.candidate, &waits(&draft, draft.lead.updated_at)),
+            Queued::Before => draft.due.count_waiting(now, nurtured),
         }
     }
     give_back(connection, workspace_id, &suppressed).await?;
     Ok(posted)
-}
-
-/// A lead that has already received the step waits for the next one.
-fn waits(draft: &DraftEmail, at: Time) -> Verdict {
-    Verdict::Wait { step: draft.step_id, at }
 }
 
 /// Deletes the records that the leads received their steps.
@@ -148,7 +193,7 @@ async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[
     if drafts.is_empty() {
         return Ok(());
     }
-    let (leads, steps): (Vec<Uuid>, Vec<Uuid>) = drafts.iter().map(|draft| (draft.lead.id, draft.step_id)).unzip();
+    let (leads, steps) = steps_of(drafts);
     sqlx::query(
         "DELETE FROM nurture_steps USING unnest($2::uuid[], $3::uuid[]) AS back (lead_id, step_id)
          WHERE workspace_id = $1 AND nurture_steps.lead_id = back.lead_id AND nurture_steps.step_id = back.step_id",
@@ -166,27 +211,26 @@ async fn give_back(connection: &mut PgConnection, workspace_id: Uuid, drafts: &[
 async fn record_interactions(
     connection: &mut PgConnection,
     actor: &Actor,
-    drafts: Vec<DraftEmail>,
+    posted: &[DraftEmail],
+    leads: &mut Leads,
     now: Time,
 ) -> Result<()> {
-    let interactions: Vec<LeadInteraction> = drafts.iter().map(|draft| interaction(draft, now)).collect();
+    let interactions: Vec<LeadInteraction> = posted.iter().map(|draft| interaction(draft, now)).collect();
     records::insert_all(connection, actor.workspace_id, actor.into(), &interactions).await?;
-    let contacted = |DraftEmail { lead: before, .. }| {
-        let mut after = Lead { last_contact: Some(now), ..before.clone() };
-        if after.status == LeadStatus::New {
-            after.status = LeadStatus::Contacted;
+    for draft in posted {
+        let Some((_, lead)) = leads.get_mut(&draft.due.candidate.id) else { continue };
+        lead.last_contact = Some(now);
+        if lead.status == LeadStatus::New {
+            lead.status = LeadStatus::Contacted;
         }
-        records::mark_changed(&before, &mut after, now);
-        (before, after)
-    };
-    let changed: Vec<(Lead, Lead)> = drafts.into_iter().map(contacted).collect();
-    records::update_all(connection, actor, &changed).await
+    }
+    Ok(())
 }
 
 fn interaction(draft: &DraftEmail, now: Time) -> LeadInteraction {
     LeadInteraction {
         id: Uuid::now_v7(),
-        lead_id: draft.lead.id,
+        lead_id: draft.due.candidate.id,
         kind: LeadInteractionType::Email,
         notes: Notes::from_text(draft.email.content.subject.trim()).ok(),
         next_action: None,
