@@ -211,8 +211,13 @@ async fn a_lead_is_restored_with_its_interactions() {
     support::json(api.post(&restore), 409).await;
     api.delete(&path, 204).await;
     support::json(api.get(&format!("{path}/interactions")), 404).await;
-    assert_eq!(support::json(api.post(&restore), 200).await, lead);
-    assert_eq!(api.read(&path).await, lead);
+    let restored = support::json(api.post(&restore), 200).await;
+    // All is as before, except that it has left the nurture sequence.
+    let mut expected = lead;
+    expected["nurture_left"] = "deleted".into();
+    expected["nurture_left_at"] = restored["nurture_left_at"].clone();
+    assert_eq!(restored, expected);
+    assert_eq!(api.read(&path).await, expected);
     assert_eq!(api.read(&format!("{path}/interactions")).await, json!([interaction]));
     assert_eq!(each(&api.read(&format!("{LEADS}?q=ada")).await, "name"), ["Ada"]);
     assert_eq!(each(&api.read(&format!("{path}/history")).await, "action"), ["restored", "deleted", "created"]);

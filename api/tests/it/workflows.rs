@@ -34,6 +34,7 @@ pub async fn days_pass(api: &Api, days: i32) {
                  last_reminder_at = last_reminder_at {past};
              UPDATE leads SET created_at = created_at {past}, nurture_enrolled_at = nurture_enrolled_at {past},
                  nurture_left_at = nurture_left_at {past};
+             UPDATE emails SET updated_at = updated_at {past};
              UPDATE nurture_steps SET taken_at = taken_at {past};
              UPDATE lead_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past};
              UPDATE customer_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past}"
