@@ -101,7 +101,12 @@ async fn json_lines_have_a_record_on_each_line() {
     assert_eq!(answer.headers()["content-disposition"], "attachment; filename=\"leads.jsonl\"");
     let text = answer.text().await.unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(Value::from(records), api.read(&format!("{LEADS}?sort=created_at")).await);
+    // An import does not read when a lead was enrolled, so a file has it only if it is named.
+    let mut expected = api.read(&format!("{LEADS}?sort=created_at")).await;
+    for lead in expected.as_array_mut().unwrap() {
+        lead.as_object_mut().unwrap().retain(|field, _| !field.starts_with("nurture_"));
+    }
+    assert_eq!(Value::from(records), expected);
     let some = file(&api, "format=jsonl&fields=name,score&sort=created_at").await;
     assert_eq!(some, "{\"name\":\"Ada\",\"score\":0}\n{\"name\":\"Bob\",\"score\":0}\n");
 }

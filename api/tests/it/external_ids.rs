@@ -207,7 +207,12 @@ async fn an_export_imports_again_with_its_external_ids() {
         let file = api.get(&format!("{path}/export")).send().await.unwrap().text().await.unwrap();
         api.delete(&format!("{path}/{}", id(&record)), 204).await;
         assert_eq!(import(&api, path, "", &file).await.1, [1, 0, 0, 0], "{file}");
-        assert_eq!(api.read(&format!("{path}/{}", id(&record))).await, record);
+        let mut expected = record.clone();
+        if path == LEADS {
+            // An import enrols nobody.
+            expected["nurture_enrolled_at"] = Value::Null;
+        }
+        assert_eq!(api.read(&format!("{path}/{}", id(&record))).await, expected);
     }
 }
 

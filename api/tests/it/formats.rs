@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testing::Process;
 
 use crate::support::{self, Api, each, faults, id};
+use crate::workflows::put_settings;
 
 const LEADS: &str = "/dev/crm/leads";
 const IMPORT: &str = "/dev/crm/leads/import";
@@ -158,6 +159,8 @@ async fn a_line_that_is_no_object_is_a_failed_row() {
 #[tokio::test]
 async fn an_export_in_json_lines_is_imported_to_the_same_records() {
     let (api, _worker) = start().await;
+    // A file does not say who is enrolled.
+    put_settings(&api, json!({ "nurture_enroll_created": false })).await;
     let lead = json!({ "name": "Ann", "email": "ann@example.com", "score": 75, "notes": "'=1\n\"2\"", "status": "won",
         "custom_fields": { "a": [1, { "b": null }], "c": "'=1" } });
     api.create(LEADS, lead).await;

@@ -27,8 +27,9 @@ async fn each_change_records_what_who_and_when() {
     assert_eq!(each(&history, "action"), ["updated", "created"], "an update to the same value is not a change");
     let entry = &history[0];
     let won_at = json!({ "from": null, "to": changed["won_at"] });
-    let changes =
-        json!({ "status": { "from": "new", "to": "won" }, "score": { "from": 0, "to": 7 }, "won_at": won_at });
+    let left = json!({ "from": null, "to": "won" });
+    let changes = json!({ "status": { "from": "new", "to": "won" }, "score": { "from": 0, "to": 7 },
+        "won_at": won_at, "nurture_left": left, "nurture_left_at": won_at });
     assert_eq!(entry["changes"], changes, "derived fields are recorded as well");
     assert_eq!((&entry["actor"]["type"], &entry["request_id"]), (&json!("key"), &json!("r-1")));
     assert!(entry["created_at"].as_str() >= changed["updated_at"].as_str());

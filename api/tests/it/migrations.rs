@@ -143,7 +143,7 @@ async fn nurture_continues_with_the_leads_that_it_knew() {
         ]
     );
     // A batch that is repeated changes nothing.
-    let repeat = "INSERT INTO backfills (workspace_id, name) SELECT id, 'enrolment' FROM workspaces";
+    let repeat = "INSERT INTO backfills (workspace_id, name) SELECT id, 'leads_enrolment' FROM workspaces";
     sqlx::raw_sql(repeat).execute(&mut connection).await.unwrap();
     shared::migrate::run(&settings.database, |_| ()).await.unwrap();
     assert_eq!(sqlx::query_as::<_, Row>(enrolled).fetch_all(&mut connection).await.unwrap(), found);

@@ -13,7 +13,8 @@ pub(super) struct Enrolment;
 
 impl Backfill for Enrolment {
     fn name(&self) -> &'static str {
-        "enrolment"
+        // After `leads`, whose columns the checks of the table need: backfills run in the order of their names.
+        "leads_enrolment"
     }
 
     fn count(&self) -> SqlStr {

@@ -63,6 +63,6 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
         let plan = explain(&mut connection, "uuid, text[], uuid[], boolean", AMONG, &values).await;
         assert_eq!(plan.indexes(), all, "{plan:#?}");
         // For each lead: the lead, two steps, two interactions, one email, and a suppression for some.
-        assert!(plan.rows() <= leads * 8, "{} rows\n{plan:#?}", plan.rows());
+        assert!(plan.rows() <= u64::try_from(leads).unwrap() * 8, "{} rows\n{plan:#?}", plan.rows());
     }
 }

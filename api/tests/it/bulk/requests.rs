@@ -60,7 +60,7 @@ async fn every_fault_of_a_request_is_named() {
         (LEADS, update(json!({ "deleted": "yes" })), vec![("filter.deleted", "invalid")]),
         (LEADS, json!({ "filter": { "deleted": false }, "action": "restore" }), vec![("filter.deleted", "invalid")]),
         (LEADS, json!({ "filter": { "status": "new" }, "action": "restore" }), vec![("filter.status", "unknown")]),
-        (LEADS, json!({ "filter": "all", "action": "enroll" }), vec![("action", "invalid")]),
+        (LEADS, json!({ "filter": "all", "action": "merge" }), vec![("action", "invalid")]),
         (LEADS, json!({ "filter": "all", "action": "update" }), vec![("set", "required")]),
         (LEADS, set(json!({})), vec![("set", "required")]),
         (LEADS, set(json!([])), vec![("set", "invalid")]),
