@@ -27,6 +27,7 @@ mod statuses;
 mod suppression_lists;
 mod systems;
 mod systems_of_sales;
+mod thirty_nights;
 mod trailing;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
