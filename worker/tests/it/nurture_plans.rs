@@ -32,7 +32,8 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
     for statement in FILL {
         ledger.run(statement).await;
     }
-    sqlx::raw_sql("ANALYZE").execute(&mut *ledger.connection().await).await.unwrap();
+    // As autovacuum does; the index of enrolled leads then has all that a page needs.
+    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&mut *ledger.connection().await).await.unwrap();
     let mut connection = ledger.connection().await;
     let workspace = "00000000-0000-0000-0000-000000000001";
     let page: Vec<Uuid> =
@@ -43,13 +44,6 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
             .unwrap();
     // A run executes its statements with custom plans.
     sqlx::query(AssertSqlSafe("SET plan_cache_mode = force_custom_plan")).execute(&mut *connection).await.unwrap();
-    let all = [
-        "emails_to_email_idx",
-        "lead_interactions_lead_id_idx",
-        "leads_pkey",
-        "nurture_steps_pkey",
-        "suppressions_email_key",
-    ];
     let statuses = "{new,contacted,qualified}";
 
     let values = format!("'{workspace}', '{}', 2000", page[0]);
@@ -57,11 +51,18 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
     assert_eq!(plan.indexes(), ["leads_enrolled_idx"], "{plan:#?}");
     assert!(plan.rows() <= 2_000 * 2, "{} rows\n{plan:#?}", plan.rows());
 
-    for (leads, are_all) in [(2_000, true), (500, false)] {
+    for (leads, are_all, index) in [(2_000, true, "leads_pkey"), (500, false, "leads_enrolled_idx")] {
         let ids: Vec<String> = page.iter().take(leads).map(Uuid::to_string).collect();
-        let values = format!("'{workspace}', '{statuses}', '{{{}}}', {are_all}", ids.join(","));
-        let plan = explain(&mut connection, "uuid, text[], uuid[], boolean", AMONG, &values).await;
-        assert_eq!(plan.indexes(), all, "{plan:#?}");
+        let values = format!(
+            "'{workspace}', '{statuses}', '{{{}}}', {are_all}, '{}', '{}'",
+            ids.join(","),
+            page[0],
+            page[leads - 1]
+        );
+        let plan = explain(&mut connection, "uuid, text[], uuid[], boolean, uuid, uuid", AMONG, &values).await;
+        let [emails, interactions] = ["emails_to_email_idx", "lead_interactions_lead_id_idx"];
+        let expected = [emails, interactions, index, "nurture_steps_pkey", "suppressions_email_key"];
+        assert_eq!(plan.indexes(), expected, "{plan:#?}");
         // For each lead: the lead, two steps, two interactions, one email, and a suppression for some.
         assert!(plan.rows() <= u64::try_from(leads).unwrap() * 8, "{} rows\n{plan:#?}", plan.rows());
     }

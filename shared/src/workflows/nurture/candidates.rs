@@ -112,8 +112,9 @@ impl Walk {
     }
 }
 
-/// Reads leads with the facts about them. Binds the workspace, the statuses, the ids, and whether leads that are not
-/// enrolled are among them. Its plan is tested. `LIMIT 1` makes PostgreSQL look up suppressions and bounces for each
+/// Reads leads with the facts about them. Binds the workspace, the statuses, the ids, whether leads that are not
+/// enrolled are among them, and the first and the last id: without these bounds, PostgreSQL may read all leads of a
+/// workspace to find many of them. Its plan is tested. `LIMIT 1` makes PostgreSQL look up suppressions and bounces for each
 /// lead; without it, every page would read all of them.
 pub const AMONG: &str = "
     SELECT lead.id, lead.email, lead.nurture_enrolled_at, lead.nurture_left, had.taken, had.last_taken_at,
@@ -144,7 +145,7 @@ pub const AMONG: &str = "
         LIMIT 1
     ) AS bounce ON true
     WHERE lead.workspace_id = $1 AND lead.status = ANY ($2) AND lead.id = ANY ($3)
-        AND ($4 OR lead.nurture_enrolled_at IS NOT NULL AND lead.nurture_left_at IS NULL)
+        AND lead.id BETWEEN $5 AND $6 AND ($4 OR lead.nurture_enrolled_at IS NOT NULL AND lead.nurture_left_at IS NULL)
     ORDER BY lead.id";
 
 /// Returns those of these leads that may be nurtured: the enrolled ones, or `all`.
@@ -154,11 +155,14 @@ pub(super) async fn by_ids(
     ids: &[Uuid],
     all: bool,
 ) -> Result<Vec<Candidate>> {
+    let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(Vec::new()) };
     Ok(sqlx::query_as(AMONG)
         .bind(workspace_id)
         .bind(LeadStatus::NURTURED.map(LeadStatus::as_str))
         .bind(ids)
         .bind(all)
+        .bind(first)
+        .bind(last)
         .fetch_all(connection)
         .await?)
 }
