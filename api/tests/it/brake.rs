@@ -5,7 +5,7 @@ use testing::Process;
 
 use crate::feedback::{ask, customer};
 use crate::followups::{lead, many_due};
-use crate::nurture::many_leads;
+use crate::nurture::many_enrolled_leads;
 use crate::runs::kill_after_pages;
 use crate::support::{self, Api, faults, id};
 use crate::workflows::{add_user, days_pass, outbox, put_settings, rows, run, worker};
@@ -46,7 +46,7 @@ async fn a_run_beyond_the_limit_fails_until_a_caller_confirms_a_number() {
     let api = Api::start().await;
     let _worker = worker(&api);
     put_settings(&api, json!({ "max_emails_per_run": 10 })).await;
-    many_leads(&api, 30).await;
+    many_enrolled_leads(&api, 30).await;
     let job = scheduled(&api, "nurture_leads").await;
     stopped(&api, &job, 30).await;
     assert!(job["error"].as_str().unwrap().contains("max_emails_per_run is 10"), "{job}");
@@ -71,7 +71,7 @@ async fn a_run_within_the_limit_writes_what_it_counted() {
     let api = Api::start().await;
     let _worker = worker(&api);
     put_settings(&api, json!({ "max_emails_per_run": 10 })).await;
-    many_leads(&api, 10).await;
+    many_enrolled_leads(&api, 10).await;
     let job = scheduled(&api, "nurture_leads").await;
     assert_eq!(
         (&job["status"], &job["result"]["sent"], &job["error"]),
@@ -87,10 +87,10 @@ async fn a_run_within_the_limit_writes_what_it_counted() {
 async fn a_night_of_ten_times_the_usual_size_is_stopped_and_names_its_part() {
     let api = Api::start().await;
     let _worker = worker(&api);
-    many_leads(&api, 50).await;
+    many_enrolled_leads(&api, 50).await;
     assert_eq!(run(&api, NURTURE).await["result"]["sent"], 50);
     rows(&api, "DELETE FROM lead_interactions; DELETE FROM leads; DELETE FROM nurture_steps; DELETE FROM emails").await;
-    many_leads(&api, 1_001).await;
+    many_enrolled_leads(&api, 1_001).await;
     let night = scheduled(&api, "nightly").await;
     assert_eq!((&night["status"], &night["error"]), (&json!("failed"), &json!("nurture_leads did not succeed")));
     let part = &night["result"]["runs"][0];
@@ -116,7 +116,7 @@ async fn a_night_of_ten_times_the_usual_size_is_stopped_and_names_its_part() {
 async fn a_run_that_an_earlier_version_queued_was_asked_for_by_nobody() {
     let api = Api::start().await;
     put_settings(&api, json!({ "max_emails_per_run": 1 })).await;
-    many_leads(&api, 2).await;
+    many_enrolled_leads(&api, 2).await;
     let job = support::json(api.post(NURTURE), 202).await;
     rows(&api, "UPDATE jobs SET payload = '{\"dry_run\": false}'").await;
     let _worker = worker(&api);
@@ -186,7 +186,7 @@ async fn only_runs_that_write_emails_are_confirmed() {
 #[tokio::test]
 async fn a_counted_run_whose_worker_is_killed_after_each_page_writes_each_email_once() {
     let api = Api::start().await;
-    many_leads(&api, 5_000).await;
+    many_enrolled_leads(&api, 5_000).await;
     let job = begin(&api, "nurture_leads").await;
     let (killed_at, job) = kill_after_pages(&api, &job).await;
     let is_in = |phase: &str| killed_at.iter().any(|cursor| cursor["page"].get(phase).is_some());

@@ -43,6 +43,12 @@ pub(crate) async fn many_leads(api: &Api, count: i32) {
     .unwrap();
 }
 
+/// Inserts many leads that are enrolled now.
+pub(crate) async fn many_enrolled_leads(api: &Api, count: i32) {
+    many_leads(api, count).await;
+    rows(api, "UPDATE leads SET nurture_enrolled_at = now() WHERE nurture_enrolled_at IS NULL").await;
+}
+
 /// `leads`, `sent` and `waiting`, and the skipped leads by reason, without zeros.
 pub(crate) fn counts(job: &Value) -> (i64, i64, i64, Value) {
     assert_eq!(job["status"], "succeeded", "{job}");

@@ -27,8 +27,10 @@ const GROWTH: i64 = 10;
 #[serde(default)]
 pub struct Start {
     /// Whether a caller asked for the run, which confirms it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asked: bool,
     /// The most emails that the run may write, if a caller has confirmed a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u32>,
 }
 
