@@ -77,8 +77,8 @@ async fn the_lines_of_a_shopify_order_become_orders() {
     assert_eq!(suppressed(&api).await, ["bob@example.com"]);
 
     // The same file again changes nothing.
-    let again = import(&api, ORDERS, "", file).await;
-    assert_counts(&again, json!({ "skipped": 5 }));
+    let skipped = import(&api, ORDERS, "", file).await;
+    assert_counts(&skipped, json!({ "skipped": 5 }));
     let again = import(&api, ORDERS, "on_conflict=update", file.replace(",fulfilled,", ",partial,")).await;
     assert_counts(&again, json!({ "updated": 5 }));
     let order = api.read(&format!("{ORDERS}/{}", id(&orders[2]))).await;
@@ -86,6 +86,9 @@ async fn the_lines_of_a_shopify_order_become_orders() {
     assert_eq!(undo(&api, &again).await, [0, 4, 0]);
     // Those were changed after the first import.
     assert_eq!(undo(&api, &job).await, [1, 0, 4]);
+    // The other file says it too.
+    assert_eq!(suppressed(&api).await, ["bob@example.com"]);
+    undo(&api, &skipped).await;
     assert!(suppressed(&api).await.is_empty());
 }
 
