@@ -135,15 +135,15 @@ async fn created_leads_are_enrolled_unless_the_workspace_says_otherwise() {
     assert_eq!((enrolment(&created), &created["nurture_enrolled_at"]), ((true, Value::Null), &created["created_at"]));
 
     put_settings(&api, json!({ "nurture_enroll_created": false })).await;
-    let created = api.create(LEADS, json!({ "name": "Ned", "email": "ned@example.com" })).await;
+    let created = api.create(LEADS, json!({ "name": "Eda", "email": "eda@example.com" })).await;
     assert_eq!(enrolment(&created), (false, Value::Null));
     let items = json!({ "items": [{ "name": "Nia", "email": "nia@example.com" }] });
     let written = support::json(api.post(&format!("{LEADS}/batch")).json(&items), 200).await;
     assert_eq!(enrolment(&written["results"][0]["record"]), (false, Value::Null));
     // An update enrols nobody.
     put_settings(&api, json!({ "nurture_enroll_created": null })).await;
-    let ned = json!({ "name": "Ned", "email": "ned@example.com", "score": 5 });
-    let updated = support::json(api.post(&upsert).json(&ned), 200).await;
+    let eda = json!({ "name": "Eda", "email": "eda@example.com", "score": 5 });
+    let updated = support::json(api.post(&upsert).json(&eda), 200).await;
     assert_eq!(enrolment(&updated), (false, Value::Null));
     for body in [json!({ "nurture_enrolled_at": "2026-01-01" }), json!({ "nurture_left": "won" })] {
         let rejected = api.send(Method::PUT, &format!("{LEADS}/{}", id(&updated)), body, 400).await;
