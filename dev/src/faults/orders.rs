@@ -45,7 +45,7 @@ pub fn file(number: usize, rows: usize, seed: u64) -> File {
         let customer = if is_known { random.random_range(0..CUSTOMERS) } else { CUSTOMERS };
         let quantity = random.random_range(1..9);
         // Writing to a string cannot fail.
-        let _ = writeln!(csv, "{order},buyer-{customer}@example.com,Lamp,{quantity},{NOTE}");
+        let _ = writeln!(csv, "{order},buyer-{customer}@example.com,Lamp,{quantity},\"{NOTE}\"");
         lines.push((order, is_known));
     }
     let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
