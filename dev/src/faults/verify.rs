@@ -31,8 +31,10 @@ pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<Strin
 
 /// Checks the result of one import; returns how many of the racing leads it has created.
 async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<String>) -> Result<i64> {
-    let (status, result, rejected): (String, Option<Value>, i64) = sqlx::query_as(
-        "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_id = jobs.id) FROM jobs WHERE id = $1",
+    let (status, result, failed, skipped): (String, Option<Value>, i64, i64) = sqlx::query_as(
+        "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_id = jobs.id AND outcome = 'failed'),
+             (SELECT count(*) FROM job_errors WHERE job_id = jobs.id AND outcome = 'skipped')
+         FROM jobs WHERE id = $1",
     )
     .bind(job)
     .fetch_one(pool)
@@ -61,8 +63,10 @@ async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<S
     if !(0..=file.racing.len() as i64).contains(&firsts) {
         broken.push(format!("job {job}: created is {}, but the file has {own} leads of its own", count("created")));
     }
-    if rejected != count("failed") {
-        broken.push(format!("job {job}: {rejected} of {} rejected rows are stored", count("failed")));
+    for (name, stored) in [("failed", failed), ("skipped", skipped)] {
+        if stored != count(name) {
+            broken.push(format!("job {job}: {stored} of {} {name} rows are stored", count(name)));
+        }
     }
     Ok(firsts)
 }
