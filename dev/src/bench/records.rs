@@ -166,7 +166,7 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
 }
 
 /// A statement with its parameters filled in.
-fn filled(statement: &str, parameters: impl IntoIterator<Item = String>) -> String {
+pub(super) fn filled(statement: &str, parameters: impl IntoIterator<Item = String>) -> String {
     let parameters: Vec<String> = parameters.into_iter().collect();
     let mut filled = statement.replace('\n', " ");
     // From the last to the first, so that $1 is not found in $10.
