@@ -20,15 +20,9 @@ impl<'r> InOrder<'r> {
     ///
     /// # Errors
     /// [`sqlx::Error::ColumnIndexOutOfBounds`] and [`sqlx::Error::ColumnDecode`].
-    //
-    // The types of a statement's columns do not change at run time, and checking them in every row takes a tenth of
-    // the time of a long list. Debug builds check them.
     pub fn read<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self, name: &str) -> sqlx::Result<T> {
         debug_assert_eq!(self.row.columns().get(self.next).map(Column::name), Some(name));
         self.next += 1;
-        match cfg!(debug_assertions) {
-            true => self.row.try_get(self.next - 1),
-            false => self.row.try_get_unchecked(self.next - 1),
-        }
+        self.row.try_get(self.next - 1)
     }
 }
