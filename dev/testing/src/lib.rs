@@ -35,8 +35,9 @@ pub mod workspace;
 pub use database::Database;
 pub use process::Process;
 
-/// The variable by which [`data_sets`] are many, and tables large.
-pub const THOROUGH: &str = "CRM_TEST_THOROUGH";
+/// The variable by which [`data_sets`] are many, and tables large. Its name is no setting of the programs that tests
+/// start.
+pub const THOROUGH: &str = "THOROUGH_TESTS";
 
 /// Whether tests take the time that large amounts of data need.
 pub fn is_thorough() -> bool {
