@@ -30,7 +30,7 @@ const EXPORTS: [Export; 10] = [
         header: "Record ID,First Name,Last Name,Email,Marketing contact status",
         row: |n, email, out| {
             let status = if out { "Non-marketing contact" } else { "Marketing contact" };
-            format!("7{n},Ann,Market{n},{email},{status}")
+            format!("7{n:06},Ann,Market{n},{email},{status}")
         },
     },
     Export {
@@ -87,7 +87,7 @@ const EXPORTS: [Export; 10] = [
         header: "Record Id,First Name,Last Name,Email,Lead Status",
         row: |n, email, out| {
             let status = if out { "Do not contact" } else { "Not Contacted" };
-            format!("zcrm_9{n},Ann,Status{n},{email},{status}")
+            format!("zcrm_9{n:06},Ann,Status{n},{email},{status}")
         },
     },
 ];
