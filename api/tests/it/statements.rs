@@ -13,12 +13,20 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 7] =
-    ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "mail_place", "secrets", "workspaces"];
+const GLOBAL: [&str; 8] = [
+    "_sqlx_migrations",
+    "api_keys",
+    "email_rate_limits",
+    "mail_breaks",
+    "mail_place",
+    "numbering",
+    "secrets",
+    "workspaces",
+];
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 20] = [
+const CROSS_WORKSPACES: [&str; 22] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -42,6 +50,9 @@ const CROSS_WORKSPACES: [&str; 20] = [
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
+    // Events without a number, and how far the feeds reach that are followed.
+    "SELECT workspace_id, position FROM new_events",
+    "SELECT workspace_id, number FROM event_cursors",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.
