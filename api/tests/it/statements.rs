@@ -159,10 +159,24 @@ fn places(text: &str) -> Vec<&str> {
     }
     for word in ["RETURNING ", "DO UPDATE "] {
         for (begin, _) in text.match_indices(word) {
-            places.push(&text[begin..text[begin..].find("\n     )").map_or(text.len(), |end| begin + end)]);
+            places.push(&text[begin..begin + enclosed(&text[begin..])]);
         }
     }
     places
+}
+
+/// The length of a part, up to the parenthesis that closes what it is in.
+fn enclosed(part: &str) -> usize {
+    let mut depth = 0;
+    for (i, byte) in part.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 0 => return i,
+            b')' => depth -= 1,
+            _ => (),
+        }
+    }
+    part.len()
 }
 
 /// The length of a call, up to its last parenthesis.

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rand::RngExt;
+use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -91,12 +92,14 @@ impl Writers {
         }
         loop {
             let request = self.client.post(format!("{}/import?on_conflict=update", self.url)).bearer_auth(&self.key);
-            let sent = request.header("Content-Type", "text/csv").body(csv.clone()).send().await;
-            if let Ok(response) = sent
-                && response.status() == StatusCode::ACCEPTED
-                && let Ok(job) = response.json::<Value>().await
-            {
-                return Ok(job["id"].as_str().context("the job has no id")?.parse()?);
+            let form = Form::new().part("file", Part::text(csv.clone()).file_name("leads.csv"));
+            if let Ok(response) = request.multipart(form).send().await {
+                ensure!(!response.status().is_client_error(), "an upload returned {}", response.status());
+                if let Ok(job) = response.json::<Value>().await
+                    && let Some(id) = job["id"].as_str()
+                {
+                    return Ok(id.parse()?);
+                }
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -105,7 +108,6 @@ impl Writers {
     /// Repeats a request until it is answered. A repeated one may find its own first effect.
     async fn insist(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let began = Instant::now();
-        let mut is_repeated = false;
         loop {
             let request = self.client.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(&self.key);
             let request = match &body {
@@ -117,7 +119,8 @@ impl Writers {
                 Ok(response) if response.status().is_client_error() => {
                     let status = response.status();
                     let is_known = [StatusCode::CONFLICT, StatusCode::NOT_FOUND].contains(&status);
-                    if !(is_repeated && is_known) {
+                    // A lead may be converted already, and a repeated request meets its own effect.
+                    if !is_known {
                         bail!("{method} {path} returned {status}: {}", response.text().await.unwrap_or_default());
                     }
                     return Ok(Value::Null);
@@ -125,7 +128,6 @@ impl Writers {
                 _ => {}
             }
             ensure!(began.elapsed() < PATIENCE, "{method} {path} was not answered");
-            is_repeated = true;
             self.repeated.fetch_add(1, Relaxed);
             sleep(Duration::from_millis(rand::rng().random_range(5..50))).await;
         }
