@@ -5,10 +5,12 @@
 //! stands; [`Object`](crate::values::json_body::Object) adds the names and gathers all faults of a body.
 
 pub mod cell;
+pub mod cron;
 mod custom_fields;
 pub mod dates;
 mod email;
 mod email_hash;
+pub mod every;
 pub mod etag;
 pub(crate) mod fold;
 pub mod hours;
