@@ -23,7 +23,7 @@ mod turns;
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, SqlSafeStr};
 use uuid::Uuid;
 
@@ -106,6 +106,35 @@ pub async fn cancel_kind(
     .bind(limit)
     .fetch_all(connection)
     .await?)
+}
+
+/// The due time of a parked job: the first day of 9999.
+pub(crate) const PARKED: DateTime<Utc> = match DateTime::from_timestamp(253_370_764_800, 0) {
+    Some(time) => time,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// Parks a job that was just enqueued in the caller's transaction: it is queued, and begins only once it is
+/// [released](unpark). It can be cancelled meanwhile.
+pub async fn park(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    sqlx::query("UPDATE jobs SET run_at = $3 WHERE workspace_id = $1 AND id = $2 AND status = 'queued'")
+        .bind(workspace_id)
+        .bind(id)
+        .bind(PARKED)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Makes a parked job due, unless it was cancelled.
+pub async fn unpark(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    sqlx::query("UPDATE jobs SET run_at = now() WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND run_at = $3")
+        .bind(workspace_id)
+        .bind(id)
+        .bind(PARKED)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Makes the jobs of a workspace due that wait with an error that begins with `reason`.

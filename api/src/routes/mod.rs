@@ -16,6 +16,7 @@ mod preview;
 mod ratings;
 mod records;
 mod reports;
+mod schedules;
 mod settings;
 mod suppressions;
 mod themes;
@@ -64,6 +65,7 @@ fn quick() -> Vec<Operation> {
         ratings::operations(),
         themes::operations(),
         jobs::operations(),
+        schedules::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }

@@ -12,6 +12,7 @@ use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::nightly;
 use crate::error::{Error, Result};
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
 use crate::mail::{self, Event, senders};
@@ -192,5 +193,7 @@ pub async fn update(
     if overrides.window() != present.window() {
         mail::reconsider(connection, workspace_id).await?;
     }
-    Ok(overrides.settings())
+    let settings = overrides.settings();
+    nightly::follow(connection, workspace_id, &settings).await?;
+    Ok(settings)
 }

@@ -18,6 +18,8 @@ string_enum! {
         Customer = "customer",
         /// An operator, with a command on the server.
         Operator = "operator",
+        /// A schedule, which started a job.
+        Schedule = "schedule",
         /// The job of an import that created the record.
         Import = "import",
         /// The conversion of a lead, which created the customer.
@@ -32,7 +34,7 @@ pub struct Actor {
     pub workspace_id: Uuid,
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The id of the API key, the job, the customer, or the operator's command.
+    /// The id of the API key, the job, the customer, the schedule, or the operator's command.
     pub id: Uuid,
     /// The request that caused the changes.
     pub request_id: Option<String>,
