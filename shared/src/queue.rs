@@ -128,12 +128,14 @@ pub async fn park(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -
 
 /// Makes a parked job due, unless it was cancelled.
 pub async fn unpark(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
-    sqlx::query("UPDATE jobs SET run_at = now() WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND run_at = $3")
-        .bind(workspace_id)
-        .bind(id)
-        .bind(PARKED)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE jobs SET run_at = now() WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND run_at = $3",
+    )
+    .bind(workspace_id)
+    .bind(id)
+    .bind(PARKED)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

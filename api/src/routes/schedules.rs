@@ -168,13 +168,7 @@ async fn resume(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
         .await
 }
 
-async fn runs(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path,
-    uri: Uri,
-    query: Query,
-) -> Result {
+async fn runs(State(state): State<AppState>, caller: Caller, Path(id): Path, uri: Uri, query: Query) -> Result {
     let page = Page::parse(&state, caller.workspace_id, &uri, &query).await?;
     let connection = &mut *state.connection().await?;
     schedule::get(connection, caller.workspace_id, id).await?;

@@ -41,7 +41,7 @@ const CROSS_WORKSPACES: [&str; 20] = [
     // Workspaces with stale scores, unread answers or a run that is due.
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
-    "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
+    "FROM schedules WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.

@@ -140,8 +140,7 @@ fn text(value: Value) -> Option<String> {
 
 /// The fault of a value without [`texts`].
 pub(crate) fn no_texts() -> Fault {
-    let message =
-        "must be a string, a number, true, false, or an array of these; \"null\" stands for an empty value";
+    let message = "must be a string, a number, true, false, or an array of these; \"null\" stands for an empty value";
     Fault::new("invalid", message)
 }
 

@@ -463,7 +463,13 @@ fn properties(object: ObjectBuilder) -> ObjectBuilder {
         .property("cron", described(Option::<String>::shape(), CRON))
         .property("every", described(Option::<String>::shape(), EVERY))
         .property("at", described(Option::<String>::shape(), AT))
-        .property("time_zone", described(Option::<String>::shape(), "The time zone of `cron`, and of bare dates; the workspace's by default."))
+        .property(
+            "time_zone",
+            described(
+                Option::<String>::shape(),
+                "The time zone of `cron`, and of bare dates; the workspace's by default.",
+            ),
+        )
         .property("overlap", defaulted(Overlap::shape(), Overlap::Skip.as_str()))
         .property("catch_up", defaulted(CatchUp::shape(), CatchUp::Latest.as_str()))
         .property("until", described(Option::<String>::shape(), UNTIL))

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::model::{CatchUp, Overlap, Schedule, columns};
 use super::nightly::Nightly;
-use super::runs::{self, Key, Open, RunStatus};
+use super::runs::{self, Key, Of, Open, RunStatus};
 use super::work::Work;
 use crate::error::{Error, Result};
-use crate::platform::db::{self, Savepoint};
+use crate::platform::db::Savepoint;
 use crate::queue::{self, Job, NewJob};
 use crate::records::history::{Actor, ActorKind};
 use crate::values::Time;
@@ -60,19 +60,24 @@ pub struct Started {
 }
 
 /// Deals with the slots of a schedule that have passed. Returns the started jobs, or `None` if the schedule is not due
-/// any more, or if another worker deals with it. Needs a transaction.
-pub async fn start(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Option<Vec<Started>>> {
+/// any more, or if another worker deals with it. Needs a transaction; `now` is the database's time.
+pub async fn start(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    id: Uuid,
+    now: Time,
+) -> Result<Option<Vec<Started>>> {
     let schedule: Option<Schedule> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
-        " FROM schedules WHERE workspace_id = $1 AND id = $2 AND due_at <= now() FOR UPDATE SKIP LOCKED"
+        " FROM schedules WHERE workspace_id = $1 AND id = $2 AND due_at <= $3 FOR UPDATE SKIP LOCKED"
     ))
     .bind(workspace_id)
     .bind(id)
+    .bind(now)
     .fetch_optional(&mut *connection)
     .await?;
     let Some(schedule) = schedule else { return Ok(None) };
-    let now = db::database_now(connection).await?;
     let open = runs::open(connection, workspace_id, id).await?;
     let mut round = Round { connection, workspace_id, now, schedule, open, started: Vec::new() };
     let slots = round.passed();
@@ -96,6 +101,10 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
+    fn of(&self) -> Of {
+        Of { workspace_id: self.workspace_id, schedule_id: self.schedule.id, now: self.now }
+    }
+
     /// The slots that have passed.
     fn passed(&self) -> Vec<Slot> {
         match self.schedule.is_paused() {
@@ -116,8 +125,7 @@ impl Round<'_> {
             return self.pass_over(slot, RunStatus::Missed, None).await;
         }
         // Missed slots that are all made up overlap by nature.
-        let queues =
-            self.schedule.overlap == Overlap::Queue || (is_missed && self.schedule.catch_up == CatchUp::All);
+        let queues = self.schedule.overlap == Overlap::Queue || (is_missed && self.schedule.catch_up == CatchUp::All);
         match self.open.len() {
             1.. if !queues => self.pass_over(slot, RunStatus::Skipped, Some(OVERLAPS)).await,
             MOST.. => self.pass_over(slot, RunStatus::Skipped, Some(TOO_MANY)).await,
@@ -127,14 +135,14 @@ impl Round<'_> {
 
     async fn pass_over(&mut self, slot: Slot, status: RunStatus, why: Option<&str>) -> Result<()> {
         let key = Key::of(slot, self.schedule.is_nightly());
-        runs::record(self.connection, (self.workspace_id, self.schedule.id), key, Some((status, why))).await?;
+        runs::record(self.connection, self.of(), key, Some((status, why))).await?;
         Ok(())
     }
 
     /// Records the run of a slot, and enqueues its job, which waits for those before it.
     async fn begin(&mut self, slot: Slot) -> Result<()> {
         let key = Key::of(slot, self.schedule.is_nightly());
-        let run = runs::record(self.connection, (self.workspace_id, self.schedule.id), key, None).await?;
+        let run = runs::record(self.connection, self.of(), key, None).await?;
         let Some(run_id) = run else { return Ok(()) };
         // What the start has written before it was refused is rolled back, and the run remains.
         let savepoint = Savepoint::begin(self.connection).await?;
@@ -162,8 +170,7 @@ impl Round<'_> {
                 queue::enqueue(self.connection, job).await?
             }
             false => {
-                let actor =
-                    Actor { workspace_id, kind: ActorKind::Schedule, id: schedule.id, request_id: None };
+                let actor = Actor { workspace_id, kind: ActorKind::Schedule, id: schedule.id, request_id: None };
                 let work = Work::read(workspace_id, &schedule.kind, &schedule.params, false)?;
                 work.start(self.connection, &actor).await?
             }
@@ -265,7 +272,7 @@ pub async fn set_aside(connection: &mut PgConnection, workspace_id: Uuid, now: T
         let slots = round.passed();
         for slot in &slots {
             let key = Key::of(*slot, round.schedule.is_nightly());
-            let of = (workspace_id, round.schedule.id);
+            let of = round.of();
             let recorded = runs::record(round.connection, of, key, Some((RunStatus::SetAside, None))).await?;
             set_aside += u64::from(recorded.is_some());
         }

@@ -61,6 +61,16 @@ string_enum! {
 
 /// A schedule: starts jobs at its times.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44", "kind": "nurture_leads", "params": { "enroll": true, "status": "new" },
+    "cron": "30 8 * * mon-fri", "every": null, "at": null, "time_zone": "Europe/Berlin", "overlap": "skip",
+    "catch_up": "latest", "until": null, "status": "active",
+    "next_runs": [
+        "2026-12-03T07:30:00Z", "2026-12-04T07:30:00Z", "2026-12-07T07:30:00Z", "2026-12-08T07:30:00Z",
+        "2026-12-09T07:30:00Z"
+    ],
+    "created_at": "2026-12-02T10:00:00Z", "updated_at": "2026-12-02T10:00:00Z"
+})))]
 pub struct Schedule {
     /// The schedule's id.
     pub id: Uuid,

@@ -14,7 +14,7 @@ use crate::insight::themes::{self, FindThemes};
 use crate::platform::db;
 use crate::queue::{self, Job, JobStatus, NewJob, Page, Pages, Payload};
 use crate::schedule::model::lock_nightly;
-use crate::schedule::runs::{self, Key};
+use crate::schedule::runs::{self, Key, Of};
 use crate::workflows::brake::Start;
 use crate::workflows::feedback_reminders::RemindFeedback;
 use crate::workflows::followups::ProcessFollowups;
@@ -205,9 +205,10 @@ impl Night {
 /// [`Error::Conflict`] if the run of the date has no job any more, or was set aside.
 pub async fn run_today(connection: &mut PgConnection, workspace_id: Uuid, request_id: Option<&str>) -> Result<Job> {
     let schedule = lock_nightly(connection, workspace_id).await?;
-    let date = db::database_now(connection).await?.with_timezone(&schedule.timing.zone).date_naive();
-    let key = Key { slot: None, date: Some(date) };
-    let Some(run_id) = runs::record(connection, (workspace_id, schedule.id), key, None).await? else {
+    let now = db::database_now(connection).await?;
+    let date = now.with_timezone(&schedule.timing.zone).date_naive();
+    let (of, key) = (Of { workspace_id, schedule_id: schedule.id, now }, Key { slot: None, date: Some(date) });
+    let Some(run_id) = runs::record(connection, of, key, None).await? else {
         return resume(connection, workspace_id, schedule.id, date).await;
     };
     let job = NewJob::new(workspace_id, &Nightly { date })?.request_id(request_id);
@@ -234,7 +235,9 @@ async fn resume(connection: &mut PgConnection, workspace_id: Uuid, schedule_id: 
     .bind(date)
     .fetch_one(&mut *connection)
     .await?;
-    let gone = || Error::conflict(Reason::AlreadyRun, "date", format!("the run of {date} was set aside, or its job was deleted"));
+    let gone = || {
+        Error::conflict(Reason::AlreadyRun, "date", format!("the run of {date} was set aside, or its job was deleted"))
+    };
     let job = match job_id {
         Some(id) => queue::get(connection, workspace_id, id).await,
         None => return Err(gone()),

@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use super::model::lock;
 use super::nightly;
-use super::runs::{self, Key};
+use super::runs::{self, Key, Of};
 use super::work::{Work, inside_params};
 use crate::error::{Error, Result};
+use crate::platform::db;
 use crate::queue::Job;
 use crate::records::history::Actor;
 
@@ -24,7 +25,8 @@ pub async fn run_now(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> 
     }
     let work = Work::read(workspace_id, &schedule.kind, &schedule.params, true).map_err(inside_params)?;
     let job = work.start(connection, actor).await.map_err(inside_params)?;
-    let run = runs::record(connection, (workspace_id, id), Key::default(), None).await?;
+    let of = Of { workspace_id, schedule_id: id, now: db::database_now(connection).await? };
+    let run = runs::record(connection, of, Key::default(), None).await?;
     let run_id = run.ok_or_else(|| Error::internal("a run without a slot has a duplicate"))?;
     runs::record_start(connection, workspace_id, run_id, Ok(job.id)).await?;
     Ok(job)

@@ -91,6 +91,14 @@ pub async fn list_runs(
     .await?)
 }
 
+/// The schedule of a run, and when it is started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Of {
+    pub workspace_id: Uuid,
+    pub schedule_id: Uuid,
+    pub now: Time,
+}
+
 /// What a run is for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Key {
@@ -110,22 +118,23 @@ impl Key {
 /// for this one to end.
 pub(super) async fn record(
     connection: &mut PgConnection,
-    (workspace_id, schedule_id): (Uuid, Uuid),
+    of: Of,
     key: Key,
     without_job: Option<(RunStatus, Option<&str>)>,
 ) -> Result<Option<Uuid>> {
     let (status, error) = without_job.unzip();
     Ok(sqlx::query_scalar(
-        "INSERT INTO scheduled_runs (workspace_id, id, schedule_id, slot, date, status, error)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id",
+        "INSERT INTO scheduled_runs (workspace_id, id, schedule_id, slot, date, status, error, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id",
     )
-    .bind(workspace_id)
+    .bind(of.workspace_id)
     .bind(Uuid::now_v7())
-    .bind(schedule_id)
+    .bind(of.schedule_id)
     .bind(key.slot)
     .bind(key.date)
     .bind(status)
     .bind(error.flatten())
+    .bind(of.now)
     .fetch_optional(connection)
     .await?)
 }
@@ -142,16 +151,14 @@ pub(super) async fn record_start(
         Ok(job_id) => (Some(job_id), None),
         Err(error) => (None, Some(error)),
     };
-    sqlx::query(
-        "UPDATE scheduled_runs SET job_id = $3, status = $4, error = $5 WHERE workspace_id = $1 AND id = $2",
-    )
-    .bind(workspace_id)
-    .bind(id)
-    .bind(job_id)
-    .bind(status)
-    .bind(error)
-    .execute(connection)
-    .await?;
+    sqlx::query("UPDATE scheduled_runs SET job_id = $3, status = $4, error = $5 WHERE workspace_id = $1 AND id = $2")
+        .bind(workspace_id)
+        .bind(id)
+        .bind(job_id)
+        .bind(status)
+        .bind(error)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -79,9 +79,11 @@ impl Work {
             }
             Self::Undo { kind, job_id } => match queue::get(connection, workspace_id, *job_id).await {
                 Ok(job) if job.kind.starts_with(if *kind == UndoBulk::KIND { "bulk_" } else { "import_" }) => Ok(()),
-                Ok(job) => {
-                    Err(Error::invalid("job_id", "invalid", format!("must be a job that {kind} undoes, not {}", job.kind)))
-                }
+                Ok(job) => Err(Error::invalid(
+                    "job_id",
+                    "invalid",
+                    format!("must be a job that {kind} undoes, not {}", job.kind),
+                )),
                 Err(Error::NotFound) => Err(Error::missing("job_id")),
                 Err(error) => Err(error),
             },

@@ -73,7 +73,8 @@ impl Cron {
     fn next_elapsed(&self, after: Time, zone: Tz) -> Option<Slot> {
         let end = local_time(after, zone).date() + Days::new(HORIZON_DAYS as u64);
         let seconds = i64::from(local_time(after, zone).second());
-        let mut at = after - TimeDelta::nanoseconds(after.timestamp_subsec_nanos().into()) + TimeDelta::seconds(60 - seconds);
+        let mut at =
+            after - TimeDelta::nanoseconds(after.timestamp_subsec_nanos().into()) + TimeDelta::seconds(60 - seconds);
         loop {
             let local = local_time(at, zone);
             let date = local.date();
@@ -228,9 +229,8 @@ impl Part {
 
     fn step(&self, text: &str) -> Result<usize, Fault> {
         let step = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-        step.filter(|step| (1..=59).contains(step)).ok_or_else(|| {
-            invalid(format!("must have a step of the {} from 1 to 59, not {text:?}", self.name))
-        })
+        step.filter(|step| (1..=59).contains(step))
+            .ok_or_else(|| invalid(format!("must have a step of the {} from 1 to 59, not {text:?}", self.name)))
     }
 }
 

@@ -34,7 +34,12 @@ impl Every {
 
 impl Field for Every {
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let invalid = || Fault::new("invalid", "must be an ISO 8601 duration in weeks, days, hours, minutes and seconds, such as PT15M");
+        let invalid = || {
+            Fault::new(
+                "invalid",
+                "must be an ISO 8601 duration in weeks, days, hours, minutes and seconds, such as PT15M",
+            )
+        };
         let length = Some(text).filter(|text| text.len() <= MAX_LENGTH).and_then(seconds).ok_or_else(invalid)?;
         match TimeDelta::try_seconds(length).filter(|length| (LEAST..=MOST).contains(length)) {
             Some(length) => Ok(Self { text: text.to_owned(), length }),
@@ -100,7 +105,23 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "P", "PT", "P1DT", "1D", "PT1H30", "P1M", "P1Y", "PT1M1H", "PT1.5H", "-PT5M", "PT-5M", "pt5m", "P1D1W", "15 minutes"] {
+        for text in [
+            "",
+            "P",
+            "PT",
+            "P1DT",
+            "1D",
+            "PT1H30",
+            "P1M",
+            "P1Y",
+            "PT1M1H",
+            "PT1.5H",
+            "-PT5M",
+            "PT-5M",
+            "pt5m",
+            "P1D1W",
+            "15 minutes",
+        ] {
             assert_eq!(Every::from_text(text).unwrap_err().code, "invalid", "{text}");
         }
         for text in ["PT59S", "PT0M", "P3661D", "P99999999999999999999D", "PT59.5S"] {

@@ -83,12 +83,11 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
 /// # Errors
 /// [`Error::Missing`].
 pub async fn check_customer(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<()> {
-    let exists: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM customers WHERE workspace_id = $1 AND id = $2)")
-            .bind(workspace_id)
-            .bind(customer_id)
-            .fetch_one(connection)
-            .await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM customers WHERE workspace_id = $1 AND id = $2)")
+        .bind(workspace_id)
+        .bind(customer_id)
+        .fetch_one(connection)
+        .await?;
     if exists { Ok(()) } else { Err(Error::missing("customer_id")) }
 }
 

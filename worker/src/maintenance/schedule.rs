@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use rand::seq::SliceRandom;
 use shared::error::ErrorClass;
-use shared::platform::db::Transaction;
+use shared::platform::db::{self, Transaction};
 use shared::schedule::{self, Started};
 use shared::{Error, Result, jobs};
 use tokio::sync::Notify;
@@ -128,7 +128,8 @@ async fn deal_with(process: &WorkerContext, workspace_id: Uuid, id: Uuid) -> Res
 
 async fn start(process: &WorkerContext, workspace_id: Uuid, id: Uuid) -> Result<Option<Vec<Started>>> {
     let mut transaction = Transaction::begin(&process.pool).await?;
-    let started = schedule::start(&mut transaction, workspace_id, id).await?;
+    let now = db::database_now(&mut transaction).await?;
+    let started = schedule::start(&mut transaction, workspace_id, id, now).await?;
     transaction.commit().await?;
     Ok(started)
 }

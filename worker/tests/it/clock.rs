@@ -7,40 +7,41 @@ use serde_json::{Value, json};
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, Transaction};
-use shared::queue::Payload;
-use shared::schedule::nightly::Nightly;
-use shared::schedule::scheduled_runs;
+use shared::schedule;
 use testing::{Database, Process};
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
 
-/// Creates a workspace with its nightly run at a local time.
+/// Creates a workspace with its nightly run at a local time, as if it had existed for longer.
 async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone: &str, created: &str) -> Uuid {
     let mut connection = database.pool().acquire().await.unwrap();
     let workspace = workspaces::create(&mut connection, name).await.unwrap().id;
-    sqlx::query("UPDATE workspaces SET created_at = $2::timestamptz WHERE id = $1")
-        .bind(workspace)
-        .bind(created.parse::<DateTime<Utc>>().unwrap())
-        .execute(&mut *connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, $2, now())")
-        .bind(workspace)
-        .bind(json!({ "nightly_at": nightly_at, "time_zone": time_zone }))
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    let (hour, minute) = nightly_at.split_once(':').unwrap();
+    let cron = format!("{minute} {hour} * * *");
+    sqlx::query(
+        "UPDATE schedules SET cron = $2, time_zone = $3, passed_until = $4, due_at = $4 WHERE workspace_id = $1",
+    )
+    .bind(workspace)
+    .bind(cron)
+    .bind(time_zone)
+    .bind(created.parse::<DateTime<Utc>>().unwrap())
+    .execute(&mut *connection)
+    .await
+    .unwrap();
     workspace
 }
 
-/// Starts the runs that are due at a time, as a worker does. A worker that dies does so before the
-/// commit.
-async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
-    let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), Nightly::KIND, now).await.unwrap();
-    for (workspace_id, date) in due {
+/// The schedules, each with its workspace.
+async fn schedules(database: &Database) -> Vec<(Uuid, Uuid)> {
+    sqlx::query_as("SELECT workspace_id, id FROM schedules ORDER BY id").fetch_all(database.pool()).await.unwrap()
+}
+
+/// Deals with the schedules that are due at a time, as a worker does. A worker that dies does so before the commit.
+async fn look(pool: &Pool, schedules: &[(Uuid, Uuid)], now: DateTime<Utc>, dies: bool) {
+    for (workspace_id, id) in schedules {
         let mut transaction = Transaction::begin(pool).await.unwrap();
-        scheduled_runs::begin(&mut transaction, workspace_id, date, &Nightly { date }).await.unwrap();
+        schedule::start(&mut transaction, *workspace_id, *id, now).await.unwrap();
         if dies {
             drop(transaction);
         } else {
@@ -49,21 +50,21 @@ async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
     }
 }
 
-/// Simulates the schedule with four workers that check at different minutes. Some sleep, and some
-/// die during a check.
+/// Simulates four workers that look at different minutes. Some sleep, and some die while they look.
 async fn play(database: &Database, from: &str, days: i64) {
     let settings = Settings::from_layers(None, [("DATABASE_URL".to_owned(), database.url().to_owned())]).unwrap();
     let pool = db::pool(&settings.database, "clock test").unwrap();
+    let schedules = schedules(database).await;
     let start: DateTime<Utc> = from.parse().unwrap();
     for minute in (0..days * 24 * 60).step_by(5) {
         let looks = (0..4_i64).map(|worker| {
-            let pool = pool.clone();
+            let (pool, schedules) = (pool.clone(), &schedules);
             async move {
                 // The third worker sleeps every other day, and the fourth sometimes dies.
                 let awake = worker != 2 || (minute / 1440) % 2 == 0;
                 let now = start + TimeDelta::minutes(minute + worker);
                 if awake {
-                    look(&pool, now, worker == 3 && minute % 35 == 0).await;
+                    look(&pool, schedules, now, worker == 3 && minute % 35 == 0).await;
                 }
             }
         });
