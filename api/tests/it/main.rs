@@ -70,6 +70,7 @@ mod report_calendar;
 mod report_helpers;
 mod reports;
 mod runs;
+mod schedules;
 mod score_plans;
 mod segments;
 mod sending_windows;

@@ -2,8 +2,8 @@
 //!
 //! An expression with a fixed hour runs once on each date that it names: right after a clock change that
 //! skips its time, and the first time when its time comes twice. An expression whose hour begins with `*`
-//! follows elapsed time: it runs at each instant whose local time it names. `docs/decisions` says why no
-//! crate evaluates it.
+//! follows elapsed time: it runs at each instant whose local time it names. No crate evaluates both in this
+//! way: where the minute is not fixed, they let the fixed hour be skipped, or run twice.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
