@@ -55,6 +55,19 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .await?)
 }
 
+/// Which of these jobs, given with their workspaces, have ended or were deleted.
+pub async fn ended(connection: &mut PgConnection, workspace_ids: &[Uuid], ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT awaited.id FROM unnest($1::uuid[], $2::uuid[]) AS awaited (workspace_id, id)
+         LEFT JOIN jobs ON jobs.workspace_id = awaited.workspace_id AND jobs.id = awaited.id
+         WHERE jobs.id IS NULL OR jobs.finished_at IS NOT NULL",
+    )
+    .bind(workspace_ids)
+    .bind(ids)
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Sets how many units of work a job has, and returns the job.
 pub async fn set_total(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, total: i64) -> Result<Job> {
     let updated = sqlx::query_as(concat!(

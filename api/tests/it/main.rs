@@ -85,5 +85,6 @@ mod updates;
 mod uploads;
 mod upserts;
 mod users;
+mod waits;
 mod workbooks;
 mod workflows;
