@@ -137,7 +137,7 @@ async fn delete(Path(id): Path, write: Write, _: NoQuery) -> Result {
         .run(&[], move |connection, actor| {
             let condition = condition.clone();
             Box::pin(async move {
-                schedule::delete(connection, actor.workspace_id, id, &condition).await?;
+                schedule::delete(connection, actor, id, &condition).await?;
                 Ok(Reply::no_content())
             })
         })

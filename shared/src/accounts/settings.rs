@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::nightly;
 use crate::error::{Error, Result};
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
 use crate::mail::{self, Event, senders};
 use crate::platform::config;
@@ -157,11 +158,12 @@ pub(crate) async fn enrolls_created(connection: &mut PgConnection, workspace_id:
 /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body.
 pub async fn update(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     body: Object,
     condition: &Condition,
     mail: &config::Mail,
 ) -> Result<Settings> {
+    let workspace_id = actor.workspace_id;
     sqlx::query(
         "INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, '{}', now()) ON CONFLICT DO NOTHING",
     )
@@ -193,7 +195,13 @@ pub async fn update(
     if overrides.window() != present.window() {
         mail::reconsider(connection, workspace_id).await?;
     }
+    let is_changed = overrides != present;
     let settings = overrides.settings();
+    if is_changed {
+        let subject = Subject { kind: SubjectType::Settings, id: workspace_id };
+        let updated = NewEvent::new(EventType::SettingsUpdated, subject, &settings)?;
+        events::record(connection, actor, vec![updated]).await?;
+    }
     nightly::follow(connection, workspace_id, &settings).await?;
     Ok(settings)
 }

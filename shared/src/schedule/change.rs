@@ -14,9 +14,9 @@ use super::timing::{Rule, Timing};
 use super::work::{KINDS, Work, inside_params};
 use crate::accounts::settings::{self, TimeZone};
 use crate::error::{Error, FieldError, Reason, Result};
+use crate::events::Actor;
 use crate::platform::db;
-use crate::queue;
-use crate::records::history::Actor;
+use crate::queue::{self, Reporting};
 use crate::values::dates::time_in;
 use crate::values::etag::Condition;
 use crate::values::every::Every;
@@ -224,16 +224,21 @@ async fn rest(connection: &mut PgConnection, workspace_id: Uuid, changed: &Sched
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Changed`] if the condition does not hold; [`Error::Conflict`] for the nightly run.
-pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
+pub async fn delete(connection: &mut PgConnection, actor: &Actor, id: Uuid, condition: &Condition) -> Result<()> {
+    let workspace_id = actor.workspace_id;
     let schedule = lock(connection, workspace_id, id).await?;
     condition.check(&schedule)?;
     if schedule.is_nightly() {
         let message = "the nightly run belongs to the workspace; it can be paused";
         return Err(Error::conflict_with(id, Reason::NotDeletable, "kind", message));
     }
+    let mut cancelled = Vec::new();
     for open in runs::open(connection, workspace_id, id).await?.iter().filter(|open| open.is_parked) {
-        queue::cancel(connection, workspace_id, open.job_id).await?;
+        let job = queue::cancel_unfinished(connection, workspace_id, open.job_id).await?;
+        cancelled.extend(job.map(|job| job.id));
     }
+    // They have written nothing.
+    queue::report_end(connection, workspace_id, Some(actor), &cancelled, |_| Reporting::End).await?;
     sqlx::query("DELETE FROM schedules WHERE workspace_id = $1 AND id = $2")
         .bind(workspace_id)
         .bind(id)

@@ -11,9 +11,9 @@ use super::nightly::Nightly;
 use super::runs::{self, Key, Of, Open, RunStatus};
 use super::work::Work;
 use crate::error::{Error, Result};
+use crate::events::{Actor, ActorKind};
 use crate::platform::db::Savepoint;
 use crate::queue::{self, Job, NewJob};
-use crate::records::history::{Actor, ActorKind};
 use crate::values::Time;
 use crate::values::cron::Slot;
 

@@ -8,9 +8,9 @@ use super::nightly;
 use super::runs::{self, Key, Of};
 use super::work::{Work, inside_params};
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::platform::db;
 use crate::queue::Job;
-use crate::records::history::Actor;
 
 /// Starts the job of a schedule now, whatever its times are. The nightly run of the present date takes place once: it
 /// is returned, and retried if it failed. Needs a transaction.
