@@ -152,7 +152,7 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     let checked = http::headers::check(request.headers()).and_then(|()| Preference::of(&request));
     let answer = async {
         match checked {
-            Ok(preference) => known.spare(preference.await_job(&state, next.run(request).await).await),
+            Ok(preference) => known.spare(preference.await_job(&state, opened, next.run(request).await).await),
             Err(problem) => problem.into_response(),
         }
     };

@@ -15,7 +15,7 @@ mod timing;
 mod work;
 
 pub use change::{create, create_schema, delete, pause, resume, update, update_schema};
-pub use due::{Started, due, postpone, set_aside, start};
+pub use due::{DUE, Started, due, postpone, set_aside, start};
 pub use model::{COLUMNS, CatchUp, LIST, Overlap, Schedule, ScheduleStatus, get};
 pub use run_now::run_now;
 pub use runs::{RunStatus, ScheduledRun, list_runs};

@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use shared::accounts::workspaces::Opened;
 use shared::error::FieldError;
 use shared::query::parameters::whole;
 use shared::queue::{self, Job};
@@ -21,7 +22,6 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::http::auth::Caller;
 use crate::respond::{Problem, Reply, Result, write};
 use crate::{AppState, CRM};
 
@@ -67,7 +67,6 @@ impl Disconnected {
 pub(crate) struct Preference {
     /// `Prefer: wait=N`.
     seconds: Option<u32>,
-    caller: Option<Caller>,
     disconnected: Option<CancellationToken>,
 }
 
@@ -78,15 +77,15 @@ impl Preference {
     /// 400 for a `wait` that is not a number of seconds from 0 to 25, or that is repeated.
     pub fn of(request: &Request) -> Result<Self> {
         let disconnected = request.extensions().get::<Disconnected>().map(|Disconnected(token)| token.clone());
-        Ok(Self { seconds: preferred(request.headers())?, caller: request.extensions().get().cloned(), disconnected })
+        Ok(Self { seconds: preferred(request.headers())?, disconnected })
     }
 
     /// Waits for the job that a response shows, if it is to be awaited. Returns the job's state at the end of the
     /// wait.
-    pub async fn await_job(self, state: &AppState, response: Response) -> Response {
+    pub async fn await_job(self, state: &AppState, caller: Option<Opened>, response: Response) -> Response {
         let asked = response.extensions().get::<WaitFor>().copied();
         let accepted = || Some(WaitFor { job_id: accepted_job(&response)?, seconds: self.seconds? });
-        let (Some(wait), Some(caller)) = (asked.or_else(accepted), self.caller) else { return response };
+        let (Some(wait), Some(caller)) = (asked.or_else(accepted), caller) else { return response };
         let Some(place) = state.waits.enter(caller.workspace_id, wait.job_id) else { return response };
         let revoked = CancellationToken::new();
         let _key = state.keys.track(caller.key_id, revoked.clone());

@@ -43,7 +43,7 @@ const CROSS_WORKSPACES: [&str; 21] = [
     "SELECT workspace_id FROM score_states",
     // Which awaited jobs have ended.
     "JOIN jobs ON jobs.workspace_id = awaited.workspace_id",
-    "FROM schedules WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1",
+    "FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.

@@ -35,18 +35,20 @@ struct Next {
     wait_s: f64,
 }
 
+/// The schedules that are due, and the next one that will be.
+pub const DUE: &str = "
+    (SELECT workspace_id, id, 0::double precision AS wait_s
+     FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1)
+    UNION ALL
+    (SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision
+     FROM schedules WHERE due_at > now() ORDER BY due_at LIMIT 1)";
+
 /// The schedules that are due, each with its workspace, earliest first and at most so many; and how long until the
-/// next one is, if there are fewer.
+/// next one is.
 pub async fn due(connection: &mut PgConnection, most: i64) -> Result<(Vec<(Uuid, Uuid)>, Option<Duration>)> {
-    let next: Vec<Next> = sqlx::query_as(
-        "SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision AS wait_s
-         FROM schedules WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1",
-    )
-    .bind(most)
-    .fetch_all(connection)
-    .await?;
+    let next: Vec<Next> = sqlx::query_as(DUE).bind(most).fetch_all(connection).await?;
     let wait = next.iter().map(|next| next.wait_s).find(|wait| *wait > 0.0);
-    let due = next.iter().take_while(|next| next.wait_s <= 0.0).map(|next| (next.workspace_id, next.id)).collect();
+    let due = next.iter().filter(|next| next.wait_s <= 0.0).map(|next| (next.workspace_id, next.id)).collect();
     Ok((due, wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok())))
 }
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::timing::{Rule, Timing};
+use super::work::LISTED_KINDS;
 use crate::accounts::nightly;
 use crate::error::Result;
 use crate::platform::db;
@@ -152,7 +153,7 @@ pub const LIST: Spec = Spec {
     table: "schedules",
     fields: &[
         ListField::new("id", Kind::Id),
-        ListField::new("kind", Kind::Line),
+        ListField::new("kind", Kind::Word(&LISTED_KINDS)),
         ListField::new("params", Kind::Json),
         ListField::new("cron", Kind::Line),
         ListField::new("every", Kind::Line),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::accounts::nightly;
 use crate::bulk::{self, Request, UndoBulk};
 use crate::crm::bulk::{self as bulk_changes, BulkCustomers, BulkLeads, BulkOrders};
 use crate::error::{Error, FieldError, FieldErrors, Result};
@@ -31,6 +32,17 @@ pub(super) const KINDS: [&str; 9] = [
     UndoImport::KIND,
     UndoBulk::KIND,
 ];
+
+/// The kinds of jobs that schedules start.
+pub(super) const LISTED_KINDS: [&str; KINDS.len() + 1] = {
+    let mut listed = [nightly::KIND; KINDS.len() + 1];
+    let mut i = 0;
+    while i < KINDS.len() {
+        listed[i] = KINDS[i];
+        i += 1;
+    }
+    listed
+};
 
 /// A job that a schedule starts.
 #[derive(Debug)]
