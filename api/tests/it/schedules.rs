@@ -434,7 +434,7 @@ async fn a_run_that_cannot_start_is_listed_with_the_reason_and_delays_no_other()
     let api = Api::start().await;
     leaves_runs(&api);
     let customer = feedback::customer(&api, "ada@example.com").await;
-    let params = json!({ "customer_id": id(&customer) });
+    let params = json!({ "customer_id": customer });
     let schedule = create(&api, json!({ "kind": "request_feedback", "params": params, "every": "PT10M" })).await;
     let created = time(&schedule["created_at"]);
     look(&api, &schedule, created + TimeDelta::minutes(10)).await;

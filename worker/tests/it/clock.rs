@@ -243,7 +243,7 @@ async fn ended(database: &Database, workspace: Uuid) -> Value {
             return job;
         }
         assert!(started.elapsed() < PATIENCE, "the nightly run does not end");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
