@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type}
 use utoipa::openapi::{Object as ObjectSchema, RefOr};
 use uuid::Uuid;
 
-use super::model::{CatchUp, Overlap, Schedule, ScheduleStatus, columns, get, lock, lock_nightly};
+use super::model::{CatchUp, Overlap, Schedule, ScheduleStatus, get, lock, lock_nightly, schedule_columns};
 use super::runs;
 use super::timing::{Rule, Timing};
 use super::work::{KINDS, Work, inside_params};
@@ -64,7 +64,7 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
              passed_until, due_at, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12, $12)
          RETURNING ",
-        columns!()
+        schedule_columns!()
     );
     let (cron, every, at) = texts(&timing.rule);
     let created = sqlx::query_as(insert)

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::model::{CatchUp, Overlap, Schedule, columns};
+use super::model::{CatchUp, Overlap, Schedule, schedule_columns};
 use super::nightly::Nightly;
 use super::runs::{self, Key, Of, Open, RunStatus};
 use super::work::Work;
@@ -37,11 +37,13 @@ struct Next {
 
 /// The schedules that are due, and the next one that will be.
 pub const DUE: &str = "
-    (SELECT workspace_id, id, 0::double precision AS wait_s
-     FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1)
+    SELECT workspace_id, id, 0::double precision AS wait_s FROM (
+        SELECT workspace_id, id FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1
+    ) AS due
     UNION ALL
-    (SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision
-     FROM schedules WHERE due_at > now() ORDER BY due_at LIMIT 1)";
+    SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision FROM (
+        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() ORDER BY due_at LIMIT 1
+    ) AS next";
 
 /// The schedules that are due, each with its workspace, earliest first and at most so many; and how long until the
 /// next one is.
@@ -71,7 +73,7 @@ pub async fn start(
 ) -> Result<Option<Vec<Started>>> {
     let schedule: Option<Schedule> = sqlx::query_as(concat!(
         "SELECT ",
-        columns!(),
+        schedule_columns!(),
         " FROM schedules WHERE workspace_id = $1 AND id = $2 AND due_at <= $3 FOR UPDATE SKIP LOCKED"
     ))
     .bind(workspace_id)
@@ -261,7 +263,7 @@ pub async fn postpone(connection: &mut PgConnection, workspace_id: Uuid, id: Uui
 pub async fn set_aside(connection: &mut PgConnection, workspace_id: Uuid, now: Time) -> Result<u64> {
     let schedules: Vec<Schedule> = sqlx::query_as(concat!(
         "SELECT ",
-        columns!(),
+        schedule_columns!(),
         " FROM schedules WHERE workspace_id = $1 AND paused_at IS NULL ORDER BY id FOR UPDATE"
     ))
     .bind(workspace_id)

@@ -133,17 +133,17 @@ impl Tagged for Schedule {
 }
 
 /// The columns of [`Schedule`], in a literal.
-macro_rules! columns {
+macro_rules! schedule_columns {
     () => {
         "id, kind, params, cron, every, at, time_zone, overlap, catch_up, until, paused_at, passed_until, last_date, \
          due_at, created_at, updated_at"
     };
 }
 
-pub(super) use columns;
+pub(super) use schedule_columns;
 
 /// The columns, for the statement of a list.
-pub const COLUMNS: Columns = Columns::plain(columns!());
+pub const COLUMNS: Columns = Columns::plain(schedule_columns!());
 
 /// A schedule without a due time has nothing left to do.
 const STATUS: &str = "CASE WHEN paused_at IS NOT NULL THEN 'paused' WHEN due_at IS NULL THEN 'ended' ELSE 'active' END";
@@ -233,7 +233,7 @@ fn undecoded(column: &str, fault: Fault) -> sqlx::Error {
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Schedule> {
-    let select = concat!("SELECT ", columns!(), " FROM schedules WHERE workspace_id = $1 AND id = $2");
+    let select = concat!("SELECT ", schedule_columns!(), " FROM schedules WHERE workspace_id = $1 AND id = $2");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
@@ -242,12 +242,14 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
 pub(super) async fn lock(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Schedule> {
-    let select = concat!("SELECT ", columns!(), " FROM schedules WHERE workspace_id = $1 AND id = $2 FOR UPDATE");
+    let select =
+        concat!("SELECT ", schedule_columns!(), " FROM schedules WHERE workspace_id = $1 AND id = $2 FOR UPDATE");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
 /// Returns the nightly run of a workspace and locks its row.
 pub(super) async fn lock_nightly(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Schedule> {
-    let select = concat!("SELECT ", columns!(), " FROM schedules WHERE workspace_id = $1 AND kind = $2 FOR UPDATE");
+    let select =
+        concat!("SELECT ", schedule_columns!(), " FROM schedules WHERE workspace_id = $1 AND kind = $2 FOR UPDATE");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(nightly::KIND).fetch_one(connection).await?)
 }
