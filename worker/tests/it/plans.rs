@@ -25,13 +25,14 @@ const FILL: &str = "
 /// 10,000 schedules, of which a few are due.
 const SCHEDULES: &str = "
     INSERT INTO schedules (workspace_id, id, kind, every, time_zone, overlap, catch_up, passed_until, due_at)
-    SELECT (SELECT id FROM workspaces LIMIT 1), gen_random_uuid(), 'process_followups', 'PT1H', 'UTC', 'skip', 'latest', now(),
+    SELECT (SELECT id FROM workspaces WHERE name = 'scheduled'), gen_random_uuid(), 'process_followups', 'PT1H', 'UTC', 'skip', 'latest', now(),
         CASE WHEN n % 10 > 0 THEN now() + (n - 20) * interval '1 second' END
     FROM generate_series(1, 10000) AS n";
 
 #[tokio::test]
 async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
     let ledger = Ledger::create().await;
+    ledger.run("INSERT INTO workspaces (id, name) VALUES (gen_random_uuid(), 'scheduled')").await;
     ledger.run(SCHEDULES).await;
     ledger.run("ANALYZE schedules").await;
     let mut connection = ledger.connection().await;
