@@ -11,12 +11,12 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use shared::error::{FieldError, FieldErrors};
-use shared::query::parameters::{Parameters, whole};
+use shared::query::parameters::Parameters;
 use shared::records::{MAX_BATCH, Place};
 use shared::values::Field;
 use shared::values::json;
 use shared::values::json_body::Object;
-use shared::workflows::brake::Start;
+use shared::workflows::run_request::confirm;
 use uuid::Uuid;
 
 use crate::AppState;
@@ -161,38 +161,6 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// The query parameters of a run that writes emails.
-#[derive(Debug, Clone, Copy)]
-pub struct RunParameters {
-    /// Whether it only reports what it would do.
-    pub dry_run: bool,
-    /// How the caller starts it.
-    pub start: Start,
-}
-
-impl RunParameters {
-    /// Their names.
-    pub const NAMES: [&str; 2] = ["dry_run", "confirm"];
-
-    /// Takes them from the parameters of a request.
-    pub fn take(parameters: &mut Parameters<'_>) -> Self {
-        let (dry_run, confirm) = (parameters.flag("dry_run"), confirm(parameters));
-        Self { dry_run, start: Start::by_caller(confirm) }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for RunParameters {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let Query(pairs) = Query::from_request_parts(parts, state).await?;
-        let mut parameters = Parameters::new(&pairs);
-        let run = Self::take(&mut parameters);
-        parameters.finish()?;
-        Ok(run)
-    }
-}
-
 /// The query parameter `confirm`, the only one of its route.
 #[derive(Debug, Clone, Copy)]
 pub struct Confirm(pub Option<u32>);
@@ -207,10 +175,6 @@ impl<S: Sync> FromRequestParts<S> for Confirm {
         parameters.finish()?;
         Ok(Self(confirm))
     }
-}
-
-fn confirm(parameters: &mut Parameters<'_>) -> Option<u32> {
-    parameters.take_as("confirm", |text| whole(text, 0..=u32::MAX))
 }
 
 /// A JSON object as the body, read field by field.

@@ -14,3 +14,4 @@ pub mod observe;
 pub mod peer;
 pub mod rate_limit;
 pub mod server;
+pub mod waits;

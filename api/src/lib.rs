@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use http::compression::Accepted;
 use http::conditional::Known;
 use http::cors::Cors;
+use http::waits::Preference;
 use respond::Result;
 
 /// State shared by all handlers. Clones are cheap: every layer of a request has one.
@@ -54,6 +55,8 @@ pub struct Shared {
     pub(crate) feeds: http::feeds::Feeds,
     /// The rate limits of API keys.
     pub limits: http::rate_limit::Limits,
+    /// The requests that wait for jobs.
+    pub waits: http::waits::Waits,
     /// The OpenAPI document, generated on first use.
     pub(crate) document: OnceLock<openapi::Served>,
     signer: OnceCell<Signer>,
@@ -81,6 +84,7 @@ impl AppState {
             settings,
             feeds: http::feeds::Feeds::default(),
             keys: http::auth::Keys::default(),
+            waits: http::waits::Waits::default(),
             document: OnceLock::new(),
             signer: OnceCell::new(),
             stopping: CancellationToken::new(),
@@ -145,10 +149,10 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| http::arrival::in_time(body, &state.settings.api));
     let known = Known::of(&request);
-    let checked = http::headers::check(request.headers());
+    let checked = http::headers::check(request.headers()).and_then(|()| Preference::of(&request));
     let answer = async {
         match checked {
-            Ok(()) => known.spare(next.run(request).await),
+            Ok(preference) => known.spare(preference.await_job(&state, opened, next.run(request).await).await),
             Err(problem) => problem.into_response(),
         }
     };

@@ -2,6 +2,7 @@
 
 pub mod idempotency;
 pub mod identity;
+pub(crate) mod nightly;
 pub mod scopes;
 pub mod settings;
 pub mod users;

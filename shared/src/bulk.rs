@@ -28,7 +28,7 @@ use crate::records::link::Linked;
 use crate::string_enum;
 use crate::values::json_body::Object;
 
-pub use accept::accept;
+pub use accept::{accept, check_references};
 pub use request::Request;
 pub use undo::{Undo, UndoBulk, undo};
 

@@ -24,7 +24,7 @@ mod turns;
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, SqlSafeStr};
 use uuid::Uuid;
 
@@ -55,6 +55,19 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .bind(workspace_id)
         .fetch_one(connection)
         .await?)
+}
+
+/// Which of these jobs, given with their workspaces, have ended or were deleted.
+pub async fn ended(connection: &mut PgConnection, workspace_ids: &[Uuid], ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT awaited.id FROM unnest($1::uuid[], $2::uuid[]) AS awaited (workspace_id, id)
+         LEFT JOIN jobs ON jobs.workspace_id = awaited.workspace_id AND jobs.id = awaited.id
+         WHERE jobs.id IS NULL OR jobs.finished_at IS NOT NULL",
+    )
+    .bind(workspace_ids)
+    .bind(ids)
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Sets how many units of work a job has, and returns the job.
@@ -113,6 +126,37 @@ pub async fn cancel_kind(
     .bind(limit)
     .fetch_all(connection)
     .await?)
+}
+
+/// The due time of a parked job: the first day of 9999.
+pub(crate) const PARKED: DateTime<Utc> = match DateTime::from_timestamp(253_370_764_800, 0) {
+    Some(time) => time,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// Parks a job that was just enqueued in the caller's transaction: it is queued, and begins only once it is
+/// [released](unpark). It can be cancelled meanwhile.
+pub async fn park(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    sqlx::query("UPDATE jobs SET run_at = $3 WHERE workspace_id = $1 AND id = $2 AND status = 'queued'")
+        .bind(workspace_id)
+        .bind(id)
+        .bind(PARKED)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Makes a parked job due, unless it was cancelled.
+pub async fn unpark(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
+    sqlx::query(
+        "UPDATE jobs SET run_at = now() WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND run_at = $3",
+    )
+    .bind(workspace_id)
+    .bind(id)
+    .bind(PARKED)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Makes the jobs of a workspace due that wait with an error that begins with `reason`.

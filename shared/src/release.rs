@@ -13,11 +13,10 @@ use crate::accounts::workspaces::{self, Workspace};
 use crate::error::Result;
 use crate::mail::{self, place};
 use crate::platform::db;
+use crate::queue;
 use crate::queue::notify::notify_now;
-use crate::queue::{self, Payload};
 use crate::records::history::{Actor, ActorKind};
-use crate::schedule::nightly::Nightly;
-use crate::schedule::scheduled_runs;
+use crate::schedule;
 use crate::values::Time;
 use crate::workflows::set_aside::SetAside;
 use crate::workflows::{feedback_reminders, feedback_requests, followups, nurture};
@@ -69,7 +68,6 @@ pub async fn release_after_loss(
     for workspace in workspaces::list(release.connection).await? {
         release.set_aside(&workspace).await?;
     }
-    release.set_aside_runs(lost_since).await?;
     let Release { connection, mut released, .. } = release;
     place::end_release(connection, id, public_url).await?;
     released.jobs = wake(connection).await?;
@@ -106,7 +104,8 @@ impl Release<'_> {
         self.pages(workspace, async |step, cursor| nurture::set_aside(step, id, cursor, now).await).await?;
         self.pages(workspace, async |step, cursor| feedback_reminders::set_aside(step, &actor, cursor, now).await)
             .await?;
-        self.pages(workspace, async |step, cursor| followups::set_aside(step, &actor, cursor, now).await).await
+        self.pages(workspace, async |step, cursor| followups::set_aside(step, &actor, cursor, now).await).await?;
+        self.set_aside_runs(id).await
     }
 
     async fn give_up_emails(&mut self, workspace_id: Uuid) -> Result<()> {
@@ -145,10 +144,10 @@ impl Release<'_> {
         }
     }
 
-    async fn set_aside_runs(&mut self, lost_since: Time) -> Result<()> {
+    async fn set_aside_runs(&mut self, workspace_id: Uuid) -> Result<()> {
         let mut step = self.connection.begin().await?;
         place::continue_release(&mut step, self.id).await?;
-        let recorded = scheduled_runs::set_aside(&mut step, Nightly::KIND, lost_since, self.now).await?;
+        let recorded = schedule::set_aside(&mut step, workspace_id, self.now).await?;
         step.commit().await?;
         self.released.scheduled_runs += recorded;
         Ok(())

@@ -1,4 +1,21 @@
-//! Scheduled runs, and the nightly run.
+//! Schedules, which start jobs at their times, and their runs.
+//!
+//! A schedule runs at its slots: the times of its cron expression, of its interval, or its one time. What is due
+//! follows from its row and the database's time alone: the slots after `passed_until`. A worker deals with them in
+//! one transaction, under the row's lock: it writes the row of each run, unique by its slot, enqueues its job, and
+//! moves `passed_until` on. So it does not matter how many workers look, how late, or how often they die.
 
+mod change;
+mod due;
+mod model;
 pub mod nightly;
-pub mod scheduled_runs;
+mod run_now;
+mod runs;
+mod timing;
+mod work;
+
+pub use change::{create, create_schema, delete, pause, resume, update, update_schema};
+pub use due::{DUE, Started, due, postpone, set_aside, start};
+pub use model::{COLUMNS, CatchUp, LIST, Overlap, Schedule, ScheduleStatus, get};
+pub use run_now::run_now;
+pub use runs::{RunStatus, ScheduledRun, list_runs};

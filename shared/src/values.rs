@@ -5,11 +5,13 @@
 //! stands; [`Object`](crate::values::json_body::Object) adds the names and gathers all faults of a body.
 
 pub mod cell;
+pub mod cron;
 mod custom_fields;
 pub mod dates;
 mod email;
 mod email_hash;
 pub mod etag;
+pub mod every;
 pub(crate) mod fold;
 pub mod hours;
 pub mod json;

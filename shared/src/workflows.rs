@@ -7,6 +7,7 @@ pub mod feedback_requests;
 pub mod followups;
 pub mod nurture;
 pub mod preview;
+pub mod run_request;
 pub mod set_aside;
 mod tally;
 

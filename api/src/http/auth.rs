@@ -14,13 +14,14 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use shared::accounts::workspaces::{self, Key, Opened};
 use shared::platform::db::{self, Pool};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::http::headers;
 use crate::http::observe::RequestId;
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
-use streams::OpenStreams;
+use streams::{OpenStreams, Tracked};
 
 pub(crate) use streams::Cut;
 
@@ -120,6 +121,11 @@ impl Keys {
     /// Ends a streamed response when its key becomes invalid.
     pub(crate) fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
         self.streams.hold(key_id, cut, response)
+    }
+
+    /// Cancels a token when the key becomes invalid, until what this returns is dropped.
+    pub(crate) fn track(&self, key_id: Uuid, revoked: CancellationToken) -> Tracked {
+        self.streams.track(key_id, revoked)
     }
 
     /// Ends the streams of revoked and expired keys.

@@ -13,10 +13,11 @@ use crate::pages::Page;
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// The headers that requests may have; the API reads no others.
-const HEADERS: &str = "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id";
+const HEADERS: &str =
+    "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id";
 /// The headers of responses that scripts may read.
 const EXPOSED: &str = "ETag, Link, Location, X-Next-Cursor, X-Total-Count, X-Request-Id, Idempotent-Replayed, \
-                       Retry-After, RateLimit, RateLimit-Policy";
+                       Preference-Applied, Retry-After, RateLimit, RateLimit-Policy";
 /// How long browsers may remember a preflight, in seconds.
 const MAX_AGE: &str = "600";
 

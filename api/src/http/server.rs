@@ -15,7 +15,7 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either};
+use futures_util::future::Either;
 use rlimit::Resource;
 use shared::platform::finishing::{Background, Finishing};
 use shared::platform::listen::AdminPort;
@@ -29,6 +29,7 @@ use crate::http::auth::Cut;
 use crate::http::clock;
 use crate::http::observe;
 use crate::http::peer::Client;
+use crate::http::waits::{self, Disconnected};
 use crate::respond::{self, Problem};
 use crate::{AppState, router};
 use connection::Terms;
@@ -59,6 +60,7 @@ pub async fn serve(
     tasks.spawn(housekeeping(state.clone()));
     tasks.spawn(clock::watch(state.clone()));
     tasks.spawn(check_keys(state.clone()));
+    tasks.spawn(waits::watch(state.clone()));
     tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
     let seats = Arc::new(Seats::new(&state.settings, descriptors()));
     if let Ok(address) = listener.local_addr() {
@@ -138,16 +140,21 @@ impl Peer {
     }
 
     /// Answers a request. If the client disconnects, a read is dropped, which cancels its
-    /// statement, while a write runs to its end.
+    /// statement, while a write runs to its end, without waiting for a job.
     fn attend<'a>(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         cut: &CancellationToken,
         left: &'a Background,
-    ) -> Either<BoxFuture<'static, Response>, Finishing<'a, Response>> {
+    ) -> impl Future<Output = Response> + Send + use<'a> {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let connected = Disconnected::watch(&mut request);
         let answer = self.answer(request, cut);
-        if reads { Either::Left(answer.boxed()) } else { Either::Right(Finishing::new(answer, left)) }
+        let answer = if reads { Either::Left(answer.boxed()) } else { Either::Right(Finishing::new(answer, left)) };
+        answer.map(move |answer| {
+            drop(connected);
+            answer
+        })
     }
 
     fn answer(

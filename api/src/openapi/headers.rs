@@ -29,6 +29,7 @@ const ALL: &[(&str, &str, &str)] = &[
         "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`.",
         "true",
     ),
+    ("Preference-Applied", "`wait=N` if the request has waited for the job.", "wait=10"),
     ("Upload-Offset", "The number of bytes of the upload that have arrived.", "1048576"),
     ("Content-Disposition", "The suggested file name.", "attachment; filename=\"leads.csv\""),
     ("WWW-Authenticate", "The authentication scheme.", "Bearer"),

@@ -334,11 +334,25 @@ impl Operation {
     }
 
     fn accepts_job(self, schema: &str) -> Self {
-        let response = ResponseBuilder::new()
-            .description("Accepted. The job runs even if processes or machines fail.")
-            .content(JSON, schemas::content(schemas::reference(schema)))
-            .header_ref("Location", headers::reference("Location"));
-        self.answers(202, response).knows(jobs::schemas())
+        let response = |about: &str| {
+            ResponseBuilder::new()
+                .description(about)
+                .content(JSON, schemas::content(schemas::reference(schema)))
+                .header_ref("Location", headers::reference("Location"))
+                .header_ref("Preference-Applied", headers::reference("Preference-Applied"))
+        };
+        self.with([parameters::prefer()])
+            .answers(202, response("Accepted. The job runs even if processes or machines fail."))
+            .answers(200, response("With `Prefer: wait=N`, the job, which has ended."))
+            .knows(jobs::schemas())
+    }
+
+    /// Adds a header to a response.
+    pub fn returns_header(mut self, status: u16, name: &str) -> Self {
+        for (_, response) in self.answers.iter_mut().filter(|(of, _)| *of == status) {
+            response.headers.insert(name.to_owned(), RefOr::Ref(headers::reference(name)));
+        }
+        self
     }
 
     /// Adds a response.

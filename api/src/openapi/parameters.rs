@@ -16,6 +16,7 @@ use utoipa::openapi::{Object, RefOr, Required, Schema};
 use uuid::Uuid;
 
 use super::examples;
+use crate::http::waits::MAX_WAIT_S;
 use crate::respond::export::{CustomFields, FileFormat, MAX_CUSTOM_COLUMNS};
 
 /// The ids in a path.
@@ -61,6 +62,21 @@ pub(crate) fn idempotency_key() -> Parameter {
                  response. Only successful (2xx) responses are stored.";
     let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
     header("Idempotency-Key", about, key.pattern(Some(r"^[\t -~]*[!-~][\t -~]*$")))
+}
+
+/// How long a request waits for the job that it starts.
+pub(crate) fn prefer() -> Parameter {
+    let about = "`wait=N` returns the job when it has ended (200), or after N seconds, at most 25, with its state at that \
+                 time (202). Other preferences are ignored. If a workspace has 100 waits, the next request does not wait.";
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^wait=([0-9]|1[0-9]|2[0-5])$"));
+    header("Prefer", about, text.examples(["wait=10"]))
+}
+
+/// How long the request for a job waits.
+pub(crate) fn wait() -> Parameter {
+    let about = "Returns the job when it has ended, or after so many seconds with its state at that time.";
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(MAX_WAIT_S));
+    query("wait", about, number)
 }
 
 /// The cursor after which a client of a stream reconnects.

@@ -266,8 +266,13 @@ pub fn is_replayed(answer: &Response) -> bool {
     answer.headers().contains_key(REPLAYED)
 }
 
+/// Marks a response as a stored one.
+pub fn mark_replayed(answer: &mut Response) {
+    answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+}
+
 fn replay(kept: Kept) -> Result {
     let mut response = Reply::from_kept(kept).into_response();
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    mark_replayed(&mut response);
     Ok(response)
 }

@@ -16,7 +16,7 @@ use utoipa::openapi::{RefOr, Schema};
 use uuid::Uuid;
 
 use super::records;
-use crate::extract::{JsonObject, NoBody, NoQuery, Path, RunParameters};
+use crate::extract::{JsonObject, NoBody, NoQuery, Path, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
@@ -100,8 +100,8 @@ async fn request(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result 
         .await
 }
 
-async fn remind(write: Write, RunParameters { dry_run, start }: RunParameters, _: NoBody) -> Result {
-    write.start_run(RemindFeedback { dry_run, start }).await
+async fn remind(write: Write, Query(parameters): Query, _: NoBody) -> Result {
+    write.start_run(RemindFeedback::read(&parameters, true)?).await
 }
 
 async fn answer(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {

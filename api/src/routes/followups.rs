@@ -2,7 +2,7 @@
 
 use shared::workflows::followups::ProcessFollowups;
 
-use crate::extract::{NoBody, RunParameters};
+use crate::extract::{NoBody, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::Result;
 use crate::respond::write::Write;
@@ -21,6 +21,6 @@ pub(crate) fn operations() -> Vec<Operation> {
     tagged("Follow-ups", [process])
 }
 
-async fn process(write: Write, RunParameters { dry_run, start }: RunParameters, _: NoBody) -> Result {
-    write.start_run(ProcessFollowups { dry_run, start }).await
+async fn process(write: Write, Query(parameters): Query, _: NoBody) -> Result {
+    write.start_run(ProcessFollowups::read(&parameters, true)?).await
 }

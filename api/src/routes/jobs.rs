@@ -11,12 +11,15 @@ use shared::bulk;
 use shared::error::Reason;
 use shared::jobs;
 use shared::query::Columns;
+use shared::query::parameters::{Parameters, whole};
 use shared::queue::{self, Job};
 
 use crate::AppState;
 use crate::extract::{Confirm, NoBody, NoQuery, Path, Query};
 use crate::http::auth::Caller;
+use crate::http::waits::{MAX_WAIT_S, WaitFor};
 use crate::openapi::operations::{Operation, tagged};
+use crate::openapi::parameters;
 use crate::respond::lists;
 use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
@@ -24,7 +27,11 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
         Operation::get("/jobs", list).named("list", "List jobs").lists::<Job>(&jobs::LIST),
-        Operation::get("/jobs/{jobId}", read).named("get", "Get a job").reads::<Job>(),
+        Operation::get("/jobs/{jobId}", read)
+            .named("get", "Get a job")
+            .with([parameters::wait()])
+            .reads::<Job>()
+            .returns_header(200, "Preference-Applied"),
         Operation::post("/jobs/{jobId}/cancel", cancel)
             .named("cancel", "Cancel a job")
             .about("A running job stops at its next step; the steps it committed are kept. A job that has ended is returned unchanged.")
@@ -57,9 +64,16 @@ async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Qu
         .await
 }
 
-async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: NoQuery) -> Result {
+async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, Query(parameters): Query) -> Result {
+    let mut given = Parameters::new(&parameters);
+    let wait = given.take_as("wait", |text| whole(text, 0..=MAX_WAIT_S));
+    given.finish()?;
     let job = queue::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    Ok(Reply::record(&job)?.into_response())
+    let mut response = Reply::record(&job)?.into_response();
+    if let Some(seconds) = wait {
+        response.extensions_mut().insert(WaitFor { job_id: id, seconds });
+    }
+    Ok(response)
 }
 
 async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {

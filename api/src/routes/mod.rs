@@ -17,6 +17,7 @@ mod preview;
 mod ratings;
 mod records;
 mod reports;
+mod schedules;
 mod settings;
 mod suppressions;
 mod themes;
@@ -66,6 +67,7 @@ fn quick() -> Vec<Operation> {
         ratings::operations(),
         themes::operations(),
         jobs::operations(),
+        schedules::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }

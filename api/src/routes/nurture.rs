@@ -1,15 +1,13 @@
 //! `/dev/crm/leads/nurture` and `/dev/crm/leads/{leadId}/nurture`
 
-use shared::Error;
 use shared::bulk::Enrolment;
 use shared::crm::leads::{self, Lead};
 use shared::error::Reason;
-use shared::query::parameters::Parameters;
 use shared::records::Record;
 use shared::workflows::nurture::NurtureLeads;
 use uuid::Uuid;
 
-use crate::extract::{NoBody, NoQuery, Path, Query, RunParameters};
+use crate::extract::{NoBody, NoQuery, Path, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
 use crate::respond::write::Write;
@@ -54,12 +52,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn start(write: Write, Query(parameters): Query, _: NoBody) -> Result {
-    let (own, filters): (Vec<_>, Vec<_>) =
-        parameters.into_iter().partition(|(name, _)| RunParameters::NAMES.contains(&name.as_str()));
-    let mut own = Parameters::new(&own);
-    let RunParameters { dry_run, start } = RunParameters::take(&mut own);
-    let run = NurtureLeads::start(write.actor.workspace_id, dry_run, start, filters);
-    let ((), run) = Error::both(own.finish(), run)?;
+    let run = NurtureLeads::read(write.actor.workspace_id, parameters, true)?;
     write.start_run(run).await
 }
 

@@ -76,7 +76,7 @@ async fn scripts_of_an_allowed_origin_can_read_every_response() {
         assert_eq!((answer.status().as_u16(), header(&answer, "access-control-allow-origin")), (status, Some(ALLOWED)));
         assert_eq!(
             header(&answer, "access-control-expose-headers").unwrap(),
-            "ETag, Link, Location, X-Next-Cursor, X-Total-Count, X-Request-Id, Idempotent-Replayed, Retry-After, \
+            "ETag, Link, Location, X-Next-Cursor, X-Total-Count, X-Request-Id, Idempotent-Replayed, Preference-Applied, Retry-After, \
              RateLimit, RateLimit-Policy"
         );
         assert_eq!(header(&answer, "access-control-allow-credentials"), None);

@@ -133,7 +133,7 @@ fn keyed(mut body: Value, external_id: &str) -> Value {
 #[tokio::test]
 async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     let mut recorder = Recorder::start().await;
-    for kind in ["import_leads", "nurture_leads", "request_feedback"] {
+    for kind in ["import_leads", "nurture_leads", "request_feedback", "bulk_leads"] {
         recorder.api.leaves_jobs(kind);
     }
     taken_values(&mut recorder).await;
@@ -146,6 +146,7 @@ async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     emails(&mut recorder).await;
     running_requests(&mut recorder).await;
     uploads(&mut recorder).await;
+    schedules(&mut recorder).await;
     let documented = documented(&recorder.document);
     for (operation, codes) in &documented {
         assert_eq!(recorder.provoked.get(operation), Some(codes), "{operation}");
@@ -314,6 +315,53 @@ async fn jobs(recorder: &mut Recorder) {
     answer(recorder.api.post(&path(&first, "cancel")), 200).await;
     let second = nurture(&recorder.api).await;
     recorder.conflict(Method::POST, &path(&first, "retry"), Value::Null, ("already_running", id(&second))).await;
+}
+
+async fn schedules(recorder: &mut Recorder) {
+    const SCHEDULES: &str = "/dev/crm/schedules";
+    let of = |kind: &str, params: Value| json!({ "kind": kind, "params": params, "every": "P1D" });
+    let run = |schedule: &str| format!("{SCHEDULES}/{schedule}/run");
+    let customer = recorder.create(CUSTOMERS, person("scheduled@example.com")).await;
+    let request = recorder.create(SCHEDULES, of("request_feedback", json!({ "customer_id": customer }))).await;
+    let open = ask(&recorder.api, &customer).await;
+    recorder.conflict(Method::POST, &run(&request), Value::Null, ("open_request", id(&open["subject"]))).await;
+    let suppression = recorder.create("/dev/crm/suppressions", json!({ "email": "scheduled@example.com" })).await;
+    recorder.conflict(Method::POST, &run(&request), Value::Null, ("suppressed", &suppression)).await;
+    let place = format!("{CUSTOMERS}/{customer}");
+    recorder.api.send(Method::PUT, &place, json!({ "status": "blocked" }), 200).await;
+    recorder.conflict(Method::POST, &run(&request), Value::Null, ("blocked", &customer)).await;
+    recorder.api.delete(&place, 204).await;
+    recorder.missing(Method::POST, &run(&request), Value::Null, "params.customer_id").await;
+    let nobody = json!({ "customer_id": NOBODY });
+    recorder.missing(Method::POST, SCHEDULES, of("request_feedback", nobody.clone()), "params.customer_id").await;
+    let change = json!({ "params": nobody });
+    recorder.missing(Method::PUT, &format!("{SCHEDULES}/{request}"), change, "params.customer_id").await;
+
+    let convert = json!({ "filter": "all", "action": "convert", "dry_run": true });
+    let convert = id(&answer(recorder.api.post("/dev/crm/leads/bulk").json(&convert), 202).await).to_owned();
+    let update = json!({ "filter": "all", "action": "update", "set": { "notes": "x" }, "dry_run": true });
+    let update = id(&answer(recorder.api.post("/dev/crm/leads/bulk").json(&update), 202).await).to_owned();
+    for (job, code) in [(&convert, "not_undoable"), (&update, "job_unfinished")] {
+        let undo = recorder.create(SCHEDULES, of("undo_bulk", json!({ "job_id": job }))).await;
+        recorder.conflict(Method::POST, &run(&undo), Value::Null, (code, job)).await;
+    }
+
+    let nightly = id(&recorder.api.read(&format!("{SCHEDULES}?kind=nightly")).await[0]).to_owned();
+    let path = format!("{SCHEDULES}/{nightly}");
+    recorder.conflict(Method::DELETE, &path, Value::Null, ("not_deletable", &nightly)).await;
+    let set_aside = "INSERT INTO scheduled_runs (workspace_id, id, schedule_id, date, status)
+                     SELECT workspace_id, gen_random_uuid(), id, current_date, 'set_aside' FROM schedules WHERE id = $1";
+    recorder.sql(set_aside, &nightly).await;
+    let refused = answer(recorder.api.post(&run(&nightly)), 409).await;
+    recorder.record(&Method::POST, &run(&nightly), &refused);
+
+    let body = of("process_followups", json!({}));
+    let mut status = 201;
+    while status == 201 {
+        status = recorder.api.post(SCHEDULES).json(&body).send().await.unwrap().status().as_u16();
+    }
+    let refused = answer(recorder.api.post(SCHEDULES).json(&body), 409).await;
+    recorder.record(&Method::POST, SCHEDULES, &refused);
 }
 
 async fn uploads(recorder: &mut Recorder) {

@@ -103,6 +103,10 @@ async fn upgrading_a_full_database_preserves_every_row() {
     .unwrap();
     let restored: Value = support::json(api.post(&format!("/dev/crm/leads/{deleted}/restore")), 200).await;
     assert_eq!(restored["id"], deleted.to_string());
+    let nightly = api.read("/dev/crm/schedules?kind=nightly").await[0].clone();
+    assert_eq!((&nightly["cron"], &nightly["time_zone"]), (&json!("0 2 * * *"), &json!("UTC")));
+    let nights = api.read(&format!("/dev/crm/schedules/{}/runs", nightly["id"].as_str().unwrap())).await;
+    assert_eq!((&nights[0]["date"], nights.as_array().unwrap().len()), (&json!("2026-11-29"), 1));
     for list in ["customers", "orders", "feedback", "users", "emails", "suppressions", "jobs"] {
         let list = format!("/dev/crm/{list}");
         assert!(api.read(&list).await.as_array().is_some_and(|records| !records.is_empty()), "{list}");

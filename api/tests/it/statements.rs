@@ -26,7 +26,7 @@ const GLOBAL: [&str; 8] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 22] = [
+const CROSS_WORKSPACES: [&str; 23] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -49,10 +49,12 @@ const CROSS_WORKSPACES: [&str; 22] = [
     // Workspaces with stale scores, unread answers or a run that is due.
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
-    "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
     // Events without a number, and how far the feeds reach that are followed.
     "SELECT workspace_id, position FROM new_events",
     "SELECT workspace_id, number FROM event_cursors",
+    // Which awaited jobs have ended.
+    "JOIN jobs ON jobs.workspace_id = awaited.workspace_id",
+    "FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.

@@ -12,6 +12,7 @@ use sqlx::types::Json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::nightly;
 use crate::error::{Error, Result};
 use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
@@ -201,5 +202,6 @@ pub async fn update(
         let updated = NewEvent::new(EventType::SettingsUpdated, subject, &settings)?;
         events::record(connection, actor, vec![updated]).await?;
     }
+    nightly::follow(connection, workspace_id, &settings).await?;
     Ok(settings)
 }

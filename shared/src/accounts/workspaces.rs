@@ -7,10 +7,11 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use super::nightly;
 use crate::error::{Error, Reason, Result};
 use crate::platform::db;
 use crate::values::{Field, Name};
@@ -48,7 +49,7 @@ pub async fn get(connection: &mut PgConnection, id_or_name: &str) -> Result<Work
         .await?)
 }
 
-/// Creates a workspace.
+/// Creates a workspace, with its nightly run.
 ///
 /// # Errors
 /// [`Error::Conflict`] if the name is taken, [`Error::Invalid`] if it is invalid.
@@ -60,8 +61,13 @@ pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspa
     let created = sqlx::query_as(
         "INSERT INTO workspaces (id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING id, name, created_at",
     );
-    let created = created.bind(Uuid::now_v7()).bind(name).fetch_optional(connection).await?;
-    created.ok_or_else(|| Error::conflict(Reason::Taken, "name", "another workspace has this name"))
+    let mut transaction = connection.begin().await?;
+    let created = created.bind(Uuid::now_v7()).bind(name).fetch_optional(&mut *transaction).await?;
+    let created: Workspace =
+        created.ok_or_else(|| Error::conflict(Reason::Taken, "name", "another workspace has this name"))?;
+    nightly::create(&mut transaction, created.id).await?;
+    transaction.commit().await?;
+    Ok(created)
 }
 
 fn parse_name(name: &str) -> Result<Name> {

@@ -30,7 +30,10 @@ pub async fn accept<R: BulkChanged>(connection: &mut PgConnection, actor: &Actor
 }
 
 /// Checks that the records exist to which `set` refers.
-async fn check_references<R: BulkChanged>(
+///
+/// # Errors
+/// [`Error::Missing`].
+pub async fn check_references<R: BulkChanged>(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     request: &Request,

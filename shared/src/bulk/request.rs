@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{BulkAction, BulkChanged};
 use crate::error::{Error, FieldError, Result};
+use crate::query::parameters::{no_texts, texts};
 use crate::query::{List, NO_FILTERS, Spec};
 use crate::records::schema::example_record;
 use crate::values::json_body::Object;
@@ -118,11 +119,7 @@ fn filters(body: &mut Object, action: Option<BulkAction>) -> Option<Vec<(String,
     let mut errors = Vec::new();
     for (name, value) in filters {
         match texts(value) {
-            None => errors.push(FieldError::new(
-                &name,
-                "invalid",
-                "must be a string, a number, true, false, or an array of these; \"null\" stands for an empty value",
-            )),
+            None => errors.push(no_texts().of(&name)),
             Some(_) if NO_FILTERS.contains(&name.as_str()) => {
                 errors.push(FieldError::new(&name, "unknown", "is not a filter"));
             }
@@ -136,23 +133,6 @@ fn filters(body: &mut Object, action: Option<BulkAction>) -> Option<Vec<(String,
 
 fn no_filter() -> FieldError {
     FieldError::new("filter", "required", "must have at least one filter; \"all\" matches every record")
-}
-
-/// The texts of a filter's values.
-fn texts(value: Value) -> Option<Vec<String>> {
-    match value {
-        Value::Array(values) if !values.is_empty() => values.into_iter().map(text).collect(),
-        value => text(value).map(|text| vec![text]),
-    }
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 /// Checks the filter `deleted`: deleted records can only be restored, and only they can be.

@@ -44,6 +44,12 @@ pub enum Reason {
     OffsetMismatch,
     /// The upload has fewer bytes than its length.
     UploadIncomplete,
+    /// The workspace has as many records of this kind as it may have.
+    LimitReached,
+    /// The record belongs to the workspace and cannot be deleted.
+    NotDeletable,
+    /// The run of the date has taken place.
+    AlreadyRun,
     /// A request with the same idempotency key is still running.
     RequestRunning,
 }
@@ -69,6 +75,9 @@ impl Reason {
             Self::UploadsInUse => "uploads_in_use",
             Self::OffsetMismatch => "offset_mismatch",
             Self::UploadIncomplete => "upload_incomplete",
+            Self::LimitReached => "limit_reached",
+            Self::NotDeletable => "not_deletable",
+            Self::AlreadyRun => "already_run",
             Self::RequestRunning => "request_running",
         }
     }

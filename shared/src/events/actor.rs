@@ -19,6 +19,8 @@ string_enum! {
         Import = "import",
         /// The conversion of a lead, which created the customer.
         Conversion = "conversion",
+        /// A schedule, which started a job.
+        Schedule = "schedule",
         /// A worker, while it sends email or watches over jobs.
         Worker = "worker",
     }
@@ -31,7 +33,7 @@ pub struct Actor {
     pub workspace_id: Uuid,
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The id of the API key, the job, the customer, or the operator's command.
+    /// The id of the API key, the job, the customer, the schedule, or the operator's command.
     pub id: Uuid,
     /// The request that caused the changes.
     pub request_id: Option<String>,

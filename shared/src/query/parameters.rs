@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use serde_json::Value;
+
 use crate::error::{FieldError, FieldErrors, Result};
 use crate::values::{Fault, Field};
 
@@ -116,6 +118,30 @@ pub(crate) fn once<'a>(texts: &[&'a str]) -> Result<&'a str, Fault> {
 /// The fault of a parameter that the endpoint does not support.
 pub(crate) fn unknown() -> Fault {
     Fault::new("unknown", "is not a known parameter")
+}
+
+/// The texts that a parameter has, from a value in a JSON body: a string, a number, a boolean, or several of
+/// these. `None` for other values.
+pub fn texts(value: Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) if !values.is_empty() => values.into_iter().map(text).collect(),
+        value => text(value).map(|text| vec![text]),
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The fault of a value without [`texts`].
+pub(crate) fn no_texts() -> Fault {
+    let message = "must be a string, a number, true, false, or an array of these; \"null\" stands for an empty value";
+    Fault::new("invalid", message)
 }
 
 /// Parses a number in JSON's syntax.

@@ -59,6 +59,14 @@ impl NewJob {
         Ok(job.dedupe_key(key))
     }
 
+    /// A job of its own, even if one with the same parameters is active. It takes its turn like the others.
+    pub fn apart(mut self) -> Self {
+        if let Some(key) = &mut self.dedupe_key {
+            key.push_str(&format!(":{}", self.id));
+        }
+        self
+    }
+
     /// Sets the id, for callers that already stored it in the records the job refers to.
     pub fn id(self, id: Uuid) -> Self {
         Self { id, ..self }

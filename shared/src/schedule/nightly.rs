@@ -7,11 +7,14 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::accounts::nightly::KIND;
+use crate::error::{Error, Reason, Result};
 use crate::insight::health::SnapshotHealth;
 use crate::insight::themes::{self, FindThemes};
-use crate::queue::{self, Job, JobStatus, Page, Pages, Payload};
-use crate::schedule::scheduled_runs;
+use crate::platform::db;
+use crate::queue::{self, Job, JobStatus, NewJob, Page, Pages, Payload};
+use crate::schedule::model::lock_nightly;
+use crate::schedule::runs::{self, Key, Of};
 use crate::workflows::brake::Start;
 use crate::workflows::feedback_reminders::RemindFeedback;
 use crate::workflows::followups::ProcessFollowups;
@@ -28,7 +31,7 @@ pub struct Nightly {
 }
 
 impl Payload for Nightly {
-    const KIND: &'static str = "nightly";
+    const KIND: &'static str = KIND;
     const QUEUE: &'static str = "workflows";
     const WRITES_EMAIL: bool = true;
 
@@ -195,6 +198,59 @@ impl Night {
     }
 }
 
+/// Starts the nightly run of the workspace's present date, or returns its job, which is retried if it failed or was
+/// cancelled. Needs a transaction.
+///
+/// # Errors
+/// [`Error::Conflict`] if the run of the date has no job any more, or was set aside.
+pub async fn run_today(connection: &mut PgConnection, workspace_id: Uuid, request_id: Option<&str>) -> Result<Job> {
+    let schedule = lock_nightly(connection, workspace_id).await?;
+    let now = db::database_now(connection).await?;
+    let date = now.with_timezone(&schedule.timing.zone).date_naive();
+    let (of, key) = (Of { workspace_id, schedule_id: schedule.id, now }, Key { slot: None, date: Some(date) });
+    let Some(run_id) = runs::record(connection, of, key, None).await? else {
+        return resume(connection, workspace_id, schedule.id, date).await;
+    };
+    let job = NewJob::new(workspace_id, &Nightly { date })?.request_id(request_id);
+    let job = queue::enqueue(connection, job).await?;
+    runs::record_start(connection, workspace_id, run_id, Ok(job.id)).await?;
+    sqlx::query(
+        "UPDATE schedules SET last_date = greatest(last_date, $3), due_at = now() WHERE workspace_id = $1 AND id = $2",
+    )
+    .bind(workspace_id)
+    .bind(schedule.id)
+    .bind(date)
+    .execute(connection)
+    .await?;
+    Ok(job)
+}
+
+/// Returns the job of a date's run, which is retried if it failed or was cancelled.
+async fn resume(connection: &mut PgConnection, workspace_id: Uuid, schedule_id: Uuid, date: NaiveDate) -> Result<Job> {
+    let job_id: Option<Uuid> = sqlx::query_scalar(
+        "SELECT job_id FROM scheduled_runs WHERE workspace_id = $1 AND schedule_id = $2 AND date = $3",
+    )
+    .bind(workspace_id)
+    .bind(schedule_id)
+    .bind(date)
+    .fetch_one(&mut *connection)
+    .await?;
+    let gone = || {
+        Error::conflict(Reason::AlreadyRun, "date", format!("the run of {date} was set aside, or its job was deleted"))
+    };
+    let job = match job_id {
+        Some(id) => queue::get(connection, workspace_id, id).await,
+        None => return Err(gone()),
+    };
+    match job {
+        Ok(job) if matches!(job.status, JobStatus::Failed | JobStatus::Cancelled) => {
+            queue::retry(connection, workspace_id, job.id).await
+        }
+        Err(Error::NotFound) => Err(gone()),
+        job => job,
+    }
+}
+
 impl Pages for CleanUp {
     /// The rows that are left are where it resumes.
     type Cursor = ();
@@ -216,7 +272,7 @@ impl Pages for CleanUp {
 }
 
 /// Deletes a page of obsolete rows of a workspace: nurture steps of deleted leads that can no longer be
-/// restored, and scheduled runs older than 400 days. Returns the number of deleted rows.
+/// restored, and runs of schedules that are kept no longer. Returns the number of deleted rows.
 async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
     let steps = sqlx::query(
         "DELETE FROM nurture_steps WHERE ctid = ANY (ARRAY(
@@ -231,10 +287,19 @@ async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u
     .bind(CLEANED_PAGE)
     .execute(&mut *connection)
     .await?;
-    let runs = sqlx::query("DELETE FROM scheduled_runs WHERE workspace_id = $1 AND date < current_date - $2::integer")
-        .bind(workspace_id)
-        .bind(scheduled_runs::KEPT_DAYS)
-        .execute(connection)
-        .await?;
+    let runs = sqlx::query(
+        "DELETE FROM scheduled_runs WHERE workspace_id = $1 AND id = ANY (ARRAY(
+             SELECT id FROM scheduled_runs
+             WHERE workspace_id = $1 AND created_at < now() - make_interval(days => $2)
+                 AND (date IS NULL OR created_at < now() - make_interval(days => $3))
+             ORDER BY id LIMIT $4
+         ))",
+    )
+    .bind(workspace_id)
+    .bind(runs::KEPT_DAYS)
+    .bind(runs::NIGHTS_KEPT_DAYS)
+    .bind(CLEANED_PAGE)
+    .execute(connection)
+    .await?;
     Ok(steps.rows_affected() + runs.rows_affected())
 }

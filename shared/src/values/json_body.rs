@@ -26,6 +26,11 @@ impl Object {
         self.fields.contains_key(name)
     }
 
+    /// Whether the object has a field of this name that is not `null`.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// The text of a field, if it is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name).and_then(Value::as_str)

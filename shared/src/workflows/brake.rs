@@ -35,11 +35,6 @@ pub struct Start {
 }
 
 impl Start {
-    /// A run that a caller asks for.
-    pub fn by_caller(confirm: Option<u32>) -> Self {
-        Self { asked: true, confirm }
-    }
-
     fn is_confirmed(self) -> bool {
         self.asked || self.confirm.is_some()
     }
@@ -316,7 +311,7 @@ mod tests {
     fn a_payload_of_an_earlier_version_was_asked_for_by_nobody() {
         let old: Start = serde_json::from_str(r#"{"dry_run":false}"#).unwrap();
         assert_eq!(old, Start::default());
-        assert!(!old.is_confirmed() && Start::by_caller(None).is_confirmed());
+        assert!(!old.is_confirmed() && Start { asked: true, confirm: None }.is_confirmed());
         assert!(Start { asked: false, confirm: Some(0) }.is_confirmed());
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::brake::{Mailing, Mode, Start};
 use super::composer::Composer;
 use super::feedback_requests::{Recipient, mailed, recipients};
+use super::run_request::RunRequest;
 use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::feedback::{Feedback, FeedbackStatus, MAX_REMINDERS};
@@ -39,6 +40,17 @@ pub struct RemindFeedback {
     /// How it was started.
     #[serde(flatten)]
     pub start: Start,
+}
+
+impl RemindFeedback {
+    /// A run with these parameters, which a caller asked for or which a schedule starts.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the parameters.
+    pub fn read(parameters: &[(String, String)], asked: bool) -> Result<Self> {
+        let request = RunRequest::read(parameters)?;
+        Ok(Self { dry_run: request.dry_run, start: request.start(asked) })
+    }
 }
 
 impl Payload for RemindFeedback {

@@ -79,6 +79,19 @@ pub async fn request(connection: &mut PgConnection, actor: &Actor, customer_id: 
     Ok(job)
 }
 
+/// Checks that a customer exists, who is to be asked later.
+///
+/// # Errors
+/// [`Error::Missing`].
+pub async fn check_customer(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<()> {
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM customers WHERE workspace_id = $1 AND id = $2)")
+        .bind(workspace_id)
+        .bind(customer_id)
+        .fetch_one(connection)
+        .await?;
+    if exists { Ok(()) } else { Err(Error::missing("customer_id")) }
+}
+
 /// Returns the customer's open request, locked.
 async fn open_request(connection: &mut PgConnection, workspace_id: Uuid, customer_id: Uuid) -> Result<Option<Uuid>> {
     Ok(sqlx::query_scalar(

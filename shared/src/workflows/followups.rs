@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::brake::{Mailing, Mode, Start};
+use super::run_request::RunRequest;
 use super::tally::{Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::interactions::{CustomerInteraction, LeadInteraction};
@@ -36,6 +37,17 @@ pub struct ProcessFollowups {
     /// How it was started.
     #[serde(flatten)]
     pub start: Start,
+}
+
+impl ProcessFollowups {
+    /// A run with these parameters, which a caller asked for or which a schedule starts.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the parameters.
+    pub fn read(parameters: &[(String, String)], asked: bool) -> Result<Self> {
+        let request = RunRequest::read(parameters)?;
+        Ok(Self { dry_run: request.dry_run, start: request.start(asked) })
+    }
 }
 
 impl Payload for ProcessFollowups {

@@ -17,10 +17,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::brake::{Mailing, Mode, Start};
+use super::run_request::RunRequest;
 use super::tally::{MAX_PREVIEW, Preview, Skipped};
 use crate::accounts::settings;
 use crate::crm::leads::Lead;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::query::List;
 use crate::queue::{Page, Payload};
@@ -59,15 +60,30 @@ impl NurtureLeads {
         Self::default()
     }
 
-    /// A run that enrols the eligible leads that match the filters, and sends to all that match.
+    /// A run with these parameters, which a caller asked for or which a schedule starts. It enrols the eligible
+    /// leads that match the filters among them, and sends to all that match.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the filters.
-    pub fn start(workspace_id: Uuid, dry_run: bool, start: Start, mut filters: Vec<(String, String)>) -> Result<Self> {
-        filters_of(workspace_id, &filters)?;
+    /// [`Error::Invalid`] with every fault of the parameters.
+    pub fn read(workspace_id: Uuid, parameters: Vec<(String, String)>, asked: bool) -> Result<Self> {
+        let (own, mut filters): (Vec<_>, Vec<_>) =
+            parameters.into_iter().partition(|(name, _)| RunRequest::NAMES.contains(&name.as_str()));
+        let (request, _) = Error::both(RunRequest::read(&own), filters_of(workspace_id, &filters))?;
         // The same filters in another order are the same run.
         filters.sort();
-        Ok(Self { dry_run, start, enroll: true, filters })
+        Ok(Self { dry_run: request.dry_run, start: request.start(asked), enroll: true, filters })
+    }
+
+    /// The same run, which enrols nobody.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it has filters, since it sends to all enrolled leads.
+    pub fn of_enrolled(self) -> Result<Self> {
+        let message = "must be given only with enroll: true";
+        match self.filters.first() {
+            Some((name, _)) => Err(Error::invalid(name, "invalid", message)),
+            None => Ok(Self { enroll: false, ..self }),
+        }
     }
 
     fn walk(&self, workspace_id: Uuid) -> Result<Walk> {

@@ -8,13 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use shared::Error;
-use shared::accounts::settings;
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection, Transaction};
 use shared::queue::{self, Job, JobStatus};
-use shared::schedule::nightly::Nightly;
-use shared::schedule::scheduled_runs;
+use shared::schedule::nightly;
 use shared::workflows::brake::Start;
 use shared::workflows::feedback_reminders::RemindFeedback;
 use shared::workflows::followups::ProcessFollowups;
@@ -95,7 +93,7 @@ impl Run {
         let mut transaction = Transaction::begin(pool).await?;
         let (dry_run, start) = (false, Start::default());
         let job = match self {
-            Self::Nightly => nightly(&mut transaction, workspace_id).await,
+            Self::Nightly => nightly::run_today(&mut transaction, workspace_id, None).await,
             Self::NurtureLeads => {
                 queue::start_run(&mut transaction, workspace_id, None, &NurtureLeads::enrolled()).await
             }
@@ -109,18 +107,6 @@ impl Run {
         // Workers are not notified, because this process may end before that. They poll every second.
         transaction.commit().await?;
         Ok(job)
-    }
-}
-
-/// Starts or retries the run of the workspace's present date.
-async fn nightly(connection: &mut sqlx::PgConnection, workspace_id: Uuid) -> shared::Result<Job> {
-    let settings = settings::get(connection, workspace_id).await?;
-    let today = scheduled_runs::today(db::database_now(connection).await?, settings.time_zone.get());
-    match scheduled_runs::begin(connection, workspace_id, today, &Nightly { date: today }).await? {
-        (job, _) if matches!(job.status, JobStatus::Failed | JobStatus::Cancelled) => {
-            queue::retry(connection, workspace_id, job.id).await
-        }
-        (job, _) => Ok(job),
     }
 }
 
@@ -154,7 +140,7 @@ async fn connection(pool: &Pool) -> Result<PoolConnection> {
 fn sentence(error: Error) -> anyhow::Error {
     match error {
         Error::Unavailable(error) => anyhow::anyhow!("the database cannot be reached: {error}"),
-        Error::NotFound => anyhow::anyhow!("the run of this date has no job: it was set aside by crm-api mail release"),
+        Error::Conflict(conflict) => anyhow::anyhow!("{}", conflict.error.message),
         other => other.into(),
     }
 }

@@ -1,91 +1,135 @@
-//! The schedule: wakes every minute and starts the scheduled runs that are due.
+//! The schedules: starts their jobs when they are due.
 //!
-//! Every worker has a schedule. The database ensures that a run is started once, see
-//! [`scheduled_runs`]; the scheduler's ticks only trigger the check.
+//! Every worker sleeps until the next schedule is due, by the database's time, and then looks. A tick of the
+//! scheduler triggers further looks, which find what was created, changed or left by others meanwhile. The database
+//! ensures that a slot has one job, see [`schedule`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::NaiveDate;
-use shared::Result;
+use futures_util::{StreamExt, stream};
+use rand::seq::SliceRandom;
 use shared::error::ErrorClass;
 use shared::platform::db::{self, Transaction};
-use shared::queue::Payload;
-use shared::schedule::nightly::Nightly;
-use shared::schedule::scheduled_runs;
+use shared::schedule::{self, Started};
+use shared::{Error, Result, jobs};
+use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
 
-/// At the start of every minute: seconds, minutes, hours, days, months, days of the week.
-const EACH_MINUTE: &str = "0 * * * * *";
-/// Spreads the checks of workers that wake in the same second.
-const SPREAD: Duration = Duration::from_secs(2);
+/// Every two seconds: seconds, minutes, hours, days, months, days of the week. It bounds how late a schedule starts
+/// that was created after the last look.
+const TICKS: &str = "*/2 * * * * *";
+/// Spreads the looks of workers that tick in the same second.
+const SPREAD: Duration = Duration::from_millis(500);
+/// How long a worker sleeps if nothing is due: the ticks wake it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How many due schedules are read at once.
+const BATCH: i64 = 1_000;
+/// How many schedules are dealt with at a time.
+const CONCURRENCY: usize = 4;
+/// How often a transaction is attempted when others conflict with it.
+const ATTEMPTS: usize = 3;
 
-/// Starts due runs at once, and then every minute until the process stops.
+/// Starts due jobs at once, and from then on until the process stops.
 pub(crate) async fn keep(process: Arc<WorkerContext>) {
-    start_due(&process).await;
-    if let Err(error) = each_minute(&process).await {
+    let tick = Arc::new(Notify::new());
+    let scheduler = ticks(tick.clone()).await;
+    if let Err(error) = &scheduler {
         // Only a defect causes this: the expression is a constant.
-        tracing::error!(%error, "the schedule has ended");
+        tracing::error!(%error, "the scheduler does not tick");
+    }
+    let looking = async {
+        loop {
+            let wait = start_due(&process).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = tick.notified() => tokio::time::sleep(jittered(SPREAD / 2).min(wait)).await,
+            }
+        }
+    };
+    process.stopping.run_until_cancelled(looking).await;
+    if let Ok(mut scheduler) = scheduler
+        && let Err(error) = scheduler.shutdown().await
+    {
+        tracing::debug!(%error, "the scheduler did not stop");
     }
 }
 
-async fn each_minute(process: &Arc<WorkerContext>) -> Result<(), JobSchedulerError> {
-    let mut scheduler = JobScheduler::new().await?;
-    let ticking = process.clone();
-    let tick = Job::new_async(EACH_MINUTE, move |_, _| {
-        let process = ticking.clone();
-        Box::pin(async move {
-            tokio::time::sleep(jittered(SPREAD).saturating_sub(SPREAD / 2)).await;
-            start_due(&process).await;
-        })
+/// Wakes the loop at each tick.
+async fn ticks(tick: Arc<Notify>) -> std::result::Result<JobScheduler, JobSchedulerError> {
+    let scheduler = JobScheduler::new().await?;
+    let job = Job::new_async(TICKS, move |_, _| {
+        tick.notify_one();
+        Box::pin(async {})
     })?;
-    scheduler.add(tick).await?;
+    scheduler.add(job).await?;
     scheduler.start().await?;
-    process.stopping.cancelled().await;
-    scheduler.shutdown().await
+    Ok(scheduler)
 }
 
-/// Starts due runs. Runs that are missed while the database is unavailable are started later.
-async fn start_due(process: &WorkerContext) {
-    match begin_due(process).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "nightly runs started"),
+/// Starts the jobs of schedules that are due. Returns how long until the next one is due. Slots that are missed while
+/// the database is unavailable are dealt with later.
+async fn start_due(process: &WorkerContext) -> Duration {
+    let looked = look(process).await;
+    match process.services.schedule.note(&looked) {
+        Some(pause) => pause,
+        None => looked.unwrap_or(LONGEST_SLEEP),
+    }
+}
+
+async fn look(process: &WorkerContext) -> Result<Duration> {
+    loop {
+        let (mut due, wait) = process.upkeep(async |connection| schedule::due(connection, BATCH).await).await?;
+        let is_full = due.len() as i64 == BATCH;
+        // Workers that look at the same time begin with different schedules.
+        due.shuffle(&mut rand::rng());
+        let dealt = stream::iter(due).map(|(workspace_id, id)| deal_with(process, workspace_id, id));
+        let dealt: Vec<Result<bool>> = dealt.buffer_unordered(CONCURRENCY).collect().await;
+        let has_started = dealt.iter().any(|dealt| matches!(dealt, Ok(true)));
+        dealt.into_iter().collect::<Result<Vec<bool>>>()?;
+        // What other workers deal with is still due, but not for this one.
+        if !is_full || !has_started {
+            return Ok(wait.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP));
+        }
+    }
+}
+
+/// Deals with a schedule that is due. Returns whether it did: another worker may have been faster.
+async fn deal_with(process: &WorkerContext, workspace_id: Uuid, id: Uuid) -> Result<bool> {
+    let mut started = start(process, workspace_id, id).await;
+    for _ in 1..ATTEMPTS {
+        if let Err(Error::Repeat(_)) = started {
+            started = start(process, workspace_id, id).await;
+        }
+    }
+    match started {
+        Ok(Some(started)) => {
+            for Started { slot, job } in started {
+                tracing::info!(%workspace_id, schedule = %id, %slot, kind = job.kind, job = %job.id, "scheduled job started");
+                if let Some(queue) = jobs::queue_of(&job.kind) {
+                    process.notifier.notify(queue);
+                }
+            }
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
         Err(error) => {
-            process.services.schedule.failed(&error);
-            return;
+            if error.class() != ErrorClass::Connection {
+                // Other schedules are still dealt with, and this one delays none of them.
+                process.upkeep(async |connection| schedule::postpone(connection, workspace_id, id).await).await?;
+            }
+            Err(error)
         }
     }
-    process.services.schedule.succeeded();
 }
 
-async fn begin_due(process: &WorkerContext) -> Result<usize> {
-    let due = process.upkeep(async |connection| {
-        let now = db::database_now(connection).await?;
-        scheduled_runs::due_workspaces(connection, Nightly::KIND, now).await
-    });
-    let due = due.await?;
-    let (mut begun, mut first) = (0, Ok(()));
-    for (workspace_id, date) in due {
-        match begin(process, workspace_id, date).await {
-            Ok(is_new) => begun += usize::from(is_new),
-            Err(error) if error.class() == ErrorClass::Connection => return Err(error),
-            // The runs of other workspaces are still started.
-            Err(error) => first = first.and(Err(error)),
-        }
-    }
-    first.map(|()| begun)
-}
-
-async fn begin(process: &WorkerContext, workspace_id: Uuid, date: NaiveDate) -> Result<bool> {
+async fn start(process: &WorkerContext, workspace_id: Uuid, id: Uuid) -> Result<Option<Vec<Started>>> {
     let mut transaction = Transaction::begin(&process.pool).await?;
-    let (job, is_new) = scheduled_runs::begin(&mut transaction, workspace_id, date, &Nightly { date }).await?;
+    let now = db::database_now(&mut transaction).await?;
+    let started = schedule::start(&mut transaction, workspace_id, id, now).await?;
     transaction.commit().await?;
-    if is_new {
-        tracing::info!(%workspace_id, %date, job = %job.id, "nightly run started");
-        process.notifier.notify(Nightly::QUEUE);
-    }
-    Ok(is_new)
+    Ok(started)
 }

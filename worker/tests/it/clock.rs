@@ -1,46 +1,51 @@
 //! Scheduled runs with several workers, and `crm-worker run`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde_json::{Value, json};
 use shared::accounts::workspaces;
+use shared::events::{Actor, ActorKind};
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, Transaction};
-use shared::queue::Payload;
-use shared::schedule::nightly::Nightly;
-use shared::schedule::scheduled_runs;
+use shared::schedule;
+use shared::values::json_body::Object;
 use testing::{Database, Process};
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
 
-/// Creates a workspace with its nightly run at a local time.
+/// Creates a workspace with its nightly run at a local time, as if it had existed for longer.
 async fn workspace(database: &Database, name: &str, nightly_at: &str, time_zone: &str, created: &str) -> Uuid {
     let mut connection = database.pool().acquire().await.unwrap();
     let workspace = workspaces::create(&mut connection, name).await.unwrap().id;
-    sqlx::query("UPDATE workspaces SET created_at = $2::timestamptz WHERE id = $1")
-        .bind(workspace)
-        .bind(created.parse::<DateTime<Utc>>().unwrap())
-        .execute(&mut *connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, $2, now())")
-        .bind(workspace)
-        .bind(json!({ "nightly_at": nightly_at, "time_zone": time_zone }))
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    let (hour, minute) = nightly_at.split_once(':').unwrap();
+    let cron = format!("{minute} {hour} * * *");
+    sqlx::query(
+        "UPDATE schedules SET cron = $2, time_zone = $3, passed_until = $4, due_at = $4 WHERE workspace_id = $1",
+    )
+    .bind(workspace)
+    .bind(cron)
+    .bind(time_zone)
+    .bind(created.parse::<DateTime<Utc>>().unwrap())
+    .execute(&mut *connection)
+    .await
+    .unwrap();
     workspace
 }
 
-/// Starts the runs that are due at a time, as a worker does. A worker that dies does so before the
-/// commit.
+/// Deals with the schedules that are due at a time, as a worker does. A worker that dies does so before the commit.
 async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
-    let due = scheduled_runs::due_workspaces(&mut pool.acquire().await.unwrap(), Nightly::KIND, now).await.unwrap();
-    for (workspace_id, date) in due {
+    let schedules: Vec<(Uuid, Uuid)> =
+        sqlx::query_as("SELECT workspace_id, id FROM schedules WHERE due_at <= $1 ORDER BY id")
+            .bind(now)
+            .fetch_all(&mut *pool.acquire().await.unwrap())
+            .await
+            .unwrap();
+    for (workspace_id, id) in schedules {
         let mut transaction = Transaction::begin(pool).await.unwrap();
-        scheduled_runs::begin(&mut transaction, workspace_id, date, &Nightly { date }).await.unwrap();
+        schedule::start(&mut transaction, workspace_id, id, now).await.unwrap();
         if dies {
             drop(transaction);
         } else {
@@ -49,8 +54,7 @@ async fn look(pool: &Pool, now: DateTime<Utc>, dies: bool) {
     }
 }
 
-/// Simulates the schedule with four workers that check at different minutes. Some sleep, and some
-/// die during a check.
+/// Simulates four workers that look at different minutes. Some sleep, and some die while they look.
 async fn play(database: &Database, from: &str, days: i64) {
     let settings = Settings::from_layers(None, [("DATABASE_URL".to_owned(), database.url().to_owned())]).unwrap();
     let pool = db::pool(&settings.database, "clock test").unwrap();
@@ -112,6 +116,119 @@ async fn a_starting_worker_makes_up_a_missed_nightly_run_with_all_its_parts() {
     assert_eq!(runs(&database, workspace).await.values().sum::<i64>(), 1);
 }
 
+/// The slots of a schedule's runs, each with the number of its jobs.
+async fn slots(database: &Database, schedule: Uuid) -> Vec<(DateTime<Utc>, i64)> {
+    sqlx::query_as(
+        "SELECT slot, count(jobs.id) FROM scheduled_runs AS runs LEFT JOIN jobs ON jobs.id = runs.job_id
+         WHERE schedule_id = $1 GROUP BY slot ORDER BY slot",
+    )
+    .bind(schedule)
+    .fetch_all(database.pool())
+    .await
+    .unwrap()
+}
+
+/// Creates a schedule of a kind of which any number of jobs may wait.
+async fn schedule(database: &Database, workspace: Uuid, timing: Value, since: &str) -> Uuid {
+    let mut connection = database.pool().begin().await.unwrap();
+    let actor = Actor { workspace_id: workspace, kind: ActorKind::Key, id: Uuid::nil(), request_id: None };
+    let mut body = json!({ "kind": "process_followups", "overlap": "queue" });
+    body.as_object_mut().unwrap().extend(timing.as_object().unwrap().clone());
+    let body = Object::new(body.as_object().unwrap().clone());
+    let made = schedule::create(&mut connection, &actor, body).await.unwrap();
+    sqlx::query("UPDATE schedules SET created_at = $2, passed_until = $2, due_at = $2 WHERE id = $1")
+        .bind(made.id)
+        .bind(since.parse::<DateTime<Utc>>().unwrap())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    connection.commit().await.unwrap();
+    made.id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_expression_starts_one_job_for_each_slot_on_the_days_of_clock_changes() {
+    let database = Database::create().await;
+    let acme = workspace(&database, "acme", "02:30", "Europe/Berlin", "2026-10-24T00:00:00Z").await;
+    let made = async |timing: Value| schedule(&database, acme, timing, "2026-10-24T00:00:00Z").await;
+    let fixed = made(json!({ "cron": "30 2 * * *", "time_zone": "Europe/Berlin" })).await;
+    let elapsed = made(json!({ "cron": "0 * * * *", "time_zone": "Europe/Berlin", "catch_up": "all" })).await;
+    let interval = made(json!({ "every": "P1D" })).await;
+    play(&database, "2026-10-24T00:00:00Z", 3).await;
+    for (schedule, expected) in [(fixed, 3), (elapsed, 3 * 24 - 1), (interval, 2)] {
+        let slots = slots(&database, schedule).await;
+        assert!(slots.iter().all(|(_, jobs)| *jobs == 1), "{slots:?}");
+        assert_eq!(slots.len(), expected, "{slots:?}");
+    }
+    let two_thirty = |text: &str| (text.parse::<DateTime<Utc>>().unwrap(), 1);
+    let expected = ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"].map(two_thirty);
+    assert_eq!(slots(&database, fixed).await, expected);
+    assert_eq!(runs(&database, acme).await.into_values().collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_workers_of_which_some_die_start_each_slot_once() {
+    const WORKERS: usize = 20;
+    let database = Database::create().await;
+    let acme = workspace(&database, "acme", "00:00", "UTC", "2026-10-24T00:00:00Z").await;
+    let each_minute = schedule(&database, acme, json!({ "every": "PT1M" }), "2026-10-24T00:00:00Z").await;
+    let variables = [
+        ("DATABASE_URL".to_owned(), database.url().to_owned()),
+        ("CRM_DATABASE__MAX_CONNECTIONS".to_owned(), WORKERS.to_string()),
+    ];
+    let settings = Settings::from_layers(None, variables).unwrap();
+    let pool = db::pool(&settings.database, "clock test").unwrap();
+    let start: DateTime<Utc> = "2026-10-24T00:00:00Z".parse().unwrap();
+    for minute in 1..=60 {
+        let now = start + TimeDelta::minutes(minute);
+        let looks = (0..WORKERS).map(|worker| look(&pool, now, (worker + minute as usize) % 3 == 0));
+        futures_util::future::join_all(looks).await;
+        // All that live may have looked while a dying one held the row.
+        look(&pool, now, false).await;
+    }
+    let slots = slots(&database, each_minute).await;
+    let expected: Vec<_> = (1..=60).map(|minute| (start + TimeDelta::minutes(minute), 1)).collect();
+    assert_eq!(slots, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_are_killed_at_that_second_start_each_job_once_and_in_time() {
+    let database = Database::create().await;
+    let acme = workspace(&database, "acme", "00:00", "UTC", "2999-01-01T00:00:00Z").await;
+    let mut workers: Vec<_> = (0..3).map(|_| Process::worker(&database, &[])).collect();
+    let at = Utc::now() + TimeDelta::seconds(4);
+    let since = Utc::now().to_rfc3339();
+    let mut schedules = Vec::new();
+    for _ in 0..30 {
+        schedules.push(schedule(&database, acme, json!({ "at": at.to_rfc3339() }), &since).await);
+    }
+    tokio::time::sleep((at - Utc::now()).to_std().unwrap_or_default().saturating_sub(Duration::from_millis(100))).await;
+    for _ in 0..4 {
+        workers.remove(0).kill9().await;
+        workers.push(Process::worker(&database, &[]));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let started = std::time::Instant::now();
+    for schedule in schedules {
+        while slots(&database, schedule).await.is_empty() {
+            assert!(started.elapsed() < PATIENCE, "the schedule does not run");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(slots(&database, schedule).await.len(), 1);
+    }
+    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE kind = 'process_followups'")
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+    assert_eq!(jobs, 30);
+    let latest: f64 =
+        sqlx::query_scalar("SELECT max(extract(epoch FROM created_at - slot))::double precision FROM scheduled_runs")
+            .fetch_one(database.pool())
+            .await
+            .unwrap();
+    assert!(latest < 5.0, "the last job was started after {latest} s");
+}
+
 /// Waits for the end of a workspace's nightly job, and returns it.
 async fn ended(database: &Database, workspace: Uuid) -> Value {
     let started = std::time::Instant::now();
@@ -127,7 +244,7 @@ async fn ended(database: &Database, workspace: Uuid) -> Value {
             return job;
         }
         assert!(started.elapsed() < PATIENCE, "the nightly run does not end");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

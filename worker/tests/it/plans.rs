@@ -5,6 +5,7 @@ use shared::mail;
 use shared::queue::{
     CLAIM, CLAIM_QUARANTINED, CONDEMN, END, ENTRIES, HEAD, LOOK, QUARANTINED, RENEW, REQUEUE, RESCUE, YIELD,
 };
+use shared::schedule::DUE;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -20,6 +21,28 @@ const FILL: &str = "
         CASE WHEN status = 'succeeded' THEN now() END
     FROM generate_series(1, 100000) AS n,
         LATERAL (SELECT CASE WHEN n % 10 < 5 THEN 'queued' WHEN n % 100 = 7 THEN 'running' ELSE 'succeeded' END) AS s (status)";
+
+/// 10,000 schedules, of which a few are due.
+const SCHEDULES: &str = "
+    INSERT INTO schedules (workspace_id, id, kind, every, time_zone, overlap, catch_up, passed_until, due_at)
+    SELECT (SELECT id FROM workspaces WHERE name = 'scheduled'), gen_random_uuid(), 'process_followups', 'PT1H', 'UTC', 'skip', 'latest', now(),
+        CASE WHEN n % 10 > 0 THEN now() + (n - 20) * interval '1 second' END
+    FROM generate_series(1, 10000) AS n";
+
+#[tokio::test]
+async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
+    let ledger = Ledger::create().await;
+    ledger.run("INSERT INTO workspaces (id, name) VALUES (gen_random_uuid(), 'scheduled')").await;
+    ledger.run(SCHEDULES).await;
+    ledger.run("ANALYZE schedules").await;
+    let mut connection = ledger.connection().await;
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
+        let plan = explain(&mut connection, "bigint", DUE, "1000").await;
+        assert_eq!(plan.indexes(), ["schedules_due_idx"], "{mode}\n{plan:#?}");
+        assert!(plan.rows() <= 25, "{mode}: {} rows\n{plan:#?}", plan.rows());
+    }
+}
 
 #[tokio::test]
 async fn statements_of_the_queue_read_only_the_rows_they_need() {

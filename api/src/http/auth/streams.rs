@@ -1,5 +1,5 @@
-//! Streamed responses end when their key is revoked: lists, exports and events are sent after the
-//! key was checked.
+//! Streamed responses and waits end when their key is revoked: lists, exports and events are sent after
+//! the key was checked.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -37,15 +37,17 @@ impl OpenStreams {
         // A body of known length is complete already.
         let is_stream = response.body().size_hint().exact().is_none();
         let Some(Cut(cut)) = cut.filter(|_| is_stream) else { return response };
-        let number = {
-            let mut open = lock(&self.0);
-            open.last += 1;
-            let number = open.last;
-            open.streams.insert(number, (key_id, cut));
-            number
-        };
-        let streams = self.0.clone();
-        response.map(|body| Body::new(Held { body, number, streams }))
+        let tracked = self.track(key_id, cut);
+        response.map(|body| Body::new(Held { body, _tracked: tracked }))
+    }
+
+    /// Cancels the token when the key becomes invalid, until what this returns is dropped.
+    pub fn track(&self, key_id: Uuid, cut: CancellationToken) -> Tracked {
+        let mut open = lock(&self.0);
+        open.last += 1;
+        let number = open.last;
+        open.streams.insert(number, (key_id, cut));
+        Tracked { number, streams: self.0.clone() }
     }
 
     /// Cuts the connections whose key is no longer valid. While the database is unavailable,
@@ -74,11 +76,17 @@ impl OpenStreams {
 /// The body of a tracked stream, which is open until the body is dropped.
 struct Held {
     body: Body,
+    _tracked: Tracked,
+}
+
+/// Something that ends with its key.
+#[derive(Debug)]
+pub(crate) struct Tracked {
     number: u64,
     streams: Arc<Mutex<Open>>,
 }
 
-impl Drop for Held {
+impl Drop for Tracked {
     fn drop(&mut self) {
         lock(&self.streams).streams.remove(&self.number);
     }

@@ -43,7 +43,7 @@ async fn queue_emails(api: &Api, count: i32, settings: &[(&str, &str)]) {
     worker.terminate().await;
 }
 
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !holds().await {
         assert!(started.elapsed() < PATIENCE, "not in time: {what}");

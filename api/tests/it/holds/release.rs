@@ -34,7 +34,7 @@ async fn busy() -> Api {
     worker.terminate().await;
     let pending = feedback::customer(&api, "pending@example.com").await;
     feedback::ask(&api, &pending).await;
-    rows(&api, "UPDATE workspaces SET created_at = created_at - interval '4 days'").await;
+    rows(&api, "UPDATE schedules SET passed_until = passed_until - interval '4 days', due_at = now()").await;
     api
 }
 
