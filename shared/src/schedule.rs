@@ -6,16 +6,19 @@
 //! moves `passed_until` on. So it does not matter how many workers look, how late, or how often they die.
 
 mod change;
+mod draft;
 mod due;
 mod model;
 pub mod nightly;
 mod run_now;
 mod runs;
+mod schema;
 mod timing;
 mod work;
 
-pub use change::{create, create_schema, delete, pause, resume, update, update_schema};
+pub use change::{create, delete, pause, resume, update};
 pub use due::{DUE, Started, due, postpone, set_aside, start};
 pub use model::{COLUMNS, CatchUp, LIST, Overlap, Schedule, ScheduleStatus, get};
 pub use run_now::run_now;
 pub use runs::{RunStatus, ScheduledRun, list_runs};
+pub use schema::{create_schema, update_schema};

@@ -1,34 +1,25 @@
 //! Creating, changing and deleting schedules.
 
-use chrono_tz::Tz;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use sqlx::PgConnection;
 use sqlx::types::Json;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
-use utoipa::openapi::{Object as ObjectSchema, RefOr};
 use uuid::Uuid;
 
+use super::draft::{self, Draft};
 use super::model::{CatchUp, Overlap, Schedule, ScheduleStatus, get, lock, lock_nightly, schedule_columns};
 use super::runs;
-use super::timing::{Rule, Timing};
-use super::work::{KINDS, Work, inside_params};
-use crate::accounts::settings::{self, TimeZone};
-use crate::error::{Error, FieldError, Reason, Result};
+use super::timing::Rule;
+use crate::accounts::settings;
+use crate::error::{Error, Reason, Result};
 use crate::events::Actor;
 use crate::platform::db;
 use crate::queue::{self, Reporting};
-use crate::values::dates::time_in;
+use crate::values::Time;
 use crate::values::etag::Condition;
-use crate::values::every::Every;
 use crate::values::json_body::Object;
-use crate::values::json_schema::{Shape, closed};
-use crate::values::patch::Patch;
-use crate::values::{Field, Time, is_blank};
 
 /// The most schedules of a workspace, with its nightly run.
 const MAX: i64 = 100;
-/// The fields of which one says when a schedule runs.
-const RULES: [&str; 3] = ["cron", "every", "at"];
 
 /// Creates a schedule from the body of a request. Needs a transaction.
 ///
@@ -38,7 +29,7 @@ const RULES: [&str; 3] = ["cron", "every", "at"];
 pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Object) -> Result<Schedule> {
     let workspace_id = actor.workspace_id;
     let now = db::database_now(connection).await?;
-    let kind = kind(&mut body);
+    let kind = draft::kind(&mut body);
     for field in ["id", "created_at", "updated_at", "status", "next_runs"] {
         body.read_only(field, None::<&Uuid>);
     }
@@ -264,168 +255,6 @@ async fn make_room(connection: &mut PgConnection, workspace_id: Uuid) -> Result<
     }
 }
 
-/// The fields of a schedule while a body is read.
-struct Draft {
-    kind: String,
-    params: Map<String, Value>,
-    /// `None` for a new schedule.
-    timing: Option<Timing>,
-    zone: Tz,
-    overlap: Overlap,
-    catch_up: CatchUp,
-    until: Option<Time>,
-    created_at: Time,
-}
-
-impl Draft {
-    fn of(present: &Schedule) -> Self {
-        Self {
-            kind: present.kind.clone(),
-            params: present.params.clone(),
-            timing: Some(present.timing.clone()),
-            zone: present.timing.zone,
-            overlap: present.overlap,
-            catch_up: present.catch_up,
-            until: present.until,
-            created_at: present.created_at,
-        }
-    }
-
-    /// Reads the fields that a body names, and returns when the schedule runs then; `None` for an invalid body.
-    fn read(
-        mut self,
-        body: &mut Object,
-        workspace_id: Uuid,
-        (now, default): (Time, TimeZone),
-    ) -> (Self, Option<Timing>) {
-        self.zone = defaulted(body.take("time_zone").map(TimeZone::get), self.zone, default.get());
-        self.overlap = defaulted(body.take("overlap"), self.overlap, Overlap::Skip);
-        self.catch_up = defaulted(body.take("catch_up"), self.catch_up, CatchUp::Latest);
-        self.read_params(body, workspace_id);
-        let until = time(body, "until", self.zone, now);
-        let is_until_given = matches!(until, Patch::Set(_));
-        until.apply(&mut self.until);
-        let rule = rule(body, self.timing.is_none(), self.zone, (now, self.created_at));
-        let is_changed = rule.is_some() || is_until_given;
-        let rule = rule.or_else(|| self.timing.as_ref().map(|timing| timing.rule.clone()));
-        let last_date = self.timing.as_ref().and_then(|timing| timing.last_date);
-        let timing = rule.map(|rule| Timing { rule, zone: self.zone, until: self.until, last_date });
-        if is_changed && timing.as_ref().is_some_and(|timing| timing.next(now).is_none()) {
-            body.refuse(FieldError::new("until", "out_of_range", "must be after the first run"));
-        }
-        (self, timing)
-    }
-
-    fn read_params(&mut self, body: &mut Object, workspace_id: Uuid) {
-        match body.take_map("params") {
-            Patch::Keep => {}
-            Patch::Clear => self.params = Map::new(),
-            Patch::Set(params) => self.params = params,
-        }
-        if !KINDS.contains(&self.kind.as_str()) {
-            return;
-        }
-        match Work::read(workspace_id, &self.kind, &self.params, false) {
-            Ok(_) => {}
-            Err(Error::Invalid(errors)) => body.refuse_inside("params", errors),
-            Err(error) => body.refuse(FieldError::new("params", "invalid", error.to_string())),
-        }
-    }
-
-    /// Checks that what the parameters refer to exists.
-    async fn check(&self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
-        if !KINDS.contains(&self.kind.as_str()) {
-            return Ok(());
-        }
-        let work = Work::read(workspace_id, &self.kind, &self.params, false)?;
-        work.check_references(connection, workspace_id).await.map_err(inside_params)
-    }
-}
-
-/// The kind of a new schedule.
-fn kind(body: &mut Object) -> Option<&'static str> {
-    let given: String = match body.take_value("kind") {
-        None | Some(Value::Null) => {
-            body.require("kind");
-            return None;
-        }
-        Some(Value::String(kind)) => kind,
-        Some(other) => other.to_string(),
-    };
-    let kind = KINDS.into_iter().find(|kind| *kind == given);
-    if kind.is_none() {
-        body.refuse(FieldError::new("kind", "invalid", format!("must be one of: {}", KINDS.join(" "))));
-    }
-    kind
-}
-
-fn defaulted<T>(patch: Patch<T>, present: T, default: T) -> T {
-    match patch {
-        Patch::Keep => present,
-        Patch::Clear => default,
-        Patch::Set(value) => value,
-    }
-}
-
-/// Takes what says when a schedule runs; `None` if the body does not say so.
-fn rule(body: &mut Object, is_new: bool, zone: Tz, (now, created_at): (Time, Time)) -> Option<Rule> {
-    let given: Vec<&str> = RULES.into_iter().filter(|name| body.is_given(name)).collect();
-    let rule = match given[..] {
-        ["cron"] => body.required("cron").map(Rule::Cron),
-        ["every"] => body.required("every").map(|every: Every| Rule::Every(every, created_at)),
-        ["at"] => at(body, zone, now).map(Rule::At),
-        [first, ref others @ ..] => {
-            for name in others {
-                body.refuse(FieldError::new(*name, "invalid", format!("must not be given with {first}")));
-            }
-            None
-        }
-        [] => {
-            if is_new || RULES.into_iter().any(|name| body.names(name)) {
-                body.refuse(FieldError::new("cron", "required", "must be given, or every, or at"));
-            }
-            None
-        }
-    };
-    for name in RULES {
-        body.take_value(name);
-    }
-    rule
-}
-
-fn at(body: &mut Object, zone: Tz, now: Time) -> Option<Time> {
-    match time(body, "at", zone, now) {
-        Patch::Set(at) => Some(at),
-        Patch::Keep => None,
-        Patch::Clear => {
-            body.require("at");
-            None
-        }
-    }
-}
-
-/// Takes a time that is to come. A bare date is its midnight in the time zone.
-fn time(body: &mut Object, name: &str, zone: Tz, now: Time) -> Patch<Time> {
-    let parsed = match body.take_value(name) {
-        None => return Patch::Keep,
-        Some(Value::Null) => return Patch::Clear,
-        Some(Value::String(text)) if is_blank(&text) => return Patch::Clear,
-        Some(Value::String(text)) => time_in(text.trim(), zone),
-        Some(other) => Time::from_json(other),
-    };
-    match parsed {
-        Ok(time) if time > now => Patch::Set(time),
-        Ok(_) => {
-            body.refuse(FieldError::new(name, "out_of_range", "must be in the future"));
-            Patch::Keep
-        }
-        Err(fault) => {
-            body.refuse(fault.of(name));
-            Patch::Keep
-        }
-    }
-}
-
 /// The columns of a rule.
 fn texts(rule: &Rule) -> (Option<&str>, Option<&str>, Option<Time>) {
     match rule {
@@ -434,60 +263,3 @@ fn texts(rule: &Rule) -> (Option<&str>, Option<&str>, Option<Time>) {
         Rule::At(at) => (None, None, Some(*at)),
     }
 }
-
-/// The schema of the body that creates a schedule.
-pub fn create_schema() -> RefOr<Schema> {
-    let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KINDS));
-    let kind = kind.description(Some("The kind of job that it starts."));
-    let object = ObjectBuilder::new().description(Some("A schedule to create, with one of `cron`, `every` and `at`."));
-    let object = properties(object.property("kind", kind).required("kind"));
-    let nurture = json!({ "kind": "nurture_leads", "params": { "enroll": true, "status": "new" }, "cron": "30 8 * * mon-fri", "time_zone": "Europe/Berlin" });
-    closed(object.examples([nurture]))
-}
-
-/// The schema of the body that changes a schedule.
-pub fn update_schema() -> RefOr<Schema> {
-    let object = ObjectBuilder::new().description(Some(
-        "The fields to change. One of `cron`, `every` and `at` replaces the others, and counts from now on.",
-    ));
-    closed(properties(object).examples([json!({ "cron": "0 9 1 * *", "catch_up": "none" })]))
-}
-
-fn properties(object: ObjectBuilder) -> ObjectBuilder {
-    let params = ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
-        .description(Some(PARAMS));
-    let described = |mut shape: ObjectSchema, about: &str| {
-        shape.description = Some(about.to_owned());
-        shape
-    };
-    let defaulted = |shape: ObjectSchema, default: &str| ObjectBuilder::from(shape).default(Some(default.into()));
-    object
-        .property("params", params)
-        .property("cron", described(Option::<String>::shape(), CRON))
-        .property("every", described(Option::<String>::shape(), EVERY))
-        .property("at", described(Option::<String>::shape(), AT))
-        .property(
-            "time_zone",
-            described(
-                Option::<String>::shape(),
-                "The time zone of `cron`, and of bare dates; the workspace's by default.",
-            ),
-        )
-        .property("overlap", defaulted(Overlap::shape(), Overlap::Skip.as_str()))
-        .property("catch_up", defaulted(CatchUp::shape(), CatchUp::Latest.as_str()))
-        .property("until", described(Option::<String>::shape(), UNTIL))
-}
-
-const PARAMS: &str = "The parameters of the job, those of the request that starts it: for `nurture_leads`, \
-    `process_followups` and `remind_feedback` the query parameters (`nurture_leads` enrols leads only with `enroll`, and \
-    then takes the filters of the list of leads); for `bulk_leads`, `bulk_customers` and `bulk_orders` the body; for \
-    `request_feedback` `customer_id`; for `undo_import` and `undo_bulk` `job_id`.";
-const CRON: &str = "Five fields: minute, hour, day of the month, month, day of the week. With both day fields given, either \
-    suffices. With a fixed hour, it runs once on each date: at the first instant after a time that a clock change \
-    skips, and the first time at a time that comes twice. With `*` or `*/n` as hour, it follows elapsed time.";
-const EVERY: &str = "An ISO 8601 duration in weeks, days, hours, minutes and seconds, from `PT1M` to `P3660D`, counted from \
-    the creation of the schedule. A day is 24 hours.";
-const AT: &str = "A time to come, in RFC 3339, or a date, which is its midnight in `time_zone`.";
-const UNTIL: &str = "A time after the first run, in RFC 3339, or a date. From it on, the schedule does not run.";
