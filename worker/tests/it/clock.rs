@@ -181,7 +181,7 @@ async fn twenty_workers_of_which_some_die_start_each_slot_once() {
     let start: DateTime<Utc> = "2026-10-24T00:00:00Z".parse().unwrap();
     for minute in 1..=60 {
         let now = start + TimeDelta::minutes(minute);
-        let looks = (0..WORKERS).map(|worker| look(&pool, now, (worker + minute as usize) % 3 == 0));
+        let looks = (0..WORKERS).map(|worker| look(&pool, now, (worker + minute as usize).is_multiple_of(3)));
         futures_util::future::join_all(looks).await;
         // All that live may have looked while a dying one held the row.
         look(&pool, now, false).await;
