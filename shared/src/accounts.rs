@@ -1,8 +1,13 @@
 //! Workspaces with their API keys, users and settings, and idempotency keys.
 
+pub mod api_keys;
 pub mod idempotency;
 pub mod identity;
+mod key;
+pub mod rate_limits;
 pub mod scopes;
 pub mod settings;
 pub mod users;
 pub mod workspaces;
+
+pub use key::Key;

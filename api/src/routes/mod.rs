@@ -8,6 +8,7 @@ mod followups;
 pub(crate) mod health;
 mod imports;
 mod jobs;
+mod keys;
 mod leads;
 mod me;
 mod nurture;
@@ -35,7 +36,7 @@ use axum::routing::future::RouteFuture;
 use shared::platform::db::{self, Finished};
 use tower::util::MapFutureLayer;
 
-use crate::openapi::operations::{Operation, routes};
+use crate::openapi::operations::{Operation, routes, routes_with_key};
 use crate::respond::Problem;
 use crate::{AppState, openapi, pages};
 
@@ -64,6 +65,7 @@ fn quick() -> Vec<Operation> {
         ratings::operations(),
         themes::operations(),
         jobs::operations(),
+        keys::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }
@@ -92,9 +94,9 @@ pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
 /// The routes under `/dev/crm`, with their limits.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
     let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes(&quick())
+    routes_with_key(&quick(), state)
         .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
-        .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
+        .merge(routes_with_key(&uploads(), state).layer(DefaultBodyLimit::disable()))
 }
 
 /// Returns 503 when the request exceeds the limit and its work was rolled back.

@@ -46,6 +46,10 @@ pub enum Reason {
     UploadIncomplete,
     /// A request with the same idempotency key is still running.
     RequestRunning,
+    /// The API key has expired.
+    KeyExpired,
+    /// No other valid API key could manage keys.
+    LastKey,
 }
 
 impl Reason {
@@ -70,6 +74,8 @@ impl Reason {
             Self::OffsetMismatch => "offset_mismatch",
             Self::UploadIncomplete => "upload_incomplete",
             Self::RequestRunning => "request_running",
+            Self::KeyExpired => "key_expired",
+            Self::LastKey => "last_key",
         }
     }
 }
