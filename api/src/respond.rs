@@ -208,6 +208,7 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::Missing(reason) => Self { errors: vec![*reason], ..Self::not_found() },
             Error::Conflict(conflict) => Self { errors: vec![conflict.error], ..Self::conflict() },
+            Error::Forbidden(lacked) => Self::forbidden(lacked.into_iter().filter_map(Scope::from_word).collect()),
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::TooLarge => Self::too_large(),

@@ -47,6 +47,9 @@ pub enum Error {
     /// A unique key is taken, or the state of the record does not allow the request.
     #[error("conflict: {} {}", .0.error.field, .0.error.message)]
     Conflict(Box<Conflict>),
+    /// The caller's API key lacks these scopes.
+    #[error("the key lacks {}", .0.join(","))]
+    Forbidden(Vec<&'static str>),
     /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
@@ -160,9 +163,12 @@ impl Error {
                 Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
                 Some((_, class)) => class,
             },
-            Self::NotFound | Self::Missing(_) | Self::Conflict(_) | Self::Invalid(_) | Self::TooLarge => {
-                ErrorClass::Defect
-            }
+            Self::NotFound
+            | Self::Missing(_)
+            | Self::Conflict(_)
+            | Self::Forbidden(_)
+            | Self::Invalid(_)
+            | Self::TooLarge => ErrorClass::Defect,
             Self::Changed | Self::Superseded | Self::Repeat(_) => ErrorClass::Ordinary,
             Self::Internal(error) => {
                 let code = error.downcast_ref::<sqlx::Error>().and_then(sqlstate);

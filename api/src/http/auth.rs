@@ -51,10 +51,7 @@ impl Caller {
     /// # Errors
     /// 403 with the scopes that it lacks.
     pub fn must(&self, needed: Scopes) -> Result<()> {
-        match self.scopes.lacks(needed) {
-            lacked if lacked.is_empty() => Ok(()),
-            lacked => Err(Problem::forbidden(lacked)),
-        }
+        Ok(self.scopes.must(needed)?)
     }
 }
 

@@ -5,9 +5,11 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use shared::accounts::Key;
 use shared::accounts::api_keys::{self, ApiKey, NewKey, NewlyIssued, OverlapHours};
-use shared::accounts::scopes::Scope;
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::Reason;
 use shared::query::Columns;
+use shared::records::history::Actor;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path, Query};
@@ -86,13 +88,13 @@ async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: 
     Ok(Reply::record(&key)?.into_response())
 }
 
-async fn revoke(State(state): State<AppState>, caller: Caller, Path(id): Path, write: Write, _: NoQuery) -> Result {
-    check(&state, &caller, id).await?;
+async fn revoke(caller: Caller, Path(id): Path, write: Write, _: NoQuery) -> Result {
     let condition = write.condition.clone();
     write
         .run(&[], move |connection, actor| {
             let condition = condition.clone();
             Box::pin(async move {
+                check(connection, actor, caller.scopes, id).await?;
                 api_keys::revoke(connection, actor.workspace_id, id, &condition).await?;
                 Ok(Reply::no_content())
             })
@@ -101,7 +103,6 @@ async fn revoke(State(state): State<AppState>, caller: Caller, Path(id): Path, w
 }
 
 async fn rotate(
-    State(state): State<AppState>,
     caller: Caller,
     Path(id): Path,
     write: Write,
@@ -109,18 +110,19 @@ async fn rotate(
     OptionalJsonObject(JsonObject { object, bytes }): OptionalJsonObject,
 ) -> Result {
     let overlap = OverlapHours::read(object)?;
-    check(&state, &caller, id).await?;
     write
         .run(&bytes, move |connection, actor| {
-            Box::pin(async move { issue(api_keys::rotate(connection, actor.workspace_id, id, overlap).await?) })
+            Box::pin(async move {
+                check(connection, actor, caller.scopes, id).await?;
+                issue(api_keys::rotate(connection, actor.workspace_id, id, overlap).await?)
+            })
         })
         .await
 }
 
-/// Checks that the caller may manage a key. The scopes of a key never change.
-async fn check(state: &AppState, caller: &Caller, id: Uuid) -> Result<()> {
-    let key = api_keys::get(&mut *state.connection().await?, caller.workspace_id, id).await?;
-    caller.must(key.scopes)
+/// Checks that a key with these scopes may manage another one, whose scopes never change.
+async fn check(connection: &mut PgConnection, actor: &Actor, scopes: Scopes, id: Uuid) -> shared::Result<()> {
+    scopes.must(api_keys::get(connection, actor.workspace_id, id).await?.scopes)
 }
 
 /// Shows a key, which is not stored with the response for an idempotency key.

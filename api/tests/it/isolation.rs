@@ -28,6 +28,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let suppression = api.create("/dev/crm/suppressions", json!({ "email": "eve@example.com" })).await;
     let email = emails::queued(api, "ada@example.com", None).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
+    let key = api.create("/dev/crm/keys", json!({ "name": "x", "scopes": ["records:read"] })).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -41,6 +42,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("emailId", email.to_string()),
         ("jobId", id(&job).to_owned()),
         ("uploadId", id(&upload).to_owned()),
+        ("keyId", id(&key).to_owned()),
     ])
 }
 

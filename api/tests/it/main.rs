@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod abandoned;
+mod api_keys;
 mod auth;
 mod backfills;
 mod batches;
@@ -70,6 +71,7 @@ mod report_calendar;
 mod report_helpers;
 mod reports;
 mod runs;
+mod scopes;
 mod score_plans;
 mod segments;
 mod sending_windows;

@@ -13,8 +13,17 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 7] =
-    ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "mail_place", "secrets", "workspaces"];
+const GLOBAL: [&str; 9] = [
+    "_sqlx_migrations",
+    "api_keys",
+    "email_rate_limits",
+    "key_rate_limits",
+    "mail_breaks",
+    "mail_place",
+    "rotated_keys",
+    "secrets",
+    "workspaces",
+];
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dev::client::Client;
 use serde_json::{Value, json};
+use shared::accounts::api_keys::{self, NewKey};
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use sqlx::PgPool;
@@ -97,7 +99,11 @@ impl Harness {
     pub async fn workspace(&self, name: &str) -> Result<(Uuid, String)> {
         let mut connection = self.pool.acquire().await?;
         let workspace = workspaces::create(&mut connection, name).await?.id;
-        let key = workspaces::create_key(&mut connection, workspace, name, None).await?.0.reveal().to_owned();
+        let key = api_keys::create(&mut connection, workspace, &NewKey::of(name, Scopes::ALL, None)?)
+            .await?
+            .0
+            .reveal()
+            .to_owned();
         Ok((workspace, key))
     }
 

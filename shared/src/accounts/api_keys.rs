@@ -277,7 +277,12 @@ pub async fn rotate(
         sqlx::query_as(lock).bind(workspace_id).bind(id).fetch_one(&mut *connection).await?;
     let now = db::database_now(connection).await?;
     if expires_at.is_some_and(|at| at <= now) {
-        return Err(Error::conflict(Reason::KeyExpired, "expires_at", "the key has expired; create another one"));
+        return Err(Error::conflict_with(
+            id,
+            Reason::KeyExpired,
+            "expires_at",
+            "the key has expired; create another one",
+        ));
     }
     let until = now + TimeDelta::hours(i64::from(overlap.0));
     sqlx::query("DELETE FROM rotated_keys WHERE key_id = $1 AND valid_until <= $2")

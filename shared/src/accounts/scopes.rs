@@ -11,6 +11,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres};
 use utoipa::openapi::schema::{Array, ArrayBuilder};
 
+use crate::error::Error;
 use crate::string_enum;
 use crate::values::json_schema::Shape;
 use crate::values::{Fault, Field};
@@ -88,6 +89,15 @@ impl Scopes {
     #[must_use]
     pub const fn lacks(self, needed: Self) -> Self {
         if self.has(Scope::All) { Self::NONE } else { Self(needed.0 & !self.0) }
+    }
+
+    /// Checks that a key with these scopes may do what needs others.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the scopes that it lacks.
+    pub fn must(self, needed: Self) -> Result<(), Error> {
+        let lacked = self.lacks(needed);
+        if lacked.is_empty() { Ok(()) } else { Err(Error::Forbidden(lacked.iter().map(Scope::as_str).collect())) }
     }
 
     /// Whether the set has this scope.

@@ -255,6 +255,7 @@ fn text_for_callers(error: &Error) -> String {
         | Error::Invalid(_)
         | Error::Changed
         | Error::Conflict(_)
+        | Error::Forbidden(_)
         | Error::TooLarge
         | Error::Superseded => error.to_string(),
         Error::Unavailable(_) | Error::Repeat(_) => {
