@@ -44,6 +44,8 @@ pub struct Problem {
     lacked: Scopes,
     /// Seconds after which a retry may succeed.
     retry_after: Option<u64>,
+    /// The oldest cursor of the feed that can be read.
+    oldest_cursor: Option<i64>,
     /// For the log only.
     detail: Option<Arc<str>>,
 }
@@ -55,6 +57,8 @@ struct Body<'a> {
     errors: Errors<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_cursor: Option<i64>,
 }
 
 /// What is wrong with a request.
@@ -91,6 +95,7 @@ impl Problem {
             errors: Vec::new(),
             lacked: Scopes::NONE,
             retry_after: None,
+            oldest_cursor: None,
             detail: None,
         }
     }
@@ -120,6 +125,12 @@ impl Problem {
     /// 408 for a body that did not arrive in time.
     pub fn stalled() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time")
+    }
+
+    /// 410 for a cursor that is older than the oldest event that is kept.
+    pub fn gone(oldest: i64) -> Self {
+        let message = "Events after this cursor have been deleted; read from oldest_cursor";
+        Self { oldest_cursor: Some(oldest), ..Self::new(StatusCode::GONE, message) }
     }
 
     /// 413.
@@ -191,7 +202,7 @@ impl Problem {
             true => Errors::Fields(&self.errors),
             false => Errors::Scopes(self.lacked.iter().map(|field| LackedScope { code: "scope", field }).collect()),
         };
-        Body { message: &self.message, errors, request_id: None }
+        Body { message: &self.message, errors, request_id: None, oldest_cursor: self.oldest_cursor }
     }
 
     /// 503.
@@ -212,6 +223,7 @@ impl From<Error> for Problem {
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::TooLarge => Self::too_large(),
+            Error::TooOld { oldest } => Self::gone(oldest),
             Error::Unavailable(_) | Error::Repeat(_) => {
                 // Every request gets here while the database is unavailable, so the log is rate
                 // limited.
@@ -423,6 +435,6 @@ fn replace_body(response: Response, message: &str, request_id: Option<&str>) -> 
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(CONTENT_TYPE);
-    let body = Json(Body { message, errors: Errors::Fields(&[]), request_id }).into_response();
+    let body = Json(Body { message, errors: Errors::Fields(&[]), request_id, oldest_cursor: None }).into_response();
     (head.status, head.headers, body).into_response()
 }

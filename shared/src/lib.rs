@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod crm;
 pub mod doctor;
 pub mod error;
+pub mod events;
 pub mod imports;
 pub mod insight;
 pub mod jobs;

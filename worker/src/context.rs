@@ -11,10 +11,12 @@ use shared::platform::telemetry::LogLimit;
 use shared::queue::notify::Notifier;
 use shared::{Error, Result};
 use sqlx::Connection;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::mail::Delivery;
 use crate::mail::hold::HoldState;
+use crate::maintenance::numbering::Delays;
 use crate::maintenance::services::Services;
 use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
@@ -48,6 +50,10 @@ pub(crate) struct WorkerContext {
     pub hold: HoldState,
     /// Present if this process sends email.
     pub delivery: Option<Arc<Delivery>>,
+    /// How long events waited for their numbers.
+    pub delays: Delays,
+    /// Wakes whoever waits for events that this process numbers.
+    pub numbered: Notify,
     /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
     /// their step.
     pub stopping: CancellationToken,
@@ -82,6 +88,8 @@ impl WorkerContext {
             has_schema: AtomicBool::new(false),
             hold: HoldState::default(),
             delivery,
+            delays: Delays::default(),
+            numbered: Notify::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))

@@ -23,6 +23,7 @@ pub(crate) struct Services {
     pub rescue: Service,
     pub outbox: Service,
     pub pruning: Service,
+    pub numbering: Service,
     pub schedule: Service,
     pub scores: Service,
     pub themes: Service,
@@ -39,6 +40,7 @@ impl Default for Services {
             rescue: within(10, "rescuing jobs"),
             outbox: within(10, "delivering email"),
             pruning: within(60, "pruning"),
+            numbering: within(5, "numbering events"),
             schedule: within(60, "the schedule"),
             scores: within(60, "scoring customers"),
             themes: within(60, "finding themes"),
@@ -48,9 +50,21 @@ impl Default for Services {
 }
 
 impl Services {
-    pub fn all(&self) -> [&Service; 10] {
-        let Self { leases, claims, outcomes, rescue, outbox, pruning, schedule, scores, themes, notifications } = self;
-        [leases, claims, outcomes, rescue, outbox, pruning, schedule, scores, themes, notifications]
+    pub fn all(&self) -> [&Service; 11] {
+        let Self {
+            leases,
+            claims,
+            outcomes,
+            rescue,
+            outbox,
+            pruning,
+            numbering,
+            schedule,
+            scores,
+            themes,
+            notifications,
+        } = self;
+        [leases, claims, outcomes, rescue, outbox, pruning, numbering, schedule, scores, themes, notifications]
     }
 }
 
