@@ -67,6 +67,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Jobs", "Long-running work: its progress, results and rejected rows."),
     ("Account", "The caller of a request."),
     ("Keys", "API keys, and what each of them may do."),
+    ("Audit", "Who did what, and when."),
     ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
     ("Settings", "The sender, content and timing of a workspace's email."),
     ("Emails", "Sent and queued emails."),

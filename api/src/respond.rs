@@ -277,6 +277,8 @@ pub struct Reply {
     body: Vec<u8>,
     /// The body that is stored for an idempotency key, if it is not this one: secrets are not stored.
     kept_body: Option<Vec<u8>>,
+    /// The job that the request created, or that does the same already.
+    accepted: Option<Box<Job>>,
     /// The queue whose workers are notified after the commit.
     pub notify: Option<&'static str>,
 }
@@ -293,7 +295,7 @@ impl Reply {
     /// `200` with serialized JSON.
     pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status: StatusCode::OK, headers, body, kept_body: None, notify: None }
+        Self { status: StatusCode::OK, headers, body, kept_body: None, accepted: None, notify: None }
     }
 
     /// `200` with a record and its `ETag`.
@@ -321,12 +323,12 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { notify: jobs::queue_of(&job.kind), ..reply })
+        Ok(Self { accepted: Some(job.clone().into()), notify: jobs::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), kept_body: None, notify: None }
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), kept_body: None, accepted: None, notify: None }
     }
 
     /// Replaces the status.

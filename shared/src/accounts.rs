@@ -1,10 +1,12 @@
 //! Workspaces with their API keys, users and settings, and idempotency keys.
 
 pub mod api_keys;
+pub mod audit;
 pub mod idempotency;
 pub mod identity;
 mod key;
 pub mod rate_limits;
+pub mod readable;
 pub mod scopes;
 pub mod settings;
 pub mod users;

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::accounts::scopes::{Scope, Scopes};
 use crate::bulk::BulkAction;
 use crate::error::{Error, Result};
-use crate::events::Actor;
-use crate::imports::UndoImport;
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
+use crate::platform::db;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, Reporting, STATUS};
 use crate::values::kind;
@@ -139,12 +139,7 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, 
     queue::retry(connection, workspace_id, id).await
 }
 
-/// The scope that starts jobs of a kind.
-pub fn scope_of(kind: &str) -> Scope {
-    if kind.starts_with("import_") || kind == UndoImport::KIND { Scope::Imports } else { Scope::Workflows }
-}
-
-/// The condition of jobs that the scope `imports` starts, as [`scope_of`] decides.
+/// The condition of jobs that the scope `imports` starts, as [`Scope::of_job`] decides.
 const OF_IMPORTS: &str = "(starts_with(kind, 'import_') OR kind = 'undo_import')";
 /// The condition of all other jobs.
 const OF_WORKFLOWS: &str = "NOT (starts_with(kind, 'import_') OR kind = 'undo_import')";
@@ -181,7 +176,7 @@ pub async fn needed(
             JobUse::Retry => action.map_or(Scopes::NONE, BulkAction::needs),
             JobUse::Undo => action.map_or(Scopes::NONE, BulkAction::undo_needs),
         };
-        Scopes::of(&[scope_of(&kind)]).and(more)
+        Scopes::of(&[Scope::of_job(&kind)]).and(more)
     }))
 }
 
@@ -196,6 +191,22 @@ pub fn list_for(scopes: Scopes) -> &'static Spec {
 
 const IMPORTS: Spec = Spec { only: Some(OF_IMPORTS), ..LIST };
 const WORKFLOWS: Spec = Spec { only: Some(OF_WORKFLOWS), ..LIST };
+
+/// Records that a job was requested, in the transaction of the request, unless the job is an earlier one that does the
+/// same.
+pub async fn report_created(connection: &mut PgConnection, actor: &Actor, job: &Job) -> Result<()> {
+    // Jobs are created at the time of their transaction.
+    if job.created_at == db::database_now(connection).await? {
+        report(connection, actor, EventType::JobCreated, job).await?;
+    }
+    Ok(())
+}
+
+/// Records what an actor did to a job, in the transaction of it.
+pub async fn report(connection: &mut PgConnection, actor: &Actor, what: EventType, job: &Job) -> Result<()> {
+    let subject = Subject { kind: SubjectType::Job, id: job.id };
+    events::record(connection, actor, vec![NewEvent::new(what, subject, job)?]).await
+}
 
 /// How jobs are listed. Ids rise with time, so ordering by id orders by creation.
 pub const LIST: Spec = Spec {

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use shared::Error;
 use shared::accounts::api_keys::{self, ApiKey, NewKey, OVERLAP_HOURS, OverlapHours};
 use shared::accounts::scopes::Scopes;
+use shared::events::{Actor, EventType};
 use shared::values::Field;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -68,7 +69,13 @@ impl KeyCommand {
                 }
                 let workspace = find_workspace(connection, &workspace).await?;
                 let new = NewKey::of(&name, scopes, expires).map_err(sentence)?;
-                let (key, stored) = api_keys::create(connection, workspace.id, &new).await.map_err(sentence)?;
+                let created = async |transaction: &mut PgConnection| {
+                    let (key, stored) = api_keys::create(transaction, workspace.id, &new).await?;
+                    let actor = Actor::operator(workspace.id);
+                    api_keys::report(transaction, &actor, EventType::ApiKeyCreated, &stored).await?;
+                    Ok((key, stored))
+                };
+                let (key, stored) = in_transaction(connection, created).await.map_err(sentence)?;
                 println!("{}", key.reveal());
                 eprintln!(
                     "Created the key {} for the workspace {:?}. The key is shown only once.",
@@ -84,24 +91,44 @@ impl KeyCommand {
             Self::Rotate { key_id, overlap_hours } => {
                 let overlap = OverlapHours::try_from(overlap_hours).map_err(|message| anyhow!(message))?;
                 let workspace_id = workspace_of(connection, key_id).await?;
-                let mut transaction = connection.begin().await.map_err(|error| sentence(error.into()))?;
-                let rotated = api_keys::rotate(&mut transaction, workspace_id, key_id, overlap).await;
-                let (key, _) = rotated.map_err(|error| match error {
+                let rotated = async |transaction: &mut PgConnection| {
+                    let (key, stored) = api_keys::rotate(transaction, workspace_id, key_id, overlap).await?;
+                    let actor = Actor::operator(workspace_id);
+                    api_keys::report(transaction, &actor, EventType::ApiKeyUpdated, &stored).await?;
+                    Ok(key)
+                };
+                let key = in_transaction(connection, rotated).await.map_err(|error| match error {
                     Error::NotFound => anyhow!("the key {key_id} was revoked"),
                     error => sentence(error),
                 })?;
-                transaction.commit().await.map_err(|error| sentence(error.into()))?;
                 println!("{}", key.reveal());
                 eprintln!("The old key works for {overlap_hours} hours. The new one is shown only once.");
             }
             Self::Revoke { key_id } => {
                 let workspace_id = workspace_of(connection, key_id).await?;
-                let key = api_keys::revoke_any(connection, workspace_id, key_id).await.map_err(sentence)?;
+                let revoked = async |transaction: &mut PgConnection| {
+                    let key = api_keys::revoke_any(transaction, workspace_id, key_id).await?;
+                    let actor = Actor::operator(workspace_id);
+                    api_keys::report(transaction, &actor, EventType::ApiKeyRevoked, &key).await?;
+                    Ok(key)
+                };
+                let key = in_transaction(connection, revoked).await.map_err(sentence)?;
                 println!("{}", describe(&key));
             }
         }
         Ok(())
     }
+}
+
+/// Runs a command in a transaction, together with its event.
+async fn in_transaction<T>(
+    connection: &mut PgConnection,
+    command: impl AsyncFnOnce(&mut PgConnection) -> shared::Result<T>,
+) -> shared::Result<T> {
+    let mut transaction = connection.begin().await?;
+    let done = command(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
 }
 
 async fn workspace_of(connection: &mut PgConnection, key_id: Uuid) -> Result<Uuid> {

@@ -14,6 +14,7 @@ use axum::response::Response;
 use shared::accounts::Key;
 use shared::accounts::api_keys::{self, LastUse, Opened};
 use shared::accounts::scopes::Scopes;
+use shared::events::{Actor, ActorKind};
 use shared::platform::db::{self, Pool};
 use uuid::Uuid;
 
@@ -46,6 +47,13 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The key as the actor of a change.
+    pub fn actor(&self) -> Actor {
+        let Self { workspace_id, key_id, request_id, .. } = self;
+        let (kind, request_id) = (ActorKind::Key, Some(request_id.clone()));
+        Actor { workspace_id: *workspace_id, kind, id: *key_id, request_id }
+    }
+
     /// Checks that the key may do what needs these scopes.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use shared::accounts::scopes::Scope;
 use shared::bulk;
 use shared::error::Reason;
+use shared::events::EventType;
 use shared::jobs::{self, JobUse};
 use shared::query::Columns;
 use shared::queue::{self, Job};
@@ -78,7 +79,11 @@ async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn retry(Path(id): Path, write: Write, Confirm(confirm): Confirm, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&jobs::retry(connection, actor.workspace_id, id, confirm).await?) })
+            Box::pin(async move {
+                let job = jobs::retry(connection, actor.workspace_id, id, confirm).await?;
+                jobs::report(connection, actor, EventType::JobRetried, &job).await?;
+                Reply::accepted(&job)
+            })
         })
         .await
 }

@@ -7,6 +7,7 @@ use shared::accounts::Key;
 use shared::accounts::api_keys::{self, ApiKey, NewKey, NewlyIssued, OverlapHours};
 use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::Reason;
+use shared::events::EventType;
 use shared::query::Columns;
 use shared::records::history::Actor;
 use sqlx::PgConnection;
@@ -76,6 +77,7 @@ async fn create(caller: Caller, write: Write, _: NoQuery, JsonObject { object, b
             let new = new.clone();
             Box::pin(async move {
                 let issued = api_keys::create(connection, actor.workspace_id, &new).await?;
+                api_keys::report(connection, actor, EventType::ApiKeyCreated, &issued.1).await?;
                 let location = format!("{CRM}/keys/{}", issued.1.id);
                 issue(issued)?.status(StatusCode::CREATED).located(location)
             })
@@ -95,7 +97,8 @@ async fn revoke(caller: Caller, Path(id): Path, write: Write, _: NoQuery) -> Res
             let condition = condition.clone();
             Box::pin(async move {
                 check(connection, actor, caller.scopes, id).await?;
-                api_keys::revoke(connection, actor.workspace_id, id, &condition).await?;
+                let revoked = api_keys::revoke(connection, actor.workspace_id, id, &condition).await?;
+                api_keys::report(connection, actor, EventType::ApiKeyRevoked, &revoked).await?;
                 Ok(Reply::no_content())
             })
         })
@@ -114,7 +117,9 @@ async fn rotate(
         .run(&bytes, move |connection, actor| {
             Box::pin(async move {
                 check(connection, actor, caller.scopes, id).await?;
-                issue(api_keys::rotate(connection, actor.workspace_id, id, overlap).await?)
+                let issued = api_keys::rotate(connection, actor.workspace_id, id, overlap).await?;
+                api_keys::report(connection, actor, EventType::ApiKeyUpdated, &issued.1).await?;
+                issue(issued)
             })
         })
         .await

@@ -1,5 +1,6 @@
 //! The routes, one file for each noun.
 
+mod audit;
 mod bulk;
 mod customers;
 mod emails;
@@ -68,6 +69,7 @@ fn quick() -> Vec<Operation> {
         themes::operations(),
         jobs::operations(),
         keys::operations(),
+        audit::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }

@@ -4,6 +4,7 @@
 
 mod abandoned;
 mod api_keys;
+mod audit;
 mod auth;
 mod backfills;
 mod batches;

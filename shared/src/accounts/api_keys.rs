@@ -16,6 +16,7 @@ use super::key::Key;
 use super::scopes::{Scope, Scopes};
 use super::workspaces::OwnLimit;
 use crate::error::{Error, FieldError, Reason, Result};
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::platform::db;
 use crate::query::{Item, ListField, Order, OrderKind, Spec};
 use crate::values::etag::{Condition, Tagged};
@@ -362,6 +363,12 @@ pub async fn revoke_any(connection: &mut PgConnection, workspace_id: Uuid, id: U
         columns!()
     );
     Ok(sqlx::query_as(revoke).bind(workspace_id).bind(id).bind(db::now()).fetch_one(connection).await?)
+}
+
+/// Records what an actor did to a key, in the transaction of it.
+pub async fn report(connection: &mut PgConnection, actor: &Actor, what: EventType, key: &ApiKey) -> Result<()> {
+    let subject = Subject { kind: SubjectType::ApiKey, id: key.id };
+    events::record(connection, actor, vec![NewEvent::new(what, subject, key)?]).await
 }
 
 /// A valid key, its workspace, and what the key may do.

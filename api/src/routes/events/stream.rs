@@ -57,9 +57,10 @@ pub(super) fn operation() -> Operation {
 
 async fn follow(State(state): State<AppState>, caller: Caller, headers: HeaderMap, Query(parameters): Query) -> Result {
     let mut given = Parameters::new(&parameters);
-    let Asked { after, filter } = Asked::parse(&mut given);
+    let asked = Asked::parse(&mut given);
     given.finish()?;
-    let after = last_event_id(&headers)?.or(after).unwrap_or(After::Latest);
+    let after = last_event_id(&headers)?.or(asked.after).unwrap_or(After::Latest);
+    let filter = asked.filter(caller.scopes)?;
     let cursor = {
         let connection = &mut *state.connection().await?;
         let cursor = after.cursor(feed::reach(connection, caller.workspace_id).await?)?;
