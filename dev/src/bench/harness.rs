@@ -119,6 +119,22 @@ impl Harness {
         Ok(Api { program, url: format!("{url}/dev/crm"), key, workspace })
     }
 
+    /// Starts another `crm-api`, with this log. Returns the URL of its simplest operation.
+    pub async fn another_api(&self, log: &str) -> Result<(Program, String)> {
+        let (program, log) = (workspace::program("crm-api", None)?, self.dir.join(log));
+        let program = Program::start_at(&program, &log, |command| {
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
+        })?;
+        let url = format!("http://{}", address_in_log(&log, Port::Public).await?);
+        Client::new(&url, "").wait_until_ready().await;
+        Ok((program, format!("{url}/dev/crm/me")))
+    }
+
+    /// Connections to the database.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Starts `crm-worker`.
     pub fn worker(&self) -> Result<Program> {
         self.worker_with(&[])
