@@ -130,11 +130,6 @@ impl Harness {
         Ok((program, format!("{url}/dev/crm/me")))
     }
 
-    /// Connections to the database.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
     /// Starts `crm-worker`.
     pub fn worker(&self) -> Result<Program> {
         self.worker_with(&[])

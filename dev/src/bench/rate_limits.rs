@@ -57,7 +57,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
         }
         // A full bucket.
         let (workspace, key) = harness.workspace(&format!("limited-{number}")).await?;
-        set(harness.pool(), workspace, PER_MINUTE, BURST).await?;
+        set(&harness.pool, workspace, PER_MINUTE, BURST).await?;
         let urls: Vec<&str> = apis.iter().map(|(_, url)| url.as_str()).collect();
         let begun = Instant::now();
         let allowed = hammer(&urls, &key, time).await? as f64;
@@ -89,7 +89,7 @@ async fn cost(
     let mut latencies = [Vec::new(), Vec::new()];
     for round in 0..rounds * 2 {
         let is_limited = round % 2;
-        set(harness.pool(), workspace, [0, i32::MAX][is_limited], i32::MAX).await?;
+        set(&harness.pool, workspace, [0, i32::MAX][is_limited], i32::MAX).await?;
         // Keys are trusted for half a second.
         sleep(Duration::from_secs(1)).await;
         // One connection: the latency is the time of a request.
