@@ -328,7 +328,14 @@ impl Reply {
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), kept_body: None, accepted: None, notify: None }
+        Self {
+            status: StatusCode::NO_CONTENT,
+            headers: Vec::new(),
+            body: Vec::new(),
+            kept_body: None,
+            accepted: None,
+            notify: None,
+        }
     }
 
     /// Replaces the status.

@@ -21,11 +21,8 @@ const NAMES: [(&str, &str); 3] =
     [("action", "type"), ("created_at_from", "created_at[gte]"), ("created_at_to", "created_at[lt]")];
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let action = parameters::several(
-        "action",
-        "Another name of `type`.",
-        one_of(EventType::WORDS.iter().copied()).build(),
-    );
+    let action =
+        parameters::several("action", "Another name of `type`.", one_of(EventType::WORDS.iter().copied()).build());
     let audit = Operation::get("/audit", list)
         .needs(Scope::Keys)
         .named("list", "List who did what")

@@ -70,14 +70,16 @@ pub(crate) fn operations() -> Vec<Operation> {
             .restores::<Customer>("The restored customer. Everything that was deleted with it is restored as well."),
     ];
     let insight = [
-        Operation::get("/customers/segments", segments).needs(Scope::RecordsRead)
+        Operation::get("/customers/segments", segments)
+            .needs(Scope::RecordsRead)
             .named("segments", "Count customers by segment")
             .about(
                 "Every customer is in exactly one segment, by the recency, frequency and quantity of their orders in the \
                  last 24 months.",
             )
             .reports::<SegmentReport>(),
-        Operation::get("/customers/{customerId}/health", health).needs(Scope::RecordsRead)
+        Operation::get("/customers/{customerId}/health", health)
+            .needs(Scope::RecordsRead)
             .named("health", "Get customer health")
             .about("Today's score from 0 to 100, its components, and its history by day.")
             .with([parameters::of_table(health::TABLES)])

@@ -9,7 +9,8 @@ use crate::respond::Result;
 use crate::respond::write::Write;
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let process = Operation::post("/followups/process", process).needs(Scope::Workflows)
+    let process = Operation::post("/followups/process", process)
+        .needs(Scope::Workflows)
         .named("process", "Process follow-ups")
         .about(
             "Notifies users of the due next actions with the leads and customers assigned to them, in one email per user. \

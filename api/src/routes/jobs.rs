@@ -25,19 +25,30 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
-        Operation::get("/jobs", list).needs_scope_of_job(JobUse::Follow).named("list", "List jobs").lists::<Job>(&jobs::LIST),
-        Operation::get("/jobs/{jobId}", read).needs_scope_of_job(JobUse::Follow).shows_job().named("get", "Get a job").reads::<Job>(),
-        Operation::post("/jobs/{jobId}/cancel", cancel).needs_scope_of_job(JobUse::Follow).shows_job()
+        Operation::get("/jobs", list)
+            .needs_scope_of_job(JobUse::Follow)
+            .named("list", "List jobs")
+            .lists::<Job>(&jobs::LIST),
+        Operation::get("/jobs/{jobId}", read)
+            .needs_scope_of_job(JobUse::Follow)
+            .shows_job()
+            .named("get", "Get a job")
+            .reads::<Job>(),
+        Operation::post("/jobs/{jobId}/cancel", cancel)
+            .needs_scope_of_job(JobUse::Follow)
+            .shows_job()
             .named("cancel", "Cancel a job")
             .about("A running job stops at its next step; the steps it committed are kept. A job that has ended is returned unchanged.")
             .returns_record::<Job>(200, "The job in its final state."),
-        Operation::post("/jobs/{jobId}/retry", retry).needs_scope_of_job(JobUse::Retry)
+        Operation::post("/jobs/{jobId}/retry", retry)
+            .needs_scope_of_job(JobUse::Retry)
             .named("retry", "Retry a failed or cancelled job")
             .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.\n\nA run of nurture, follow-ups or reminders that nobody asked for fails with an error that begins with `too_many_emails` and names the number, if that is more than the workspace's `max_emails_per_run`, or unusual compared with the runs of the last 30 days. It has written nothing. `confirm` lets it write that many.")
             .confirms()
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts_any(),
-        Operation::post("/jobs/{jobId}/undo", undo).needs_scope_of_job(JobUse::Undo)
+        Operation::post("/jobs/{jobId}/undo", undo)
+            .needs_scope_of_job(JobUse::Undo)
             .named("undo", "Undo an import or a bulk change")
             .about(
                 "Deletes the records that the job created or restored, restores those that it deleted and the previous \

@@ -17,7 +17,8 @@ use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let start = Operation::post("/leads/nurture/start", start).needs(Scope::Workflows)
+    let start = Operation::post("/leads/nurture/start", start)
+        .needs(Scope::Workflows)
         .named("startNurture", "Enrol leads and send nurture emails")
         .about(
             "Enrols the eligible leads and sends the next email of the workspace's sequence to each enrolled lead whose \
@@ -32,7 +33,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         .confirms()
         .with(parameters::of_filters(const { &Lead::LIST }))
         .accepts::<NurtureLeads>();
-    let enroll = Operation::post("/leads/{leadId}/nurture/enroll", enroll).needs(Scope::Workflows).shows_records(Scope::RecordsRead)
+    let enroll = Operation::post("/leads/{leadId}/nurture/enroll", enroll)
+        .needs(Scope::Workflows)
+        .shows_records(Scope::RecordsRead)
         .named("enroll", "Enrol a lead for nurture")
         .about(
             "Enrols the lead from now on, even if it has left the sequence: it continues with the step after the last one \
@@ -42,7 +45,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         .problems([412])
         .conflicts([Reason::NotNurtured, Reason::Suppressed])
         .returns_record::<Lead>(200, "The enrolled lead.");
-    let unenroll = Operation::post("/leads/{leadId}/nurture/unenroll", unenroll).needs(Scope::Workflows).shows_records(Scope::RecordsRead)
+    let unenroll = Operation::post("/leads/{leadId}/nurture/unenroll", unenroll)
+        .needs(Scope::Workflows)
+        .shows_records(Scope::RecordsRead)
         .named("unenroll", "Take a lead out of nurture")
         .about(
             "The lead gets no nurture emails any more: waiting ones are cancelled, and a start of nurture does not enrol \

@@ -62,10 +62,10 @@ async fn who_did_what_is_listed_newest_first() {
     let updated = &api.read(&format!("{AUDIT}?type=lead.updated")).await[0];
     assert_eq!(updated["actor"], json!({ "type": "api_key", "id": me["key"]["id"] }));
     assert_eq!(updated["subject"], json!({ "type": "lead", "id": lead["id"] }));
-    assert_eq!((&updated["request_id"], &updated["changes"]), (
-        &json!("r-1"),
-        &json!({ "company": { "from": null, "to": "Engines" } })
-    ));
+    assert_eq!(
+        (&updated["request_id"], &updated["changes"]),
+        (&json!("r-1"), &json!({ "company": { "from": null, "to": "Engines" } }))
+    );
     let log = api.read(AUDIT).await.to_string();
     assert!(!log.contains(key["key"].as_str().unwrap()) && !log.contains("ada@example.com"), "{log}");
 
@@ -143,14 +143,8 @@ async fn the_feed_shows_what_a_key_may_read() {
         let feed = support::json(api.request_with(key, Method::GET, "/dev/crm/events"), 200).await;
         each(&feed, "type").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    let all = [
-        "lead.created",
-        "user.created",
-        "suppression.created",
-        "api_key.created",
-        "settings.updated",
-        "job.cancelled",
-    ];
+    let all =
+        ["lead.created", "user.created", "suppression.created", "api_key.created", "settings.updated", "job.cancelled"];
     while seen(&api.key).await.len() < all.len() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

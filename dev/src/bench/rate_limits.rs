@@ -79,12 +79,7 @@ async fn set(pool: &PgPool, workspace: Uuid, per_minute: i32, burst: i32) -> Res
 }
 
 /// What a limit that nobody reaches costs each request.
-async fn cost(
-    harness: &Harness,
-    url: &str,
-    (rounds, time): (usize, Duration),
-    figures: &mut Figures,
-) -> Result<()> {
+async fn cost(harness: &Harness, url: &str, (rounds, time): (usize, Duration), figures: &mut Figures) -> Result<()> {
     let (workspace, key) = harness.workspace("cost").await?;
     let mut latencies = [Vec::new(), Vec::new()];
     for round in 0..rounds * 2 {

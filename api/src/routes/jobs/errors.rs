@@ -39,7 +39,8 @@ pub(super) fn operation() -> Operation {
         .content("application/json", json)
         .content("text/csv", csv)
         .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
-    Operation::get("/jobs/{jobId}/errors", errors).needs_scope_of_job(JobUse::Rows)
+    Operation::get("/jobs/{jobId}/errors", errors)
+        .needs_scope_of_job(JobUse::Rows)
         .named("errors", "List the rejected rows of a job")
         .about("With `Accept: text/csv`, returns a file with the original columns and the reasons, which can be corrected and imported again.")
         .with([parameters::several(

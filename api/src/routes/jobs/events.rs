@@ -36,7 +36,8 @@ pub(super) fn operation() -> Operation {
     let answer = ResponseBuilder::new()
         .description("`progress` with the job immediately and after each change, `end` when the job has ended.")
         .content("text/event-stream", schemas::content_like(stream.into(), EXAMPLE.into()));
-    Operation::get("/jobs/{jobId}/events", events).needs_scope_of_job(JobUse::Follow)
+    Operation::get("/jobs/{jobId}/events", events)
+        .needs_scope_of_job(JobUse::Follow)
         .named("events", "Follow a job with server-sent events")
         .about(
             "Sends the job at once and after each change as `progress`, and at last as `end`. A stream without `end` was \

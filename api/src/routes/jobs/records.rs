@@ -38,7 +38,8 @@ pub(super) fn operation() -> Operation {
         "Returns these outcomes; all by default.",
         one_of(EffectKind::WORDS.iter().copied()).build(),
     );
-    Operation::get("/jobs/{jobId}/records", records).needs_scope_of_job(JobUse::Rows)
+    Operation::get("/jobs/{jobId}/records", records)
+        .needs_scope_of_job(JobUse::Rows)
         .named("records", "List what a job did")
         .about(
             "Lists what an import or a bulk change did: the records that it created and that still exist, those that it \
