@@ -92,8 +92,10 @@ async fn every_operation_is_refused_to_keys_without_its_scopes() {
     for scope in Scope::ALL.iter().map(|scope| scope.as_str()) {
         let key = api.scoped_key(scope).await;
         for Operation { method, path, takes_limit, security } in operations(&api).await {
-            // The job is an import, so the first alternative is the one that counts.
-            let needed = &security[0];
+            // Of a job's alternatives, the first one counts, because it is an import. A list of jobs has all of them.
+            let is_allowed = |alternative: &&BTreeSet<String>| alternative.iter().all(|needed| needed == scope);
+            let any = security.iter().find(|alternative| !path.contains("{jobId}") && is_allowed(alternative));
+            let needed = any.unwrap_or(&security[0]);
             let lacked: Vec<&String> = needed.iter().filter(|needed| *needed != scope && scope != "*").collect();
             let sent = path
                 .split('/')
@@ -298,11 +300,17 @@ async fn a_preview_with_a_record_needs_to_read_it() {
     let lead = api.create("/dev/crm/leads", json!({ "name": "Ada", "email": "ada@example.com" })).await;
     let key = api.scoped_key("emails:read").await;
     let both = api.scoped_key("emails:read,records:read").await;
-    let preview = |key: &str, body: Value| api.request_with(key, Method::POST, "/dev/crm/emails/preview").json(&body);
-    support::json(preview(&key, json!({ "event": "nurture" })), 200).await;
-    let refused = support::json(preview(&key, json!({ "event": "nurture", "lead_id": lead["id"] })), 403).await;
+    let preview = |key: &str, lead_id: Option<&str>| {
+        let mut body = json!({ "template": { "subject": "Hi {{ lead.first_name }}", "body": "Hello" } });
+        if let Some(id) = lead_id {
+            body["lead_id"] = id.into();
+        }
+        api.request_with(key, Method::POST, "/dev/crm/emails/preview").json(&body)
+    };
+    support::json(preview(&key, None), 200).await;
+    let refused = support::json(preview(&key, Some(id(&lead))), 403).await;
     assert_eq!(refused["errors"], json!([{ "code": "scope", "field": "records:read" }]));
-    support::json(preview(&both, json!({ "event": "nurture", "lead_id": lead["id"] })), 200).await;
+    assert_eq!(support::json(preview(&both, Some(id(&lead))), 200).await["subject"], "Hi Ada");
 }
 
 #[tokio::test]

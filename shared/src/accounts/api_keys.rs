@@ -1,5 +1,6 @@
 //! API keys: created, rotated, revoked, and verified with each request.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,9 +8,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use subtle::ConstantTimeEq;
-use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::key::Key;
@@ -99,7 +100,7 @@ pub const LIST: Spec = Spec {
 };
 
 /// An API key with the key itself, which is shown only once.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct NewlyIssued {
     /// The key as requests send it; `null` when the response is replayed for an `Idempotency-Key`.
     pub key: Option<String>,
@@ -108,7 +109,47 @@ pub struct NewlyIssued {
     pub about: ApiKey,
 }
 
-impl Tagged for NewlyIssued {}
+impl PartialSchema for NewlyIssued {
+    fn schema() -> RefOr<Schema> {
+        let mut about = ApiKey::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut about {
+            let key = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null])).description(
+                Some("The key as requests send it; `null` when the response is replayed for an `Idempotency-Key`."),
+            );
+            object.description = Some("An API key with the key itself, which is shown only once.".to_owned());
+            object.properties.insert("key".to_owned(), key.into());
+            object.required.push("key".to_owned());
+            object.examples = vec![example()];
+        }
+        about
+    }
+}
+
+impl ToSchema for NewlyIssued {
+    fn name() -> Cow<'static, str> {
+        "IssuedApiKey".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ApiKey::schemas(schemas);
+    }
+}
+
+fn example() -> Value {
+    json!({
+        "key": "crm_7tGmWq0Zr5XnB2vKdY8hLs4cJf1uEa3pQ9oT",
+        "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44",
+        "name": "website",
+        "scopes": ["records:read", "records:write"],
+        "prefix": "crm_7tGmWq",
+        "created_at": "2026-01-15T10:00:00Z",
+        "expires_at": null,
+        "rotated_at": null,
+        "old_key_until": null,
+        "last_used_at": null,
+        "last_used_ip": null,
+    })
+}
 
 /// A key to create.
 #[derive(Debug, Clone)]
