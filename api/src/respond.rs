@@ -394,6 +394,7 @@ impl Reply {
             headers: kept.headers.into_iter().filter_map(header).collect(),
             body: kept.body,
             kept_body: None,
+            accepted: None,
             notify: None,
         }
     }

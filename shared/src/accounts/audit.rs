@@ -3,6 +3,7 @@
 //! It has no table of its own. Everything that happens is an event, and what records were before a change is in
 //! their history. Events of types that are not public are only in the audit log.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
@@ -15,7 +16,7 @@ use super::scopes::{Scope, Scopes};
 use crate::events::feed::{EventActor, changes};
 use crate::events::{ActorKind, EventId, EventType, Subject, SubjectType};
 use crate::query::{Columns, Item, ListField, Order, OrderKind, Spec};
-use crate::values::Time;
+
 use crate::values::kind::Kind;
 
 /// An entry of the audit log.
@@ -27,7 +28,7 @@ pub struct AuditEntry {
     #[serde(rename = "type")]
     pub event_type: EventType,
     /// When it was done.
-    pub created_at: Time,
+    pub created_at: DateTime<Utc>,
     /// Who did it.
     pub actor: EventActor,
     /// What it was done to.
