@@ -117,9 +117,8 @@ const CRM: &str = "/dev/crm";
 pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
-        .merge(openapi::operations::routes(&routes::open()))
+        .merge(routes::without_key(&state))
         .merge(routes::for_people(&state))
-        .merge(openapi::docs())
         .fallback(respond::not_found)
         .layer(from_fn_with_state(state.clone(), pass))
         .with_state(state)
@@ -146,9 +145,6 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
         StatusCode::UNAUTHORIZED => state.limits.reject(client, error),
         _ => error,
     })?;
-    if opened.is_none() {
-        state.limits.admit_open(client)?;
-    }
     respond::lists::check_url(request.uri())?;
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| http::arrival::in_time(body, &state.settings.api));

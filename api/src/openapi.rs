@@ -65,6 +65,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Feedback", "Feedback requests, and the customers' answers."),
     ("Reports", "Figures across many records, at most a minute old."),
     ("Jobs", "Long-running work: its progress, results and rejected rows."),
+    ("Events", "What happened, in an order in which a reader misses nothing."),
     ("Account", "The caller of a request."),
     ("Keys", "API keys, and what each of them may do."),
     ("Audit", "Who did what, and when."),
@@ -118,7 +119,7 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, mut operati
     examples::complete(&mut operation);
     let id = operation.id();
     let access = operation.rule().access;
-    let keyed = if with_key { problems::WITH_KEY } else { &[] };
+    let keyed = if with_key { problems::WITH_KEY } else { problems::OPEN };
     let mut described = OperationBuilder::new()
         .operation_id(Some(&id))
         .tag(operation.tag)

@@ -5,13 +5,16 @@ mod addresses;
 mod keeper;
 mod leases;
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shared::accounts::api_keys::Opened;
 use shared::accounts::rate_limits::Quota;
 use shared::accounts::workspaces::OwnLimit;
 use shared::platform::config::Api;
 
+use crate::AppState;
 use crate::http::peer::Client;
 use crate::respond::{Problem, Result};
 use addresses::Addresses;
@@ -85,19 +88,20 @@ impl Limits {
         self.rejected_keys.count(client).err().unwrap_or(error)
     }
 
-    /// Counts a request that needs no key.
-    ///
-    /// # Errors
-    /// 429 for an address that sends too many.
-    pub(crate) fn admit_open(&self, client: Option<Client>) -> Result<()> {
-        self.open_requests.count(client)
-    }
-
     /// Drops the addresses whose requests are fully replenished.
     pub fn tidy(&self) {
         self.rejected_keys.tidy();
         self.open_requests.tidy();
     }
+}
+
+/// Limits the requests of an address that need no key.
+///
+/// # Errors
+/// 429 for an address that sends too many.
+pub(crate) async fn limit_open(State(state): State<AppState>, request: Request, next: Next) -> Result<Response> {
+    state.limits.open_requests.count(request.extensions().get().copied())?;
+    Ok(next.run(request).await)
 }
 
 /// A limit; a burst never exceeds what is replenished in a minute.

@@ -19,6 +19,8 @@ pub(crate) const NAME: &str = "Problem";
 /// The errors of every operation, and the additional ones of operations that need a key.
 pub(crate) const ANY: &[u16] = &[414, 500, 503];
 pub(crate) const WITH_KEY: &[u16] = &[400, 401, 429];
+/// The additional errors of operations that need no key.
+pub(crate) const OPEN: &[u16] = &[429];
 
 /// The schemas of errors.
 pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
@@ -168,7 +170,7 @@ fn about(status: StatusCode) -> &'static str {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "The operation does not accept this media type or encoding.",
         StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with a different request.",
         StatusCode::TOO_MANY_REQUESTS => {
-            "The key has exceeded its rate limit, or the address has sent too many rejected keys."
+            "The key has exceeded its rate limit, or the address has sent too many requests."
         }
         StatusCode::SERVICE_UNAVAILABLE => "The database is unavailable, or the request took too long. Retry later.",
         _ => "An internal error; the log has the details under the request's id.",

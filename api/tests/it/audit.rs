@@ -143,8 +143,15 @@ async fn the_feed_shows_what_a_key_may_read() {
         let feed = support::json(api.request_with(key, Method::GET, "/dev/crm/events"), 200).await;
         each(&feed, "type").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    let all =
-        ["lead.created", "user.created", "suppression.created", "api_key.created", "settings.updated", "job.cancelled"];
+    let all = [
+        "lead.created",
+        "user.created",
+        "suppression.created",
+        "api_key.created",
+        "settings.updated",
+        "job.changed",
+        "job.cancelled",
+    ];
     while seen(&api.key).await.len() < all.len() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -152,7 +159,7 @@ async fn the_feed_shows_what_a_key_may_read() {
     for (scopes, expected) in [
         ("records:read", vec!["lead.created"]),
         ("records:read,imports", vec!["lead.created"]),
-        ("records:read,workflows", vec!["lead.created", "job.cancelled"]),
+        ("records:read,workflows", vec!["lead.created", "job.changed", "job.cancelled"]),
         ("records:read,settings,keys", vec!["lead.created", "user.created", "api_key.created", "settings.updated"]),
         ("records:read,emails:read", vec!["lead.created", "suppression.created"]),
     ] {

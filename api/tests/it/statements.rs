@@ -13,13 +13,14 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 9] = [
+const GLOBAL: [&str; 10] = [
     "_sqlx_migrations",
     "api_keys",
     "email_rate_limits",
     "key_rate_limits",
     "mail_breaks",
     "mail_place",
+    "numbering",
     "rotated_keys",
     "secrets",
     "workspaces",
@@ -27,7 +28,7 @@ const GLOBAL: [&str; 9] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 20] = [
+const CROSS_WORKSPACES: [&str; 22] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -51,6 +52,9 @@ const CROSS_WORKSPACES: [&str; 20] = [
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
+    // Events without a number, and how far the feeds reach that are followed.
+    "SELECT workspace_id, position FROM new_events",
+    "SELECT workspace_id, number FROM event_cursors",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.
@@ -157,10 +161,24 @@ fn places(text: &str) -> Vec<&str> {
     }
     for word in ["RETURNING ", "DO UPDATE "] {
         for (begin, _) in text.match_indices(word) {
-            places.push(&text[begin..text[begin..].find("\n     )").map_or(text.len(), |end| begin + end)]);
+            places.push(&text[begin..begin + enclosed(&text[begin..])]);
         }
     }
     places
+}
+
+/// The length of a part, up to the parenthesis that closes what it is in.
+fn enclosed(part: &str) -> usize {
+    let mut depth = 0;
+    for (i, byte) in part.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 0 => return i,
+            b')' => depth -= 1,
+            _ => (),
+        }
+    }
+    part.len()
 }
 
 /// The length of a call, up to its last parenthesis.
