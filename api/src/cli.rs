@@ -1,5 +1,6 @@
 //! The command line: the server, migrations, workspaces and API keys.
 
+mod keys;
 mod mail;
 
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use shared::Error;
-use shared::accounts::workspaces::{self, ApiKey, Workspace};
+use shared::accounts::workspaces::{self, OwnLimit, Workspace};
 use shared::doctor::{self, DuplicateEmail};
 use shared::mail::{place, senders};
 use shared::platform::backfill::Progress;
@@ -17,11 +18,10 @@ use shared::platform::config::Settings;
 use shared::platform::db;
 use shared::platform::listen::{self, AdminPort};
 use shared::platform::telemetry;
-use shared::values::Field;
 use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
+use self::keys::KeyCommand;
 use self::mail::MailCommand;
 use crate::http::server;
 use crate::{AppState, openapi};
@@ -84,43 +84,28 @@ enum WorkspaceCommand {
         /// The domain, such as example.com.
         domain: String,
     },
+    /// Set the rate limit of a workspace's API keys, or show it. Without a limit of its own, a
+    /// workspace has that of the settings.
+    Limit {
+        /// The workspace.
+        #[arg(value_name = "NAME_OR_ID")]
+        workspace: String,
+        /// Requests per minute of each key; 0 is no limit.
+        #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(0..))]
+        per_minute: Option<i32>,
+        /// Requests that a key can send at once.
+        #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(1..))]
+        burst: Option<i32>,
+        /// Remove the workspace's own limit.
+        #[arg(long, conflicts_with_all = ["per_minute", "burst"])]
+        default: bool,
+    },
     /// List the domains that only this workspace may send from.
     Senders {
         /// The workspace.
         #[arg(value_name = "NAME_OR_ID")]
         workspace: String,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Create a key and print it; it cannot be shown again.
-    Create {
-        /// The workspace that the key gives access to.
-        #[arg(long, value_name = "NAME_OR_ID")]
-        workspace: String,
-        /// What the key is for.
-        #[arg(long)]
-        name: String,
-        /// When the key expires: 2030-12-31 or 2030-12-31T12:00:00Z.
-        #[arg(long, value_name = "DATE_OR_TIMESTAMP", value_parser = parse_time)]
-        expires: Option<DateTime<Utc>>,
-    },
-    /// List the keys of a workspace.
-    List {
-        /// The workspace.
-        #[arg(long, value_name = "NAME_OR_ID")]
-        workspace: String,
-    },
-    /// Revoke a key; it is refused within a second.
-    Revoke {
-        /// The key's id, as `keys list` prints it.
-        key_id: Uuid,
-    },
-}
-
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    DateTime::from_text(text.trim()).map_err(|fault| fault.message.into_owned())
 }
 
 impl Cli {
@@ -248,6 +233,19 @@ impl WorkspaceCommand {
                     })?;
                 println!("{removed}");
             }
+            Self::Limit { workspace, per_minute, burst, default } => {
+                let workspace = find_workspace(connection, &workspace).await?;
+                if default {
+                    let none = OwnLimit::default();
+                    workspaces::set_own_limit(connection, workspace.id, none).await.map_err(sentence)?;
+                } else if per_minute.is_some() || burst.is_some() {
+                    let before = workspaces::own_limit(connection, workspace.id).await.map_err(sentence)?;
+                    let (per_minute, burst) = (per_minute.or(before.per_minute), burst.or(before.burst));
+                    let limit = OwnLimit { per_minute, burst };
+                    workspaces::set_own_limit(connection, workspace.id, limit).await.map_err(sentence)?;
+                }
+                println!("{}", limit_of(connection, &workspace).await?);
+            }
             Self::Senders { workspace } => {
                 let workspace = find_workspace(connection, &workspace).await?;
                 for domain in senders::list(connection, workspace.id).await.map_err(sentence)? {
@@ -259,38 +257,13 @@ impl WorkspaceCommand {
     }
 }
 
-impl KeyCommand {
-    async fn run(self, connection: &mut PgConnection) -> Result<()> {
-        match self {
-            Self::Create { workspace, name, expires } => {
-                if expires.is_some_and(|at| at <= Utc::now()) {
-                    bail!("the expiry must be in the future");
-                }
-                let workspace = find_workspace(connection, &workspace).await?;
-                let (key, stored) =
-                    workspaces::create_key(connection, workspace.id, &name, expires).await.map_err(sentence)?;
-                println!("{}", key.reveal());
-                eprintln!(
-                    "Created the key {} for the workspace {:?}. The key is shown only once.",
-                    stored.id, workspace.name
-                );
-            }
-            Self::List { workspace } => {
-                let workspace = find_workspace(connection, &workspace).await?;
-                for key in workspaces::list_keys(connection, workspace.id).await.map_err(sentence)? {
-                    println!("{}", describe(&key));
-                }
-            }
-            Self::Revoke { key_id } => {
-                let key = workspaces::revoke_key(connection, key_id).await.map_err(|error| match error {
-                    Error::NotFound => anyhow!("no key has the id {key_id}"),
-                    error => sentence(error),
-                })?;
-                println!("{}", describe(&key));
-            }
-        }
-        Ok(())
-    }
+async fn limit_of(connection: &mut PgConnection, workspace: &Workspace) -> Result<String> {
+    let OwnLimit { per_minute, burst } = workspaces::own_limit(connection, workspace.id).await.map_err(sentence)?;
+    let show = |number: Option<i32>| number.map_or_else(|| "default".to_owned(), |number| number.to_string());
+    Ok(match per_minute {
+        Some(0) => "no limit".to_owned(),
+        _ => format!("requests per minute: {}, burst: {}", show(per_minute), show(burst)),
+    })
 }
 
 async fn find_workspace(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
@@ -298,17 +271,6 @@ async fn find_workspace(connection: &mut PgConnection, id_or_name: &str) -> Resu
         Error::NotFound => anyhow!("there is no workspace {id_or_name:?}"),
         error => sentence(error),
     })
-}
-
-fn describe(key: &ApiKey) -> String {
-    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", day(at)));
-    let state = match (key.revoked_at, key.expires_at) {
-        (Some(at), _) => format!("revoked {}", day(at)),
-        (None, Some(at)) if at <= Utc::now() => format!("expired {}", day(at)),
-        (None, Some(at)) => format!("expires {}", day(at)),
-        (None, None) => "valid".to_owned(),
-    };
-    format!("{}  {}…  created {}  {used}  {state}  {}", key.id, key.prefix, day(key.created_at), key.name)
 }
 
 fn day(time: DateTime<Utc>) -> String {

@@ -1,6 +1,7 @@
 //! Layers around every request: connections, logs and metrics, keys, rate limits, conditional
 //! requests.
 
+pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod arrival;
 pub mod auth;

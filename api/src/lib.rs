@@ -3,8 +3,8 @@
 //! A request passes through these layers, outermost first: routing, compression and headers for
 //! other origins, [`http::observe`] (request id, log, metrics, panics), [`http::auth`] (everything
 //! under `/dev/crm`), the key's
-//! [`http::rate_limit`], [`http::conditional`], the limits of its group of routes, and its handler,
-//! which reads its input through [`extract`] and responds through [`respond`].
+//! [`http::rate_limit`], [`http::conditional`], the limits of its group of routes, the scopes that its
+//! operation needs ([`http::access`]), and its handler, which reads its input through [`extract`] and responds through [`respond`].
 
 pub mod cli;
 pub mod extract;
@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use shared::platform::config::Settings;
@@ -53,7 +54,7 @@ pub struct Shared {
     pub keys: http::auth::Keys,
     /// The feeds that are followed.
     pub(crate) feeds: http::feeds::Feeds,
-    /// The rate limits of API keys.
+    /// The rate limits of API keys and addresses.
     pub limits: http::rate_limit::Limits,
     /// The requests that wait for jobs.
     pub waits: http::waits::Waits,
@@ -79,7 +80,7 @@ impl AppState {
         Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
             notifier: Notifier::new(pool.clone()),
-            limits: http::rate_limit::Limits::new(settings.api.rate_limit_per_minute),
+            limits: http::rate_limit::Limits::new(&settings.api),
             pool,
             settings,
             feeds: http::feeds::Feeds::default(),
@@ -120,9 +121,8 @@ const CRM: &str = "/dev/crm";
 pub fn router(state: AppState) -> Router {
     Router::new()
         .nest(CRM, routes::crm(&state))
-        .merge(openapi::operations::routes(&routes::open()))
+        .merge(routes::without_key(&state))
         .merge(routes::for_people(&state))
-        .merge(openapi::docs())
         .fallback(respond::not_found)
         .layer(from_fn_with_state(state.clone(), pass))
         .with_state(state)
@@ -144,7 +144,11 @@ async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Re
 
 /// Runs a request after checking its key, URL, headers and rate limit.
 async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Response> {
-    let opened = http::auth::require_key(&state, &mut request).await?;
+    let client = request.extensions().get().copied();
+    let opened = http::auth::require_key(&state, &mut request).await.map_err(|error| match error.status() {
+        StatusCode::UNAUTHORIZED => state.limits.reject(client, error),
+        _ => error,
+    })?;
     respond::lists::check_url(request.uri())?;
     let cut = request.extensions().get().cloned();
     let request = request.map(|body| http::arrival::in_time(body, &state.settings.api));
@@ -158,8 +162,8 @@ async fn admit(state: AppState, mut request: Request, next: Next) -> Result<Resp
     };
     let Some(opened) = opened else { return Ok(answer.await) };
     let answer = db::on_behalf_of(&state.pool, opened.workspace_id, answer);
-    let answer = state.limits.limit(opened.key_id, answer).await;
-    let mut answer = state.keys.hold(opened.key_id, cut, answer);
+    let answer = state.limits.limit(&opened, answer).await;
+    let mut answer = state.keys.hold(&opened, cut, answer);
     answer.extensions_mut().insert(opened);
     Ok(answer)
 }

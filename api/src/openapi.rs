@@ -18,6 +18,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_P
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::NOT_FOUND;
 use utoipa::openapi::path::{OperationBuilder, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -28,6 +29,7 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::http::access::Access;
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM, routes};
@@ -40,7 +42,9 @@ const BEARER: &str = "bearer";
 const ABOUT: &str = "Leads, customers, orders and feedback. Long-running work is done by jobs.
 
 - **Keys.** Every path under `/dev/crm` requires `Authorization: Bearer <key>`. A key gives access to one workspace; \
-records of other workspaces do not exist for it.
+records of other workspaces do not exist for it. What a key may do is named by its scopes; `security` lists those that \
+each operation needs. A whole list of records or emails, without `limit`, also needs `exports`. A key that may write \
+records but not read them gets only the ids of existing ones.
 - **Errors** are JSON with a `message`; a 400 lists every fault of the request. In addition to the errors listed with \
 each operation, an unknown path returns 404, a wrong method 405, and a request head that is too large 431.
 - **Lists** are bare arrays, newest first. Without `limit`, the whole list is streamed. Custom fields filter as \
@@ -64,6 +68,8 @@ const TAGS: &[(&str, &str)] = &[
     ("Events", "What happened, in an order in which a reader misses nothing."),
     ("Schedules", "Jobs that start at their times."),
     ("Account", "The caller of a request."),
+    ("Keys", "API keys, and what each of them may do."),
+    ("Audit", "Who did what, and when."),
     ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
     ("Settings", "The sender, content and timing of a workspace's email."),
     ("Emails", "Sent and queued emails."),
@@ -113,7 +119,8 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
 fn add(paths: &mut Paths, components: &mut Components, path: String, mut operation: Operation, with_key: bool) {
     examples::complete(&mut operation);
     let id = operation.id();
-    let keyed = if with_key { problems::WITH_KEY } else { &[] };
+    let access = operation.rule().access;
+    let keyed = if with_key { problems::WITH_KEY } else { problems::OPEN };
     let mut described = OperationBuilder::new()
         .operation_id(Some(&id))
         .tag(operation.tag)
@@ -145,9 +152,14 @@ fn add(paths: &mut Paths, components: &mut Components, path: String, mut operati
         described = described.response(status.to_string(), Ref::from_response_name(&name));
         components.responses.insert(name, RefOr::T(answer));
     }
-    if !with_key {
-        described = described.securities(Some([]));
+    if with_key && access != Access::AnyKey {
+        let (name, answer) = problems::forbidden();
+        described = described.response("403", Ref::from_response_name(&name));
+        components.responses.insert(name, RefOr::T(answer));
     }
+    let alternatives = if with_key { access.alternatives() } else { Vec::new() };
+    let security = |scopes: &Scopes| SecurityRequirement::new(BEARER, scopes.iter().map(Scope::as_str));
+    described = described.securities(Some(alternatives.iter().map(security)));
     components.schemas.extend(operation.schemas);
     let described = described.build();
     if operation.method == HttpMethod::Put {

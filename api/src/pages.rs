@@ -111,6 +111,7 @@ pub(crate) async fn ensure_page(request: Request, next: Next) -> Response {
         // The path is all there is to a link, so an unreadable path is an invalid link.
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => return unknown_link().unwrap_or(answer),
         StatusCode::PAYLOAD_TOO_LARGE => ("This is too long", "Please send a shorter text."),
+        StatusCode::TOO_MANY_REQUESTS => ("Too many requests", "Please try again in a moment."),
         _ if status.is_server_error() => {
             ("Something went wrong", "This is our fault. Please try again in a few minutes.")
         }

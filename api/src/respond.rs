@@ -19,7 +19,9 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use shared::accounts::idempotency::Kept;
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::{Error, FieldError, Reason};
 use shared::jobs;
 use shared::platform::telemetry::LogLimit;
@@ -38,6 +40,8 @@ pub struct Problem {
     status: StatusCode,
     message: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// The scopes that the key lacks.
+    lacked: Scopes,
     /// Seconds after which a retry may succeed.
     retry_after: Option<u64>,
     /// The oldest cursor of the feed that can be read.
@@ -49,12 +53,33 @@ pub struct Problem {
 #[derive(Serialize)]
 struct Body<'a> {
     message: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Errors::is_empty")]
+    errors: Errors<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_cursor: Option<i64>,
+}
+
+/// What is wrong with a request.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Errors<'a> {
+    Fields(&'a [FieldError]),
+    Scopes(Vec<LackedScope>),
+}
+
+impl Errors<'_> {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Fields([]))
+    }
+}
+
+/// A scope that the key lacks.
+#[derive(Serialize)]
+struct LackedScope {
+    code: &'static str,
+    field: Scope,
 }
 
 /// The detail of a 500 for the log; an extension of the response.
@@ -68,6 +93,7 @@ impl Problem {
             status,
             message: message.into(),
             errors: Vec::new(),
+            lacked: Scopes::NONE,
             retry_after: None,
             oldest_cursor: None,
             detail: None,
@@ -82,6 +108,13 @@ impl Problem {
     /// 401.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Invalid or missing API key")
+    }
+
+    /// 403 for a key that lacks these scopes.
+    pub fn forbidden(lacked: Scopes) -> Self {
+        let words: Vec<&str> = lacked.iter().map(Scope::as_str).collect();
+        let message = format!("This API key does not allow {}", words.join(" and "));
+        Self { lacked, ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
     /// 404.
@@ -165,7 +198,11 @@ impl Problem {
 
     /// The response's body.
     pub fn body(&self) -> impl Serialize + use<'_> {
-        Body { message: &self.message, errors: &self.errors, request_id: None, oldest_cursor: self.oldest_cursor }
+        let errors = match self.lacked.is_empty() {
+            true => Errors::Fields(&self.errors),
+            false => Errors::Scopes(self.lacked.iter().map(|field| LackedScope { code: "scope", field }).collect()),
+        };
+        Body { message: &self.message, errors, request_id: None, oldest_cursor: self.oldest_cursor }
     }
 
     /// 503.
@@ -182,6 +219,7 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::Missing(reason) => Self { errors: vec![*reason], ..Self::not_found() },
             Error::Conflict(conflict) => Self { errors: vec![conflict.error], ..Self::conflict() },
+            Error::Forbidden(lacked) => Self::forbidden(lacked.into_iter().filter_map(Scope::from_word).collect()),
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::TooLarge => Self::too_large(),
@@ -207,9 +245,7 @@ pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body =
-            Body { message: &self.message, errors: &self.errors, request_id: None, oldest_cursor: self.oldest_cursor };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         if let Some((name, value)) = match self.status {
             StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
             // The rest of the body is not read.
@@ -239,6 +275,10 @@ pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
+    /// The body that is stored for an idempotency key, if it is not this one: secrets are not stored.
+    kept_body: Option<Vec<u8>>,
+    /// The job that the request created, or that does the same already.
+    accepted: Option<Box<Job>>,
     /// The queue whose workers are notified after the commit.
     pub notify: Option<&'static str>,
 }
@@ -255,7 +295,7 @@ impl Reply {
     /// `200` with serialized JSON.
     pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status: StatusCode::OK, headers, body, notify: None }
+        Self { status: StatusCode::OK, headers, body, kept_body: None, accepted: None, notify: None }
     }
 
     /// `200` with a record and its `ETag`.
@@ -283,12 +323,19 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { notify: jobs::queue_of(&job.kind), ..reply })
+        Ok(Self { accepted: Some(job.clone().into()), notify: jobs::queue_of(&job.kind), ..reply })
     }
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), notify: None }
+        Self {
+            status: StatusCode::NO_CONTENT,
+            headers: Vec::new(),
+            body: Vec::new(),
+            kept_body: None,
+            accepted: None,
+            notify: None,
+        }
     }
 
     /// Replaces the status.
@@ -319,18 +366,37 @@ impl Reply {
         Ok(self)
     }
 
+    /// Stores the response with `null` in place of the secret in this field: who repeats the request does not get
+    /// it again.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a body that is not a JSON object.
+    pub fn keeping_secret(mut self, field: &str) -> shared::Result<Self> {
+        let mut body: Map<String, Value> = serde_json::from_slice(&self.body)?;
+        body.insert(field.to_owned(), Value::Null);
+        self.kept_body = Some(serde_json::to_vec(&body)?);
+        Ok(self)
+    }
+
     /// Converts the response for storage.
     pub fn to_kept(&self) -> Kept {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Kept { status: self.status.as_u16(), headers, body: self.body.clone() }
+        Kept { status: self.status.as_u16(), headers, body: self.kept_body.as_ref().unwrap_or(&self.body).clone() }
     }
 
     /// Restores a stored response.
     pub fn from_kept(kept: Kept) -> Self {
         let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
         let header = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
-        Self { status, headers: kept.headers.into_iter().filter_map(header).collect(), body: kept.body, notify: None }
+        Self {
+            status,
+            headers: kept.headers.into_iter().filter_map(header).collect(),
+            body: kept.body,
+            kept_body: None,
+            accepted: None,
+            notify: None,
+        }
     }
 }
 
@@ -379,6 +445,6 @@ fn replace_body(response: Response, message: &str, request_id: Option<&str>) -> 
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(CONTENT_TYPE);
-    let body = Json(Body { message, errors: &[], request_id, oldest_cursor: None }).into_response();
+    let body = Json(Body { message, errors: Errors::Fields(&[]), request_id, oldest_cursor: None }).into_response();
     (head.status, head.headers, body).into_response()
 }

@@ -24,6 +24,7 @@ mod notify;
 mod nurture;
 mod old_transaction;
 mod queue;
+mod rate_limits;
 mod records;
 mod slots;
 mod templates;
@@ -69,6 +70,8 @@ enum Bench {
     Mail(mail::Arguments),
     /// Hostile templates: the CPU time of the worst one.
     Templates(templates::Arguments),
+    /// The error of a rate limit that several processes share, and its cost.
+    RateLimits(rate_limits::Arguments),
     /// Finding the themes of many comments.
     Themes(themes::Arguments),
     /// The queue, for a driver that compares several queues.
@@ -100,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::OldTransaction(arguments) => return old_transaction::run(arguments).await,
         Bench::Mail(arguments) => return mail::run(arguments).await,
         Bench::Templates(arguments) => return templates::run(&arguments),
+        Bench::RateLimits(arguments) => return rate_limits::run(arguments).await,
         Bench::Themes(arguments) => return themes::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,

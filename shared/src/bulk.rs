@@ -19,6 +19,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::accounts::scopes::{Scope, Scopes};
 use crate::error::{Error, Result};
 use crate::platform::db;
 use crate::queue::{Page, Pages, Payload};
@@ -59,6 +60,23 @@ impl BulkAction {
             Self::Update | Self::Assign | Self::Enroll | Self::Unenroll => 5_000,
             Self::Delete | Self::Restore => 1_000,
             Self::Convert => 500,
+        }
+    }
+
+    /// The scopes that a key needs for it, besides that of bulk changes.
+    pub fn needs(self) -> Scopes {
+        match self {
+            Self::Update | Self::Assign | Self::Restore | Self::Convert => Scopes::of(&[Scope::RecordsWrite]),
+            Self::Delete => Scopes::of(&[Scope::RecordsDelete]),
+            Self::Enroll | Self::Unenroll => Scopes::NONE,
+        }
+    }
+
+    /// The scopes that a key needs to undo it: those of the change, and those of its opposite.
+    pub fn undo_needs(self) -> Scopes {
+        match self {
+            Self::Delete | Self::Restore => Scopes::of(&[Scope::RecordsWrite, Scope::RecordsDelete]),
+            _ => self.needs(),
         }
     }
 

@@ -47,6 +47,9 @@ pub enum Error {
     /// A unique key is taken, or the state of the record does not allow the request.
     #[error("conflict: {} {}", .0.error.field, .0.error.message)]
     Conflict(Box<Conflict>),
+    /// The caller's API key lacks these scopes.
+    #[error("the key lacks {}", .0.join(","))]
+    Forbidden(Vec<&'static str>),
     /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
@@ -169,6 +172,7 @@ impl Error {
             Self::NotFound
             | Self::Missing(_)
             | Self::Conflict(_)
+            | Self::Forbidden(_)
             | Self::Invalid(_)
             | Self::TooOld { .. }
             | Self::TooLarge => ErrorClass::Defect,

@@ -10,8 +10,11 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use crate::accounts::scopes::{Scope, Scopes};
+use crate::bulk::BulkAction;
 use crate::error::{Error, Result};
-use crate::events::Actor;
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
+use crate::platform::db;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, Reporting, STATUS};
 use crate::values::kind;
@@ -134,6 +137,75 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, 
         queue::confirm(connection, workspace_id, id, number).await?;
     }
     queue::retry(connection, workspace_id, id).await
+}
+
+/// The condition of jobs that the scope `imports` starts, as [`Scope::of_job`] decides.
+const OF_IMPORTS: &str = "(starts_with(kind, 'import_') OR kind = 'undo_import')";
+/// The condition of all other jobs.
+const OF_WORKFLOWS: &str = "NOT (starts_with(kind, 'import_') OR kind = 'undo_import')";
+
+/// What a caller does with a job of its own or of another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobUse {
+    /// Reads or cancels it.
+    Follow,
+    /// Reads records in its rows.
+    Rows,
+    /// Starts it again.
+    Retry,
+    /// Takes its changes back.
+    Undo,
+}
+
+/// The scopes that a use of a job needs: that which starts its kind, and those of what is done. `None` if the
+/// workspace has no such job.
+pub async fn needed(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    id: Uuid,
+    usage: JobUse,
+) -> Result<Option<Scopes>> {
+    let select = "SELECT kind, payload ->> 'action' FROM jobs WHERE workspace_id = $1 AND id = $2";
+    let job: Option<(String, Option<String>)> =
+        sqlx::query_as(select).bind(workspace_id).bind(id).fetch_optional(connection).await?;
+    Ok(job.map(|(kind, action)| {
+        let action = action.filter(|_| kind.starts_with("bulk_")).and_then(|word| BulkAction::from_word(&word));
+        let more = match usage {
+            JobUse::Follow => Scopes::NONE,
+            JobUse::Rows => Scopes::of(&[Scope::RecordsRead]),
+            JobUse::Retry => action.map_or(Scopes::NONE, BulkAction::needs),
+            JobUse::Undo => action.map_or(Scopes::NONE, BulkAction::undo_needs),
+        };
+        Scopes::of(&[Scope::of_job(&kind)]).and(more)
+    }))
+}
+
+/// The list of the jobs that a key with these scopes may start.
+pub fn list_for(scopes: Scopes) -> &'static Spec {
+    match (scopes.allows(Scope::Imports), scopes.allows(Scope::Workflows)) {
+        (true, true) => &LIST,
+        (true, false) => &IMPORTS,
+        (false, _) => &WORKFLOWS,
+    }
+}
+
+const IMPORTS: Spec = Spec { only: Some(OF_IMPORTS), ..LIST };
+const WORKFLOWS: Spec = Spec { only: Some(OF_WORKFLOWS), ..LIST };
+
+/// Records that a job was requested, in the transaction of the request, unless the job is an earlier one that does the
+/// same.
+pub async fn report_created(connection: &mut PgConnection, actor: &Actor, job: &Job) -> Result<()> {
+    // Jobs are created at the time of their transaction.
+    if job.created_at == db::database_now(connection).await? {
+        report(connection, actor, EventType::JobCreated, job).await?;
+    }
+    Ok(())
+}
+
+/// Records what an actor did to a job, in the transaction of it.
+pub async fn report(connection: &mut PgConnection, actor: &Actor, what: EventType, job: &Job) -> Result<()> {
+    let subject = Subject { kind: SubjectType::Job, id: job.id };
+    events::record(connection, actor, vec![NewEvent::new(what, subject, job)?]).await
 }
 
 /// How jobs are listed. Ids rise with time, so ordering by id orders by creation.

@@ -36,7 +36,9 @@ pub use claim::*;
 pub use depth::{Depth, Waiting, depths, waiting};
 pub use enqueue::{NewJob, enqueue, enqueue_all, start_run};
 pub use fronts::Sweep;
-pub use job::{ATTEMPT, COLUMNS, Job, JobStatus, Payload, Progress, RETRY_AT, STATUS, Subject};
+pub use job::{
+    ATTEMPT, COLUMNS, COLUMNS_WITHOUT_PREVIEWS, Job, JobStatus, Payload, Progress, RETRY_AT, STATUS, Subject,
+};
 pub use lease::*;
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
 pub use report::{Reporting, report_end, report_progress};

@@ -11,14 +11,17 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
-use shared::accounts::workspaces::{self, Key, Opened};
+use shared::accounts::Key;
+use shared::accounts::api_keys::{self, LastUse, Opened};
+use shared::accounts::scopes::Scopes;
+use shared::events::{Actor, ActorKind};
 use shared::platform::db::{self, Pool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::http::headers;
 use crate::http::observe::RequestId;
+use crate::http::peer::Client;
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
 use streams::{OpenStreams, Tracked};
@@ -38,8 +41,27 @@ pub struct Caller {
     pub workspace_id: Uuid,
     /// The key that the request was sent with.
     pub key_id: Uuid,
+    /// What the key may do.
+    pub scopes: Scopes,
     /// The request's id, which the jobs it starts carry on.
     pub request_id: String,
+}
+
+impl Caller {
+    /// The key as the actor of a change.
+    pub fn actor(&self) -> Actor {
+        let Self { workspace_id, key_id, request_id, .. } = self;
+        let (kind, request_id) = (ActorKind::Key, Some(request_id.clone()));
+        Actor { workspace_id: *workspace_id, kind, id: *key_id, request_id }
+    }
+
+    /// Checks that the key may do what needs these scopes.
+    ///
+    /// # Errors
+    /// 403 with the scopes that it lacks.
+    pub fn must(&self, needed: Scopes) -> Result<()> {
+        Ok(self.scopes.must(needed)?)
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -63,10 +85,11 @@ pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Opti
     }
     headers::check_authorization(request.headers())?;
     let key = bearer(request.headers()).and_then(Key::parse).ok_or_else(Problem::unauthorized)?;
-    let opened = state.keys.open(&state.pool, &key).await?.ok_or_else(Problem::unauthorized)?;
+    let client = request.extensions().get().copied();
+    let opened = state.keys.open(&state.pool, &key, client).await?.ok_or_else(Problem::unauthorized)?;
     let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();
-    let Opened { workspace_id, key_id } = opened;
-    request.extensions_mut().insert(Caller { workspace_id, key_id, request_id });
+    let Opened { workspace_id, key_id, scopes, .. } = opened;
+    request.extensions_mut().insert(Caller { workspace_id, key_id, scopes, request_id });
     Ok(Some(opened))
 }
 
@@ -81,14 +104,14 @@ pub struct Keys {
     /// By hash, so that keys are not kept in memory. Unknown keys are not cached: anyone can send
     /// any number.
     trusted: Mutex<HashMap<[u8; 32], (Opened, Instant)>>,
-    /// When keys were last used, until the next flush.
-    used: Mutex<HashMap<Uuid, DateTime<Utc>>>,
+    /// When and from where keys were last used, until the next flush.
+    used: Mutex<HashMap<Uuid, LastUse>>,
     streams: OpenStreams,
 }
 
 impl Keys {
     /// Looks a key up in memory, or in the database.
-    async fn open(&self, pool: &Pool, key: &Key) -> shared::Result<Option<Opened>> {
+    async fn open(&self, pool: &Pool, key: &Key, client: Option<Client>) -> shared::Result<Option<Opened>> {
         let hash = key.hash();
         // Taken before the read, whose result is not older than this time.
         let now = Instant::now();
@@ -96,13 +119,14 @@ impl Keys {
         let opened = match known {
             Some((opened, until)) if now < until => Some(opened),
             _ => {
-                let opened = workspaces::open(&mut *pool.acquire().await?, key).await?;
+                let opened = api_keys::open(&mut *pool.acquire().await?, key).await?;
                 self.remember(hash, opened, now);
                 opened
             }
         };
         if let Some(opened) = opened {
-            lock(&self.used).insert(opened.key_id, db::now());
+            let last = LastUse { at: db::now(), from: client.map(|Client(address)| address) };
+            lock(&self.used).insert(opened.key_id, last);
         }
         Ok(opened)
     }
@@ -118,17 +142,17 @@ impl Keys {
         };
     }
 
-    /// Ends a streamed response when its key becomes invalid.
-    pub(crate) fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
-        self.streams.hold(key_id, cut, response)
+    /// Ends a streamed response when its key becomes invalid, or may do something else than before.
+    pub(crate) fn hold(&self, key: &Opened, cut: Option<Cut>, response: Response) -> Response {
+        self.streams.hold(key, cut, response)
     }
 
     /// Cancels a token when the key becomes invalid, until what this returns is dropped.
-    pub(crate) fn track(&self, key_id: Uuid, revoked: CancellationToken) -> Tracked {
-        self.streams.track(key_id, revoked)
+    pub(crate) fn track(&self, key: &Opened, revoked: CancellationToken) -> Tracked {
+        self.streams.track(key, revoked)
     }
 
-    /// Ends the streams of revoked and expired keys.
+    /// Ends the streams of keys that were revoked, have expired or have other scopes.
     pub(crate) async fn cut_revoked(&self, pool: &Pool) {
         self.streams.cut_revoked(pool).await;
     }
@@ -139,12 +163,12 @@ impl Keys {
         if used.is_empty() {
             return;
         }
-        let written = async { workspaces::touch_keys(&mut *pool.acquire().await?, &used).await };
+        let written = async { api_keys::touch(&mut *pool.acquire().await?, &used).await };
         if let Err(error) = written.await {
             tracing::warn!(%error, "the last use of API keys could not be saved yet");
             let mut later = lock(&self.used);
-            for (key_id, at) in used {
-                later.entry(key_id).or_insert(at);
+            for (key_id, last) in used {
+                later.entry(key_id).or_insert(last);
             }
         }
     }

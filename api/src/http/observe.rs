@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use shared::accounts::workspaces::Opened;
+use shared::accounts::api_keys::Opened;
 use shared::error::FieldError;
 use tracing::{Instrument, Span};
 use uuid::Uuid;

@@ -1,55 +1,80 @@
-//! The rate limit of API keys, reported in the headers of every response.
+//! Rate limits: of API keys over all processes, reported in the headers of every response; of addresses in this
+//! process.
 
-use std::num::NonZeroU32;
+mod addresses;
+mod keeper;
+mod leases;
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-use uuid::Uuid;
+use shared::accounts::api_keys::Opened;
+use shared::accounts::rate_limits::Quota;
+use shared::accounts::workspaces::OwnLimit;
+use shared::platform::config::Api;
 
-use crate::respond::Problem;
+use crate::AppState;
+use crate::http::peer::Client;
+use crate::respond::{Problem, Result};
+use addresses::Addresses;
+use leases::{Leases, Taken};
 
-/// The window of the limit.
+pub(crate) use keeper::keep;
+
+/// The window of a key's limit.
 const WINDOW_S: u64 = 60;
 // The fields of draft-ietf-httpapi-ratelimit-headers, version 10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The requests that each key has left in this process; `None` without a limit.
+/// The limits of this process's requests.
 #[derive(Debug)]
-pub struct Limits(Option<Limited>);
-
-#[derive(Debug)]
-struct Limited {
-    per_minute: NonZeroU32,
-    limiter: RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock, StateInformationMiddleware>,
+pub struct Limits {
+    /// Those of each API key, unless its workspace has its own; `None` without a limit.
+    of_keys: Option<Quota>,
+    burst: u32,
+    leases: Leases,
+    rejected_keys: Addresses,
+    open_requests: Addresses,
 }
 
 impl Limits {
-    /// Allows each key so many requests per minute; 0 disables the limit.
-    ///
-    /// A key may use all of them at once; they are replenished one by one, evenly over the minute.
+    /// The limits of the settings, of which 0 disables each.
     #[must_use]
-    pub fn new(per_minute: u32) -> Self {
-        Self(NonZeroU32::new(per_minute).map(|per_minute| {
-            let limiter = RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware();
-            Limited { per_minute, limiter }
-        }))
+    pub fn new(api: &Api) -> Self {
+        Self {
+            of_keys: quota(api.rate_limit_per_minute, api.rate_limit_burst),
+            burst: api.rate_limit_burst,
+            leases: Leases::default(),
+            rejected_keys: Addresses::per_minute(api.rejected_keys_per_minute, &api.trusted_proxies),
+            open_requests: Addresses::per_second(api.open_requests_per_second, &api.trusted_proxies),
+        }
+    }
+
+    /// The limit of a key; `None` without one.
+    pub(crate) fn of(&self, own: OwnLimit) -> Option<Quota> {
+        let set = |number: i32| u32::try_from(number).unwrap_or(0);
+        match (own.per_minute, own.burst) {
+            (None, None) => self.of_keys,
+            (None, Some(burst)) => quota(self.of_keys?.per_minute, set(burst)),
+            (Some(per_minute), burst) => quota(set(per_minute), burst.map_or(self.burst, set)),
+        }
     }
 
     /// Returns 429 for a key without requests left, and adds the rate limit headers to every
     /// response.
-    pub async fn limit(&self, key_id: Uuid, answer: impl Future<Output = Response>) -> Response {
-        let Some(limited) = &self.0 else { return answer.await };
-        let (left, mut answer) = match limited.take(key_id) {
-            Ok(left) => (left, answer.await),
-            Err(seconds) => (0, Problem::too_many(seconds).into_response()),
+    pub(crate) async fn limit(&self, key: &Opened, answer: impl Future<Output = Response>) -> Response {
+        let Some(quota) = self.of(key.limit) else { return answer.await };
+        let (left, mut answer) = match self.leases.take(key.key_id, quota).await {
+            Taken::Request { left } => (left, answer.await),
+            Taken::Nothing { seconds } => {
+                metrics::counter!("crm_http_rate_limited_total", "limit" => "key").increment(1);
+                (0, Problem::too_many(seconds).into_response())
+            }
         };
-        let policy = format!("\"default\";q={};w={WINDOW_S}", limited.per_minute);
-        let state = format!("\"default\";r={left};t={}", limited.full_after(left));
+        let policy = format!("\"default\";q={};w={WINDOW_S}", quota.per_minute);
+        let state = format!("\"default\";r={left};t={}", full_after(quota, left));
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 answer.headers_mut().insert(name, value);
@@ -58,28 +83,33 @@ impl Limits {
         answer
     }
 
-    /// Drops the keys whose requests are fully replenished.
+    /// The response to a rejected key: that error, or 429 for an address that has sent many.
+    pub(crate) fn reject(&self, client: Option<Client>, error: Problem) -> Problem {
+        self.rejected_keys.count(client).err().unwrap_or(error)
+    }
+
+    /// Drops the addresses whose requests are fully replenished.
     pub fn tidy(&self) {
-        if let Some(limited) = &self.0 {
-            limited.limiter.retain_recent();
-            limited.limiter.shrink_to_fit();
-        }
+        self.rejected_keys.tidy();
+        self.open_requests.tidy();
     }
 }
 
-impl Limited {
-    /// Takes one of a key's requests. Returns how many are left, or the seconds until the next one.
-    fn take(&self, key_id: Uuid) -> Result<u32, u64> {
-        let taken = self.limiter.check_key(&key_id);
-        let seconds = |wait: std::time::Duration| wait.as_secs_f64().ceil().max(1.0) as u64;
-        taken
-            .map(|left| left.remaining_burst_capacity())
-            .map_err(|until| seconds(until.wait_time_from(self.limiter.clock().now())))
-    }
+/// Limits the requests of an address that need no key.
+///
+/// # Errors
+/// 429 for an address that sends too many.
+pub(crate) async fn limit_open(State(state): State<AppState>, request: Request, next: Next) -> Result<Response> {
+    state.limits.open_requests.count(request.extensions().get().copied())?;
+    Ok(next.run(request).await)
+}
 
-    /// The seconds until an idle key's requests are fully replenished.
-    fn full_after(&self, left: u32) -> u64 {
-        let per_minute = u64::from(self.per_minute.get());
-        ((per_minute - u64::from(left)) * WINDOW_S).div_ceil(per_minute)
-    }
+/// A limit; a burst never exceeds what is replenished in a minute.
+fn quota(per_minute: u32, burst: u32) -> Option<Quota> {
+    (per_minute > 0).then(|| Quota { per_minute, burst: burst.clamp(1, per_minute) })
+}
+
+/// The seconds until an idle key's requests are fully replenished.
+fn full_after(quota: Quota, left: u32) -> u64 {
+    (u64::from(quota.burst.saturating_sub(left)) * WINDOW_S).div_ceil(u64::from(quota.per_minute))
 }

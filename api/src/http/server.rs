@@ -29,6 +29,7 @@ use crate::http::auth::Cut;
 use crate::http::clock;
 use crate::http::observe;
 use crate::http::peer::Client;
+use crate::http::rate_limit;
 use crate::http::waits::{self, Disconnected};
 use crate::respond::{self, Problem};
 use crate::{AppState, router};
@@ -61,6 +62,7 @@ pub async fn serve(
     tasks.spawn(clock::watch(state.clone()));
     tasks.spawn(check_keys(state.clone()));
     tasks.spawn(waits::watch(state.clone()));
+    tasks.spawn(rate_limit::keep(state.clone()));
     tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
     let seats = Arc::new(Seats::new(&state.settings, descriptors()));
     if let Ok(address) = listener.local_addr() {

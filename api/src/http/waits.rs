@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use shared::accounts::workspaces::Opened;
+use shared::accounts::api_keys::Opened;
 use shared::error::FieldError;
 use shared::query::parameters::whole;
 use shared::queue::{self, Job};
@@ -88,7 +88,7 @@ impl Preference {
         let (Some(wait), Some(caller)) = (asked.or_else(accepted), caller) else { return response };
         let Some(place) = state.waits.enter(caller.workspace_id, wait.job_id) else { return response };
         let revoked = CancellationToken::new();
-        let _key = state.keys.track(caller.key_id, revoked.clone());
+        let _key = state.keys.track(&caller, revoked.clone());
         tokio::select! {
             () = place.ended.cancelled() => {}
             () = sleep(Duration::from_secs(wait.seconds.into())) => {}

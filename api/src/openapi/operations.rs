@@ -11,10 +11,12 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::http::header::ALLOW;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{self, MethodRouter};
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::Reason;
 use shared::insight::reports::Report;
+use shared::jobs::JobUse;
 use shared::query::Spec;
 use shared::queue::Payload;
 use utoipa::ToSchema;
@@ -24,6 +26,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, Response, ResponseBuilder, Type};
 
 use crate::AppState;
+use crate::http::access::{self, Access, Rule, Shows};
 use crate::http::compression::mark_secret;
 use crate::openapi::{headers, jobs, parameters, schemas};
 
@@ -53,6 +56,12 @@ pub struct Operation {
     pub(crate) is_page: bool,
     /// Whether its responses show a secret, such as the link in an email.
     shows_secret: bool,
+    /// What a key must allow, if that is declared.
+    access: Option<Access>,
+    /// Whether a whole list or file of it needs `exports`.
+    exports: bool,
+    is_list: bool,
+    shows: Shows,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -115,6 +124,10 @@ impl Operation {
             refers: false,
             is_page: false,
             shows_secret: false,
+            access: None,
+            exports: false,
+            is_list: false,
+            shows: Shows::Own,
             schemas: Vec::new(),
         }
     }
@@ -154,6 +167,58 @@ impl Operation {
     /// Marks its responses as showing a secret.
     pub fn shows_secret(self) -> Self {
         Self { shows_secret: true, ..self }
+    }
+
+    /// Needs this scope, besides those that it needs already.
+    pub fn needs(self, scope: Scope) -> Self {
+        let scopes = match self.access {
+            Some(Access::Scopes(scopes)) => scopes,
+            _ => Scopes::NONE,
+        };
+        Self { access: Some(Access::Scopes(scopes.and(Scopes::of(&[scope])))), ..self }
+    }
+
+    /// Needs a key, but no scope.
+    pub fn needs_no_scope(self) -> Self {
+        Self { access: Some(Access::AnyKey), ..self }
+    }
+
+    /// Needs the scope that starts the job, and those of its use.
+    pub fn needs_scope_of_job(self, usage: JobUse) -> Self {
+        Self { access: Some(Access::Job(usage)), ..self }
+    }
+
+    /// Shows records that need this scope. Keys without it get their ids.
+    pub fn shows_records(self, scope: Scope) -> Self {
+        Self { shows: Shows::Records(scope), ..self }
+    }
+
+    /// Shows records that need this scope, unless it has created them.
+    pub fn shows_existing(self, scope: Scope) -> Self {
+        Self { shows: Shows::Existing(scope), ..self }
+    }
+
+    /// Shows a job, in whose result a preview of records needs `records:read`.
+    pub fn shows_job(self) -> Self {
+        Self { shows: Shows::Job, ..self }
+    }
+
+    /// What a key must allow. An operation that does not declare it is for keys that may do everything.
+    pub(crate) fn rule(&self) -> Rule {
+        let mut access = self.access.unwrap_or(Access::Scopes(Scopes::ALL));
+        if let Access::Scopes(scopes) = &mut access
+            && self.exports
+        {
+            *scopes = scopes.and(Scopes::of(&[Scope::Exports]));
+        }
+        let is_personal = |scopes: Scopes| scopes.has(Scope::RecordsRead) || scopes.has(Scope::EmailsRead);
+        let is_list = self.is_list && matches!(access, Access::Scopes(scopes) if is_personal(scopes));
+        let writes = matches!(access, Access::Scopes(scopes) if scopes.has(Scope::RecordsWrite));
+        let shows = match self.shows {
+            Shows::Own if writes => Shows::Existing(Scope::RecordsRead),
+            shows => shows,
+        };
+        Rule { access, is_list, shows }
     }
 
     /// Sets the description, unless there is one already.
@@ -246,7 +311,8 @@ impl Operation {
             .header_ref("Link", headers::reference("Link"))
             .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"))
             .header_ref("X-Total-Count", headers::reference("X-Total-Count"));
-        self.with(parameters).answers(200, response).knows(schemas::of::<T>()).about_usually(
+        let described = Self { is_list: true, ..self };
+        described.with(parameters).answers(200, response).knows(schemas::of::<T>()).about_usually(
             "Returns all that match the filters, newest first, as a stream. With `limit`, returns one page; \
              `X-Next-Cursor` and `Link` lead to the next one. Without either header there are no more.",
         )
@@ -345,6 +411,7 @@ impl Operation {
             .answers(202, response("Accepted. The job runs even if processes or machines fail."))
             .answers(200, response("With `Prefer: wait=N`, the job, which has ended."))
             .knows(jobs::schemas())
+            .shows_job()
     }
 
     /// Adds a header to a response.
@@ -385,14 +452,29 @@ pub fn tagged(tag: &'static str, operations: impl IntoIterator<Item = Operation>
     operations.into_iter().map(|operation| Operation { tag, ..operation }).collect()
 }
 
-/// The routes of operations. Each path also answers `OPTIONS` with its methods.
+/// The routes of operations that need a key, with what it must allow.
+pub fn routes_with_key(operations: &[Operation], state: &AppState) -> Router<AppState> {
+    build(operations, |operation, handler| {
+        handler.layer(from_fn_with_state((state.clone(), operation.rule()), access::enforce))
+    })
+}
+
+/// The routes of operations that need no key.
 pub fn routes(operations: &[Operation]) -> Router<AppState> {
+    build(operations, |_, handler| handler)
+}
+
+/// Each path also answers `OPTIONS` with its methods.
+fn build(
+    operations: &[Operation],
+    guard: impl Fn(&Operation, MethodRouter<AppState>) -> MethodRouter<AppState>,
+) -> Router<AppState> {
     let mut methods: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for operation in operations {
         methods.entry(operation.path).or_default().extend(operation.methods());
     }
     let router = operations.iter().fold(Router::new(), |router, operation| {
-        let handler = operation.handler.clone();
+        let handler = guard(operation, operation.handler.clone());
         let handler = if operation.shows_secret { handler.layer(map_response(mark_secret)) } else { handler };
         router.route(operation.path, handler)
     });

@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::{Error, FieldError, NOT_FOUND, Reason};
+use shared::values::json_schema::Shape;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 use uuid::Uuid;
@@ -17,6 +19,8 @@ pub(crate) const NAME: &str = "Problem";
 /// The errors of every operation, and the additional ones of operations that need a key.
 pub(crate) const ANY: &[u16] = &[414, 500, 503];
 pub(crate) const WITH_KEY: &[u16] = &[400, 401, 429];
+/// The additional errors of operations that need no key.
+pub(crate) const OPEN: &[u16] = &[429];
 
 /// The schemas of errors.
 pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
@@ -48,6 +52,24 @@ pub(crate) fn component(status: u16) -> (String, Response) {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let name = status.canonical_reason().unwrap_or_default().replace([' ', '-'], "");
     (name, response(status, schemas::reference(NAME), &example(status)))
+}
+
+/// The component of a 403, with its name.
+pub(crate) fn forbidden() -> (String, Response) {
+    let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let scope = ObjectBuilder::new()
+        .property("code", string("Always `scope`.").enum_values(Some(["scope"])))
+        .property("field", Scope::shape())
+        .required("code")
+        .required("field");
+    let scopes = ArrayBuilder::new().items(scope).description(Some("The scopes that the key lacks."));
+    let body = ObjectBuilder::new()
+        .property("message", string("What the key does not allow, for humans."))
+        .property("errors", scopes)
+        .required("message")
+        .required("errors");
+    let example = Problem::forbidden(Scopes::of(&[Scope::RecordsWrite]));
+    ("Forbidden".to_owned(), response(StatusCode::FORBIDDEN, body.into(), &example))
 }
 
 /// The component of a status whose `errors`, if present, have one of these codes.
@@ -135,6 +157,7 @@ fn about(status: StatusCode) -> &'static str {
     match status {
         StatusCode::BAD_REQUEST => "The request is invalid; every fault is listed.",
         StatusCode::UNAUTHORIZED => "The key is missing, unknown, expired or revoked.",
+        StatusCode::FORBIDDEN => "The key lacks a scope that the operation needs.",
         StatusCode::NOT_FOUND => "The record, or one that the body refers to, does not exist in the key's workspace.",
         StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time.",
         StatusCode::CONFLICT => "The record already exists, or another condition prevents the operation.",
@@ -146,7 +169,9 @@ fn about(status: StatusCode) -> &'static str {
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "The operation does not accept this media type or encoding.",
         StatusCode::UNPROCESSABLE_ENTITY => "The `Idempotency-Key` was used with a different request.",
-        StatusCode::TOO_MANY_REQUESTS => "The key has exceeded its rate limit.",
+        StatusCode::TOO_MANY_REQUESTS => {
+            "The key has exceeded its rate limit, or the address has sent too many requests."
+        }
         StatusCode::SERVICE_UNAVAILABLE => "The database is unavailable, or the request took too long. Retry later.",
         _ => "An internal error; the log has the details under the request's id.",
     }

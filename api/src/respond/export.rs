@@ -2,7 +2,9 @@
 
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
+use serde_json::Value;
 use shared::error::FieldError;
+use shared::events::{self, EventType, NewEvent, Subject, SubjectType};
 use shared::imports::Importable;
 use shared::imports::columns::custom_header;
 use shared::query::parameters::Parameters;
@@ -10,10 +12,10 @@ use shared::query::{self, Item, List};
 use shared::records::Record;
 use shared::records::csv::{CsvRows, Layout, delimiter};
 use shared::string_enum;
-use uuid::Uuid;
 
 use crate::AppState;
 use crate::extract::Query;
+use crate::http::auth::Caller;
 use crate::respond::streams::{self, Format, Source};
 use crate::respond::{Problem, Result};
 
@@ -56,7 +58,8 @@ struct Options {
 ///
 /// # Errors
 /// 400 for invalid parameters.
-pub async fn export<R: Importable>(state: &AppState, workspace_id: Uuid, Query(parameters): Query) -> Result {
+pub async fn export<R: Importable>(state: &AppState, caller: &Caller, Query(parameters): Query) -> Result {
+    let workspace_id = caller.workspace_id;
     let (own, parameters): (Vec<_>, Vec<_>) =
         parameters.into_iter().partition(|(name, _)| OWN.contains(&name.as_str()));
     let options = Options::parse(&own)?;
@@ -69,6 +72,7 @@ pub async fn export<R: Importable>(state: &AppState, workspace_id: Uuid, Query(p
     }
     let list = List::parse(spec, workspace_id, &parameters)?;
     let fields = list.fields.clone().or_else(stored::<R>);
+    report::<R>(state, caller).await?;
     let (kind, body) = match options.format {
         FileFormat::JsonLines => {
             let source = Source::new(state, workspace_id, columns, list);
@@ -94,6 +98,15 @@ pub async fn export<R: Importable>(state: &AppState, workspace_id: Uuid, Query(p
     };
     let disposition = format!("attachment; filename=\"{}.{}\"", spec.table, options.format.as_str());
     Ok(([(CONTENT_TYPE, kind), (CONTENT_DISPOSITION, &disposition)], body).into_response())
+}
+
+/// Records in the audit log that the caller exports records of a kind, before the first of them is sent.
+async fn report<R: Record>(state: &AppState, caller: &Caller) -> Result<()> {
+    let exported = EventType::from_word(&format!("{}.exported", R::TYPE.as_str()));
+    let exported = exported.ok_or_else(|| Problem::internal("the export of a kind of record has no event"))?;
+    let subject = Subject { kind: SubjectType::Workspace, id: caller.workspace_id };
+    let event = NewEvent::new(exported, subject, &Value::Null).map_err(Problem::from)?;
+    Ok(events::record(&mut *state.connection().await?, &caller.actor(), vec![event]).await?)
 }
 
 /// The fields that a file has by default, if these are not all that are stored.

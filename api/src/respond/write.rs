@@ -14,9 +14,10 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use shared::accounts::idempotency::{self, Existing, Kept, Key};
 use shared::error::FieldError;
+use shared::jobs;
 use shared::platform::db::Transaction;
 use shared::queue::{self, Payload};
-use shared::records::history::{Actor, ActorKind};
+use shared::records::history::Actor;
 use shared::values::etag::Condition;
 use shared::{Error, Result as Written};
 use sqlx::PgConnection;
@@ -75,13 +76,7 @@ impl FromRequestParts<AppState> for Write {
             parameters.sort();
             request.update(format!("{parameters:?}"));
         }
-        let actor = Actor {
-            workspace_id: caller.workspace_id,
-            kind: ActorKind::Key,
-            id: caller.key_id,
-            request_id: Some(caller.request_id),
-        };
-        Ok(Self { state: state.clone(), actor, condition: condition(&parts.headers)?, key, request })
+        Ok(Self { state: state.clone(), actor: caller.actor(), condition: condition(&parts.headers)?, key, request })
     }
 }
 
@@ -255,6 +250,9 @@ async fn once(
         }
     }
     let reply = handler(connection, actor).await?;
+    if let Some(job) = &reply.accepted {
+        jobs::report_created(connection, actor, job).await?;
+    }
     if let Some(key) = key {
         idempotency::keep(connection, key, &reply.to_kept()).await?;
     }

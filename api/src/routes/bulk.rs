@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde_json::{Value, json};
+use shared::accounts::scopes::Scope;
 use shared::bulk::{self, BulkAction, BulkChange, BulkChanged, Request};
 use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
@@ -19,17 +20,22 @@ use utoipa::openapi::{Object, RefOr};
 use super::customers::refresh_for;
 use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};
+use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::one_of;
 use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let leads = Operation::post("/leads/bulk", change::<Lead>).named("bulk", "Change all leads that match a filter");
-    let customers =
-        Operation::post("/customers/bulk", customers).named("bulk", "Change all customers that match a filter");
-    let orders =
-        Operation::post("/orders/bulk", change::<Order>).named("bulk", "Change all orders that match a filter");
+    let leads = Operation::post("/leads/bulk", change::<Lead>)
+        .needs(Scope::Workflows)
+        .named("bulk", "Change all leads that match a filter");
+    let customers = Operation::post("/customers/bulk", customers)
+        .needs(Scope::Workflows)
+        .named("bulk", "Change all customers that match a filter");
+    let orders = Operation::post("/orders/bulk", change::<Order>)
+        .needs(Scope::Workflows)
+        .named("bulk", "Change all orders that match a filter");
     let nouns = [
         tagged("Leads", [described::<Lead>(leads)]),
         tagged("Customers", [described::<Customer>(customers).refers()]),
@@ -42,7 +48,8 @@ const ABOUT: &str = "Returns a job that changes the records that matched when th
     and changes of more than 1,000 records need `confirm`, the number of records that match: without it, the error \
     names the number (`confirm_required`, or `confirm_mismatch` for another number). A dry run needs none and reports \
     what would happen. Rejected records are listed at the job's `errors`, what was changed at its `records`. All \
-    actions but `convert` can be undone.";
+    actions but `convert` can be undone. Besides `workflows`, `update`, `assign`, `restore` and `convert` need the scope \
+    `records:write`, and `delete` needs `records:delete`.";
 
 fn described<R: BulkChanged + ToSchema>(operation: Operation) -> Operation {
     operation.about(ABOUT).takes(format!("{}Bulk", R::name()), body::<R>()).accepts::<BulkChange<R>>()
@@ -127,14 +134,20 @@ fn set<R: BulkChanged>() -> RefOr<Schema> {
     fields
 }
 
-async fn customers(state: State<AppState>, write: Write, query: NoQuery, body: JsonObject) -> Result {
+async fn customers(state: State<AppState>, caller: Caller, write: Write, query: NoQuery, body: JsonObject) -> Result {
     let request = Request::read::<Customer>(write.actor.workspace_id, body.object.clone())?;
     refresh_for(&state, write.actor.workspace_id, request.filters()).await?;
-    change::<Customer>(write, query, body).await
+    change::<Customer>(caller, write, query, body).await
 }
 
-async fn change<R: BulkChanged>(write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
+async fn change<R: BulkChanged>(
+    caller: Caller,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
     let request = Arc::new(Request::read::<R>(write.actor.workspace_id, object)?);
+    caller.must(request.action().needs())?;
     write
         .run(&bytes, move |connection, actor| {
             let request = request.clone();

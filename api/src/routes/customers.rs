@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use shared::Error;
+use shared::accounts::scopes::Scope;
 use shared::crm::customers::Customer;
 use shared::crm::interactions::CustomerInteraction;
 use shared::insight::health::{self, CustomerHealth, SnapshotHealth};
@@ -27,21 +28,32 @@ const INTERACTION: &str = "/customers/{customerId}/interactions/{interactionId}"
 
 pub(crate) fn operations() -> Vec<Operation> {
     let customers = [
-        Operation::get("/customers", list).named("list", "List customers").lists_records::<Customer>(),
+        Operation::get("/customers", list)
+            .needs(Scope::RecordsRead)
+            .named("list", "List customers")
+            .lists_records::<Customer>(),
         Operation::post("/customers", records::create::<Customer>)
+            .needs(Scope::RecordsWrite)
             .named("create", "Create a customer")
             .creates::<Customer>(),
-        Operation::get("/customers/export", export).named("export", "Export customers as CSV").exports::<Customer>(),
+        Operation::get("/customers/export", export)
+            .needs(Scope::RecordsRead)
+            .named("export", "Export customers as CSV")
+            .exports::<Customer>(),
         Operation::post("/customers/batch", records::batch::<Customer>)
+            .needs(Scope::RecordsWrite)
             .named("batch", "Create and update many customers")
             .writes_many::<Customer>(),
         Operation::get("/customers/{customerId}", records::read::<Customer>)
+            .needs(Scope::RecordsRead)
             .named("get", "Get a customer")
             .reads::<Customer>(),
         Operation::put("/customers/{customerId}", records::update::<Customer>)
+            .needs(Scope::RecordsWrite)
             .named("update", "Update a customer")
             .updates::<Customer>(),
         Operation::delete("/customers/{customerId}", records::delete::<Customer>)
+            .needs(Scope::RecordsDelete)
             .named("delete", "Delete a customer")
             .about(
                 "Also deletes the customer's interactions, orders and feedback, but not its lead. The customer can be \
@@ -49,14 +61,17 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .deletes(),
         Operation::get("/customers/{customerId}/history", records::history::<Customer>)
+            .needs(Scope::RecordsRead)
             .named("history", "List the changes of a customer")
             .lists_history(),
         Operation::post("/customers/{customerId}/restore", records::restore::<Customer>)
+            .needs(Scope::RecordsWrite)
             .named("restore", "Restore a deleted customer")
             .restores::<Customer>("The restored customer. Everything that was deleted with it is restored as well."),
     ];
     let insight = [
         Operation::get("/customers/segments", segments)
+            .needs(Scope::RecordsRead)
             .named("segments", "Count customers by segment")
             .about(
                 "Every customer is in exactly one segment, by the recency, frequency and quantity of their orders in the \
@@ -64,6 +79,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .reports::<SegmentReport>(),
         Operation::get("/customers/{customerId}/health", health)
+            .needs(Scope::RecordsRead)
             .named("health", "Get customer health")
             .about("Today's score from 0 to 100, its components, and its history by day.")
             .with([parameters::of_table(health::TABLES)])
@@ -71,21 +87,27 @@ pub(crate) fn operations() -> Vec<Operation> {
     ];
     let interactions = [
         Operation::get(INTERACTIONS, records::list::<CustomerInteraction>)
+            .needs(Scope::RecordsRead)
             .named("list", "List the interactions with a customer")
             .lists_records::<CustomerInteraction>(),
         Operation::get("/customers/interactions/export", records::export::<CustomerInteraction>)
+            .needs(Scope::RecordsRead)
             .named("export", "Export interactions with customers as CSV")
             .exports::<CustomerInteraction>(),
         Operation::post(INTERACTIONS, records::create::<CustomerInteraction>)
+            .needs(Scope::RecordsWrite)
             .named("create", "Record an interaction with a customer")
             .creates::<CustomerInteraction>(),
         Operation::get(INTERACTION, records::read::<CustomerInteraction>)
+            .needs(Scope::RecordsRead)
             .named("get", "Get an interaction with a customer")
             .reads::<CustomerInteraction>(),
         Operation::put(INTERACTION, records::update::<CustomerInteraction>)
+            .needs(Scope::RecordsWrite)
             .named("update", "Update an interaction with a customer")
             .updates::<CustomerInteraction>(),
         Operation::delete(INTERACTION, records::delete::<CustomerInteraction>)
+            .needs(Scope::RecordsDelete)
             .named("delete", "Delete an interaction with a customer")
             .deletes(),
     ];

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::accounts::scopes::Scope;
 use shared::error::Reason;
 use shared::mail::{self, Email, WholeEmail};
 use shared::query::Columns;
@@ -17,13 +18,19 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let emails = [
-        Operation::get("/emails", list).named("list", "List emails").lists::<Email>(&mail::LIST),
+        Operation::get("/emails", list)
+            .needs(Scope::EmailsRead)
+            .named("list", "List emails")
+            .lists::<Email>(&mail::LIST),
         Operation::get("/emails/{emailId}", read)
+            .needs(Scope::EmailsRead)
             .named("get", "Get an email")
             .about("Includes its headers and bodies, with the links that authorize their recipient.")
             .shows_secret()
             .reads::<WholeEmail>(),
         Operation::post("/emails/{emailId}/resend", resend)
+            .needs(Scope::Workflows)
+            .shows_records(Scope::EmailsRead)
             .named("resend", "Resend an email")
             .about(
                 "Only for an email that is `unknown` or `bounced`; otherwise returns 409. Resending an `unknown` email \
@@ -34,6 +41,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             .shows_secret()
             .returns_record::<WholeEmail>(200, "The queued email."),
         Operation::post("/emails/{emailId}/mark-sent", mark_sent)
+            .needs(Scope::Workflows)
+            .shows_records(Scope::EmailsRead)
             .named("markSent", "Mark an email as sent")
             .about(
                 "Only for an email that is `unknown`, once the mail server's log shows that it accepted the email; \

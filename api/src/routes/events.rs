@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::IntoResponse;
 use shared::Error;
+use shared::accounts::readable;
+use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::FieldError;
 use shared::events::feed::{self, Filter, Reach};
 use shared::events::{Event, EventType};
@@ -47,12 +49,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"));
     let events = [
         Operation::get("/events", list)
+            .needs(Scope::RecordsRead)
             .named("list", "Read what happened")
             .about(
                 "Returns the events after a cursor, oldest first, in an order in which nothing is missed: whoever \
                  continues with the `X-Next-Cursor` of each response, which is always there, meets each event once. \
                  Without `after` it begins with the oldest event that is kept, with `after=latest` after the last one. \
-                 What a job writes is summarised in its `job.changed` events; `/jobs/{jobId}/records` has the records.",
+                 What a job writes is summarised in its `job.changed` events; `/jobs/{jobId}/records` has the records. A key reads only the \
+                 types that its scopes allow: `email.*` and `suppression.*` need `emails:read`, `settings.*` and `user.*` \
+                 `settings`, `api_key.*` `keys`, `webhook.*` `webhooks`, and `job.*` the scope that starts the job.",
             )
             .with(of_feed())
             .with([limit])
@@ -122,7 +127,8 @@ impl After {
 /// The parameters of the feed that a request has.
 struct Asked {
     after: Option<After>,
-    filter: Filter,
+    types: Vec<EventType>,
+    subject_id: Option<Uuid>,
 }
 
 impl Asked {
@@ -136,15 +142,24 @@ impl Asked {
                 _ => given.refuse(FieldError::new("type", "invalid", "must be types of events, separated by commas")),
             }
         }
-        Self { after, filter: Filter { types, subject_id } }
+        Self { after, types, subject_id }
+    }
+
+    /// What a key with these scopes may read of them.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    fn filter(self, scopes: Scopes) -> std::result::Result<Filter, Error> {
+        readable::feed(scopes, self.types, self.subject_id)
     }
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, Query(parameters): Query) -> Result {
     let mut given = Parameters::new(&parameters);
-    let Asked { after, filter } = Asked::parse(&mut given);
+    let asked = Asked::parse(&mut given);
     let limit = given.take_as("limit", |text| whole(text, 1..=MAX)).unwrap_or(DEFAULT);
     given.finish()?;
+    let (after, filter) = (asked.after, asked.filter(caller.scopes)?);
     let connection = &mut *state.connection().await?;
     let after = match after {
         Some(after) => Some(after.cursor(feed::reach(connection, caller.workspace_id).await?)?),

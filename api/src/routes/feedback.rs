@@ -2,6 +2,7 @@
 
 mod page;
 
+use shared::accounts::scopes::Scope;
 use shared::crm::feedback::{self, Answer, Feedback};
 use shared::error::Reason;
 use shared::insight::themes;
@@ -26,9 +27,11 @@ pub(crate) use page::operations as pages;
 pub(crate) fn operations() -> Vec<Operation> {
     let feedback = [
         Operation::get("/feedback", records::list::<Feedback>)
+            .needs(Scope::RecordsRead)
             .named("list", "List feedback")
             .lists_records::<Feedback>(),
         Operation::post("/customers/{customerId}/feedback/request", request)
+            .needs(Scope::Workflows)
             .named("request", "Request feedback from a customer")
             .about(
                 "The job, whose `subject` is the feedback, emails the customer a link to the feedback page. Returns 409 if \
@@ -38,9 +41,11 @@ pub(crate) fn operations() -> Vec<Operation> {
             .conflicts([Reason::OpenRequest, Reason::Blocked, Reason::Suppressed])
             .accepts::<RequestFeedback>(),
         Operation::get("/feedback/export", records::export::<Feedback>)
+            .needs(Scope::RecordsRead)
             .named("export", "Export feedback as CSV")
             .exports::<Feedback>(),
         Operation::post("/feedback/process-reminders", remind)
+            .needs(Scope::Workflows)
             .named("remind", "Send feedback reminders")
             .about(
                 "Reminds each customer who has not answered after the workspace's waiting time, at most twice; after \
@@ -52,24 +57,29 @@ pub(crate) fn operations() -> Vec<Operation> {
             .confirms()
             .accepts::<RemindFeedback>(),
         Operation::get("/feedback/{feedbackId}", records::read::<Feedback>)
+            .needs(Scope::RecordsRead)
             .named("get", "Get feedback")
             .reads::<Feedback>(),
         Operation::post("/feedback/{feedbackId}", answer)
+            .needs(Scope::RecordsWrite)
             .named("answer", "Submit feedback")
             .about("Expired requests can still be answered. Returns 409 if the request was already answered.")
             .takes("FeedbackAnswer".to_owned(), answer_schema())
             .conflicts([Reason::AlreadyAnswered])
             .returns_record::<Feedback>(200, "The answered feedback."),
         Operation::delete("/feedback/{feedbackId}", records::delete::<Feedback>)
+            .needs(Scope::RecordsDelete)
             .named("delete", "Delete feedback")
             .about("Also cancels the queued emails of the request. The feedback can be restored for 30 days.")
             .deletes(),
         Operation::post("/feedback/{feedbackId}/restore", records::restore::<Feedback>)
+            .needs(Scope::RecordsWrite)
             .named("restore", "Restore deleted feedback")
             .refers()
             .conflicts([Reason::OpenRequest])
             .restores::<Feedback>("The restored feedback."),
         Operation::get("/feedback/{feedbackId}/history", records::history::<Feedback>)
+            .needs(Scope::RecordsRead)
             .named("history", "List the changes of feedback")
             .lists_history(),
     ];

@@ -1,5 +1,6 @@
 //! `/dev/crm/followups`
 
+use shared::accounts::scopes::Scope;
 use shared::workflows::followups::ProcessFollowups;
 
 use crate::extract::{NoBody, Query};
@@ -9,6 +10,7 @@ use crate::respond::write::Write;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let process = Operation::post("/followups/process", process)
+        .needs(Scope::Workflows)
         .named("process", "Process follow-ups")
         .about(
             "Notifies users of the due next actions with the leads and customers assigned to them, in one email per user. \

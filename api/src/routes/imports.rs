@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
+use shared::accounts::scopes::Scope;
 use shared::crm::customers::Customer;
 use shared::crm::feedback::Feedback;
 use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
@@ -27,13 +28,18 @@ use crate::respond::write::{Write, is_replayed};
 use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let leads = Operation::post("/leads/import", import::<Lead, ImportLeads>);
-    let customers = Operation::post("/customers/import", import::<Customer, ImportCustomers>);
-    let orders = Operation::post("/orders/import", import::<Order, ImportOrders>).about(ABOUT_ORDERS);
-    let of_leads = Operation::post("/leads/interactions/import", import::<LeadInteraction, ImportLeadInteractions>);
+    let leads = Operation::post("/leads/import", import::<Lead, ImportLeads>).needs(Scope::Imports);
+    let customers = Operation::post("/customers/import", import::<Customer, ImportCustomers>).needs(Scope::Imports);
+    let orders =
+        Operation::post("/orders/import", import::<Order, ImportOrders>).needs(Scope::Imports).about(ABOUT_ORDERS);
+    let of_leads = Operation::post("/leads/interactions/import", import::<LeadInteraction, ImportLeadInteractions>)
+        .needs(Scope::Imports);
     let of_customers =
-        Operation::post("/customers/interactions/import", import::<CustomerInteraction, ImportCustomerInteractions>);
-    let feedback = Operation::post("/feedback/import", import::<Feedback, ImportFeedback>).about(ABOUT_FEEDBACK);
+        Operation::post("/customers/interactions/import", import::<CustomerInteraction, ImportCustomerInteractions>)
+            .needs(Scope::Imports);
+    let feedback = Operation::post("/feedback/import", import::<Feedback, ImportFeedback>)
+        .needs(Scope::Imports)
+        .about(ABOUT_FEEDBACK);
     let of_leads = described::<LeadInteraction, ImportLeadInteractions>(
         of_leads.about(ABOUT_LEAD_INTERACTIONS),
         "Import interactions with leads from a file",
@@ -42,7 +48,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         of_customers.about(ABOUT_CUSTOMER_INTERACTIONS),
         "Import interactions with customers from a file",
     );
-    let suppressions = Operation::post("/suppressions/import", import::<Suppression, ImportSuppressions>);
+    let suppressions =
+        Operation::post("/suppressions/import", import::<Suppression, ImportSuppressions>).needs(Scope::Imports);
     let suppressions = described::<Suppression, ImportSuppressions>(
         suppressions.about(ABOUT_SUPPRESSIONS),
         "Import suppressions from a file",

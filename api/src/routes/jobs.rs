@@ -7,9 +7,11 @@ mod records;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::accounts::scopes::Scope;
 use shared::bulk;
 use shared::error::Reason;
-use shared::jobs;
+use shared::events::EventType;
+use shared::jobs::{self, JobUse};
 use shared::query::Columns;
 use shared::query::parameters::{Parameters, whole};
 use shared::queue::{self, Job};
@@ -26,23 +28,32 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [
-        Operation::get("/jobs", list).named("list", "List jobs").lists::<Job>(&jobs::LIST),
+        Operation::get("/jobs", list)
+            .needs_scope_of_job(JobUse::Follow)
+            .named("list", "List jobs")
+            .lists::<Job>(&jobs::LIST),
         Operation::get("/jobs/{jobId}", read)
+            .needs_scope_of_job(JobUse::Follow)
+            .shows_job()
             .named("get", "Get a job")
             .with([parameters::wait()])
             .reads::<Job>()
             .returns_header(200, "Preference-Applied"),
         Operation::post("/jobs/{jobId}/cancel", cancel)
+            .needs_scope_of_job(JobUse::Follow)
+            .shows_job()
             .named("cancel", "Cancel a job")
             .about("A running job stops at its next step; the steps it committed are kept. A job that has ended is returned unchanged.")
             .returns_record::<Job>(200, "The job in its final state."),
         Operation::post("/jobs/{jobId}/retry", retry)
+            .needs_scope_of_job(JobUse::Retry)
             .named("retry", "Retry a failed or cancelled job")
             .about("Resumes the job after its last committed step. A job that waits for a retry is retried at once; any other job that has not ended is returned unchanged. Returns 409 for a job that succeeded.\n\nA run of nurture, follow-ups or reminders that nobody asked for fails with an error that begins with `too_many_emails` and names the number, if that is more than the workspace's `max_emails_per_run`, or unusual compared with the runs of the last 30 days. It has written nothing. `confirm` lets it write that many.")
             .confirms()
             .conflicts([Reason::JobSucceeded, Reason::AlreadyRunning])
             .accepts_any(),
         Operation::post("/jobs/{jobId}/undo", undo)
+            .needs_scope_of_job(JobUse::Undo)
             .named("undo", "Undo an import or a bulk change")
             .about(
                 "Deletes the records that the job created or restored, restores those that it deleted and the previous \
@@ -60,8 +71,12 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Query) -> Result {
-    lists::answer::<Job>(&state, caller.workspace_id, (&jobs::LIST, Columns::plain(queue::COLUMNS)), None, &uri, query)
-        .await
+    let selected = match caller.scopes.allows(Scope::RecordsRead) {
+        true => queue::COLUMNS,
+        false => queue::COLUMNS_WITHOUT_PREVIEWS,
+    };
+    let list = (jobs::list_for(caller.scopes), Columns { stored: queue::COLUMNS, selected });
+    lists::answer::<Job>(&state, caller.workspace_id, list, None, &uri, query).await
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, Query(parameters): Query) -> Result {
@@ -87,7 +102,11 @@ async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn retry(Path(id): Path, write: Write, Confirm(confirm): Confirm, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&jobs::retry(connection, actor.workspace_id, id, confirm).await?) })
+            Box::pin(async move {
+                let job = jobs::retry(connection, actor.workspace_id, id, confirm).await?;
+                jobs::report(connection, actor, EventType::JobRetried, &job).await?;
+                Reply::accepted(&job)
+            })
         })
         .await
 }

@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use shared::accounts::identity::{self, CallerKey, CallerWorkspace, Identity};
-use shared::accounts::scopes::Scope;
+use shared::accounts::scopes::{Scope, Scopes};
+use shared::accounts::workspaces::{self, OwnLimit};
 use shared::query::MAX_LIMIT;
 use shared::records::MAX_BATCH;
 use utoipa::ToSchema;
@@ -18,6 +19,7 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let me = Operation::get("/me", read)
+        .needs_no_scope()
         .named("get", "Get the caller")
         .about(
             "The workspace and the name of the key, what the key may do, and which limits apply. A `limits` field that \
@@ -35,7 +37,8 @@ struct Me {
     /// The key that the request was sent with.
     key: CallerKey,
     /// What the key may do; `*` is everything.
-    scopes: Vec<Scope>,
+    #[schema(value_type = Vec<Scope>)]
+    scopes: Scopes,
     /// The limits of requests.
     limits: CallerLimits,
 }
@@ -62,12 +65,12 @@ struct CallerLimits {
 }
 
 impl CallerLimits {
-    fn of(state: &AppState) -> Self {
+    fn of(state: &AppState, own: OwnLimit) -> Self {
         let api = &state.settings.api;
-        let requests = Some(api.rate_limit_per_minute).filter(|limit| *limit > 0);
+        let quota = state.limits.of(own);
         Self {
-            requests_per_minute: requests,
-            burst: requests,
+            requests_per_minute: quota.map(|quota| quota.per_minute),
+            burst: quota.map(|quota| quota.burst),
             url_bytes: MAX_URL,
             body_bytes: api.max_body_bytes,
             batch_bytes: api.max_batch_bytes,
@@ -79,7 +82,9 @@ impl CallerLimits {
 }
 
 async fn read(State(state): State<AppState>, caller: Caller, _: NoQuery) -> Result {
-    let identity = identity::get(&mut *state.connection().await?, caller.workspace_id, caller.key_id).await?;
-    let Identity { workspace, key, scopes } = identity;
-    Ok(Reply::json(&Me { workspace, key, scopes, limits: CallerLimits::of(&state) })?.into_response())
+    let Caller { workspace_id, key_id, scopes, .. } = caller;
+    let mut connection = state.connection().await?;
+    let Identity { workspace, key } = identity::get(&mut connection, workspace_id, key_id).await?;
+    let limits = CallerLimits::of(&state, workspaces::own_limit(&mut connection, workspace_id).await?);
+    Ok(Reply::json(&Me { workspace, key, scopes, limits })?.into_response())
 }

@@ -1,5 +1,6 @@
 //! The routes, one file for each noun.
 
+mod audit;
 mod bulk;
 mod customers;
 mod emails;
@@ -9,6 +10,7 @@ mod followups;
 pub(crate) mod health;
 mod imports;
 mod jobs;
+mod keys;
 mod leads;
 mod me;
 mod nurture;
@@ -31,13 +33,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use shared::platform::db::{self, Finished};
 use tower::util::MapFutureLayer;
 
-use crate::openapi::operations::{Operation, routes};
+use crate::http::rate_limit::limit_open;
+use crate::openapi::operations::{Operation, routes, routes_with_key};
 use crate::respond::Problem;
 use crate::{AppState, openapi, pages};
 
@@ -68,6 +71,8 @@ fn quick() -> Vec<Operation> {
         themes::operations(),
         jobs::operations(),
         schedules::operations(),
+        keys::operations(),
+        audit::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }
@@ -87,18 +92,26 @@ pub(crate) fn pages() -> Vec<Operation> {
     [unsubscribe::operations(), feedback::pages()].into_iter().flatten().collect()
 }
 
+/// The routes that need no key and are no pages for people.
+pub(crate) fn without_key(state: &AppState) -> Router<AppState> {
+    routes(&open()).merge(openapi::docs()).layer(from_fn_with_state(state.clone(), limit_open))
+}
+
 /// The routes of pages, whose errors are pages, too.
 pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
     let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes(&pages()).layer(MapFutureLayer::new(move |answer| in_time(limit, answer))).layer(from_fn(pages::ensure_page))
+    routes(&pages())
+        .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
+        .layer(from_fn_with_state(state.clone(), limit_open))
+        .layer(from_fn(pages::ensure_page))
 }
 
 /// The routes under `/dev/crm`, with their limits.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
     let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes(&quick())
+    routes_with_key(&quick(), state)
         .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
-        .merge(routes(&uploads()).layer(DefaultBodyLimit::disable()))
+        .merge(routes_with_key(&uploads(), state).layer(DefaultBodyLimit::disable()))
 }
 
 /// Returns 503 when the request exceeds the limit and its work was rolled back.

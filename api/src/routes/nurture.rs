@@ -1,5 +1,6 @@
 //! `/dev/crm/leads/nurture` and `/dev/crm/leads/{leadId}/nurture`
 
+use shared::accounts::scopes::Scope;
 use shared::bulk::Enrolment;
 use shared::crm::leads::{self, Lead};
 use shared::error::Reason;
@@ -15,6 +16,7 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let start = Operation::post("/leads/nurture/start", start)
+        .needs(Scope::Workflows)
         .named("startNurture", "Enrol leads and send nurture emails")
         .about(
             "Enrols the eligible leads and sends the next email of the workspace's sequence to each enrolled lead whose \
@@ -30,6 +32,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         .with(parameters::of_filters(const { &Lead::LIST }))
         .accepts::<NurtureLeads>();
     let enroll = Operation::post("/leads/{leadId}/nurture/enroll", enroll)
+        .needs(Scope::Workflows)
+        .shows_records(Scope::RecordsRead)
         .named("enroll", "Enrol a lead for nurture")
         .about(
             "Enrols the lead from now on, even if it has left the sequence: it continues with the step after the last one \
@@ -40,6 +44,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         .conflicts([Reason::NotNurtured, Reason::Suppressed])
         .returns_record::<Lead>(200, "The enrolled lead.");
     let unenroll = Operation::post("/leads/{leadId}/nurture/unenroll", unenroll)
+        .needs(Scope::Workflows)
+        .shows_records(Scope::RecordsRead)
         .named("unenroll", "Take a lead out of nurture")
         .about(
             "The lead gets no nurture emails any more: waiting ones are cancelled, and a start of nurture does not enrol \

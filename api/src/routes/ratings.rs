@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use shared::accounts::scopes::Scope;
 use shared::insight::feedback::{FeedbackDashboardReport, FeedbackReport};
 
 use super::reports::answer;
@@ -14,6 +15,7 @@ use crate::respond::Result;
 pub(crate) fn operations() -> Vec<Operation> {
     let figures = [
         Operation::get("/feedback/analytics", analytics)
+            .needs(Scope::RecordsRead)
             .named("analytics", "Get feedback analytics")
             .about(
                 "Response rates and satisfaction. Requests count in the period in which they were made, ratings in the \
@@ -21,6 +23,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .reports::<FeedbackReport>(),
         Operation::get("/feedback/dashboard", dashboard)
+            .needs(Scope::RecordsRead)
             .named("dashboard", "Get the feedback dashboard")
             .about("The figures of the period, and the current open requests, due reminders and latest answers.")
             .reports::<FeedbackDashboardReport>(),

@@ -39,7 +39,7 @@ pub(super) async fn list<R: Record>(
 }
 
 pub(super) async fn export<R: Importable>(State(state): State<AppState>, caller: Caller, query: Query) -> Result {
-    export::export::<R>(&state, caller.workspace_id, query).await
+    export::export::<R>(&state, &caller, query).await
 }
 
 pub(super) async fn create<R: Record>(

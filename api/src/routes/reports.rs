@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use shared::accounts::scopes::Scope;
 use shared::insight::reports::{self, CustomerReport, DashboardReport, LeadReport, Report};
 use shared::insight::request::{self, Request};
 use shared::insight::table::{self, Format, Table};
@@ -20,6 +21,7 @@ use crate::respond::accept::wants_csv;
 pub(crate) fn operations() -> Vec<Operation> {
     let reports = [
         Operation::get("/reports/leads", leads)
+            .needs(Scope::RecordsRead)
             .named("leads", "Get lead metrics")
             .about(
                 "The leads created in the period and their outcomes to date; what was won and lost in the period; and \
@@ -27,10 +29,12 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .reports::<LeadReport>(),
         Operation::get("/reports/customers", customers)
+            .needs(Scope::RecordsRead)
             .named("customers", "Get customer metrics")
             .about("The orders in the period and how many customers return; `totals` covers all customers.")
             .reports::<CustomerReport>(),
         Operation::get("/analytics/dashboard", dashboard)
+            .needs(Scope::RecordsRead)
             .named("dashboard", "Get the dashboard")
             .about(
                 "The headline of each report, and current activity. Headlines are compared with the period before; \

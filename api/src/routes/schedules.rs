@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
+use shared::accounts::scopes::Scope;
 use shared::error::Reason;
 use shared::schedule::{self, Schedule, ScheduledRun};
 use utoipa::ToSchema;
@@ -20,8 +21,8 @@ use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let schedules = [
-        Operation::get("/schedules", list).named("list", "List schedules").lists::<Schedule>(&schedule::LIST),
-        Operation::post("/schedules", create)
+        Operation::get("/schedules", list).needs(Scope::Workflows).named("list", "List schedules").lists::<Schedule>(&schedule::LIST),
+        Operation::post("/schedules", create).needs(Scope::Workflows)
             .named("create", "Create a schedule")
             .about(
                 "Starts a job at each of its times. Exactly one job is started for each time, within seconds, whatever \
@@ -32,8 +33,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             .refers()
             .conflicts([Reason::LimitReached])
             .returns_record::<Schedule>(201, "The created schedule."),
-        Operation::get("/schedules/{scheduleId}", read).named("get", "Get a schedule").reads::<Schedule>(),
-        Operation::put("/schedules/{scheduleId}", update)
+        Operation::get("/schedules/{scheduleId}", read).needs(Scope::Workflows).named("get", "Get a schedule").reads::<Schedule>(),
+        Operation::put("/schedules/{scheduleId}", update).needs(Scope::Workflows)
             .named("update", "Update a schedule")
             .about(
                 "Changes only the fields in the body. A new time counts from now on. The time of the nightly run is \
@@ -42,7 +43,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .takes("ScheduleUpdate".to_owned(), schedule::update_schema())
             .refers()
             .returns_record::<Schedule>(200, "The updated schedule."),
-        Operation::delete("/schedules/{scheduleId}", delete)
+        Operation::delete("/schedules/{scheduleId}", delete).needs(Scope::Workflows)
             .named("delete", "Delete a schedule")
             .about(
                 "Also deletes the list of its runs. Jobs that wait for an earlier job of the schedule are cancelled; \
@@ -50,7 +51,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .conflicts([Reason::NotDeletable])
             .deletes(),
-        Operation::post("/schedules/{scheduleId}/run", run)
+        Operation::post("/schedules/{scheduleId}/run", run).needs(Scope::Workflows)
             .named("run", "Run a schedule now")
             .about(
                 "Starts its job now, also while the schedule is paused. The nightly run takes place once for each date: \
@@ -67,11 +68,11 @@ pub(crate) fn operations() -> Vec<Operation> {
                 Reason::AlreadyRun,
             ])
             .accepts_any(),
-        Operation::post("/schedules/{scheduleId}/pause", pause)
+        Operation::post("/schedules/{scheduleId}/pause", pause).needs(Scope::Workflows)
             .named("pause", "Pause a schedule")
             .about("The schedule starts no jobs until it is resumed. Jobs that it has started continue.")
             .returns_record::<Schedule>(200, "The paused schedule."),
-        Operation::post("/schedules/{scheduleId}/resume", resume)
+        Operation::post("/schedules/{scheduleId}/resume", resume).needs(Scope::Workflows)
             .named("resume", "Resume a schedule")
             .about("The schedule runs at its next time. Times that passed during the pause are not made up.")
             .returns_record::<Schedule>(200, "The schedule."),
@@ -87,7 +88,7 @@ fn runs_operation() -> Operation {
         .header_ref("Link", headers::reference("Link"))
         .header_ref("X-Next-Cursor", headers::reference("X-Next-Cursor"));
     let [limit, cursor, _] = parameters::of_page();
-    Operation::get("/schedules/{scheduleId}/runs", runs)
+    Operation::get("/schedules/{scheduleId}/runs", runs).needs(Scope::Workflows)
         .named("runs", "List the runs of a schedule")
         .about(
             "Lists each time at which the schedule ran, with its job, and each at which it did not, with the reason. Runs \

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
+use shared::accounts::scopes::Scope;
 use shared::accounts::settings::{self, Settings};
 
 use crate::AppState;
@@ -14,10 +15,12 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let settings = [
         Operation::get("/settings", read)
+            .needs(Scope::Settings)
             .named("get", "Get the workspace's settings")
             .about("Fields that were not set have the server's defaults.")
             .reads::<Settings>(),
         Operation::put("/settings", update)
+            .needs(Scope::Settings)
             .named("update", "Update the workspace's settings")
             .about(
                 "Changes only the given fields, and within `templates` only the given parts. `null` restores the \

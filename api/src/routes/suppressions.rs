@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
+use shared::accounts::scopes::Scope;
 use shared::crm::suppressions::{self, Suppression};
 use shared::error::Reason;
 use shared::mail::suppressions::Added;
@@ -20,12 +21,16 @@ use crate::respond::{Reply, Result};
 pub(crate) fn operations() -> Vec<Operation> {
     let suppressions = [
         Operation::get("/suppressions", list)
+            .needs(Scope::EmailsRead)
             .named("list", "List suppressions")
             .lists::<Suppression>(const { &Suppression::LIST }),
         Operation::get("/suppressions/export", records::export::<Suppression>)
+            .needs(Scope::EmailsRead)
             .named("export", "Export suppressions as CSV")
             .exports::<Suppression>(),
         Operation::post("/suppressions", create)
+            .needs(Scope::Workflows)
+            .shows_existing(Scope::EmailsRead)
             .named("create", "Suppress an address")
             .about(
                 "Queued emails that the suppression covers are not sent. Addresses are compared by their normal form. A \
@@ -36,8 +41,12 @@ pub(crate) fn operations() -> Vec<Operation> {
             .conflicts([Reason::Taken])
             .returns_record::<Suppression>(201, "The created suppression.")
             .returns_record::<Suppression>(200, "The suppression of the address, with its wider scope."),
-        Operation::get("/suppressions/{suppressionId}", read).named("get", "Get a suppression").reads::<Suppression>(),
+        Operation::get("/suppressions/{suppressionId}", read)
+            .needs(Scope::EmailsRead)
+            .named("get", "Get a suppression")
+            .reads::<Suppression>(),
         Operation::delete("/suppressions/{suppressionId}", delete)
+            .needs(Scope::Workflows)
             .named("delete", "Remove a suppression")
             .about(
                 "Emails that were not sent because of it stay unsent. If the address is suppressed for another reason \

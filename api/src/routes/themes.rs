@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use shared::accounts::scopes::Scope;
 use shared::insight::themes::ThemesReport;
 
 use super::reports::answer;
@@ -13,6 +14,7 @@ use crate::respond::Result;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let themes = [Operation::get("/feedback/themes", read)
+        .needs(Scope::RecordsRead)
         .named("themes", "Get feedback themes")
         .about(
             "Phrases that many comments share, discovered in the comments themselves, most significant first. \

@@ -5,6 +5,7 @@ use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use shared::accounts::scopes::Scope;
 use shared::crm::customers::Customer;
 use shared::crm::feedback::Feedback;
 use shared::crm::interactions::{CustomerInteraction, LeadInteraction};
@@ -43,10 +44,12 @@ pub(crate) fn operations() -> Vec<Operation> {
     );
     let uploads = [
         Operation::get("/uploads", list)
+            .needs(Scope::Imports)
             .named("list", "List uploads")
             .about("Returns the uploads that wait to be imported, newest first.")
             .returns_list::<StoredUpload>("The uploads."),
         Operation::post("/uploads", create)
+            .needs(Scope::Imports)
             .named("create", "Store a file to be imported")
             .about(
                 "The file is stored for 24 hours, and imported with `upload={id}` as often as you like. It is the body itself \
@@ -59,6 +62,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .conflicts([Reason::UploadsInUse])
             .returns_created::<StoredUpload>("The upload."),
         Operation::get("/uploads/{uploadId}", read)
+            .needs(Scope::Imports)
             .named("get", "Get an upload, and how it would be imported")
             .about(
                 "Shows how an import with the same parameters would read the file. `HEAD` returns `Upload-Offset`, the \
@@ -68,6 +72,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .with(imports::reading_options())
             .returns::<UploadDetails>(200, "The upload."),
         Operation::patch("/uploads/{uploadId}", append)
+            .needs(Scope::Imports)
             .named("append", "Append bytes to an upload")
             .about(
                 "What arrives before a connection breaks is kept. Continue at the `Upload-Offset` that `HEAD` returns; at any \
@@ -77,7 +82,10 @@ pub(crate) fn operations() -> Vec<Operation> {
             .takes_bytes()
             .conflicts([Reason::OffsetMismatch])
             .returns_offset(204, "The bytes were appended; `Upload-Offset` is the new offset."),
-        Operation::delete("/uploads/{uploadId}", delete).named("delete", "Delete an upload").deletes(),
+        Operation::delete("/uploads/{uploadId}", delete)
+            .needs(Scope::Imports)
+            .named("delete", "Delete an upload")
+            .deletes(),
     ];
     tagged("Uploads", uploads)
 }

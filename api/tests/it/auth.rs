@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use reqwest::{Client, Method};
 use serde_json::json;
+use shared::accounts::api_keys;
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 
 use crate::support::{self, Api, Served, body, until};
@@ -88,7 +90,7 @@ async fn a_revoked_key_is_refused_within_a_second() {
     assert_eq!(leads().send().await.unwrap().status(), 200);
 
     // In another process, as far as the API can tell.
-    workspaces::revoke_key(&mut api.connection().await, stored.id).await.unwrap();
+    api_keys::revoke_any(&mut api.connection().await, api.workspace_id, stored.id).await.unwrap();
 
     let took = until(401, leads).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -117,7 +119,7 @@ async fn records_of_another_workspace_do_not_exist() {
 
     let mut connection = api.connection().await;
     let other = workspaces::create(&mut connection, "other").await.unwrap();
-    let (key, _) = workspaces::create_key(&mut connection, other.id, "test", None).await.unwrap();
+    let (key, _) = support::new_key(&mut connection, other.id, "test", Scopes::ALL, None).await;
     let elsewhere = |method, path: &str| Client::new().request(method, api.url(path)).bearer_auth(key.reveal());
 
     for method in [Method::GET, Method::DELETE] {
@@ -138,6 +140,6 @@ async fn a_key_remembers_when_it_was_last_used() {
     let workspace_id = api.workspace_id;
     let database = api.stopped().await;
     let mut connection = support::connect(database.url()).await;
-    let keys = workspaces::list_keys(&mut connection, workspace_id).await.unwrap();
+    let keys = api_keys::list(&mut connection, workspace_id).await.unwrap();
     assert!(keys[0].last_used_at.unwrap() >= begun, "{keys:?}");
 }

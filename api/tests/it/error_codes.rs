@@ -147,6 +147,7 @@ async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     running_requests(&mut recorder).await;
     uploads(&mut recorder).await;
     schedules(&mut recorder).await;
+    keys(&mut recorder).await;
     let documented = documented(&recorder.document);
     for (operation, codes) in &documented {
         assert_eq!(recorder.provoked.get(operation), Some(codes), "{operation}");
@@ -393,6 +394,15 @@ async fn uploads(recorder: &mut Recorder) {
     let refused = answer(store(&recorder.api, file), 409).await;
     assert_eq!(refused["errors"][0]["id"], oldest.unwrap());
     recorder.record(&Method::POST, UPLOADS, &refused);
+}
+
+async fn keys(recorder: &mut Recorder) {
+    const KEYS: &str = "/dev/crm/keys";
+    let own = recorder.api.read("/dev/crm/me").await["key"].clone();
+    recorder.conflict(Method::DELETE, &format!("{KEYS}/{}", id(&own)), Value::Null, ("last_key", id(&own))).await;
+    let expired = recorder.create(KEYS, json!({ "name": "x", "scopes": ["records:read"] })).await;
+    recorder.sql("UPDATE api_keys SET expires_at = now() WHERE id = $1", &expired).await;
+    recorder.conflict(Method::POST, &format!("{KEYS}/{expired}/rotate"), Value::Null, ("key_expired", &expired)).await;
 }
 
 async fn emails(recorder: &mut Recorder) {

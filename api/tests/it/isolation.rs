@@ -29,6 +29,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let email = emails::queued(api, "ada@example.com", None).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
     let schedule = api.create("/dev/crm/schedules", json!({ "kind": "remind_feedback", "every": "P1D" })).await;
+    let key = api.create("/dev/crm/keys", json!({ "name": "x", "scopes": ["records:read"] })).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -43,6 +44,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("jobId", id(&job).to_owned()),
         ("uploadId", id(&upload).to_owned()),
         ("scheduleId", id(&schedule).to_owned()),
+        ("keyId", id(&key).to_owned()),
     ])
 }
 

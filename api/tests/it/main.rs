@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod abandoned;
+mod api_keys;
+mod audit;
 mod auth;
 mod backfills;
 mod batches;
@@ -72,6 +74,7 @@ mod report_helpers;
 mod reports;
 mod runs;
 mod schedules;
+mod scopes;
 mod score_plans;
 mod segments;
 mod sending_windows;

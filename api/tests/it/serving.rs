@@ -316,7 +316,7 @@ async fn a_revoked_key_ends_what_is_being_sent() {
     }
 
     let begun = Instant::now();
-    shared::accounts::workspaces::revoke_key(&mut api.connection().await, key.id).await.unwrap();
+    shared::accounts::api_keys::revoke_any(&mut api.connection().await, api.workspace_id, key.id).await.unwrap();
     let ended = async { while let Ok(Some(_)) = events.chunk().await {} };
     tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the events end");
     for stream in &mut blocked {

@@ -13,13 +13,15 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 8] = [
+const GLOBAL: [&str; 10] = [
     "_sqlx_migrations",
     "api_keys",
     "email_rate_limits",
+    "key_rate_limits",
     "mail_breaks",
     "mail_place",
     "numbering",
+    "rotated_keys",
     "secrets",
     "workspaces",
 ];

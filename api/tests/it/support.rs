@@ -8,11 +8,15 @@ use api::http::server;
 use chrono::{DateTime, Utc};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
-use shared::accounts::workspaces::{self, ApiKey};
+use shared::accounts::Key;
+use shared::accounts::api_keys::{self, ApiKey, NewKey};
+use shared::accounts::scopes::Scopes;
+use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use shared::platform::listen::AdminPort;
 use sqlx::{Connection, PgConnection};
 use testing::Database;
+use testing::serving::ANY_PORT;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -47,7 +51,7 @@ impl Api {
         database.must_finish_jobs();
         let mut connection = connect(database.url()).await;
         let workspace = workspaces::get(&mut connection, "acme").await.unwrap();
-        let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
+        let (key, _) = new_key(&mut connection, workspace.id, "test", Scopes::ALL, None).await;
         let mut settings = settings(database.url());
         change(&mut settings);
         let Served { address, admin, stop, served } = serve(settings).await;
@@ -68,7 +72,7 @@ impl Api {
     pub async fn on(mut self, workspace: &str) -> Self {
         let mut connection = self.connection().await;
         let workspace = workspaces::create(&mut connection, workspace).await.unwrap();
-        let (key, _) = workspaces::create_key(&mut connection, workspace.id, "test", None).await.unwrap();
+        let (key, _) = new_key(&mut connection, workspace.id, "test", Scopes::ALL, None).await;
         self.workspace_id = workspace.id;
         self.key = key.reveal().to_owned();
         self
@@ -107,9 +111,19 @@ impl Api {
 
     pub async fn new_key(&self, expires_at: Option<DateTime<Utc>>) -> (String, ApiKey) {
         let mut connection = self.connection().await;
-        let made = workspaces::create_key(&mut connection, self.workspace_id, "another", expires_at).await;
-        let (key, stored) = made.unwrap();
+        let (key, stored) = new_key(&mut connection, self.workspace_id, "another", Scopes::ALL, expires_at).await;
         (key.reveal().to_owned(), stored)
+    }
+
+    /// A key that may do only this, such as `records:read,exports`.
+    pub async fn scoped_key(&self, scopes: &str) -> String {
+        let scopes = scopes.parse().unwrap();
+        new_key(&mut self.connection().await, self.workspace_id, "scoped", scopes, None).await.0.reveal().to_owned()
+    }
+
+    /// A request with another key.
+    pub fn request_with(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(key)
     }
 
     /// Uploads a file and returns the response with its job.
@@ -132,8 +146,23 @@ impl Api {
     }
 }
 
+/// Creates a key of a workspace.
+pub async fn new_key(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    name: &str,
+    scopes: Scopes,
+    expires_at: Option<DateTime<Utc>>,
+) -> (Key, ApiKey) {
+    let new = NewKey::of(name, scopes, expires_at).unwrap();
+    api_keys::create(connection, workspace_id, &new).await.unwrap()
+}
+
+/// The default settings, without rate limits.
 pub fn settings(database_url: &str) -> Settings {
-    Settings::from_layers(None, [("DATABASE_URL".to_owned(), database_url.to_owned())]).unwrap()
+    let database = ("DATABASE_URL", database_url);
+    let set = ANY_PORT.into_iter().chain([database]).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Settings::from_layers(None, set).unwrap()
 }
 
 /// A server without a database of its own.

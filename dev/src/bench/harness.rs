@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dev::client::Client;
 use serde_json::{Value, json};
+use shared::accounts::api_keys::{self, NewKey};
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 use shared::platform::config::Settings;
 use sqlx::PgPool;
@@ -97,7 +99,11 @@ impl Harness {
     pub async fn workspace(&self, name: &str) -> Result<(Uuid, String)> {
         let mut connection = self.pool.acquire().await?;
         let workspace = workspaces::create(&mut connection, name).await?.id;
-        let key = workspaces::create_key(&mut connection, workspace, name, None).await?.0.reveal().to_owned();
+        let key = api_keys::create(&mut connection, workspace, &NewKey::of(name, Scopes::ALL, None)?)
+            .await?
+            .0
+            .reveal()
+            .to_owned();
         Ok((workspace, key))
     }
 
@@ -111,6 +117,17 @@ impl Harness {
         let url = format!("http://{address}");
         Client::new(&url, "").wait_until_ready().await;
         Ok(Api { program, url: format!("{url}/dev/crm"), key, workspace })
+    }
+
+    /// Starts another `crm-api`, with this log. Returns the URL of its simplest operation.
+    pub async fn another_api(&self, log: &str) -> Result<(Program, String)> {
+        let (program, log) = (workspace::program("crm-api", None)?, self.dir.join(log));
+        let program = Program::start_at(&program, &log, |command| {
+            command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
+        })?;
+        let url = format!("http://{}", address_in_log(&log, Port::Public).await?);
+        Client::new(&url, "").wait_until_ready().await;
+        Ok((program, format!("{url}/dev/crm/me")))
     }
 
     /// Starts `crm-worker`.

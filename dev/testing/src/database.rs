@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::accounts::api_keys::{self, NewKey};
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 use shared::platform::db;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -123,7 +125,8 @@ impl Database {
     pub async fn key(&self, workspace: &str) -> String {
         let mut connection = self.pool.acquire().await.expect("the database is there");
         let workspace = workspaces::create(&mut connection, workspace).await.expect("the workspace is new");
-        let key = workspaces::create_key(&mut connection, workspace.id, "test", None).await;
+        let new = NewKey::of("test", Scopes::ALL, None).expect("the name is valid");
+        let key = api_keys::create(&mut connection, workspace.id, &new).await;
         key.expect("a key is made").0.reveal().to_owned()
     }
 

@@ -11,9 +11,15 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// Settings that let the system choose the ports of a program.
-pub const ANY_PORT: [(&str, &str); 3] =
-    [("CRM_API__LISTEN", "127.0.0.1:0"), ("CRM_ADMIN__LISTEN", "127.0.0.1:0"), ("CRM_WORKER__LISTEN", "127.0.0.1:0")];
+/// Settings that let the system choose the ports of a program, and limit no requests.
+pub const ANY_PORT: [(&str, &str); 6] = [
+    ("CRM_API__LISTEN", "127.0.0.1:0"),
+    ("CRM_ADMIN__LISTEN", "127.0.0.1:0"),
+    ("CRM_WORKER__LISTEN", "127.0.0.1:0"),
+    ("CRM_API__RATE_LIMIT_PER_MINUTE", "0"),
+    ("CRM_API__REJECTED_KEYS_PER_MINUTE", "0"),
+    ("CRM_API__OPEN_REQUESTS_PER_SECOND", "0"),
+];
 /// A quiet log level that still includes the listening addresses.
 pub const QUIET: &str = "warn,api::http::server=info,api::http::admin=info,worker::http=info";
 /// Generous, since many programs may start at once on few cores.

@@ -1,4 +1,4 @@
-//! Who a caller is: its workspace, its API key, and what the key may do.
+//! Who a caller is: its workspace and its API key.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,7 +6,6 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::scopes::Scope;
 use super::settings::{self, TimeZone};
 use crate::error::Result;
 
@@ -17,8 +16,6 @@ pub struct Identity {
     pub workspace: CallerWorkspace,
     /// The key that the request was sent with.
     pub key: CallerKey,
-    /// What the key may do; `*` is everything.
-    pub scopes: Vec<Scope>,
 }
 
 /// The workspace of a caller.
@@ -44,7 +41,7 @@ pub struct CallerKey {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Returns the owner of a key. Keys have no scopes of their own yet, so each may do everything.
+/// Returns the owner of a key.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) if the workspace has no such key.
@@ -60,7 +57,7 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, key_id: Uuid
     .await?;
     let time_zone = settings::get(connection, workspace_id).await?.time_zone;
     let workspace = CallerWorkspace { id: workspace_id, name, time_zone };
-    Ok(Identity { workspace, key, scopes: vec![Scope::All] })
+    Ok(Identity { workspace, key })
 }
 
 #[derive(FromRow)]

@@ -40,6 +40,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// What to do.
+    pub fn action(&self) -> BulkAction {
+        self.action
+    }
+
     /// Reads the body of a request.
     ///
     /// # Errors

@@ -52,6 +52,10 @@ pub enum Reason {
     AlreadyRun,
     /// A request with the same idempotency key is still running.
     RequestRunning,
+    /// The API key has expired.
+    KeyExpired,
+    /// No other valid API key could manage keys.
+    LastKey,
 }
 
 impl Reason {
@@ -79,6 +83,8 @@ impl Reason {
             Self::NotDeletable => "not_deletable",
             Self::AlreadyRun => "already_run",
             Self::RequestRunning => "request_running",
+            Self::KeyExpired => "key_expired",
+            Self::LastKey => "last_key",
         }
     }
 }

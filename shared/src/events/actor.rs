@@ -45,6 +45,11 @@ impl Actor {
         Self { workspace_id, kind: ActorKind::Worker, id: Uuid::nil(), request_id: None }
     }
 
+    /// An operator, with a command on the server.
+    pub fn operator(workspace_id: Uuid) -> Self {
+        Self { workspace_id, kind: ActorKind::Operator, id: Uuid::now_v7(), request_id: None }
+    }
+
     /// Whether each of its changes is an event. What a job writes is summarised by the events of the job.
     pub fn is_reported(&self) -> bool {
         self.kind != ActorKind::Job

@@ -111,6 +111,10 @@ pub struct Filter {
     pub types: Vec<EventType>,
     /// Events about this record.
     pub subject_id: Option<Uuid>,
+    /// A condition of the events of jobs, for readers that may read those of some kinds.
+    pub jobs: Option<&'static str>,
+    /// Whether the results of jobs have no previews of records.
+    pub without_previews: bool,
 }
 
 impl Filter {
@@ -184,12 +188,15 @@ pub async fn read(
     if let Some(subject_id) = filter.subject_id {
         sql.push(" AND subject_id = ").push_bind(subject_id);
     }
+    if let Some(jobs) = filter.jobs {
+        sql.push(" AND ").push(jobs);
+    }
     // One more than the limit shows whether more follow.
     sql.push(" ORDER BY number LIMIT ").push_bind(i64::from(limit) + 1);
     let (mut part, total) = bounded::read(&mut *connection, sql, PART_BYTES).await?;
     part.rows.truncate(limit as usize);
     let rows = part.rows.iter().map(|sized| Row::from_row(&sized.row)).collect::<sqlx::Result<Vec<Row>>>()?;
-    let events: Vec<Event> = rows.into_iter().map(|row| row.into_event(workspace_id)).collect();
+    let events: Vec<Event> = rows.into_iter().map(|row| row.shown_to(filter).into_event(workspace_id)).collect();
     let is_cut = total > events.len();
     let next = events.last().filter(|_| is_cut).map_or(end, |last| last.cursor);
     Ok(Part { events, next, has_more: next < reach.number })
@@ -233,6 +240,14 @@ struct Row {
 }
 
 impl Row {
+    /// Leaves out what the reader may not read.
+    fn shown_to(mut self, filter: &Filter) -> Self {
+        if filter.without_previews && self.subject_type == SubjectType::Job {
+            self.data = self.data.and_then(|Json(data)| without_preview(&data)).map(Json);
+        }
+        self
+    }
+
     fn into_event(self, workspace_id: Uuid) -> Event {
         Event {
             id: EventId(self.id),
@@ -249,7 +264,17 @@ impl Row {
     }
 }
 
-fn changes(former: Map<String, Value>, latter: Option<Map<String, Value>>) -> Map<String, Value> {
+/// The data of a job without the preview of records in its result.
+fn without_preview(data: &RawValue) -> Option<Box<RawValue>> {
+    let mut job: Value = serde_json::from_str(data.get()).ok()?;
+    if let Some(preview) = job.pointer_mut("/result/preview") {
+        *preview = Value::Null;
+    }
+    serde_json::value::to_raw_value(&job).ok()
+}
+
+/// Each changed field with its value before and after.
+pub(crate) fn changes(former: Map<String, Value>, latter: Option<Map<String, Value>>) -> Map<String, Value> {
     let mut latter = latter.unwrap_or_default();
     let change = |(name, from): (String, Value)| {
         let to = latter.remove(&name).unwrap_or_default();

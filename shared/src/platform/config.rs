@@ -85,7 +85,7 @@ pub struct Api {
     pub max_connections: usize,
     /// The most open connections from one address; 0 means a quarter of `max_connections`.
     pub max_connections_per_address: usize,
-    /// The proxies whose `X-Forwarded-For` is trusted.
+    /// The proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The origins of web pages that may call the API from a browser.
     pub cors_origins: Vec<Origin>,
@@ -107,6 +107,12 @@ pub struct Api {
     pub max_batch_bytes: usize,
     /// The requests per minute of each API key; 0 means no limit.
     pub rate_limit_per_minute: u32,
+    /// The most requests that an API key can send at once.
+    pub rate_limit_burst: u32,
+    /// The rejected keys per minute from one address, after which they get 429; 0 means no limit.
+    pub rejected_keys_per_minute: u32,
+    /// The requests per second from one address that need no key; 0 means no limit.
+    pub open_requests_per_second: u32,
     /// How long open requests may take to finish during a shutdown.
     pub shutdown_s: u64,
 }
@@ -288,6 +294,7 @@ impl Settings {
             ("database.max_connections", u64::from(self.database.max_connections)),
             ("database.acquire_timeout_s", self.database.acquire_timeout_s),
             ("api.bind_timeout_s", self.api.bind_timeout_s),
+            ("api.rate_limit_burst", u64::from(self.api.rate_limit_burst)),
             ("api.max_connections", self.api.max_connections as u64),
             ("api.body_window_s", self.api.body_window_s),
             ("api.write_timeout_s", self.api.write_timeout_s),

@@ -82,6 +82,11 @@ pub(super) use columns;
 /// The columns of [`Job`], for the statement of a list.
 pub const COLUMNS: &str = columns!();
 
+/// The columns of [`Job`] without the previews of records in its result.
+pub const COLUMNS_WITHOUT_PREVIEWS: &str = "id, kind, status, progress_done, progress_total, \
+     CASE WHEN result -> 'preview' IS NULL THEN result ELSE jsonb_set(result::jsonb, '{preview}', 'null')::json END AS result, \
+     error, yielded, retries, run_at, created_at, started_at, finished_at, subject_type, subject_id";
+
 /// A job, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Job {
@@ -114,6 +119,17 @@ pub struct Job {
 }
 
 impl Item for Job {}
+
+impl Job {
+    /// The job without the preview of records in its result.
+    #[must_use]
+    pub fn without_preview(mut self) -> Self {
+        if let Some(preview) = self.result.as_mut().and_then(|result| result.get_mut("preview")) {
+            *preview = Value::Null;
+        }
+        self
+    }
+}
 
 /// A job's progress, in units of its kind (rows, for an import).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -259,6 +259,7 @@ fn text_for_callers(error: &Error) -> String {
         | Error::Invalid(_)
         | Error::Changed
         | Error::Conflict(_)
+        | Error::Forbidden(_)
         | Error::TooLarge
         | Error::TooOld { .. }
         | Error::Superseded => error.to_string(),

@@ -1,6 +1,8 @@
 //! Themes, from the customers' feedback to the API's response.
 
 use serde_json::{Value, json};
+use shared::accounts::api_keys::{self, NewKey};
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 use shared::insight::themes;
 use sqlx::PgConnection;
@@ -23,7 +25,8 @@ impl Shop {
         let database = Database::create().await;
         let mut connection = database.pool().acquire().await.unwrap();
         let workspace = workspaces::create(&mut connection, "shop").await.unwrap().id;
-        let key = workspaces::create_key(&mut connection, workspace, "test", None).await.unwrap().0.reveal().to_owned();
+        let new = NewKey::of("test", Scopes::ALL, None).unwrap();
+        let key = api_keys::create(&mut connection, workspace, &new).await.unwrap().0.reveal().to_owned();
         drop(connection);
         let (api, worker) = (Process::api(&database).await, Process::worker(&database, &[]));
         Self { database, api, _worker: worker, key, workspace }

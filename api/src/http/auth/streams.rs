@@ -10,7 +10,8 @@ use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use shared::accounts::workspaces;
+use shared::accounts::api_keys::{self, Opened};
+use shared::accounts::scopes::Scopes;
 use shared::platform::db::Pool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,41 +29,41 @@ pub(super) struct OpenStreams(Arc<Mutex<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     last: u64,
-    streams: HashMap<u64, (Uuid, CancellationToken)>,
+    streams: HashMap<u64, (Uuid, Scopes, CancellationToken)>,
 }
 
 impl OpenStreams {
     /// Tracks a response that is a stream until it has been sent.
-    pub fn hold(&self, key_id: Uuid, cut: Option<Cut>, response: Response) -> Response {
+    pub fn hold(&self, key: &Opened, cut: Option<Cut>, response: Response) -> Response {
         // A body of known length is complete already.
         let is_stream = response.body().size_hint().exact().is_none();
         let Some(Cut(cut)) = cut.filter(|_| is_stream) else { return response };
-        let tracked = self.track(key_id, cut);
+        let tracked = self.track(key, cut);
         response.map(|body| Body::new(Held { body, _tracked: tracked }))
     }
 
     /// Cancels the token when the key becomes invalid, until what this returns is dropped.
-    pub fn track(&self, key_id: Uuid, cut: CancellationToken) -> Tracked {
+    pub fn track(&self, key: &Opened, cut: CancellationToken) -> Tracked {
         let mut open = lock(&self.0);
         open.last += 1;
         let number = open.last;
-        open.streams.insert(number, (key_id, cut));
+        open.streams.insert(number, (key.key_id, key.scopes, cut));
         Tracked { number, streams: self.0.clone() }
     }
 
-    /// Cuts the connections whose key is no longer valid. While the database is unavailable,
-    /// streams continue: the keys cannot be checked.
+    /// Cuts the connections whose key is no longer valid, or may do something else than when they began.
+    /// While the database is unavailable, streams continue: the keys cannot be checked.
     pub async fn cut_revoked(&self, pool: &Pool) {
-        let keys: Vec<Uuid> = lock(&self.0).streams.values().map(|(key_id, _)| *key_id).collect();
+        let keys: Vec<Uuid> = lock(&self.0).streams.values().map(|(key_id, ..)| *key_id).collect();
         if keys.is_empty() {
             return;
         }
-        let valid = async { workspaces::valid_keys(&mut *pool.acquire().await?, &keys).await };
+        let valid = async { api_keys::valid(&mut *pool.acquire().await?, &keys).await };
         match valid.await {
             Ok(valid) => {
                 // Streams opened after the query have a key that was just verified.
-                for (key_id, cut) in lock(&self.0).streams.values() {
-                    if keys.contains(key_id) && !valid.contains(key_id) {
+                for (key_id, scopes, cut) in lock(&self.0).streams.values() {
+                    if keys.contains(key_id) && !valid.contains(&(*key_id, *scopes)) {
                         tracing::info!(%key_id, "stream closed: its key is no longer valid");
                         cut.cancel();
                     }

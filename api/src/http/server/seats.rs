@@ -1,12 +1,14 @@
 //! Limits the number of connections, in total and per address.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::platform::config::{Network, Settings};
 use tokio_util::sync::CancellationToken;
+
+use crate::http::peer::counted;
 
 /// Descriptors reserved for everything but connections with a seat.
 const RESERVE: u64 = 128;
@@ -115,14 +117,6 @@ impl Drop for Seat {
                 taken.by_address.remove(&address);
             }
         }
-    }
-}
-
-/// The address to count by: IPv6 customers have at least a /64 network, which counts as one.
-fn counted(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address => address,
     }
 }
 

@@ -29,7 +29,8 @@ impl Operation {
             .content(CSV, schemas::content_like(schemas::text(), json!(csv_of::<R>())))
             .content("application/jsonl", schemas::content(schemas::text()))
             .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
-        self.with(parameters::of_export(const { &R::EXPORT })).answers(200, response).about_usually(
+        let described = Self { exports: true, ..self };
+        described.with(parameters::of_export(const { &R::EXPORT })).answers(200, response).about_usually(
             "Streams all that match the filters. Cells that a spreadsheet would run as a formula are guarded with an \
              apostrophe, which an import removes.",
         )

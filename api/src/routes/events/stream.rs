@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
+use shared::accounts::scopes::Scope;
 use shared::error::FieldError;
 use shared::events::Event;
 use shared::events::feed::{self, Filter};
@@ -40,6 +41,7 @@ pub(super) fn operation() -> Operation {
         .description("The events after the cursor, and then each new one.")
         .content("text/event-stream", schemas::content_like(stream.into(), EXAMPLE.into()));
     Operation::get("/events/stream", follow)
+        .needs(Scope::RecordsRead)
         .named("stream", "Follow what happens with server-sent events")
         .about(
             "Sends the events after the cursor, and then each new one, without end. The `id` of each is its cursor: a \
@@ -55,9 +57,10 @@ pub(super) fn operation() -> Operation {
 
 async fn follow(State(state): State<AppState>, caller: Caller, headers: HeaderMap, Query(parameters): Query) -> Result {
     let mut given = Parameters::new(&parameters);
-    let Asked { after, filter } = Asked::parse(&mut given);
+    let asked = Asked::parse(&mut given);
     given.finish()?;
-    let after = last_event_id(&headers)?.or(after).unwrap_or(After::Latest);
+    let after = last_event_id(&headers)?.or(asked.after).unwrap_or(After::Latest);
+    let filter = asked.filter(caller.scopes)?;
     let cursor = {
         let connection = &mut *state.connection().await?;
         let cursor = after.cursor(feed::reach(connection, caller.workspace_id).await?)?;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use shared::Error;
 use shared::imports::{self, FAULT_COLUMNS, Outcome, ReportedRow, ReportedRows};
+use shared::jobs::JobUse;
 use shared::query::parameters::Parameters;
 use shared::records::csv::CsvRows;
 use shared::values::Field;
@@ -39,6 +40,7 @@ pub(super) fn operation() -> Operation {
         .content("text/csv", csv)
         .header_ref("Content-Disposition", headers::reference("Content-Disposition"));
     Operation::get("/jobs/{jobId}/errors", errors)
+        .needs_scope_of_job(JobUse::Rows)
         .named("errors", "List the rejected rows of a job")
         .about("With `Accept: text/csv`, returns a file with the original columns and the reasons, which can be corrected and imported again.")
         .with([parameters::several(

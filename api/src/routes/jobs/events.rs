@@ -9,6 +9,8 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
 use shared::Error;
+use shared::accounts::scopes::Scope;
+use shared::jobs::JobUse;
 use shared::queue::{self, Job};
 use tokio::time::sleep;
 use utoipa::openapi::schema::SchemaType;
@@ -35,6 +37,7 @@ pub(super) fn operation() -> Operation {
         .description("`progress` with the job immediately and after each change, `end` when the job has ended.")
         .content("text/event-stream", schemas::content_like(stream.into(), EXAMPLE.into()));
     Operation::get("/jobs/{jobId}/events", events)
+        .needs_scope_of_job(JobUse::Follow)
         .named("events", "Follow a job with server-sent events")
         .about(
             "Sends the job at once and after each change as `progress`, and at last as `end`. A stream without `end` was \
@@ -49,7 +52,9 @@ async fn events(State(state): State<AppState>, caller: Caller, Path(id): Path, _
     // When the process stops, the stream ends without `end`, so the client reconnects to another
     // process.
     let stopping = state.stopping.clone().cancelled_owned();
-    let events = changes(state, caller.workspace_id, job).flat_map(|job| stream::iter(to_events(&job)));
+    let previews = caller.scopes.allows(Scope::RecordsRead);
+    let shown = move |job: Job| if previews { job } else { job.without_preview() };
+    let events = changes(state, caller.workspace_id, job).flat_map(move |job| stream::iter(to_events(&shown(job))));
     Ok(Sse::new(events.take_until(stopping)).keep_alive(KeepAlive::default()).into_response())
 }
 

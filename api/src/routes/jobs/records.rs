@@ -10,6 +10,7 @@ use shared::crm::customers::Customer;
 use shared::crm::leads::Lead;
 use shared::crm::orders::Order;
 use shared::imports::{self, Effect, EffectKind};
+use shared::jobs::JobUse;
 use shared::query::parameters::Parameters;
 use shared::queue::{self, Payload};
 use shared::values::Field;
@@ -38,6 +39,7 @@ pub(super) fn operation() -> Operation {
         one_of(EffectKind::WORDS.iter().copied()).build(),
     );
     Operation::get("/jobs/{jobId}/records", records)
+        .needs_scope_of_job(JobUse::Rows)
         .named("records", "List what a job did")
         .about(
             "Lists what a job did: the records that it created and that still exist, those that it updated, deleted or \

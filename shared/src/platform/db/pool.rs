@@ -106,6 +106,11 @@ impl Pool {
         &self.options
     }
 
+    /// Opens a connection outside the pool, for work that must not wait for one.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        PgConnection::connect_with(&self.options).await.map_err(Error::while_connecting)
+    }
+
     /// Stops handing out connections, waits for those that are being cleaned, and closes those that are not
     /// in use.
     pub async fn close(&self) {
