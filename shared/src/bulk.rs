@@ -86,6 +86,18 @@ impl BulkAction {
     }
 }
 
+/// The scopes that a key needs to undo the bulk change of a job, besides that of bulk changes.
+pub async fn undo_needs(connection: &mut PgConnection, workspace_id: Uuid, job_id: Uuid) -> Result<Scopes> {
+    let action: Option<Option<String>> =
+        sqlx::query_scalar("SELECT payload ->> 'action' FROM jobs WHERE workspace_id = $1 AND id = $2")
+            .bind(workspace_id)
+            .bind(job_id)
+            .fetch_optional(connection)
+            .await?;
+    let action = action.flatten().and_then(|word| BulkAction::from_word(&word));
+    Ok(action.map_or(Scopes::NONE, BulkAction::undo_needs))
+}
+
 /// What a request does to the enrolment of leads for nurture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enrolment {

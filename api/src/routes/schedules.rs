@@ -105,12 +105,12 @@ async fn list(State(state): State<AppState>, caller: Caller, uri: Uri, query: Qu
     lists::answer::<Schedule>(&state, caller.workspace_id, how, None, &uri, query).await
 }
 
-async fn create(write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
+async fn create(caller: Caller, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
     write
         .run(&bytes, move |connection, actor| {
             let object = object.clone();
             Box::pin(async move {
-                let schedule = schedule::create(connection, actor, object).await?;
+                let schedule = schedule::create(connection, (actor, caller.scopes), object).await?;
                 Reply::created(format!("/dev/crm/schedules/{}", schedule.id), &schedule)
             })
         })
@@ -122,12 +122,20 @@ async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: 
     Ok(Reply::record(&schedule)?.into_response())
 }
 
-async fn update(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
+async fn update(
+    Path(id): Path,
+    caller: Caller,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
     let condition = write.condition.clone();
     write
         .run(&bytes, move |connection, actor| {
             let (object, condition) = (object.clone(), condition.clone());
-            Box::pin(async move { Reply::record(&schedule::update(connection, actor, id, object, &condition).await?) })
+            Box::pin(async move {
+                Reply::record(&schedule::update(connection, (actor, caller.scopes), id, object, &condition).await?)
+            })
         })
         .await
 }
@@ -145,10 +153,10 @@ async fn delete(Path(id): Path, write: Write, _: NoQuery) -> Result {
         .await
 }
 
-async fn run(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
+async fn run(Path(id): Path, caller: Caller, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::accepted(&schedule::run_now(connection, actor, id).await?) })
+            Box::pin(async move { Reply::accepted(&schedule::run_now(connection, (actor, caller.scopes), id).await?) })
         })
         .await
 }
@@ -156,7 +164,7 @@ async fn run(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn pause(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::record(&schedule::pause(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&schedule::pause(connection, actor, id).await?) })
         })
         .await
 }
@@ -164,7 +172,7 @@ async fn pause(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn resume(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::record(&schedule::resume(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&schedule::resume(connection, actor, id).await?) })
         })
         .await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
-use shared::accounts::workspaces;
+use shared::accounts::api_keys;
 use shared::queue::Outcome;
 
 use testing::Process;
@@ -150,7 +150,7 @@ async fn a_wait_ends_with_its_key_and_with_the_process() {
     let kept = tokio::spawn(request(&api.key));
     let started = Instant::now();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    workspaces::revoke_key(&mut api.connection().await, stored.id).await.unwrap();
+    api_keys::revoke_any(&mut api.connection().await, api.workspace_id, stored.id).await.unwrap();
     assert_eq!(revoked.await.unwrap().unwrap().status(), 401);
     api.stop();
     let answer = kept.await.unwrap().unwrap();

@@ -9,9 +9,10 @@ use super::draft::{self, Draft};
 use super::model::{CatchUp, Overlap, Schedule, ScheduleStatus, get, lock, lock_nightly, schedule_columns};
 use super::runs;
 use super::timing::Rule;
+use crate::accounts::scopes::Scopes;
 use crate::accounts::settings;
 use crate::error::{Error, Reason, Result};
-use crate::events::Actor;
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::platform::db;
 use crate::queue::{self, Reporting};
 use crate::values::Time;
@@ -21,12 +22,16 @@ use crate::values::json_body::Object;
 /// The most schedules of a workspace, with its nightly run.
 const MAX: i64 = 100;
 
+/// Who makes or changes a schedule: an actor, and what it may do.
+pub type Maker<'a> = (&'a Actor, Scopes);
+
 /// Creates a schedule from the body of a request. Needs a transaction.
 ///
 /// # Errors
+/// [`Error::Forbidden`] if the key may not start such a job;
 /// [`Error::Invalid`] with every fault of the body; [`Error::Missing`] if the parameters refer to something that does
 /// not exist; [`Error::Conflict`] if the workspace has as many schedules as it may have.
-pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Object) -> Result<Schedule> {
+pub async fn create(connection: &mut PgConnection, (actor, scopes): Maker<'_>, mut body: Object) -> Result<Schedule> {
     let workspace_id = actor.workspace_id;
     let now = db::database_now(connection).await?;
     let kind = draft::kind(&mut body);
@@ -47,13 +52,13 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
     let (draft, timing) = draft.read(&mut body, workspace_id, (now, default));
     body.finish()?;
     let timing = timing.ok_or_else(|| Error::internal("a schedule was accepted without a time"))?;
-    draft.check(connection, workspace_id).await?;
+    draft.check(connection, workspace_id, scopes).await?;
     let first = timing.next(now).map(|slot| slot.at);
     make_room(connection, workspace_id).await?;
     let insert = concat!(
         "INSERT INTO schedules (workspace_id, id, kind, params, cron, every, at, time_zone, overlap, catch_up, until,
-             passed_until, due_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12, $12)
+             passed_until, due_at, created_at, updated_at, scopes)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12, $12, $14)
          RETURNING ",
         schedule_columns!()
     );
@@ -71,8 +76,11 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
         .bind(draft.catch_up)
         .bind(draft.until)
         .bind(now)
-        .bind(first);
-    Ok(created.fetch_one(connection).await?)
+        .bind(first)
+        .bind(scopes);
+    let created: Schedule = created.fetch_one(&mut *connection).await?;
+    report(connection, actor, EventType::ScheduleCreated, &created).await?;
+    Ok(created)
 }
 
 /// Changes the fields of a schedule that the body of a request names. A new time counts from now on. Needs a
@@ -82,7 +90,7 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
 /// [`Error::Changed`] if the condition does not hold; otherwise as [`create`].
 pub async fn update(
     connection: &mut PgConnection,
-    actor: &Actor,
+    (actor, scopes): Maker<'_>,
     id: Uuid,
     mut body: Object,
     condition: &Condition,
@@ -113,7 +121,7 @@ pub async fn update(
     let default = settings::get(connection, workspace_id).await?.time_zone;
     let (draft, timing) = Draft::of(&present).read(&mut body, workspace_id, (now, default));
     body.finish()?;
-    draft.check(connection, workspace_id).await?;
+    draft.check(connection, workspace_id, scopes).await?;
     let timing = timing.unwrap_or_else(|| present.timing.clone());
     let mut changed = present.clone();
     if timing != present.timing {
@@ -127,7 +135,7 @@ pub async fn update(
     let (cron, every, at) = texts(&changed.timing.rule);
     sqlx::query(
         "UPDATE schedules SET params = $3, cron = $4, every = $5, at = $6, time_zone = $7, overlap = $8, catch_up = $9,
-             until = $10, passed_until = $11, updated_at = $12
+             until = $10, passed_until = $11, updated_at = $12, scopes = $13
          WHERE workspace_id = $1 AND id = $2",
     )
     .bind(workspace_id)
@@ -142,16 +150,18 @@ pub async fn update(
     .bind(draft.until)
     .bind(changed.passed_until)
     .bind(now)
+    .bind(scopes)
     .execute(&mut *connection)
     .await?;
-    rest(connection, workspace_id, &changed, now).await
+    rest(connection, actor, &changed, now).await
 }
 
 /// Pauses a schedule. Jobs that it has started continue.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn pause(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Schedule> {
+pub async fn pause(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<Schedule> {
+    let workspace_id = actor.workspace_id;
     let now = db::database_now(connection).await?;
     let mut schedule = lock(connection, workspace_id, id).await?;
     if schedule.is_paused() {
@@ -159,14 +169,15 @@ pub async fn pause(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) 
     }
     set_paused(connection, workspace_id, id, (Some(now), schedule.passed_until), now).await?;
     schedule.status = ScheduleStatus::Paused;
-    rest(connection, workspace_id, &schedule, now).await
+    rest(connection, actor, &schedule, now).await
 }
 
 /// Resumes a paused schedule. The times that have passed meanwhile do not count.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn resume(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Schedule> {
+pub async fn resume(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<Schedule> {
+    let workspace_id = actor.workspace_id;
     let now = db::database_now(connection).await?;
     let mut schedule = lock(connection, workspace_id, id).await?;
     if !schedule.is_paused() {
@@ -174,7 +185,7 @@ pub async fn resume(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     }
     set_paused(connection, workspace_id, id, (None, now), now).await?;
     (schedule.status, schedule.passed_until) = (ScheduleStatus::Active, now);
-    rest(connection, workspace_id, &schedule, now).await
+    rest(connection, actor, &schedule, now).await
 }
 
 async fn set_paused(
@@ -197,8 +208,9 @@ async fn set_paused(
     Ok(())
 }
 
-/// Records when a changed schedule is due, and returns it.
-async fn rest(connection: &mut PgConnection, workspace_id: Uuid, changed: &Schedule, now: Time) -> Result<Schedule> {
+/// Records when a changed schedule is due, and that it was changed, and returns it.
+async fn rest(connection: &mut PgConnection, actor: &Actor, changed: &Schedule, now: Time) -> Result<Schedule> {
+    let workspace_id = actor.workspace_id;
     let waits = runs::open(connection, workspace_id, changed.id).await?.iter().any(|open| open.is_parked);
     let due_at = if waits { Some(now) } else { changed.next_due() };
     sqlx::query("UPDATE schedules SET due_at = $3 WHERE workspace_id = $1 AND id = $2")
@@ -207,7 +219,20 @@ async fn rest(connection: &mut PgConnection, workspace_id: Uuid, changed: &Sched
         .bind(due_at)
         .execute(&mut *connection)
         .await?;
-    get(connection, workspace_id, changed.id).await
+    let changed = get(connection, workspace_id, changed.id).await?;
+    report(connection, actor, EventType::ScheduleUpdated, &changed).await?;
+    Ok(changed)
+}
+
+/// Records an event of a schedule, for the audit log.
+async fn report(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    event_type: EventType,
+    schedule: &Schedule,
+) -> Result<()> {
+    let subject = Subject { kind: SubjectType::Schedule, id: schedule.id };
+    events::record(connection, actor, vec![NewEvent::new(event_type, subject, schedule)?]).await
 }
 
 /// Deletes a schedule and the list of its runs. Jobs that wait for their turn are cancelled; others continue. Needs a
@@ -233,9 +258,9 @@ pub async fn delete(connection: &mut PgConnection, actor: &Actor, id: Uuid, cond
     sqlx::query("DELETE FROM schedules WHERE workspace_id = $1 AND id = $2")
         .bind(workspace_id)
         .bind(id)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    report(connection, actor, EventType::ScheduleDeleted, &schedule).await
 }
 
 /// Checks that the workspace may have another schedule. Others that are created at the same time wait.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::model::{CatchUp, Overlap, Schedule};
 use super::timing::{Rule, Timing};
 use super::work::{KINDS, Work, inside_params};
+use crate::accounts::scopes::Scopes;
 use crate::accounts::settings::TimeZone;
 use crate::error::{Error, FieldError, Result};
 use crate::values::dates::time_in;
@@ -88,12 +89,13 @@ impl Draft {
         }
     }
 
-    /// Checks that what the parameters refer to exists.
-    pub async fn check(&self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<()> {
+    /// Checks that a key with these scopes may start the job, and that what the parameters refer to exists.
+    pub async fn check(&self, connection: &mut PgConnection, workspace_id: Uuid, scopes: Scopes) -> Result<()> {
         if !KINDS.contains(&self.kind.as_str()) {
             return Ok(());
         }
         let work = Work::read(workspace_id, &self.kind, &self.params, false)?;
+        work.check_scopes(connection, workspace_id, scopes).await?;
         work.check_references(connection, workspace_id).await.map_err(inside_params)
     }
 }

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::accounts::nightly;
+use crate::accounts::scopes::{Scope, Scopes};
 use crate::bulk::{self, Request, UndoBulk};
 use crate::crm::bulk::{self as bulk_changes, BulkCustomers, BulkLeads, BulkOrders};
 use crate::error::{Error, FieldError, FieldErrors, Result};
@@ -100,6 +101,20 @@ impl Work {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Checks that a key with these scopes may start the job.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the scopes that it lacks.
+    pub async fn check_scopes(&self, connection: &mut PgConnection, workspace_id: Uuid, scopes: Scopes) -> Result<()> {
+        let more = match self {
+            Self::Nurture(_) | Self::Followups(_) | Self::Reminders(_) | Self::Request { .. } => Scopes::NONE,
+            Self::Bulk { request, .. } => request.action().needs(),
+            Self::Undo { kind: UndoBulk::KIND, job_id } => bulk::undo_needs(connection, workspace_id, *job_id).await?,
+            Self::Undo { .. } => Scopes::of(&[Scope::Imports]),
+        };
+        scopes.must(more)
     }
 
     /// Enqueues the job. Needs a transaction.

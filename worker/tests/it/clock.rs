@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde_json::{Value, json};
+use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
 use shared::events::{Actor, ActorKind};
 use shared::platform::config::Settings;
@@ -135,7 +136,7 @@ async fn schedule(database: &Database, workspace: Uuid, timing: Value, since: &s
     let mut body = json!({ "kind": "process_followups", "overlap": "queue" });
     body.as_object_mut().unwrap().extend(timing.as_object().unwrap().clone());
     let body = Object::new(body.as_object().unwrap().clone());
-    let made = schedule::create(&mut connection, &actor, body).await.unwrap();
+    let made = schedule::create(&mut connection, (&actor, Scopes::ALL), body).await.unwrap();
     sqlx::query("UPDATE schedules SET created_at = $2, passed_until = $2, due_at = $2 WHERE id = $1")
         .bind(made.id)
         .bind(since.parse::<DateTime<Utc>>().unwrap())
