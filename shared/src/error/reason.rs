@@ -44,6 +44,8 @@ pub enum Reason {
     OffsetMismatch,
     /// The upload has fewer bytes than its length.
     UploadIncomplete,
+    /// The workspace has as many as it may have.
+    LimitReached,
     /// A request with the same idempotency key is still running.
     RequestRunning,
 }
@@ -69,6 +71,7 @@ impl Reason {
             Self::UploadsInUse => "uploads_in_use",
             Self::OffsetMismatch => "offset_mismatch",
             Self::UploadIncomplete => "upload_incomplete",
+            Self::LimitReached => "limit_reached",
             Self::RequestRunning => "request_running",
         }
     }

@@ -22,6 +22,7 @@ pub(crate) struct Services {
     pub outcomes: Service,
     pub rescue: Service,
     pub outbox: Service,
+    pub webhooks: Service,
     pub pruning: Service,
     pub schedule: Service,
     pub scores: Service,
@@ -38,6 +39,7 @@ impl Default for Services {
             outcomes: within(10, "recording outcomes"),
             rescue: within(10, "rescuing jobs"),
             outbox: within(10, "delivering email"),
+            webhooks: within(10, "delivering webhooks"),
             pruning: within(60, "pruning"),
             schedule: within(60, "the schedule"),
             scores: within(60, "scoring customers"),
@@ -48,9 +50,10 @@ impl Default for Services {
 }
 
 impl Services {
-    pub fn all(&self) -> [&Service; 10] {
-        let Self { leases, claims, outcomes, rescue, outbox, pruning, schedule, scores, themes, notifications } = self;
-        [leases, claims, outcomes, rescue, outbox, pruning, schedule, scores, themes, notifications]
+    pub fn all(&self) -> [&Service; 11] {
+        let Self { leases, claims, outcomes, rescue, outbox, webhooks, .. } = self;
+        let Self { pruning, schedule, scores, themes, notifications, .. } = self;
+        [leases, claims, outcomes, rescue, outbox, webhooks, pruning, schedule, scores, themes, notifications]
     }
 }
 
