@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod compression;
 pub mod conditional;
 pub(crate) mod cors;
+pub(crate) mod feeds;
 pub mod headers;
 pub mod observe;
 pub mod peer;

@@ -50,6 +50,8 @@ pub struct Shared {
     pub notifier: Notifier,
     /// Recently verified API keys.
     pub keys: http::auth::Keys,
+    /// The feeds that are followed.
+    pub(crate) feeds: http::feeds::Feeds,
     /// The rate limits of API keys.
     pub limits: http::rate_limit::Limits,
     /// The OpenAPI document, generated on first use.
@@ -77,6 +79,7 @@ impl AppState {
             limits: http::rate_limit::Limits::new(settings.api.rate_limit_per_minute),
             pool,
             settings,
+            feeds: http::feeds::Feeds::default(),
             keys: http::auth::Keys::default(),
             document: OnceLock::new(),
             signer: OnceCell::new(),

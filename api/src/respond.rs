@@ -40,6 +40,8 @@ pub struct Problem {
     errors: Vec<FieldError>,
     /// Seconds after which a retry may succeed.
     retry_after: Option<u64>,
+    /// The oldest cursor of the feed that can be read.
+    oldest_cursor: Option<i64>,
     /// For the log only.
     detail: Option<Arc<str>>,
 }
@@ -51,6 +53,8 @@ struct Body<'a> {
     errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_cursor: Option<i64>,
 }
 
 /// The detail of a 500 for the log; an extension of the response.
@@ -60,7 +64,14 @@ struct Detail(Arc<str>);
 impl Problem {
     /// An error with a status and a message.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), errors: Vec::new(), retry_after: None, detail: None }
+        Self {
+            status,
+            message: message.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            oldest_cursor: None,
+            detail: None,
+        }
     }
 
     /// 400 with the faults of the input.
@@ -81,6 +92,12 @@ impl Problem {
     /// 408 for a body that did not arrive in time.
     pub fn stalled() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time")
+    }
+
+    /// 410 for a cursor that is older than the oldest event that is kept.
+    pub fn gone(oldest: i64) -> Self {
+        let message = "Events after this cursor have been deleted; read from oldest_cursor";
+        Self { oldest_cursor: Some(oldest), ..Self::new(StatusCode::GONE, message) }
     }
 
     /// 413.
@@ -148,7 +165,7 @@ impl Problem {
 
     /// The response's body.
     pub fn body(&self) -> impl Serialize + use<'_> {
-        Body { message: &self.message, errors: &self.errors, request_id: None }
+        Body { message: &self.message, errors: &self.errors, request_id: None, oldest_cursor: self.oldest_cursor }
     }
 
     /// 503.
@@ -168,6 +185,7 @@ impl From<Error> for Problem {
             Error::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "Resource has changed since it was read"),
             Error::Invalid(errors) => Self::invalid(errors),
             Error::TooLarge => Self::too_large(),
+            Error::TooOld { oldest } => Self::gone(oldest),
             Error::Unavailable(_) | Error::Repeat(_) => {
                 // Every request gets here while the database is unavailable, so the log is rate
                 // limited.
@@ -189,7 +207,8 @@ pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body { message: &self.message, errors: &self.errors, request_id: None };
+        let body =
+            Body { message: &self.message, errors: &self.errors, request_id: None, oldest_cursor: self.oldest_cursor };
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = match self.status {
             StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
@@ -360,6 +379,6 @@ fn replace_body(response: Response, message: &str, request_id: Option<&str>) -> 
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(CONTENT_TYPE);
-    let body = Json(Body { message, errors: &[], request_id }).into_response();
+    let body = Json(Body { message, errors: &[], request_id, oldest_cursor: None }).into_response();
     (head.status, head.headers, body).into_response()
 }

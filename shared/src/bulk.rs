@@ -144,6 +144,7 @@ pub struct BulkChange<R> {
 impl<R: BulkChanged> Payload for BulkChange<R> {
     const KIND: &'static str = R::JOB;
     const QUEUE: &'static str = "imports";
+    const WRITES_RECORDS: bool = true;
 
     type Result = BulkResult;
 
@@ -186,7 +187,7 @@ impl<R: BulkChanged> Pages for BulkChange<R> {
     }
 
     async fn page(&self, page: &mut Page<'_>, cursor: Option<i64>, result: &mut BulkResult) -> Result<Option<i64>> {
-        let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
+        let (connection, actor) = (&mut *page.connection, &page.job.actor());
         db::plan_afresh(connection).await?;
         let seq = cursor.unwrap_or_default();
         if cursor.is_none() {

@@ -50,6 +50,12 @@ pub enum Error {
     /// The caller's input is invalid, with every fault and not only the first.
     #[error("invalid: {0:?}")]
     Invalid(Vec<FieldError>),
+    /// The cursor is so old that events after it may have been deleted.
+    #[error("too old: the oldest readable cursor is {oldest}")]
+    TooOld {
+        /// The oldest cursor that can be read from.
+        oldest: i64,
+    },
     /// The file is larger than it may be.
     #[error("too large")]
     TooLarge,
@@ -160,9 +166,12 @@ impl Error {
                 Some((_, ErrorClass::Ordinary)) => ErrorClass::Connection,
                 Some((_, class)) => class,
             },
-            Self::NotFound | Self::Missing(_) | Self::Conflict(_) | Self::Invalid(_) | Self::TooLarge => {
-                ErrorClass::Defect
-            }
+            Self::NotFound
+            | Self::Missing(_)
+            | Self::Conflict(_)
+            | Self::Invalid(_)
+            | Self::TooOld { .. }
+            | Self::TooLarge => ErrorClass::Defect,
             Self::Changed | Self::Superseded | Self::Repeat(_) => ErrorClass::Ordinary,
             Self::Internal(error) => {
                 let code = error.downcast_ref::<sqlx::Error>().and_then(sqlstate);

@@ -11,8 +11,9 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::query::{ListField, Order, OrderKind, Spec};
-use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, STATUS};
+use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, Reporting, STATUS};
 use crate::values::kind;
 
 /// Calls a macro with every kind of job: those that run page by page, and those with a handler.
@@ -58,6 +59,8 @@ pub struct Kind {
     pub queue: &'static str,
     /// Whether a caller can confirm the number of emails that a job may write.
     pub confirmable: bool,
+    /// Which events its jobs have.
+    pub reporting: Reporting,
     /// The name of the schema of its result, and that schema with all that it refers to.
     pub result: fn() -> ResultSchema,
 }
@@ -67,7 +70,8 @@ pub type ResultSchema = (String, Vec<(String, RefOr<Schema>)>);
 
 impl Kind {
     const fn of<P: Payload>() -> Self {
-        Self { name: P::KIND, queue: P::QUEUE, confirmable: P::CONFIRMABLE, result: result_of::<P> }
+        let reporting = if P::WRITES_RECORDS { Reporting::Records } else { Reporting::End };
+        Self { name: P::KIND, queue: P::QUEUE, confirmable: P::CONFIRMABLE, reporting, result: result_of::<P> }
     }
 }
 
@@ -101,6 +105,20 @@ pub const NAMES: [&str; KINDS.len()] = {
 /// Returns the queue of a kind's jobs.
 pub fn queue_of(name: &str) -> Option<&'static str> {
     KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.queue)
+}
+
+/// Which events the jobs of a kind have.
+pub fn reporting(name: &str) -> Reporting {
+    KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.reporting).unwrap_or_default()
+}
+
+/// Cancels an unfinished job as [`queue::cancel`] does, and records its events. Needs a transaction.
+pub async fn cancel(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<Job> {
+    let Some(job) = queue::cancel_unfinished(connection, actor.workspace_id, id).await? else {
+        return queue::get(connection, actor.workspace_id, id).await;
+    };
+    queue::report_end(connection, actor.workspace_id, Some(actor), &[id], reporting).await?;
+    Ok(job)
 }
 
 /// Retries a job as [`queue::retry`] does, and lets it write at most the confirmed number of emails. Needs a

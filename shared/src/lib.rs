@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod crm;
 pub mod doctor;
 pub mod error;
+pub mod events;
 pub mod imports;
 pub mod insight;
 pub mod jobs;
@@ -21,6 +22,7 @@ pub mod records;
 pub mod release;
 pub mod schedule;
 pub mod values;
+pub mod webhooks;
 pub mod workflows;
 
 pub use error::{Error, Result};

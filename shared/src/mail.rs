@@ -13,6 +13,7 @@ mod lease;
 mod mark;
 pub mod place;
 mod rate_limit;
+mod report;
 pub mod senders;
 pub mod suppressions;
 pub mod templates;
@@ -23,6 +24,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::mail::report::{record_events, reported};
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
 use crate::mail::windows::Windows;
@@ -304,14 +306,20 @@ async fn suppress_all(
     }
     let covered = Event::ALL.iter().filter(|event| scope.covers(**event)).map(|event| event.as_str());
     // Rows are locked in the order of their ids, so that two statements cannot deadlock.
-    let suppressed = sqlx::query(
-        "UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
-         WHERE workspace_id = $1 AND id = ANY (ARRAY(
-             SELECT id FROM emails
-             WHERE workspace_id = $1 AND to_email_key = ANY ($2) AND state IN ('queued', 'deferred') AND event = ANY ($3)
-             ORDER BY id FOR UPDATE
-         ))",
-    )
+    let suppressed = sqlx::query(concat!(
+        "WITH suppressed AS (
+             UPDATE emails SET state = 'suppressed', attempt = attempt + 1, lease_until = NULL, updated_at = now()
+             WHERE workspace_id = $1 AND id = ANY (ARRAY(
+                 SELECT id FROM emails
+                 WHERE workspace_id = $1 AND to_email_key = ANY ($2) AND state IN ('queued', 'deferred')
+                     AND event = ANY ($3)
+                 ORDER BY id FOR UPDATE
+             ))
+             RETURNING ",
+        reported!(),
+        ") ",
+        record_events!("suppressed")
+    ))
     .bind(workspace_id)
     .bind(email_keys)
     .bind(covered.collect::<Vec<_>>())
@@ -327,6 +335,8 @@ pub struct Addressee {
     pub email: values::Email,
     /// The sender as shown to the recipient.
     pub sender: String,
+    /// The recipient's record, if there is one.
+    pub record_id: Option<Uuid>,
 }
 
 /// Returns the recipient and the sender of an email.
@@ -334,12 +344,12 @@ pub struct Addressee {
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound).
 pub async fn addressee(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Addressee> {
-    let (email, sender) = sqlx::query_as(
-        "SELECT to_email, coalesce(from_name, from_email) FROM emails WHERE id = $1 AND workspace_id = $2",
+    let (email, sender, record_id) = sqlx::query_as(
+        "SELECT to_email, coalesce(from_name, from_email), subject_id FROM emails WHERE id = $1 AND workspace_id = $2",
     )
     .bind(id)
     .bind(workspace_id)
     .fetch_one(connection)
     .await?;
-    Ok(Addressee { email, sender })
+    Ok(Addressee { email, sender, record_id })
 }

@@ -16,6 +16,7 @@ mod job;
 mod lease;
 pub(crate) mod marks;
 pub mod notify;
+mod report;
 pub(crate) mod rescue;
 mod retry;
 mod run;
@@ -38,6 +39,7 @@ pub use fronts::Sweep;
 pub use job::{ATTEMPT, COLUMNS, Job, JobStatus, Payload, Progress, RETRY_AT, STATUS, Subject};
 pub use lease::*;
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
+pub use report::{Reporting, report_end, report_progress};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 pub use run::{Page, PageEnd, Pages, Resumed, Run, resume};
@@ -68,6 +70,14 @@ pub async fn set_total(connection: &mut PgConnection, workspace_id: Uuid, id: Uu
 /// Cancels an unfinished job; a finished job is returned unchanged. A worker that runs the job
 /// loses its lease and stops at its next step, whose transaction is rolled back.
 pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
+    match cancel_unfinished(connection, workspace_id, id).await? {
+        Some(job) => Ok(job),
+        None => get(connection, workspace_id, id).await,
+    }
+}
+
+/// Like [`cancel`]; `None` if there is no such job that is unfinished.
+pub async fn cancel_unfinished(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Option<Job>> {
     let cancelled = sqlx::query_as(concat!(
         "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now()
          WHERE id = $1 AND workspace_id = $2 AND finished_at IS NULL
@@ -76,30 +86,27 @@ pub async fn cancel(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
     ))
     .bind(id)
     .bind(workspace_id)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    match cancelled {
-        Some(job) => Ok(job),
-        None => get(connection, workspace_id, id).await,
-    }
+    Ok(cancelled)
 }
 
 /// Cancels up to `limit` unfinished jobs of a kind, with a reason that callers see as the error.
-/// Returns the ids of their subjects.
+/// Returns their ids, each with that of its subject.
 pub async fn cancel_kind(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     kind: &str,
     reason: &str,
     limit: i64,
-) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar(
+) -> Result<Vec<(Uuid, Uuid)>> {
+    Ok(sqlx::query_as(
         "UPDATE jobs SET status = 'cancelled', attempt = attempt + 1, lease_until = NULL, finished_at = now(), error = $3
          WHERE workspace_id = $1 AND id = ANY (ARRAY(
              SELECT id FROM jobs WHERE workspace_id = $1 AND kind = $2 AND finished_at IS NULL
              ORDER BY id LIMIT $4 FOR UPDATE
          ))
-         RETURNING subject_id",
+         RETURNING id, subject_id",
     )
     .bind(workspace_id)
     .bind(kind)

@@ -17,6 +17,7 @@ pub mod csv;
 mod decode;
 mod define;
 mod deleted;
+mod events;
 pub mod history;
 mod json;
 mod keys;
@@ -28,7 +29,7 @@ pub mod schema;
 mod statements;
 
 pub use batch::{Answer, ConflictMode, MAX_BATCH, batch, create_or_update};
-pub use bulk::{delete_all, insert_all, lock, page_end, update_all};
+pub use bulk::{delete_all, insert_all, lock, page_end, update_all, update_all_as};
 pub use change::{Outcome, change_all};
 pub use crud::{changes_alone, check_parent, create, delete, get, is_alone, update};
 pub use decode::InOrder;
@@ -42,4 +43,5 @@ pub use statements::Statements;
 
 pub(crate) use constraints::{keys_of, lock_by, owners};
 pub(crate) use crud::mark_changed;
+pub(crate) use events::report_created;
 pub(crate) use model::as_object;

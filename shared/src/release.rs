@@ -102,7 +102,7 @@ impl Release<'_> {
         self.give_up_emails(workspace.id).await?;
         let (now, id) = (self.now, workspace.id);
         let actor = Actor { workspace_id: id, kind: ActorKind::Operator, id: self.id, request_id: None };
-        self.pages(workspace, async |step, cursor| feedback_requests::set_aside(step, id, cursor).await).await?;
+        self.pages(workspace, async |step, cursor| feedback_requests::set_aside(step, &actor, cursor).await).await?;
         self.pages(workspace, async |step, cursor| nurture::set_aside(step, id, cursor, now).await).await?;
         self.pages(workspace, async |step, cursor| feedback_reminders::set_aside(step, &actor, cursor, now).await)
             .await?;

@@ -6,15 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 20] = [
     "error",
     "values",
     "platform",
     "query",
+    "events",
     "queue",
     "records",
     "mail",
     "accounts",
+    "webhooks",
     "imports",
     "bulk",
     "crm",

@@ -11,10 +11,12 @@ use shared::platform::telemetry::LogLimit;
 use shared::queue::notify::Notifier;
 use shared::{Error, Result};
 use sqlx::Connection;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::mail::Delivery;
 use crate::mail::hold::HoldState;
+use crate::maintenance::numbering::Delays;
 use crate::maintenance::services::Services;
 use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
@@ -51,6 +53,10 @@ pub(crate) struct WorkerContext {
     pub delivery: Option<Arc<Delivery>>,
     /// Present if this process delivers webhooks.
     pub hooks: Option<Arc<Webhooks>>,
+    /// How long events waited for their numbers.
+    pub delays: Delays,
+    /// Wakes whoever waits for events that this process numbers.
+    pub numbered: Notify,
     /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
     /// their step.
     pub stopping: CancellationToken,
@@ -86,6 +92,8 @@ impl WorkerContext {
             hold: HoldState::default(),
             delivery,
             hooks,
+            delays: Delays::default(),
+            numbered: Notify::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))

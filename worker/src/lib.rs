@@ -96,6 +96,7 @@ pub async fn run_with(
     }
     let keep = Duration::from_secs(u64::from(settings.jobs.keep_days) * 24 * 60 * 60);
     upkeep.spawn(maintenance::prune(process.clone(), keep));
+    upkeep.spawn(maintenance::numbering::keep(process.clone()));
     upkeep.spawn(maintenance::scores::maintain(process.clone()));
     upkeep.spawn(maintenance::themes::maintain(process.clone()));
     let ended = CancellationToken::new();

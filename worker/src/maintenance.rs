@@ -1,6 +1,7 @@
 //! Maintenance by every worker process: rescuing, sweeping, pruning, and listening for
 //! notifications.
 
+pub(crate) mod numbering;
 pub(crate) mod schedule;
 pub(crate) mod scores;
 pub(crate) mod services;
@@ -11,8 +12,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use shared::accounts::{idempotency, workspaces};
+use shared::events::feed;
 use shared::insight::health;
 use shared::insight::reports;
+use shared::jobs;
 use shared::mail::{self, EmailState};
 use shared::platform::db::CLOCK;
 use shared::queue::notify::Listener;
@@ -57,7 +60,9 @@ pub(crate) async fn rescue(process: Arc<WorkerContext>) {
     let [mut jobs_looked, mut emails_looked, mut hooks_looked] = [queue::Looked::default(); 3];
     loop {
         if may_judge(&process) {
-            let rescued = process.upkeep(async |connection| queue::rescue(connection, &mut jobs_looked).await).await;
+            let rescued = process
+                .upkeep(async |connection| queue::rescue(connection, &mut jobs_looked, jobs::reporting).await)
+                .await;
             let rescued_emails =
                 process.upkeep(async |connection| mail::rescue(connection, &mut emails_looked).await).await;
             report_rescued(&process, rescued.as_deref().unwrap_or_default());
@@ -179,6 +184,8 @@ pub(crate) async fn sweep(process: Arc<WorkerContext>) {
 enum Expiring {
     /// Finished jobs, after the given time.
     Jobs(Duration),
+    /// Events, after this number of days.
+    Events(u32),
     /// Unfinished uploads.
     Uploads,
     IdempotentResponses,
@@ -199,6 +206,11 @@ impl Expiring {
             Self::Jobs(keep) => {
                 for id in workspaces::ids(connection).await? {
                     pruned += queue::prune(connection, id, keep, PRUNE_BATCH).await?;
+                }
+            }
+            Self::Events(keep_days) => {
+                for id in workspaces::ids(connection).await? {
+                    pruned += feed::prune(connection, id, keep_days, PRUNE_BATCH).await?;
                 }
             }
             Self::HealthSnapshots => {
@@ -229,6 +241,7 @@ impl Expiring {
 pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
     let expiring = [
         Expiring::Jobs(keep_jobs),
+        Expiring::Events(process.settings.events.keep_days),
         Expiring::Uploads,
         Expiring::IdempotentResponses,
         Expiring::Deletions,

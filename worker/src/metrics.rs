@@ -102,6 +102,7 @@ pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String
     if let Some(hooks) = &process.hooks {
         text.hooks(hooks);
     }
+    text.events(process);
     text.services(process);
     if let Some(depths) = depths {
         text.queues(&depths.queues);
@@ -150,6 +151,20 @@ impl Text {
         self.line(format_args!("crm_webhooks_due {}", depth.due));
         self.head("crm_webhooks_oldest_due_seconds", "gauge", "How long the longest waiting delivery has been due.");
         self.line(format_args!("crm_webhooks_oldest_due_seconds {}", depth.oldest_due_s));
+    }
+
+    fn events(&mut self, process: &WorkerContext) {
+        self.head("crm_events_numbered_total", "counter", "Events that this process gave their numbers.");
+        self.line(format_args!("crm_events_numbered_total {}", process.delays.numbered.load(Relaxed)));
+        let (buckets, sum) = process.delays.histogram();
+        let name = "crm_event_delay_seconds";
+        self.head(name, "histogram", "How long events waited for their numbers: the longest of each pass.");
+        let count = buckets.last().map_or(0, |(_, count)| *count);
+        for (bound, count) in buckets {
+            self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {count}"));
+        }
+        self.line(format_args!("{name}_sum {sum}"));
+        self.line(format_args!("{name}_count {count}"));
     }
 
     fn services(&mut self, process: &WorkerContext) {

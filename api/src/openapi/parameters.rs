@@ -63,6 +63,12 @@ pub(crate) fn idempotency_key() -> Parameter {
     header("Idempotency-Key", about, key.pattern(Some(r"^[\t -~]*[!-~][\t -~]*$")))
 }
 
+/// The cursor after which a client of a stream reconnects.
+pub(crate) fn last_event_id() -> Parameter {
+    let cursor = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{1,18}$"));
+    header("Last-Event-ID", "The `id` of the last event that the client has, sent when it reconnects.", cursor)
+}
+
 /// The condition of a write: `*`, or comma-separated entity tags.
 pub(crate) fn if_match() -> Parameter {
     let about = "Writes only if the record still has this `ETag`; otherwise returns 412.";

@@ -30,6 +30,13 @@ pub(crate) fn schemas() -> Vec<(String, RefOr<Schema>)> {
             faults.description(Some("Every fault of the input, not only the first; for a conflict, its reason.")),
         )
         .property("request_id", string("The request's id, for finding an internal error in the log."))
+        .property(
+            "oldest_cursor",
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .description(Some("For a cursor of the feed that is too old: the oldest one that can be read.")),
+        )
         .required("message");
     let mut all = schemas::of::<FieldError>();
     all.push((NAME.to_owned(), problem.into()));
@@ -111,6 +118,7 @@ fn example(status: StatusCode) -> Problem {
         StatusCode::NOT_FOUND => Problem::not_found(),
         StatusCode::REQUEST_TIMEOUT => Problem::stalled(),
         StatusCode::CONFLICT => Problem::running(),
+        StatusCode::GONE => Problem::gone(1_795_940_000_000_000),
         StatusCode::PRECONDITION_FAILED => Error::Changed.into(),
         StatusCode::UNPROCESSABLE_ENTITY => Problem::other_request(),
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
@@ -130,6 +138,7 @@ fn about(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "The record, or one that the body refers to, does not exist in the key's workspace.",
         StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time.",
         StatusCode::CONFLICT => "The record already exists, or another condition prevents the operation.",
+        StatusCode::GONE => "The cursor is older than the oldest event that is kept.",
         StatusCode::PRECONDITION_FAILED => "The record has changed since the version in `If-Match`.",
         StatusCode::PAYLOAD_TOO_LARGE => "The body exceeds the size limit.",
         StatusCode::URI_TOO_LONG => {

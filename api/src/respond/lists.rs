@@ -89,7 +89,7 @@ where
         Records::Streamed(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
     };
     if let Some(last) = next {
-        lead_on(&mut response, &host, uri, &list.cursor(signer, &last))?;
+        lead_on(&mut response, &host, uri, (CURSOR, &list.cursor(signer, &last)))?;
     }
     Ok(response)
 }
@@ -129,7 +129,7 @@ impl Page {
     /// 500 for a link that is not a valid header value.
     pub fn link(&self, uri: &Uri, next_id: Option<Uuid>, response: &mut Response) -> Result<()> {
         match next_id {
-            Some(id) => lead_on(response, &self.host, uri, &self.cursors.seal(&self.signer, id)),
+            Some(id) => lead_on(response, &self.host, uri, (CURSOR, &self.cursors.seal(&self.signer, id))),
             None => Ok(()),
         }
     }
@@ -148,20 +148,23 @@ pub fn check_url(uri: &Uri) -> Result<()> {
     if length <= MAX_URL - MAX_CURSOR {
         return Ok(());
     }
-    let without_cursor = uri.path().len() + 1 + without_cursor(uri).len();
+    let without_cursor = uri.path().len() + 1 + without(uri, CURSOR).len();
     if length > MAX_URL || without_cursor > MAX_URL - MAX_CURSOR { Err(Problem::url_too_long()) } else { Ok(()) }
 }
 
 /// What links begin with: the public URL, or nothing if it is not known. A link is then relative to
 /// the host, so it works through any proxy.
-fn host(state: &AppState) -> String {
+pub(crate) fn host(state: &AppState) -> String {
     state.settings.own_url().unwrap_or_default().to_owned()
 }
 
-/// Adds the headers that lead to the same list after a cursor.
-fn lead_on(response: &mut Response, host: &str, uri: &Uri, cursor: &str) -> Result<()> {
+/// The parameter of a list that continues it.
+const CURSOR: &str = "cursor";
+
+/// Adds the headers that lead to the same list after a cursor, given with the name of its parameter.
+pub(crate) fn lead_on(response: &mut Response, host: &str, uri: &Uri, (name, cursor): (&str, &str)) -> Result<()> {
     let invalid = |error: InvalidHeaderValue| Problem::internal(error.to_string());
-    let headers = [(LINK, link(host, uri, cursor)), (NEXT_CURSOR, cursor.to_owned())];
+    let headers = [(LINK, link(host, uri, (name, cursor))), (NEXT_CURSOR, cursor.to_owned())];
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::try_from(value).map_err(invalid)?);
     }
@@ -170,17 +173,17 @@ fn lead_on(response: &mut Response, host: &str, uri: &Uri, cursor: &str) -> Resu
 
 /// A link to the same list after a cursor, with the query as received. `uri` lacks the prefix that
 /// its route is nested under.
-fn link(host: &str, uri: &Uri, cursor: &str) -> String {
-    let query = without_cursor(uri);
+fn link(host: &str, uri: &Uri, (name, cursor): (&str, &str)) -> String {
+    let query = without(uri, name);
     let separator = if query.is_empty() { "" } else { "&" };
-    format!("<{host}{CRM}{}?{query}{separator}cursor={cursor}>; rel=\"next\"", uri.path())
+    format!("<{host}{CRM}{}?{query}{separator}{name}={cursor}>; rel=\"next\"", uri.path())
 }
 
-/// The query without its cursor.
-fn without_cursor(uri: &Uri) -> String {
+/// The query without a parameter.
+fn without(uri: &Uri, parameter: &str) -> String {
     let is_cursor = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-        percent_decode_str(name).eq(*b"cursor")
+        percent_decode_str(name).eq(parameter.bytes())
     };
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs.filter(|pair| !pair.is_empty() && !is_cursor(pair)).collect::<Vec<_>>().join("&")
@@ -200,9 +203,9 @@ mod tests {
             ("?cursors=1&cursor", "cursors=1&cursor=new"),
         ] {
             let uri: Uri = format!("/leads{query}").parse().unwrap();
-            assert_eq!(link("", &uri, "new"), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
+            assert_eq!(link("", &uri, (CURSOR, "new")), format!("</dev/crm/leads?{expected}>; rel=\"next\""));
             let absolute = format!("<https://crm.example/a/dev/crm/leads?{expected}>; rel=\"next\"");
-            assert_eq!(link("https://crm.example/a", &uri, "new"), absolute);
+            assert_eq!(link("https://crm.example/a", &uri, (CURSOR, "new")), absolute);
         }
     }
 

@@ -59,9 +59,9 @@ async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: 
 async fn resend(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move {
-                Ok(Reply::record(&mail::resend(connection, actor.workspace_id, id).await?)?.notifying(mail::QUEUE))
-            })
+            Box::pin(
+                async move { Ok(Reply::record(&mail::resend(connection, actor, id).await?)?.notifying(mail::QUEUE)) },
+            )
         })
         .await
 }
@@ -69,7 +69,7 @@ async fn resend(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
 async fn mark_sent(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::record(&mail::mark_sent(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&mail::mark_sent(connection, actor, id).await?) })
         })
         .await
 }

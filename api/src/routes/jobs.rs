@@ -65,7 +65,7 @@ async fn read(State(state): State<AppState>, caller: Caller, Path(id): Path, _: 
 async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
     write
         .run(&[], move |connection, actor| {
-            Box::pin(async move { Reply::record(&queue::cancel(connection, actor.workspace_id, id).await?) })
+            Box::pin(async move { Reply::record(&jobs::cancel(connection, actor, id).await?) })
         })
         .await
 }

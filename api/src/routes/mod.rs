@@ -3,6 +3,7 @@
 mod bulk;
 mod customers;
 mod emails;
+mod events;
 mod feedback;
 mod followups;
 pub(crate) mod health;
@@ -61,6 +62,7 @@ fn quick() -> Vec<Operation> {
         preview::operations(),
         reports::operations(),
         emails::operations(),
+        events::operations(),
         ratings::operations(),
         themes::operations(),
         jobs::operations(),

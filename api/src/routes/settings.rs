@@ -48,7 +48,7 @@ async fn update(
             let (state, object, condition) = (state.clone(), object.clone(), condition.clone());
             Box::pin(async move {
                 let mail = &state.settings.mail;
-                Reply::record(&settings::update(connection, actor.workspace_id, object, &condition, mail).await?)
+                Reply::record(&settings::update(connection, actor, object, &condition, mail).await?)
             })
         })
         .await

@@ -77,7 +77,7 @@ async fn delete(Path(id): Path, write: Write, _: NoQuery) -> Result {
         .run(&[], move |connection, actor| {
             let condition = condition.clone();
             Box::pin(async move {
-                suppressions::delete(connection, actor.workspace_id, id, &condition).await?;
+                suppressions::delete(connection, actor, id, &condition).await?;
                 Ok(Reply::no_content())
             })
         })

@@ -9,6 +9,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::json;
+use shared::events::{Actor, ActorKind};
 use shared::mail::action_urls::Action;
 use shared::mail::suppressions::{self, NewSuppression, Reason};
 use shared::mail::{self, Addressee, Event};
@@ -54,7 +55,7 @@ async fn addressee(connection: &mut PgConnection, token: &str) -> shared::Result
 
 async fn show(State(state): State<AppState>, Path(token): Path<String>) -> Result {
     let mut connection = state.connection().await?;
-    let Some((workspace_id, _, Addressee { email, sender })) = addressee(&mut connection, &token).await? else {
+    let Some((workspace_id, _, Addressee { email, sender, .. })) = addressee(&mut connection, &token).await? else {
         return pages::unknown_link();
     };
     let suppressed = suppressions::suppressed(&mut connection, workspace_id, Event::Nurture, &[email.key()]).await?;
@@ -70,7 +71,8 @@ async fn unsubscribe(
     Path(token): Path<String>,
 ) -> Result {
     let mut transaction = Transaction::begin(&state.pool).await?;
-    let Some((workspace_id, id, Addressee { email, sender })) = addressee(&mut transaction, &token).await? else {
+    let Some((workspace_id, id, Addressee { email, sender, record_id })) = addressee(&mut transaction, &token).await?
+    else {
         transaction.rollback().await?;
         return pages::unknown_link();
     };
@@ -80,7 +82,9 @@ async fn unsubscribe(
         request_id: values::RequestId::from_text(&request_id).ok(),
         ..unsubscribed
     };
-    suppressions::add(&mut transaction, workspace_id, &unsubscribed).await?;
+    let (kind, id) = (ActorKind::Customer, record_id.unwrap_or(id));
+    let actor = Actor { workspace_id, kind, id, request_id: Some(request_id) };
+    suppressions::add(&mut transaction, &actor, &unsubscribed).await?;
     transaction.commit().await?;
     done(email.as_ref(), &sender)
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::mail::templates::{self, Template, Templates, shipped_sequence};
 use crate::mail::{self, Event, senders};
 use crate::platform::config;
@@ -156,11 +157,12 @@ pub(crate) async fn enrolls_created(connection: &mut PgConnection, workspace_id:
 /// [`Error::Invalid`](crate::Error::Invalid) with every fault of the body.
 pub async fn update(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     body: Object,
     condition: &Condition,
     mail: &config::Mail,
 ) -> Result<Settings> {
+    let workspace_id = actor.workspace_id;
     sqlx::query(
         "INSERT INTO settings (workspace_id, fields, updated_at) VALUES ($1, '{}', now()) ON CONFLICT DO NOTHING",
     )
@@ -192,5 +194,12 @@ pub async fn update(
     if overrides.window() != present.window() {
         mail::reconsider(connection, workspace_id).await?;
     }
-    Ok(overrides.settings())
+    let is_changed = overrides != present;
+    let settings = overrides.settings();
+    if is_changed {
+        let subject = Subject { kind: SubjectType::Settings, id: workspace_id };
+        let updated = NewEvent::new(EventType::SettingsUpdated, subject, &settings)?;
+        events::record(connection, actor, vec![updated]).await?;
+    }
+    Ok(settings)
 }

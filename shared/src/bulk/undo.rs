@@ -31,6 +31,7 @@ pub struct UndoBulk {
 impl Payload for UndoBulk {
     const KIND: &'static str = "undo_bulk";
     const QUEUE: &'static str = "imports";
+    const WRITES_RECORDS: bool = true;
 
     type Result = Undone;
 }
@@ -91,7 +92,7 @@ impl<R: BulkChanged> Pages for Undo<R> {
     }
 
     async fn page(&self, page: &mut Page<'_>, cursor: Option<Uuid>, undone: &mut Undone) -> Result<Option<Uuid>> {
-        let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
+        let (connection, actor) = (&mut *page.connection, &page.job.actor());
         let before = cursor.unwrap_or(Uuid::max());
         let done = self.done_before(connection, actor, before).await?;
         let Some(Done { action, id: last, .. }) = done.last() else { return Ok(None) };

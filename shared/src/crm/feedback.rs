@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, FieldError, Reason, Result};
+use crate::events::EventType;
 use crate::imports::dictionary::Headers;
 use crate::imports::{Given, Importable};
 use crate::platform::db;
@@ -296,7 +297,8 @@ pub async fn answer(connection: &mut PgConnection, actor: &Actor, id: Uuid, answ
         ..before.clone()
     };
     records::mark_changed(&before, &mut after, now);
-    records::update_all(connection, actor, &[(before, after.clone())]).await?;
+    let answered = [(before, after.clone())];
+    records::update_all_as(connection, actor, &answered, EventType::FeedbackAnswered).await?;
     // Customers who answered get no more reminders.
     mail::cancel_events(connection, workspace_id, &event_keys(id)).await?;
     Ok(after)

@@ -176,7 +176,7 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
     let email = email.ok_or_else(|| Error::internal("a body was accepted without an email"))?;
     let request_id = actor.request_id.as_deref().and_then(|id| RequestId::from_text(id).ok());
     let new = NewSuppression { scope, request_id, ..NewSuppression::new(&email, reason) };
-    let added = suppressions::add(connection, workspace_id, &new).await?;
+    let added = suppressions::add(connection, actor, &new).await?;
     let owner = suppressions::owner(connection, workspace_id, &email.key()).await?;
     let owner = owner.ok_or_else(|| Error::Repeat("the suppression was removed in the meantime".to_owned()))?;
     match added {
@@ -189,8 +189,9 @@ pub async fn create(connection: &mut PgConnection, actor: &Actor, mut body: Obje
 
 /// Removes a suppression. Emails that it stopped stay unsent. If the address is suppressed for another reason too, it
 /// has a suppression for that reason then. Needs a transaction.
-pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, condition: &Condition) -> Result<()> {
-    let deleted = records::lock::<Suppression>(connection, workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
+pub async fn delete(connection: &mut PgConnection, actor: &Actor, id: Uuid, condition: &Condition) -> Result<()> {
+    let deleted =
+        records::lock::<Suppression>(connection, actor.workspace_id, &[id]).await?.pop().ok_or(Error::NotFound)?;
     condition.check(&deleted)?;
-    suppressions::delete(connection, workspace_id, id).await
+    suppressions::delete(connection, actor, id).await
 }

@@ -28,6 +28,7 @@ macro_rules! import_jobs {
             impl Payload for $job {
                 const KIND: &'static str = $kind;
                 const QUEUE: &'static str = "imports";
+                const WRITES_RECORDS: bool = true;
 
                 type Result = ImportResult;
 

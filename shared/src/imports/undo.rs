@@ -28,6 +28,7 @@ pub struct UndoImport {
 impl Payload for UndoImport {
     const KIND: &'static str = "undo_import";
     const QUEUE: &'static str = "imports";
+    const WRITES_RECORDS: bool = true;
 
     type Result = Undone;
 }
@@ -110,7 +111,7 @@ impl<R: Importable> Pages for Undo<R> {
         cursor: Option<UndoCursor>,
         undone: &mut Undone,
     ) -> Result<Option<UndoCursor>> {
-        let (connection, actor) = (&mut *page.connection, &Actor::job(page.job));
+        let (connection, actor) = (&mut *page.connection, &page.job.actor());
         let first = if R::SUPPRESSES { UndoCursor::Suppressions } else { UndoCursor::Records(Uuid::nil()) };
         match cursor.unwrap_or(first) {
             // All records are read: an index on the import would slow down every import by a tenth.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::windows::Windows;
 use super::{Content, EmailState, Event, Header};
 use crate::error::{Error, Reason, Result};
+use crate::events::{self, Actor, EventType, NewEvent, SubjectType};
 use crate::query::{Item, ListField, Order, OrderKind, Spec};
 use crate::queue::Subject;
 use crate::records::RecordType;
@@ -54,6 +55,8 @@ macro_rules! columns {
             to_email, subject, state, failures, run_at, answer, created_at, updated_at, sent_at"
     };
 }
+
+pub(super) use columns;
 
 /// The columns of [`Email`], for the statement of a list.
 pub const COLUMNS: &str = columns!();
@@ -170,13 +173,14 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
         .await?)
 }
 
-/// Queues an email again that is `unknown` or `bounced`, on an operator's decision. It leaves at once
+/// Queues an email again that is `unknown` or `bounced`, on someone's decision. It leaves at once
 /// or, if it is bulk email, when its sending window opens. After the commit the caller notifies
 /// [`QUEUE`](super::QUEUE).
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
-pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
+pub async fn resend(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<WholeEmail> {
+    let workspace_id = actor.workspace_id;
     let opens_at = opening(connection, workspace_id, id).await?;
     let queued = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'queued', attempt = attempt + 1, failures = 0, run_at = greatest($3, now()),
@@ -185,7 +189,9 @@ pub async fn resend(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid)
          RETURNING ",
         all_columns!()
     ));
-    decide(connection, queued.bind(id).bind(workspace_id).bind(opens_at), workspace_id, id).await
+    let email = decide(connection, queued.bind(id).bind(workspace_id).bind(opens_at), workspace_id, id).await?;
+    report(connection, actor, &email.email, &[EventType::EmailResent]).await?;
+    Ok(email)
 }
 
 /// When the sending window of an email opens, if it is closed.
@@ -204,18 +210,27 @@ async fn opening(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     Ok(opening.filter(|opening| *opening > now))
 }
 
-/// Marks an `unknown` email as sent, on an operator's decision.
+/// Marks an `unknown` email as sent, on someone's decision.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
-pub async fn mark_sent(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<WholeEmail> {
+pub async fn mark_sent(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<WholeEmail> {
+    let workspace_id = actor.workspace_id;
     let sent = sqlx::query_as(concat!(
         "UPDATE emails SET state = 'sent', attempt = attempt + 1, sent_at = updated_at, updated_at = now()
          WHERE id = $1 AND workspace_id = $2 AND state = 'unknown'
          RETURNING ",
         all_columns!()
     ));
-    decide(connection, sent.bind(id).bind(workspace_id), workspace_id, id).await
+    let email = decide(connection, sent.bind(id).bind(workspace_id), workspace_id, id).await?;
+    report(connection, actor, &email.email, &[EventType::EmailMarkedSent, EventType::EmailSent]).await?;
+    Ok(email)
+}
+
+async fn report(connection: &mut PgConnection, actor: &Actor, email: &Email, types: &[EventType]) -> Result<()> {
+    let subject = events::Subject { kind: SubjectType::Email, id: email.id };
+    let new = types.iter().map(|event_type| NewEvent::new(*event_type, subject, email)).collect::<Result<_>>()?;
+    events::record(connection, actor, new).await
 }
 
 async fn decide(

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Content, EmailState, Window};
 use crate::error::Result;
+use crate::mail::report::{record_events, reported};
 use crate::queue::fronts::{Share, Waiting};
 use crate::queue::rescue::look;
 pub use crate::queue::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
@@ -182,17 +183,25 @@ pub const LOOK: &str = look!("emails");
 
 /// Frees emails of one workspace whose leases expired. Without `coalesce`, the planner would choose
 /// the index on `lease_until` instead of the primary key.
-pub const RESCUE: &str = "
-    UPDATE emails
-    SET attempt = attempt + 1, lease_until = NULL, updated_at = now(),
-        state = CASE WHEN state = 'sending' THEN 'unknown' ELSE state END,
-        answer = CASE WHEN state = 'sending' THEN 'the worker died while sending this message' ELSE answer END
-    WHERE workspace_id = $1 AND id = ANY (ARRAY(
-        SELECT id FROM emails
-        WHERE workspace_id = $1 AND id = ANY ($2) AND coalesce(lease_until, 'infinity') < now()
-        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-    ))
-    RETURNING id, state";
+pub const RESCUE: &str = concat!(
+    "
+    WITH rescued AS (
+        UPDATE emails
+        SET attempt = attempt + 1, lease_until = NULL, updated_at = now(),
+            state = CASE WHEN state = 'sending' THEN 'unknown' ELSE state END,
+            answer = CASE WHEN state = 'sending' THEN 'the worker died while sending this message' ELSE answer END
+        WHERE workspace_id = $1 AND id = ANY (ARRAY(
+            SELECT id FROM emails
+            WHERE workspace_id = $1 AND id = ANY ($2) AND coalesce(lease_until, 'infinity') < now()
+            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        ))
+        RETURNING ",
+    reported!(),
+    "), reported AS (",
+    record_events!("rescued WHERE state = 'unknown'"),
+    ")
+    SELECT id, state FROM rescued"
+);
 
 /// Frees the emails of workers that died. Those that were being sent become `unknown`.
 pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
@@ -216,11 +225,16 @@ pub async fn give_up(connection: &mut PgConnection, workspace_id: Uuid, reason: 
     ] {
         let ids: Vec<Uuid> =
             sqlx::query_scalar(found).bind(workspace_id).bind(limit).fetch_all(&mut *connection).await?;
-        let updated = sqlx::query(
-            "UPDATE emails
-             SET state = 'unknown', attempt = attempt + 1, lease_until = NULL, answer = $3, updated_at = now()
-             WHERE workspace_id = $1 AND id = ANY ($2)",
-        );
+        let updated = sqlx::query(concat!(
+            "WITH given_up AS (
+                 UPDATE emails
+                 SET state = 'unknown', attempt = attempt + 1, lease_until = NULL, answer = $3, updated_at = now()
+                 WHERE workspace_id = $1 AND id = ANY ($2)
+                 RETURNING ",
+            reported!(),
+            ") ",
+            record_events!("given_up")
+        ));
         given_up += updated.bind(workspace_id).bind(ids).bind(reason).execute(&mut *connection).await?.rows_affected();
     }
     Ok(given_up)

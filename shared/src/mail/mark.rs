@@ -12,6 +12,8 @@ use super::place::is_released;
 use super::suppressions::{self, NewSuppression, Reason};
 use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
+use crate::events::Actor;
+use crate::mail::report::{record_events, reported};
 use crate::values::email_key;
 
 /// The outcome of an attempt to send an email.
@@ -65,10 +67,17 @@ pub enum Next {
 // index but the primary key. The statements are public so that tests can check their query plans.
 
 /// Records a sent email.
-pub const SENT: &str = "
-    UPDATE emails
-    SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
-    WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
+pub const SENT: &str = concat!(
+    "
+    WITH sent AS (
+        UPDATE emails
+        SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3
+        RETURNING ",
+    reported!(),
+    ") ",
+    record_events!("sent")
+);
 
 /// Records a temporary failure.
 pub const DEFERRED: &str = "
@@ -77,11 +86,22 @@ pub const DEFERRED: &str = "
         lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
-/// Records any other state, or restores the state before the lease if $5 is NULL.
-pub const ENDED: &str = "
+/// Records any other state in which an email has ended.
+pub const ENDED: &str = concat!(
+    "
+    WITH ended AS (
+        UPDATE emails SET state = $5, answer = $4, lease_until = NULL, updated_at = now()
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3
+        RETURNING ",
+    reported!(),
+    ") ",
+    record_events!("ended")
+);
+
+/// Restores the state before the lease.
+pub const UNTOUCHED: &str = "
     UPDATE emails
-    SET state = CASE WHEN $5::text IS NOT NULL THEN $5 WHEN failures > 0 THEN 'deferred' ELSE 'queued' END,
-        answer = coalesce($4, answer), lease_until = NULL, updated_at = now()
+    SET state = CASE WHEN failures > 0 THEN 'deferred' ELSE 'queued' END, lease_until = NULL, updated_at = now()
     WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
 
 /// Records that an email is being sent, unless a suppression of its address covers it or email is on hold.
@@ -103,7 +123,11 @@ pub const SENT_THEN_SENDING: &str = concat!(
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
         WHERE workspace_id = $1 AND id = $2 AND attempt = $3
-    )
+        RETURNING ",
+    reported!(),
+    "), reported AS (",
+    record_events!("sent"),
+    ")
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $7), updated_at = now()
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (
         SELECT FROM suppressions
@@ -114,13 +138,20 @@ pub const SENT_THEN_SENDING: &str = concat!(
 );
 
 /// Records that an email is not sent, because a suppression of its address covers it.
-pub const SUPPRESSED: &str = "
-    UPDATE emails SET state = 'suppressed', lease_until = NULL, updated_at = now()
-    WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND EXISTS (
-        SELECT FROM suppressions
-        WHERE workspace_id = $1 AND email_key IN ($4, 'sha256:' || encode(sha256(convert_to($4, 'UTF8')), 'hex'))
-            AND (scope = 'all' OR emails.event <> 'followups')
-    )";
+pub const SUPPRESSED: &str = concat!(
+    "
+    WITH ended AS (
+        UPDATE emails SET state = 'suppressed', lease_until = NULL, updated_at = now()
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND EXISTS (
+            SELECT FROM suppressions
+            WHERE workspace_id = $1 AND email_key IN ($4, 'sha256:' || encode(sha256(convert_to($4, 'UTF8')), 'hex'))
+                AND (scope = 'all' OR emails.event <> 'followups')
+        )
+        RETURNING ",
+    reported!(),
+    ") ",
+    record_events!("ended")
+);
 
 /// Records the outcome of a connection's last email, and that its next email is being sent by a
 /// process with this public URL. Repeating the call is harmless.
@@ -174,28 +205,29 @@ async fn record(connection: &mut PgConnection, lease: Lease, outcome: &Outcome) 
         }
         Outcome::Bounced { answer, suppress: true } => bounce(connection, lease, answer).await?,
         Outcome::Bounced { answer, .. } => {
-            end(connection, lease, Some(EmailState::Bounced), Some(answer)).await?;
+            end(connection, lease, EmailState::Bounced, answer).await?;
         }
         Outcome::Unknown { answer } => {
-            end(connection, lease, Some(EmailState::Unknown), Some(answer)).await?;
+            end(connection, lease, EmailState::Unknown, answer).await?;
         }
         Outcome::Untouched => {
-            end(connection, lease, None, None).await?;
+            untouch(connection, lease).await?;
         }
     }
     Ok(())
 }
 
 /// Returns whether the lease was still held.
-async fn end(
-    connection: &mut PgConnection,
-    lease: Lease,
-    state: Option<EmailState>,
-    answer: Option<&str>,
-) -> Result<bool> {
+async fn end(connection: &mut PgConnection, lease: Lease, state: EmailState, answer: &str) -> Result<bool> {
     let query = sqlx::query(ENDED).bind(lease.workspace_id).bind(lease.id).bind(lease.attempt);
     let ended = query.bind(answer).bind(state).execute(connection).await?;
     Ok(ended.rows_affected() > 0)
+}
+
+/// Returns whether the lease was still held.
+async fn untouch(connection: &mut PgConnection, lease: Lease) -> Result<bool> {
+    let query = sqlx::query(UNTOUCHED).bind(lease.workspace_id).bind(lease.id).bind(lease.attempt);
+    Ok(query.execute(connection).await?.rows_affected() > 0)
 }
 
 /// Records a bounce from an address that does not exist: suppresses the address and the other
@@ -203,11 +235,11 @@ async fn end(
 /// them.
 async fn bounce(connection: &mut PgConnection, lease: Lease, answer: &str) -> Result<()> {
     let mut bounce = connection.begin().await?;
-    if end(&mut bounce, lease, Some(EmailState::Bounced), Some(answer)).await? {
+    if end(&mut bounce, lease, EmailState::Bounced, answer).await? {
         let addressee = super::addressee(&mut bounce, lease.workspace_id, lease.id).await?;
         let bounced = NewSuppression::new(&addressee.email, Reason::Bounced);
         let bounced = NewSuppression { email_id: Some(lease.id), ..bounced };
-        suppressions::add(&mut bounce, lease.workspace_id, &bounced).await?;
+        suppressions::add(&mut bounce, &Actor::worker(lease.workspace_id), &bounced).await?;
     }
     Ok(bounce.commit().await?)
 }
@@ -236,6 +268,6 @@ async fn or_refused(connection: &mut PgConnection, next: &Leased, marked: u64) -
     if suppressed.rows_affected() > 0 {
         return Ok(Next::Suppressed);
     }
-    let held = end(connection, next.lease(), None, None).await?;
+    let held = untouch(connection, next.lease()).await?;
     Ok(if held { Next::OnHold } else { Next::Superseded })
 }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub imports: Imports,
     /// The ledger of jobs.
     pub jobs: Jobs,
+    /// The feed of events.
+    pub events: Events,
     /// Email and the mail server.
     pub mail: Mail,
     /// Webhooks.
@@ -138,6 +140,14 @@ pub struct Imports {
 #[serde(deny_unknown_fields)]
 pub struct Jobs {
     /// How many days finished jobs are retained.
+    pub keep_days: u32,
+}
+
+/// The feed of events.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// How many days the feed has events.
     pub keep_days: u32,
 }
 
@@ -293,6 +303,7 @@ impl Settings {
             ("imports.max_bytes", self.imports.max_bytes),
             ("imports.max_stored_bytes", self.imports.max_stored_bytes),
             ("jobs.keep_days", u64::from(self.jobs.keep_days)),
+            ("events.keep_days", u64::from(self.events.keep_days)),
             ("mail.connections", self.mail.connections as u64),
             ("mail.give_up_after_hours", u64::from(self.mail.give_up_after_hours)),
             ("worker.concurrency", self.worker.concurrency as u64),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::fronts::{Front, Share, Waiting};
 use super::{LEASE, Lease, Payload, Position, Ranges, RetryState, Sweep};
 use crate::error::Result;
+use crate::events::{Actor, ActorKind};
 
 /// A job that a worker has claimed.
 #[derive(Debug, FromRow)]
@@ -43,6 +44,12 @@ impl Claimed {
     /// The lease of this claim.
     pub fn lease(&self) -> Lease {
         Lease { workspace_id: self.workspace_id, id: self.id, attempt: self.attempt }
+    }
+
+    /// The job as the actor of what it does.
+    pub fn actor(&self) -> Actor {
+        let Self { workspace_id, id, request_id, .. } = self;
+        Actor { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
     }
 
     /// The position of the job in its workspace's queue.

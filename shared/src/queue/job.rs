@@ -43,6 +43,8 @@ pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     const QUEUE: &'static str;
     /// Whether it writes emails, unless it is a dry run. It then waits while email is on hold.
     const WRITES_EMAIL: bool = false;
+    /// Whether it writes records, so that events report what it wrote.
+    const WRITES_RECORDS: bool = false;
     /// Whether a caller can confirm the number of emails that it may write.
     const CONFIRMABLE: bool = false;
     /// The schema of its result.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{JobStatus, Progress, RetryState};
+use super::{JobStatus, Progress, Reporting, RetryState, report_end};
 use crate::error::{Error, Result};
 
 /// The lease duration: how long a claimed job is reserved without a renewal.
@@ -152,6 +152,31 @@ pub enum Outcome {
     Yielded,
 }
 
+impl Outcome {
+    /// Whether the job has ended.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Succeeded(_) | Self::Failed(_))
+    }
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The lease of the attempt.
+    pub lease: Lease,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Which events the job has.
+    pub reporting: Reporting,
+}
+
+impl Ended {
+    /// The end of an attempt that has no event.
+    pub fn silently(lease: Lease, outcome: Outcome) -> Self {
+        Self { lease, outcome, reporting: Reporting::None }
+    }
+}
+
 /// The statement of [`finish`] for succeeded and failed jobs of one workspace. WHERE must not use the status,
 /// since the planner would then use the index of leases.
 pub const END: &str = "
@@ -161,7 +186,9 @@ pub const END: &str = "
         failures = CASE WHEN ended.status = 'failed' THEN jobs.failures + 1 ELSE jobs.failures END
     FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[])
         AS ended (id, attempt, status, result, error)
-    WHERE jobs.workspace_id = $1 AND jobs.id = ended.id AND jobs.attempt = ended.attempt";
+    WHERE jobs.workspace_id = $1 AND jobs.id = ended.id AND jobs.attempt = ended.attempt
+        AND coalesce(jobs.finished_at, 'infinity') = 'infinity'
+    RETURNING jobs.id";
 
 /// The statement of [`finish`] for jobs of one workspace that are queued again with the same delay and error.
 pub const REQUEUE: &str = "
@@ -180,25 +207,47 @@ pub const YIELD: &str = "
 
 /// Records how attempts ended, many of a workspace in one statement. An attempt that is no longer the
 /// current one of its job changes nothing. After an error the call can be repeated.
-pub async fn finish(connection: &mut PgConnection, ended: &[(Lease, Outcome)]) -> Result<()> {
-    let mut ended: Vec<&(Lease, Outcome)> = ended.iter().collect();
-    ended.sort_unstable_by_key(|(lease, _)| *lease);
-    for ended in ended.chunk_by(|(one, _), (other, _)| one.workspace_id == other.workspace_id) {
-        end(connection, ended).await?;
+pub async fn finish(connection: &mut PgConnection, ended: &[Ended]) -> Result<()> {
+    let mut ended: Vec<&Ended> = ended.iter().collect();
+    ended.sort_unstable_by_key(|ended| ended.lease);
+    for ended in ended.chunk_by(|one, other| one.lease.workspace_id == other.lease.workspace_id) {
+        let (silent, reported): (Vec<&Ended>, Vec<&Ended>) =
+            ended.iter().partition(|ended| ended.reporting == Reporting::None);
+        end(connection, &silent).await?;
+        end_reported(connection, &reported).await?;
         // Jobs with the same outcome are queued again in one statement.
-        for same in ended.chunk_by(|(_, one), (_, other)| one == other) {
-            let leases: Vec<Lease> = same.iter().map(|(lease, _)| *lease).collect();
-            requeue(connection, &leases, &same[0].1).await?;
+        for same in ended.chunk_by(|one, other| one.outcome == other.outcome) {
+            let leases: Vec<Lease> = same.iter().map(|ended| ended.lease).collect();
+            requeue(connection, &leases, &same[0].outcome).await?;
         }
     }
     Ok(())
 }
 
-/// Ends the jobs of one workspace that succeeded or failed.
-async fn end(connection: &mut PgConnection, ended: &[&(Lease, Outcome)]) -> Result<()> {
+/// Ends jobs of one workspace, and records their events in the same transaction.
+async fn end_reported(connection: &mut PgConnection, ended: &[&Ended]) -> Result<()> {
+    let Some(Ended { lease: Lease { workspace_id, .. }, .. }) = ended.iter().find(|ended| ended.outcome.is_end())
+    else {
+        return Ok(());
+    };
+    let mut transaction = connection.begin().await?;
+    // A job whose outcome was recorded before is not reported again.
+    let ids = end(&mut transaction, ended).await?;
+    for reporting in [Reporting::End, Reporting::Records] {
+        let alike = ended.iter().filter(|ended| ended.reporting == reporting).map(|ended| ended.lease.id);
+        let alike: Vec<Uuid> = alike.filter(|id| ids.contains(id)).collect();
+        if !alike.is_empty() {
+            report_end(&mut transaction, *workspace_id, None, &alike, |_| reporting).await?;
+        }
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Ends the jobs of one workspace that succeeded or failed, and returns their ids.
+async fn end(connection: &mut PgConnection, ended: &[&Ended]) -> Result<Vec<Uuid>> {
     let (mut ids, mut attempts, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut results, mut errors) = (Vec::new(), Vec::new());
-    for (lease, outcome) in ended {
+    for Ended { lease, outcome, .. } in ended {
         let (status, result, error) = match outcome {
             Outcome::Succeeded(result) => (JobStatus::Succeeded, result.as_ref().map(Value::to_string), None),
             Outcome::Failed(error) => (JobStatus::Failed, None, Some(error.as_str())),
@@ -210,17 +259,17 @@ async fn end(connection: &mut PgConnection, ended: &[&(Lease, Outcome)]) -> Resu
         results.push(result);
         errors.push(error);
     }
-    let Some((lease, _)) = ended.first().filter(|_| !ids.is_empty()) else { return Ok(()) };
-    sqlx::query(END)
+    let Some(Ended { lease, .. }) = ended.first().filter(|_| !ids.is_empty()) else { return Ok(Vec::new()) };
+    let ended = sqlx::query_scalar(END)
         .bind(lease.workspace_id)
         .bind(ids)
         .bind(attempts)
         .bind(statuses)
         .bind(results)
         .bind(errors)
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(ended)
 }
 
 /// Queues jobs of one workspace again, if that is their outcome.

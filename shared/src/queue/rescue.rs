@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{JobStatus, LEASE, MAX_CRASHES};
+use super::{JobStatus, LEASE, MAX_CRASHES, Reporting, report_end};
 use crate::error::Result;
 
 /// The most expired leases that one statement reads.
@@ -139,14 +139,26 @@ pub const CONDEMN: &str = "
     ))
     RETURNING id, kind, queue, status";
 
-/// Returns jobs with an expired lease to their queue, and fails those that crashed too often.
-pub async fn rescue(connection: &mut PgConnection, looked: &mut Looked) -> Result<Vec<Rescued>> {
+/// Returns jobs with an expired lease to their queue, and fails those that crashed too often. The events of the
+/// failed ones depend on their kind.
+pub async fn rescue(
+    connection: &mut PgConnection,
+    looked: &mut Looked,
+    reporting: impl Fn(&str) -> Reporting,
+) -> Result<Vec<Rescued>> {
     let mut rescued = Vec::new();
     for (workspace_id, ids) in looked.look(connection, LOOK).await? {
-        for statement in [RESCUE, CONDEMN] {
-            let jobs = sqlx::query_as(statement).bind(workspace_id).bind(&ids).bind(MAX_CRASHES);
-            rescued.extend(jobs.fetch_all(&mut *connection).await?);
+        let queued = sqlx::query_as(RESCUE).bind(workspace_id).bind(&ids).bind(MAX_CRASHES);
+        rescued.extend(queued.fetch_all(&mut *connection).await?);
+        let mut transaction = connection.begin().await?;
+        let failed = sqlx::query_as(CONDEMN).bind(workspace_id).bind(&ids).bind(MAX_CRASHES);
+        let failed: Vec<Rescued> = failed.fetch_all(&mut *transaction).await?;
+        let failed_ids: Vec<Uuid> = failed.iter().map(|job| job.id).collect();
+        if !failed_ids.is_empty() {
+            report_end(&mut transaction, workspace_id, None, &failed_ids, &reporting).await?;
         }
+        transaction.commit().await?;
+        rescued.extend(failed);
     }
     Ok(rescued)
 }

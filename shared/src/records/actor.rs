@@ -1,50 +1,10 @@
-//! Actors, and deletions.
+//! Creators, and deletions.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::queue::Claimed;
-use crate::string_enum;
-
-string_enum! {
-    /// The kinds of actors in a workspace.
-    ActorKind {
-        /// A client with an API key.
-        Key = "key",
-        /// A job.
-        Job = "job",
-        /// A customer, on a page that is linked from an email.
-        Customer = "customer",
-        /// An operator, with a command on the server.
-        Operator = "operator",
-        /// The job of an import that created the record.
-        Import = "import",
-        /// The conversion of a lead, which created the customer.
-        Conversion = "conversion",
-    }
-}
-
-/// Who changes records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor {
-    /// The workspace of the records.
-    pub workspace_id: Uuid,
-    /// The kind of actor.
-    pub kind: ActorKind,
-    /// The id of the API key, the job, the customer, or the operator's command.
-    pub id: Uuid,
-    /// The request that caused the changes.
-    pub request_id: Option<String>,
-}
-
-impl Actor {
-    /// The job as the actor.
-    pub fn job(job: &Claimed) -> Self {
-        let Claimed { workspace_id, id, request_id, .. } = job;
-        Self { workspace_id: *workspace_id, kind: ActorKind::Job, id: *id, request_id: request_id.clone() }
-    }
-}
+use crate::events::{Actor, ActorKind};
 
 /// Who or what creates records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

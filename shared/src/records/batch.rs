@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::actor::Actor;
 use super::crud::{draft, mark_changed};
+use super::events::report_created;
 use super::model::Record;
 use super::{bulk, constraints};
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::platform::db;
 use crate::string_enum;
 use crate::values::Time;
@@ -353,6 +354,7 @@ impl<R: Record> Table<R> {
             .collect();
         changed.sort_by_key(|(before, _)| before.id());
         bulk::insert_all(connection, actor.workspace_id, actor.into(), &created).await?;
+        report_created(connection, actor, &created).await?;
         bulk::update_all(connection, actor, &changed).await?;
         for record in &created {
             record.after_write(connection, actor, None).await?;

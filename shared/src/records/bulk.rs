@@ -1,5 +1,6 @@
 //! Locking, inserting, updating and deleting many records at once.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use serde_json::Value;
@@ -9,12 +10,14 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use super::actor::{Actor, Creator, Deletions};
+use super::actor::{Creator, Deletions};
 use super::alike::{self, Change};
 use super::constraints::{hand_over_keys, refusal};
+use super::events::event_type;
 use super::history::{self, Action, Entry};
 use super::model::{Difference, Record, derived};
 use crate::error::{Error, Result};
+use crate::events::{Actor, EventType, NewEvent};
 use crate::platform::db::copy::CopyRows;
 use crate::values::cell::Cells;
 
@@ -174,6 +177,19 @@ async fn copy_all<R: Record>(
 /// # Errors
 /// [`Error::Conflict`] if a unique key is taken.
 pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor, changed: &[(R, R)]) -> Result<()> {
+    update_all_as(connection, actor, changed, event_type::<R>(Action::Updated)?).await
+}
+
+/// Like [`update_all`], with the type of the events.
+///
+/// # Errors
+/// As [`update_all`].
+pub async fn update_all_as<R: Record>(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    changed: &[(R, R)],
+    event_type: EventType,
+) -> Result<()> {
     let mut changes = Vec::with_capacity(changed.len());
     for pair in changed {
         changes.push((pair, pair.0.difference(&pair.1)?));
@@ -181,10 +197,10 @@ pub async fn update_all<R: Record>(connection: &mut PgConnection, actor: &Actor,
     let (alike, others) = alike::separate(changes);
     for group in alike {
         alike::write(connection, actor.workspace_id, &group).await?;
-        let entries = group.into_iter().map(|((_, after), difference)| updated(after, difference));
-        history::keep(connection, actor, entries.collect()).await?;
+        let entries = group.into_iter().map(|((_, after), difference)| updated(actor, after, difference, event_type));
+        history::keep(connection, actor, entries.collect::<Result<_>>()?).await?;
     }
-    update_each(connection, actor, others).await?;
+    update_each(connection, actor, others, event_type).await?;
     let changes = changed.iter().map(|(before, after)| (before, Some(after)));
     hand_over_keys(connection, actor.workspace_id, changes).await?;
     R::after_changes(connection, actor, changed).await
@@ -195,12 +211,13 @@ async fn update_each<R: Record>(
     connection: &mut PgConnection,
     actor: &Actor,
     changes: Vec<Change<'_, R>>,
+    event_type: EventType,
 ) -> Result<()> {
     let (mut rows, mut entries, count) = (Rows::default(), Vec::new(), changes.len());
     let written: Vec<&R> = changes.iter().map(|((_, after), _)| after).collect();
     for (at, ((_, after), difference)) in changes.into_iter().enumerate() {
         rows.push::<R>(after, actor.workspace_id, None)?;
-        entries.push(updated(after, difference));
+        entries.push(updated(actor, after, difference, event_type)?);
         if rows.0.len() >= PIECE || at + 1 == count {
             let update = sqlx::query(R::statements().update_all.clone()).bind(actor.workspace_id).bind(rows.take()?);
             let updated = update.execute(&mut *connection).await;
@@ -211,9 +228,16 @@ async fn update_each<R: Record>(
     Ok(())
 }
 
-fn updated<R: Record>(after: &R, Difference { former, latter }: Difference) -> Entry {
+fn updated<R: Record>(
+    actor: &Actor,
+    after: &R,
+    Difference { former, latter }: Difference,
+    event_type: EventType,
+) -> Result<Entry> {
     let (former, latter) = (Some(Value::Object(former)), Some(Value::Object(latter)));
-    Entry { former, latter, ..Entry::new(R::TYPE, after.id(), Action::Updated) }
+    let entry = Entry::of(actor, after, Action::Updated)?;
+    let event = entry.event.map(|event| NewEvent { event_type, ..event });
+    Ok(Entry { former, latter, event, ..entry })
 }
 
 /// Deletes records and their dependent records; the history remains. Returns the records that existed.
@@ -244,9 +268,13 @@ pub(super) async fn delete_locked<R: Record>(
     let delete = sqlx::query_as(R::statements().delete.clone()).bind(actor.workspace_id).bind(ids);
     let deleted: Vec<Gone> = delete.fetch_all(&mut *connection).await?;
     hand_over_keys(connection, actor.workspace_id, records.iter().map(|record| (record, None))).await?;
-    let entry = |Gone { id, row }| {
-        let entry = Entry::new(R::TYPE, id, Action::Deleted);
-        Entry { id: deletions.entry_of(id).unwrap_or(entry.id), former: Some(row), ..entry }
-    };
-    history::keep(connection, actor, deleted.into_iter().map(entry).collect()).await
+    let mut rows: HashMap<Uuid, Value> = deleted.into_iter().map(|Gone { id, row }| (id, row)).collect();
+    let mut entries = Vec::with_capacity(rows.len());
+    for record in records {
+        let Some(row) = rows.remove(&record.id()) else { continue };
+        let entry = Entry::new(R::TYPE, record.id(), Action::Deleted);
+        let entry = Entry { id: deletions.entry_of(record.id()).unwrap_or(entry.id), former: Some(row), ..entry };
+        entries.push(entry.reported(actor, record)?);
+    }
+    history::keep(connection, actor, entries).await
 }

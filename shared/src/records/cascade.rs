@@ -4,11 +4,12 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::actor::{Actor, Deletions};
+use super::actor::Deletions;
 use super::constraints::refusal;
 use super::history::{Action, Entry, keep};
 use super::model::Record;
 use crate::error::{Error, Result};
+use crate::events::Actor;
 
 #[derive(FromRow)]
 struct Gone {
@@ -28,12 +29,16 @@ impl Deletions {
         let delete = delete.ok_or_else(|| Error::internal(format!("{} have no owner", R::TABLE)))?;
         let deleted: Vec<Gone> =
             sqlx::query_as(delete).bind(actor.workspace_id).bind(self.record_ids()).fetch_all(&mut *connection).await?;
-        let entry = |Gone { id, owner_id, row }| Entry {
-            former: Some(row),
-            cause_id: self.entry_of(owner_id),
-            ..Entry::new(R::TYPE, id, Action::Deleted)
-        };
-        keep(connection, actor, deleted.into_iter().map(entry).collect()).await
+        let mut entries = Vec::with_capacity(deleted.len());
+        for Gone { id, owner_id, row } in deleted {
+            let entry = Entry::new(R::TYPE, id, Action::Deleted);
+            let entry = match actor.is_reported() {
+                true => entry.reported(actor, &R::deserialize(&row)?)?,
+                false => entry,
+            };
+            entries.push(Entry { former: Some(row), cause_id: self.entry_of(owner_id), ..entry });
+        }
+        keep(connection, actor, entries).await
     }
 
     /// Restores the records of a kind that were deleted by these deletions.
@@ -52,12 +57,12 @@ impl Deletions {
         if deleted.is_empty() {
             return Ok(());
         }
-        let (ids, rows): (Vec<Uuid>, Vec<Value>) = deleted.into_iter().unzip();
+        let rows: Vec<Value> = deleted.into_iter().map(|(_, row)| row).collect();
         let insert = sqlx::query(R::statements().insert_few.clone()).bind(actor.workspace_id);
         let records = rows.iter().cloned().map(serde_json::from_value).collect::<Result<Vec<R>, _>>()?;
         let restored = insert.bind(Value::Array(rows)).execute(&mut *connection).await;
         restored.map_err(|error| refusal(error, actor.workspace_id, &records))?;
-        let entry = |id| Entry::new(R::TYPE, id, Action::Restored);
-        keep(connection, actor, ids.into_iter().map(entry).collect()).await
+        let entries = records.iter().map(|record| Entry::of(actor, record, Action::Restored));
+        keep(connection, actor, entries.collect::<Result<_>>()?).await
     }
 }

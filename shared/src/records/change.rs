@@ -3,10 +3,10 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::actor::Actor;
 use super::batch::{ConflictMode, Draft, Table, wanted, wanted_keys};
 use super::model::Record;
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::values::json_body::Object;
 
 /// What became of a record.

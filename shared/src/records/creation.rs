@@ -7,9 +7,9 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::actor::ActorKind;
 use super::model::Record;
 use crate::error::Result;
+use crate::events::ActorKind;
 
 /// The creation of a record.
 #[derive(Debug, FromRow, Deserialize)]

@@ -4,11 +4,11 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::actor::Actor;
 use super::bulk;
 use super::constraints::{hand_over_keys, refusal};
 use super::model::{Difference, Parent, Place, Record, bind_all};
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::platform::db;
 use crate::values::Time;
 use crate::values::etag::Condition;
@@ -59,8 +59,9 @@ pub async fn create<R: Record>(
     let mut record: R = draft(parent, body)?;
     R::before_create(connection, actor, vec![&mut record]).await?;
     let insert = sqlx::query(R::statements().insert.clone()).bind(actor.workspace_id);
-    let query = bind_all(&record, actor.workspace_id, insert);
-    let query = if R::HAS_CREATOR { query.bind(actor.kind).bind(actor.id) } else { query };
+    let query = bind_all(&record, actor.workspace_id, insert).bind(actor.kind).bind(actor.id);
+    let query =
+        query.bind(Uuid::now_v7()).bind(&actor.request_id).bind(serde_json::to_string(&record)?).bind(db::now());
     let inserted = query.execute(&mut *connection).await;
     inserted.map_err(|error| refusal(error, actor.workspace_id, [&record]))?;
     record.after_write(connection, actor, None).await?;
@@ -136,7 +137,7 @@ async fn versioned<R: Record>(connection: &mut PgConnection, workspace_id: Uuid,
     Ok(query.fetch_one(connection).await?)
 }
 
-/// Writes a changed record and its entry in the history in one statement, if its row still has this
+/// Writes a changed record, its entry in the history and its event in one statement, if its row still has this
 /// version. Returns whether it was written.
 async fn write<R: Record>(
     connection: &mut PgConnection,
@@ -156,7 +157,7 @@ async fn write<R: Record>(
         .bind(Value::Object(former))
         .bind(Value::Object(latter))
         .bind(db::now());
-    let query = bind_all(after, actor.workspace_id, query);
+    let query = bind_all(after, actor.workspace_id, query).bind(serde_json::to_string(after)?);
     let written = query.execute(connection).await;
     Ok(written.map_err(|error| refusal(error, actor.workspace_id, [after]))?.rows_affected() == 1)
 }

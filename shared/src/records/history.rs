@@ -10,13 +10,16 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::creation::Creation;
+use super::events::{event_type, report};
 use super::model::{Record, RecordType, as_object};
 use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
 use crate::platform::db;
 use crate::query::bounded;
 use crate::string_enum;
 
-pub use super::actor::{Actor, ActorKind, Creator, Deletions};
+pub use super::actor::{Creator, Deletions};
+pub use crate::events::{Actor, ActorKind};
 
 /// How many days a deleted record can be restored.
 pub const RESTORABLE_DAYS: i32 = 30;
@@ -54,20 +57,52 @@ pub struct Entry {
     pub latter: Option<Value>,
     /// For a cascading delete: the entry of the deletion that caused it.
     pub cause_id: Option<Uuid>,
+    /// The event of the change, unless it is summarised by the events of a job.
+    pub event: Option<NewEvent>,
 }
 
 impl Entry {
+    /// Creates an entry without values for a record, which is as given after the change, or before its deletion.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the record cannot be serialized.
+    pub fn of<R: Record>(actor: &Actor, record: &R, action: Action) -> Result<Self> {
+        Self::new(R::TYPE, record.id(), action).reported(actor, record)
+    }
+
+    /// Adds the event of the change, unless a job makes it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the record cannot be serialized.
+    pub fn reported<R: Record>(mut self, actor: &Actor, record: &R) -> Result<Self> {
+        if actor.is_reported() {
+            self.event = Some(NewEvent { id: self.id, ..report(record, event_type::<R>(self.action)?)? });
+        }
+        Ok(self)
+    }
+
     /// Creates an entry without values.
     pub fn new(record_type: RecordType, record_id: Uuid, action: Action) -> Self {
-        Self { id: Uuid::now_v7(), record_type, record_id, action, former: None, latter: None, cause_id: None }
+        Self {
+            id: Uuid::now_v7(),
+            record_type,
+            record_id,
+            action,
+            former: None,
+            latter: None,
+            cause_id: None,
+            event: None,
+        }
     }
 }
 
-/// Records entries, in the same transaction as the changes they describe.
-pub async fn keep(connection: &mut PgConnection, actor: &Actor, entries: Vec<Entry>) -> Result<()> {
+/// Records entries and their events, in the same transaction as the changes they describe.
+pub async fn keep(connection: &mut PgConnection, actor: &Actor, mut entries: Vec<Entry>) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
+    let reported: Vec<NewEvent> = entries.iter_mut().filter_map(|entry| entry.event.take()).collect();
+    events::record(connection, actor, reported).await?;
     let (mut ids, mut types, mut records) = (Vec::new(), Vec::new(), Vec::new());
     let (mut actions, mut formers, mut latters, mut causes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in entries {

@@ -9,10 +9,10 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::actor::Actor;
 use super::bulk;
 use super::model::{Fields, Record};
 use crate::error::Result;
+use crate::events::Actor;
 use crate::platform::db;
 
 /// A record that can be linked to a record of another kind. A kind without links is its own `Other`.

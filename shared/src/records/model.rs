@@ -8,10 +8,11 @@ use sqlx::query::Query;
 use sqlx::{FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::actor::{Actor, Deletions};
+use super::actor::Deletions;
 use super::keys::{Reference, UniqueKey};
 use super::statements::Statements;
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::query::{Columns, ListField, Spec};
 use crate::string_enum;
 use crate::values::cell::Cells;

@@ -6,11 +6,12 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::actor::{Actor, Deletions};
+use super::actor::Deletions;
 use super::constraints::refusal;
 use super::history::{self, Action, Entry, RESTORABLE_DAYS};
 use super::model::{Record, as_object, derived};
 use crate::error::{Error, Reason, Result};
+use crate::events::Actor;
 use crate::platform::db::Savepoint;
 
 /// Records that were restored, and the reasons why others were not.
@@ -115,9 +116,9 @@ async fn restore_together<R: Record>(
         Error::Conflict(conflict) if conflict.error.field == "id" => not_deleted(records[0].id()),
         other => other,
     })?;
+    let entries = records.iter().map(|record| Entry::of(actor, record, Action::Restored));
+    history::keep(connection, actor, entries.collect::<Result<_>>()?).await?;
     R::after_restore(connection, actor, &records, &deletions).await?;
-    let entries = records.iter().map(|record| Entry::new(R::TYPE, record.id(), Action::Restored));
-    history::keep(connection, actor, entries.collect()).await?;
     Ok(Restored { records, refused })
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::events::word;
+use super::history::Action;
 use super::keys::{Reference, UniqueKey};
 use super::model::{Parent, Record, SEARCH_VECTOR, derived_columns};
 use crate::error::{Error, Result};
@@ -23,10 +25,11 @@ pub struct Statements {
     pub lock: SqlStr,
     /// Returns when and by whom a record was created.
     pub creation: SqlStr,
-    /// Inserts a record; takes the workspace, the columns, the derived columns and the creator.
+    /// Inserts a record and its event; takes the workspace, the columns, the derived columns, the actor, and of the
+    /// event the id, the request, the data and the time.
     pub insert: SqlStr,
-    /// Updates a record and adds an entry to the history; takes the workspace, the version, the
-    /// entry, the columns from `$10` on, and the derived columns.
+    /// Updates a record, and adds an entry to the history and an event; takes the workspace, the version, the
+    /// entry, the columns from `$10` on, the derived columns, and the data of the event.
     pub update: SqlStr,
     /// Updates the records of the JSON array `$2` of rows.
     pub update_all: SqlStr,
@@ -113,25 +116,42 @@ impl Statements {
                 "SELECT created_at, {} FROM {table} WHERE workspace_id = $1 AND id = $2",
                 columns_of_creation::<R>()
             )),
-            insert: safe(match R::HAS_CREATOR {
-                false => format!("INSERT INTO {table} (workspace_id, {written}) VALUES ($1, {})", parameters(2)),
-                true => {
-                    let (all, next) = (parameters(2), 2 + count);
-                    let by = format!("${next}, ${}", next + 1);
-                    format!("INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {all}, {by})")
-                }
+            insert: safe({
+                let next = 2 + count;
+                let by = if R::HAS_CREATOR { format!(", ${next}, ${}", next + 1) } else { String::new() };
+                format!(
+                    "WITH created AS (
+                         INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {}{by}) RETURNING id
+                     )
+                     INSERT INTO new_events (workspace_id, type, subject_type, subject_id, actor_type, actor_id, id,
+                         request_id, data, created_at)
+                     SELECT $1, '{}', '{record_type}', created.id, ${next}, ${}, ${}, ${}, ${}::json, ${} FROM created",
+                    parameters(2),
+                    word::<R>(Action::Created),
+                    next + 1,
+                    next + 2,
+                    next + 3,
+                    next + 4,
+                    next + 5,
+                )
             }),
             update: safe(format!(
                 "WITH changed AS (
                      UPDATE {table} SET ({written}) = ({}){}
                      WHERE workspace_id = $1 AND id = $10 AND xmin = $2::xid
                      RETURNING id
+                 ), kept AS (
+                     INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id,
+                         request_id, former, latter, created_at)
+                     SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed
                  )
-                 INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id, request_id,
-                     former, latter, created_at)
-                 SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed",
+                 INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, actor_id,
+                     request_id, data, created_at)
+                 SELECT $1, $3, '{}', '{record_type}', changed.id, $4, $5, $6, ${}::json, $9 FROM changed",
                 parameters(10),
-                keep_number(&|at| format!("${}", 10 + R::COLUMNS.len() + at))
+                keep_number(&|at| format!("${}", 10 + R::COLUMNS.len() + at)),
+                word::<R>(Action::Updated),
+                10 + count,
             )),
             update_all: safe(format!(
                 "UPDATE {table} SET ({written}) = ({}){}

@@ -44,6 +44,7 @@ pub struct RemindFeedback {
 impl Payload for RemindFeedback {
     const KIND: &'static str = "remind_feedback";
     const QUEUE: &'static str = "workflows";
+    const WRITES_RECORDS: bool = true;
     const WRITES_EMAIL: bool = true;
     const CONFIRMABLE: bool = true;
     const TAKES_TURNS: bool = true;
@@ -255,7 +256,7 @@ impl Mailing for RemindFeedback {
         if !due.is_empty() {
             let urls = ActionUrls::new(page.settings, page.signer);
             let composer = Composer::new(page.connection, workspace_id, urls, &settings).await?;
-            act(page.connection, &Actor::job(page.job), (&composer, wait, now), (&due, mode), reminded).await?;
+            act(page.connection, &page.job.actor(), (&composer, wait, now), (&due, mode), reminded).await?;
             page.notify = Some(mail::QUEUE);
         }
         Ok(Some(RequestCursor { began_at, after }))

@@ -37,6 +37,7 @@ pub struct RequestFeedback {
 impl Payload for RequestFeedback {
     const KIND: &'static str = "request_feedback";
     const QUEUE: &'static str = "workflows";
+    const WRITES_RECORDS: bool = true;
     const WRITES_EMAIL: bool = true;
 
     type Result = Sent;
@@ -96,6 +97,7 @@ async fn make(connection: &mut PgConnection, actor: &Actor, customer_id: Uuid) -
     let mut feedback = feedback.ok_or_else(|| Error::internal("feedback has no customer"))?;
     feedback.derive_fields(None);
     records::insert_all(connection, actor.workspace_id, actor.into(), std::slice::from_ref(&feedback)).await?;
+    records::report_created(connection, actor, std::slice::from_ref(&feedback)).await?;
     Ok(feedback.id)
 }
 
@@ -271,6 +273,6 @@ async fn send(page: &mut Page<'_>, id: Uuid) -> Result<Option<Unsent>> {
     let now = db::now();
     let mut after = Feedback { requested_at: now, ..before.clone() };
     records::mark_changed(&before, &mut after, now);
-    records::update_all(connection, &Actor::job(page.job), &[(before, after)]).await?;
+    records::update_all(connection, &page.job.actor(), &[(before, after)]).await?;
     Ok(None)
 }

@@ -19,7 +19,6 @@ use crate::error::Result;
 use crate::mail;
 use crate::platform::db;
 use crate::queue::{Page, Payload};
-use crate::records::history::Actor;
 use crate::string_enum;
 use crate::values::json_schema::Shape;
 use crate::values::{Email, Time};
@@ -42,6 +41,7 @@ pub struct ProcessFollowups {
 impl Payload for ProcessFollowups {
     const KIND: &'static str = "process_followups";
     const QUEUE: &'static str = "workflows";
+    const WRITES_RECORDS: bool = true;
     const WRITES_EMAIL: bool = true;
     const CONFIRMABLE: bool = true;
     const TAKES_TURNS: bool = true;
@@ -170,7 +170,7 @@ impl Mailing for ProcessFollowups {
         cursor: Option<FollowupCursor>,
         run: &mut FollowedUp,
     ) -> Result<Option<FollowupCursor>> {
-        let actor = Actor::job(page.job);
+        let actor = page.job.actor();
         db::plan_afresh(page.connection).await?;
         let now = db::database_now(page.connection).await?;
         let settings = settings::get(page.connection, actor.workspace_id).await?;

@@ -85,6 +85,7 @@ fn filters_of(workspace_id: Uuid, filters: &[(String, String)]) -> Result<List> 
 impl Payload for NurtureLeads {
     const KIND: &'static str = "nurture_leads";
     const QUEUE: &'static str = "workflows";
+    const WRITES_RECORDS: bool = true;
     const WRITES_EMAIL: bool = true;
     const CONFIRMABLE: bool = true;
     const TAKES_TURNS: bool = true;

@@ -24,6 +24,7 @@ pub(crate) struct Services {
     pub outbox: Service,
     pub webhooks: Service,
     pub pruning: Service,
+    pub numbering: Service,
     pub schedule: Service,
     pub scores: Service,
     pub themes: Service,
@@ -41,6 +42,7 @@ impl Default for Services {
             outbox: within(10, "delivering email"),
             webhooks: within(10, "delivering webhooks"),
             pruning: within(60, "pruning"),
+            numbering: within(5, "numbering events"),
             schedule: within(60, "the schedule"),
             scores: within(60, "scoring customers"),
             themes: within(60, "finding themes"),
@@ -50,10 +52,23 @@ impl Default for Services {
 }
 
 impl Services {
-    pub fn all(&self) -> [&Service; 11] {
+    pub fn all(&self) -> [&Service; 12] {
         let Self { leases, claims, outcomes, rescue, outbox, webhooks, .. } = self;
-        let Self { pruning, schedule, scores, themes, notifications, .. } = self;
-        [leases, claims, outcomes, rescue, outbox, webhooks, pruning, schedule, scores, themes, notifications]
+        let Self { pruning, numbering, schedule, scores, themes, notifications, .. } = self;
+        [
+            leases,
+            claims,
+            outcomes,
+            rescue,
+            outbox,
+            webhooks,
+            pruning,
+            numbering,
+            schedule,
+            scores,
+            themes,
+            notifications,
+        ]
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use shared::error::ErrorClass;
-use shared::queue::{self, Lease, Outcome};
+use shared::queue::{self, Ended, Outcome};
 use shared::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -14,8 +14,6 @@ use crate::context::WorkerContext;
 
 /// The most outcomes in one statement. As many may wait; beyond that, jobs keep their slots.
 const BATCH: usize = 2000;
-
-type Ended = (Lease, Outcome);
 
 /// The sending end of the outcomes.
 pub(crate) struct Acks(mpsc::Sender<Ended>);
@@ -30,10 +28,10 @@ impl Acks {
     }
 
     /// Passes an outcome on to be written. The lease must have left the table of leases before.
-    pub async fn send(&self, lease: Lease, outcome: Outcome) {
+    pub async fn send(&self, ended: Ended) {
         // Sending only fails when the process ends without waiting. Then another worker rescues the
         // job.
-        let _ = self.0.send((lease, outcome)).await;
+        let _ = self.0.send(ended).await;
     }
 }
 
@@ -88,7 +86,7 @@ pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
                 return;
             }
             error if error.is_of_data() => {
-                let Some((lease, outcome)) = ended.first_mut() else { return };
+                let Some(Ended { lease, outcome, .. }) = ended.first_mut() else { return };
                 tracing::error!(job = %lease.id, %error, "cannot write the outcome");
                 let fallback = Outcome::Failed("the job's result cannot be stored".into());
                 if *outcome == fallback {

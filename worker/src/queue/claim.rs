@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::Result;
 use shared::platform::db::CLOCK;
-use shared::queue::{self, Claimed, Lease, Marks, Outcome, Position, Ranges, Sweep};
+use shared::queue::{self, Claimed, Ended, Marks, Outcome, Position, Ranges, Sweep};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -219,7 +219,7 @@ async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<us
 /// Hands back jobs that have not started, as if they had never been claimed.
 pub(crate) async fn hand_back(process: &WorkerContext, waiting: impl IntoIterator<Item = ClaimedJob>) {
     let leases = waiting.into_iter().map(|job| job.hold.lease);
-    let mut ended: Vec<(Lease, Outcome)> = leases.map(|lease| (lease, Outcome::Snooze(Duration::ZERO))).collect();
+    let mut ended: Vec<Ended> = leases.map(|lease| Ended::silently(lease, Outcome::Snooze(Duration::ZERO))).collect();
     if !ended.is_empty() {
         tracing::info!(jobs = ended.len(), "handing back jobs that have not started");
         acknowledge::write(process, &mut ended).await;

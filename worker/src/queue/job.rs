@@ -32,12 +32,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::Error;
+use shared::jobs;
 use shared::mail::place::{self, Hold};
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
 use shared::queue::notify::Notifier;
-use shared::queue::{self, Claimed, Lease, Page, Pages, Payload, Progress, RetryState};
+use shared::queue::{self, Claimed, Lease, Page, Pages, Payload, Progress, Reporting, RetryState};
 use shared::records::history::Actor;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -50,6 +51,9 @@ use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
+
+/// How often an event reports what a running job has written.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// A payload with a handler: one kind of job.
 pub trait Task: Payload {
@@ -160,6 +164,10 @@ pub struct Running {
     pub(crate) interruptions: u32,
     /// What this attempt recorded last: the progress, the result and the cursor.
     pub(crate) recorded: Option<(Progress, Value, Option<Value>)>,
+    /// Which events the job has.
+    pub(crate) reporting: Reporting,
+    /// When an event last reported what it wrote; `None` if an earlier attempt may have left that out.
+    pub(crate) reported_at: Option<Instant>,
 }
 
 impl Running {
@@ -190,7 +198,7 @@ impl Running {
 
     /// The job as the actor in the history of records.
     pub fn actor(&self) -> Actor {
-        Actor::job(&self.claimed)
+        self.claimed.actor()
     }
 
     /// The present time, by the database's clock.
@@ -268,6 +276,12 @@ impl Running {
         Ok(payload)
     }
 
+    /// Whether the next step records an event of what the job wrote so far.
+    fn must_report(&self) -> bool {
+        let is_due = self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+        self.reporting == Reporting::Records && !self.is_dry_run && is_due
+    }
+
     pub(crate) async fn yield_now(&mut self) -> Result<(), Stop> {
         tokio::select! {
             biased;
@@ -325,8 +339,15 @@ impl JobStep<'_> {
     /// Like [`JobStep::commit`], and records the cursor, which is not visible in the API.
     pub async fn commit_at(mut self, progress: Progress, result: &Value, cursor: Option<&Value>) -> Result<(), Stop> {
         let recorded = queue::progress(&mut self.transaction, self.job.lease(), progress, result, cursor).await?;
+        let reports = self.job.must_report();
+        if reports {
+            queue::report_progress(&mut self.transaction, self.job.lease()).await?;
+        }
         self.transaction.commit().await?;
         let job = self.job;
+        if reports {
+            job.reported_at = Some(Instant::now());
+        }
         job.retry_state = recorded.retry_state.map(|Json(state)| state).unwrap_or_default();
         let now = Some((progress, result.clone(), cursor.cloned()));
         if job.recorded != now {
@@ -366,6 +387,7 @@ pub struct Tasks(BTreeMap<&'static str, Kind>);
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub queue: &'static str,
+    pub reporting: Reporting,
     pub handler: Handler,
     pub metrics: KindMetrics,
 }
@@ -389,7 +411,8 @@ impl Tasks {
     }
 
     fn and<P: Payload>(mut self, handler: Handler) -> Self {
-        self.0.insert(P::KIND, Kind { queue: P::QUEUE, handler, metrics: KindMetrics::default() });
+        let (reporting, metrics) = (jobs::reporting(P::KIND), KindMetrics::default());
+        self.0.insert(P::KIND, Kind { queue: P::QUEUE, reporting, handler, metrics });
         self
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::platform::db::CLOCK;
-use shared::queue::{self, Outcome};
+use shared::queue::{self, Ended, Outcome};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
 use crate::context::{WorkerContext, jittered};
@@ -132,7 +132,8 @@ async fn claim(process: &WorkerContext) -> Option<ClaimedJob> {
         Some(queue) => Some(queue.hold(process, claimed)),
         None => {
             tracing::warn!(job = %claimed.id, kind = claimed.kind, "unknown kind of job");
-            process.acks.send(claimed.lease(), Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+            let outcome = Outcome::Snooze(UNKNOWN_KIND_PAUSE);
+            process.acks.send(Ended::silently(claimed.lease(), outcome)).await;
             None
         }
     }

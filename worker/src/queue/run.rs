@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use shared::Error;
 use shared::error::ErrorClass;
 use shared::mail::place::Hold;
-use shared::queue::{Next, Outcome};
+use shared::queue::{Ended, Next, Outcome};
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -77,8 +77,10 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     let Some(kind) = process.tasks.get(&claimed.kind) else {
         span.in_scope(|| tracing::warn!("unknown kind of job"));
         drop(hold);
-        return process.acks.send(lease, Outcome::Snooze(UNKNOWN_KIND_PAUSE)).await;
+        let outcome = Outcome::Snooze(UNKNOWN_KIND_PAUSE);
+        return process.acks.send(Ended::silently(lease, outcome)).await;
     };
+    let attempt = claimed.attempt;
     let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
     let job = Running {
         retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
@@ -92,6 +94,8 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         writes_email: false,
         interruptions: 0,
         recorded: None,
+        reporting: kind.reporting,
+        reported_at: (attempt == 1).then(Instant::now),
     };
 
     kind.metrics.started.fetch_add(1, Relaxed);
@@ -112,7 +116,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     // The lease leaves the table before the outcome is sent, so that only running jobs are renewed.
     drop(hold);
     if let Some(outcome) = outcome {
-        process.acks.send(lease, outcome).await;
+        process.acks.send(Ended { lease, outcome, reporting: kind.reporting }).await;
     }
 }
 
@@ -256,6 +260,7 @@ fn text_for_callers(error: &Error) -> String {
         | Error::Changed
         | Error::Conflict(_)
         | Error::TooLarge
+        | Error::TooOld { .. }
         | Error::Superseded => error.to_string(),
         Error::Unavailable(_) | Error::Repeat(_) => {
             error.condition().unwrap_or("the database could not complete the operation".into())

@@ -39,7 +39,7 @@ impl Slots {
 
 /// A slot that is taken until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(crate) struct Slot(Arc<Slots>);
 
 impl Drop for Slot {
     fn drop(&mut self) {

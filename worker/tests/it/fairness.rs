@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::queue::{self, JobStatus, Outcome, Progress};
+use shared::queue::{self, Ended, JobStatus, Outcome, Progress};
 use testing::test_jobs::Chore;
 use uuid::Uuid;
 
@@ -131,17 +131,17 @@ async fn a_job_that_yields_keeps_its_position_and_its_count_of_attempts() {
     let progress = Progress { done: 1, total: Some(2) };
     queue::progress(&mut connection, claimed.lease(), progress, &serde_json::json!([]), None).await.unwrap();
     let running = ledger.get(ids[0]).await;
-    queue::finish(&mut connection, &[(claimed.lease(), Outcome::Yielded)]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(claimed.lease(), Outcome::Yielded)]).await.unwrap();
     assert_eq!(ledger.get(ids[0]).await, running);
     assert_eq!(ledger.count(JobStatus::Queued).await, 3);
 
     // The claim raises the fence, so the earlier attempt cannot write any more.
     let again = ledger.claim_one().await;
     assert_eq!((again.id, again.attempt), (ids[0], claimed.attempt + 1));
-    queue::finish(&mut connection, &[(claimed.lease(), Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(claimed.lease(), Outcome::Failed("late".into()))]).await.unwrap();
     assert_eq!(ledger.get(ids[0]).await, running);
 
-    queue::finish(&mut connection, &[(again.lease(), Outcome::Yielded)]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(again.lease(), Outcome::Yielded)]).await.unwrap();
     assert_eq!(ledger.cancel(ids[0]).await.status, JobStatus::Cancelled);
     let retried = queue::retry(&mut connection, ledger.workspace, ids[0]).await.unwrap();
     assert_eq!((retried.status, retried.attempt), (JobStatus::Queued, 1));
@@ -168,7 +168,7 @@ async fn attempts_count_only_failures_and_crashes() {
         (Outcome::Failed("for good".into()), 3),
     ] {
         let claimed = ledger.claim_one().await;
-        queue::finish(&mut connection, &[(claimed.lease(), outcome)]).await.unwrap();
+        queue::finish(&mut connection, &[Ended::silently(claimed.lease(), outcome)]).await.unwrap();
         assert_eq!(ledger.get(id).await.attempt, expected);
     }
     assert_eq!(queue::retry(&mut connection, ledger.workspace, id).await.unwrap().attempt, 4);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shared::Error;
-use shared::queue::{self, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, RetryState};
+use shared::queue::{self, Ended, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, Reporting, RetryState};
 use sqlx::Connection;
 use testing::test_jobs::Chore;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ async fn enqueueing_the_same_work_twice_returns_the_existing_job() {
     // The same holds while the job is running. After its end, the key is free again.
     let lease = ledger.claim_one().await.lease();
     assert_eq!(queue::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
-    queue::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(lease, Outcome::Succeeded(None))]).await.unwrap();
     assert_ne!(queue::enqueue(&mut connection, ask()).await.unwrap().id, first.id);
 }
 
@@ -141,12 +141,14 @@ async fn writes_of_a_superseded_attempt_are_discarded() {
     let progress = Progress { done: 1, total: None };
     let late_step = queue::progress(&mut connection, late, progress, &json!({}), None).await;
     assert!(matches!(late_step, Err(Error::Superseded)));
-    queue::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(late, Outcome::Failed("late".into()))]).await.unwrap();
     let job = ledger.get(id).await;
     assert_eq!((job.status, job.error, job.progress.done), (JobStatus::Running, None, 0));
 
-    queue::finish(&mut connection, &[(present, Outcome::Succeeded(Some(json!("present"))))]).await.unwrap();
-    queue::finish(&mut connection, &[(late, Outcome::Failed("late".into()))]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(present, Outcome::Succeeded(Some(json!("present"))))])
+        .await
+        .unwrap();
+    queue::finish(&mut connection, &[Ended::silently(late, Outcome::Failed("late".into()))]).await.unwrap();
     let job = ledger.get(id).await;
     assert_eq!((job.status, job.result), (JobStatus::Succeeded, Some(json!("present"))));
 }
@@ -179,7 +181,8 @@ async fn renewing_a_job_that_has_just_ended_restores_no_lease() {
     ledger.enqueue_many(2).await;
     let leases: Vec<Lease> = ledger.claim(2).await.iter().map(queue::Claimed::lease).collect();
     let mut connection = ledger.connection().await;
-    let ended = [(leases[0], Outcome::Succeeded(None)), (leases[1], Outcome::Snooze(Duration::ZERO))];
+    let (done, back) = (Outcome::Succeeded(None), Outcome::Snooze(Duration::ZERO));
+    let ended = [Ended::silently(leases[0], done), Ended::silently(leases[1], back)];
     queue::finish(&mut connection, &ended).await.unwrap();
     queue::renew(&mut connection, &leases).await.unwrap();
 
@@ -221,7 +224,7 @@ async fn a_committed_step_resets_crashes_and_failures() {
     let mut connection = ledger.connection().await;
     let state = RetryState { errors: 1, ..RetryState::default() };
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
-    queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(lease, retry)]).await.unwrap();
     ledger.claim_one().await;
     rescue_all(&ledger).await;
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 1));
@@ -246,7 +249,7 @@ async fn a_repeated_step_resets_nothing() {
     queue::progress(&mut connection, lease, progress, &json!({ "at": 1 }), None).await.unwrap();
     let state = RetryState { errors: 1, ..RetryState::default() };
     let retry = Outcome::Retry { error: "broken".into(), delay: Duration::ZERO, counts: true, state: state.clone() };
-    queue::finish(&mut connection, &[(lease, retry)]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(lease, retry)]).await.unwrap();
 
     // The job repeats the same step and its process dies, five times in all.
     let mut lease = ledger.claim_one().await.lease();
@@ -290,7 +293,7 @@ async fn a_cancelled_job_can_be_retried() {
     let mut connection = ledger.connection().await;
     queue::retry(&mut connection, ledger.workspace, id).await.unwrap();
     let lease = ledger.claim_one().await.lease();
-    queue::finish(&mut connection, &[(lease, Outcome::Succeeded(None))]).await.unwrap();
+    queue::finish(&mut connection, &[Ended::silently(lease, Outcome::Succeeded(None))]).await.unwrap();
     let again = queue::retry(&mut connection, ledger.workspace, id).await;
     assert!(matches!(again, Err(Error::Conflict(_))));
 }
@@ -320,7 +323,7 @@ async fn only_jobs_that_ended_long_ago_are_pruned_and_in_batches() {
     }
     let young = ledger.enqueue(Chore::Nothing).await;
     for claimed in ledger.claim(10).await {
-        queue::finish(&mut connection, &[(claimed.lease(), Outcome::Succeeded(None))]).await.unwrap();
+        queue::finish(&mut connection, &[Ended::silently(claimed.lease(), Outcome::Succeeded(None))]).await.unwrap();
     }
     ledger.run("UPDATE jobs SET finished_at = now() - interval '2 days'").await;
     let unfinished = queue::enqueue(&mut connection, ledger.job(&Chore::Nothing).id(old_id(99))).await.unwrap().id;
@@ -372,5 +375,5 @@ async fn rescue_all(ledger: &Ledger) {
 }
 
 async fn rescue_now(ledger: &Ledger) {
-    queue::rescue(&mut *ledger.connection().await, &mut queue::Looked::default()).await.unwrap();
+    queue::rescue(&mut *ledger.connection().await, &mut queue::Looked::default(), |_| Reporting::None).await.unwrap();
 }

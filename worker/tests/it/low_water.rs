@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::mail;
-use shared::queue::{self, Claimed, JobStatus, Looked, Marks, Outcome, Ranges};
+use shared::queue::{self, Claimed, Ended, JobStatus, Looked, Marks, Outcome, Ranges, Reporting};
 use sqlx::{Connection, PgConnection};
 use testing::test_jobs::Chore;
 
@@ -51,7 +51,7 @@ async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limi
     if let Some(first) = claimed.first() {
         marks.claimed(&ranges, first.claimed_at(), positions);
     }
-    let ended: Vec<_> = claimed.iter().map(|job| (job.lease(), Outcome::Succeeded(None))).collect();
+    let ended: Vec<_> = claimed.iter().map(|job| Ended::silently(job.lease(), Outcome::Succeeded(None))).collect();
     queue::finish(connection, &ended).await.unwrap();
     claimed.len()
 }
@@ -189,7 +189,7 @@ async fn a_search_for_expired_leases_starts_where_the_last_one_ended() {
     ledger.expire_leases().await;
     let mut rescued = Vec::new();
     let read = entries_read(&mut connection, "jobs_lease_idx", async |c| {
-        rescued = queue::rescue(c, &mut looked).await.unwrap();
+        rescued = queue::rescue(c, &mut looked, |_| Reporting::None).await.unwrap();
     });
     let read = read.await;
     assert_eq!(rescued.len(), held.len());
@@ -202,7 +202,7 @@ async fn until_it_may_rescue(connection: &mut PgConnection, looked: &mut Looked)
     let age = "SELECT greatest(16 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), 0)::float8";
     let left: f64 = sqlx::query_scalar(age).fetch_one(&mut *connection).await.unwrap();
     tokio::time::sleep(Duration::from_secs_f64(left)).await;
-    queue::rescue(connection, looked).await.unwrap();
+    queue::rescue(connection, looked, |_| Reporting::None).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Lead, LeadStatus};
 use crate::crm::customers::{Customer, CustomerChanges, EMAIL};
 use crate::error::{Error, FieldError, Reason, Result};
+use crate::events::EventType;
 use crate::platform::db;
 use crate::records::history::{Actor, Creator};
 use crate::records::{self, Fields, Outcome, Record, schema};
@@ -125,13 +126,15 @@ impl Prepared {
                     }
                     other => other,
                 })?;
+                records::report_created(connection, actor, std::slice::from_ref(&customer)).await?;
             }
         }
         let mut lead = before.clone();
         lead.status = LeadStatus::Converted;
         lead.customer_id = Some(customer.id);
         records::mark_changed(&before, &mut lead, db::now());
-        records::update_all(connection, actor, &[(before, lead.clone())]).await?;
+        let converted = [(before, lead.clone())];
+        records::update_all_as(connection, actor, &converted, EventType::LeadConverted).await?;
         Ok(Conversion { customer, lead, created })
     }
 }

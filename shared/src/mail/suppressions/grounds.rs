@@ -6,15 +6,18 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::{NewSuppression, Reason, Scope};
 use crate::error::{Error, Result};
+use crate::events::{self, Actor, EventType, NewEvent, Subject, SubjectType};
 use crate::mail;
 use crate::platform::{db, email_keys};
-use crate::values::Email;
+use crate::values::{Email, EmailHash, RequestId};
 
 /// The columns of a suppression and of a ground.
 macro_rules! columns {
@@ -34,14 +37,33 @@ pub enum Added {
     Known,
 }
 
-/// Suppresses an address. Queued emails that the suppression covers are not sent.
-pub async fn add(connection: &mut PgConnection, workspace_id: Uuid, new: &NewSuppression) -> Result<Added> {
-    let added = add_all(connection, workspace_id, std::slice::from_ref(new)).await?;
-    Ok(match added {
+/// Suppresses an address. Queued emails that the suppression covers are not sent. Needs a transaction.
+pub async fn add(connection: &mut PgConnection, actor: &Actor, new: &NewSuppression) -> Result<Added> {
+    let added = match add_all(connection, actor.workspace_id, std::slice::from_ref(new)).await? {
         AddedAll { new: 1, .. } => Added::New,
         AddedAll { widened: 1, .. } => Added::Widened,
-        AddedAll { .. } => Added::Known,
-    })
+        AddedAll { .. } => return Ok(Added::Known),
+    };
+    let stored = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM suppressions WHERE workspace_id = $1 AND email_key = $2 AND email_duplicate = 0"
+    );
+    let stored = sqlx::query_as(stored).bind(actor.workspace_id).bind(new.key()).fetch_all(&mut *connection).await?;
+    report(connection, actor, EventType::SuppressionCreated, &stored).await?;
+    Ok(added)
+}
+
+/// Records the events of suppressions.
+async fn report(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    event_type: EventType,
+    suppressions: &[NewSuppression],
+) -> Result<()> {
+    let subject = |id| Subject { kind: SubjectType::Suppression, id };
+    let new = suppressions.iter().map(|stored| NewEvent::new(event_type, subject(stored.id), &stored.shown()));
+    events::record(connection, actor, new.collect::<Result<_>>()?).await
 }
 
 /// How many suppressions were added.
@@ -176,20 +198,21 @@ async fn replace(connection: &mut PgConnection, workspace_id: Uuid, wider: &[New
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn delete(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<()> {
-    let (key, reason): (String, Reason) =
-        sqlx::query_as("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING email_key, reason")
-            .bind(workspace_id)
-            .bind(id)
-            .fetch_one(&mut *connection)
-            .await?;
+pub async fn delete(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<()> {
+    let workspace_id = actor.workspace_id;
+    let delete = concat!("DELETE FROM suppressions WHERE workspace_id = $1 AND id = $2 RETURNING ", columns!());
+    let deleted: NewSuppression =
+        sqlx::query_as(delete).bind(workspace_id).bind(id).fetch_one(&mut *connection).await?;
+    let (key, reason) = (deleted.key().unwrap_or_default(), deleted.reason);
     sqlx::query("DELETE FROM suppression_grounds WHERE workspace_id = $1 AND email_key = $2 AND reason = $3")
         .bind(workspace_id)
         .bind(&key)
         .bind(reason)
         .execute(&mut *connection)
         .await?;
-    promote(connection, workspace_id, &[key]).await
+    report(connection, actor, EventType::SuppressionDeleted, &[deleted]).await?;
+    let promoted = promote(connection, workspace_id, &[key]).await?;
+    report(connection, actor, EventType::SuppressionCreated, &promoted).await
 }
 
 /// What [`take_back`] did.
@@ -237,11 +260,11 @@ async fn written_by(
     Ok(deleted.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(connection).await?)
 }
 
-/// Makes the widest ground of each address the suppression of the address, if it has no other.
-async fn promote(connection: &mut PgConnection, workspace_id: Uuid, keys: &[String]) -> Result<()> {
+/// Makes the widest ground of each address the suppression of the address, if it has no other. Returns these.
+async fn promote(connection: &mut PgConnection, workspace_id: Uuid, keys: &[String]) -> Result<Vec<NewSuppression>> {
     let hand_over = AssertSqlSafe(email_keys::hand_over("suppressions"));
     sqlx::query(hand_over).bind(workspace_id).bind(keys).execute(&mut *connection).await?;
-    sqlx::query(concat!(
+    let promoted = sqlx::query_as(concat!(
         "WITH promoted AS (
              INSERT INTO suppressions (workspace_id, ",
         columns!(),
@@ -250,19 +273,57 @@ async fn promote(connection: &mut PgConnection, workspace_id: Uuid, keys: &[Stri
         " FROM suppression_grounds WHERE workspace_id = $1 AND email_key = ANY ($2)
              ORDER BY email_key, scope, created_at, id
              ON CONFLICT (workspace_id, email_key, email_duplicate) DO NOTHING
-             RETURNING id
+             RETURNING ",
+        columns!(),
+        "
+         ), taken AS (
+             DELETE FROM suppression_grounds USING promoted
+             WHERE suppression_grounds.workspace_id = $1 AND suppression_grounds.id = promoted.id
          )
-         DELETE FROM suppression_grounds USING promoted
-         WHERE suppression_grounds.workspace_id = $1 AND suppression_grounds.id = promoted.id"
+         SELECT ",
+        columns!(),
+        " FROM promoted"
     ))
     .bind(workspace_id)
     .bind(keys)
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    Ok(promoted)
+}
+
+/// A suppression, as the API returns it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: Uuid,
+    email: Option<&'a Email>,
+    email_hash: Option<&'a EmailHash>,
+    reason: Reason,
+    scope: Scope,
+    email_id: Option<Uuid>,
+    request_id: Option<&'a RequestId>,
+    job_id: Option<Uuid>,
+    line: Option<u64>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
 }
 
 impl NewSuppression {
+    fn shown(&self) -> Shown<'_> {
+        Shown {
+            id: self.id,
+            email: self.email.as_ref(),
+            email_hash: self.email_hash.as_ref(),
+            reason: self.reason,
+            scope: self.scope,
+            email_id: self.email_id,
+            request_id: self.request_id.as_ref(),
+            job_id: self.job_id(),
+            line: self.proof.map(|(_, line)| line),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+
     /// The import whose file says it.
     fn job_id(&self) -> Option<Uuid> {
         self.proof.map(|(job_id, _)| job_id)

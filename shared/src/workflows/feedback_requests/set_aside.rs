@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::{RequestFeedback, mailed};
 use crate::error::Result;
+use crate::events::Actor;
 use crate::mail::Event;
-use crate::queue::{self, Payload};
+use crate::queue::{self, Payload, Reporting};
 use crate::records::RecordType;
 use crate::values::{Email, Time};
 use crate::workflows::set_aside::SetAside;
@@ -20,10 +21,13 @@ const REASON: &str = "email was released with --lost-since: another database may
 /// asked can retry the job.
 pub async fn set_aside(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     _: Option<()>,
 ) -> Result<(Vec<SetAside>, Option<()>)> {
+    let workspace_id = actor.workspace_id;
     let cancelled = queue::cancel_kind(connection, workspace_id, RequestFeedback::KIND, REASON, PAGE).await?;
+    let (jobs, cancelled): (Vec<Uuid>, Vec<Uuid>) = cancelled.into_iter().unzip();
+    queue::report_end(connection, actor.workspace_id, Some(actor), &jobs, |_| Reporting::End).await?;
     let mailed = mailed(connection, workspace_id, &cancelled).await?;
     let requests: Vec<(Uuid, Email, Time)> = sqlx::query_as(
         "SELECT feedback.id, customers.email, feedback.requested_at FROM feedback

@@ -71,7 +71,7 @@ pub(super) async fn write(
     Scope { all, mut left, now }: Scope,
     nurtured: &mut Nurtured,
 ) -> Result<()> {
-    let (workspace_id, actor) = (page.job.workspace_id, Actor::job(page.job));
+    let (workspace_id, actor) = (page.job.workspace_id, page.job.actor());
     let connection = &mut *page.connection;
     let locked: Vec<Lead> = records::lock(connection, workspace_id, ids).await?;
     let mut leads: Leads = locked.into_iter().map(|lead| (lead.id, (lead.clone(), lead))).collect();

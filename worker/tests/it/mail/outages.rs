@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use shared::events::Actor;
 use shared::mail::{self, NewEmail};
 use testing::Process;
 use testing::smtp::{Act, Options, Stage};
@@ -63,7 +64,7 @@ async fn a_connection_lost_after_the_final_dot_leaves_one_unknown_email() {
         let id: Uuid =
             sqlx::query_scalar("SELECT id FROM emails WHERE state = 'unknown'").fetch_one(setup.pool()).await.unwrap();
         let before = setup.server.count();
-        mail::resend(&mut setup.pool().acquire().await.unwrap(), WORKSPACE, id).await.unwrap();
+        mail::resend(&mut setup.pool().acquire().await.unwrap(), &Actor::worker(WORKSPACE), id).await.unwrap();
         setup.until("a@example.com", "sent").await;
         worker.stop().await;
         assert_eq!(setup.server.count(), before + 1);

@@ -1,0 +1,50 @@
+//! Who makes changes.
+
+use uuid::Uuid;
+
+use crate::string_enum;
+
+string_enum! {
+    /// The kinds of actors in a workspace.
+    ActorKind {
+        /// A client with an API key.
+        Key = "key",
+        /// A job.
+        Job = "job",
+        /// A customer, on a page that is linked from an email.
+        Customer = "customer",
+        /// An operator, with a command on the server.
+        Operator = "operator",
+        /// The job of an import that created the record.
+        Import = "import",
+        /// The conversion of a lead, which created the customer.
+        Conversion = "conversion",
+        /// A worker, while it sends email or watches over jobs.
+        Worker = "worker",
+    }
+}
+
+/// Who changes records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The workspace of the records.
+    pub workspace_id: Uuid,
+    /// The kind of actor.
+    pub kind: ActorKind,
+    /// The id of the API key, the job, the customer, or the operator's command.
+    pub id: Uuid,
+    /// The request that caused the changes.
+    pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// A worker, which acts for nobody.
+    pub fn worker(workspace_id: Uuid) -> Self {
+        Self { workspace_id, kind: ActorKind::Worker, id: Uuid::nil(), request_id: None }
+    }
+
+    /// Whether each of its changes is an event. What a job writes is summarised by the events of the job.
+    pub fn is_reported(&self) -> bool {
+        self.kind != ActorKind::Job
+    }
+}

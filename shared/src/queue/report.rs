@@ -1,0 +1,83 @@
+//! The events of jobs: that they wrote records, and how they ended.
+
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::job::columns;
+use super::{Job, JobStatus, Lease};
+use crate::error::Result;
+use crate::events::{self, Actor, ActorKind, EventType, NewEvent, Subject, SubjectType};
+
+/// Which events the jobs of a kind have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reporting {
+    /// None: callers do not see the kind.
+    #[default]
+    None,
+    /// How they ended.
+    End,
+    /// How they ended, and what they wrote so far.
+    Records,
+}
+
+/// A job to report on.
+#[derive(FromRow)]
+struct Reported {
+    #[sqlx(flatten)]
+    job: Job,
+    request_id: Option<String>,
+}
+
+/// Records the events of jobs that have just ended, in the transaction that ended them. The actor is who ended them;
+/// without one, the jobs themselves.
+pub async fn report_end(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    actor: Option<&Actor>,
+    ids: &[Uuid],
+    reporting: impl Fn(&str) -> Reporting,
+) -> Result<()> {
+    for Reported { job, request_id } in read(connection, workspace_id, ids).await? {
+        let end = match job.status {
+            JobStatus::Succeeded => EventType::JobSucceeded,
+            JobStatus::Failed => EventType::JobFailed,
+            JobStatus::Cancelled => EventType::JobCancelled,
+            JobStatus::Queued | JobStatus::Running => continue,
+        };
+        let types: &[EventType] = match reporting(&job.kind) {
+            Reporting::None => continue,
+            Reporting::End => &[end],
+            Reporting::Records => &[EventType::JobChanged, end],
+        };
+        let itself = Actor { workspace_id, kind: ActorKind::Job, id: job.id, request_id };
+        let new = types.iter().map(|event_type| event(*event_type, &job)).collect::<Result<_>>()?;
+        events::record(connection, actor.unwrap_or(&itself), new).await?;
+    }
+    Ok(())
+}
+
+/// Records the event that a running job wrote records, in the transaction of its step.
+pub async fn report_progress(connection: &mut PgConnection, lease: Lease) -> Result<()> {
+    for Reported { job, request_id } in read(connection, lease.workspace_id, &[lease.id]).await? {
+        let itself = Actor { workspace_id: lease.workspace_id, kind: ActorKind::Job, id: job.id, request_id };
+        events::record(connection, &itself, vec![event(EventType::JobChanged, &job)?]).await?;
+    }
+    Ok(())
+}
+
+async fn read(connection: &mut PgConnection, workspace_id: Uuid, ids: &[Uuid]) -> Result<Vec<Reported>> {
+    let jobs = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        ", request_id FROM jobs WHERE workspace_id = $1 AND id = ANY ($2) ORDER BY id"
+    ));
+    Ok(jobs.bind(workspace_id).bind(ids).fetch_all(connection).await?)
+}
+
+/// An event of a job.
+///
+/// # Errors
+/// [`Error::Internal`](crate::Error::Internal) if the job cannot be serialized.
+pub(crate) fn event(event_type: EventType, job: &Job) -> Result<NewEvent> {
+    NewEvent::new(event_type, Subject { kind: SubjectType::Job, id: job.id }, job)
+}
