@@ -66,6 +66,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Settings", "The sender, content and timing of a workspace's email."),
     ("Emails", "Sent and queued emails."),
     ("Suppressions", "Addresses to which a workspace sends no email."),
+    ("Webhooks", "Receivers that get a workspace's events by HTTP."),
     ("Pages", "Pages for people who follow a link in an email; they need no key."),
     ("Operations", "Health checks and this document; they need no key."),
 ];

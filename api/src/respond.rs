@@ -25,6 +25,7 @@ use shared::jobs;
 use shared::platform::telemetry::LogLimit;
 use shared::queue::Job;
 use shared::values::etag::{self, Tagged};
+use uuid::Uuid;
 
 use crate::http::arrival::Stalled;
 use crate::pages::Page;
@@ -239,8 +240,12 @@ pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
+    /// The body that is stored for an idempotency key, if it is another one.
+    kept: Option<Vec<u8>>,
     /// The queue whose workers are notified after the commit.
     pub notify: Option<&'static str>,
+    /// The job that was accepted.
+    pub job: Option<Uuid>,
 }
 
 impl Reply {
@@ -255,7 +260,7 @@ impl Reply {
     /// `200` with serialized JSON.
     pub fn of_json(body: Vec<u8>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status: StatusCode::OK, headers, body, notify: None }
+        Self { status: StatusCode::OK, headers, body, kept: None, notify: None, job: None }
     }
 
     /// `200` with a record and its `ETag`.
@@ -283,12 +288,12 @@ impl Reply {
     pub fn accepted(job: &Job) -> shared::Result<Self> {
         let location = format!("/dev/crm/jobs/{}", job.id);
         let reply = Self::json(job)?.located(location)?.status(StatusCode::ACCEPTED);
-        Ok(Self { notify: jobs::queue_of(&job.kind), ..reply })
+        Ok(Self { notify: jobs::queue_of(&job.kind), job: Some(job.id), ..reply })
     }
 
     /// `204`.
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Vec::new(), notify: None }
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), ..Self::of_json(Vec::new()) }
     }
 
     /// Replaces the status.
@@ -309,6 +314,14 @@ impl Reply {
         Self { notify: Some(queue), ..self }
     }
 
+    /// Stores another body for an idempotency key, one without the secret that is shown only once.
+    ///
+    /// # Errors
+    /// As [`Reply::json`].
+    pub fn keeping(self, body: &impl Serialize) -> shared::Result<Self> {
+        Ok(Self { kept: Some(serde_json::to_vec(body)?), ..self })
+    }
+
     /// Adds a header.
     ///
     /// # Errors
@@ -323,14 +336,15 @@ impl Reply {
     pub fn to_kept(&self) -> Kept {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Kept { status: self.status.as_u16(), headers, body: self.body.clone() }
+        Kept { status: self.status.as_u16(), headers, body: self.kept.as_ref().unwrap_or(&self.body).clone() }
     }
 
     /// Restores a stored response.
     pub fn from_kept(kept: Kept) -> Self {
         let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
         let header = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
-        Self { status, headers: kept.headers.into_iter().filter_map(header).collect(), body: kept.body, notify: None }
+        let headers = kept.headers.into_iter().filter_map(header).collect();
+        Self { status, headers, ..Self::of_json(kept.body) }
     }
 }
 

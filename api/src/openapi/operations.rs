@@ -11,7 +11,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::http::header::ALLOW;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, map_response};
 use axum::routing::{self, MethodRouter};
 use shared::error::Reason;
 use shared::insight::reports::Report;
@@ -24,6 +24,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, Response, ResponseBuilder, Type};
 
 use crate::AppState;
+use crate::http::callbacks;
 use crate::http::compression::mark_secret;
 use crate::openapi::{headers, jobs, parameters, schemas};
 
@@ -53,6 +54,8 @@ pub struct Operation {
     pub(crate) is_page: bool,
     /// Whether its responses show a secret, such as the link in an email.
     shows_secret: bool,
+    /// Whether it starts a job.
+    starts_job: bool,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -115,6 +118,7 @@ impl Operation {
             refers: false,
             is_page: false,
             shows_secret: false,
+            starts_job: false,
             schemas: Vec::new(),
         }
     }
@@ -338,7 +342,8 @@ impl Operation {
             .description("Accepted. The job runs even if processes or machines fail.")
             .content(JSON, schemas::content(schemas::reference(schema)))
             .header_ref("Location", headers::reference("Location"));
-        self.answers(202, response).knows(jobs::schemas())
+        let described = self.with(parameters::of_callback()).answers(202, response).knows(jobs::schemas());
+        Self { starts_job: true, ..described }
     }
 
     /// Adds a response.
@@ -380,6 +385,7 @@ pub fn routes(operations: &[Operation]) -> Router<AppState> {
     let router = operations.iter().fold(Router::new(), |router, operation| {
         let handler = operation.handler.clone();
         let handler = if operation.shows_secret { handler.layer(map_response(mark_secret)) } else { handler };
+        let handler = if operation.starts_job { handler.layer(from_fn(callbacks::take)) } else { handler };
         router.route(operation.path, handler)
     });
     methods.into_iter().fold(router, |router, (path, methods)| {

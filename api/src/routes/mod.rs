@@ -23,6 +23,7 @@ mod themes;
 mod unsubscribe;
 mod uploads;
 mod users;
+mod webhooks;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -65,6 +66,7 @@ fn quick() -> Vec<Operation> {
         events::operations(),
         ratings::operations(),
         themes::operations(),
+        webhooks::operations(),
         jobs::operations(),
     ];
     nouns.into_iter().flatten().collect()
