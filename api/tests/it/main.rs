@@ -84,5 +84,6 @@ mod updates;
 mod uploads;
 mod upserts;
 mod users;
+mod webhooks;
 mod workbooks;
 mod workflows;
