@@ -4,7 +4,7 @@
 use futures_util::StreamExt;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use shared::queue::{self, Lease, Outcome, Progress};
+use shared::queue::{self, Ended, Lease, Outcome, Progress, Reporting};
 
 use crate::support::{self, Api, faults};
 
@@ -22,7 +22,9 @@ pub async fn claim(api: &Api) -> Lease {
 }
 
 pub async fn finish(api: &Api, lease: Lease, outcome: Outcome) {
-    queue::finish(&mut api.connection().await, &[(lease, outcome)]).await.unwrap();
+    queue::finish(&mut api.connection().await, &[Ended { lease, outcome, reporting: Reporting::Records }])
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod emails;
 mod enrolment;
 mod error_codes;
 mod errors;
+mod events;
 mod exports;
 mod external_ids;
 mod feedback;
