@@ -107,3 +107,17 @@ CREATE TABLE webhook_callback_secrets (
     previous_until  timestamptz,
     CONSTRAINT webhook_callback_secrets_pkey PRIMARY KEY (workspace_id)
 );
+
+-- Endpoints that get an event for each record that a job wrote, and how far these are delivered.
+CREATE TABLE webhook_walks (
+    workspace_id uuid        NOT NULL,
+    webhook_id   uuid        NOT NULL,
+    job_id       uuid        NOT NULL,
+    -- The number of the event that the job ended.
+    number       bigint      NOT NULL,
+    -- The type of record, and the last position among its records.
+    stage        smallint    NOT NULL,
+    after        uuid,
+    created_at   timestamptz NOT NULL,
+    CONSTRAINT webhook_walks_pkey PRIMARY KEY (workspace_id, webhook_id, job_id)
+);

@@ -24,6 +24,7 @@ mod scopes;
 mod seal;
 mod secret;
 mod target;
+mod walks;
 mod work;
 
 use crate::string_enum;
@@ -36,6 +37,7 @@ pub use prune::prune;
 pub use queue::{Candidate, Depth, Hold, acknowledge, candidates, claim, depth, release, renew, rescue};
 pub use seal::Sealer;
 pub use target::{Target, Targets, targets};
+pub use walks::{Step, Walk, advance, walks};
 pub use work::{Attempt, Due, Health, Recorded, load, record};
 
 /// The queue to notify of new work.

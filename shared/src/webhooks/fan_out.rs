@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::insert::{Message, NewDelivery, insert};
 use super::queue::{Hold, fence};
 use super::target::{Subscription, subscriptions};
-use super::{DeliveryState, Ordering};
+use super::walks::{self, Walk};
+use super::{Bulk, DeliveryState, Ordering};
 use crate::error::{Error, Result};
 use crate::events::feed::{self, Filter, Part};
 use crate::events::{Event, EventType};
@@ -26,6 +27,8 @@ pub struct FannedOut {
     pub deliveries: usize,
     /// Whether a callback is among them.
     pub has_callbacks: bool,
+    /// Whether walks over what jobs wrote begin.
+    pub has_walks: bool,
     /// Whether there are more events.
     pub has_more: bool,
 }
@@ -49,6 +52,8 @@ pub async fn fan_out(connection: &mut PgConnection, hold: Hold) -> Result<Fanned
     let has_callbacks =
         add_callbacks(&mut transaction, workspace_id, (&part.events, &subscriptions), &mut deliveries).await?;
     add(&mut transaction, workspace_id, &part.events, &mut deliveries).await?;
+    let walks = walks_of(&part.events, &subscriptions);
+    walks::begin(&mut transaction, workspace_id, &walks).await?;
     if part.next != last_event {
         sqlx::query("UPDATE webhook_queues SET last_event = $2 WHERE workspace_id = $1")
             .bind(workspace_id)
@@ -57,7 +62,24 @@ pub async fn fan_out(connection: &mut PgConnection, hold: Hold) -> Result<Fanned
             .await?;
     }
     transaction.commit().await?;
-    Ok(FannedOut { deliveries: deliveries.len(), has_callbacks, has_more: part.has_more })
+    let (deliveries, has_walks) = (deliveries.len(), !walks.is_empty());
+    Ok(FannedOut { deliveries, has_callbacks, has_walks, has_more: part.has_more })
+}
+
+/// The walks over what jobs wrote that ended now.
+fn walks_of(events: &[Event], subscriptions: &[Subscription]) -> Vec<Walk> {
+    let each = subscriptions.iter().filter(|subscription| subscription.bulk == Bulk::Each);
+    let mut walks = HashMap::new();
+    for subscription in each {
+        let ends = events.iter().filter(|it| ENDS.contains(&it.event_type) && subscription.wants_anyway(it));
+        for end in ends {
+            let (webhook_id, job_id) = (subscription.id, end.subject.id);
+            let walk = Walk { webhook_id, job_id, number: end.cursor, stage: 0, after: None };
+            // The last one of a job that was retried meanwhile.
+            walks.insert((webhook_id, job_id), walk);
+        }
+    }
+    walks.into_values().collect()
 }
 
 impl Subscription {
@@ -80,8 +102,9 @@ async fn wanted(
     .bind(workspace_id)
     .fetch_one(connection)
     .await?;
+    let has_each = subscriptions.iter().any(|subscription| subscription.bulk == Bulk::Each);
     let is_wanted = |event_type: &EventType| {
-        (has_callbacks && ENDS.contains(event_type))
+        ((has_callbacks || has_each) && ENDS.contains(event_type))
             || subscriptions.iter().any(|subscription| subscription.patterns.matches(*event_type))
     };
     Ok(EventType::PUBLIC.iter().copied().filter(is_wanted).collect())

@@ -171,7 +171,7 @@ pub async fn release(connection: &mut PgConnection, hold: Hold) -> Result<()> {
                  WHERE workspace_id = $1 AND webhook_id = target.id AND state = 'pending'
                  ORDER BY run_at, id LIMIT 1
              ) AS first
-         ))
+         ), (SELECT min(created_at) FROM webhook_walks WHERE workspace_id = $1))
          WHERE workspace_id = $1 AND attempt = $2",
     )
     .bind(hold.workspace_id)

@@ -27,6 +27,8 @@ const LINGER: Duration = Duration::from_millis(500);
 const NO_SLOT: Duration = Duration::from_millis(20);
 /// How long to wait after an error of the database.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
+/// A walk over what a job wrote goes on while fewer deliveries are loaded.
+const WALK_BELOW: usize = 64;
 /// The most attempts that one transaction records.
 const RECORDED: usize = 500;
 
@@ -53,6 +55,7 @@ enum Done {
     Recorded(Vec<Attempt>, Result<Recorded>),
     Refreshed(Result<Targets>),
     FannedOut(Result<FannedOut>),
+    Walked(Result<FannedOut>),
     Loaded(Vec<(Uuid, i64)>, Result<Vec<Due>>),
 }
 
@@ -75,6 +78,8 @@ pub(super) struct Workspace {
     wait_until: Option<Instant>,
     must_refresh: bool,
     must_fan_out: bool,
+    /// Whether there may be walks over what jobs wrote.
+    must_walk: bool,
     lacks_slots: bool,
     /// Since when there is nothing to do.
     idle_since: Option<Instant>,
@@ -102,6 +107,7 @@ impl Workspace {
             wait_until: None,
             must_refresh: true,
             must_fan_out: true,
+            must_walk: true,
             lacks_slots: false,
             idle_since: None,
         }
@@ -224,7 +230,7 @@ impl Workspace {
         } else if std::mem::take(&mut self.must_fan_out) {
             Some(self.fan_out())
         } else {
-            self.load()
+            self.load().or_else(|| self.walk())
         };
     }
 
@@ -280,6 +286,18 @@ impl Workspace {
         }))
     }
 
+    /// Adds deliveries of what a job wrote, while little else is due.
+    fn walk(&mut self) -> Option<BoxFuture<'static, Done>> {
+        let has_room = self.known.len() < WALK_BELOW;
+        if !has_room || !std::mem::take(&mut self.must_walk) {
+            return None;
+        }
+        let (process, hooks, hold) = (self.process.clone(), self.hooks.clone(), self.hold);
+        Some(Box::pin(async move {
+            Done::Walked(hooks.with(&process, async |it| shared::jobs::walk(it, hold).await).await)
+        }))
+    }
+
     /// Continues with the result of an operation. An error means that the lease is lost.
     fn finish(&mut self, done: Done) -> Result<()> {
         let result = match done {
@@ -297,6 +315,7 @@ impl Workspace {
             Done::FannedOut(fanned_out) => fanned_out.map(|fanned_out| self.fanned_out(fanned_out)).inspect_err(|_| {
                 self.must_fan_out = true;
             }),
+            Done::Walked(walked) => walked.map(|walked| self.walked(walked)).inspect_err(|_| self.must_walk = true),
             Done::Loaded(rooms, due) => due.map(|due| self.loaded(&rooms, due)),
         };
         match result {
@@ -353,9 +372,17 @@ impl Workspace {
         self.lanes.extend(present.into_iter().map(|(id, target)| (id, Lane::new(target))));
     }
 
-    fn fanned_out(&mut self, FannedOut { deliveries, has_callbacks, has_more }: FannedOut) {
+    fn walked(&mut self, FannedOut { deliveries, has_more, .. }: FannedOut) {
+        self.must_walk |= has_more;
+        if deliveries > 0 {
+            self.lanes.values_mut().for_each(|lane| lane.may_have_more = true);
+        }
+    }
+
+    fn fanned_out(&mut self, FannedOut { deliveries, has_callbacks, has_walks, has_more }: FannedOut) {
         self.must_fan_out |= has_more;
         self.must_refresh |= has_callbacks;
+        self.must_walk |= has_walks;
         if deliveries > 0 {
             self.lanes.values_mut().for_each(|lane| lane.may_have_more = true);
         }

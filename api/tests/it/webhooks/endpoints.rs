@@ -38,7 +38,8 @@ async fn a_webhook_is_created_changed_and_deleted_and_its_secret_is_shown_once()
 
     // It can be sent back as it was read.
     assert_eq!(api.send(Method::PUT, &path, created.clone(), 200).await, created);
-    let changed = json!({ "events": ["*"], "description": null, "rate_limit": null, "enabled": false, "headers": null });
+    let changed =
+        json!({ "events": ["*"], "description": null, "rate_limit": null, "enabled": false, "headers": null });
     let changed = api.send(Method::PUT, &path, changed, 200).await;
     assert_eq!((&changed["events"], &changed["enabled"]), (&json!(["*"]), &json!(false)));
     assert_eq!((&changed["rate_limit"], &changed["header_names"]), (&Value::Null, &json!([])));

@@ -55,9 +55,7 @@ async fn a_receiver_can_ask_for_time_and_a_redirect_is_a_failure() {
     let setup = Setup::start().await;
     let target = setup.receiver.url("/elsewhere");
     setup.receiver.script(move |request| match request.json()["type"].as_str() {
-        Some("lead.created") => {
-            Answer { headers: vec![("retry-after", "3600".to_owned())], ..Answer::status(429) }
-        }
+        Some("lead.created") => Answer { headers: vec![("retry-after", "3600".to_owned())], ..Answer::status(429) },
         _ => Answer { headers: vec![("location", target.clone())], ..Answer::status(307) },
     });
     let _worker = setup.worker();

@@ -139,7 +139,8 @@ async fn a_redirect_to_a_trap_is_not_followed_and_proxies_are_ignored() {
     setup.receiver.script(move |_| Answer { headers: vec![("location", target.clone())], ..Answer::status(302) });
     let proxy = trap.url("");
     let port = setup.receiver.address.to_string();
-    let variables = [("http_proxy", proxy.as_str()), ("HTTP_PROXY", &proxy), ("ALL_PROXY", &proxy), ("https_proxy", &proxy)];
+    let variables =
+        [("http_proxy", proxy.as_str()), ("HTTP_PROXY", &proxy), ("ALL_PROXY", &proxy), ("https_proxy", &proxy)];
     let settings: Vec<(&str, &str)> = super::variables(&port).into_iter().chain(variables).collect();
     let _worker = testing::Process::worker_with(&setup.api.database, &[], &settings);
     let webhook = setup.webhook(json!({})).await;

@@ -47,9 +47,9 @@ async fn events_are_delivered_again_also_those_from_before_the_webhook() {
 #[tokio::test]
 async fn only_failed_deliveries_are_repeated_if_asked() {
     let setup = Setup::start().await;
-    setup.receiver.script(|request| {
-        testing::receiver::Answer::status(if request.body.contains("bad") { 500 } else { 200 })
-    });
+    setup
+        .receiver
+        .script(|request| testing::receiver::Answer::status(if request.body.contains("bad") { 500 } else { 200 }));
     let _worker = setup.worker();
     let webhook = setup.webhook(json!({ "events": ["lead.created"] })).await;
     for name in ["good", "bad", "better"] {
