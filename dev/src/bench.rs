@@ -28,6 +28,7 @@ mod records;
 mod slots;
 mod templates;
 mod themes;
+mod webhooks;
 
 /// Each benchmark except `queue` runs on a private PostgreSQL server, and prints its samples and figures as
 /// lines of JSON, and then a table of the figures. It succeeds if all figures meet their bounds.
@@ -71,6 +72,8 @@ enum Bench {
     Templates(templates::Arguments),
     /// Finding the themes of many comments.
     Themes(themes::Arguments),
+    /// Delivery of webhooks to a receiver that answers in 5 ms.
+    Webhooks(webhooks::Arguments),
     /// The queue, for a driver that compares several queues.
     #[command(subcommand)]
     Queue(queue::Verb),
@@ -101,6 +104,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Mail(arguments) => return mail::run(arguments).await,
         Bench::Templates(arguments) => return templates::run(&arguments),
         Bench::Themes(arguments) => return themes::run(arguments).await,
+        Bench::Webhooks(arguments) => return webhooks::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,
     }

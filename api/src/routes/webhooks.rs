@@ -3,13 +3,13 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
+use shared::Error;
 use shared::error::Reason;
 use shared::query::Columns;
 use shared::records::Place;
 use shared::webhooks::callbacks::{self, CallbackSecret};
 use shared::webhooks::replay::ReplayWebhook;
 use shared::webhooks::{self, Delivery, Webhook, WebhookWithSecret, deliveries, endpoint};
-use shared::{Error, queue};
 use uuid::Uuid;
 
 use crate::AppState;
@@ -203,25 +203,12 @@ async fn rotate_callback_secret(State(state): State<AppState>, write: Write, _: 
         .await
 }
 
-async fn replay(
-    State(state): State<AppState>,
-    Path(id): Path,
-    write: Write,
-    _: NoQuery,
-    JsonObject { object, bytes }: JsonObject,
-) -> Result {
-    let webhook = endpoint::get(&mut *state.connection().await?, write.actor.workspace_id, id).await?;
-    if !webhook.enabled {
-        return Err(Error::conflict_with(id, Reason::WrongState, "enabled", "the webhook is disabled").into());
-    }
+async fn replay(Path(id): Path, write: Write, _: NoQuery, JsonObject { object, bytes }: JsonObject) -> Result {
     let replay = ReplayWebhook::read(id, object)?;
     write
         .run(&bytes, move |connection, actor| {
             let replay = replay.clone();
-            Box::pin(async move {
-                let request_id = actor.request_id.as_deref();
-                Reply::accepted(&queue::start_run(connection, actor.workspace_id, request_id, &replay).await?)
-            })
+            Box::pin(async move { Reply::accepted(&replay.start(connection, actor).await?) })
         })
         .await
 }

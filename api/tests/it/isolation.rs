@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, id};
+use crate::support::{self, Api, id};
 use crate::{emails, feedback};
 
 const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
@@ -28,6 +28,9 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let suppression = api.create("/dev/crm/suppressions", json!({ "email": "eve@example.com" })).await;
     let email = emails::queued(api, "ada@example.com", None).await;
     let job = api.import("name,email\nBob,bob@example.com\n").await;
+    let body = json!({ "url": "https://example.com/hooks", "events": ["*"] });
+    let webhook = api.create("/dev/crm/webhooks", body).await;
+    let delivery = support::json(api.post(&format!("/dev/crm/webhooks/{}/test", id(&webhook))), 201).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -41,6 +44,8 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("emailId", email.to_string()),
         ("jobId", id(&job).to_owned()),
         ("uploadId", id(&upload).to_owned()),
+        ("webhookId", id(&webhook).to_owned()),
+        ("deliveryId", id(&delivery).to_owned()),
     ])
 }
 
@@ -151,6 +156,7 @@ fn valid_body(template: &str) -> Value {
             json!({ "type": "call", "subject": "s", "date": "2024-01-01" })
         }
         path if path.ends_with("/interactions") => json!({ "type": "call" }),
+        path if path.ends_with("/replay") => json!({ "since": "2024-01-01" }),
         path if path.ends_with("/feedback/{feedbackId}") => json!({ "rating": 3 }),
         _ => json!({}),
     }

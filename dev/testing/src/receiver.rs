@@ -147,6 +147,12 @@ impl Receiver {
         lock(&self.state.received).clone()
     }
 
+    /// The last request.
+    #[must_use]
+    pub fn last(&self) -> Option<Received> {
+        lock(&self.state.received).last().cloned()
+    }
+
     /// How many requests there were so far.
     #[must_use]
     pub fn count(&self) -> usize {

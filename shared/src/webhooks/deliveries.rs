@@ -176,7 +176,15 @@ pub async fn test(connection: &mut PgConnection, actor: &Actor, webhook_id: Uuid
     get(connection, workspace_id, webhook_id, delivery_id(webhook_id, event.id.0)).await
 }
 
-async fn check_enabled(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<endpoint::Webhook> {
+/// Returns an endpoint.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] if it is disabled.
+pub(super) async fn check_enabled(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    id: Uuid,
+) -> Result<endpoint::Webhook> {
     let webhook = endpoint::get(connection, workspace_id, id).await?;
     match webhook.enabled {
         true => Ok(webhook),

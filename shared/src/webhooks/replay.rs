@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::insert::NewDelivery;
 use super::target::{Subscription, subscriptions};
-use super::{endpoint, fan_out, queue};
+use super::{deliveries, endpoint, fan_out, queue};
 use crate::error::{Error, FieldError, Result};
+use crate::events::Actor;
 use crate::events::feed::{self, Filter};
 use crate::platform::db;
-use crate::queue::{Page, Pages, Payload};
+use crate::queue::{Job, Page, Pages, Payload};
 use crate::values::Time;
 use crate::values::json_body::Object;
 use crate::values::json_schema::{Shape, closed};
@@ -66,6 +67,15 @@ impl ReplayWebhook {
         body.finish()?;
         let since = since.ok_or_else(|| Error::internal("a body was accepted without `since`"))?;
         Ok(Self { webhook_id, since, until: until.min(now), failed_only })
+    }
+
+    /// Starts the job.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] for a disabled endpoint.
+    pub async fn start(&self, connection: &mut PgConnection, actor: &Actor) -> Result<Job> {
+        deliveries::check_enabled(connection, actor.workspace_id, self.webhook_id).await?;
+        crate::queue::start_run(connection, actor.workspace_id, actor.request_id.as_deref(), self).await
     }
 
     /// The schema of the body.

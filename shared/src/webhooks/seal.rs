@@ -47,6 +47,11 @@ impl Sealer {
         Ok([&[ENCRYPTED], &nonce[..], &encrypted].concat())
     }
 
+    /// Whether a sealed text is not encrypted.
+    pub(super) fn is_readable(sealed: &[u8]) -> bool {
+        sealed.first() == Some(&READABLE)
+    }
+
     /// Opens a sealed text.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What the worker that delivers does in the database: loading due deliveries and recording attempts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -193,10 +194,10 @@ async fn write(connection: &mut PgConnection, workspace_id: Uuid, attempts: &[At
 
 /// Deletes callbacks that have no attempts left.
 async fn forget_callbacks(connection: &mut PgConnection, workspace_id: Uuid, attempts: &[Attempt]) -> Result<()> {
-    let ended: Vec<Uuid> = attempts.iter().filter(|it| it.is_last()).map(|it| it.webhook_id).collect();
+    let ended: BTreeSet<Uuid> = attempts.iter().filter(|it| it.is_last()).map(|it| it.webhook_id).collect();
     sqlx::query("DELETE FROM webhook_callbacks WHERE workspace_id = $1 AND id = ANY ($2)")
         .bind(workspace_id)
-        .bind(ended)
+        .bind(ended.into_iter().collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

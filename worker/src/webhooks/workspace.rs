@@ -23,6 +23,8 @@ use crate::context::WorkerContext;
 
 /// How long a workspace without work is kept, since more may follow soon.
 const LINGER: Duration = Duration::from_millis(500);
+/// How often the endpoints of a workspace are read again while it has work. Retries that became due are found then.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// How often a task looks for a slot when there was none.
 const NO_SLOT: Duration = Duration::from_millis(20);
 /// How long to wait after an error of the database.
@@ -77,6 +79,8 @@ pub(super) struct Workspace {
     /// No operation begins before.
     wait_until: Option<Instant>,
     must_refresh: bool,
+    /// When endpoints are read again, and with them what has become due.
+    refresh_at: Instant,
     must_fan_out: bool,
     /// Whether there may be walks over what jobs wrote.
     must_walk: bool,
@@ -106,6 +110,7 @@ impl Workspace {
             operation: None,
             wait_until: None,
             must_refresh: true,
+            refresh_at: Instant::now() + REFRESH_EVERY,
             must_fan_out: true,
             must_walk: true,
             lacks_slots: false,
@@ -159,6 +164,9 @@ impl Workspace {
     fn read_signals(&mut self) {
         self.must_refresh |= self.signals.is_due.swap(false, Relaxed);
         self.must_fan_out |= self.signals.has_events.swap(false, Relaxed);
+        if self.refresh_at <= Instant::now() && self.idle_since.is_none() {
+            self.must_refresh = true;
+        }
     }
 
     /// Sends what the limits allow, the endpoints in turn.
@@ -249,7 +257,8 @@ impl Workspace {
         })
     }
 
-    fn refresh(&self) -> BoxFuture<'static, Done> {
+    fn refresh(&mut self) -> BoxFuture<'static, Done> {
+        self.refresh_at = Instant::now() + REFRESH_EVERY;
         let (process, hooks, hold) = (self.process.clone(), self.hooks.clone(), self.hold);
         Box::pin(async move {
             let refresh = async |connection: &mut sqlx::PgConnection| {
@@ -425,10 +434,11 @@ impl Workspace {
     fn next_moment(&self) -> Option<Instant> {
         let now = Instant::now();
         let lanes = self.lanes.values().filter_map(|lane| lane.waits_until(now)).min();
+        let refresh = self.idle_since.is_none().then_some(self.refresh_at);
         let slot = self.lacks_slots.then(|| now + NO_SLOT);
         let idle = self.idle_since.map(|since| since + LINGER);
         let hold = self.process.hold.present().is_some().then(|| now + LINGER);
-        [lanes, slot, idle, hold, self.wait_until].into_iter().flatten().min()
+        [lanes, refresh, slot, idle, hold, self.wait_until].into_iter().flatten().min()
     }
 }
 

@@ -150,3 +150,26 @@ async fn changes_of_webhooks_are_in_the_audit_log_only() {
             .unwrap();
     assert_eq!(recorded, ["webhook.created", "webhook.updated", "webhook.deleted"]);
 }
+
+#[tokio::test]
+async fn the_doctor_warns_without_a_key_and_fails_with_another_one() {
+    let setup = Setup::start().await;
+    setup.webhook(json!({ "headers": { "Authorization": "Bearer hidden" } })).await;
+    let doctor = async |key: &str| {
+        let program = testing::workspace::program("crm-api", None).unwrap();
+        let output = tokio::process::Command::new(program)
+            .arg("doctor")
+            .env("DATABASE_URL", setup.api.database.url())
+            .env("CRM_WEBHOOKS__ENCRYPTION_KEY", key)
+            .output()
+            .await
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(doctor(super::KEY).await, (true, String::new()));
+    let (_, warned) = doctor("").await;
+    assert!(warned.contains("webhooks.encryption_key is not set"), "{warned}");
+    let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let (succeeded, reason) = doctor(other).await;
+    assert!(!succeeded && reason.contains("2 secrets and headers of webhooks cannot be decrypted"), "{reason}");
+}

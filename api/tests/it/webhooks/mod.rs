@@ -2,14 +2,18 @@
 
 mod callbacks;
 mod delivery;
+mod each;
 mod endpoints;
+mod examples;
 mod failures;
 mod hostile;
 mod limits;
 mod replay;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use shared::platform::config::{self, Settings};
 use standardwebhooks::Webhook as Verifier;
@@ -35,6 +39,13 @@ impl Setup {
     pub async fn start() -> Self {
         let receiver = Receiver::start().await;
         let receivers = receiver.address.to_string();
+        Self::with(receiver, receivers).await
+    }
+
+    /// With another receiver that the operator allows.
+    pub async fn start_with_another(address: SocketAddr) -> Self {
+        let receiver = Receiver::start().await;
+        let receivers = format!("{},{address}", receiver.address);
         Self::with(receiver, receivers).await
     }
 
@@ -126,11 +137,14 @@ pub(crate) fn worker(database: &Database, receivers: &str) -> Process {
 
 /// Verifies a request with a secret, as a receiver does.
 fn verifies(received: &Received, secret: &Value) -> bool {
-    let mut headers = reqwest::header::HeaderMap::new();
-    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-        headers.insert(name, received.header(name).parse().unwrap());
-    }
+    let headers = headers(received);
     Verifier::new(secret.as_str().unwrap()).unwrap().verify(received.body.as_bytes(), &headers).is_ok()
+}
+
+/// The headers with which a request is verified.
+fn headers(received: &Received) -> HeaderMap {
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    names.into_iter().map(|name| (name.parse().unwrap(), received.header(name).parse().unwrap())).collect()
 }
 
 /// The types of the events in requests.
