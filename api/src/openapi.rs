@@ -7,6 +7,7 @@ pub mod operations;
 pub(crate) mod parameters;
 pub(crate) mod problems;
 pub(crate) mod schemas;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -103,6 +104,7 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
         .info(info)
         .servers(Some(servers))
         .paths(paths)
+        .webhooks(Some(webhooks::paths()))
         .components(Some(components))
         .security(Some([SecurityRequirement::new(BEARER, [""; 0])]))
         .tags(Some(TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build())))

@@ -87,6 +87,7 @@ async fn a_callback_is_checked_like_a_webhook() {
         }
     }
     // No other operation has these parameters.
-    let answer = setup.api.send(Method::POST, &format!("/dev/crm/leads?webhook_id={}", id(&webhook)), json!({}), 400);
-    assert_eq!(faults(&answer.await), [("webhook_id", "unknown")]);
+    let path = format!("/dev/crm/leads?webhook_id={}", id(&webhook));
+    let answer = setup.api.send(Method::POST, &path, json!({}), 400).await;
+    assert_eq!(faults(&answer), [("webhook_id", "unknown")]);
 }

@@ -16,7 +16,7 @@ use crate::support::id;
 const PAGE: &str = include_str!("../../../../docs/webhooks.md");
 
 /// The verified event, or nothing if the request is not from the CRM.
-fn verified(secret: &str, headers: &HeaderMap, body: &[u8]) -> Option<serde_json::Value> {
+fn verified(secret: &str, headers: &HeaderMap, body: &[u8]) -> Option<Value> {
     Webhook::new(secret).ok()?.verify(body, headers).ok()?;
     serde_json::from_slice(body).ok()
 }

@@ -20,7 +20,7 @@ use standardwebhooks::Webhook as Verifier;
 use testing::receiver::{Received, Receiver};
 use testing::{Database, Process};
 
-use crate::support::{self, Api, id};
+use crate::support::{Api, id};
 
 pub(crate) const WEBHOOKS: &str = "/dev/crm/webhooks";
 const LEADS: &str = "/dev/crm/leads";
