@@ -65,7 +65,8 @@ CREATE TABLE webhook_deliveries (
     updated_at   timestamptz NOT NULL,
     delivered_at timestamptz,
     CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (workspace_id, id)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX webhook_deliveries_webhook_idx ON webhook_deliveries (workspace_id, webhook_id, id);
 CREATE INDEX webhook_deliveries_due_idx ON webhook_deliveries (workspace_id, webhook_id, run_at, id)
     WHERE state = 'pending';
@@ -83,7 +84,8 @@ CREATE TABLE webhook_queues (
     attempt      integer     NOT NULL DEFAULT 0,
     lease_until  timestamptz,
     CONSTRAINT webhook_queues_pkey PRIMARY KEY (workspace_id)
-);
+)
+WITH (fillfactor = 50);
 
 -- Who wants to know the end of a job: a URL, or an endpoint.
 CREATE TABLE webhook_callbacks (

@@ -109,14 +109,16 @@ async fn read<R: Importable>(
     Ok(records.into_iter().map(|record| (record.id(), record)).collect())
 }
 
-/// The records that have had an event of their own since the job wrote them.
+/// The records that have had an event of their own since the job wrote them, also one that has no number yet.
 async fn reported(connection: &mut PgConnection, workspace_id: Uuid, effects: &[Effect]) -> Result<HashSet<Uuid>> {
     let reported: Vec<Uuid> = sqlx::query_scalar(
         "SELECT effect.id FROM unnest($2::uuid[], $3::timestamptz[]) AS effect (id, at)
          WHERE EXISTS (
              SELECT FROM events
              WHERE events.workspace_id = $1 AND subject_id = effect.id AND events.created_at > effect.at
-         )",
+         )
+         UNION
+         SELECT subject_id FROM new_events WHERE new_events.workspace_id = $1 AND subject_id = ANY ($2)",
     )
     .bind(workspace_id)
     .bind(effects.iter().map(|effect| effect.id).collect::<Vec<_>>())

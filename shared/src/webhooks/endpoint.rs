@@ -1,10 +1,14 @@
 //! Endpoints as callers see them: listed, created, changed, deleted, and their secrets.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{FromRow, PgConnection};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::RefOr;
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::changes::Changes;
@@ -111,13 +115,48 @@ impl Tagged for Webhook {
 }
 
 /// An endpoint with its secret, which is shown only once.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WebhookWithSecret {
     /// The endpoint.
     #[serde(flatten)]
     pub webhook: Webhook,
     /// The secret that signs its requests; `null` in a repeated response to the same request.
     pub secret: Option<String>,
+}
+
+impl PartialSchema for WebhookWithSecret {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Webhook::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            let about = "The secret that signs its requests; `null` in a repeated response to the same request.";
+            let secret = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+            object.description = Some("A webhook with its secret, which is shown only once.".to_owned());
+            object.properties.insert("secret".to_owned(), secret.description(Some(about)).into());
+            object.examples = vec![shown_example()];
+        }
+        schema
+    }
+}
+
+impl ToSchema for WebhookWithSecret {
+    fn name() -> Cow<'static, str> {
+        "WebhookWithSecret".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Webhook::schemas(schemas);
+    }
+}
+
+/// The example of an endpoint that was created a moment ago.
+fn shown_example() -> Value {
+    json!({
+        "id": "019ab3f2-6b1e-7c3a-9f52-3d8c1e0a7b44", "url": "https://example.com/hooks", "description": null,
+        "events": ["lead.*", "order.created"], "bulk": "summary", "ordering": "none", "rate_limit": null,
+        "enabled": true, "header_names": [], "scopes": ["*"], "failing_since": null, "disabled_at": null,
+        "created_at": "2026-01-15T10:00:00Z", "updated_at": "2026-01-15T10:00:00Z",
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+    })
 }
 
 /// The example of an endpoint's fields.

@@ -170,8 +170,8 @@ async fn write(connection: &mut PgConnection, workspace_id: Uuid, attempts: &[At
         "UPDATE webhook_deliveries AS delivery
          SET state = made.state, attempt = delivery.attempt + 1, attempts = delivery.attempts + 1,
              run_at = made.run_at, status = made.status, latency_ms = made.latency_ms, response = made.response,
-             error = made.error, updated_at = $2,
-             delivered_at = CASE WHEN made.state = 'delivered' THEN $2 END
+             error = made.error, updated_at = $2::timestamptz,
+             delivered_at = CASE WHEN made.state = 'delivered' THEN $2::timestamptz END
          FROM unnest($3::uuid[], $4::integer[], $5::text[], $6::timestamptz[], $7::smallint[], $8::integer[],
                  $9::text[], $10::text[])
              AS made (id, attempt, state, run_at, status, latency_ms, response, error)

@@ -17,8 +17,10 @@ fn subjects(received: &[Received]) -> BTreeSet<String> {
 async fn an_endpoint_can_get_an_event_for_each_record_that_a_job_wrote() {
     let setup = Setup::start().await;
     let _worker = setup.worker();
-    let summary = setup.webhook(json!({ "url": setup.receiver.url("/summary"), "events": ["lead.*", "job.changed"] })).await;
-    let every = setup.webhook(json!({ "url": setup.receiver.url("/each"), "events": ["lead.*"], "bulk": "each" })).await;
+    let summary =
+        setup.webhook(json!({ "url": setup.receiver.url("/summary"), "events": ["lead.*", "job.changed"] })).await;
+    let every =
+        setup.webhook(json!({ "url": setup.receiver.url("/each"), "events": ["lead.*"], "bulk": "each" })).await;
     let rows: String = (0..250).map(|n| format!("Lead {n},lead{n}@example.com\n")).collect();
     let job = setup.api.imported("/dev/crm/leads/import", format!("name,email\n{rows}")).await;
     assert_eq!(job["result"]["created"], 250);
@@ -30,7 +32,10 @@ async fn an_endpoint_can_get_an_event_for_each_record_that_a_job_wrote() {
     assert_eq!(subjects(&of_each), each(&leads, "id").into_iter().map(str::to_owned).collect());
     for request in &of_each {
         let event = request.json();
-        assert_eq!((&event["type"], &event["actor"]), (&json!("lead.created"), &json!({ "type": "job", "id": job["id"] })));
+        assert_eq!(
+            (&event["type"], &event["actor"]),
+            (&json!("lead.created"), &json!({ "type": "job", "id": job["id"] }))
+        );
         let lead: &Value = leads.as_array().unwrap().iter().find(|lead| lead["id"] == event["subject"]["id"]).unwrap();
         assert_eq!(event["data"]["email"], lead["email"]);
         assert!(verifies(request, &every["secret"]));
@@ -43,7 +48,8 @@ async fn records_that_are_gone_or_had_an_event_of_their_own_are_left_out() {
     let setup = Setup::start().await;
     let webhook = setup.webhook(json!({ "events": ["lead.*"], "bulk": "each" })).await;
     let mut worker = testing::Process::worker(&setup.api.database, &["--queues", "imports"]);
-    let job = setup.api.imported("/dev/crm/leads/import", "name,email\nA,a@example.com\nB,b@example.com\nC,c@example.com\n");
+    let job =
+        setup.api.imported("/dev/crm/leads/import", "name,email\nA,a@example.com\nB,b@example.com\nC,c@example.com\n");
     assert_eq!(job.await["result"]["created"], 3);
     worker.kill9().await;
     let leads = setup.api.read(&format!("{LEADS}?sort=email")).await;

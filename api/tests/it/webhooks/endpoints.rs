@@ -97,11 +97,11 @@ async fn every_fault_of_a_webhook_is_reported() {
         faults(&all.await),
         [
             ("url", "scheme"),
+            ("events", "unknown_type"),
             ("bulk", "invalid"),
             ("ordering", "invalid"),
             ("rate_limit", "out_of_range"),
             ("enabled", "invalid"),
-            ("events", "unknown_type"),
             ("headers.Host", "reserved"),
             ("headers.X-A", "invalid"),
             ("scopes", "read_only"),

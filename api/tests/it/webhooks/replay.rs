@@ -49,10 +49,10 @@ async fn only_failed_deliveries_are_repeated_if_asked() {
     let setup = Setup::start().await;
     setup
         .receiver
-        .script(|request| testing::receiver::Answer::status(if request.body.contains("bad") { 500 } else { 200 }));
+        .script(|request| testing::receiver::Answer::status(if request.body.contains("failing@") { 500 } else { 200 }));
     let _worker = setup.worker();
     let webhook = setup.webhook(json!({ "events": ["lead.created"] })).await;
-    for name in ["good", "bad", "better"] {
+    for name in ["good", "failing", "better"] {
         setup.lead(name).await;
     }
     setup.until(&webhook, "attempted", |all| all.len() == 3 && all.iter().all(|it| it["attempts"] == 1)).await;
