@@ -14,10 +14,12 @@ CREATE TABLE new_events (
     -- The subject as the API returned it, or the row of a job or an email.
     data         json,
     created_at   timestamptz NOT NULL,
+    -- The transaction that inserted it.
+    xact_id      xid8        NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT new_events_pkey PRIMARY KEY (workspace_id, position)
 );
--- The numbering reads all workspaces in the order of insertion.
-CREATE INDEX new_events_position_idx ON new_events (position);
+-- The numbering looks for the events of transactions that it has not seen finished.
+CREATE INDEX new_events_xact_id_idx ON new_events (xact_id);
 
 -- What happened, in the order in which readers see it.
 CREATE TABLE events (

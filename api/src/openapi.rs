@@ -62,6 +62,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Feedback", "Feedback requests, and the customers' answers."),
     ("Reports", "Figures across many records, at most a minute old."),
     ("Jobs", "Long-running work: its progress, results and rejected rows."),
+    ("Events", "What happened, in an order in which a reader misses nothing."),
     ("Account", "The caller of a request."),
     ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
     ("Settings", "The sender, content and timing of a workspace's email."),

@@ -10,6 +10,7 @@ mod bodies;
 mod bulk;
 mod connections;
 mod database;
+mod events;
 mod files;
 mod full_disk;
 mod harness;
@@ -39,6 +40,8 @@ enum Fault {
     Bulk(bulk::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
+    /// Follows the feed of events while records are written, and programs are killed.
+    Events(events::Arguments),
     /// Makes the database reject leads for minutes, as with a full disk, while files are imported.
     FullDisk(full_disk::Arguments),
     /// Kills crm-api at random moments while concurrent clients send requests with idempotency keys.
@@ -62,6 +65,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Bulk(arguments) => bulk::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
+        Fault::Events(arguments) => events::run(arguments).await?,
         Fault::FullDisk(arguments) => full_disk::run(arguments).await?,
         Fault::Idempotency(arguments) => idempotency::run(arguments).await?,
         Fault::Mail(arguments) => mail::run(arguments).await?,

@@ -13,8 +13,16 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 7] =
-    ["_sqlx_migrations", "api_keys", "email_rate_limits", "mail_breaks", "mail_place", "secrets", "workspaces"];
+const GLOBAL: [&str; 8] = [
+    "_sqlx_migrations",
+    "api_keys",
+    "email_rate_limits",
+    "mail_breaks",
+    "mail_place",
+    "numbering",
+    "secrets",
+    "workspaces",
+];
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
@@ -44,6 +52,9 @@ const CROSS_WORKSPACES: [&str; 22] = [
     "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
     "SELECT workspace_id FROM score_states",
     "SELECT workspace_id, max(date) AS last FROM scheduled_runs",
+    // Events without a number, and how far the feeds reach that are followed.
+    "SELECT workspace_id, position FROM new_events",
+    "SELECT workspace_id, number FROM event_cursors",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.
@@ -150,10 +161,24 @@ fn places(text: &str) -> Vec<&str> {
     }
     for word in ["RETURNING ", "DO UPDATE "] {
         for (begin, _) in text.match_indices(word) {
-            places.push(&text[begin..text[begin..].find("\n     )").map_or(text.len(), |end| begin + end)]);
+            places.push(&text[begin..begin + enclosed(&text[begin..])]);
         }
     }
     places
+}
+
+/// The length of a part, up to the parenthesis that closes what it is in.
+fn enclosed(part: &str) -> usize {
+    let mut depth = 0;
+    for (i, byte) in part.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 0 => return i,
+            b')' => depth -= 1,
+            _ => (),
+        }
+    }
+    part.len()
 }
 
 /// The length of a call, up to its last parenthesis.

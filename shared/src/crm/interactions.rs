@@ -144,6 +144,7 @@ impl Linked for LeadInteraction {
 impl Record for LeadInteraction {
     const TYPE: RecordType = RecordType::LeadInteraction;
     const IMPORTED: bool = true;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[LEAD_EXTERNAL_ID];
     const PARENT: Option<Parent> = Some(Parent { column: "lead_id", table: "leads" });
     const LIST: Spec = Spec {
@@ -273,6 +274,7 @@ impl Linked for CustomerInteraction {
 impl Record for CustomerInteraction {
     const TYPE: RecordType = RecordType::CustomerInteraction;
     const IMPORTED: bool = true;
+    const HAS_CREATOR: bool = true;
     const UNIQUE: &'static [UniqueKey<Self>] = &[CUSTOMER_EXTERNAL_ID];
     const PARENT: Option<Parent> = Some(Parent { column: "customer_id", table: "customers" });
     const LIST: Spec = Spec {

@@ -56,6 +56,7 @@ impl ToSchema for EventId {
 
 /// Something that happened. Serialized, it is what webhooks deliver.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = FeedEvent)]
 pub struct Event {
     /// The id, which is the same wherever the event is delivered, and however often.
     pub id: EventId,

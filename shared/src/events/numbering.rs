@@ -8,7 +8,7 @@
 //! backup in which the last numbers are missing.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, FromRow, PgConnection};
@@ -19,13 +19,9 @@ use crate::error::Result;
 /// How long a worker gives numbers before another one may.
 pub const TERM: Duration = Duration::from_secs(3);
 /// The most events that one pass numbers.
-pub const BATCH: usize = 5_000;
-/// How far before the last numbered event a pass begins, in positions. Transactions commit in another order
-/// than they insert; those that take longer than this are found by a sweep.
-const LOOKBACK: i64 = 5_000;
-/// A sweep begins at the front, and so reads the dead entries that an old transaction keeps in the index. The
-/// pause after it is this many times as long as the sweep.
-const SWEEP_SHARE: u32 = 4;
+pub const BATCH: usize = 50_000;
+/// The most events of a workspace that one transaction numbers.
+const CHUNK: usize = 2_500;
 
 /// The right of a process to give numbers.
 #[derive(Debug, Clone, Copy)]
@@ -67,51 +63,79 @@ pub struct Pass {
     pub longest: Duration,
 }
 
-/// Where the passes of a process begin.
+/// What a process has seen of the transactions that record events.
+///
+/// A numbered event leaves a dead entry in the index, which stays while an older transaction is open. So a pass
+/// does not begin at the front: events that it meets for the first time are of transactions that began after the
+/// last pass, or were in progress then. Thus each pass finds all events that are visible, and among those of one
+/// record the earlier ones come first.
 #[derive(Debug, Default)]
 pub struct Numberer {
-    /// Passes begin here.
-    from: i64,
-    /// When the next pass begins at the front instead.
-    sweep_at: Option<Instant>,
+    /// `None` before the first pass and after an error, perhaps on another server.
+    seen: Option<Seen>,
+}
+
+/// The transactions at the time of a pass, as PostgreSQL writes their ids.
+#[derive(Debug, Clone, FromRow)]
+struct Seen {
+    /// The first transaction that had not begun.
+    xmax: String,
+    /// Those in progress.
+    in_progress: Vec<String>,
 }
 
 #[derive(FromRow)]
 struct Waiting {
-    workspace_id: Uuid,
-    position: i64,
+    #[sqlx(flatten)]
+    seen: Seen,
+    workspace_ids: Vec<Uuid>,
+    positions: Vec<i64>,
 }
 
 impl Numberer {
     /// Numbers the events that have none, up to [`BATCH`]. After an error, some of them may be numbered.
     pub async fn pass(&mut self, connection: &mut PgConnection) -> Result<Pass> {
-        let began = Instant::now();
-        let is_sweep = self.sweep_at.is_none_or(|at| at <= began);
-        let waiting = waiting(connection, if is_sweep { i64::MIN } else { self.from }).await?;
-        if is_sweep {
-            self.sweep_at = Some(Instant::now() + began.elapsed() * SWEEP_SHARE);
-        }
-        let last = waiting.iter().map(|event| event.position).max();
+        let before = self.seen.take();
+        let Waiting { seen, workspace_ids, positions } = waiting(connection, before.as_ref()).await?;
+        let is_full = positions.len() == BATCH;
         let mut workspaces = BTreeMap::<Uuid, Vec<i64>>::new();
-        for Waiting { workspace_id, position } in waiting {
+        for (workspace_id, position) in workspace_ids.into_iter().zip(positions) {
             workspaces.entry(workspace_id).or_default().push(position);
         }
         let mut pass = Pass::default();
         for (workspace_id, positions) in workspaces {
-            let Numbered { count, longest_s } = number(connection, workspace_id, &positions).await?;
-            pass.numbered += usize::try_from(count).unwrap_or_default();
-            pass.longest = pass.longest.max(Duration::try_from_secs_f64(longest_s).unwrap_or_default());
+            for positions in positions.chunks(CHUNK) {
+                let Numbered { count, longest_s } = number(connection, workspace_id, positions).await?;
+                pass.numbered += usize::try_from(count).unwrap_or_default();
+                pass.longest = pass.longest.max(Duration::try_from_secs_f64(longest_s).unwrap_or_default());
+            }
         }
-        // A full batch of a sweep says nothing about later events.
-        self.from = last.map_or(self.from, |last| last.saturating_sub(LOOKBACK).max(self.from));
+        // A full batch leaves events for the next pass.
+        self.seen = if is_full { before } else { Some(seen) };
         Ok(pass)
     }
 }
 
-async fn waiting(connection: &mut PgConnection, from: i64) -> Result<Vec<Waiting>> {
-    let waiting =
-        sqlx::query_as("SELECT workspace_id, position FROM new_events WHERE position >= $1 ORDER BY position LIMIT $2");
-    Ok(waiting.bind(from).bind(BATCH as i64).fetch_all(connection).await?)
+async fn waiting(connection: &mut PgConnection, seen: Option<&Seen>) -> Result<Waiting> {
+    let waiting = sqlx::query_as(
+        "WITH waiting AS (
+             SELECT workspace_id, position FROM new_events
+             WHERE xact_id >= $1::text::xid8 OR xact_id = ANY ($2::text[]::xid8[])
+             ORDER BY position LIMIT $3
+         ), now AS (
+             SELECT pg_current_snapshot() AS snapshot
+         )
+         SELECT pg_snapshot_xmax(snapshot)::text AS xmax,
+             ARRAY(SELECT pg_snapshot_xip(snapshot)::text) AS in_progress,
+             ARRAY(SELECT workspace_id FROM waiting ORDER BY position) AS workspace_ids,
+             ARRAY(SELECT position FROM waiting ORDER BY position) AS positions
+         FROM now",
+    );
+    let (xmax, in_progress) = match seen {
+        Some(Seen { xmax, in_progress }) => (xmax.as_str(), in_progress.as_slice()),
+        None => ("0", &[][..]),
+    };
+    Ok(waiting.bind(xmax).bind(in_progress).bind(BATCH as i64).fetch_one(connection).await?)
 }
 
 #[derive(FromRow)]
@@ -163,7 +187,7 @@ async fn lock(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Last>
     if let Some(last) = sqlx::query_as(lock).bind(workspace_id).fetch_optional(&mut *connection).await? {
         return Ok(last);
     }
-    sqlx::query("INSERT INTO event_cursors (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING")
+    sqlx::query("INSERT INTO event_cursors (workspace_id, number) VALUES ($1, 0) ON CONFLICT DO NOTHING")
         .bind(workspace_id)
         .execute(&mut *connection)
         .await?;

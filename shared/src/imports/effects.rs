@@ -1,4 +1,4 @@
-//! What an import or a bulk change did, record by record.
+//! What a job did, record by record.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::imports::Importable;
+use crate::records::RecordType;
 use crate::string_enum;
 
 string_enum! {
@@ -59,11 +60,11 @@ pub async fn effects<R: Importable>(
 ) -> Result<Vec<Effect>> {
     // Suppressions are no records.
     let kinds = kinds.iter().filter(|kind| !R::SUPPRESSES || **kind == EffectKind::Suppressed);
-    let selected: Vec<String> = kinds.filter_map(|kind| Some(format!("({})", statement::<R>(*kind)?))).collect();
+    let selected: Vec<String> = kinds.flat_map(|kind| statements::<R>(*kind)).collect();
     if selected.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT * FROM ({}) AS effects ORDER BY position LIMIT $4", selected.join(" UNION ALL "));
+    let sql = format!("SELECT * FROM (({})) AS effects ORDER BY position LIMIT $4", selected.join(") UNION ALL ("));
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(workspace_id)
         .bind(job_id)
@@ -73,37 +74,68 @@ pub async fn effects<R: Importable>(
         .await?)
 }
 
-/// The statement of a kind of effect; `None` if records of this kind have none.
-fn statement<R: Importable>(kind: EffectKind) -> Option<String> {
-    let (table, record_type, action) = (R::TABLE, R::TYPE.as_str(), kind.as_str());
+/// The statements that find effects of a kind. Those of deletions and of changed links are among them, whatever kind
+/// of record they are of.
+fn statements<R: Importable>(kind: EffectKind) -> Vec<String> {
+    let (table, action) = (R::TABLE, kind.as_str());
     let has_email = R::COLUMNS.contains(&"email");
     match kind {
-        EffectKind::Created => R::IMPORTED.then(|| {
-            let email = if has_email { "email" } else { "NULL::text AS email" };
-            format!(
-                "SELECT 'created' AS outcome, '{record_type}' AS type, id, {email}, NULL::bigint AS line,
-                     created_at AS at, id AS position
-                 FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
-            )
-        }),
+        EffectKind::Created => {
+            let mut created = Vec::new();
+            if R::IMPORTED {
+                created.push(imported::<R>(if has_email { "email" } else { "NULL::text AS email" }));
+            }
+            if R::TYPE == RecordType::Lead {
+                created.extend([CONVERTED.to_owned(), NURTURED.to_owned()]);
+            }
+            created
+        }
         EffectKind::Updated | EffectKind::Deleted | EffectKind::Restored => {
             // Of a deleted record there is only the entry.
             let email = if has_email { "coalesce(record.email, history.former ->> 'email')" } else { "NULL::text" };
-            Some(format!(
-                "SELECT '{action}' AS outcome, '{record_type}' AS type, history.record_id AS id, {email} AS email,
+            vec![format!(
+                "SELECT '{action}' AS outcome, history.record_type AS type, history.record_id AS id, {email} AS email,
                      NULL::bigint AS line, history.created_at AS at, history.id AS position
                  FROM history LEFT JOIN {table} AS record
                      ON record.workspace_id = history.workspace_id AND record.id = history.record_id
                  WHERE history.workspace_id = $1 AND history.actor_type = 'job' AND history.actor_id = $2
-                     AND history.id > $3 AND history.record_type = '{record_type}' AND history.action = '{action}'
-                     AND history.cause_id IS NULL
+                     AND history.id > $3 AND history.action = '{action}'
                  ORDER BY history.id LIMIT $4"
-            ))
+            )]
         }
-        EffectKind::Suppressed => Some(
+        EffectKind::Suppressed => vec![
             "SELECT 'suppressed' AS outcome, 'suppression' AS type, id, email, line, created_at AS at, id AS position
              FROM suppressions WHERE workspace_id = $1 AND job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
                 .to_owned(),
-        ),
+        ],
     }
 }
+
+/// Finds what an import created.
+fn imported<R: Importable>(email: &str) -> String {
+    let (table, record_type) = (R::TABLE, R::TYPE.as_str());
+    format!(
+        "SELECT 'created' AS outcome, '{record_type}' AS type, id, {email}, NULL::bigint AS line,
+             created_at AS at, id AS position
+         FROM {table} WHERE workspace_id = $1 AND import_job_id = $2 AND id > $3 ORDER BY id LIMIT $4"
+    )
+}
+
+/// Finds the customers of the leads that a bulk change converted. A customer's id is older than the entry of its lead.
+const CONVERTED: &str = "
+    SELECT 'created' AS outcome, 'customer' AS type, customers.id, customers.email, NULL::bigint AS line,
+        customers.created_at AS at, customers.id AS position
+    FROM history JOIN customers ON customers.workspace_id = history.workspace_id
+        AND customers.id = (history.latter ->> 'customer_id')::uuid
+    WHERE history.workspace_id = $1 AND history.actor_type = 'job' AND history.actor_id = $2
+        AND history.id > $3 AND history.record_type = 'lead' AND history.action = 'updated'
+        AND customers.created_by_type = 'conversion' AND customers.created_by_id = history.record_id
+        AND customers.id > $3
+    ORDER BY history.id LIMIT $4";
+
+/// Finds the interactions that nurture created.
+const NURTURED: &str = "
+    SELECT 'created' AS outcome, 'lead_interaction' AS type, id, NULL::text AS email, NULL::bigint AS line,
+        created_at AS at, id AS position
+    FROM lead_interactions
+    WHERE workspace_id = $1 AND created_by_type = 'job' AND created_by_id = $2 AND id > $3 ORDER BY id LIMIT $4";

@@ -117,22 +117,18 @@ impl Statements {
                 columns_of_creation::<R>()
             )),
             insert: safe({
-                let next = 2 + count;
-                let by = if R::HAS_CREATOR { format!(", ${next}, ${}", next + 1) } else { String::new() };
+                let [kind, actor, event, request, data, at] = [0, 1, 2, 3, 4, 5].map(|n| format!("${}", 2 + count + n));
+                let by = if R::HAS_CREATOR { format!(", {kind}, {actor}") } else { String::new() };
+                let (values, created) = (parameters(2), word::<R>(Action::Created));
                 format!(
                     "WITH created AS (
-                         INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {}{by}) RETURNING id
+                         INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {values}{by}) RETURNING id
                      )
                      INSERT INTO new_events (workspace_id, type, subject_type, subject_id, actor_type, actor_id, id,
                          request_id, data, created_at)
-                     SELECT $1, '{}', '{record_type}', created.id, ${next}, ${}, ${}, ${}, ${}::json, ${} FROM created",
-                    parameters(2),
-                    word::<R>(Action::Created),
-                    next + 1,
-                    next + 2,
-                    next + 3,
-                    next + 4,
-                    next + 5,
+                     SELECT $1, '{created}', '{record_type}', created.id, {kind}, {actor}, {event}, {request},
+                         {data}::json, {at}
+                     FROM created"
                 )
             }),
             update: safe(format!(
@@ -147,11 +143,11 @@ impl Statements {
                  )
                  INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, actor_id,
                      request_id, data, created_at)
-                 SELECT $1, $3, '{}', '{record_type}', changed.id, $4, $5, $6, ${}::json, $9 FROM changed",
+                 SELECT $1, $3, '{updated}', '{record_type}', changed.id, $4, $5, $6, ${data}::json, $9 FROM changed",
                 parameters(10),
                 keep_number(&|at| format!("${}", 10 + R::COLUMNS.len() + at)),
-                word::<R>(Action::Updated),
-                10 + count,
+                updated = word::<R>(Action::Updated),
+                data = 10 + count,
             )),
             update_all: safe(format!(
                 "UPDATE {table} SET ({written}) = ({}){}

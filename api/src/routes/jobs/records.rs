@@ -40,9 +40,9 @@ pub(super) fn operation() -> Operation {
     Operation::get("/jobs/{jobId}/records", records)
         .named("records", "List what a job did")
         .about(
-            "Lists what an import or a bulk change did: the records that it created and that still exist, those that it \
-             updated, deleted or restored, and the addresses that it suppressed. A record that several rows of a file \
-             changed is listed for each step that wrote it. Jobs of other kinds have none.",
+            "Lists what a job did: the records that it created and that still exist, those that it updated, deleted or \
+             restored, among them those that changed along with another, and the addresses that it suppressed. A record \
+             that several rows of a file changed is listed for each step that wrote it.",
         )
         .with([limit, cursor, outcome])
         .answers(200, response)
@@ -69,7 +69,8 @@ async fn records(
                 Lead::JOB => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
                 Customer::JOB => imports::effects::<Customer>(connection, of, &kinds, page.before, wanted).await?,
                 Order::JOB => imports::effects::<Order>(connection, of, &kinds, page.before, wanted).await?,
-                _ => Vec::new(),
+                // What workflows and undos did is in the history of the records.
+                _ => imports::effects::<Lead>(connection, of, &kinds, page.before, wanted).await?,
             }
         };
     }

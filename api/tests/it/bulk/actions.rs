@@ -106,14 +106,15 @@ async fn deleted_customers_come_back_with_what_was_deleted_with_them() {
     let (first, second) = (order(&api, &ada).await, order(&api, &bob).await);
     let call = json!({ "type": "call", "subject": "s", "date": "2024-01-01" });
     let interactions = format!("{CUSTOMERS}/{}/interactions", id(&ada));
-    api.create(&interactions, call).await;
+    let interaction = api.create(&interactions, call).await;
 
     let body = json!({ "filter": "all", "action": "delete", "confirm": 2 });
     let job = bulk(&api, CUSTOMERS, body).await;
     assert_eq!(counts(&job), [2, 2, 0, 0]);
     let mut effects = done(&api, &job).await;
     effects.sort();
-    let mut expected = vec![pair("deleted", &ada), pair("deleted", &bob)];
+    let together = [&ada, &bob, &first, &second, &interaction].map(|record| pair("deleted", record));
+    let mut expected: Vec<_> = together.into_iter().chain([pair("updated", &source)]).collect();
     expected.sort();
     assert_eq!(effects, expected);
     for list in [CUSTOMERS, ORDERS] {
