@@ -4,8 +4,6 @@
 //! records implements [`Pages`](crate::queue::Pages) next to it; any other kind has a handler in
 //! the worker.
 
-mod walk;
-
 use sqlx::PgConnection;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
@@ -17,8 +15,6 @@ use crate::events::Actor;
 use crate::query::{ListField, Order, OrderKind, Spec};
 use crate::queue::{self, ATTEMPT, Job, JobStatus, Payload, RETRY_AT, Reporting, STATUS};
 use crate::values::kind;
-
-pub use walk::walk;
 
 /// Calls a macro with every kind of job: those that run page by page, and those with a handler.
 #[macro_export]

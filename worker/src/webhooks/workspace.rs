@@ -302,9 +302,9 @@ impl Workspace {
             return None;
         }
         let (process, hooks, hold) = (self.process.clone(), self.hooks.clone(), self.hold);
-        Some(Box::pin(async move {
-            Done::Walked(hooks.with(&process, async |it| shared::jobs::walk(it, hold).await).await)
-        }))
+        Some(Box::pin(
+            async move { Done::Walked(hooks.with(&process, async |it| shared::crm::walk(it, hold).await).await) },
+        ))
     }
 
     /// Continues with the result of an operation. An error means that the lease is lost.
