@@ -26,7 +26,7 @@ const GLOBAL: [&str; 8] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 22] = [
+const CROSS_WORKSPACES: [&str; 24] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
