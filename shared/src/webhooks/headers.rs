@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn headers_neither_steer_the_connection_nor_forge_the_message() {
-        let read = |value: Value| super::read(value.as_object().unwrap().clone());
-        let headers = read(json!({ "Authorization": "Bearer abc def", "X-Team": "1" })).unwrap();
+        let read_all = |value: Value| read(value.as_object().unwrap().clone());
+        let headers = read_all(json!({ "Authorization": "Bearer abc def", "X-Team": "1" })).unwrap();
         assert_eq!(headers["Authorization"], "Bearer abc def");
         for (name, value, code) in [
             ("Host", json!("a"), "reserved"),
@@ -106,10 +106,10 @@ mod tests {
             ("X-Team", json!(" a"), "invalid"),
             ("X-Team", json!(1), "invalid"),
         ] {
-            assert_eq!(read(json!({ name: value })).unwrap_err()[0].code, code, "{name}: {value}");
+            assert_eq!(read_all(json!({ name: value })).unwrap_err()[0].code, code, "{name}: {value}");
         }
-        assert_eq!(read(json!({ "X-A": "1", "x-a": "2" })).unwrap_err()[0].code, "duplicate");
+        assert_eq!(read_all(json!({ "X-A": "1", "x-a": "2" })).unwrap_err()[0].code, "duplicate");
         let many: Map<String, Value> = (0..21).map(|n| (format!("X-{n}"), json!("1"))).collect();
-        assert_eq!(super::read(many).unwrap_err()[0].field, "headers");
+        assert_eq!(read(many).unwrap_err()[0].field, "headers");
     }
 }
