@@ -18,6 +18,7 @@ use shared::platform::config::Settings;
 use shared::platform::db;
 use shared::platform::listen::{self, AdminPort};
 use shared::platform::telemetry;
+use shared::webhooks::{self, Sealer};
 use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -155,13 +156,27 @@ async fn diagnose(connection: &mut PgConnection, settings: &Settings) -> Result<
     if status.hold().is_some() {
         println!("{}", mail::describe(&status));
     }
-    let mut found = 0;
+    let sealer = Sealer::new(&settings.webhooks);
+    if settings.webhooks.key().is_none() {
+        eprintln!("Warning: webhooks.encryption_key is not set, so secrets of webhooks are stored readable.");
+    }
+    let (mut found, mut unreadable) = (0, 0);
     for Workspace { id, name, .. } in workspaces::list(connection).await.map_err(sentence)? {
         for duplicate in doctor::duplicate_emails(connection, id).await.map_err(sentence)? {
             let DuplicateEmail { table, id, email, owner_id, owner_email } = duplicate;
             println!("{name}  {table}  {id}  {email}  has the email of {owner_id}  {owner_email}");
             found += 1;
         }
+        let sealed = webhooks::sealed(connection, id, &sealer).await.map_err(sentence)?;
+        if sealed.readable > 0 && settings.webhooks.key().is_some() {
+            eprintln!("Warning: {} secrets and headers of webhooks of {name} are stored readable.", sealed.readable);
+        }
+        unreadable += sealed.unreadable;
+    }
+    if unreadable > 0 {
+        bail!(
+            "{unreadable} secrets and headers of webhooks cannot be decrypted: webhooks.encryption_key is not their key"
+        );
     }
     if found > 0 {
         bail!("{found} records have the email of another one: change their emails, or delete them");

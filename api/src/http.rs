@@ -5,6 +5,7 @@ pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod arrival;
 pub mod auth;
+pub(crate) mod callbacks;
 pub(crate) mod clock;
 pub(crate) mod compression;
 pub mod conditional;

@@ -26,6 +26,7 @@ use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
 use shared::queue::notify::Notifier;
+use shared::webhooks::Sealer;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,8 @@ pub struct Shared {
     /// The OpenAPI document, generated on first use.
     pub(crate) document: OnceLock<openapi::Served>,
     signer: OnceCell<Signer>,
+    /// Encrypts the secrets of webhooks.
+    pub sealer: Sealer,
     /// Cancelled when the process begins to shut down; event streams end then.
     pub stopping: CancellationToken,
     /// Cancelled after the shutdown timeout; all remaining requests are aborted then.
@@ -82,6 +85,7 @@ impl AppState {
             notifier: Notifier::new(pool.clone()),
             limits: http::rate_limit::Limits::new(&settings.api),
             pool,
+            sealer: Sealer::new(&settings.webhooks),
             settings,
             feeds: http::feeds::Feeds::default(),
             keys: http::auth::Keys::default(),

@@ -7,6 +7,7 @@ pub mod operations;
 pub(crate) mod parameters;
 pub(crate) mod problems;
 pub(crate) mod schemas;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -74,6 +75,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Settings", "The sender, content and timing of a workspace's email."),
     ("Emails", "Sent and queued emails."),
     ("Suppressions", "Addresses to which a workspace sends no email."),
+    ("Webhooks", "Receivers that get a workspace's events by HTTP."),
     ("Pages", "Pages for people who follow a link in an email; they need no key."),
     ("Operations", "Health checks and this document; they need no key."),
 ];
@@ -110,6 +112,7 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
         .info(info)
         .servers(Some(servers))
         .paths(paths)
+        .webhooks(Some(webhooks::paths()))
         .components(Some(components))
         .security(Some([SecurityRequirement::new(BEARER, [""; 0])]))
         .tags(Some(TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build())))

@@ -29,6 +29,7 @@ mod records;
 mod slots;
 mod templates;
 mod themes;
+mod webhooks;
 
 /// Each benchmark except `queue` runs on a private PostgreSQL server, and prints its samples and figures as
 /// lines of JSON, and then a table of the figures. It succeeds if all figures meet their bounds.
@@ -74,6 +75,8 @@ enum Bench {
     RateLimits(rate_limits::Arguments),
     /// Finding the themes of many comments.
     Themes(themes::Arguments),
+    /// Delivery of webhooks to a receiver that answers in 5 ms.
+    Webhooks(webhooks::Arguments),
     /// The queue, for a driver that compares several queues.
     #[command(subcommand)]
     Queue(queue::Verb),
@@ -105,6 +108,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Bench::Templates(arguments) => return templates::run(&arguments),
         Bench::RateLimits(arguments) => return rate_limits::run(arguments).await,
         Bench::Themes(arguments) => return themes::run(arguments).await,
+        Bench::Webhooks(arguments) => return webhooks::run(arguments).await,
         Bench::Queue(verb) => queue::run(verb).await?,
         Bench::BareServer(arguments) => http::serve_bare(arguments).await?,
     }

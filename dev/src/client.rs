@@ -105,6 +105,15 @@ impl Client {
         self.json(self.http.put(self.path(path)).json(body)).await
     }
 
+    /// Deletes the resource at a path under `/dev/crm`.
+    ///
+    /// # Errors
+    /// If the request fails.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let response = self.http.delete(self.path(path)).bearer_auth(&self.key).send().await?;
+        response.error_for_status().map(drop).with_context(|| format!("{path} cannot be deleted"))
+    }
+
     fn path(&self, path: &str) -> String {
         format!("{}/dev/crm/{path}", self.url)
     }

@@ -8,6 +8,9 @@ pub mod leads;
 mod names;
 pub mod orders;
 pub mod suppressions;
+mod walk;
+
+pub use walk::walk;
 
 /// Calls a macro with the kinds of records that files are imported into: the job, and the kind of record.
 #[macro_export]

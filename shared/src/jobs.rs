@@ -31,6 +31,7 @@ macro_rules! job_kinds {
                 $crate::workflows::feedback_reminders::RemindFeedback,
                 $crate::insight::health::SnapshotHealth,
                 $crate::schedule::nightly::CleanUp,
+                $crate::webhooks::replay::ReplayWebhook,
                 $crate::crm::bulk::BulkLeads,
                 $crate::crm::bulk::BulkCustomers,
                 $crate::crm::bulk::BulkOrders,

@@ -22,6 +22,7 @@ pub mod records;
 pub mod release;
 pub mod schedule;
 pub mod values;
+pub mod webhooks;
 pub mod workflows;
 
 pub use error::{Error, Result};

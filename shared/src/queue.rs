@@ -47,8 +47,9 @@ pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 pub use run::{Page, PageEnd, Pages, Resumed, Run, resume};
 pub use turns::take_turn;
 
-/// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs.
-pub const QUEUES: &[&str] = &["imports", "mail", "workflows"];
+/// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs, and [`webhooks`](crate::webhooks::QUEUE)
+/// deliveries.
+pub const QUEUES: &[&str] = &["imports", "mail", "webhooks", "workflows"];
 
 /// Returns a job of the workspace.
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {

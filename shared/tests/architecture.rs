@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "error",
     "values",
     "platform",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 19] = [
     "records",
     "mail",
     "accounts",
+    "webhooks",
     "imports",
     "bulk",
     "crm",

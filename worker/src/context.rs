@@ -23,6 +23,7 @@ use crate::queue::claim::Queue;
 use crate::queue::job::Tasks;
 use crate::queue::leases::Leases;
 use crate::queue::quarantine::Quarantine;
+use crate::webhooks::Webhooks;
 
 /// Connections for maintaining the queue: the listener and the renewals hold one each, and a sweep
 /// may take long. Claims, acknowledgements and rescues share the others.
@@ -50,6 +51,8 @@ pub(crate) struct WorkerContext {
     pub hold: HoldState,
     /// Present if this process sends email.
     pub delivery: Option<Arc<Delivery>>,
+    /// Present if this process delivers webhooks.
+    pub hooks: Option<Arc<Webhooks>>,
     /// How long events waited for their numbers.
     pub delays: Delays,
     /// Wakes whoever waits for events that this process numbers.
@@ -67,7 +70,7 @@ impl WorkerContext {
         tasks: Tasks,
         queues: &[&'static str],
         acks: Acks,
-        delivery: Option<Arc<Delivery>>,
+        (delivery, hooks): (Option<Arc<Delivery>>, Option<Arc<Webhooks>>),
     ) -> Result<Arc<Self>> {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
         let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
@@ -88,6 +91,7 @@ impl WorkerContext {
             has_schema: AtomicBool::new(false),
             hold: HoldState::default(),
             delivery,
+            hooks,
             delays: Delays::default(),
             numbered: Notify::new(),
             stopping: CancellationToken::new(),

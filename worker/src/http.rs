@@ -10,10 +10,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::mail;
 use shared::platform::db::CLOCK;
 use shared::platform::listen::AdminPort;
 use shared::queue::{self, Depth, Waiting};
+use shared::{mail, webhooks};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
@@ -142,13 +142,15 @@ pub(crate) struct Depths {
     pub queues: Vec<Depth>,
     pub waiting: Vec<Waiting>,
     pub outbox: mail::Depth,
+    pub webhooks: webhooks::Depth,
 }
 
 impl Counted {
     async fn depths(&self, process: &WorkerContext) -> Option<Depths> {
         let count = async |connection: &mut PgConnection| {
             let (queues, waiting) = (queue::depths(connection).await?, queue::waiting(connection).await?);
-            Ok(Depths { queues, waiting, outbox: mail::depth(connection).await? })
+            let (outbox, webhooks) = (mail::depth(connection).await?, webhooks::depth(connection).await?);
+            Ok(Depths { queues, waiting, outbox, webhooks })
         };
         counted(process, &self.depths, count).await
     }

@@ -6,7 +6,7 @@
 //! and [`queue::quarantine`] runs them again.
 //!
 //! Emails are not jobs: [`mail`](mod@mail) sends them from the outbox to the server, over
-//! [`mail::smtp`].
+//! [`mail::smtp`]. Nor are webhooks, which [`webhooks`](mod@webhooks) sends to their receivers.
 
 pub mod cli;
 mod context;
@@ -16,6 +16,7 @@ mod mail;
 mod maintenance;
 mod metrics;
 pub mod queue;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +37,7 @@ use crate::queue::acknowledge::Acks;
 use crate::queue::buffer::{Buffer, Ledger};
 use crate::queue::job::Tasks;
 use crate::queue::run::RunJob;
+use crate::webhooks::Webhooks;
 
 /// The part of the shutdown timeout that is reserved for writing the last outcomes.
 const TIME_TO_WRITE: Duration = Duration::from_secs(3);
@@ -62,14 +64,17 @@ pub async fn run_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut queues = queues(&settings, &tasks)?;
-    // The mail queue contains emails, not jobs.
-    let delivers = queues.iter().position(|queue| *queue == shared::mail::QUEUE).map(|index| queues.remove(index));
-    let delivery = delivers.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
+    // The mail queue contains emails and the queue of webhooks deliveries, not jobs.
+    let mut take = |name| queues.iter().position(|queue| *queue == name).map(|index| queues.remove(index));
+    let (mails, hooks) = (take(shared::mail::QUEUE), take(shared::webhooks::QUEUE));
+    let delivery = mails.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
+    let hooks = hooks.map(|_| Webhooks::new(&settings)).transpose()?.map(Arc::new);
     let (acks, unwritten) = Acks::new();
-    let process = WorkerContext::new(&settings, tasks, &queues, acks, delivery.clone())?;
+    let process = WorkerContext::new(&settings, tasks, &queues, acks, (delivery.clone(), hooks.clone()))?;
     tracing::info!(
         queues = queues.join(","),
         email = delivery.is_some(),
+        webhooks = hooks.is_some(),
         concurrency = settings.worker.concurrency,
         "worker started"
     );
@@ -98,6 +103,7 @@ pub async fn run_with(
     let acks = tokio::spawn(queue::acknowledge::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 
     let emails = delivery.map(|delivery| tokio::spawn(mail::run(process.clone(), delivery)));
+    let hooks = hooks.map(|hooks| tokio::spawn(webhooks::run(process.clone(), hooks)));
     let mut jobs = tokio::spawn(run_jobs(process.clone(), settings.worker.concurrency));
     tokio::select! {
         () = shutdown.cancelled() => (),
@@ -119,6 +125,9 @@ pub async fn run_with(
         if let Some(emails) = emails {
             let _ = emails.await;
         }
+        if let Some(hooks) = hooks {
+            let _ = hooks.await;
+        }
         jobs
     });
     match in_time.await {
@@ -131,11 +140,11 @@ pub async fn run_with(
     Ok(())
 }
 
-/// The queues to work on: those in the settings, or else the mail queue and the queues of all kinds
-/// of jobs.
+/// The queues to work on: those in the settings, or else those of email and webhooks and the queues of all
+/// kinds of jobs.
 fn queues(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Vec<&'static str>> {
     let mut known = tasks.queues();
-    known.push(shared::mail::QUEUE);
+    known.extend([shared::mail::QUEUE, shared::webhooks::QUEUE]);
     known.sort_unstable();
     if let Some(unknown) = settings.worker.queues.iter().find(|queue| !known.contains(&queue.as_str())) {
         bail!("worker.queues: unknown queue {unknown:?}; available: {}", known.join(", "));

@@ -21,7 +21,7 @@ use shared::platform::db::CLOCK;
 use shared::queue::notify::Listener;
 use shared::queue::{self, JobStatus, LEASE, Marks, RESCUE_EVERY, Rescued, SWEEP_EVERY};
 use shared::records::history;
-use shared::{Result, imports};
+use shared::{Result, imports, webhooks};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -55,9 +55,9 @@ pub(crate) async fn watch_clock(process: Arc<WorkerContext>) {
     }
 }
 
-/// Keeps rescuing jobs and emails whose leases expired.
+/// Keeps rescuing jobs, emails and webhooks whose leases expired.
 pub(crate) async fn rescue(process: Arc<WorkerContext>) {
-    let (mut jobs_looked, mut emails_looked) = (queue::Looked::default(), queue::Looked::default());
+    let [mut jobs_looked, mut emails_looked, mut hooks_looked] = [queue::Looked::default(); 3];
     loop {
         if may_judge(&process) {
             let rescued = process
@@ -67,8 +67,11 @@ pub(crate) async fn rescue(process: Arc<WorkerContext>) {
                 process.upkeep(async |connection| mail::rescue(connection, &mut emails_looked).await).await;
             report_rescued(&process, rescued.as_deref().unwrap_or_default());
             report_rescued_emails(&process, rescued_emails.as_deref().unwrap_or_default());
-            let both = rescued.and(rescued_emails);
-            if let Some(pause) = process.services.rescue.note(&both) {
+            let rescued_hooks =
+                process.upkeep(async |connection| webhooks::rescue(connection, &mut hooks_looked).await).await;
+            report_rescued_hooks(&process, *rescued_hooks.as_ref().unwrap_or(&0));
+            let all = rescued.map(drop).and(rescued_emails.map(drop)).and(rescued_hooks.map(drop));
+            if let Some(pause) = process.services.rescue.note(&all) {
                 tokio::time::sleep(pause).await;
             }
         }
@@ -108,6 +111,15 @@ fn report_rescued_emails(process: &WorkerContext, rescued: &[mail::Rescued]) {
         let unknown = rescued.iter().filter(|email| email.state == EmailState::Unknown).count();
         delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
         delivery.wake.notify_one();
+    }
+}
+
+fn report_rescued_hooks(process: &WorkerContext, workspaces: usize) {
+    if workspaces > 0 {
+        tracing::warn!(workspaces, "webhooks are delivered again: their worker died");
+        if let Some(hooks) = &process.hooks {
+            hooks.wake.notify_one();
+        }
     }
 }
 
@@ -182,6 +194,8 @@ enum Expiring {
     CachedReports,
     EmailRateLimits,
     HealthSnapshots,
+    /// Deliveries of webhooks.
+    Deliveries,
 }
 
 impl Expiring {
@@ -202,6 +216,11 @@ impl Expiring {
             Self::HealthSnapshots => {
                 for id in workspaces::ids(connection).await? {
                     pruned += health::prune(connection, id, PRUNE_BATCH).await?;
+                }
+            }
+            Self::Deliveries => {
+                for id in workspaces::ids(connection).await? {
+                    pruned += webhooks::prune(connection, id, PRUNE_BATCH).await?;
                 }
             }
             Self::Uploads => pruned = imports::sweep(connection).await?,
@@ -229,6 +248,7 @@ pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
         Expiring::CachedReports,
         Expiring::EmailRateLimits,
         Expiring::HealthSnapshots,
+        Expiring::Deliveries,
     ];
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
@@ -283,6 +303,11 @@ async fn listen_once(process: &WorkerContext) -> Result<()> {
             && notified.as_deref().is_none_or(|notified| notified == mail::QUEUE)
         {
             delivery.wake.notify_one();
+        }
+        if let Some(hooks) = &process.hooks
+            && notified.as_deref().is_none_or(|notified| notified == webhooks::QUEUE)
+        {
+            hooks.wake.notify_one();
         }
     }
 }

@@ -8,13 +8,14 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use shared::mail;
 use shared::platform::db::CLOCK;
 use shared::queue::{Depth, Outcome, Waiting};
+use shared::{mail, webhooks};
 
 use crate::context::WorkerContext;
 use crate::http::Depths;
 use crate::mail::Delivery;
+use crate::webhooks::Webhooks;
 
 /// The upper bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
@@ -98,12 +99,16 @@ pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String
     if let Some(delivery) = &process.delivery {
         text.delivery(delivery);
     }
+    if let Some(hooks) = &process.hooks {
+        text.hooks(hooks);
+    }
     text.events(process);
     text.services(process);
     if let Some(depths) = depths {
         text.queues(&depths.queues);
         text.waiting(process, &depths.waiting);
         text.outbox(&depths.outbox);
+        text.due_webhooks(&depths.webhooks);
     }
     text.0
 }
@@ -130,6 +135,22 @@ impl Text {
         self.line(format_args!("crm_mail_connections {}", delivery.connections()));
         self.head("crm_mail_waits", "gauge", "Whether email is waiting because the mail server cannot be used.");
         self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
+    }
+
+    fn hooks(&mut self, hooks: &Webhooks) {
+        self.head("crm_webhook_attempts_total", "counter", "Attempts of this process to deliver webhooks, by outcome.");
+        for (outcome, count) in [("delivered", &hooks.counts.delivered), ("failed", &hooks.counts.failed)] {
+            self.line(format_args!("crm_webhook_attempts_total{{outcome=\"{outcome}\"}} {}", count.load(Relaxed)));
+        }
+        self.head("crm_webhooks_in_flight", "gauge", "Requests of this process to receivers that have no answer yet.");
+        self.line(format_args!("crm_webhooks_in_flight {}", hooks.slots.used()));
+    }
+
+    fn due_webhooks(&mut self, depth: &webhooks::Depth) {
+        self.head("crm_webhooks_due", "gauge", "Due deliveries of all processes.");
+        self.line(format_args!("crm_webhooks_due {}", depth.due));
+        self.head("crm_webhooks_oldest_due_seconds", "gauge", "How long the longest waiting delivery has been due.");
+        self.line(format_args!("crm_webhooks_oldest_due_seconds {}", depth.oldest_due_s));
     }
 
     fn events(&mut self, process: &WorkerContext) {

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::http::header::ALLOW;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{self, MethodRouter};
 use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::Reason;
@@ -27,6 +27,7 @@ use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Required, Response, Resp
 
 use crate::AppState;
 use crate::http::access::{self, Access, Rule, Shows};
+use crate::http::callbacks;
 use crate::http::compression::mark_secret;
 use crate::openapi::{headers, jobs, parameters, schemas};
 
@@ -62,6 +63,8 @@ pub struct Operation {
     exports: bool,
     is_list: bool,
     shows: Shows,
+    /// Whether it starts a job.
+    starts_job: bool,
     pub(crate) schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -128,6 +131,7 @@ impl Operation {
             exports: false,
             is_list: false,
             shows: Shows::Own,
+            starts_job: false,
             schemas: Vec::new(),
         }
     }
@@ -407,11 +411,14 @@ impl Operation {
                 .header_ref("Location", headers::reference("Location"))
                 .header_ref("Preference-Applied", headers::reference("Preference-Applied"))
         };
-        self.with([parameters::prefer()])
+        let described = self
+            .with([parameters::prefer()])
+            .with(parameters::of_callback())
             .answers(202, response("Accepted. The job runs even if processes or machines fail."))
             .answers(200, response("With `Prefer: wait=N`, the job, which has ended."))
             .knows(jobs::schemas())
-            .shows_job()
+            .shows_job();
+        Self { starts_job: true, ..described }
     }
 
     /// Adds a header to a response.
@@ -476,6 +483,7 @@ fn build(
     let router = operations.iter().fold(Router::new(), |router, operation| {
         let handler = guard(operation, operation.handler.clone());
         let handler = if operation.shows_secret { handler.layer(map_response(mark_secret)) } else { handler };
+        let handler = if operation.starts_job { handler.layer(from_fn(callbacks::take)) } else { handler };
         router.route(operation.path, handler)
     });
     methods.into_iter().fold(router, |router, (path, methods)| {

@@ -11,7 +11,7 @@ use shared::records::ConflictMode;
 use shared::values::json_schema::Shape;
 use shared::values::kind::Kind;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
-use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ArrayItems, ObjectBuilder, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ArrayItems, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{Object, RefOr, Required, Schema};
 use uuid::Uuid;
 
@@ -90,6 +90,15 @@ pub(crate) fn if_match() -> Parameter {
     let about = "Writes only if the record still has this `ETag`; otherwise returns 412.";
     let tags = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
     header("If-Match", about, ObjectBuilder::new().schema_type(Type::String).pattern(Some(tags)).examples(["*"]))
+}
+
+/// Who wants to know the end of the job that a request starts.
+pub(crate) fn of_callback() -> [Parameter; 2] {
+    let url = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom("uri".to_owned())));
+    let about_url = "Receives one event (`job.succeeded`, `job.failed` or `job.cancelled`) when the job ends, signed with the \
+                     secret of `POST /dev/crm/webhooks/callback-secret`. The same rules hold as for the URL of a webhook.";
+    let about_webhook = "The webhook that receives this event, whatever types it gets otherwise.";
+    [query("callback_url", about_url, url), query("webhook_id", about_webhook, Uuid::shape())]
 }
 
 /// The versions that the client has already. Malformed tags never match.

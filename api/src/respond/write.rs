@@ -19,12 +19,14 @@ use shared::platform::db::Transaction;
 use shared::queue::{self, Payload};
 use shared::records::history::Actor;
 use shared::values::etag::Condition;
+use shared::webhooks::callbacks::{self, Callback};
 use shared::{Error, Result as Written};
 use sqlx::PgConnection;
 
 use crate::AppState;
 use crate::extract::Query;
 use crate::http::auth::Caller;
+use crate::http::callbacks::CallbackParameters;
 use crate::http::conditional;
 use crate::http::headers::IDEMPOTENCY_KEY;
 use crate::respond::{Problem, Reply, Result};
@@ -55,6 +57,8 @@ pub struct Write {
     key: Option<[u8; 32]>,
     /// The request's fingerprint so far: path and query, then the body as it is read.
     request: Sha256,
+    /// Who wants to know the end of the job that it starts.
+    callback: Option<Callback>,
 }
 
 impl FromRequestParts<AppState> for Write {
@@ -76,7 +80,16 @@ impl FromRequestParts<AppState> for Write {
             parameters.sort();
             request.update(format!("{parameters:?}"));
         }
-        Ok(Self { state: state.clone(), actor: caller.actor(), condition: condition(&parts.headers)?, key, request })
+        let callback = match parts.extensions.get::<CallbackParameters>() {
+            Some(CallbackParameters(parameters)) => {
+                request.update(format!("{parameters:?}"));
+                Callback::read(parameters, &state.settings.webhooks)?
+            }
+            None => None,
+        };
+        let actor = caller.actor();
+        let condition = condition(&parts.headers)?;
+        Ok(Self { state: state.clone(), actor, condition, key, request, callback })
     }
 }
 
@@ -118,7 +131,8 @@ fn condition(headers: &HeaderMap) -> Result<Condition> {
 impl Write {
     /// A write without an API key, by a page for people.
     pub fn of(state: &AppState, actor: Actor) -> Self {
-        Self { state: state.clone(), actor, condition: Condition::None, key: None, request: Sha256::new() }
+        let (condition, key, request, callback) = (Condition::None, None, Sha256::new(), None);
+        Self { state: state.clone(), actor, condition, key, request, callback }
     }
 
     /// Whether the request has an `Idempotency-Key`, so that its whole body belongs to the
@@ -183,7 +197,7 @@ impl Write {
         let mut attempt = 1;
         loop {
             let mut transaction = Transaction::begin(&self.state.pool).await?;
-            match once(&mut transaction, &self.actor, key.as_ref(), &handler).await {
+            match once(&mut transaction, (&self.actor, self.callback.as_ref()), key.as_ref(), &handler).await {
                 Ok(Done::Now(reply)) => {
                     transaction.commit().await?;
                     if let Some(queue) = reply.notify {
@@ -233,7 +247,7 @@ enum Done {
 
 async fn once(
     connection: &mut PgConnection,
-    actor: &Actor,
+    (actor, callback): (&Actor, Option<&Callback>),
     key: Option<&Key>,
     handler: &impl for<'c> WriteHandler<'c>,
 ) -> Written<Done> {
@@ -252,6 +266,9 @@ async fn once(
     let reply = handler(connection, actor).await?;
     if let Some(job) = &reply.accepted {
         jobs::report_created(connection, actor, job).await?;
+        if let Some(callback) = callback {
+            callbacks::add(connection, actor.workspace_id, job.id, callback).await?;
+        }
     }
     if let Some(key) = key {
         idempotency::keep(connection, key, &reply.to_kept()).await?;

@@ -26,6 +26,7 @@ mod themes;
 mod unsubscribe;
 mod uploads;
 mod users;
+mod webhooks;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -69,6 +70,7 @@ fn quick() -> Vec<Operation> {
         events::operations(),
         ratings::operations(),
         themes::operations(),
+        webhooks::operations(),
         jobs::operations(),
         schedules::operations(),
         keys::operations(),

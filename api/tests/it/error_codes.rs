@@ -148,6 +148,7 @@ async fn each_operation_lists_exactly_the_codes_that_it_returns() {
     uploads(&mut recorder).await;
     schedules(&mut recorder).await;
     keys(&mut recorder).await;
+    webhooks(&mut recorder).await;
     let documented = documented(&recorder.document);
     for (operation, codes) in &documented {
         assert_eq!(recorder.provoked.get(operation), Some(codes), "{operation}");
@@ -412,6 +413,24 @@ async fn emails(recorder: &mut Recorder) {
         let path = format!("/dev/crm/emails/{email}/{verb}");
         recorder.conflict(Method::POST, &path, Value::Null, ("wrong_state", &email.to_string())).await;
     }
+}
+
+async fn webhooks(recorder: &mut Recorder) {
+    const WEBHOOKS: &str = "/dev/crm/webhooks";
+    let body = json!({ "url": "https://example.com/hooks", "events": ["*"] });
+    let webhook = recorder.create(WEBHOOKS, body.clone()).await;
+    let place = format!("{WEBHOOKS}/{webhook}");
+    let delivery = id(&answer(recorder.api.post(&format!("{place}/test")), 201).await).to_owned();
+    recorder.api.send(Method::PUT, &place, json!({ "enabled": false }), 200).await;
+    let retry = format!("deliveries/{delivery}/retry");
+    for (verb, body) in [("test", Value::Null), (&retry, Value::Null), ("replay", json!({ "since": "2026-01-01" }))] {
+        recorder.conflict(Method::POST, &format!("{place}/{verb}"), body, ("wrong_state", &webhook)).await;
+    }
+    for _ in 1..50 {
+        recorder.create(WEBHOOKS, body.clone()).await;
+    }
+    let refused = answer(recorder.api.post(WEBHOOKS).json(&body), 409).await;
+    recorder.record(&Method::POST, WEBHOOKS, &refused);
 }
 
 /// Sends each `POST` while a request with its idempotency key is running.

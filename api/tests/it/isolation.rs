@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, id};
+use crate::support::{self, Api, id};
 use crate::{emails, feedback};
 
 const MISSING: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
@@ -30,6 +30,9 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let job = api.import("name,email\nBob,bob@example.com\n").await;
     let schedule = api.create("/dev/crm/schedules", json!({ "kind": "remind_feedback", "every": "P1D" })).await;
     let key = api.create("/dev/crm/keys", json!({ "name": "x", "scopes": ["records:read"] })).await;
+    let body = json!({ "url": "https://example.com/hooks", "events": ["*"] });
+    let webhook = api.create("/dev/crm/webhooks", body).await;
+    let delivery = support::json(api.post(&format!("/dev/crm/webhooks/{}/test", id(&webhook))), 201).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
@@ -45,6 +48,8 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("uploadId", id(&upload).to_owned()),
         ("scheduleId", id(&schedule).to_owned()),
         ("keyId", id(&key).to_owned()),
+        ("webhookId", id(&webhook).to_owned()),
+        ("deliveryId", id(&delivery).to_owned()),
     ])
 }
 
@@ -155,6 +160,7 @@ fn valid_body(template: &str) -> Value {
             json!({ "type": "call", "subject": "s", "date": "2024-01-01" })
         }
         path if path.ends_with("/interactions") => json!({ "type": "call" }),
+        path if path.ends_with("/replay") => json!({ "since": "2024-01-01" }),
         path if path.ends_with("/feedback/{feedbackId}") => json!({ "rating": 3 }),
         _ => json!({}),
     }

@@ -90,5 +90,6 @@ mod uploads;
 mod upserts;
 mod users;
 mod waits;
+mod webhooks;
 mod workbooks;
 mod workflows;

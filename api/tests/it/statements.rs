@@ -28,11 +28,12 @@ const GLOBAL: [&str; 10] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 23] = [
+const CROSS_WORKSPACES: [&str; 25] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
     "FROM jobs\n    WHERE status = 'queued' AND crashes > 0",
+    "FROM webhook_queues AS queues LEFT JOIN event_cursors",
     // Expired leases.
     "pg_postmaster_start_time()",
     // Whether a copy of the database could email somebody.
@@ -40,6 +41,7 @@ const CROSS_WORKSPACES: [&str; 23] = [
     // Counts for operators.
     "count(*) FILTER (WHERE status = 'queued') AS queued",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
+    "SELECT count(*) AS due",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
     // Expired rows.
     "SELECT DISTINCT workspace_id FROM uploads",

@@ -109,8 +109,14 @@ impl Harness {
 
     /// Starts `crm-api`, and waits until it is ready.
     pub async fn api(&self) -> Result<Api> {
+        self.api_with(&[]).await
+    }
+
+    /// Like [`Self::api`], with settings as environment variables.
+    pub async fn api_with(&self, settings: &[(&str, &str)]) -> Result<Api> {
         let (workspace, key) = self.workspace("bench").await?;
         let program = Program::start("crm-api", &self.dir, |command| {
+            command.envs(settings.iter().copied());
             command.env("DATABASE_URL", &self.url).envs(ANY_PORT);
         })?;
         let address = address_in_log(&self.dir.join("crm-api.log"), Port::Public).await?;

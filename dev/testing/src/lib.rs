@@ -22,6 +22,7 @@ mod left_jobs;
 pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod server;
 pub mod serving;
 pub mod smtp;

@@ -112,6 +112,7 @@ impl Content {
             Event::FeedbackRequest => "request",
             Event::FeedbackReminder => "reminder",
             Event::Followups => "digest",
+            Event::WebhookDisabled => "notice",
         }
     }
 

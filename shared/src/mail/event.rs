@@ -13,16 +13,18 @@ string_enum! {
         FeedbackRequest = "feedback_request",
         /// A reminder of a request for feedback.
         FeedbackReminder = "feedback_reminder",
+        /// A webhook was disabled, for the workspace's notification address.
+        WebhookDisabled = "webhook_disabled",
     }
 }
 
 impl Event {
     /// Whether its emails are bulk email: sent to many people who did not ask for them at that
-    /// moment, and who can unsubscribe. Digests to users are not.
+    /// moment, and who can unsubscribe. Messages to users are not.
     pub fn is_bulk(self) -> bool {
         match self {
             Self::Nurture | Self::FeedbackRequest | Self::FeedbackReminder => true,
-            Self::Followups => false,
+            Self::Followups | Self::WebhookDisabled => false,
         }
     }
 }

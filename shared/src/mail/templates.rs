@@ -78,10 +78,11 @@ impl Default for Templates {
 }
 
 impl Templates {
-    /// The template of an event; `None` for the nurture sequence, where each step has its own.
+    /// The template of an event; `None` for the nurture sequence, where each step has its own, and for
+    /// those that no workspace changes.
     pub fn get(&self, name: Event) -> Option<&Template> {
         match name {
-            Event::Nurture => None,
+            Event::Nurture | Event::WebhookDisabled => None,
             Event::Followups => Some(&self.followups),
             Event::FeedbackRequest => Some(&self.feedback_request),
             Event::FeedbackReminder => Some(&self.feedback_reminder),
@@ -90,7 +91,7 @@ impl Templates {
 
     pub(crate) fn get_mut(&mut self, name: Event) -> Option<&mut Template> {
         match name {
-            Event::Nurture => None,
+            Event::Nurture | Event::WebhookDisabled => None,
             Event::Followups => Some(&mut self.followups),
             Event::FeedbackRequest => Some(&mut self.feedback_request),
             Event::FeedbackReminder => Some(&mut self.feedback_reminder),
@@ -105,6 +106,11 @@ pub(crate) fn shipped_sequence() -> [Template; 3] {
         shipped(include_str!("../../../config/templates/nurture-2.txt")),
         shipped(include_str!("../../../config/templates/nurture-3.txt")),
     ]
+}
+
+/// The template of the email about a webhook that was disabled, which no workspace changes.
+pub(crate) fn webhook_disabled() -> Template {
+    shipped(include_str!("../../../config/templates/webhook_disabled.txt"))
 }
 
 /// Parses a template file: the subject on the first line, then an empty line and the body.

@@ -6,6 +6,7 @@
 mod layers;
 mod mail;
 mod network;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +20,8 @@ use serde::Deserialize;
 use layers::Layer;
 
 pub use mail::{Mail, Tls};
-pub use network::{Address, Network, Origin};
+pub use network::{Address, Network, Origin, Receiver};
+pub use webhooks::Webhooks;
 
 const BUILT_IN: &str = include_str!("../../../config/default.toml");
 const PREFIX: &str = "CRM_";
@@ -53,6 +55,8 @@ pub struct Settings {
     pub events: Events,
     /// Email and the mail server.
     pub mail: Mail,
+    /// Webhooks.
+    pub webhooks: Webhooks,
     /// The worker's process.
     pub worker: Worker,
     /// Logs.
@@ -314,7 +318,8 @@ impl Settings {
         for (key, number) in at_least_one {
             must(number >= 1, key, "it must be at least 1")?;
         }
-        self.mail.check()
+        self.mail.check()?;
+        self.webhooks.check()
     }
 }
 

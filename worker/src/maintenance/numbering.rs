@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use shared::Result;
 use shared::events::numbering::{BATCH, Numberer, Pass, TERM, Term};
+use shared::{Result, webhooks};
 
 use crate::context::{WorkerContext, jittered};
 
@@ -92,6 +92,11 @@ fn noted(process: &WorkerContext, pass: Result<Pass>) -> usize {
     process.delays.note(pass);
     if pass.numbered > 0 {
         process.numbered.notify_waiters();
+        // The webhooks of this process at once, those of others by a notification.
+        if let Some(hooks) = &process.hooks {
+            hooks.wake.notify_one();
+        }
+        process.notifier.notify(webhooks::QUEUE);
     }
     pass.numbered
 }

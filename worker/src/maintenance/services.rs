@@ -22,6 +22,7 @@ pub(crate) struct Services {
     pub outcomes: Service,
     pub rescue: Service,
     pub outbox: Service,
+    pub webhooks: Service,
     pub pruning: Service,
     pub numbering: Service,
     pub schedule: Service,
@@ -39,6 +40,7 @@ impl Default for Services {
             outcomes: within(10, "recording outcomes"),
             rescue: within(10, "rescuing jobs"),
             outbox: within(10, "delivering email"),
+            webhooks: within(10, "delivering webhooks"),
             pruning: within(60, "pruning"),
             numbering: within(5, "numbering events"),
             schedule: within(60, "the schedule"),
@@ -50,21 +52,23 @@ impl Default for Services {
 }
 
 impl Services {
-    pub fn all(&self) -> [&Service; 11] {
-        let Self {
+    pub fn all(&self) -> [&Service; 12] {
+        let Self { leases, claims, outcomes, rescue, outbox, webhooks, .. } = self;
+        let Self { pruning, numbering, schedule, scores, themes, notifications, .. } = self;
+        [
             leases,
             claims,
             outcomes,
             rescue,
             outbox,
+            webhooks,
             pruning,
             numbering,
             schedule,
             scores,
             themes,
             notifications,
-        } = self;
-        [leases, claims, outcomes, rescue, outbox, pruning, numbering, schedule, scores, themes, notifications]
+        ]
     }
 }
 

@@ -286,7 +286,7 @@ async fn an_unknown_queue_is_reported_at_startup() {
     let error = worker::run(settings, testing::test_jobs::tasks(), Default::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "worker.queues: unknown queue \"reports\"; available: chores, imports, mail, workflows"
+        "worker.queues: unknown queue \"reports\"; available: chores, imports, mail, webhooks, workflows"
     );
 }
 
@@ -295,6 +295,6 @@ async fn an_unknown_queue_in_the_environment_ends_the_program() {
     let database = Database::create().await;
     let mut worker = Process::worker_with(&database, &[], &[("CRM_WORKER__QUEUES", "imports,mails")]);
     assert!(!worker.ended().await.is_success());
-    let sentence = r#"worker.queues: unknown queue "mails"; available: imports, mail, workflows"#;
+    let sentence = r#"worker.queues: unknown queue "mails"; available: imports, mail, webhooks, workflows"#;
     assert!(worker.output().contains(sentence), "{}", worker.output());
 }

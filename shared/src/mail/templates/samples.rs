@@ -44,6 +44,11 @@ fn context(event: Event, person: &Value, items: usize, count: usize) -> Value {
             "items": (0..items).map(|index| item(person, index)).collect::<Vec<_>>(),
             "count": count,
         }),
+        Event::WebhookDisabled => json!({ "webhook": {
+            "url": "https://example.com/hooks",
+            "description": person["company"],
+            "failing_since": "2026-01-15 10:00 UTC",
+        } }),
     }
 }
 

@@ -26,6 +26,7 @@ fn every_shipped_template_passes_the_check() {
             assert_eq!(check(*name, template), []);
         }
     }
+    assert_eq!(check(Event::WebhookDisabled, &webhook_disabled()), []);
 }
 
 #[test]

@@ -58,6 +58,41 @@ impl TryFrom<String> for Network {
     }
 }
 
+/// The addresses and the port of receivers of webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Receiver {
+    network: Network,
+    port: u16,
+}
+
+impl Receiver {
+    /// Whether it has this port.
+    #[must_use]
+    pub fn has_port(&self, port: u16) -> bool {
+        self.port == port
+    }
+
+    /// Whether the address and port belong to it.
+    #[must_use]
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.has_port(address.port()) && self.network.contains(address.ip())
+    }
+}
+
+impl TryFrom<String> for Receiver {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let invalid = "it must be networks or addresses with a port, such as 10.0.0.0/8:8443";
+        let (network, port) = text.rsplit_once(':').ok_or(invalid)?;
+        let network = network.trim_start_matches('[').replace(']', "");
+        let network = Network::try_from(network).map_err(|_| invalid)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(invalid)?;
+        Ok(Self { network, port })
+    }
+}
+
 /// The origin of web pages, as browsers send it, or `*` for any.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

@@ -203,3 +203,29 @@ fn an_invalid_setting_is_reported_with_its_source_and_the_reason() {
     let torn = load(Some("[database]\nurl = 'postgres://crm:hidden@localhost\n"), &[]).unwrap_err();
     assert!(torn.contains("cannot be read: TOML parse error at line 2") && !torn.contains("hidden"), "{torn}");
 }
+
+#[test]
+fn internal_receivers_are_networks_with_a_port() {
+    let receivers = |text| load(None, &[URL, ("CRM_WEBHOOKS__INTERNAL_RECEIVERS", text)]).map(|it| it.webhooks);
+    let allowed = receivers("10.0.0.0/8:8443, 127.0.0.1:9000,[fd00::]/8:80, fd12::1:81").unwrap().internal_receivers;
+    let allows = |address: &str| allowed.iter().any(|receiver| receiver.contains(address.parse().unwrap()));
+    for address in ["10.1.2.3:8443", "[::ffff:10.1.2.3]:8443", "127.0.0.1:9000", "[fd00::1]:80", "[fd12::1]:81"] {
+        assert!(allows(address), "{address}");
+    }
+    for address in ["10.1.2.3:443", "127.0.0.2:9000", "[fd00::1]:81"] {
+        assert!(!allows(address), "{address}");
+    }
+    for wrong in ["10.0.0.0/8", "10.0.0.0/8:0", "10.0.0.0/33:80", "example.com:80"] {
+        let error = receivers(wrong).unwrap_err();
+        assert!(error.ends_with("with a port, such as 10.0.0.0/8:8443"), "{error}");
+    }
+}
+
+#[test]
+fn the_key_of_webhooks_has_32_bytes() {
+    let key = |text| load(None, &[URL, ("CRM_WEBHOOKS__ENCRYPTION_KEY", text)]).map(|it| it.webhooks.key());
+    assert_eq!(key("").unwrap(), None);
+    assert_eq!(key("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap(), Some([0; 32]));
+    let error = key("AAAA").unwrap_err();
+    assert!(error.contains("webhooks.encryption_key") && !error.contains("AAAA"), "{error}");
+}
