@@ -10,6 +10,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use crate::accounts::readable;
 use crate::accounts::scopes::{Scope, Scopes};
 use crate::bulk::BulkAction;
 use crate::error::{Error, Result};
@@ -140,11 +141,6 @@ pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid, 
     queue::retry(connection, workspace_id, id).await
 }
 
-/// The condition of jobs that the scope `imports` starts, as [`Scope::of_job`] decides.
-const OF_IMPORTS: &str = "(starts_with(kind, 'import_') OR kind = 'undo_import')";
-/// The condition of all other jobs.
-const OF_WORKFLOWS: &str = "NOT (starts_with(kind, 'import_') OR kind = 'undo_import')";
-
 /// What a caller does with a job of its own or of another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobUse {
@@ -183,15 +179,18 @@ pub async fn needed(
 
 /// The list of the jobs that a key with these scopes may start.
 pub fn list_for(scopes: Scopes) -> &'static Spec {
-    match (scopes.allows(Scope::Imports), scopes.allows(Scope::Workflows)) {
-        (true, true) => &LIST,
-        (true, false) => &IMPORTS,
-        (false, _) => &WORKFLOWS,
-    }
+    &LISTS[readable::kinds(scopes)]
 }
 
-const IMPORTS: Spec = Spec { only: Some(OF_IMPORTS), ..LIST };
-const WORKFLOWS: Spec = Spec { only: Some(OF_WORKFLOWS), ..LIST };
+static LISTS: [Spec; readable::KINDS.len()] = {
+    let mut lists = [LIST; readable::KINDS.len()];
+    let mut i = 0;
+    while i < lists.len() {
+        lists[i].only = readable::KINDS[i];
+        i += 1;
+    }
+    lists
+};
 
 /// Records that a job was requested, in the transaction of the request, unless the job is an earlier one that does the
 /// same.

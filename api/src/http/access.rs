@@ -59,14 +59,11 @@ impl Access {
             Self::Scopes(scopes) => vec![scopes],
             Self::Job(usage) => {
                 let rows = if usage == JobUse::Rows { Scopes::of(&[Scope::RecordsRead]) } else { Scopes::NONE };
-                STARTING.map(|scope| Scopes::of(&[scope]).and(rows)).to_vec()
+                Scope::STARTING.map(|scope| Scopes::of(&[scope]).and(rows)).to_vec()
             }
         }
     }
 }
-
-/// The scopes that start jobs.
-const STARTING: [Scope; 2] = [Scope::Imports, Scope::Workflows];
 
 /// Runs an operation if the key allows it.
 ///
@@ -93,8 +90,8 @@ async fn check(state: &AppState, caller: &Caller, rule: Rule, has_limit: bool, j
         Access::Scopes(scopes) if rule.is_list && !has_limit => caller.must(scopes.and(Scopes::of(&[Scope::Exports]))),
         Access::Scopes(scopes) => caller.must(scopes),
         Access::Job(usage) => {
-            if !STARTING.iter().any(|scope| caller.scopes.allows(*scope)) {
-                return caller.must(Scopes::of(&STARTING[..1]));
+            if !Scope::STARTING.iter().any(|scope| caller.scopes.allows(*scope)) {
+                return caller.must(Scopes::of(&Scope::STARTING[..1]));
             }
             // The handler answers for a job that does not exist, and for an invalid id.
             let Some(id) = job_id else { return Ok(()) };

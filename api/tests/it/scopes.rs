@@ -23,9 +23,11 @@ fn expected(method: &str, path: &str) -> Vec<BTreeSet<&'static str>> {
         ("uploads", _) => one(&["imports"]),
         ("keys" | "audit", _) => one(&["keys"]),
         ("jobs", _) if last == "errors" || last == "records" => {
-            vec![BTreeSet::from(["imports", "records:read"]), BTreeSet::from(["workflows", "records:read"])]
+            ["imports", "workflows", "webhooks"].map(|scope| BTreeSet::from([scope, "records:read"])).to_vec()
         }
-        ("jobs", _) => vec![BTreeSet::from(["imports"]), BTreeSet::from(["workflows"])],
+        ("jobs", _) => ["imports", "workflows", "webhooks"].map(|scope| BTreeSet::from([scope])).to_vec(),
+        ("schedules", _) => one(&["workflows"]),
+        ("webhooks", _) => one(&["webhooks"]),
         _ if last == "import" => one(&["imports"]),
         _ if last == "export" && personal => one(&["emails:read", "exports"]),
         _ if last == "export" => one(&["records:read", "exports"]),

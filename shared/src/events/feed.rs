@@ -189,7 +189,8 @@ pub async fn read(
         sql.push(" AND subject_id = ").push_bind(subject_id);
     }
     if let Some(jobs) = filter.jobs {
-        sql.push(" AND ").push(jobs);
+        sql.push(" AND (subject_type <> 'job' OR EXISTS (SELECT FROM (SELECT data ->> 'kind' AS kind) AS job WHERE ");
+        sql.push(jobs).push("))");
     }
     // One more than the limit shows whether more follow.
     sql.push(" ORDER BY number LIMIT ").push_bind(i64::from(limit) + 1);

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::patterns::Patterns;
+use crate::accounts::readable;
 use crate::accounts::scopes::{Scope, Scopes};
 use crate::error::Result;
 use crate::events::{Event, EventType};
@@ -30,7 +31,7 @@ pub(super) fn may_read(scopes: Scopes, event: &Event) -> bool {
 /// # Errors
 /// [`Error::Forbidden`](crate::Error::Forbidden) with the scopes that the owner lacks.
 pub(super) fn check(scopes: Scopes, patterns: &Patterns) -> Result<()> {
-    let starts_jobs = scopes.allows(Scope::Imports) || scopes.allows(Scope::Workflows);
+    let starts_jobs = readable::kinds(scopes) > 0;
     let needed = patterns.named_types().filter_map(|event_type| match Scope::of_event(event_type) {
         None if event_type != EventType::Ping && !starts_jobs => Some(Scope::Workflows),
         needed => needed,
