@@ -1,5 +1,6 @@
 //! `cargo dev faults events`
 
+mod deliveries;
 mod follower;
 mod writers;
 
@@ -12,6 +13,7 @@ use futures_util::future::try_join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{PgPool, Row};
+use testing::receiver::Receiver;
 use tokio::time::sleep;
 
 use super::harness::Harness;
@@ -55,7 +57,11 @@ pub struct Arguments {
 /// Follows the feed while records are written and programs are killed; returns the broken guarantees.
 pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     let Arguments { writes, kills, seed, held_s, .. } = arguments;
-    let mut harness = Harness::start(arguments.workers.into(), !arguments.debug).await?;
+    let receiver = Receiver::start().await;
+    let receivers = receiver.address.to_string();
+    let environment = [("CRM_WEBHOOKS__ALLOW_HTTP", "true"), ("CRM_WEBHOOKS__INTERNAL_RECEIVERS", receivers.as_str())];
+    let mut harness = Harness::start_with(arguments.workers.into(), !arguments.debug, &environment).await?;
+    deliveries::subscribe(&harness, &receiver).await?;
     let random = &mut StdRng::seed_from_u64(seed);
     let began = Instant::now();
     let mut follower = Follower::begin(harness.api_url(), harness.key()).await?;
@@ -106,6 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
     );
     let mut broken = follower.broken();
     broken.extend(follower.compare().await?);
+    broken.extend(deliveries::verify(&pool, &receiver).await?);
     broken.extend(verify(&pool).await?);
     harness.end(!broken.is_empty()).await?;
     Ok(broken)

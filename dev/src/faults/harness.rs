@@ -47,7 +47,7 @@ pub struct Harness {
     worker_program: PathBuf,
     pub workers: Vec<Worker>,
     started: usize,
-    /// The settings of the workers, as environment variables.
+    /// The settings of the programs, as environment variables.
     environment: Vec<(String, String)>,
 }
 
@@ -71,7 +71,7 @@ impl Harness {
         Self::start_with(workers, release, &[]).await
     }
 
-    /// Like [`Self::start`], with settings of the workers as environment variables.
+    /// Like [`Self::start`], with settings of the programs as environment variables.
     pub async fn start_with(workers: usize, release: bool, environment: &[(&str, &str)]) -> Result<Self> {
         let profile = release.then_some("release");
         workspace::build(match profile {
@@ -111,7 +111,7 @@ impl Harness {
         let create_key = ["keys", "create", "--workspace", WORKSPACE, "--name", "faults"];
         let key = ask(&api_program, &create_key, &database_url).await?;
 
-        let (api, address) = start_api(&api_program, &dir, &database_url, ports).await?;
+        let (api, address) = start_api(&api_program, &dir, &database_url, &[ports, environment].concat()).await?;
         let api_url = format!("http://{address}");
         Client::new(&api_url, "").wait_until_ready().await;
         let mut harness = Self {
@@ -204,7 +204,9 @@ impl Harness {
         self.api.signal("KILL");
         self.api.ended().await?;
         let address = self.api_address.to_string();
-        let settings = [&ANY_PORT[..], &[("CRM_API__LISTEN", &address)]].concat();
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = [&ANY_PORT[..], &environment, &[("CRM_API__LISTEN", &address)]].concat();
         (self.api, _) = start_api(&self.api_program, &self.dir, &self.database_url, &settings).await?;
         Client::new(&self.api_url, "").wait_until_ready().await;
         Ok(())
