@@ -197,7 +197,7 @@ async fn examples_are_accepted_and_responses_match_their_schemas() {
         }
         parents.push((noun, record["id"].as_str().unwrap().to_owned()));
     }
-    assert_eq!(parents.len(), 8, "{parents:?}");
+    assert_eq!(parents.len(), 10, "{parents:?}");
 }
 
 /// Why a value does not match a schema of the document, as far as examples need it.

@@ -114,7 +114,9 @@ async fn an_endpoint_that_only_fails_gets_one_attempt_at_a_time_and_is_disabled_
     let email = setup.api.read("/dev/crm/emails?event=webhook_disabled").await[0].clone();
     assert_eq!(email["to_email"], "ops@example.com");
 
-    // Nothing more is sent until it is enabled again.
+    // Nothing more is sent until it is enabled again, once the attempt in flight has ended.
+    let attempts = |all: &[Value]| all.iter().filter_map(|it| it["attempts"].as_u64()).sum::<u64>() as usize;
+    setup.until(&webhook, "recorded", |all| attempts(all) == setup.receiver.count()).await;
     let count = setup.receiver.count();
     support::json(setup.api.post(&format!("{path}/test")), 409).await;
     setup.receiver.answer(200);
