@@ -110,6 +110,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
         began.elapsed(),
         writers.repeated(),
     );
+    print_delays(&pool).await?;
     let mut broken = follower.broken();
     broken.extend(follower.compare().await?);
     broken.extend(deliveries::verify(&pool, &receiver).await?);
@@ -125,6 +126,18 @@ async fn hold(pool: &PgPool, time: Duration) -> Result<()> {
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await?;
     sleep(time).await;
     Ok(transaction.rollback().await?)
+}
+
+/// Prints how long events waited for their numbers, which begin with the microseconds of their time.
+async fn print_delays(pool: &PgPool) -> Result<()> {
+    let (median, p99): (f64, f64) = sqlx::query_as(
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY waited), percentile_cont(0.99) WITHIN GROUP (ORDER BY waited)
+         FROM (SELECT number / 1e3 - extract(epoch FROM created_at)::float8 * 1e3 AS waited FROM events) AS delays",
+    )
+    .fetch_one(pool)
+    .await?;
+    println!("events had their numbers after {median:.0} ms (median), {p99:.0} ms (p99)");
+    Ok(())
 }
 
 async fn until_numbered(pool: &PgPool) -> Result<()> {
