@@ -250,3 +250,18 @@ async fn every_table_of_a_workspace_is_keyed_by_it() {
     .unwrap();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Lists read whole rows beside columns of their own.
+#[tokio::test]
+async fn no_column_has_a_name_that_lists_use() {
+    let database = Database::create().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let taken: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name || '.' || column_name FROM information_schema.columns
+         WHERE table_schema = 'public' AND column_name IN ('matches', 'nth')",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert!(taken.is_empty(), "{taken:?}");
+}

@@ -22,7 +22,7 @@ use crate::platform::db;
 use crate::query::{Item, ListField, Order, OrderKind, Spec};
 use crate::values::etag::{Condition, Tagged};
 use crate::values::json_body::Object;
-use crate::values::json_schema::{Shape, closed};
+use crate::values::json_schema::{Shape, clearable, closed};
 use crate::values::kind::Kind;
 use crate::values::{Fault, Field, Name, Time};
 
@@ -198,7 +198,7 @@ pub fn create_schema() -> RefOr<Schema> {
         .required("name")
         .property("scopes", scopes)
         .required("scopes")
-        .property("expires_at", Time::shape());
+        .property("expires_at", clearable(Time::shape()));
     closed(body.examples([json!({ "name": "website", "scopes": ["records:read", "records:write"] })]))
 }
 

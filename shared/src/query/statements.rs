@@ -41,17 +41,17 @@ impl List {
     }
 
     /// The matching records among the next [`STRIDE`] in the order, at most `limit`: the columns, `place`,
-    /// `matches` and `number`. The last record of the stride, which has that number, is returned even if it
+    /// `matches` and `nth`. The last record of the stride, which has that number, is returned even if it
     /// does not match.
     pub(super) fn stride(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
         let mut sql =
-            QueryBuilder::new(format!("SELECT {}, place, matches, number FROM (SELECT *, (TRUE", columns.selected));
+            QueryBuilder::new(format!("SELECT {}, place, matches, nth FROM (SELECT *, (TRUE", columns.selected));
         self.push_checks(&mut sql);
-        sql.push(") IS TRUE AS matches, row_number() OVER () AS number FROM (SELECT * FROM (");
+        sql.push(") IS TRUE AS matches, row_number() OVER () AS nth FROM (SELECT * FROM (");
         self.push_ordered(&mut sql, workspace_id, &format!("{table}.*"), STRIDE);
-        sql.push(format!(") AS {table}) AS {table} WHERE matches OR number = "));
-        sql.push_bind(STRIDE).push(" ORDER BY number LIMIT ").push_bind(i64::from(limit));
+        sql.push(format!(") AS {table}) AS {table} WHERE matches OR nth = "));
+        sql.push_bind(STRIDE).push(" ORDER BY nth LIMIT ").push_bind(i64::from(limit));
         sql
     }
 

@@ -79,7 +79,7 @@ async fn stride(
     let (part, total) = rows::read(connection, statement, wanted.1).await?;
     let is_full = total == wanted.0 as usize;
     let Some(last) = part.rows.last() else { return Ok(part) };
-    let is_end_of_stride = last.row.try_get::<i64, _>("number")? == STRIDE;
+    let is_end_of_stride = last.row.try_get::<i64, _>("nth")? == STRIDE;
     let matches: bool = last.row.try_get("matches")?;
     let mut part = list.part(part, is_full || is_end_of_stride, Access::Walk)?;
     if !matches {

@@ -242,6 +242,11 @@ impl Property {
     }
 }
 
+/// The schema of a field that can be cleared: by `null`, or by an empty string if it is a string.
+pub fn clearable(shape: Object) -> Schema {
+    or_empty(nullable(shape))
+}
+
 /// The same schema, also accepting an empty string if it is a string.
 fn or_empty(mut shape: Object) -> Schema {
     if let Some(words) = &mut shape.enum_values {

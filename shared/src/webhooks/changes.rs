@@ -13,7 +13,7 @@ use super::{Bulk, Ordering};
 use crate::error::Result;
 use crate::platform::config::Webhooks;
 use crate::values::json_body::Object;
-use crate::values::json_schema::{Shape, closed, nullable};
+use crate::values::json_schema::{Shape, clearable, closed, nullable};
 use crate::values::patch::Patch;
 use crate::values::{Fault, Field, Text};
 
@@ -176,7 +176,7 @@ fn properties(body: ObjectBuilder) -> ObjectBuilder {
              connection and the body, `Host`, `Cookie`, `User-Agent` and `webhook-*` cannot be set.",
         ));
     body.property("url", text.min_length(Some(1)).max_length(Some(MAX_URL)).description(Some(url)))
-        .property("description", nullable(about(Description::shape(), "What the webhook is for.")))
+        .property("description", clearable(about(Description::shape(), "What the webhook is for.")))
         .property("events", Patterns::schema())
         .property("bulk", nullable(Bulk::shape()))
         .property("ordering", nullable(Ordering::shape()))
