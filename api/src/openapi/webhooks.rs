@@ -3,6 +3,7 @@
 use serde_json::json;
 use shared::events::Event;
 use utoipa::ToSchema;
+use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Required, ResponseBuilder};
@@ -16,7 +17,10 @@ const ABOUT: &str = "Sent to the URL of each webhook that wants the event, and t
 
 /// The section `webhooks` of the document.
 pub(super) fn paths() -> Paths {
+    // Generators of clients leave out what is internal: openapi-generator would write one that does not compile.
+    let not_of_clients = ExtensionsBuilder::new().add("x-internal", true).build();
     let operation = OperationBuilder::new()
+        .extensions(Some(not_of_clients))
         .operation_id(Some("webhooks.event"))
         .tag("Webhooks")
         .summary(Some("An event"))

@@ -150,9 +150,8 @@ pub fn update_schema() -> RefOr<Schema> {
 
 /// A field that may be sent back unchanged.
 fn read_only() -> ObjectSchema {
-    let any = [Type::String, Type::Array, Type::Null];
     ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter(any))
+        .schema_type(SchemaType::AnyValue)
         .description(Some("Read-only: it may be sent back unchanged."))
         .read_only(true)
         .build()
