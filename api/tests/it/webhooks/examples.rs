@@ -69,7 +69,10 @@ async fn receives(language: &str, extension: &str, arguments: &[&str]) {
     drop(placeholder);
     let body = json!({ "url": url, "events": ["lead.created"] });
     let webhook = setup.api.create(WEBHOOKS, body).await;
-    let file = std::env::temp_dir().join(format!("receiver-{port}.{extension}"));
+    // Beside other files, a program would import those that have the names of its libraries.
+    let directory = std::env::temp_dir().join(format!("receiver-{port}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join(format!("receiver.{extension}"));
     std::fs::write(&file, code(language)).unwrap();
     let program = if language == "python" { "python3" } else { "node" };
     let mut receiver: Child = Command::new(program)
@@ -90,7 +93,10 @@ async fn receives(language: &str, extension: &str, arguments: &[&str]) {
     let answer = loop {
         match forged().await {
             Ok(answer) => break answer,
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => {
+                assert_eq!(receiver.try_wait().unwrap(), None, "the receiver has ended");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     };
     assert_eq!(answer.status(), 401);
@@ -100,5 +106,5 @@ async fn receives(language: &str, extension: &str, arguments: &[&str]) {
     assert_eq!(delivered[0]["status"], 204);
     let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.contains("lead.created") && line.contains(id(&lead)), "{line}");
-    std::fs::remove_file(file).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
 }
