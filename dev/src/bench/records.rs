@@ -120,7 +120,8 @@ fn operations(api: &Api, chosen: &[Uuid]) -> Result<[Operation; 3]> {
     let chosen_id = "(SELECT id FROM chosen WHERE number = :number)";
     let created = record(id, "'b' || :n || '@example.com'", "'n'", &words(&format!("b{NUMBER}")));
     let lead: Lead = schema::example_record().context("the example of a lead is invalid")?;
-    let data = format!("'{}'", serde_json::to_string(&lead)?);
+    // A colon before a word is a variable of pgbench.
+    let data = format!("'{}'", serde_json::to_string(&lead)?.replace("\":", "\": "));
     let event = ["'key'", id, id, "'request'", &data, "now()"].map(str::to_owned);
     let create = [workspace.clone()].into_iter().chain(created).chain(event);
     let history = [":version", id, "'key'", id, "'request'", "'{\"notes\": \"n\"}'", "'{\"notes\": \"m\"}'", "now()"];
