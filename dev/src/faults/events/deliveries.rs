@@ -1,6 +1,7 @@
 //! A receiver of webhooks that must get every event, and none with another body.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -16,9 +17,13 @@ use super::super::harness::Harness;
 /// How long after the last event all must be delivered.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Subscribes a receiver to all events, which refuses one of a hundred at first.
+/// Subscribes a receiver to all events, which refuses one of a hundred the first time.
 pub async fn subscribe(harness: &Harness, receiver: &Receiver) -> Result<()> {
-    receiver.script(|_| Answer::status(if rand::rng().random_bool(0.01) { 503 } else { 200 }));
+    let known = Mutex::new(HashSet::new());
+    receiver.script(move |request| {
+        let is_new = known.lock().is_ok_and(|mut known| known.insert(request.header("webhook-id").to_owned()));
+        Answer::status(if is_new && rand::rng().random_bool(0.01) { 503 } else { 200 })
+    });
     let body = json!({ "url": receiver.url("/hooks"), "events": ["*"] });
     let url = format!("{}/dev/crm/webhooks", harness.api_url());
     let response = reqwest::Client::new().post(url).bearer_auth(harness.key()).json(&body).send().await?;
