@@ -55,7 +55,7 @@ async fn each_change_of_a_record_is_an_event_with_the_record_as_it_was_returned(
     let change =
         api.request(Method::PUT, &path).header("x-request-id", "to-qualified").json(&json!({ "status": "qualified" }));
     let updated = support::json(change, 200).await;
-    // Nothing changes, so nothing is told.
+    // Nothing changes, so there is no event.
     support::json(api.request(Method::PUT, &path).json(&json!({ "status": "qualified" })), 200).await;
     api.delete(&path, 204).await;
     let restored = support::json(api.post(&format!("{path}/restore")), 200).await;

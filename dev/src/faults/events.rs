@@ -172,8 +172,8 @@ async fn verify(pool: &PgPool) -> Result<Vec<String>> {
             "SELECT count(*) AS n FROM leads
              LEFT JOIN LATERAL (
                  SELECT count(*) FROM events WHERE type = 'lead.created' AND subject_id = leads.id
-             ) AS told ON true
-             WHERE created_by_type = 'key' AND told.count <> 1",
+             ) AS created ON true
+             WHERE created_by_type = 'key' AND created.count <> 1",
         ),
         (
             "events come before an earlier one of their record",
@@ -181,7 +181,7 @@ async fn verify(pool: &PgPool) -> Result<Vec<String>> {
                  SELECT data ->> 'updated_at' AS at,
                      lag(data ->> 'updated_at') OVER (PARTITION BY subject_id ORDER BY number) AS before
                  FROM events WHERE subject_type = 'lead' AND type ~ '(created|updated|converted)$'
-             ) AS told WHERE at < before",
+             ) AS changes WHERE at < before",
         ),
     ];
     let mut broken = Vec::new();

@@ -64,7 +64,9 @@ pub enum Next {
 }
 
 // No statement here tests the state in WHERE: the attempt is sufficient, and leaves the planner no
-// index but the primary key. The statements are public so that tests can check their query plans.
+// index but the primary key. An outcome ends the lease, so one that is recorded again, because the first
+// reply was lost, changes nothing and has no second event; `coalesce` keeps the planner from the index of
+// leases. The statements are public so that tests can check their query plans.
 
 /// Records a sent email.
 pub const SENT: &str = concat!(
@@ -72,7 +74,7 @@ pub const SENT: &str = concat!(
     WITH sent AS (
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
-        WHERE workspace_id = $1 AND id = $2 AND attempt = $3
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'
         RETURNING ",
     reported!(),
     ") ",
@@ -84,14 +86,14 @@ pub const DEFERRED: &str = "
     UPDATE emails
     SET state = 'deferred', answer = $4, failures = failures + 1, run_at = now() + make_interval(secs => $5),
         lease_until = NULL, updated_at = now()
-    WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
+    WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'";
 
 /// Records any other state in which an email has ended.
 pub const ENDED: &str = concat!(
     "
     WITH ended AS (
         UPDATE emails SET state = $5, answer = $4, lease_until = NULL, updated_at = now()
-        WHERE workspace_id = $1 AND id = $2 AND attempt = $3
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'
         RETURNING ",
     reported!(),
     ") ",
@@ -102,7 +104,7 @@ pub const ENDED: &str = concat!(
 pub const UNTOUCHED: &str = "
     UPDATE emails
     SET state = CASE WHEN failures > 0 THEN 'deferred' ELSE 'queued' END, lease_until = NULL, updated_at = now()
-    WHERE workspace_id = $1 AND id = $2 AND attempt = $3";
+    WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'";
 
 /// Records that an email is being sent, unless a suppression of its address covers it or email is on hold.
 pub const SENDING: &str = concat!(
@@ -122,7 +124,7 @@ pub const SENT_THEN_SENDING: &str = concat!(
     WITH sent AS (
         UPDATE emails
         SET state = 'sent', answer = $4, sent_at = now(), lease_until = NULL, updated_at = now()
-        WHERE workspace_id = $1 AND id = $2 AND attempt = $3
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'
         RETURNING ",
     reported!(),
     "), reported AS (",
@@ -142,7 +144,8 @@ pub const SUPPRESSED: &str = concat!(
     "
     WITH ended AS (
         UPDATE emails SET state = 'suppressed', lease_until = NULL, updated_at = now()
-        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND EXISTS (
+        WHERE workspace_id = $1 AND id = $2 AND attempt = $3 AND coalesce(lease_until, '-infinity') > '-infinity'
+            AND EXISTS (
             SELECT FROM suppressions
             WHERE workspace_id = $1 AND email_key IN ($4, 'sha256:' || encode(sha256(convert_to($4, 'UTF8')), 'hex'))
                 AND (scope = 'all' OR emails.event <> 'followups')

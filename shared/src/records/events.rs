@@ -1,4 +1,4 @@
-//! The events of records: what the feed and webhooks tell of their changes.
+//! The events of records, for the feed and webhooks.
 
 use sqlx::PgConnection;
 

@@ -137,6 +137,39 @@ async fn only_the_emails_that_a_dead_worker_was_sending_become_unknown() {
     assert_eq!(lease(connection, 10).await.len(), 2);
 }
 
+/// The types of the events of an email.
+async fn events(connection: &mut PgConnection, id: Uuid) -> Vec<String> {
+    let types = sqlx::query_scalar("SELECT type FROM new_events WHERE subject_id = $1 ORDER BY position");
+    types.bind(id).fetch_all(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_recorded_twice_counts_once() {
+    let database = Database::create().await;
+    let connection = &mut *database.pool().acquire().await.unwrap();
+    let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
+    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    let leased = lease(connection, 10).await;
+    mail::mark(connection, None, Some(&leased[0]), None).await.unwrap();
+    let sent = (leased[0].lease(), Outcome::Sent { answer: "250 ok".into() });
+    for _ in 0..2 {
+        let next = mail::mark(connection, Some(&sent), Some(&leased[1]), None).await.unwrap();
+        assert_eq!(next, Some(Next::Sending));
+    }
+    assert_eq!(events(connection, emails[0].id).await, ["email.sent"]);
+    let delay = std::time::Duration::from_secs(60);
+    let deferred = (leased[1].lease(), Outcome::Deferred { answer: "451 later".into(), delay });
+    for _ in 0..2 {
+        mail::mark(connection, Some(&deferred), None, None).await.unwrap();
+    }
+    let failures: i16 = sqlx::query_scalar("SELECT failures FROM emails WHERE id = $1")
+        .bind(emails[1].id)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(failures, 1);
+}
+
 #[tokio::test]
 async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     let database = Database::create().await;
@@ -153,6 +186,7 @@ async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     }
     assert_eq!(state(connection, emails[0].id).await, "bounced");
     assert_eq!(state(connection, emails[1].id).await, "sending");
+    assert_eq!(events(connection, emails[0].id).await, ["email.bounced"]);
     let queued = mail::queue(connection, WORKSPACE, &sender(), &[email("d", "A@example.com")]).await.unwrap();
     assert_eq!(queued, [Queued::Suppressed]);
 
