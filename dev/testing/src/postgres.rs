@@ -22,6 +22,8 @@ const LOG: &str = "postgres.log";
 
 /// A fast shutdown: clients are disconnected, and everything is written to disk.
 const ENDING: Ending = Ending { signal: "INT", grace: Duration::from_secs(60) };
+/// Ports below those that systems assign.
+const UNASSIGNED: std::ops::Range<u16> = 20_000..32_000;
 /// The number of ports to try.
 const PORTS: u32 = 5;
 /// After a crash, the server may first have to replay its write-ahead log.
@@ -276,10 +278,12 @@ fn settings(port: u16, options: &Options) -> Vec<String> {
 }
 
 /// The port that the cluster used the last time, or another one if that is taken, so that the URL usually
-/// stays the same.
+/// stays the same: a new port is one that systems give to nobody who asks for any, so that no other program
+/// gets it while the server is stopped.
 async fn free_port(files: &Path) -> Result<u16> {
     let note = files.join("port");
-    let last = fs::read_to_string(&note).await.ok().and_then(|port| port.parse().ok()).unwrap_or(0);
+    let last = fs::read_to_string(&note).await.ok().and_then(|port| port.parse().ok());
+    let last = last.unwrap_or_else(|| rand::random_range(UNASSIGNED));
     let listener = TcpListener::bind(("127.0.0.1", last)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
     let port = listener.and_then(|listener| listener.local_addr()).context("no free port was found")?.port();
     fs::write(&note, port.to_string()).await?;

@@ -114,11 +114,20 @@ impl Segment<'_> {
             Some('=' | '@' | '＝' | '＠') => true,
             Some('\t' | '\r') => self.separator.is_none(),
             Some('+' | '-' | '＋' | '－') => {
-                // Lists begin like this, too. A harmful formula has a call or a reference.
-                self.separator.is_none() || memchr3(b'(', b'!', b'|', self.text().as_bytes()).is_some()
+                // Lists begin like this, too. A harmful formula has a call or a reference, perhaps in the
+                // next cell of the file.
+                self.separator.is_none()
+                    || self.runs_into_the_next_cell()
+                    || memchr3(b'(', b'!', b'|', self.text().as_bytes()).is_some()
             }
             _ => false,
         }
+    }
+
+    /// Whether a spreadsheet that splits at the separator before the segment reads on beyond its cell. A cell
+    /// with a line break is quoted, and no formula goes on after the quote.
+    fn runs_into_the_next_cell(&self) -> bool {
+        !matches!(self.separator, None | Some(b'\n' | b'\r')) && self.text().len() == self.rest.len()
     }
 
     /// The text of the segment, for a spreadsheet that splits at the separator before it.
@@ -200,6 +209,8 @@ mod tests {
             ("a\t+cmd|' /C calc'!A0", "a\t'+cmd|' /C calc'!A0"),
             ("a;+SUM(1,2)", "a;'+SUM(1,2)"),
             ("a;-x!A1", "a;'-x!A1"),
+            ("a;+cmd", "a;'+cmd"),
+            ("a;+cmd;b", "a;+cmd;b"),
             ("Buy:\n- milk\n- eggs (six)", "Buy:\n- milk\n'- eggs (six)"),
             ("Call\n+1 (415) 555-0103", "Call\n+1 (415) 555-0103"),
             ("+1 (555) 010-9999", "+1 (555) 010-9999"),
@@ -231,6 +242,8 @@ mod tests {
             (b';', "a\t=1", "a\t'=1"),
             (b'\t', "a\t=1,=2", "a\t=1,'=2"),
             (b'|', "a|=1;=2", "a|=1;'=2"),
+            (b'|', "a;+cmd", "a;'+cmd"),
+            (b'|', "a;+49 30 123", "a;+49 30 123"),
             (b';', "+1 415 555 0103, ext. 9", "+1 415 555 0103, ext. 9"),
         ] {
             assert_eq!(Guard { delimiter }.cell(text), cell);
@@ -262,12 +275,15 @@ mod tests {
         csv.into_bytes().unwrap()
     }
 
-    /// Whether the cell would do harm in a spreadsheet.
-    fn is_dangerous(cell: &str) -> bool {
-        // The comma may not be the separator, so the next cell may follow a number.
-        let own = cell.split([',', '"']).next().unwrap_or_default();
-        let does_harm = own.contains('!') || (own.contains('(') && own.contains(['a', '=', '@']));
-        cell.starts_with(['=', '@', '＝', '＠']) || (cell.starts_with(['+', '-', '＋', '－']) && does_harm)
+    /// Whether the cell would do harm in a spreadsheet that splits a file with this delimiter at another one.
+    fn is_dangerous(cell: &str, delimiter: u8) -> bool {
+        let does_harm = |text: &str| text.contains('!') || (text.contains('(') && text.contains(['a', '=', '@']));
+        // The next cell may follow: it does no harm after a number, but it may after a name.
+        let formula = cell.split('"').next().unwrap_or_default();
+        let own = formula.split([',', char::from(delimiter)]).next().unwrap_or_default();
+        cell.starts_with(['=', '@', '＝', '＠'])
+            || (cell.starts_with(['+', '-', '＋', '－'])
+                && (does_harm(own) || (own.contains('a') && does_harm(formula))))
     }
 
     const HOSTILE: &str = "['=+@＝－\\-0-9a(!,;|\" \t\r\n]{0,12}";
@@ -302,7 +318,7 @@ mod tests {
                 let reader = reader.has_headers(false).flexible(true).delimiter(separator);
                 for record in reader.from_reader(file.as_slice()).records() {
                     for cell in &record.unwrap() {
-                        prop_assert!(!is_dangerous(cell) || (!starts_plain && cell.starts_with(['+', '-', '＋', '－'])),
+                        prop_assert!(!is_dangerous(cell, own) || (!starts_plain && cell.starts_with(['+', '-', '＋', '－'])),
                             "{cell:?} under {:?} in {:?}", char::from(separator), String::from_utf8_lossy(&file));
                     }
                 }
