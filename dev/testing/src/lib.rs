@@ -16,6 +16,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod browser;
 pub mod copies;
 mod database;
 mod left_jobs;
@@ -49,3 +50,13 @@ pub fn is_thorough() -> bool {
 pub fn data_sets() -> u64 {
     if is_thorough() { 1_000 } else { 100 }
 }
+
+/// Says that the present test is skipped, for a reason. The runner of `cargo dev test` counts these lines, and prints
+/// each reason once; libtest, which knows no such outcome, hides what tests print by macros.
+pub fn skipped(reason: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{SKIPPED}{reason}");
+}
+
+/// The beginning of a line that says why a test is skipped.
+pub const SKIPPED: &str = "skipped: ";
