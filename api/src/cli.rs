@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use shared::Error;
 use shared::accounts::workspaces::{self, OwnLimit, Workspace};
+use shared::accounts::{api_keys, sessions};
 use shared::doctor::{self, DuplicateEmail};
 use shared::mail::{place, senders};
 use shared::platform::backfill::Progress;
@@ -21,6 +22,7 @@ use shared::platform::telemetry;
 use shared::webhooks::{self, Sealer};
 use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
 use self::keys::KeyCommand;
 use self::mail::MailCommand;
@@ -54,6 +56,12 @@ enum Command {
     /// Manage API keys; each gives access to one workspace.
     #[command(subcommand)]
     Keys(KeyCommand),
+    /// Print a link that signs in to the console once, within 10 minutes, with what a key may do.
+    SignInLink {
+        /// The key.
+        #[arg(value_name = "KEY_ID")]
+        key_id: Uuid,
+    },
     /// Hold and release email, after a restore for example.
     #[command(subcommand)]
     Mail(MailCommand),
@@ -129,12 +137,33 @@ impl Cli {
             }
             Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::SignInLink { key_id } => {
+                let settings = settings()?;
+                print_link(&mut connect(&settings).await?, &settings, key_id).await
+            }
             Command::Mail(command) => {
                 let settings = settings()?;
                 command.run(&mut connect(&settings).await?, &settings).await
             }
         }
     }
+}
+
+/// Prints a link to the console.
+async fn print_link(connection: &mut PgConnection, settings: &Settings, key_id: Uuid) -> Result<()> {
+    let made = async {
+        let workspace_id = api_keys::workspace_of(&mut *connection, key_id).await?;
+        let mut transaction = connection.begin().await?;
+        let link = sessions::link(&mut transaction, workspace_id, key_id).await?;
+        transaction.commit().await?;
+        Ok(link)
+    };
+    let link = made.await.map_err(|error| match error {
+        Error::NotFound => anyhow!("there is no valid key with this id; `crm-api keys list` shows them"),
+        error => sentence(error),
+    })?;
+    println!("{}/console/sign-in?link={}", settings.public_url, link.reveal());
+    Ok(())
 }
 
 /// Brings the database up to this version, and prints the progress of long backfills.

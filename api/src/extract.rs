@@ -109,12 +109,7 @@ impl FromRequest<AppState> for Form {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self> {
-        if essence(request.headers()) != Self::KIND {
-            return Err(Problem::unsupported(Self::KIND));
-        }
-        let bytes = read(request, Self::MAX_BYTES).await?;
-        let malformed = |_| Problem::invalid(vec![FieldError::new("body", "malformed", "is not UTF-8")]);
-        let fields = pairs(std::str::from_utf8(&bytes).map_err(malformed)?).map_err(shared::Error::from)?;
+        let fields = form(request, Self::MAX_BYTES).await?;
         let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -122,6 +117,16 @@ impl FromRequest<AppState> for Form {
             Some(pair) => Err(Problem::invalid(vec![FieldError::new(pair[0], "duplicate", "must be given only once")])),
         }
     }
+}
+
+/// Reads a form of a page, in which a name may be repeated.
+pub(crate) async fn form(request: Request, limit: usize) -> Result<Vec<(String, String)>> {
+    if essence(request.headers()) != Form::KIND {
+        return Err(Problem::unsupported(Form::KIND));
+    }
+    let bytes = read(request, limit).await?;
+    let malformed = |_| Problem::invalid(vec![FieldError::new("body", "malformed", "is not UTF-8")]);
+    Ok(pairs(std::str::from_utf8(&bytes).map_err(malformed)?).map_err(shared::Error::from)?)
 }
 
 /// Decodes the pairs of a query string or a form.

@@ -7,6 +7,7 @@
 //! operation needs ([`http::access`]), and its handler, which reads its input through [`extract`] and responds through [`respond`].
 
 pub mod cli;
+mod console;
 pub mod extract;
 pub mod http;
 pub mod openapi;
@@ -97,6 +98,11 @@ impl AppState {
         })))
     }
 
+    /// Whether the public reaches the API with HTTPS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.settings.public_url.starts_with("https://")
+    }
+
     /// A connection, for a request that needs no transaction.
     pub async fn connection(&self) -> shared::Result<PoolConnection> {
         self.pool.acquire().await
@@ -127,6 +133,7 @@ pub fn router(state: AppState) -> Router {
         .nest(CRM, routes::crm(&state))
         .merge(routes::without_key(&state))
         .merge(routes::for_people(&state))
+        .merge(console::routes(&state))
         .fallback(respond::not_found)
         .layer(from_fn_with_state(state.clone(), pass))
         .with_state(state)

@@ -123,7 +123,8 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
             import_sample(console, &client, &sample).await?;
             demo = fill(console, &client).await?;
         }
-        console.line(&greeting(&url, &key, &database_url, &sample, &mail_directory, &demo));
+        let link = sign_in_link(&client.with_key(&key), &url, &api, &database_url).await?;
+        console.line(&greeting(&url, &link, &key, &database_url, &sample, &mail_directory, &demo));
         std::future::pending().await
     };
     stack.run(ready).await
@@ -179,6 +180,16 @@ async fn key(data: &DataDir, client: &Client, api: &Path, database_url: &str) ->
             ask(api, &create, database_url).await.context("cannot create an API key")
         }
     }
+}
+
+/// A link that signs in to the console once.
+pub(crate) async fn sign_in_link(client: &Client, url: &str, api: &Path, database_url: &str) -> Result<String> {
+    let caller = client.get("me").await?;
+    let key_id = caller["key"]["id"].as_str().context("the key has no id")?;
+    let link = ask(api, &["sign-in-link", key_id], database_url).await.context("cannot make a link to sign in")?;
+    // The command knows the public URL of the settings, which may have another port.
+    let (_, query) = link.split_once('?').context("the link has no token")?;
+    Ok(format!("{url}/console/sign-in?{query}"))
 }
 
 /// Imports the sample leads into an empty workspace, or waits for an import that is still running.
@@ -242,7 +253,15 @@ fn outcome(job: &Value, took: Duration) -> String {
     }
 }
 
-fn greeting(url: &str, key: &str, database_url: &str, sample: &Path, mail_directory: &Path, demo: &Demo) -> String {
+fn greeting(
+    url: &str,
+    link: &str,
+    key: &str,
+    database_url: &str,
+    sample: &Path,
+    mail_directory: &Path,
+    demo: &Demo,
+) -> String {
     let page = demo.feedback_page.as_ref().map(|page| format!("\n  feedback  {page}")).unwrap_or_default();
     let emails = mail_directory.display();
     let authorization = format!("-H 'Authorization: Bearer {key}'");
@@ -251,6 +270,8 @@ fn greeting(url: &str, key: &str, database_url: &str, sample: &Path, mail_direct
         "
 The CRM is running. Press Ctrl-C to stop it; its data is kept.
 
+  console   {link}
+            (signs in once, within 10 minutes)
   URL       {url}
   API key   {key}
   database  {database_url}

@@ -9,6 +9,7 @@ pub(crate) mod nightly;
 pub mod rate_limits;
 pub mod readable;
 pub mod scopes;
+pub mod sessions;
 pub mod settings;
 pub mod users;
 pub mod workspaces;

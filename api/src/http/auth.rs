@@ -43,16 +43,20 @@ pub struct Caller {
     pub key_id: Uuid,
     /// What the key may do.
     pub scopes: Scopes,
+    /// The session of the console in which the key's holder acts.
+    pub session_id: Option<Uuid>,
     /// The request's id, which the jobs it starts carry on.
     pub request_id: String,
 }
 
 impl Caller {
-    /// The key as the actor of a change.
+    /// The key, or the session of the console, as the actor of a change.
     pub fn actor(&self) -> Actor {
-        let Self { workspace_id, key_id, request_id, .. } = self;
-        let (kind, request_id) = (ActorKind::Key, Some(request_id.clone()));
-        Actor { workspace_id: *workspace_id, kind, id: *key_id, request_id }
+        let (kind, id) = match self.session_id {
+            Some(session_id) => (ActorKind::Session, session_id),
+            None => (ActorKind::Key, self.key_id),
+        };
+        Actor { workspace_id: self.workspace_id, kind, id, request_id: Some(self.request_id.clone()) }
     }
 
     /// Checks that the key may do what needs these scopes.
@@ -89,7 +93,7 @@ pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Opti
     let opened = state.keys.open(&state.pool, &key, client).await?.ok_or_else(Problem::unauthorized)?;
     let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();
     let Opened { workspace_id, key_id, scopes, .. } = opened;
-    request.extensions_mut().insert(Caller { workspace_id, key_id, scopes, request_id });
+    request.extensions_mut().insert(Caller { workspace_id, key_id, scopes, session_id: None, request_id });
     Ok(Some(opened))
 }
 

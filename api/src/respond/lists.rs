@@ -17,8 +17,10 @@ use crate::respond::streams::{self, JsonArray, Limited, Records, Source};
 use crate::respond::{Problem, Result};
 use crate::{AppState, CRM};
 
-const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
-const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
+/// How many items match.
+pub(crate) const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+/// Where the next page begins.
+pub(crate) const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// Responds with the list that the query string asks for.
 pub async fn answer<T>(
@@ -51,7 +53,7 @@ where
         }
     };
     if let Some(total) = total {
-        response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(total));
+        response.headers_mut().insert(X_TOTAL_COUNT, HeaderValue::from(total));
     }
     Ok(response)
 }
@@ -164,7 +166,7 @@ const CURSOR: &str = "cursor";
 /// Adds the headers that lead to the same list after a cursor, given with the name of its parameter.
 pub(crate) fn lead_on(response: &mut Response, host: &str, uri: &Uri, (name, cursor): (&str, &str)) -> Result<()> {
     let invalid = |error: InvalidHeaderValue| Problem::internal(error.to_string());
-    let headers = [(LINK, link(host, uri, (name, cursor))), (NEXT_CURSOR, cursor.to_owned())];
+    let headers = [(LINK, link(host, uri, (name, cursor))), (X_NEXT_CURSOR, cursor.to_owned())];
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::try_from(value).map_err(invalid)?);
     }

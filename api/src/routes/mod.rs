@@ -101,23 +101,25 @@ pub(crate) fn without_key(state: &AppState) -> Router<AppState> {
 
 /// The routes of pages, whose errors are pages, too.
 pub(crate) fn for_people(state: &AppState) -> Router<AppState> {
-    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes(&pages())
-        .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
+    in_time(state, routes(&pages()))
         .layer(from_fn_with_state(state.clone(), limit_open))
         .layer(from_fn(pages::ensure_page))
 }
 
 /// The routes under `/dev/crm`, with their limits.
 pub(crate) fn crm(state: &AppState) -> Router<AppState> {
-    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
-    routes_with_key(&quick(), state)
-        .layer(MapFutureLayer::new(move |answer| in_time(limit, answer)))
+    in_time(state, routes_with_key(&quick(), state))
         .merge(routes_with_key(&uploads(), state).layer(DefaultBodyLimit::disable()))
 }
 
+/// Limits the time of requests of these routes.
+pub(crate) fn in_time(state: &AppState, routes: Router<AppState>) -> Router<AppState> {
+    let limit = Duration::from_secs(state.settings.api.request_timeout_s);
+    routes.layer(MapFutureLayer::new(move |answer| within(limit, answer)))
+}
+
 /// Returns 503 when the request exceeds the limit and its work was rolled back.
-async fn in_time(limit: Duration, answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
+async fn within(limit: Duration, answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
     match db::within(limit, answer).await {
         Finished::InTime(answer) => answer,
         // A statement or COMMIT completed after the limit.

@@ -394,7 +394,7 @@ async fn is_last(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     Ok(managers == [id])
 }
 
-/// Revokes a key, also the last one. Revoking it again changes nothing.
+/// Revokes a key, also the last one, and ends its sessions. Revoking it again changes nothing. Needs a transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -403,7 +403,13 @@ pub async fn revoke_any(connection: &mut PgConnection, workspace_id: Uuid, id: U
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE workspace_id = $1 AND id = $2 RETURNING ",
         columns!()
     );
-    Ok(sqlx::query_as(revoke).bind(workspace_id).bind(id).bind(db::now()).fetch_one(connection).await?)
+    let key = sqlx::query_as(revoke).bind(workspace_id).bind(id).bind(db::now()).fetch_one(&mut *connection).await?;
+    sqlx::query("DELETE FROM sessions WHERE workspace_id = $1 AND key_id = $2")
+        .bind(workspace_id)
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(key)
 }
 
 /// Records what an actor did to a key, in the transaction of it.

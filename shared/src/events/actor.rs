@@ -21,6 +21,8 @@ string_enum! {
         Conversion = "conversion",
         /// A schedule, which started a job.
         Schedule = "schedule",
+        /// Someone who is signed in to the console.
+        Session = "session",
         /// A worker, while it sends email or watches over jobs.
         Worker = "worker",
     }
@@ -33,13 +35,18 @@ pub struct Actor {
     pub workspace_id: Uuid,
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The id of the API key, the job, the customer, the schedule, or the operator's command.
+    /// The id of the API key, the session, the job, the customer, the schedule, or the operator's command.
     pub id: Uuid,
     /// The request that caused the changes.
     pub request_id: Option<String>,
 }
 
 impl Actor {
+    /// A client with an API key.
+    pub fn key(workspace_id: Uuid, id: Uuid, request_id: String) -> Self {
+        Self { workspace_id, kind: ActorKind::Key, id, request_id: Some(request_id) }
+    }
+
     /// A worker, which acts for nobody.
     pub fn worker(workspace_id: Uuid) -> Self {
         Self { workspace_id, kind: ActorKind::Worker, id: Uuid::nil(), request_id: None }

@@ -86,7 +86,7 @@ pub struct Event {
 /// Who caused an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventActor {
-    /// The kind of actor: `api_key`, `job`, `customer`, `operator` or `worker`.
+    /// The kind of actor: `api_key`, `session`, `job`, `customer`, `operator` or `worker`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Its id; `null` for a worker.

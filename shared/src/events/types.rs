@@ -33,6 +33,8 @@ string_enum! {
         Settings = "settings",
         /// An API key.
         ApiKey = "api_key",
+        /// A session of the console.
+        Session = "session",
         /// A webhook.
         Webhook = "webhook",
         /// A schedule.
@@ -211,6 +213,10 @@ event_types! {
         SuppressionExported = "suppression.exported",
         /// An API key was changed or rotated.
         ApiKeyUpdated = "api_key.updated",
+        /// Someone signed in to the console.
+        SessionStarted = "session.started",
+        /// A session of the console was ended.
+        SessionEnded = "session.ended",
         /// A webhook was created.
         WebhookCreated = "webhook.created",
         /// A webhook was changed, or its secret was.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub api: Api,
     /// The admin listener.
     pub admin: Admin,
+    /// The console.
+    pub console: Console,
     /// Imports.
     pub imports: Imports,
     /// The ledger of jobs.
@@ -127,6 +129,14 @@ pub struct Api {
 pub struct Admin {
     /// The address; each program has its own default.
     pub listen: Address,
+}
+
+/// The pages for people.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Whether crm-api serves them.
+    pub enabled: bool,
 }
 
 /// Limits of imports.

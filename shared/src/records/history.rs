@@ -172,7 +172,7 @@ pub struct ChangeActor {
     /// The kind of actor.
     #[serde(rename = "type")]
     pub kind: ActorKind,
-    /// The id of the API key, the job, the customer, or the converted lead.
+    /// The id of the API key, the session, the job, the customer, or the converted lead.
     pub id: Uuid,
 }
 

@@ -1,0 +1,10 @@
+//! The pages of feedback.
+
+use axum::Router;
+
+use crate::AppState;
+
+/// The routes of these pages, under `/console`.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+}

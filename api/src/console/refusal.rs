@@ -1,0 +1,131 @@
+//! Errors of pages.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use serde::Deserialize;
+
+use super::layout;
+use crate::pages::Page;
+use crate::respond::Problem;
+
+/// The result of pages.
+pub(crate) type Result<T = Response, E = Refusal> = std::result::Result<T, E>;
+
+/// The most bytes of an error that are read.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Why a page cannot be shown or a form had no effect: an error of the API, or of the console itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// A sentence for people.
+    pub message: String,
+    /// What is wrong with which field.
+    pub errors: Vec<Fault>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Fault {
+    /// The name of the field, as the API names it.
+    #[serde(default)]
+    pub field: String,
+    /// What is wrong with it, after its name.
+    #[serde(default)]
+    pub message: String,
+    /// A word for programs.
+    #[serde(default)]
+    pub code: String,
+    /// The id of the record that it conflicts with.
+    #[serde(default)]
+    pub id: Option<String>,
+}
+
+/// The body of an error of the API.
+#[derive(Deserialize)]
+struct Told {
+    message: String,
+    #[serde(default)]
+    errors: Vec<Fault>,
+}
+
+impl Refusal {
+    /// A refusal of the console itself.
+    pub fn of(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), errors: Vec::new() }
+    }
+
+    /// What is wrong with a field, for a person.
+    pub fn about(&self, field: &str) -> Option<&str> {
+        self.errors.iter().find(|fault| fault.field == field).map(|fault| fault.message.as_str())
+    }
+
+    /// Whether a form can be shown again with what is wrong with it.
+    pub fn is_about_input(&self) -> bool {
+        matches!(self.status.as_u16(), 400 | 403 | 404 | 409 | 412 | 413 | 422 | 429)
+    }
+
+    /// Reads an error of the API.
+    pub async fn from_answer(answer: Response) -> Self {
+        let status = answer.status();
+        let bytes = to_bytes(answer.into_body(), MAX_BYTES).await.unwrap_or_default();
+        match serde_json::from_slice(&bytes) {
+            Ok(Told { message, errors }) => Self { status, message, errors },
+            Err(_) => Self::of(status, "The API gave no reason."),
+        }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let told = serde_json::to_vec(&problem.body()).ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let Told { message, errors } = told.unwrap_or(Told { message: String::new(), errors: Vec::new() });
+        // The detail of an internal error is for the log.
+        tracing::debug!(?problem, "a page cannot be shown");
+        Self { status: problem.status(), message, errors }
+    }
+}
+
+impl From<shared::Error> for Refusal {
+    fn from(error: shared::Error) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+/// A response that a layer replaces by a page.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The page for unknown paths.
+pub(super) async fn not_found() -> Refusal {
+    Refusal::of(StatusCode::NOT_FOUND, "There is no such page.")
+}
+
+/// Turns every error that is no page yet into one, for visitors who are not known: our errors, the framework's, and
+/// panics.
+pub(super) async fn ensure_page(request: Request, next: Next) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut answer = answer.unwrap_or_else(|_| Problem::internal("a page panicked").into_response());
+    if answer.extensions().get::<Page>().is_some()
+        || !(answer.status().is_client_error() || answer.status().is_server_error())
+    {
+        return answer;
+    }
+    let refusal = match answer.extensions_mut().remove::<Refusal>() {
+        Some(refusal) => refusal,
+        None => Refusal::from_answer(answer).await,
+    };
+    layout::refused_to_nobody(&refusal)
+}
