@@ -52,11 +52,16 @@ pub fn data_sets() -> u64 {
 }
 
 /// Says that the present test is skipped, for a reason. The runner of `cargo dev test` counts these lines, and prints
-/// each reason once; libtest, which knows no such outcome, hides what tests print by macros.
+/// each reason once; libtest knows no such outcome.
 pub fn skipped(reason: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{SKIPPED}{reason}");
+    say(&format!("{SKIPPED}{reason}"));
 }
 
 /// The beginning of a line that says why a test is skipped.
 pub const SKIPPED: &str = "skipped: ";
+
+/// Prints a line, although libtest hides what successful tests print by macros.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -53,7 +53,7 @@ const SWITCHES: [&str; 16] = [
     "--disable-dev-shm-usage",
     "--disable-extensions",
     // A sandboxed frame in a process of its own has begun before anyone hears of its requests.
-    "--disable-features=IsolateSandboxedIframes,MediaRouter,OptimizationHints,Translate",
+    "--disable-features=BackForwardCache,IsolateSandboxedIframes,MediaRouter,OptimizationHints,Translate",
     "--disable-gpu",
     "--disable-renderer-backgrounding",
     "--disable-sync",

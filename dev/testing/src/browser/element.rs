@@ -141,15 +141,14 @@ impl Tab {
     /// Clicks an element with the mouse, where a person would.
     pub async fn click(&self, element: &str) -> Result<()> {
         let (x, y) = self.place(element).await?;
-        for (kind, presses) in [
-            (DispatchMouseEventType::MouseMoved, 0),
-            (DispatchMouseEventType::MousePressed, 1),
-            (DispatchMouseEventType::MouseReleased, 1),
-        ] {
-            let button = if presses == 0 { MouseButton::None } else { MouseButton::Left };
+        let event = |kind, button, presses| {
             let event = DispatchMouseEventParams::builder().r#type(kind).x(x).y(y).button(button).click_count(presses);
-            self.run(event.build().map_err(anyhow::Error::msg)?).await?;
-        }
+            event.build().map_err(anyhow::Error::msg)
+        };
+        self.run(event(DispatchMouseEventType::MouseMoved, MouseButton::None, 0)?).await?;
+        self.run(event(DispatchMouseEventType::MousePressed, MouseButton::Left, 1)?).await?;
+        // The page may be replaced before it responds. An error would repeat the click.
+        let _ = self.run(event(DispatchMouseEventType::MouseReleased, MouseButton::Left, 1)?).await;
         Ok(())
     }
 

@@ -28,7 +28,9 @@ impl Tab {
             .find(|known| known.key == key)
             .with_context(|| format!("there is no key {key}"))?;
         self.dispatch(DispatchKeyEventType::KeyDown, definition, modifiers).await?;
-        self.dispatch(DispatchKeyEventType::KeyUp, definition, modifiers).await
+        // The page may be replaced by then.
+        let _ = self.dispatch(DispatchKeyEventType::KeyUp, definition, modifiers).await;
+        Ok(())
     }
 
     async fn dispatch(&self, kind: DispatchKeyEventType, key: &KeyDefinition, modifiers: i64) -> Result<()> {

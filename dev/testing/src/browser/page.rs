@@ -87,8 +87,8 @@ impl Page {
 
     /// Goes back in the tab's history.
     pub async fn back(&self) {
-        let acted = self.tab.act(async { self.tab.evaluate("history.back()").await.map(drop) }).await;
-        self.expect("go back", acted).await;
+        let gone = self.tab.back().await;
+        self.expect("go back", gone).await;
     }
 
     /// Another tab of the same visitor.

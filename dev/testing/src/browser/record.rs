@@ -20,7 +20,7 @@ pub(super) struct Record {
 pub(super) struct State {
     /// The main frame.
     pub frame: String,
-    /// How many loads were requested, have begun and have ended.
+    /// How many loads were requested, have begun, and have ended.
     pub requested: u64,
     pub begun: u64,
     pub ended: u64,
@@ -71,9 +71,12 @@ impl State {
     fn note(&mut self, method: &str, params: &Value) {
         let is_main = params["frameId"] == *self.frame;
         match method {
-            "Page.frameScheduledNavigation" | "Page.frameRequestedNavigation" if is_main => self.requested += 1,
+            "Page.frameScheduledNavigation" if is_main => self.requested += 1,
+            "Page.frameRequestedNavigation" if is_main && params["disposition"] == "currentTab" => self.requested += 1,
             "Page.frameStartedLoading" if is_main => self.begun += 1,
             "Page.frameStoppedLoading" if is_main => self.ended += 1,
+            // A link to a part of the page loads nothing.
+            "Page.navigatedWithinDocument" if is_main => self.ended += 1,
             "Network.requestWillBeSent" => self.note_request(params, is_main),
             "Network.responseReceived" if is_main && params["type"] == "Document" => {
                 self.status = params["response"]["status"].as_u64().and_then(|status| status.try_into().ok());

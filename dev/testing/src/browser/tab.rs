@@ -148,6 +148,16 @@ impl Tab {
         self.loaded(before).await
     }
 
+    /// Loads the page before the present one in the tab's history.
+    pub async fn back(&self) -> Result<()> {
+        let history = self.run(page::GetNavigationHistoryParams::default()).await?;
+        let index = history["currentIndex"].as_u64().and_then(|index| index.checked_sub(1)).unwrap_or_default();
+        let entry = history["entries"][usize::try_from(index)?]["id"].as_i64().context("the history is empty")?;
+        let before = self.record.state().ended;
+        self.run(page::NavigateToHistoryEntryParams::new(entry)).await?;
+        self.loaded(before).await
+    }
+
     /// Does something that a page reacts to, and waits for the load that it causes, if it causes one.
     pub async fn act(&self, action: impl Future<Output = Result<()>>) -> Result<()> {
         let (requested, ended) = {
