@@ -34,7 +34,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let webhook = api.create("/dev/crm/webhooks", body).await;
     let delivery = support::json(api.post(&format!("/dev/crm/webhooks/{}/test", id(&webhook))), 201).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
-    crate::sessions::sign_in(api, &api.key).await;
+    crate::console::support::Visitor::new(api).with_key(&api.key).await;
     let session = api.read("/dev/crm/sessions").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),

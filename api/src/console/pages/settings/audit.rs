@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use shared::events::{EventType, SubjectType};
 use uuid::Uuid;
 
-use super::sessions::key_names;
+use super::sessions::{key_ids, key_names};
 use crate::AppState;
 use crate::console::lists::{self, Column, Filter};
 use crate::console::parts;
@@ -82,9 +82,12 @@ async fn list(visit: Visit) -> Result<Response> {
     let path = lists::api_path(&visit, "/audit", &filters());
     // Dates are days of the workspace.
     let path = format!("{path}&tz={}", visit.zone.name());
-    let (mut listing, keys) = tokio::try_join!(visit.crm.list::<Entry>(&path), key_names(&visit))?;
+    let (mut listing, mut names, sessions) =
+        tokio::try_join!(visit.crm.list::<Entry>(&path), key_names(&visit), key_ids(&visit))?;
+    let of_keys = sessions.into_iter().filter_map(|(id, key_id)| Some((id, names.get(&key_id)?.clone())));
+    names.extend(of_keys.collect::<Vec<_>>());
     for entry in &mut listing.items {
-        entry.actor.name = entry.actor.id.and_then(|id| keys.get(&id).cloned());
+        entry.actor.name = entry.actor.id.and_then(|id| names.get(&id).cloned());
     }
     let empty = parts::empty("No entries", &html! { "Nothing matches. Entries are kept for 400 days." });
     let content = html! {
@@ -96,10 +99,10 @@ async fn list(visit: Visit) -> Result<Response> {
 
 fn actor(visit: &Visit, actor: &Actor) -> Markup {
     let Some(id) = actor.id else { return html! { (parts::words(&actor.kind)) } };
-    let name = actor.name.as_deref();
-    match (page_of(visit, &actor.kind, id), name) {
+    match (page_of(visit, &actor.kind, id), actor.name.as_deref()) {
         (Some(path), Some(name)) => html! { a href=(path) { (name) } },
-        (path, _) => html! { (parts::words(&actor.kind)) " " (linked(path, id)) },
+        (None, Some(name)) => html! { (name) " " span.quiet { "(" (parts::words(&actor.kind).to_lowercase()) ")" } },
+        (path, None) => html! { (parts::words(&actor.kind)) " " (linked(path, id)) },
     }
 }
 

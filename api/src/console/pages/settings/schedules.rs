@@ -9,6 +9,7 @@ use chrono_tz::TZ_VARIANTS;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use shared::accounts::scopes::Scope;
 use uuid::Uuid;
 
 use super::edit::{self, Edit, Saved};
@@ -263,7 +264,7 @@ fn actions(visit: &Visit, schedule: &Schedule) -> Markup {
             _ => {},
         }
         @if schedule.kind == NIGHTLY {
-            a.button href=(super::general::PATH) { "Change its time" }
+            @if visit.may(Scope::Settings) { a.button href=(super::general::PATH) { "Change its time" } }
         } @else {
             a.button href=(format!("{page}/edit")) { "Edit" }
             (confirmed(visit, &format!("{page}/delete"), "Delete", &html! {

@@ -24,9 +24,9 @@ use crate::console::times::time;
 pub(super) const PATH: &str = "/console/settings/sessions";
 
 #[derive(Deserialize)]
-pub(super) struct Session {
-    pub id: Uuid,
-    pub key_id: Uuid,
+struct Session {
+    id: Uuid,
+    key_id: Uuid,
     address: Option<String>,
     user_agent: Option<String>,
     created_at: DateTime<Utc>,
@@ -46,6 +46,17 @@ pub(super) async fn key_names(visit: &Visit) -> Result<HashMap<Uuid, String>> {
     }
     let keys: Listing<Named> = visit.crm.list("/keys?limit=200&fields=id,name").await?;
     Ok(keys.items.into_iter().map(|key| (key.id, key.name)).collect())
+}
+
+/// The keys of the sessions that have not ended.
+pub(super) async fn key_ids(visit: &Visit) -> Result<HashMap<Uuid, Uuid>> {
+    #[derive(Deserialize)]
+    struct Begun {
+        id: Uuid,
+        key_id: Uuid,
+    }
+    let sessions: Listing<Begun> = visit.crm.list("/sessions?limit=200&fields=id,key_id").await?;
+    Ok(sessions.items.into_iter().map(|session| (session.id, session.key_id)).collect())
 }
 
 const COLUMNS: &[Column<Session>] = &[

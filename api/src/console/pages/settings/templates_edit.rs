@@ -32,7 +32,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/settings/templates/steps/new", get(new_step).post(add_step))
         .route("/settings/templates/steps/{id}", get(show_step).post(save_step))
         .route("/settings/templates/{name}", get(show).post(save))
-        .route("/settings/templates/{name}/preview", get(preview).post(preview_draft))
+        .route("/settings/templates/{name}/html", get(preview).post(preview_draft))
 }
 
 /// What a form is about.
@@ -197,8 +197,8 @@ fn variables(event: &str) -> &'static [&'static str] {
 
 /// The form beside its preview. The button of the preview sends the form into the frame.
 fn page(visit: &Visit, email: &Email<'_>, draft: &Draft, problems: &Markup, inputs: &Markup) -> Response {
-    let preview = format!("{PATH}/{}/preview", email.event);
-    let shown = email.saved.as_ref().map(|name| format!("{PATH}/{name}/preview"));
+    let preview = format!("{PATH}/{}/html", email.event);
+    let shown = email.saved.as_ref().map(|name| format!("{PATH}/{name}/html"));
     let actions = html! {
         @if email.saved.is_some() && email.event != NURTURE {
             (confirmed(visit, &format!("{}/restore", email.path), "Restore the default", &html! {
