@@ -80,7 +80,7 @@ const COLUMNS: &[Column<Schedule>] = &[
     Column::new("Job", |_, schedule| {
         html! { a href=(format!("{PATH}/{}", schedule.id)) { (parts::words(&schedule.kind)) } }
     }),
-    Column::new("When", |visit, schedule| when(visit, schedule)),
+    Column::new("When", when),
     Column::new("State", |_, schedule| parts::badge(&schedule.status)),
     Column::new("Next run", |visit, schedule| time_or_dash(visit.zone, schedule.next_runs.first().copied())),
     Column::<Schedule>::new("Created", |visit, schedule| time(visit.zone, schedule.created_at)).sorted("created_at"),

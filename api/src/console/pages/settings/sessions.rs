@@ -79,7 +79,7 @@ fn end_button(visit: &Visit, session: &Session) -> Markup {
         "Signs out this browser. Its key stays valid, so the person can sign in again."
         @if visit.caller.session_id == Some(session.id) { " This is your own session." }
     };
-    confirmed(visit, &format!("{PATH}/{}/end", session.id), "Sign out", &what)
+    confirmed(visit, &format!("{PATH}/{}/end", session.id), "End", &what)
 }
 
 pub(super) fn routes() -> Router<AppState> {
