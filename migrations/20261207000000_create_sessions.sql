@@ -3,6 +3,7 @@
 CREATE TABLE sessions (
     workspace_id uuid        NOT NULL,
     id           uuid        NOT NULL,
+    -- The key that it was begun with. Keys are never deleted.
     key_id       uuid        NOT NULL,
     -- Of the token in the browser's cookie.
     token_hash   bytea       NOT NULL,
@@ -16,8 +17,7 @@ CREATE TABLE sessions (
     expires_at   timestamptz NOT NULL,
     CONSTRAINT sessions_pkey PRIMARY KEY (workspace_id, id),
     CONSTRAINT sessions_token_hash_key UNIQUE (workspace_id, token_hash),
-    CONSTRAINT sessions_token_hash_check CHECK (octet_length(token_hash) = 32),
-    CONSTRAINT sessions_key_id_fkey FOREIGN KEY (key_id) REFERENCES api_keys (id)
+    CONSTRAINT sessions_token_hash_check CHECK (octet_length(token_hash) = 32)
 );
 
 CREATE INDEX sessions_key_id_idx ON sessions (workspace_id, key_id);
@@ -29,6 +29,5 @@ CREATE TABLE sign_in_links (
     key_id       uuid        NOT NULL,
     expires_at   timestamptz NOT NULL,
     CONSTRAINT sign_in_links_pkey PRIMARY KEY (workspace_id, token_hash),
-    CONSTRAINT sign_in_links_token_hash_check CHECK (octet_length(token_hash) = 32),
-    CONSTRAINT sign_in_links_key_id_fkey FOREIGN KEY (key_id) REFERENCES api_keys (id)
+    CONSTRAINT sign_in_links_token_hash_check CHECK (octet_length(token_hash) = 32)
 );

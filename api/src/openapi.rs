@@ -70,6 +70,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Schedules", "Jobs that start at their times."),
     ("Account", "The caller of a request."),
     ("Keys", "API keys, and what each of them may do."),
+    ("Sessions", "People who are signed in to the console."),
     ("Audit", "Who did what, and when."),
     ("Users", "Members of the workspace, to whom records are assigned with `assigned_to`."),
     ("Settings", "The sender, content and timing of a workspace's email."),

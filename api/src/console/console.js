@@ -8,8 +8,8 @@ for (const form of document.querySelectorAll("form[data-auto]")) {
 }
 
 // A form is sent once, however often its button is pressed.
-addEventListener("submit", ({ target: form }) => {
-  if (form.method === "post") setTimeout(() => form.querySelectorAll("button").forEach((button) => { button.disabled = true; }));
+addEventListener("submit", ({ target: form, submitter }) => {
+  if (form.method === "post" && !submitter?.formTarget) setTimeout(() => form.querySelectorAll("button").forEach((button) => { button.disabled = true; }));
 });
 addEventListener("pageshow", ({ persisted }) => {
   if (persisted) document.querySelectorAll("button:disabled").forEach((button) => { button.disabled = false; });

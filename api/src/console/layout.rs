@@ -31,6 +31,10 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 const POLICY_WITH_FRAME: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
      connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// Of an email in a frame.
+const POLICY_OF_FRAME: &str =
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'";
+
 /// The parts of the console, with the scope without which there is nothing to see.
 const PLACES: [(&str, &str, Option<Scope>); 9] = [
     ("/console", "Overview", Some(Scope::RecordsRead)),
@@ -57,6 +61,19 @@ pub(crate) fn page_with(status: StatusCode, visit: &Visit, title: &str, content:
 /// A page that shows a frame of the console's own.
 pub(crate) fn page_with_frame(visit: &Visit, title: &str, content: &Markup) -> Response {
     respond(StatusCode::OK, POLICY_WITH_FRAME, &document(title, &framed(visit, content)))
+}
+
+/// An email in a frame: it runs no scripts, loads nothing, and cannot reach the page around it.
+pub(crate) fn frame(html: &str) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, POLICY_OF_FRAME),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "SAMEORIGIN"),
+    ];
+    (headers, html.to_owned()).into_response()
 }
 
 /// A page for someone who is not signed in.

@@ -184,7 +184,7 @@ pub(crate) fn table<T>(
                         tr {
                             @for (at, column) in shown.iter().enumerate() {
                                 @if at == 0 { th scope="row" { ((column.cell)(visit, item)) } }
-                                @else { td.number[column.number] { ((column.cell)(visit, item)) } }
+                                @else { td class=[column.number.then_some("number")] { ((column.cell)(visit, item)) } }
                             }
                         }
                     }
@@ -197,7 +197,7 @@ pub(crate) fn table<T>(
 
 fn heading<T>(visit: &Visit, column: &Column<T>) -> Markup {
     let Some(name) = column.sort else {
-        return html! { th.number[column.number] scope="col" { (column.label) } };
+        return html! { th class=[column.number.then_some("number")] scope="col" { (column.label) } };
     };
     let sort = visit.parameter(SORT).unwrap_or_default();
     // A first click sorts upwards, and a second one downwards.
@@ -207,7 +207,7 @@ fn heading<T>(visit: &Visit, column: &Column<T>) -> Markup {
         _ => (None, name.to_owned()),
     };
     html! {
-        th.number[column.number] scope="col" aria-sort=[order] {
+        th class=[column.number.then_some("number")] scope="col" aria-sort=[order] {
             a href=(with(visit, SORT, &next)) {
                 (column.label)
                 @match order {

@@ -20,6 +20,7 @@ mod ratings;
 mod records;
 mod reports;
 mod schedules;
+mod sessions;
 mod settings;
 mod suppressions;
 mod themes;
@@ -74,6 +75,7 @@ fn quick() -> Vec<Operation> {
         jobs::operations(),
         schedules::operations(),
         keys::operations(),
+        sessions::operations(),
         audit::operations(),
     ];
     nouns.into_iter().flatten().collect()

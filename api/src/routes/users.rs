@@ -27,8 +27,12 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::delete("/users/{userId}", records::delete::<User>)
             .needs(Scope::Settings)
             .named("delete", "Delete a user")
-            .about("Records assigned to the user are not changed.")
+            .about("Records assigned to the user are not changed. The user can be restored for 30 days.")
             .deletes(),
+        Operation::post("/users/{userId}/restore", records::restore::<User>)
+            .needs(Scope::Settings)
+            .named("restore", "Restore a deleted user")
+            .restores::<User>("The restored user."),
     ];
     tagged("Users", users)
 }

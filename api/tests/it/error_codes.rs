@@ -246,6 +246,7 @@ async fn restores(recorder: &mut Recorder) {
         (LEADS, person("restored@example.com")),
         (CUSTOMERS, person("restored@example.com")),
         (ORDERS, keyed(order, "restored")),
+        ("/dev/crm/users", person("restored@example.com")),
     ] {
         let deleted = recorder.create(path, body.clone()).await;
         let restore = format!("{path}/{deleted}/restore");

@@ -34,6 +34,8 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
     let webhook = api.create("/dev/crm/webhooks", body).await;
     let delivery = support::json(api.post(&format!("/dev/crm/webhooks/{}/test", id(&webhook))), 201).await;
     let upload = crate::uploads::store(api, "name,email\n").await;
+    crate::console::support::Visitor::new(api).with_key(&api.key).await;
+    let session = api.read("/dev/crm/sessions").await;
     BTreeMap::from([
         ("leadId", id(&lead).to_owned()),
         ("customerId", id(&customer).to_owned()),
@@ -48,6 +50,7 @@ async fn one_of_each(api: &Api) -> BTreeMap<&'static str, String> {
         ("uploadId", id(&upload).to_owned()),
         ("scheduleId", id(&schedule).to_owned()),
         ("keyId", id(&key).to_owned()),
+        ("sessionId", id(&session[0]).to_owned()),
         ("webhookId", id(&webhook).to_owned()),
         ("deliveryId", id(&delivery).to_owned()),
     ])

@@ -80,6 +80,7 @@ mod score_plans;
 mod segments;
 mod sending_windows;
 mod serving;
+mod sessions;
 mod settings;
 mod stages;
 mod statements;

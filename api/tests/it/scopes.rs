@@ -21,7 +21,7 @@ fn expected(method: &str, path: &str) -> Vec<BTreeSet<&'static str>> {
         ("me", _) => one(&[]),
         ("users" | "settings", _) => one(&["settings"]),
         ("uploads", _) => one(&["imports"]),
-        ("keys" | "audit", _) => one(&["keys"]),
+        ("keys" | "sessions" | "audit", _) => one(&["keys"]),
         ("jobs", _) if last == "errors" || last == "records" => {
             ["imports", "workflows", "webhooks"].map(|scope| BTreeSet::from([scope, "records:read"])).to_vec()
         }

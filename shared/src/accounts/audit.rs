@@ -68,7 +68,8 @@ struct Change {
 }
 
 /// The kinds of actors, as the log shows them.
-const ACTORS: &[&str] = &["api_key", "job", "customer", "operator", "import", "conversion", "worker"];
+const ACTORS: &[&str] =
+    &["api_key", "session", "job", "customer", "operator", "import", "conversion", "schedule", "worker"];
 
 /// How the log is listed. Ids rise with time. What workers do with each email, and the progress of jobs, are events
 /// of the feed alone.

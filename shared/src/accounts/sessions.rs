@@ -133,7 +133,12 @@ pub const LIST: Spec = Spec {
     indexed: &[],
     searchable: false,
     branches: None,
-    only: Some("expires_at > now() AND used_at > now() - interval '60 minutes'"),
+    only: Some(
+        "expires_at > now() AND used_at > now() - interval '60 minutes' AND EXISTS (
+             SELECT FROM api_keys WHERE api_keys.workspace_id = sessions.workspace_id AND api_keys.id = sessions.key_id
+                 AND revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now())
+                 AND api_keys.scopes = sessions.scopes)",
+    ),
 };
 
 /// A session in progress, and what its key may do.

@@ -3,5 +3,6 @@
 mod crawl;
 mod hostile;
 mod security;
+mod settings;
 mod sign_in;
 pub mod support;

@@ -86,7 +86,9 @@ async fn another_workspaces_pages_do_not_exist() {
     let other = api.on("other").await;
     let stranger = Visitor::signed_in(&other, "*").await;
     let id = Regex::new("/[0-9a-f]{8}-[0-9a-f-]{27}").unwrap();
-    let with_ids: Vec<&String> = pages.keys().filter(|path| id.is_match(path)).collect();
+    let with_ids = pages.keys().filter(|path| id.is_match(path));
+    // The steps of the default sequence have the same ids in every workspace.
+    let with_ids: Vec<&String> = with_ids.filter(|path| !path.starts_with("/console/settings/templates/")).collect();
     assert!(with_ids.len() > 8, "{with_ids:?}");
     for path in with_ids {
         assert_eq!(stranger.visit(path).await.status, 404, "{path}");

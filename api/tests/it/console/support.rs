@@ -6,6 +6,7 @@ use reqwest::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response};
 
+use super::crawl::tags;
 use crate::support::Api;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -91,6 +92,13 @@ impl Visitor {
         shown.headers[LOCATION].to_str().unwrap().to_owned()
     }
 
+    /// Sends a form of a page as it is there, with these values instead.
+    pub async fn fill_in(&self, page: &Shown, action: &str, values: &[(&str, &str)]) -> Shown {
+        let fields = page.form(action, values);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Shown::of(self.post(action, &fields).send().await.unwrap()).await
+    }
+
     /// What every form of the session carries.
     pub async fn token(&self) -> String {
         let html = self.visit("/console").await.html;
@@ -103,6 +111,36 @@ impl Shown {
     pub async fn of(answer: Response) -> Self {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         Self { status, headers, html: answer.text().await.unwrap() }
+    }
+
+    /// The fields of the form that is sent to this path, as the page shows them, with these values instead.
+    pub fn form(&self, action: &str, values: &[(&str, &str)]) -> Vec<(String, String)> {
+        let form = format!(r#"(?s)<form [^>]*action="{}"[^>]*>(.*?)</form>"#, regex::escape(action));
+        let form = Regex::new(&form).unwrap().captures(&self.html).unwrap_or_else(|| panic!("no form {action}"));
+        let area = Regex::new("(?s)<textarea ([^>]*)>\n?(.*?)</textarea>").unwrap();
+        let form = area.replace_all(form.get(1).unwrap().as_str(), |found: &regex::Captures<'_>| {
+            format!(r#"<input {} value="{}">"#, &found[1], &found[2])
+        });
+        let (mut fields, mut select) = (Vec::new(), None);
+        for tag in tags(&form) {
+            let of = |name: &str| tag.attribute(name).map(str::to_owned);
+            let is_box = matches!(of("type").as_deref(), Some("checkbox" | "radio"));
+            match tag.name.as_str() {
+                "input" if !is_box || of("checked").is_some() => {
+                    fields.extend(of("name").map(|name| (name, of("value").unwrap_or_default())));
+                }
+                "select" => select = of("name"),
+                "option" => match select.take() {
+                    Some(name) => fields.push((name, of("value").unwrap_or_default())),
+                    None if of("selected").is_some() => fields.last_mut().unwrap().1 = of("value").unwrap_or_default(),
+                    None => {}
+                },
+                _ => {}
+            }
+        }
+        fields.retain(|(name, _)| values.iter().all(|(given, _)| given != name));
+        fields.extend(values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        fields
     }
 
     pub fn leads_to(&self) -> &str {
