@@ -114,11 +114,11 @@ impl Draft {
     }
 
     /// An input of this form.
-    pub fn input(&self, name: &'static str, label: &'static str) -> Input {
+    pub fn input(&self, name: &'static str, label: impl Into<String>) -> Input {
         let wrong = self.refusal.as_ref().and_then(|refusal| refusal.about(name)).map(str::to_owned);
         Input {
             name,
-            label,
+            label: label.into(),
             kind: Kind::Text("text"),
             value: self.values.get(name).to_owned(),
             values: self.values.all(name).map(str::to_owned).collect(),
@@ -164,7 +164,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
     name: &'static str,
-    label: &'static str,
+    label: String,
     kind: Kind,
     value: String,
     values: Vec<String>,
