@@ -311,12 +311,21 @@ pub(crate) fn button(visit: &Visit, action: &str, label: &str) -> Markup {
 
 /// A button that first says what it will do and how to undo it. Works without scripts.
 pub(crate) fn confirmed(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+    explained_as(visit, action, label, what, true)
+}
+
+/// As [`confirmed`], for what destroys nothing.
+pub(crate) fn explained(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+    explained_as(visit, action, label, what, false)
+}
+
+fn explained_as(visit: &Visit, action: &str, label: &str, what: &Markup, danger: bool) -> Markup {
     html! {
         details.confirm {
-            summary.button.danger { (label) }
+            summary.button.danger[danger] { (label) }
             div.popover {
                 p { (what) }
-                (form(visit, action, &html! { button.danger type="submit" { (label) } }))
+                (form(visit, action, &html! { button.danger[danger] type="submit" { (label) } }))
             }
         }
     }

@@ -19,7 +19,7 @@ use super::records::timeline::{Entry, MOST, Source, entry, paragraph};
 use super::records::{self, Json, Met, Noun, api_of, deleted, facts, interactions, page_of, reasons, timeline};
 use crate::AppState;
 use crate::console::crm::Change;
-use crate::console::forms::{confirmed, done};
+use crate::console::forms::{done, explained};
 use crate::console::layout::{page, page_with};
 use crate::console::notice::Notice;
 use crate::console::parts::{self, badge};
@@ -35,7 +35,7 @@ impl Noun for Customer {
     const SHOWN: &'static [&'static str] =
         &["email", "company", "status", "segment", "health_score", "health_band", "assigned_to", "created_at"];
     const FILTERED_BY: &'static [&'static str] =
-        &["status", "type", "segment", "health_band", "assigned_to", "created_at[gte]", "created_at[lt]"];
+        &["status", "type", "segment", "health_band", "assigned_to", "created_at[gte]"];
     const DELETION: &'static str =
         "Deletes the customer with their interactions, orders and feedback, but not their lead.";
 
@@ -86,7 +86,7 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
         Source::of(&feedback, |feedback| feedback_entry(&visit, feedback)),
     ];
     let title = Customer::title(&customer);
-    let left_out = ["name", "health_score", "health_band"];
+    let left_out = ["name", "first_name", "last_name", "health_score", "health_band"];
     let content = html! {
         (parts::head(&title, &actions(&visit, id)))
         section { h2.hidden { "Details" } (facts::<Customer>(&visit, &people, &customer, &left_out)) }
@@ -119,7 +119,7 @@ fn actions(visit: &Visit, id: Uuid) -> Markup {
             a.button href={ (page) "/edit" } { "Edit" }
             a.button href={ "/console/orders/new?customer_id=" (id) } { "New order" }
         }
-        @if visit.may(Scope::Workflows) { (confirmed(visit, &format!("{page}/feedback"), "Request feedback", &what)) }
+        @if visit.may(Scope::Workflows) { (explained(visit, &format!("{page}/feedback"), "Request feedback", &what)) }
         (deleted::delete_button::<Customer>(visit, id))
     }
 }

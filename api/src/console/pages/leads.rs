@@ -31,8 +31,7 @@ impl Noun for Lead {
     const TITLE: (&'static str, Option<&'static str>) = ("Name", Some("name"));
     const SHOWN: &'static [&'static str] =
         &["email", "company", "source", "status", "score", "assigned_to", "created_at"];
-    const FILTERED_BY: &'static [&'static str] =
-        &["status", "source", "assigned_to", "score[gte]", "created_at[gte]", "created_at[lt]"];
+    const FILTERED_BY: &'static [&'static str] = &["status", "source", "assigned_to", "score[gte]", "created_at[gte]"];
     const DELETION: &'static str = "Deletes the lead and its interactions, but not its customer.";
 
     fn title(record: &Json) -> String {
@@ -64,12 +63,14 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
         Err(refusal) => return deleted::instead::<Lead>(&visit, id, refusal).await,
     };
     let history = timeline::changes_path::<Lead>(id);
-    let (people, changes, met, emails) = tokio::try_join!(
+    let (people, changes, mut met, emails) = tokio::try_join!(
         People::users(&visit),
         visit.crm.list(&history),
         interactions::of::<LeadInteraction>(&visit, id),
         timeline::emails_to(&visit, text_in(&lead, "email").unwrap_or_default()),
     )?;
+    // Nurture records an interaction for each of its emails.
+    met.items.retain(|met| text_in(met, "email_id").is_none_or(|id| emails.items.iter().all(|email| email.id != id)));
     let sources = vec![
         timeline::changes_of::<Lead>(&visit, &people, &changes).await,
         interactions::source::<LeadInteraction>(&visit, id, &met),
@@ -78,7 +79,7 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
     let title = Lead::title(&lead);
     let content = html! {
         (parts::head(&title, &actions(&visit, id, &lead)))
-        section { h2.hidden { "Details" } (facts::<Lead>(&visit, &people, &lead, &["name"])) }
+        section { h2.hidden { "Details" } (facts::<Lead>(&visit, &people, &lead, &["name", "first_name", "last_name"])) }
         section {
             h2 { "Timeline" }
             (interactions::adder::<LeadInteraction>(&visit, id))

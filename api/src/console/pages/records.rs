@@ -19,6 +19,7 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 use shared::records::Record;
+use shared::values::kind::Kind;
 use uuid::Uuid;
 
 pub(crate) use edit::{Form, entered};
@@ -28,7 +29,7 @@ use crate::AppState;
 use crate::console::CONSOLE;
 use crate::console::refusal::Refusal;
 use crate::console::session::Visit;
-use fields::{all, label, shown};
+use fields::{Field, all, label, shown};
 use people::People;
 
 /// A record as the API returns it.
@@ -81,19 +82,29 @@ pub(crate) fn api_of<R: Noun>(id: Uuid) -> String {
     format!("{}/{id}", R::PATH)
 }
 
-/// The fields of a record that have a value, except `left_out`.
+/// The fields of a record that have a value, except `left_out`: what is short first, then texts, then what identifies it.
 pub(crate) fn facts<R: Record>(visit: &Visit, people: &People, record: &Json, left_out: &[&str]) -> Markup {
-    let fields = all::<R>();
-    let fields = fields.iter().filter(|field| !left_out.contains(&field.name));
-    let given = fields.filter_map(|field| Some((field, record.get(field.name).filter(|value| !is_empty(value))?)));
+    let given = |field: &Field| record.get(field.name).is_some_and(|value| !is_empty(value));
+    let is_listed = |field: &Field| !META.contains(&field.name) && !left_out.contains(&field.name) && given(field);
+    let fields: Vec<Field> = all::<R>().into_iter().filter(is_listed).collect();
+    let (long, short): (Vec<&Field>, Vec<&Field>) = fields.iter().partition(|field| field.is_long());
+    let fact = |field: &Field| {
+        let value = record.get(field.name).unwrap_or(&Value::Null);
+        html! { div { dt { (label(field.name)) } dd.lines { (shown(visit, people, field.name, field.kind, value)) } } }
+    };
+    let time = |name: &str| shown(visit, people, name, Kind::Time, record.get(name).unwrap_or(&Value::Null));
     html! {
-        dl.facts {
-            @for (field, value) in given {
-                div { dt { (label(field.name)) } dd.lines { (shown(visit, people, field.name, field.kind, value)) } }
-            }
+        dl.facts { @for field in short { (fact(field)) } }
+        @if !long.is_empty() { dl.facts { @for field in long { (fact(field)) } } }
+        p.meta {
+            "Created " (time("created_at")) " · Updated " (time("updated_at")) " · ID "
+            code { (record.get("id").and_then(Value::as_str).unwrap_or_default()) }
         }
     }
 }
+
+/// What every record has.
+const META: [&str; 3] = ["id", "created_at", "updated_at"];
 
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(Map::is_empty)

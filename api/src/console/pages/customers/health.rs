@@ -57,7 +57,7 @@ fn summary(health: &Health, score: u8) -> Markup {
                 Some(band) => (badge(band)),
                 None => span.quiet { "too little is known for a band" },
             }
-            span.quiet { ", from " (percent(health.coverage)) " of the possible data" }
+            span.quiet { ", with data for " (percent(health.coverage)) " of it" }
             @if let (Some(change), Some(since)) = (health.trend.change, health.trend.since) {
                 span.quiet { ", " (signed(change)) " since " (since.format("%-d %b %Y")) }
             }

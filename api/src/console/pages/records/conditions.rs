@@ -1,5 +1,7 @@
 //! The conditions of a list: every filter that the API has, in the URL under its name there.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 use shared::query::{ListField, Spec};
 use shared::values::kind::Kind;
@@ -169,23 +171,33 @@ fn without(visit: &Visit, name: &str, value: &str) -> String {
     link(&visit.path, pairs.filter(|pair| *pair != (name, value) && pair.0 != CURSOR))
 }
 
-/// The form that adds any condition that the API has.
-pub(super) fn more<R: Noun>(visit: &Visit) -> Markup {
-    let words =
-        R::LIST.filterable().filter_map(|field| if let Kind::Word(words) = field.kind { Some(words) } else { None });
-    let words: std::collections::BTreeSet<&str> = words.flatten().copied().collect();
+/// The id of the form that adds a condition.
+const FORM: &str = "more";
+
+/// The form that adds a condition; its inputs are in [`more`].
+pub(super) fn more_form(visit: &Visit) -> Markup {
+    let kept = visit
+        .query
+        .iter()
+        .filter(|(name, value)| !value.is_empty() && name != CURSOR && !ADDS.contains(&name.as_str()));
+    html! {
+        form id=(FORM) method="get" action=(visit.path) {
+            @for (name, value) in kept { input type="hidden" name=(name) value=(value); }
+        }
+    }
+}
+
+/// The inputs that add any condition that the API has, folded up.
+pub(super) fn more<R: Noun>() -> Markup {
+    let of_words = |field: &ListField| if let Kind::Word(words) = field.kind { Some(words) } else { None };
+    let words: BTreeSet<&str> = R::LIST.filterable().filter_map(of_words).flatten().copied().collect();
     html! {
         details.columns.more-filters {
             summary.button { "More filters" }
-            form.popover method="get" action=(visit.path) aria-label="More filters" {
-                @for (name, value) in visit.query.iter().filter(|(name, value)| {
-                    !value.is_empty() && name != CURSOR && !ADDS.contains(&name.as_str())
-                }) {
-                    input type="hidden" name=(name) value=(value);
-                }
+            div.popover role="group" aria-label="More filters" {
                 div.filter {
                     label for="more-where" { "Field" }
-                    select #more-where name="where" {
+                    select #more-where form=(FORM) name="where" {
                         @for field in R::LIST.filterable() { option value=(field.name) { (label(field.name)) } }
                         @if R::LIST.has_custom_fields() { option value=(CUSTOM) { "Custom field" } }
                     }
@@ -193,20 +205,25 @@ pub(super) fn more<R: Noun>(visit: &Visit) -> Markup {
                 @if R::LIST.has_custom_fields() {
                     div.filter {
                         label for="more-key" { "Name, for a custom field" }
-                        input #more-key type="text" name="key" autocomplete="off";
+                        input #more-key form=(FORM) type="text" name="key" autocomplete="off";
                     }
                 }
                 div.filter {
                     label for="more-is" { "Comparison" }
-                    select #more-is name="is" { @for (value, label) in COMPARISONS { option value=(value) { (label) } } }
+                    select #more-is form=(FORM) name="is" {
+                        @for (value, label) in COMPARISONS { option value=(value) { (label) } }
+                    }
                 }
                 div.filter {
                     label for="more-value" { "Value" }
-                    input #more-value type="text" name="value" list="more-values" autocomplete="off" aria-describedby="more-hint";
+                    input #more-value form=(FORM) type="text" name="value" list="more-values" autocomplete="off"
+                        aria-describedby="more-hint";
                     datalist #more-values { @for word in words { option value=(word) {} } }
-                    p.hint #more-hint { "Dates as 2026-03-01, in the workspace's time zone. Times and numbers have ranges; give several words with commas." }
+                    p.hint #more-hint {
+                        "Dates as 2026-03-01, in the workspace's time zone. Only numbers and times have ranges."
+                    }
                 }
-                button type="submit" { "Add filter" }
+                button type="submit" form=(FORM) { "Add filter" }
             }
         }
     }

@@ -126,6 +126,11 @@ impl Field {
         }
     }
 
+    /// Whether its values take several lines.
+    pub fn is_long(&self) -> bool {
+        matches!(self.kind, Kind::Text | Kind::Json)
+    }
+
     /// Whether a form shows it at first sight.
     pub fn is_usual(&self) -> bool {
         !matches!(self.name, "external_id" | "campaign_id" | "last_contact" | "tax_id") && self.kind != Kind::Json

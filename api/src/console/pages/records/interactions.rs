@@ -18,7 +18,7 @@ use super::timeline::{Entry, MOST, Source, entry, merged, paragraph, said};
 use super::{Json, Noun, api_of, page_of};
 use crate::AppState;
 use crate::console::crm::{Change, Listing};
-use crate::console::forms::{Draft, UPDATE, confirmed, done, form};
+use crate::console::forms::{Draft, UPDATE, confirmed, done, explained, form};
 use crate::console::layout::page;
 use crate::console::links::link;
 use crate::console::lists::{CURSOR, pages};
@@ -107,7 +107,7 @@ fn actions<M: Met>(visit: &Visit, id: Uuid, interaction: &Json) -> Markup {
     html! {
         div.actions.small {
             @if visit.may(Scope::RecordsWrite) {
-                @if is_open { (confirmed(visit, &format!("{page}/complete"), "Complete", &done)) }
+                @if is_open { (explained(visit, &format!("{page}/complete"), "Complete", &done)) }
                 a.button href=(page) { "Edit" span.hidden { " this interaction" } }
             }
             @if visit.may(Scope::RecordsDelete) {
@@ -144,7 +144,6 @@ fn fresh<M: Met>(visit: &Visit) -> Draft {
 async fn list<M: Met>(visit: Visit, Id(id): Id) -> Result<Response> {
     let api = api_of::<M::With>(id);
     let (record, listing) = tokio::try_join!(visit.crm.get::<Json>(&api), of::<M>(&visit, id))?;
-    let Source { .. } = source::<M>(&visit, id, &listing);
     let title = format!("Interactions with {}", M::With::title(&record));
     let content = html! {
         (parts::head(&title, &html! { a.button href=(page_of::<M::With>(id)) { "Back to the " (M::With::ONE) } }))

@@ -103,7 +103,6 @@ fn filters<R: Noun>(visit: &Visit, people: &People) -> Markup {
     let shown = columns::<R>(visit);
     let is_active = asked(visit, &[SORT, CURSOR]).next().is_some();
     html! {
-        div.filter-bar {
             form.filters method="get" action=(visit.path) role="search" aria-label="Filters" data-auto {
                 @for filter in &usual { (filter_input(visit, filter)) }
                 @for (name, value) in &others { input type="hidden" name=(name) value=(value); }
@@ -120,11 +119,11 @@ fn filters<R: Noun>(visit: &Visit, people: &People) -> Markup {
                         button type="submit" { "Show" }
                     }
                 }
+                (conditions::more::<R>())
                 button type="submit" { "Apply" }
                 @if is_active { a.button href=(visit.path) { "Clear" } }
             }
-            (conditions::more::<R>(visit))
-        }
+        (conditions::more_form(visit))
         (conditions::chips::<R>(visit, people, &others))
     }
 }

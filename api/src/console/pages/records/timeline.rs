@@ -149,7 +149,7 @@ pub(super) async fn changes<R: Noun>(visit: Visit, Id(id): Id) -> Result<Respons
 /// An email to somebody.
 #[derive(Deserialize)]
 pub(crate) struct Email {
-    id: String,
+    pub id: String,
     state: String,
     subject: String,
     created_at: DateTime<Utc>,
