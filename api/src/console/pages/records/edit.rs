@@ -241,10 +241,8 @@ fn conflict(
             }
         }
     };
-    let refused = Refusal { status: StatusCode::PRECONDITION_FAILED, message: String::new(), errors: Vec::new() };
-    let draft = Draft { refusal: None, ..Draft::default() };
-    let mut page = form.page(visit, &draft, &content);
-    *page.status_mut() = refused.status;
+    let mut page = form.page(visit, &Draft::default(), &content);
+    *page.status_mut() = StatusCode::PRECONDITION_FAILED;
     page
 }
 
@@ -260,7 +258,8 @@ fn choice(people: &People, field: &Field, now: &str, mine: &str, was: &str) -> M
         html! {
             td {
                 label.check.lines for=(id) {
-                    input id=(id) type="radio" name=(field.name) value=(text) required checked[is_chosen];
+                    input id=(id) type="radio" name=(field.name) value=(text) required checked[is_chosen]
+                        aria-describedby={ "of-" (field.name) };
                     " " (shown(text))
                 }
             }
@@ -268,7 +267,7 @@ fn choice(people: &People, field: &Field, now: &str, mine: &str, was: &str) -> M
     };
     html! {
         tr {
-            th scope="row" { (label(field.name)) }
+            th scope="row" id={ "of-" (field.name) } { (label(field.name)) }
             (option("now", now, mine == was))
             (option("mine", mine, now == was && mine != was))
         }
