@@ -2,6 +2,8 @@
 
 mod convert;
 
+use std::slice::from_ref;
+
 use axum::Router;
 use axum::http::Method;
 use axum::response::Response;
@@ -63,8 +65,9 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
         Err(refusal) => return deleted::instead::<Lead>(&visit, id, refusal).await,
     };
     let history = timeline::changes_path::<Lead>(id);
+    let people = async { People::users(&visit).await?.and_customers(&visit, from_ref(&lead)).await };
     let (people, changes, mut met, emails) = tokio::try_join!(
-        People::users(&visit),
+        people,
         visit.crm.list(&history),
         interactions::of::<LeadInteraction>(&visit, id),
         timeline::emails_to(&visit, text_in(&lead, "email").unwrap_or_default()),

@@ -1,5 +1,7 @@
 //! The pages of orders.
 
+use std::slice::from_ref;
+
 use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
@@ -43,12 +45,10 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
         Err(refusal) => return deleted::instead::<Order>(&visit, id, refusal).await,
     };
     let history = timeline::changes_path::<Order>(id);
-    let orders = [order];
-    let people = async { People::default().and_customers(&visit, &orders).await };
+    let people = People::default().and_customers(&visit, from_ref(&order));
     let (people, changes) = tokio::try_join!(people, visit.crm.list(&history))?;
-    let [order] = orders.each_ref();
     let changes = timeline::changes_of::<Order>(&visit, &people, &changes).await;
-    let title = Order::title(order);
+    let title = Order::title(&order);
     let actions = html! {
         @if visit.may(Scope::RecordsWrite) { a.button href={ (page_of::<Order>(id)) "/edit" } { "Edit" } }
         (deleted::delete_button::<Order>(&visit, id))
@@ -56,7 +56,7 @@ async fn show(visit: Visit, Id(id): Id) -> Result<Response> {
     let older = html! { a href={ (page_of::<Order>(id)) "/changes" } { "All changes" } "." };
     let content = html! {
         (parts::head(&title, &actions))
-        section { h2.hidden { "Details" } (facts::<Order>(&visit, &people, order, &[])) }
+        section { h2.hidden { "Details" } (facts::<Order>(&visit, &people, &order, &[])) }
         section { h2 { "Timeline" } (timeline::merged(vec![changes], &older)) }
     };
     Ok(page(&visit, &title, &content))

@@ -12,7 +12,7 @@ use shared::records::Record;
 use uuid::Uuid;
 
 use super::edit::{self, Form};
-use super::fields::{Field, inputs, writable};
+use super::fields::{inputs, writable};
 use super::people::{People, text_in};
 use super::timeline::{Entry, MOST, Source, entry, merged, paragraph, said};
 use super::{Json, Noun, api_of, page_of};
@@ -117,18 +117,13 @@ fn actions<M: Met>(visit: &Visit, id: Uuid, interaction: &Json) -> Markup {
     }
 }
 
-/// The fields that a form has. What imports fill in is left to them.
-fn fields<M: Met>() -> Vec<Field> {
-    writable::<M>()
-}
-
 /// A form that records an interaction, folded up.
 pub(crate) fn adder<M: Met>(visit: &Visit, id: Uuid) -> Markup {
     if !visit.may(Scope::RecordsWrite) {
         return html! {};
     }
     let content = html! {
-        (inputs(&fields::<M>(), &fresh::<M>(visit), &People::default()))
+        (inputs(&writable::<M>(), &fresh::<M>(visit), &People::default()))
         button.primary type="submit" { "Add interaction" }
     };
     let action = format!("{}/interactions", page_of::<M::With>(id));
@@ -138,7 +133,7 @@ pub(crate) fn adder<M: Met>(visit: &Visit, id: Uuid) -> Markup {
 /// A new interaction takes place now.
 fn fresh<M: Met>(visit: &Visit) -> Draft {
     let value = |name| if name == "date" { times::input_value(visit.zone, Utc::now()) } else { String::new() };
-    Draft::of(fields::<M>().iter().map(|field| (field.name, value(field.name))).collect())
+    Draft::of(writable::<M>().iter().map(|field| (field.name, value(field.name))).collect())
 }
 
 async fn list<M: Met>(visit: Visit, Id(id): Id) -> Result<Response> {
@@ -156,7 +151,7 @@ async fn list<M: Met>(visit: Visit, Id(id): Id) -> Result<Response> {
 
 async fn create<M: Met>(Id(id): Id, Sent { visit, mut fields }: Sent) -> Result<Response> {
     let once = fields.take_once();
-    let known = self::fields::<M>();
+    let known = writable::<M>();
     let back = page_of::<M::With>(id);
     match edit::send_new(&visit, &api::<M>(id), &known, &fields, once).await {
         Ok(_) => Ok(done(&visit, &back, &Notice::of("Added the interaction."))),
