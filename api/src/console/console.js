@@ -3,7 +3,7 @@
 // A filter submits itself when it changes.
 for (const form of document.querySelectorAll("form[data-auto]")) {
   form.addEventListener("change", (event) => {
-    if (event.target.type !== "checkbox") form.requestSubmit();
+    if (event.target.form === form && event.target.type !== "checkbox") form.requestSubmit();
   });
 }
 

@@ -114,11 +114,11 @@ impl Draft {
     }
 
     /// An input of this form.
-    pub fn input(&self, name: &'static str, label: &'static str) -> Input {
+    pub fn input(&self, name: &'static str, label: impl Into<String>) -> Input {
         let wrong = self.refusal.as_ref().and_then(|refusal| refusal.about(name)).map(str::to_owned);
         Input {
             name,
-            label,
+            label: label.into(),
             kind: Kind::Text("text"),
             value: self.values.get(name).to_owned(),
             values: self.values.all(name).map(str::to_owned).collect(),
@@ -164,7 +164,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
     name: &'static str,
-    label: &'static str,
+    label: String,
     kind: Kind,
     value: String,
     values: Vec<String>,
@@ -311,12 +311,21 @@ pub(crate) fn button(visit: &Visit, action: &str, label: &str) -> Markup {
 
 /// A button that first says what it will do and how to undo it. Works without scripts.
 pub(crate) fn confirmed(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+    explained_as(visit, action, label, what, true)
+}
+
+/// As [`confirmed`], for what destroys nothing.
+pub(crate) fn explained(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+    explained_as(visit, action, label, what, false)
+}
+
+fn explained_as(visit: &Visit, action: &str, label: &str, what: &Markup, danger: bool) -> Markup {
     html! {
         details.confirm {
-            summary.button.danger { (label) }
+            summary.button.danger[danger] { (label) }
             div.popover {
                 p { (what) }
-                (form(visit, action, &html! { button.danger type="submit" { (label) } }))
+                (form(visit, action, &html! { button.danger[danger] type="submit" { (label) } }))
             }
         }
     }

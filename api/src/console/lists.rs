@@ -10,18 +10,18 @@ use super::refusal::Result;
 use super::session::Visit;
 
 /// The records of a page.
-const PAGE: &str = "50";
+pub(crate) const PAGE: &str = "50";
 /// The parameter with the columns to show, once for each.
-const COLUMNS: &str = "columns";
-const CURSOR: &str = "cursor";
-const SORT: &str = "sort";
+pub(crate) const COLUMNS: &str = "columns";
+pub(crate) const CURSOR: &str = "cursor";
+pub(crate) const SORT: &str = "sort";
 
 /// A filter of a list: a parameter of the API.
 pub(crate) struct Filter {
     /// The name of the parameter.
     pub name: &'static str,
     /// What people call it.
-    pub label: &'static str,
+    pub label: String,
     /// How it is entered.
     pub kind: FilterKind,
 }
@@ -36,18 +36,18 @@ pub(crate) enum FilterKind {
 
 impl Filter {
     /// A filter with an input of this type.
-    pub fn input(name: &'static str, label: &'static str, kind: &'static str) -> Self {
-        Self { name, label, kind: FilterKind::Input(kind) }
+    pub fn input(name: &'static str, label: impl Into<String>, kind: &'static str) -> Self {
+        Self { name, label: label.into(), kind: FilterKind::Input(kind) }
     }
 
     /// A filter with these values and their labels.
     pub fn choice<V: Into<String>, L: Into<String>>(
         name: &'static str,
-        label: &'static str,
+        label: impl Into<String>,
         options: impl IntoIterator<Item = (V, L)>,
     ) -> Self {
         let options = options.into_iter().map(|(value, label)| (value.into(), label.into())).collect();
-        Self { name, label, kind: FilterKind::Choice(options) }
+        Self { name, label: label.into(), kind: FilterKind::Choice(options) }
     }
 }
 
@@ -135,7 +135,8 @@ pub(crate) fn filters<T>(visit: &Visit, filters: &[Filter], columns: &[Column<T>
     }
 }
 
-fn filter_input(visit: &Visit, filter: &Filter) -> Markup {
+/// The input of a filter.
+pub(crate) fn filter_input(visit: &Visit, filter: &Filter) -> Markup {
     let (id, value) = (format!("q-{}", filter.name), visit.parameter(filter.name).unwrap_or_default());
     html! {
         div.filter {
@@ -196,8 +197,13 @@ pub(crate) fn table<T>(
 }
 
 fn heading<T>(visit: &Visit, column: &Column<T>) -> Markup {
-    let Some(name) = column.sort else {
-        return html! { th class=[column.number.then_some("number")] scope="col" { (column.label) } };
+    heading_of(visit, column.label, column.sort, column.number)
+}
+
+/// The heading of a column, which sorts by this name of the API.
+pub(crate) fn heading_of(visit: &Visit, label: &str, sort: Option<&str>, number: bool) -> Markup {
+    let Some(name) = sort else {
+        return html! { th class=[number.then_some("number")] scope="col" { (label) } };
     };
     let sort = visit.parameter(SORT).unwrap_or_default();
     // A first click sorts upwards, and a second one downwards.
@@ -207,9 +213,9 @@ fn heading<T>(visit: &Visit, column: &Column<T>) -> Markup {
         _ => (None, name.to_owned()),
     };
     html! {
-        th class=[column.number.then_some("number")] scope="col" aria-sort=[order] {
+        th class=[number.then_some("number")] scope="col" aria-sort=[order] {
             a href=(with(visit, SORT, &next)) {
-                (column.label)
+                (label)
                 @match order {
                     Some("ascending") => span aria-hidden="true" { " ↑" },
                     Some(_) => span aria-hidden="true" { " ↓" },

@@ -8,6 +8,7 @@ mod jobs;
 mod leads;
 mod orders;
 mod overview;
+mod records;
 mod reports;
 mod settings;
 

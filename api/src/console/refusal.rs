@@ -62,6 +62,12 @@ impl Refusal {
         Self { status, message: message.into(), errors: Vec::new() }
     }
 
+    /// A refusal of what was entered in a field.
+    pub fn of_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let fault = Fault { field: field.into(), message: message.into(), code: "invalid".to_owned(), id: None };
+        Self { errors: vec![fault], ..Self::of(StatusCode::BAD_REQUEST, "Invalid request parameters") }
+    }
+
     /// What is wrong with a field, for a person.
     pub fn about(&self, field: &str) -> Option<&str> {
         self.errors.iter().find(|fault| fault.field == field).map(|fault| fault.message.as_str())

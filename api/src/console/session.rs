@@ -257,6 +257,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The ids in the path of a page about a part of a record: the record's, and the part's.
+pub(crate) struct Ids(pub Uuid, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let found = axum::extract::Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let found = found.map(|found| found.0).unwrap_or_default();
+        let ids: Vec<Uuid> = found.iter().filter_map(|(_, id)| Uuid::from_text(id).ok()).collect();
+        match ids[..] {
+            [record, part] => Ok(Self(record, part)),
+            _ => Err(Problem::not_found().into()),
+        }
+    }
+}
+
 /// Ends the session.
 pub(super) async fn sign_out(Sent { visit, .. }: Sent) -> Result<Response> {
     let Some(session_id) = visit.caller.session_id else { return Err(Problem::unauthorized().into()) };

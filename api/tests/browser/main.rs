@@ -4,5 +4,6 @@
 
 mod feedback;
 mod settings;
+mod records;
 mod sign_in;
 mod support;

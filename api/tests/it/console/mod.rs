@@ -2,6 +2,7 @@
 
 mod crawl;
 mod hostile;
+mod records;
 mod security;
 mod settings;
 mod sign_in;
