@@ -29,6 +29,8 @@ where
     let (stopping, until) = (visit.state.stopping.clone().cancelled_owned(), Instant::now() + LASTS);
     let parts = stream::unfold((visit, String::new(), render), move |(visit, mut last, render)| async move {
         loop {
+            // The page has just shown this part.
+            sleep(every).await;
             if Instant::now() >= until || !is_signed_in(&visit).await.ok()? {
                 return None;
             }
@@ -37,14 +39,9 @@ where
                 last.clone_from(&part);
                 return Some((Ok::<_, Infallible>(Event::default().data(part)), (visit, last, render)));
             }
-            sleep(every).await;
         }
     });
-    let paced = parts.then(move |part| async move {
-        sleep(every).await;
-        part
-    });
-    Sse::new(paced.take_until(stopping)).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(parts.take_until(stopping)).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn is_signed_in(visit: &Visit) -> Result<bool, Refusal> {

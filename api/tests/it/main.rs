@@ -15,6 +15,7 @@ mod cli;
 mod clocks;
 mod compression;
 mod conflicts;
+mod console;
 mod conversion;
 mod cors;
 mod cursors;

@@ -1,0 +1,7 @@
+//! The console over HTTP, as a browser without scripts sees it.
+
+mod crawl;
+mod hostile;
+mod security;
+mod sign_in;
+pub mod support;
