@@ -35,6 +35,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/emails/{id}/html", get(one::html_body))
         .route("/emails/{id}/resend", post(one::resend))
         .route("/emails/{id}/mark-sent", post(one::mark_sent))
+        .route("/emails/{id}/cancel", post(one::cancel))
 }
 
 /// An email of the outbox.

@@ -70,7 +70,8 @@ struct Outcome {
     kind: String,
     created_at: DateTime<Utc>,
     actor: Actor,
-    data: Told,
+    #[serde(default)]
+    data: Option<Told>,
 }
 
 /// The email as it was then.
@@ -142,31 +143,33 @@ fn headers(email: &Whole) -> Markup {
     parts::table("Headers", &["Header", "Value"], &rows)
 }
 
-/// What happened to the email, as far as events are kept and the key may read them.
+/// What happened to the email and who decided about it, as far as it is kept and the key may read it.
 async fn outcomes(visit: &Visit, id: Uuid) -> Result<Markup> {
-    if !visit.may(Scope::RecordsRead) {
-        return Ok(html! {});
+    let id = id.to_string();
+    let events = link("/events", [("subject_id", id.as_str()), ("limit", OUTCOMES)]);
+    let decisions = link("/audit", [("subject.id", id.as_str()), ("limit", OUTCOMES)]);
+    let may_read = [(Scope::RecordsRead, events), (Scope::Keys, decisions)];
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for (_, path) in may_read.iter().filter(|(scope, _)| visit.may(*scope)) {
+        outcomes.extend(visit.crm.get::<Vec<Outcome>>(path).await?);
     }
-    let path = link("/events", [("subject_id", id.to_string().as_str()), ("limit", OUTCOMES)]);
-    let outcomes: Vec<Outcome> = visit.crm.get(&path).await?;
     if outcomes.is_empty() {
         return Ok(html! {});
     }
-    let rows: Vec<Vec<Markup>> = outcomes
-        .iter()
-        .map(|outcome| {
-            vec![
-                html! { (words(outcome.kind.trim_start_matches("email."))) },
-                times::time(visit.zone, outcome.created_at),
-                html! { (words(&outcome.actor.kind)) },
-                parts::text_or_dash(outcome.data.answer.as_deref()),
-            ]
-        })
-        .collect();
-    Ok(parts::section(
-        "What happened",
-        &parts::table("What happened", &["Outcome", "At", "By", "Answer of the mail server"], &rows),
-    ))
+    outcomes.sort_by_key(|outcome| outcome.created_at);
+    let rows: Vec<Vec<Markup>> = outcomes.iter().map(|outcome| row(visit, outcome)).collect();
+    let heads = ["Outcome", "At", "By", "Answer of the mail server"];
+    Ok(parts::section("What happened", &parts::table("What happened", &heads, &rows)))
+}
+
+fn row(visit: &Visit, outcome: &Outcome) -> Vec<Markup> {
+    let answer = outcome.data.as_ref().and_then(|email| email.answer.as_deref());
+    vec![
+        html! { (words(outcome.kind.trim_start_matches("email."))) },
+        times::time(visit.zone, outcome.created_at),
+        html! { (if outcome.actor.kind == "api_key" { "API key".to_owned() } else { words(&outcome.actor.kind) }) },
+        parts::text_or_dash(answer),
+    ]
 }
 
 /// What has to be decided about the email, and what each decision means.
@@ -203,6 +206,14 @@ fn decision(visit: &Visit, email: &Whole) -> Markup {
                 }))
             }
         },
+        "queued" | "deferred" => html! {
+            div.actions.spaced {
+                (confirmed(visit, &to("cancel"), "Cancel", &html! {
+                    "The email is not sent. What caused it causes no other email: a cancelled step of nurture counts as \
+                     received, and a feedback request can be sent again. This is final."
+                }))
+            }
+        },
         "suppressed" => html! {
             p { "The address is suppressed: " a href=(link(SUPPRESSIONS, [("email", email.to_email.as_str())])) { "its suppression" } "." }
         },
@@ -230,6 +241,10 @@ pub(super) async fn resend(Id(id): Id, sent: Sent) -> Result<Response> {
 
 pub(super) async fn mark_sent(Id(id): Id, sent: Sent) -> Result<Response> {
     decide(id, sent, "mark-sent", "The email is marked as sent.").await
+}
+
+pub(super) async fn cancel(Id(id): Id, sent: Sent) -> Result<Response> {
+    decide(id, sent, "cancel", "The email is cancelled.").await
 }
 
 async fn decide(id: Uuid, Sent { visit, mut fields }: Sent, what: &str, text: &str) -> Result<Response> {
