@@ -33,7 +33,8 @@ use job::{Job, title};
 pub(super) const JOBS: &str = "/console/jobs";
 /// How often a page that lives looks for news.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
-const STATUSES: [&str; 5] = ["queued", "running", "succeeded", "failed", "cancelled"];
+/// The states of a job.
+pub(super) const STATUSES: [&str; 5] = ["queued", "running", "succeeded", "failed", "cancelled"];
 
 /// The routes of these pages, under `/console`.
 pub(super) fn routes() -> Router<AppState> {

@@ -37,7 +37,11 @@ async fn ended(api: &Api, path: &str) -> Value {
 fn options(page: &str) -> Vec<(String, String)> {
     let query = page.split('#').next().unwrap().split_once('?').unwrap().1;
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
-    query.split('&').map(|pair| pair.split_once('=').unwrap()).map(|(name, value)| (name.to_owned(), decode(value))).collect()
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), decode(value)))
+        .collect()
 }
 
 #[tokio::test]
@@ -46,7 +50,7 @@ async fn a_file_is_mapped_tried_imported_and_undone() {
     let visitor = Visitor::signed_in(&api, "imports,records:read").await;
     let page = uploaded(&api, &visitor, "Name;E-mail;Points\nAnn;ann@example.com;38\nBob;bob;7\n").await;
     let html = visitor.page(&page).await;
-    for text in ["ann@example.com · bob", "Detected: semicolon", "Detected: utf-8", "value=\"email\" selected"] {
+    for text in ["ann@example.com · bob", "semicolon (detected)", "utf-8 (detected)", "value=\"email\" selected"] {
         assert!(html.contains(text), "{text}: {html}");
     }
 
@@ -110,7 +114,10 @@ async fn what_a_file_says_is_text_and_what_is_wrong_is_said() {
     let fields = [("kind", "leads"), ("column-0", "nonsense"), ("column-1", "email"), ("dry_run", "true")];
     let shown = visitor.send(path, &fields).await;
     assert_eq!(shown.status, 400);
-    assert!(shown.html.contains("is not a field that can be imported") && shown.html.contains("value=\"nonsense\" selected"));
+    assert!(
+        shown.html.contains("is not a field that can be imported")
+            && shown.html.contains("value=\"nonsense\" selected")
+    );
     let shown = visitor.visit(&format!("{page}&tz=Nowhere")).await;
     assert!(shown.status == 400 && shown.html.contains("id=\"f-tz\""), "{}", shown.html);
 

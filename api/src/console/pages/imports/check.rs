@@ -46,5 +46,6 @@ fn import_form(visit: &Visit, job: &Job, upload: Uuid, kind: &Kind, fields: &Fie
             ". You can undo it afterwards."
         }
     };
-    steady_form(visit, &format!("{UPLOADS}/{upload}"), &format!("import-{}", job.id), &content)
+    let form = steady_form(visit, &format!("{UPLOADS}/{upload}"), &format!("import-{}", job.id), &content);
+    html! { div.spaced { (form) } }
 }

@@ -125,7 +125,6 @@ fn facts<'a>(visit: &Visit, file: &Waits) -> Vec<(&'a str, Markup)> {
         _ => "CSV",
     };
     facts.push(("Format", html! { (format) }));
-    facts.push(("Encoding", html! { (preview.encoding) }));
     facts.push(("Columns", html! { (preview.mapping.len()) }));
     if preview.mapping_source == "saved" {
         facts.push(("Mapping", html! { "Remembered from an earlier file" }));
@@ -173,6 +172,10 @@ pub(super) async fn import(Id(id): Id, Sent { visit, mut fields }: Sent) -> Resu
     let kind = kind_of(Some(fields.get("kind")));
     let dry_run = fields.take("dry_run");
     let mapping = mapping_of(&visit, id, kind, &fields).await?;
+    if mapping.is_none() {
+        // What is detected, or remembered, is so for the next file, too.
+        fields.take("save_mapping");
+    }
     let given = options::given(&fields, mapping.as_deref());
     let upload = id.to_string();
     let how = [("upload", upload.as_str()), ("dry_run", dry_run.as_deref().unwrap_or_default())];

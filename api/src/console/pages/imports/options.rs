@@ -55,7 +55,7 @@ pub(super) fn hidden_reading(fields: &Fields, kind: &Kind) -> Markup {
 
 /// How the file is read: each choice is another URL. A mapping is of the headers that were read before.
 pub(super) fn reading(visit: &Visit, file: &Waits, kind: &Kind, draft: &Draft, preview: Option<&Preview>) -> Markup {
-    let detected = |what: Option<&str>| what.map_or_else(|| "Detected".to_owned(), |what| format!("Detected: {what}"));
+    let detected = |what: Option<&str>| what.map_or_else(|| "Detected".to_owned(), |what| format!("{what} (detected)"));
     let format = preview.map_or("csv", |preview| preview.format.as_str());
     let sheets = preview.map(|preview| preview.sheets.as_slice()).unwrap_or_default();
     let encoding = preview.map(|preview| preview.encoding.as_str());
@@ -69,7 +69,7 @@ pub(super) fn reading(visit: &Visit, file: &Waits, kind: &Kind, draft: &Draft, p
     };
     let kept = WRITING.into_iter().filter(|name| *name != "mapping" && draft.values.has(name));
     html! {
-        form.filters method="get" action=(format!("{UPLOADS}/{}", file.id)) aria-label="How the file is read" data-auto {
+        form.filters.reading method="get" action=(format!("{UPLOADS}/{}", file.id)) aria-label="How the file is read" data-auto {
             (choice(draft, "kind", "Import as", KINDS.iter().map(|kind| (kind.name.to_owned(), kind.title.to_owned()))))
             @if format == "xlsx" {
                 (select("sheet", "Sheet", "First visible".to_owned(), sheets.iter().map(|name| (name.clone(), name.clone())).collect()))
@@ -170,6 +170,8 @@ pub(super) fn writing(kind: &Kind, draft: &Draft) -> Markup {
         ("fail", "Reject the row"),
     ];
     let create = [("", "Create it"), ("false", "Reject the row: only update")];
+    let is_new = draft.refusal.is_none() && !draft.values.has("job");
+    let remembers = if is_new { "true" } else { "" };
     let strict = [("", "Leave the cell out, with a warning"), ("true", "Reject the row")];
     html! {
         div.fields {
@@ -179,7 +181,7 @@ pub(super) fn writing(kind: &Kind, draft: &Draft) -> Markup {
             (draft.input("strict", "If a cell cannot be read").choice(strict))
         }
         @if kind.name == "leads" { (draft.input("enroll", "Enrol the created leads for nurture").flag()) }
-        (draft.input("save_mapping", "Remember the columns for the next file with the same header").flag())
+        (draft.input("save_mapping", "Remember what I changed for the next file with the same header").flag().or(remembers))
     }
 }
 

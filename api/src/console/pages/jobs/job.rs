@@ -143,7 +143,8 @@ impl Job {
         let counts = counts.filter_map(|(name, value)| Some((name, value.as_u64().filter(|count| *count > 0)?)));
         let counts: Vec<String> =
             counts.take(4).map(|(name, count)| format!("{} {}", parts::count(count), name.replace('_', " "))).collect();
-        html! { span.quiet { (counts.join(", ")) } }
+        let skipped = self.part("skipped").and_then(Value::as_str).filter(|_| counts.is_empty());
+        html! { span.quiet { (counts.join(", ")) @if let Some(why) = skipped { "skipped: " (why) } } }
     }
 
     /// What makes a form about the job count once: another try after another end is another one.

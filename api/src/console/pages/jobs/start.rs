@@ -162,7 +162,8 @@ fn start_form(visit: &Visit, workflow: &Workflow, job: &Job, fields: &Fields) ->
              sent cannot be taken back."
         }
     };
-    steady_form(visit, &format!("{START}/{}", workflow.name), &format!("start-{}", job.id), &content)
+    let form = steady_form(visit, &format!("{START}/{}", workflow.name), &format!("start-{}", job.id), &content);
+    html! { div.spaced { (form) } }
 }
 
 pub(super) async fn start(Path(name): Path<String>, Sent { visit, mut fields }: Sent) -> Result<Response> {
