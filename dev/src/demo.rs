@@ -179,7 +179,10 @@ async fn feedback_page(client: &Client) -> Result<Option<String>> {
 }
 
 /// Waits until a job has finished.
-async fn ended(client: &Client, job: &Value) -> Result<Value> {
+///
+/// # Errors
+/// If a request fails.
+pub async fn ended(client: &Client, job: &Value) -> Result<Value> {
     let id = id_of(job)?;
     loop {
         let job = client.job(&id).await?;
@@ -190,7 +193,11 @@ async fn ended(client: &Client, job: &Value) -> Result<Value> {
     }
 }
 
-fn id_of(record: &Value) -> Result<String> {
+/// The id of a record.
+///
+/// # Errors
+/// If it has none.
+pub fn id_of(record: &Value) -> Result<String> {
     Ok(record["id"].as_str().context("a record has no id")?.to_owned())
 }
 

@@ -12,6 +12,7 @@ mod formats;
 mod fuzz_api;
 mod private_api;
 mod reset;
+mod screenshots;
 mod test;
 mod tools;
 mod up;
@@ -40,6 +41,8 @@ enum Command {
     Clients(clients::Arguments),
     /// Measures performance, and compares it with alternatives.
     Bench(bench::Arguments),
+    /// Takes the pictures of the documentation.
+    Screenshots(screenshots::Arguments),
     /// Deletes the data of a local stack.
     Reset(reset::Arguments),
 }
@@ -63,6 +66,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::FuzzApi(arguments) => fuzz_api::run(arguments).await,
         Command::Clients(arguments) => clients::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
+        Command::Screenshots(arguments) => screenshots::run(arguments).await,
         Command::Reset(arguments) => reset::run(arguments).await,
     }
 }

@@ -1,9 +1,11 @@
 //! One test runner, its output and its counts.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
 
 use anyhow::{Context, Result};
+use testing::SKIPPED;
 use tokio::process::Command;
 
 /// When output is printed.
@@ -52,9 +54,14 @@ pub async fn run(name: &str, mut command: Command, show: Show) -> Result<Outcome
 /// Prints output line by line; returns the rest, which is not printed yet, and the sum of the summaries.
 fn pass_on(output: PipeReader, show: Show) -> Result<(Vec<u8>, Option<Counts>)> {
     let mut output = BufReader::new(output);
-    let (mut line, mut rest, mut counts) = (Vec::new(), Vec::new(), None);
+    let (mut line, mut rest, mut counts, mut reasons) = (Vec::new(), Vec::new(), None, Reasons::default());
     while output.read_until(b'\n', &mut line)? > 0 {
-        let counted = Counts::of(String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        let counted = Counts::of(text.trim_end()).map(|counts| reasons.count(counts));
+        if reasons.is_repeated(text.trim_end()) {
+            line.clear();
+            continue;
+        }
         let is_test = line.starts_with(b"test ") && counted.is_none();
         if show == Show::AsItComes || is_test {
             io::stdout().write_all(&line)?;
@@ -65,6 +72,33 @@ fn pass_on(output: PipeReader, show: Show) -> Result<(Vec<u8>, Option<Counts>)> 
         line.clear();
     }
     Ok((rest, counts))
+}
+
+/// Why tests of a runner skipped themselves.
+#[derive(Debug, Default)]
+struct Reasons {
+    known: BTreeSet<String>,
+    /// The tests that the next summary counts as passed.
+    skipped: u64,
+}
+
+impl Reasons {
+    /// Reads a line; whether it repeats a reason.
+    fn is_repeated(&mut self, line: &str) -> bool {
+        // A single thread prints the name of the test before its reason.
+        let Some((before, reason)) = line.split_once(SKIPPED) else { return false };
+        if !before.is_empty() && !(before.starts_with("test ") && before.ends_with(" ... ")) {
+            return false;
+        }
+        self.skipped += 1;
+        before.is_empty() && !self.known.insert(reason.to_owned())
+    }
+
+    /// Corrects a summary, which knows nothing of them.
+    fn count(&mut self, counts: Counts) -> Counts {
+        let skipped = std::mem::take(&mut self.skipped);
+        Counts { passed: counts.passed.saturating_sub(skipped), ignored: counts.ignored + skipped, ..counts }
+    }
 }
 
 /// Adds the counts of two runners.
@@ -113,7 +147,7 @@ impl Display for Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, sum};
+    use super::{Counts, Reasons, sum};
 
     #[test]
     fn counts_are_summed_over_the_runners_lines() {
@@ -126,5 +160,15 @@ mod tests {
         assert_eq!(counts, Counts { passed: 5, failed: 1, ignored: 1 });
         assert_eq!(counts.to_string(), "5 passed, 1 failed, 1 skipped");
         assert_eq!(sum(None, Counts::of("running 3 tests")), None);
+    }
+
+    #[test]
+    fn tests_that_skip_themselves_have_not_passed() {
+        let mut reasons = Reasons::default();
+        let lines =
+            ["skipped: no Chromium", "test a ... ok", "skipped: no Chromium", "test b ... skipped: no Chromium", "ok"];
+        assert_eq!(lines.map(|line| reasons.is_repeated(line)), [false, false, true, false, false]);
+        let counts = Counts::of("test result: ok. 4 passed; 0 failed; 1 ignored").unwrap();
+        assert_eq!(reasons.count(counts), Counts { passed: 1, failed: 0, ignored: 4 });
     }
 }

@@ -16,6 +16,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+pub mod browser;
 pub mod copies;
 mod database;
 mod left_jobs;
@@ -48,4 +49,19 @@ pub fn is_thorough() -> bool {
 /// How many random data sets a test compares with a second computation.
 pub fn data_sets() -> u64 {
     if is_thorough() { 1_000 } else { 100 }
+}
+
+/// Says that the present test is skipped, for a reason. The runner of `cargo dev test` counts these lines, and prints
+/// each reason once; libtest knows no such outcome.
+pub fn skipped(reason: &str) {
+    say(&format!("{SKIPPED}{reason}"));
+}
+
+/// The beginning of a line that says why a test is skipped.
+pub const SKIPPED: &str = "skipped: ";
+
+/// Prints a line, although libtest hides what successful tests print by macros.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -18,6 +18,14 @@ pub fn data_dir() -> PathBuf {
     root().join(".dev")
 }
 
+/// The target directory that this program was built in.
+///
+/// # Errors
+/// If the path of this program is not known.
+pub fn target() -> Result<PathBuf> {
+    Ok(built_in()?.parent().context("this program is in no target directory")?.to_owned())
+}
+
 /// A command that runs the present cargo in the workspace.
 #[must_use]
 pub fn cargo() -> Command {
@@ -57,12 +65,7 @@ pub async fn build(arguments: &[&str]) -> Result<()> {
 /// # Errors
 /// If the program was not built.
 pub fn program(name: &str, profile: Option<&str>) -> Result<PathBuf> {
-    let present = std::env::current_exe().context("cannot find the path of this program")?;
-    let mut directory = present.parent().context("this program has no directory")?;
-    // Tests, benchmarks and examples are built in a subdirectory.
-    if directory.ends_with("deps") || directory.ends_with("examples") {
-        directory = directory.parent().unwrap_or(directory);
-    }
+    let directory = built_in()?;
     let program = match profile {
         Some(profile) => directory.with_file_name(profile).join(name),
         None => directory.join(name),
@@ -74,4 +77,15 @@ pub fn program(name: &str, profile: Option<&str>) -> Result<PathBuf> {
         );
     }
     Ok(program)
+}
+
+/// The directory of the programs of the present profile.
+fn built_in() -> Result<PathBuf> {
+    let present = std::env::current_exe().context("cannot find the path of this program")?;
+    let mut directory = present.parent().context("this program has no directory")?;
+    // Tests, benchmarks and examples are built in a subdirectory.
+    if directory.ends_with("deps") || directory.ends_with("examples") {
+        directory = directory.parent().unwrap_or(directory);
+    }
+    Ok(directory.to_owned())
 }

@@ -1,0 +1,7 @@
+//! Stories of people who use the pages, in a real Chromium with the real programs. Without Chromium they are skipped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod feedback;
+mod sign_in;
+mod support;
