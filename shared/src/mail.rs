@@ -34,7 +34,7 @@ use crate::string_enum;
 use crate::values::{self, Time, key_domain};
 
 pub use content::{Content, Header, one_line};
-pub use emails::{COLUMNS, Email, LIST, WholeEmail, get, mark_sent, resend};
+pub use emails::{COLUMNS, Email, LIST, WholeEmail, cancel, get, mark_sent, resend};
 pub use event::Event;
 pub use lease::*;
 pub use mark::*;

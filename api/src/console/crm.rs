@@ -6,6 +6,7 @@ use axum::extract::Request;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -117,6 +118,22 @@ impl Crm {
         Ok(Listing { items, total, next: text(&headers, X_NEXT_CURSOR) })
     }
 
+    /// Reads the first items of a list that has no pages, and leaves the rest.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn first<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<Vec<T>> {
+        let answer = accepted(self.ask(Method::GET, path, Change::default()).await?).await?;
+        let (mut pieces, mut objects) = (answer.into_body().into_data_stream(), Objects::default());
+        while objects.whole.len() < most
+            && let Some(piece) = pieces.next().await
+        {
+            objects.read(&piece.map_err(|error| Problem::internal(error.to_string()))?);
+        }
+        let unexpected = |error| Problem::internal(format!("unexpected JSON: {error}")).into();
+        objects.whole.iter().take(most).map(|json| serde_json::from_slice(json).map_err(unexpected)).collect()
+    }
+
     /// Sends a change, and returns what the API answers; `null` without a body.
     ///
     /// # Errors
@@ -169,6 +186,41 @@ impl Crm {
     }
 }
 
+/// The objects of a JSON array that arrives in pieces.
+#[derive(Default)]
+struct Objects {
+    /// Those that have arrived.
+    whole: Vec<Vec<u8>>,
+    /// What has arrived of the next one.
+    part: Vec<u8>,
+    depth: usize,
+    in_text: bool,
+    is_escaped: bool,
+}
+
+impl Objects {
+    fn read(&mut self, piece: &[u8]) {
+        for byte in piece {
+            let was_inside = self.depth > 1;
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.in_text => self.is_escaped = true,
+                b'"' => self.in_text = !self.in_text,
+                b'{' | b'[' if !self.in_text => self.depth += 1,
+                b'}' | b']' if !self.in_text => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            let is_inside = self.depth > 1;
+            if was_inside || is_inside {
+                self.part.push(*byte);
+            }
+            if was_inside && !is_inside {
+                self.whole.push(std::mem::take(&mut self.part));
+            }
+        }
+    }
+}
+
 /// Reads a response, and turns an error into a refusal.
 async fn read<T: DeserializeOwned>(answer: Response) -> Result<(HeaderMap, T)> {
     let (head, body) = accepted(answer).await?.into_parts();
@@ -188,4 +240,19 @@ async fn accepted(answer: Response) -> Result<Response> {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_in_any_pieces() {
+        let json = br#"[{"a":"]}\\\"{","b":[{}]},{"a":"\\"}, {"#;
+        for size in 1..json.len() {
+            let mut objects = Objects::default();
+            json.chunks(size).for_each(|piece| objects.read(piece));
+            assert_eq!(objects.whole, [br#"{"a":"]}\\\"{","b":[{}]}"#.as_slice(), br#"{"a":"\\"}"#.as_slice()]);
+        }
+    }
 }

@@ -296,11 +296,25 @@ pub(crate) fn form(visit: &Visit, action: &str, content: &Markup) -> Markup {
     }
 }
 
+/// A form in a part that lives: the same each time it is rendered. `once` says what is done at most once.
+pub(crate) fn steady_form(visit: &Visit, action: &str, once: &str, content: &Markup) -> Markup {
+    html! {
+        form method="post" action=(action) {
+            (hidden_once(visit, once))
+            (content)
+        }
+    }
+}
+
 /// The hidden fields of a form.
 pub(crate) fn hidden(visit: &Visit) -> Markup {
+    hidden_once(visit, &Uuid::now_v7().to_string())
+}
+
+fn hidden_once(visit: &Visit, once: &str) -> Markup {
     html! {
         input type="hidden" name=(TOKEN) value=(visit.token);
-        input type="hidden" name=(ONCE) value=(Uuid::now_v7());
+        input type="hidden" name=(ONCE) value=(once);
     }
 }
 
@@ -311,21 +325,26 @@ pub(crate) fn button(visit: &Visit, action: &str, label: &str) -> Markup {
 
 /// A button that first says what it will do and how to undo it. Works without scripts.
 pub(crate) fn confirmed(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
-    explained_as(visit, action, label, what, true)
+    explained_once(visit, action, (&Uuid::now_v7().to_string(), true), label, what)
 }
 
 /// As [`confirmed`], for what destroys nothing.
 pub(crate) fn explained(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
-    explained_as(visit, action, label, what, false)
+    explained_once(visit, action, (&Uuid::now_v7().to_string(), false), label, what)
 }
 
-fn explained_as(visit: &Visit, action: &str, label: &str, what: &Markup, danger: bool) -> Markup {
+/// As [`confirmed`], in a part that lives. See [`steady_form`].
+pub(crate) fn confirmed_once(visit: &Visit, action: &str, once: &str, label: &str, what: &Markup) -> Markup {
+    explained_once(visit, action, (once, true), label, what)
+}
+
+fn explained_once(visit: &Visit, action: &str, (once, danger): (&str, bool), label: &str, what: &Markup) -> Markup {
     html! {
         details.confirm {
             summary.button.danger[danger] { (label) }
             div.popover {
                 p { (what) }
-                (form(visit, action, &html! { button.danger[danger] type="submit" { (label) } }))
+                (steady_form(visit, action, once, &html! { button.danger[danger] type="submit" { (label) } }))
             }
         }
     }

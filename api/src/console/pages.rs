@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// The routes that take a file, without a limit of their time.
 pub(super) fn uploads() -> Router<AppState> {
-    Router::new()
+    imports::uploads()
 }
 
 /// The overview has no slash at its end.

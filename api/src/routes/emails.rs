@@ -51,6 +51,18 @@ pub(crate) fn operations() -> Vec<Operation> {
             .conflicts([Reason::WrongState])
             .shows_secret()
             .returns_record::<WholeEmail>(200, "The email, marked as sent."),
+        Operation::post("/emails/{emailId}/cancel", cancel)
+            .needs(Scope::Workflows)
+            .shows_records(Scope::EmailsRead)
+            .named("cancel", "Cancel an email")
+            .about(
+                "Only for an email that waits, `queued` or `deferred`; otherwise returns 409. It is not sent any more, and \
+                 what caused it causes no other email: a cancelled step of nurture counts as received. A request for \
+                 feedback can be sent again.",
+            )
+            .conflicts([Reason::WrongState])
+            .shows_secret()
+            .returns_record::<WholeEmail>(200, "The cancelled email."),
     ];
     tagged("Emails", emails)
 }
@@ -79,6 +91,14 @@ async fn mark_sent(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Resul
     write
         .run(&[], move |connection, actor| {
             Box::pin(async move { Reply::record(&mail::mark_sent(connection, actor, id).await?) })
+        })
+        .await
+}
+
+async fn cancel(Path(id): Path, write: Write, _: NoQuery, _: NoBody) -> Result {
+    write
+        .run(&[], move |connection, actor| {
+            Box::pin(async move { Reply::record(&mail::cancel(connection, actor, id).await?) })
         })
         .await
 }

@@ -192,7 +192,7 @@ async fn jobs_and_emails_report_the_state_that_conflicts() {
     assert_eq!(retried, with_id(already, id(&second)));
 
     let email = queued(&api, "ada@example.com", None).await;
-    for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent")] {
+    for (state, verb) in [("queued", "resend"), ("sent", "resend"), ("bounced", "mark-sent"), ("sent", "cancel")] {
         set_state(&api, email, state).await;
         let rejected = json(api.post(&format!("/dev/crm/emails/{email}/{verb}")), 409).await;
         let wrong = conflict("state", "wrong_state", &format!("the email is {state}"));

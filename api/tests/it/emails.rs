@@ -119,6 +119,28 @@ async fn emails_are_filtered_and_paged() {
 }
 
 #[tokio::test]
+async fn only_emails_that_wait_can_be_cancelled() {
+    let api = Api::start().await;
+    let id = queued(&api, "ada@example.com", None).await;
+    let cancel = format!("{EMAILS}/{id}/cancel");
+    for current in ["sending", "sent", "bounced", "unknown", "suppressed", "cancelled"] {
+        set_state(&api, id, current).await;
+        support::json(api.post(&cancel), 409).await;
+    }
+    for current in ["queued", "deferred"] {
+        set_state(&api, id, current).await;
+        // A worker that has leased the email does not send it.
+        let lease = "UPDATE emails SET lease_until = now() + interval '1 minute' WHERE id = $1";
+        sqlx::query(lease).bind(id).execute(&mut api.connection().await).await.unwrap();
+        let email = support::json(api.post(&cancel), 200).await;
+        assert_eq!((&email["state"], &email["next_try_at"]), (&json!("cancelled"), &json!(null)));
+    }
+    let audit = api.read(&format!("/dev/crm/audit?subject.id={id}")).await;
+    assert_eq!(each(&audit, "type"), ["email.cancelled", "email.cancelled"]);
+    support::json(api.post(&format!("{EMAILS}/{}/cancel", Uuid::now_v7())), 404).await;
+}
+
+#[tokio::test]
 async fn only_unknown_and_bounced_emails_can_be_resent() {
     let api = Api::start().await;
     let id = queued(&api, "ada@example.com", None).await;

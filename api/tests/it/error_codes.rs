@@ -409,7 +409,7 @@ async fn keys(recorder: &mut Recorder) {
 
 async fn emails(recorder: &mut Recorder) {
     let email = queued(&recorder.api, "ada@example.com", None).await;
-    for (state, verb) in [("queued", "resend"), ("bounced", "mark-sent")] {
+    for (state, verb) in [("queued", "resend"), ("bounced", "mark-sent"), ("sent", "cancel")] {
         set_state(&recorder.api, email, state).await;
         let path = format!("/dev/crm/emails/{email}/{verb}");
         recorder.conflict(Method::POST, &path, Value::Null, ("wrong_state", &email.to_string())).await;

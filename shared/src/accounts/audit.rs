@@ -99,7 +99,7 @@ pub const LIST: Spec = Spec {
     searchable: false,
     branches: None,
     only: Some(
-        "(NOT starts_with(type, 'email.') OR type IN ('email.resent', 'email.marked_sent'))
+        "(NOT starts_with(type, 'email.') OR type IN ('email.resent', 'email.marked_sent', 'email.cancelled'))
              AND type NOT IN ('job.changed', 'ping')",
     ),
 };

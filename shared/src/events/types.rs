@@ -197,6 +197,8 @@ event_types! {
         EmailResent = "email.resent",
         /// Someone decided that an email was sent.
         EmailMarkedSent = "email.marked_sent",
+        /// Someone cancelled an email that waited.
+        EmailCancelled = "email.cancelled",
         /// Leads were exported.
         LeadExported = "lead.exported",
         /// Customers were exported.

@@ -329,6 +329,15 @@ fn given<R: Importable>(header: &str, field: &Value) -> Option<Given> {
     })
 }
 
+/// What a mapping can make of a column, besides custom fields: the fields of the kind, those that name the record's
+/// owner, and what the cells say about the person.
+pub fn targets<R: Importable>() -> Vec<&'static str> {
+    let owner = parents::of::<R>().into_iter().flat_map(|parent| parent.names());
+    let fields = owner.filter(|name| !R::COLUMNS.contains(name)).chain(R::COLUMNS.iter().copied());
+    let is_target = |field: &&str| *field != CUSTOM_FIELDS && given::<R>("", &Value::from(*field)).is_some();
+    fields.chain([SUPPRESSION, DELETED]).filter(is_target).collect()
+}
+
 /// The mapping for the API: header → field, `null` for a column that is ignored.
 pub fn as_json(headers: &[String], targets: &[Target]) -> Value {
     let entry = |(header, target): (&String, &Target)| {

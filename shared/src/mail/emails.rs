@@ -227,6 +227,24 @@ pub async fn mark_sent(connection: &mut PgConnection, actor: &Actor, id: Uuid) -
     Ok(email)
 }
 
+/// Cancels an email that waits to be sent, on someone's decision.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] for an email in any other state.
+pub async fn cancel(connection: &mut PgConnection, actor: &Actor, id: Uuid) -> Result<WholeEmail> {
+    let workspace_id = actor.workspace_id;
+    // A higher attempt revokes the lease of a worker that holds the email.
+    let cancelled = sqlx::query_as(concat!(
+        "UPDATE emails SET state = 'cancelled', attempt = attempt + 1, lease_until = NULL, updated_at = now()
+         WHERE id = $1 AND workspace_id = $2 AND state IN ('queued', 'deferred')
+         RETURNING ",
+        all_columns!()
+    ));
+    let email = decide(connection, cancelled.bind(id).bind(workspace_id), workspace_id, id).await?;
+    report(connection, actor, &email.email, &[EventType::EmailCancelled]).await?;
+    Ok(email)
+}
+
 async fn report(connection: &mut PgConnection, actor: &Actor, email: &Email, types: &[EventType]) -> Result<()> {
     let subject = events::Subject { kind: SubjectType::Email, id: email.id };
     let new = types.iter().map(|event_type| NewEvent::new(*event_type, subject, email)).collect::<Result<_>>()?;
