@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod emails;
 mod feedback;
+mod imports;
+mod jobs;
 mod sign_in;
 mod support;
