@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod emails;
 mod feedback;
 mod settings;
 mod records;
+mod imports;
+mod jobs;
 mod sign_in;
 mod support;

@@ -54,6 +54,11 @@ struct Email {
     sent_at: Option<DateTime<Utc>>,
 }
 
+/// What people call the event that causes an email.
+fn reason(event: &str) -> String {
+    if event == "followups" { "Follow-ups".to_owned() } else { words(event) }
+}
+
 async fn list(visit: Visit) -> Result<Response> {
     let filters = filters();
     let emails = lists::read::<Email>(&visit, "/emails", &filters).await?;
@@ -71,10 +76,9 @@ fn tabs(path: &str) -> Markup {
 }
 
 fn filters() -> Vec<Filter> {
-    let choices = |words_of: &'static [&'static str]| words_of.iter().map(|word| (*word, words(word)));
     vec![
-        Filter::choice("state", "State", choices(EmailState::WORDS)),
-        Filter::choice("event", "Reason", choices(Event::WORDS)),
+        Filter::choice("state", "State", EmailState::WORDS.iter().map(|word| (*word, words(word)))),
+        Filter::choice("event", "Reason", Event::WORDS.iter().map(|word| (*word, reason(word)))),
         Filter::input("to_email", "Recipient", "search"),
         Filter::input("created_at[gte]", "Since", "date"),
         Filter::input("created_at[lt]", "Before", "date"),
@@ -107,7 +111,7 @@ const COLUMNS: &[Column<Email>] = &[
     Column::new("Name", |_: &Visit, email: &Email| parts::text_or_dash(email.to_name.as_deref())).on_request(),
     Column::new("Subject", |_: &Visit, email: &Email| html! { (email.subject) }),
     Column::new("State", |_: &Visit, email: &Email| parts::badge(&email.state)),
-    Column::new("Reason", |_: &Visit, email: &Email| html! { (words(&email.event)) }),
+    Column::new("Reason", |_: &Visit, email: &Email| html! { (reason(&email.event)) }),
     Column::new("Failures", |_: &Visit, email: &Email| html! { (email.failures) }).number().on_request(),
     Column::new("Answer of the server", |_: &Visit, email: &Email| parts::text_or_dash(email.answer.as_deref()))
         .on_request(),

@@ -15,14 +15,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::jobs::STATUSES;
 use super::jobs::job::Job;
+use super::jobs::{EVERY, STATUSES};
 use crate::AppState;
-use crate::console::crm::{Change, Listing};
+use crate::console::crm::Change;
 use crate::console::forms::{confirmed, done};
 use crate::console::layout::page_with;
 use crate::console::links::link;
 use crate::console::lists::{self, Column, Filter};
+use crate::console::live;
 use crate::console::notice::Notice;
 use crate::console::parts;
 use crate::console::refusal::{Refusal, Result};
@@ -41,6 +42,7 @@ const IMPORTED: &str = "imported";
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/imports", get(list))
+        .route("/imports/live", get(list_live))
         .route("/imports/uploads/{id}", get(file::show).post(file::import))
         .route("/imports/uploads/{id}/live", get(file::live))
         .route("/imports/uploads/{id}/delete", post(delete))
@@ -65,7 +67,8 @@ async fn list(visit: Visit) -> Result<Response> {
 }
 
 async fn render(visit: &Visit, refusal: Option<&Refusal>) -> Result<Response> {
-    let (waiting, jobs) = tokio::try_join!(visit.crm.get::<Vec<Waiting>>("/uploads"), former(visit))?;
+    let (waiting, former) = tokio::try_join!(visit.crm.get::<Vec<Waiting>>("/uploads"), former(visit))?;
+    let live = link("/console/imports/live", visit.query.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let kind = kind_of(visit.parameter("kind"));
     let content = html! {
         (parts::head("Imports", &html! {}))
@@ -75,7 +78,7 @@ async fn render(visit: &Visit, refusal: Option<&Refusal>) -> Result<Response> {
         section {
             h2 { "Imports so far" }
             (lists::filters(visit, &filters(), COLUMNS))
-            (lists::table(visit, "Imports", COLUMNS, &jobs, &nothing(visit)))
+            (live::region(&live, &former))
         }
     };
     Ok(page_with(refusal.map_or_else(Default::default, |refusal| refusal.status), visit, "Imports", &content))
@@ -144,12 +147,19 @@ fn size(bytes: u64) -> String {
 }
 
 /// The imports so far.
-async fn former(visit: &Visit) -> Result<Listing<Job>> {
+async fn former(visit: &Visit) -> Result<Markup> {
     let all: Vec<&str> = KINDS.iter().map(|kind| kind.job).collect();
     let asked = visit.parameter(IMPORTED).filter(|job| all.contains(job));
     let kinds = asked.map_or_else(|| all.join(","), str::to_owned);
     let path = lists::api_path(visit, "/jobs", &[by_status()]);
-    visit.crm.list(&link(&path, [("kind", kinds.as_str())])).await
+    let jobs = visit.crm.list::<Job>(&link(&path, [("kind", kinds.as_str())])).await?;
+    Ok(lists::table(visit, "Imports", COLUMNS, &jobs, &nothing(visit)))
+}
+
+async fn list_live(visit: Visit) -> Response {
+    // Links of the table lead to the list.
+    let visit = Visit { path: IMPORTS.to_owned(), ..visit };
+    live::stream(visit, EVERY * 2, |visit| async move { former(&visit).await })
 }
 
 fn filters() -> Vec<Filter> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shared::accounts::scopes::Scope;
 use uuid::Uuid;
 
-use super::{EMAILS, SUPPRESSIONS};
+use super::{EMAILS, SUPPRESSIONS, reason};
 use crate::console::crm::Change;
 use crate::console::forms::{confirmed, done};
 use crate::console::layout::page_with_frame;
@@ -113,7 +113,7 @@ fn facts(visit: &Visit, email: &Whole) -> Markup {
         ("State", badge(&email.state)),
         ("To", address(email.to_name.as_deref(), &email.to_email)),
         ("From", address(email.from_name.as_deref(), &email.from_email)),
-        ("Reason", html! { (words(&email.event)) }),
+        ("Reason", html! { (reason(&email.event)) }),
         ("Created", times::time(zone, email.created_at)),
         ("Sent", times::time_or_dash(zone, email.sent_at)),
     ];

@@ -119,7 +119,7 @@ const COLUMNS: &[Column<Suppression>] = &[
     Column::new("Because of", |_: &Visit, suppression: &Suppression| because(suppression)),
     Column::new("Since", |visit: &Visit, suppression: &Suppression| times::time(visit.zone, suppression.created_at))
         .sorted("created_at"),
-    Column::new("", |visit: &Visit, suppression: &Suppression| removal(visit, suppression)),
+    Column::new("Remove", |visit: &Visit, suppression: &Suppression| removal(visit, suppression)),
 ];
 
 fn because(suppression: &Suppression) -> Markup {

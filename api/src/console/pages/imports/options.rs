@@ -67,7 +67,8 @@ pub(super) fn reading(visit: &Visit, file: &Waits, kind: &Kind, draft: &Draft, p
     let texts = |options: &[(&str, &str)]| {
         options.iter().map(|(value, text)| ((*value).to_owned(), (*text).to_owned())).collect()
     };
-    let kept = WRITING.into_iter().filter(|name| *name != "mapping" && draft.values.has(name));
+    // The others depend on the kind.
+    let kept = ["on_conflict", "create", "strict"].into_iter().filter(|name| draft.values.has(name));
     html! {
         form.filters.reading method="get" action=(format!("{UPLOADS}/{}", file.id)) aria-label="How the file is read" data-auto {
             (choice(draft, "kind", "Import as", KINDS.iter().map(|kind| (kind.name.to_owned(), kind.title.to_owned()))))

@@ -26,7 +26,14 @@ const FEEDBACK: &str = "/console/jobs/start/feedback-request";
 /// The parameters of a page and the fields of its form that are no limits of the run.
 const OWN: [&str; 3] = ["job", "confirm", "dry_run"];
 
+/// Checks that the key may start workflows, before it is shown how.
+fn check(visit: &Visit) -> Result<()> {
+    let text = "This key may not start workflows: it lacks the scope workflows.";
+    if visit.may(Scope::Workflows) { Ok(()) } else { Err(Refusal::of(StatusCode::FORBIDDEN, text)) }
+}
+
 pub(super) async fn list(visit: Visit) -> Result<Response> {
+    check(&visit)?;
     let schedules = schedules::section(&visit).await?;
     let content = html! {
         (parts::head("Start a workflow", &html! { a.button href=(JOBS) { "All jobs" } }))
@@ -54,6 +61,7 @@ pub(super) async fn list(visit: Visit) -> Result<Response> {
 }
 
 pub(super) async fn show(visit: Visit, Path(name): Path<String>) -> Result<Response> {
+    check(&visit)?;
     let workflow = known(&name)?;
     let draft = Draft::of(visit.query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect());
     render(&visit, workflow, &draft).await
@@ -193,6 +201,7 @@ struct Customer {
 }
 
 pub(super) async fn feedback(visit: Visit) -> Result<Response> {
+    check(&visit)?;
     let fields = visit.query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     render_feedback(&visit, &Draft::of(fields)).await
 }
