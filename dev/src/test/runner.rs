@@ -87,7 +87,8 @@ impl Reasons {
     fn is_repeated(&mut self, line: &str) -> bool {
         // A single thread prints the name of the test before its reason.
         let Some((before, reason)) = line.split_once(SKIPPED) else { return false };
-        if !before.is_empty() && !(before.starts_with("test ") && before.ends_with(" ... ")) {
+        let is_test = before.starts_with("test ") && before.ends_with(" ... ");
+        if !(before.is_empty() || is_test) {
             return false;
         }
         self.skipped += 1;
