@@ -1,7 +1,9 @@
 //! Text from callers, files and emails that attacks whoever looks at it.
 
 use reqwest::Method;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::crawl::{crawl, tags};
 use super::support::Visitor;
@@ -27,8 +29,9 @@ fn payloads() -> Vec<String> {
     starts.iter().flat_map(|start| attacks.iter().map(move |attack| format!("{start}{attack}"))).collect()
 }
 
-/// Fills a workspace with something of every kind, whose texts contain `text`.
-pub async fn fill(api: &Api, text: &str) {
+/// Fills a workspace with something of every kind, whose texts contain `text`; returns a job that asks for
+/// feedback.
+pub async fn fill(api: &Api, text: &str) -> Value {
     let post = async |path: &str, body: Value| -> Value {
         let given = api.post(&format!("/dev/crm{path}")).json(&body).send().await.unwrap();
         let status = given.status();
@@ -37,35 +40,53 @@ pub async fn fill(api: &Api, text: &str) {
         body
     };
     let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
-    let short: String = text.chars().take(100).collect();
-    let lead = post("/leads", json!({
-        "name": format!("Secret Lovelace {text}"), "email": format!("lead-{}@example.com", text.len()), "company": text,
-        "notes": text, "source": short, "custom_fields": { "key": text },
-    })).await;
-    let customer = post("/customers", json!({
-        "name": format!("Secret Lovelace {text}"), "email": format!("customer-{}@example.com", text.len()), "company": text,
-        "custom_fields": { "key": text },
-    })).await;
-    post(&format!("/leads/{}/interactions", id(&lead)), json!({ "type": "note", "notes": text })).await;
-    post(&format!("/customers/{}/interactions", id(&customer)), json!({ "type": "note", "notes": text })).await;
-    post("/orders", json!({ "customer_id": id(&customer), "amount": 10, "items": [{ "name": text, "quantity": 1 }] }))
-        .await;
-    post("/users", json!({ "name": text, "email": format!("user-{}@example.com", text.len()) })).await;
+    let email = || format!("{}@example.com", Uuid::now_v7());
+    let name = format!("Secret Lovelace {text}");
+    let lead = json!({ "name": name, "email": email(), "company": text, "phone": "1", "notes": text,
+        "external_id": text.to_owned() + &email(), "custom_fields": { "key": text, text: "value" } });
+    let lead = post("/leads", lead).await;
+    let customer = json!({ "name": name, "email": email(), "company": text, "notes": text, "billing_address": text,
+        "payment_terms": text, "custom_fields": { "key": text } });
+    let customer = post("/customers", customer).await;
+    let note = json!({ "type": "note", "notes": text, "next_action": text, "next_action_date": "2026-01-01" });
+    post(&format!("/leads/{}/interactions", id(&lead)), note).await;
+    let call = json!({ "type": "call", "subject": text, "description": text, "date": "2026-01-01", "outcome": text,
+        "next_action": text, "next_action_date": "2026-01-01" });
+    post(&format!("/customers/{}/interactions", id(&customer)), call).await;
+    let order = json!({ "customer_id": id(&customer), "product_id": Uuid::now_v7(), "quantity": 1, "notes": text,
+        "shipping_address": text, "custom_fields": { "key": text } });
+    post("/orders", order).await;
+    post("/users", json!({ "name": text, "email": email() })).await;
     post("/keys", json!({ "name": text, "scopes": ["records:read"] })).await;
-    post("/suppressions", json!({ "email": format!("gone-{}@example.com", text.len()), "reason": "manual" })).await;
-    let body = json!({ "sender_name": short });
-    answer(api.request(Method::PATCH, "/dev/crm/settings").json(&body), 200).await;
-    let job = post(&format!("/customers/{}/request-feedback", id(&customer)), json!({})).await;
-    let _ = job;
+    post("/suppressions", json!({ "email": email() })).await;
+    post("/schedules", json!({ "kind": "process_followups", "every": "PT1H" })).await;
+    let endpoint = json!({ "url": "https://receiver.example/hook", "description": text, "events": ["*"] });
+    post("/webhooks", endpoint).await;
+    let settings = json!({ "sender_name": "Acme", "send_between": null });
+    answer(api.request(Method::PATCH, "/dev/crm/settings").json(&settings), 200).await;
+    let file = format!("Name,Email,\"{}\"\n\"{0}\",{},x\n\"{0}\",nobody,x\n", text.replace('"', "\"\""), email());
+    let file = Part::bytes(file.into_bytes()).file_name(format!("{text}.csv"));
+    let import = api.post("/dev/crm/leads/import").multipart(Form::new().part("file", file));
+    answer(import, 202).await;
+    post(&format!("/customers/{}/feedback/request", id(&customer)), json!({})).await
 }
 
 #[tokio::test]
 async fn no_text_of_a_caller_becomes_markup() {
     let api = Api::start().await;
-    for payload in payloads() {
-        fill(&api, &payload).await;
-    }
+    leave_jobs(&api);
     let _worker = worker(&api);
+    let mut asked = Vec::new();
+    for payload in payloads() {
+        asked.push((fill(&api, &payload).await, payload));
+    }
+    for (job, payload) in asked {
+        api.ended(&job).await;
+        let feedback = answer(api.get(&format!("/dev/crm/jobs/{}/records", job["id"].as_str().unwrap())), 200).await;
+        let id = feedback[0]["id"].as_str().unwrap();
+        let body = json!({ "rating": 1, "comment": payload, "category": payload });
+        answer(api.post(&format!("/dev/crm/feedback/{id}")).json(&body), 200).await;
+    }
     let visitor = Visitor::signed_in(&api, "*").await;
     for (path, shown) in crawl(&visitor).await {
         assert_eq!(shown.status, 200, "{path}: {}", shown.html);
@@ -73,6 +94,13 @@ async fn no_text_of_a_caller_becomes_markup() {
         if is_html && !path.ends_with("/html") {
             assert_is_ours(&path, &shown.html);
         }
+    }
+}
+
+/// The jobs that filling starts may be left when a test ends.
+pub fn leave_jobs(api: &Api) {
+    for kind in ["import_leads", "request_feedback", "find_themes", "score_customers"] {
+        api.leaves_jobs(kind);
     }
 }
 

@@ -6,7 +6,7 @@ use regex::Regex;
 use shared::accounts::scopes::Scope;
 
 use super::crawl::{crawl, tags};
-use super::hostile::fill;
+use super::hostile::{fill, leave_jobs};
 use super::support::{Shown, Visitor};
 use crate::support::Api;
 
@@ -17,6 +17,7 @@ const WEIGHT: usize = 100_000;
 async fn every_page_is_light_and_cannot_be_framed_or_cached() {
     let api = Api::start().await;
     fill(&api, "plain").await;
+    leave_jobs(&api);
     let visitor = Visitor::signed_in(&api, "*").await;
     let pages = crawl(&visitor).await;
     assert!(pages.len() > 30, "{:?}", pages.keys());
@@ -40,6 +41,7 @@ async fn every_page_is_light_and_cannot_be_framed_or_cached() {
 async fn a_form_without_the_sessions_token_has_no_effect() {
     let api = Api::start().await;
     fill(&api, "plain").await;
+    leave_jobs(&api);
     let (visitor, other) = (Visitor::signed_in(&api, "*").await, Visitor::signed_in(&api, "*").await);
     let foreign = other.token().await;
     let mut actions = BTreeSet::new();
@@ -79,6 +81,7 @@ async fn nobody_is_led_to_another_site() {
 async fn another_workspaces_pages_do_not_exist() {
     let api = Api::start().await;
     fill(&api, "plain").await;
+    leave_jobs(&api);
     let pages = crawl(&Visitor::signed_in(&api, "*").await).await;
     let other = api.on("other").await;
     let stranger = Visitor::signed_in(&other, "*").await;
@@ -94,6 +97,7 @@ async fn another_workspaces_pages_do_not_exist() {
 async fn a_key_is_shown_only_what_it_may_see() {
     let api = Api::start().await;
     fill(&api, "plain").await;
+    leave_jobs(&api);
     for scope in Scope::ALL {
         let visitor = Visitor::signed_in(&api, scope.as_str()).await;
         for (path, shown) in crawl(&visitor).await {
