@@ -12,7 +12,7 @@ use testing::temp_cluster::TempCluster;
 use testing::workspace;
 use tokio::signal::unix::{SignalKind, signal};
 
-const WORKSPACE: &str = "check";
+const WORKSPACE: &str = "acme";
 
 /// A running API.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ async fn serve(
     let (api, worker) = (workspace::program("crm-api", None)?, workspace::program("crm-worker", None)?);
     ask(&api, &["migrate"], &database_url).await?;
     ask(&api, &["workspaces", "create", WORKSPACE], &database_url).await?;
-    let key = ask(&api, &["keys", "create", "--workspace", WORKSPACE, "--name", "check"], &database_url).await?;
+    let key = ask(&api, &["keys", "create", "--workspace", WORKSPACE, "--name", "team"], &database_url).await?;
     let console = Console::default();
     // Invalid requests are expected; only internal errors are worth a log line.
     let quiet = [("DATABASE_URL", database_url.as_str()), ("CRM_LOG__LEVEL", QUIET), ("CRM_LOG__FORMAT", "text")];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use dev::client::Client;
 use dev::{demo, sample};
@@ -62,7 +62,7 @@ async fn take(arguments: &Arguments, browser: &Browser, api: &PrivateApi) -> Res
         }
         anyhow::Ok(())
     });
-    taken.await.context("a page is not as it should be")??;
+    taken.await.map_err(|_| anyhow!("a page is not as it should be"))??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use testing::SKIPPED;
@@ -74,24 +75,27 @@ fn pass_on(output: PipeReader, show: Show) -> Result<(Vec<u8>, Option<Counts>)> 
     Ok((rest, counts))
 }
 
+/// The reasons that were printed.
+static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
 /// Why tests of a runner skipped themselves.
 #[derive(Debug, Default)]
 struct Reasons {
-    known: BTreeSet<String>,
     /// The tests that the next summary counts as passed.
     skipped: u64,
 }
 
 impl Reasons {
-    /// Reads a line; whether it repeats a reason.
+    /// Reads a line; whether it repeats a reason, of whichever runner.
     fn is_repeated(&mut self, line: &str) -> bool {
         // A single thread prints the name of the test before its reason.
         let Some((before, reason)) = line.split_once(SKIPPED) else { return false };
-        if !before.is_empty() && !(before.starts_with("test ") && before.ends_with(" ... ")) {
+        let is_test = before.starts_with("test ") && before.ends_with(" ... ");
+        if !(before.is_empty() || is_test) {
             return false;
         }
         self.skipped += 1;
-        before.is_empty() && !self.known.insert(reason.to_owned())
+        before.is_empty() && !SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(reason.to_owned())
     }
 
     /// Corrects a summary, which knows nothing of them.

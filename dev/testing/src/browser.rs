@@ -26,6 +26,7 @@ use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 
+mod actions;
 mod axe;
 mod chromium;
 mod connection;
@@ -44,7 +45,7 @@ use tab::{Tab, Visitor};
 /// The variable by which a missing browser fails the tests, and does not skip them.
 pub const REQUIRED: &str = "BROWSER_REQUIRED";
 /// How long a page may take for what a test waits for. Generous, since many tests share few cores.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tests have a runtime each, and the browser outlives them.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

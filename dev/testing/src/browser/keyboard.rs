@@ -57,11 +57,13 @@ impl Tab {
         self.run(InsertTextParams::new(text)).await.map(drop)
     }
 
-    /// Moves the focus to an element by Tab, and inside a group of radio buttons by arrows.
+    /// Moves the focus to an element by Tab, and inside a group of radio buttons by arrows. People must see that it
+    /// is there.
     pub async fn reach(&self, element: &str) -> Result<()> {
         for _ in 0..STOPS {
             match self.call(element, FOCUS, &[]).await?.as_str() {
-                Some("here") => return Ok(()),
+                Some("here") if self.call(element, IS_MARKED, &[]).await? == true => return Ok(()),
+                Some("here") => bail!("it has the focus, but nothing shows that"),
                 Some("group") => self.press("ArrowDown").await?,
                 _ => self.press("Tab").await?,
             }
@@ -104,4 +106,13 @@ const FOCUS: &str = "function() {
     if (active === this) return 'here';
     const isGroup = this.type === 'radio' && active?.type === 'radio' && active.name === this.name && active.form === this.form;
     return isGroup ? 'group' : 'elsewhere';
+}";
+
+/// Whether an outline or a shadow marks a focused element, or the label around it.
+const IS_MARKED: &str = "function() {
+    const label = this.closest('label');
+    return [this, ...(label ? [label, ...label.children] : [])].some(part => {
+        const style = getComputedStyle(part);
+        return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
+    });
 }";

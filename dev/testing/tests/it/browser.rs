@@ -77,12 +77,20 @@ async fn answer(path: &str) -> (String, String) {
         }
         "/inaccessible" => page("", "<!doctype html><html><body><img src='data:,'><input>"),
         "/wide" => page("", "<!doctype html><p style='width: 500px'>wide"),
+        "/unmarked" => page("", "<style>button { outline: none }</style><button>Save</button>"),
+        "/covered" => page("", "<button>Save</button><div style='position: fixed; inset: 0'></div>"),
         "/colors" => page(
             "",
             "<!doctype html><style>@media (prefers-color-scheme: dark) { p { display: none } }</style><p>light<noscript>no scripts</noscript>",
         ),
         _ => (String::new(), String::new()),
     }
+}
+
+/// Expects a step to fail, and returns why.
+async fn failure(step: impl Future<Output = ()> + Send + 'static) -> String {
+    let panic = tokio::spawn(step).await.unwrap_err().into_panic();
+    panic.downcast_ref::<String>().unwrap().clone()
 }
 
 async fn visit(look: Look) -> Option<Page> {
@@ -173,19 +181,32 @@ async fn accessibility_and_width_are_checked() {
     page.open("/form").await;
     page.accessible().await;
     page.fits().await;
-    let fails = async |path: &'static str, part: &str| {
-        let other = page.clone();
-        let checked = tokio::spawn(async move {
-            other.open(path).await;
-            other.accessible().await;
-            other.fits().await;
-        });
-        let panic = checked.await.unwrap_err().into_panic();
-        let message = panic.downcast_ref::<String>().unwrap();
-        assert!(message.contains(part), "{message}");
-    };
-    fails("/inaccessible", "image-alt").await;
-    fails("/wide", "region").await;
+    let other = page.clone();
+    page.open("/inaccessible").await;
+    assert!(failure(async move { other.accessible().await }).await.contains("image-alt"));
+    let other = page.clone();
+    page.open("/wide").await;
+    assert!(failure(async move { other.fits().await }).await.contains("/wide is too wide"));
+}
+
+#[tokio::test]
+async fn an_impossible_step_fails_with_its_reason_and_what_the_page_shows() {
+    let Some(page) = visit(Look::default()).await else { return };
+    let unmarked = page.looking(Look::default().by_keyboard()).await;
+    page.open("/rows").await;
+    unmarked.open("/unmarked").await;
+    let (ambiguous, covered) = (page.clone(), page.another_tab().await);
+    covered.open("/covered").await;
+    let failures = tokio::join!(
+        failure(async move { page.see("Hopper").await }),
+        failure(async move { ambiguous.click("Edit").await }),
+        failure(async move { unmarked.click("Save").await }),
+        failure(async move { covered.click("Save").await }),
+    );
+    assert!(failures.0.contains("cannot see \"Hopper\"") && failures.0.contains("Grace"), "{}", failures.0);
+    assert!(failures.1.contains("2 elements are named \"Edit\""), "{}", failures.1);
+    assert!(failures.2.contains("it has the focus, but nothing shows that"), "{}", failures.2);
+    assert!(failures.3.contains("it is covered by <div"), "{}", failures.3);
 }
 
 #[tokio::test]
