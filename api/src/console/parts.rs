@@ -44,7 +44,7 @@ pub(crate) fn badge(word: &str) -> Markup {
         "succeeded" | "sent" | "delivered" | "converted" | "enabled" | "active" | "healthy" | "good" | "completed"
         | "received" | "promoter" | "won" => "good",
         "failed" | "bounced" | "unknown" | "disabled" | "complained" | "at_risk" | "critical" | "detractor"
-        | "lost" => "bad",
+        | "lost" | "overdue" => "bad",
         "running" | "sending" | "queued" | "deferred" | "retrying" | "pending" | "waiting" | "paused" | "warning" => {
             "busy"
         }

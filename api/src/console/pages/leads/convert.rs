@@ -54,7 +54,7 @@ async fn show(visit: &Visit, id: uuid::Uuid, lead: &Json, draft: &Draft) -> Resu
         @if let Some(refusal) = &draft.refusal && refusal.status == 409 { (reasons(refusal)) }
         (outcome(found.items.first()))
         (inputs(&fields(), draft, &people))
-        p.hint { "Notes, custom fields and other fields that are left empty are copied from the lead." }
+        p.quiet { "Notes, custom fields and other fields that are left empty are copied from the lead." }
     };
     Ok(form.page(visit, draft, &content))
 }

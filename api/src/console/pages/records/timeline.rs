@@ -1,6 +1,6 @@
 //! What happened to a record, newest first: its changes, merged with what hangs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use shared::values::kind::Kind;
 use super::actors::{Actor, Actors};
 use super::fields::{clipped, clipped_value, label, shown};
 use super::people::People;
-use super::{Noun, api_of, page_of};
+use super::{Json, Noun, api_of, custom, page_of};
 use crate::console::crm::Listing;
 use crate::console::layout::page;
 use crate::console::links::link;
@@ -116,7 +116,7 @@ fn change_entry<R: Record>(visit: &Visit, people: &People, actors: &Actors, chan
     let has_changes = change.action == "updated";
     let fields = html! {
         @if has_changes && !change.changes.is_empty() {
-            ul.changes { @for (name, values) in &change.changes { li { (field::<R>(visit, people, name, values)) } } }
+            ul.changes { @for (name, values) in &change.changes { (field::<R>(visit, people, name, values)) } }
         }
     };
     entry(visit, change.created_at, &line, &fields)
@@ -125,9 +125,29 @@ fn change_entry<R: Record>(visit: &Visit, people: &People, actors: &Actors, chan
 fn field<R: Record>(visit: &Visit, people: &People, name: &str, FromTo { from, to }: &FromTo) -> Markup {
     let kind = R::FIELDS.iter().find(|field| field.name == name).map_or(Kind::Text, |field| field.kind);
     let value = |value: &Value| shown(visit, people, name, kind, &clipped_value(value, VALUE));
+    match (kind, from, to) {
+        (Kind::Json, Value::Object(from), Value::Object(to)) => custom_fields(from, to),
+        _ => html! { li { (change_of(&label(name), &value(from), &value(to))) } },
+    }
+}
+
+fn change_of(name: &str, from: &Markup, to: &Markup) -> Markup {
     html! {
-        span.quiet { (label(name)) ":" } " " (value(from))
-        span.hidden { " to " } span.quiet aria-hidden="true" { " → " } (value(to))
+        span.quiet { (name) ":" } " " (from) span.hidden { " to " } span.quiet aria-hidden="true" { " → " } (to)
+    }
+}
+
+/// The custom fields that changed, one by one.
+fn custom_fields(from: &Json, to: &Json) -> Markup {
+    let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    let value = |of: &Json, name: &str| {
+        let text = of.get(name).map(|value| clipped(&custom::text_of(value), VALUE));
+        text_or_dash(text.as_deref())
+    };
+    html! {
+        @for name in names.into_iter().filter(|name| from.get(*name) != to.get(*name)) {
+            li { (change_of(&clipped(name, VALUE), &value(from, name), &value(to, name))) }
+        }
     }
 }
 
