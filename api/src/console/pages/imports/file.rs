@@ -47,6 +47,18 @@ pub(super) struct Preview {
     pub rows: Vec<Map<String, Value>>,
 }
 
+impl Preview {
+    /// The columns without a mapping, so that all of them are mapped by hand.
+    fn unmapped(self, kind: &Kind) -> Self {
+        let unknown = |header: &str| match (kind.has_custom_fields)() {
+            true => Value::from(format!("custom_fields.{header}")),
+            false => Value::Null,
+        };
+        let mapping = self.mapping.into_iter().map(|(header, _)| (header.clone(), unknown(&header))).collect();
+        Self { mapping, mapping_source: "none".to_owned(), ..self }
+    }
+}
+
 fn fields_of(visit: &Visit) -> Fields {
     visit.query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect()
 }
@@ -75,10 +87,7 @@ async fn read(visit: &Visit, id: Uuid, kind: &Kind, options: &[(&str, &str)]) ->
         let options =
             options.iter().copied().filter(|(name, _)| !matches!(*name, "mapping" | "key" | "enroll")).collect();
         let columns: Waits = visit.crm.get(&path("orders", options)).await?;
-        file.preview = columns.preview.map(|mut preview| {
-            preview.mapping.values_mut().for_each(|target| *target = Value::Null);
-            preview
-        });
+        file.preview = columns.preview.map(|preview| preview.unmapped(kind));
     }
     Ok(file)
 }

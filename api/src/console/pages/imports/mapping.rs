@@ -104,8 +104,8 @@ fn sent(fields: &Fields, at: usize) -> Option<&str> {
 }
 
 /// The mapping that a form asks for, if it is not what the API does by itself. What was detected is left to the API,
-/// which knows the best of several columns for a field, as long as no changed column becomes that field. A remembered
-/// mapping is replaced as a whole.
+/// which knows the best of several columns for a field, as long as no changed column becomes that field. Any other
+/// mapping, such as a remembered one, is replaced as a whole.
 pub(super) fn chosen(fields: &Fields, preview: &Preview) -> Option<Map<String, Value>> {
     let column = |(at, (header, suggested)): (usize, (&String, &Value))| {
         let target = match sent(fields, at) {
@@ -123,7 +123,7 @@ pub(super) fn chosen(fields: &Fields, preview: &Preview) -> Option<Map<String, V
         return None;
     }
     let is_needed = |(_, target, is_changed): &&(String, Value, bool)| {
-        *is_changed || preview.mapping_source == "saved" || (!target.is_null() && changed.contains(&target))
+        *is_changed || preview.mapping_source != "detected" || (!target.is_null() && changed.contains(&target))
     };
     Some(columns.iter().filter(is_needed).map(|(header, target, _)| (header.clone(), target.clone())).collect())
 }
