@@ -266,7 +266,7 @@ async fn a_webhook_is_created_and_its_delivery_is_seen() {
     assert!(created.status == 200 && created.html.contains("value=\"whsec_"), "{}", created.html);
     let webhook = api.read("/dev/crm/webhooks").await[0].clone();
     assert_eq!(webhook["events"], json!(["lead.*", "order.created"]));
-    assert_eq!(webhook["header_names"], json!(["authorization"]));
+    assert_eq!(webhook["header_names"], json!(["Authorization"]));
     let path = format!("{WEBHOOKS}/{}", id(&webhook));
     let delivery = submit(&visitor, &path, &format!("{path}/ping"), &[]).await;
     setup.until(&webhook, "delivered", |deliveries| deliveries.iter().all(|it| it["state"] == "delivered")).await;
@@ -280,7 +280,7 @@ async fn a_webhook_is_created_and_its_delivery_is_seen() {
     submit(&visitor, &edit, &edit, &[("description", "Ours"), ("events", "*"), ("single_events", "")]).await;
     let changed = api.read("/dev/crm/webhooks").await[0].clone();
     assert_eq!((&changed["description"], &changed["events"]), (&json!("Ours"), &json!(["*"])));
-    assert_eq!(changed["header_names"], json!(["authorization"]));
+    assert_eq!(changed["header_names"], json!(["Authorization"]));
     let rotated = visitor.fill_in(&visitor.visit(&path).await, &format!("{path}/rotate"), &[]).await;
     assert!(rotated.html.contains("value=\"whsec_"), "{}", rotated.html);
     let off = json!({ "enabled": false });

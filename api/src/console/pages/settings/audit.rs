@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::sessions::{key_ids, key_names};
 use crate::AppState;
+use crate::console::links::link;
 use crate::console::lists::{self, Column, Filter};
 use crate::console::parts;
 use crate::console::refusal::Result;
@@ -81,7 +82,7 @@ fn filters() -> [Filter; 8] {
 async fn list(visit: Visit) -> Result<Response> {
     let path = lists::api_path(&visit, "/audit", &filters());
     // Dates are days of the workspace.
-    let path = format!("{path}&tz={}", visit.zone.name());
+    let path = link(&path, [("tz", visit.zone.name())]);
     let (mut listing, mut names, sessions) =
         tokio::try_join!(visit.crm.list::<Entry>(&path), key_names(&visit), key_ids(&visit))?;
     let of_keys = sessions.into_iter().filter_map(|(id, key_id)| Some((id, names.get(&key_id)?.clone())));
