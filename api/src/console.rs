@@ -39,8 +39,8 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         return Router::new();
     }
     let crm = Crm::new(Router::new().nest(CRM, routes::crm(state)).with_state(state.clone()));
-    // Uploads take as long as they take.
-    let signed_in = routes::in_time(state, pages::routes())
+    // Each request to the API has its own time limit there.
+    let signed_in = pages::routes()
         .merge(pages::uploads())
         .fallback(refusal::not_found)
         .layer(from_fn_with_state((state.clone(), crm), session::require))
