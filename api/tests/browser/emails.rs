@@ -21,7 +21,7 @@ async fn an_unknown_email_is_seen_as_it_looks_and_decided_about() {
         page.accessible().await;
         page.fits().await;
         page.choose("State", "Unknown").await;
-        page.submit().await;
+        page.within("form.filters").click("Apply").await;
         page.click("ada@example.com").await;
         page.see("Was it delivered?").await;
         page.see("the connection broke").await;

@@ -12,7 +12,8 @@ async fn see_later(page: &Page, text: &str, lives: bool) {
         return page.see(text).await;
     }
     while !page.text("main").await.contains(text) {
-        page.reload().await;
+        // The address has a fragment, with which a reload may stay on the same document.
+        page.open(&page.path().await).await;
     }
 }
 

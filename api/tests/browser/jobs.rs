@@ -1,6 +1,6 @@
 //! Somebody starts a workflow after a dry run, and cancels a job.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testing::browser::Look;
 
 use crate::support::{Crm, id};
@@ -39,7 +39,7 @@ async fn a_workflow_is_tried_and_started() {
 #[tokio::test]
 async fn a_job_is_cancelled_on_a_page_that_lives() {
     let Some(crm) = Crm::start().await else { return };
-    let job = crm.send(reqwest::Method::POST, "/dev/crm/followups/process", Value::Null, 202).await;
+    let job = crm.send(reqwest::Method::POST, "/dev/crm/followups/process", json!({}), 202).await;
     let page = crm.signed_in("workflows", Look::default().phone()).await;
     page.open(&format!("/console/jobs/{}", id(&job))).await;
     page.see("Queued").await;

@@ -22,6 +22,9 @@ use crate::console::refusal::{Fault, Refusal, Result};
 use crate::console::session::{Id, Sent, Visit};
 use crate::console::times;
 
+/// Orders whose rows need no column, because all have the same customer.
+const OF_ANY_COLUMNS: (&str, &str) = ("set", r#"{"customer_id":"00000000-0000-4000-8000-000000000000"}"#);
+
 /// An upload, and how an import would read it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Waits {
@@ -82,11 +85,9 @@ async fn read(visit: &Visit, id: Uuid, kind: &Kind, options: &[(&str, &str)]) ->
     let path =
         |kind, options: Vec<(&str, &str)>| link(&format!("/uploads/{id}"), options.into_iter().chain([("kind", kind)]));
     let mut file: Waits = visit.crm.get(&path(kind.name, options.to_vec())).await?;
-    if file.preview.is_none() && kind.name != "orders" {
-        // Rows of orders need no column.
-        let options =
-            options.iter().copied().filter(|(name, _)| !matches!(*name, "mapping" | "key" | "enroll")).collect();
-        let columns: Waits = visit.crm.get(&path("orders", options)).await?;
+    if file.preview.is_none() {
+        let reading = options.iter().copied().filter(|(name, _)| !matches!(*name, "mapping" | "key" | "enroll"));
+        let columns: Waits = visit.crm.get(&path("orders", reading.chain([OF_ANY_COLUMNS]).collect())).await?;
         file.preview = columns.preview.map(|preview| preview.unmapped(kind));
     }
     Ok(file)
