@@ -53,6 +53,10 @@ pub async fn crawl(visitor: &Visitor) -> BTreeMap<String, Shown> {
         }
         *of_kind += 1;
         let shown = visitor.visit(&path).await;
+        if shown.status == 303 {
+            links.push_back(shown.leads_to().to_owned());
+            continue;
+        }
         let own = tags(&shown.html).into_iter().filter(|tag| matches!(tag.name.as_str(), "a" | "iframe"));
         let own = own.filter_map(|tag| tag.attribute("href").or(tag.attribute("src")).map(str::to_owned));
         links.extend(

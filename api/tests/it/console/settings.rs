@@ -68,7 +68,7 @@ async fn settings_are_changed_and_faults_are_shown_at_their_fields() {
     assert_eq!(settings["send_on"], json!(["monday", "friday"]));
     assert_eq!((&settings["max_emails_per_run"], &settings["nurture_enroll_created"]), (&json!(500), &json!(true)));
     let page = visitor.page(GENERAL).await;
-    assert!(page.contains("Engines &amp; Co") && page.contains("The settings were saved."), "{page}");
+    assert!(page.contains("Engines &amp; Co"), "{page}");
 
     let form = visitor.visit(GENERAL).await;
     let refused = visitor.fill_in(&form, GENERAL, &[("reply_to", "no"), ("max_emails_per_run", "many")]).await;
@@ -248,7 +248,7 @@ async fn a_webhook_is_created_and_its_delivery_is_seen() {
     let setup = Setup::start().await;
     let _worker = setup.worker();
     let (api, receiver) = (&setup.api, &setup.receiver);
-    let visitor = Visitor::signed_in(api, "webhooks").await;
+    let visitor = Visitor::signed_in(api, "webhooks,records:read").await;
     let new = format!("{WEBHOOKS}/new");
     let form = visitor.visit(&new).await;
     let refused = visitor.fill_in(&form, &new, &[("url", "https://user:no@example.com/"), ("rate_limit", "0")]).await;
