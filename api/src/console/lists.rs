@@ -135,7 +135,8 @@ pub(crate) fn filters<T>(visit: &Visit, filters: &[Filter], columns: &[Column<T>
     }
 }
 
-fn filter_input(visit: &Visit, filter: &Filter) -> Markup {
+/// The input of a filter, with its label.
+pub(super) fn filter_input(visit: &Visit, filter: &Filter) -> Markup {
     let (id, value) = (format!("q-{}", filter.name), visit.parameter(filter.name).unwrap_or_default());
     html! {
         div.filter {
