@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod feedback;
+mod insight;
 mod sign_in;
 mod support;

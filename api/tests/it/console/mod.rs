@@ -2,6 +2,7 @@
 
 mod crawl;
 mod hostile;
+mod insight;
 mod security;
 mod sign_in;
 pub mod support;
