@@ -109,8 +109,7 @@ async fn the_overview_says_what_needs_attention() {
     let api = Api::start().await;
     leads(&api).await;
     let ada = customer(&api, "ada@example.com").await;
-    let call =
-        json!({ "type": "call", "date": "2026-01-01", "next_action": "Call back", "next_action_date": "2026-01-02" });
+    let call = json!({ "type": "call", "subject": "Call", "date": "2026-01-01", "next_action": "Call back", "next_action_date": "2026-01-02" });
     api.create(&format!("/dev/crm/customers/{ada}/interactions"), call).await;
     let email = queued(&api, "ada@example.com", None).await;
     set_state(&api, email, "unknown").await;
