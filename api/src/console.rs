@@ -8,7 +8,9 @@
 //! inside the [`layout`]. An error becomes a page in [`refusal`].
 
 mod assets;
+mod charts;
 mod crm;
+mod figures;
 mod forms;
 mod layout;
 mod links;
@@ -17,6 +19,7 @@ mod live;
 mod notice;
 mod pages;
 mod parts;
+mod periods;
 mod refusal;
 mod session;
 mod sign_in;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use shared::accounts::identity::{self, CallerKey, CallerWorkspace, Identity};
 use shared::accounts::scopes::{Scope, Scopes};
 use shared::accounts::workspaces::{self, OwnLimit};
+use shared::mail::place;
 use shared::query::MAX_LIMIT;
 use shared::records::MAX_BATCH;
 use utoipa::ToSchema;
@@ -23,7 +24,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         .named("get", "Get the caller")
         .about(
             "The workspace and the name of the key, what the key may do, and which limits apply. A `limits` field that \
-             is `null` has no limit. Needs no scope, so it is the request to check a key with.",
+             is `null` has no limit. `email_hold` is why no email leaves. Needs no scope, so it is the request to \
+             check a key with.",
         )
         .returns::<Me>(200, "The caller.");
     tagged("Account", [me])
@@ -41,6 +43,9 @@ struct Me {
     scopes: Scopes,
     /// The limits of requests.
     limits: CallerLimits,
+    /// Why no email leaves this installation until an operator releases it; `null` while email is not on hold.
+    #[schema(example = "email is on hold: an operator holds it")]
+    email_hold: Option<String>,
 }
 
 /// The limits of requests with this key.
@@ -86,5 +91,7 @@ async fn read(State(state): State<AppState>, caller: Caller, _: NoQuery) -> Resu
     let mut connection = state.connection().await?;
     let Identity { workspace, key } = identity::get(&mut connection, workspace_id, key_id).await?;
     let limits = CallerLimits::of(&state, workspaces::own_limit(&mut connection, workspace_id).await?);
-    Ok(Reply::json(&Me { workspace, key, scopes, limits })?.into_response())
+    let email_hold =
+        place::status(&mut connection, state.settings.own_url()).await?.hold().map(|hold| hold.to_string());
+    Ok(Reply::json(&Me { workspace, key, scopes, limits, email_hold })?.into_response())
 }

@@ -4,9 +4,10 @@
 
 mod emails;
 mod feedback;
-mod settings;
-mod records;
 mod imports;
+mod insight;
 mod jobs;
+mod records;
+mod settings;
 mod sign_in;
 mod support;

@@ -3,9 +3,10 @@
 mod crawl;
 mod emails;
 mod hostile;
-mod records;
 mod imports;
+mod insight;
 mod jobs;
+mod records;
 mod security;
 mod settings;
 mod sign_in;

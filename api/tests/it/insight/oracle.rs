@@ -186,6 +186,10 @@ pub fn customers(data: &Data, period: &Period, now: Time) -> Value {
         },
         "new": { "customers": made.len(), "by_interval": by_interval(&made, "created_at", period, now) },
         "orders": orders(&ordered(data, |order| is_in(order, "order_date", within))),
+        "orders_by_interval": by_interval(
+            &ordered(data, |order| is_in(order, "order_date", within)).into_values().flatten().collect::<Vec<_>>(),
+            "order_date", period, now,
+        ),
         "orders_ever": orders(&ordered(data, |_| true)),
         "interactions": { "interactions": counts.iter().sum::<f64>(), "customers": counts.len(), "per_customer": spread(&counts) },
         "cohorts": cohorts(data, period, now),

@@ -37,6 +37,8 @@ pub struct CustomerMetrics {
     pub new: CustomersCreated,
     /// The orders of the period, by their `order_date`.
     pub orders: OrderMetrics,
+    /// The orders of each interval, by their `order_date`.
+    pub orders_by_interval: Vec<IntervalCount>,
     /// All orders, whatever their date.
     pub orders_ever: OrderMetrics,
     /// The interactions with customers in the period, by their `date`.
@@ -113,6 +115,11 @@ const TABLES: &[Table] = &[
         rows: Rows::Items(&["label", "start", "end", "partial", "count"]),
     },
     Table {
+        name: "orders_by_interval",
+        at: "/orders_by_interval",
+        rows: Rows::Items(&["label", "start", "end", "partial", "count"]),
+    },
+    Table {
         name: "cohorts",
         at: "/cohorts",
         rows: Rows::Spread(&["label", "start", "end", "partial", "customers"], ("again", "rate", "month_")),
@@ -154,6 +161,7 @@ impl Report for CustomerReport {
                 totals: totals.clone(),
                 new: new(connection, scope, period).await?,
                 orders: active.orders.metrics(),
+                orders_by_interval: active.orders_by_interval(period),
                 orders_ever: activity.ever.metrics(),
                 interactions: active.interactions(),
                 cohorts: cohorts(months, &active.cohorts),

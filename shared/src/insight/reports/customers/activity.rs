@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::DateTime;
 use sqlx::PgConnection;
 
 use super::{InteractionMetrics, OrderMetrics, Scope};
@@ -9,7 +10,7 @@ use crate::crm::orders::OrderStatus;
 use crate::error::Result;
 use crate::insight::period::{Bucket, Period};
 use crate::insight::ratio::Rate;
-use crate::insight::reports::counts::Spread;
+use crate::insight::reports::counts::{IntervalCount, Spread};
 use crate::insight::scoring::{Activity, PlacedOrder, each_activity};
 
 /// Amounts below this are counted in an array.
@@ -116,6 +117,9 @@ pub(super) struct InPeriod {
     from: i64,
     to: i64,
     months: Vec<i64>,
+    /// The starts of its intervals, likewise, and the orders of each.
+    intervals: Vec<i64>,
+    orders_of: Vec<i64>,
     pub orders: Ordered,
     interactions: Histogram,
     /// The customers of each month.
@@ -125,10 +129,13 @@ pub(super) struct InPeriod {
 impl InPeriod {
     fn new(period: &Period, months: &[Bucket]) -> Self {
         let none = Members { customers: 0, ordered: vec![0; months.len()] };
+        let intervals: Vec<i64> = period.bucket_starts().iter().map(DateTime::timestamp_micros).collect();
         Self {
             from: period.from.timestamp_micros(),
             to: period.to.timestamp_micros(),
             months: months.iter().map(|month| month.start.timestamp_micros()).collect(),
+            orders_of: vec![0; intervals.len()],
+            intervals,
             orders: Ordered::default(),
             interactions: Histogram::default(),
             cohorts: vec![none; months.len()],
@@ -139,6 +146,11 @@ impl InPeriod {
         let (from, to) = (self.from, self.to);
         let is_in = |at: i64| from <= at && at < to;
         self.orders.add(valid(activity).filter(|order| is_in(order.at)));
+        for order in valid(activity).filter(|order| is_in(order.at)) {
+            if let Some(interval) = self.intervals.partition_point(|start| *start <= order.at).checked_sub(1) {
+                self.orders_of[interval] += 1;
+            }
+        }
         let met = activity.interactions().filter(|at| is_in(*at)).count();
         self.interactions.add(i64::try_from(met).unwrap_or(i64::MAX));
         self.add_to_cohort(activity);
@@ -162,6 +174,11 @@ impl InPeriod {
     /// The month of a time before the end of the period.
     fn month(&self, at: i64) -> Option<usize> {
         (at < self.to).then(|| self.months.partition_point(|start| *start <= at).checked_sub(1)).flatten()
+    }
+
+    pub fn orders_by_interval(&self, period: &Period) -> Vec<IntervalCount> {
+        let counts = period.buckets().into_iter().zip(&self.orders_of);
+        counts.map(|(interval, count)| IntervalCount { interval, count: *count }).collect()
     }
 
     pub fn interactions(&self) -> InteractionMetrics {
