@@ -35,17 +35,17 @@ const POLICY_WITH_FRAME: &str = "default-src 'none'; style-src 'self'; script-sr
 const POLICY_OF_FRAME: &str =
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'";
 
-/// The parts of the console, with the scope without which there is nothing to see.
-const PLACES: [(&str, &str, Option<Scope>); 9] = [
-    ("/console", "Overview", Some(Scope::RecordsRead)),
-    ("/console/leads", "Leads", Some(Scope::RecordsRead)),
-    ("/console/customers", "Customers", Some(Scope::RecordsRead)),
-    ("/console/orders", "Orders", Some(Scope::RecordsRead)),
-    ("/console/imports", "Imports", Some(Scope::Imports)),
-    ("/console/jobs", "Jobs", None),
-    ("/console/emails", "Emails", Some(Scope::EmailsRead)),
-    ("/console/feedback", "Feedback", Some(Scope::RecordsRead)),
-    ("/console/reports", "Reports", Some(Scope::RecordsRead)),
+/// The parts of the console, with the scopes of which a key needs one to see anything there.
+const PLACES: [(&str, &str, &[Scope]); 9] = [
+    ("/console", "Overview", &[Scope::RecordsRead]),
+    ("/console/leads", "Leads", &[Scope::RecordsRead]),
+    ("/console/customers", "Customers", &[Scope::RecordsRead]),
+    ("/console/orders", "Orders", &[Scope::RecordsRead]),
+    ("/console/imports", "Imports", &[Scope::Imports]),
+    ("/console/jobs", "Jobs", &Scope::STARTING),
+    ("/console/emails", "Emails", &[Scope::EmailsRead]),
+    ("/console/feedback", "Feedback", &[Scope::RecordsRead]),
+    ("/console/reports", "Reports", &[Scope::RecordsRead]),
 ];
 
 /// A page.
@@ -166,15 +166,16 @@ fn framed(visit: &Visit, content: &Markup) -> Markup {
 }
 
 fn places(visit: &Visit) -> Markup {
-    let can_see = |scope: Option<Scope>| scope.is_none_or(|scope| visit.may(scope));
+    // Everyone sees the settings, which say what the key may do.
+    let can_see = |scopes: &[Scope]| scopes.is_empty() || scopes.iter().any(|scope| visit.may(*scope));
     let is_here = |path: &str| match path {
         "/console" => visit.path == "/console" || visit.path == "/console/",
         path => visit.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
     };
-    let places = PLACES.into_iter().chain([("/console/settings", "Settings", None)]);
+    let places = PLACES.into_iter().chain([("/console/settings", "Settings", &[][..])]);
     html! {
         nav.places aria-label="Console" {
-            @for (path, name, _) in places.filter(|(_, _, scope)| can_see(*scope)) {
+            @for (path, name, _) in places.filter(|(_, _, scopes)| can_see(scopes)) {
                 a href=(path) aria-current=[is_here(path).then_some("page")] { (name) }
             }
         }

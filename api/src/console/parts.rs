@@ -61,6 +61,14 @@ pub(crate) fn text_or_dash(text: Option<&str>) -> Markup {
     }
 }
 
+/// A text of at most so many characters.
+pub(crate) fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// A JSON value for people.
 pub(crate) fn value(value: &Value) -> Markup {
     match value {
@@ -91,17 +99,6 @@ pub(crate) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, Markup)>) -> M
 /// What to do where there is nothing yet.
 pub(crate) fn empty(title: &str, what: &Markup) -> Markup {
     html! { div.empty { p { strong { (title) } } p { (what) } } }
-}
-
-/// A headline figure. `change` compares it with the period before.
-pub(crate) fn figure(label: &str, value: &str, change: Option<&str>) -> Markup {
-    html! {
-        div.figure {
-            p.quiet { (label) }
-            p.value { (value) }
-            @if let Some(change) = change { p.change { (change) } }
-        }
-    }
 }
 
 /// How far something is. `total` is `None` while it is not known.

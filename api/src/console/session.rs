@@ -177,6 +177,11 @@ impl Visit {
         self.caller.scopes.allows(scope)
     }
 
+    /// Whether the key may see jobs: it may start some.
+    pub fn may_see_jobs(&self) -> bool {
+        Scope::STARTING.into_iter().any(|scope| self.may(scope))
+    }
+
     /// What the key may do.
     pub fn scopes(&self) -> Scopes {
         self.caller.scopes

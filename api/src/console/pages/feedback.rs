@@ -1,6 +1,7 @@
 //! The pages of feedback: ratings and themes, the answers, and asking for more.
 
 mod answers;
+mod one;
 mod themes;
 mod workflows;
 
@@ -36,6 +37,9 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/feedback/answers", get(answers::show))
         .route("/feedback/request", post(workflows::request))
         .route("/feedback/process", post(workflows::process))
+        .route("/feedback/{id}", get(one::show))
+        .route("/feedback/{id}/delete", post(one::delete))
+        .route("/feedback/{id}/restore", post(one::restore))
 }
 
 #[derive(Deserialize)]

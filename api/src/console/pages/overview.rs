@@ -46,7 +46,7 @@ async fn content(visit: &Visit, span: &Span) -> Result<Markup> {
     let beside = html! {
         div.grid {
             (attention.render(summary.as_ref()))
-            (running::render(&running))
+            (running::render(running.as_ref()))
         }
     };
     Ok(match summary {

@@ -18,8 +18,12 @@ use crate::console::refusal::Result;
 use crate::console::session::Visit;
 use crate::console::times::{time, time_or_dash};
 
+/// The characters of a comment that the list shows.
+const COMMENT: usize = 300;
+
 #[derive(Deserialize)]
 struct Answer {
+    id: Uuid,
     customer_id: Uuid,
     status: String,
     rating: Option<u8>,
@@ -43,11 +47,11 @@ const COLUMNS: [Column<Answer>; 8] = [
     Column::new("Customer", |_, answer: &Answer| answer.customer()),
     Column::new("Status", |_, answer: &Answer| parts::badge(&answer.status)).sorted("status"),
     Column::new("Rating", |_, answer: &Answer| answer.stars()).sorted("rating").number(),
-    Column::new("Comment", |_, answer: &Answer| parts::text_or_dash(answer.comment.as_deref())),
+    Column::new("Comment", |_, answer: &Answer| answer.comment()),
     Column::new("Category", |_, answer: &Answer| parts::text_or_dash(answer.category.as_deref())).sorted("category"),
     Column::new("Answered", |visit, answer: &Answer| time_or_dash(visit.zone, answer.answered_at))
         .sorted("answered_at"),
-    Column::new("Requested", |visit, answer: &Answer| time(visit.zone, answer.requested_at)).sorted("requested_at"),
+    Column::new("Requested", |visit, answer: &Answer| answer.requested(visit)).sorted("requested_at"),
     Column::new("Reminders", |_, answer: &Answer| html! { (answer.reminders) })
         .sorted("reminders")
         .number()
@@ -107,6 +111,16 @@ impl Answer {
                 @match &self.name { Some(name) => (name), None => (self.customer_id) }
             }
         }
+    }
+
+    fn requested(&self, visit: &Visit) -> Markup {
+        html! { a href=(format!("/console/feedback/{}", self.id)) { (time(visit.zone, self.requested_at)) } }
+    }
+
+    /// The beginning of the comment; the page of the feedback has all of it.
+    fn comment(&self) -> Markup {
+        let comment = self.comment.as_ref().map(|comment| parts::clipped(comment, COMMENT));
+        parts::text_or_dash(comment.as_deref())
     }
 
     fn stars(&self) -> Markup {

@@ -117,7 +117,7 @@ fn limits(fields: &Fields) -> impl Iterator<Item = (&str, &str)> + Clone {
 }
 
 fn input(draft: &Draft, filter: &Filter) -> Input {
-    let input = draft.input(filter.name, filter.label);
+    let input = draft.input(filter.name, filter.label.clone());
     match &filter.kind {
         FilterKind::Input(kind) => input.kind(kind),
         FilterKind::Choice(options) => {

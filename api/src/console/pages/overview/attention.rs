@@ -17,7 +17,7 @@ const RECENT_DAYS: i64 = 7;
 /// What waits for a decision; `None` where the key may not know.
 pub(super) struct Attention {
     hold: Option<String>,
-    failed_jobs: u64,
+    failed_jobs: Option<u64>,
     unknown_emails: Option<u64>,
     disabled_webhooks: Option<u64>,
 }
@@ -33,15 +33,15 @@ pub(super) async fn read(visit: &Visit) -> Result<Attention> {
     let failed = format!("/jobs?status=failed&finished_at[gte]={since}");
     let (me, failed_jobs, unknown_emails, disabled_webhooks) = tokio::try_join!(
         visit.crm.get::<Me>("/me"),
-        count(visit, &failed),
-        count_if(visit, Scope::EmailsRead, "/emails?state=unknown"),
-        count_if(visit, Scope::Webhooks, "/webhooks?enabled=false&disabled_at[ne]=null"),
+        count_if(visit.may_see_jobs(), visit, &failed),
+        count_if(visit.may(Scope::EmailsRead), visit, "/emails?state=unknown"),
+        count_if(visit.may(Scope::Webhooks), visit, "/webhooks?enabled=false&disabled_at[ne]=null"),
     )?;
     Ok(Attention { hold: me.email_hold, failed_jobs, unknown_emails, disabled_webhooks })
 }
 
-async fn count_if(visit: &Visit, scope: Scope, path: &str) -> Result<Option<u64>> {
-    if visit.may(scope) { count(visit, path).await.map(Some) } else { Ok(None) }
+async fn count_if(allowed: bool, visit: &Visit, path: &str) -> Result<Option<u64>> {
+    if allowed { count(visit, path).await.map(Some) } else { Ok(None) }
 }
 
 async fn count(visit: &Visit, path: &str) -> Result<u64> {
@@ -52,9 +52,10 @@ async fn count(visit: &Visit, path: &str) -> Result<u64> {
 impl Attention {
     pub fn render(&self, summary: Option<&Summary>) -> Markup {
         let due = summary.map_or(0, Summary::due_followups);
+        let failed = self.failed_jobs.unwrap_or_default();
         let unknown = self.unknown_emails.unwrap_or_default();
         let webhooks = self.disabled_webhooks.unwrap_or_default();
-        let is_calm = self.hold.is_none() && self.failed_jobs + unknown + due + webhooks == 0;
+        let is_calm = self.hold.is_none() && failed + unknown + due + webhooks == 0;
         parts::section(
             "Needs attention",
             &html! {
@@ -64,8 +65,8 @@ impl Attention {
                         @if let Some(hold) = &self.hold {
                             li { a href="/console/emails?state=queued" { "Email is on hold" } (about(why(hold))) }
                         }
-                        @if self.failed_jobs > 0 {
-                            li { a href="/console/jobs?status=failed" { (number(self.failed_jobs, "failed job", "failed jobs")) } (about("In the last seven days.")) }
+                        @if failed > 0 {
+                            li { a href="/console/jobs?status=failed" { (number(failed, "failed job", "failed jobs")) } (about("In the last seven days.")) }
                         }
                         @if unknown > 0 {
                             li {

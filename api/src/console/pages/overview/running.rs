@@ -30,19 +30,20 @@ struct Progress {
     total: Option<u64>,
 }
 
-/// Reads the jobs.
-pub(super) async fn read(visit: &Visit) -> Result<Listing<Job>> {
-    visit.crm.list(JOBS).await
+/// Reads the jobs, if the key may see them.
+pub(super) async fn read(visit: &Visit) -> Result<Option<Listing<Job>>> {
+    if visit.may_see_jobs() { visit.crm.list(JOBS).await.map(Some) } else { Ok(None) }
 }
 
 /// The jobs, which follow what happens.
-pub(super) fn render(jobs: &Listing<Job>) -> Markup {
+pub(super) fn render(jobs: Option<&Listing<Job>>) -> Markup {
+    let Some(jobs) = jobs else { return html! {} };
     parts::section("Running jobs", &live::region("/console/overview/running", &list(jobs)))
 }
 
 /// Sends the jobs whenever they have changed.
 pub(super) async fn follow(visit: Visit) -> Response {
-    live::stream(visit, EVERY, |visit| async move { Ok(list(&read(&visit).await?)) })
+    live::stream(visit, EVERY, |visit| async move { Ok(read(&visit).await?.as_ref().map_or_else(|| html! {}, list)) })
 }
 
 fn list(jobs: &Listing<Job>) -> Markup {

@@ -7,10 +7,11 @@ use shared::query::{ListField, Spec};
 use shared::values::kind::Kind;
 
 use super::Noun;
-use super::fields::{OWNER, clipped, label};
+use super::fields::{OWNER, label};
 use super::people::People;
 use crate::console::links::link;
 use crate::console::lists::{COLUMNS, CURSOR, Filter, FilterKind, SORT};
+use crate::console::parts::clipped;
 use crate::console::parts::words;
 use crate::console::session::Visit;
 

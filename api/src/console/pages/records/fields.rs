@@ -14,6 +14,7 @@ use super::Json;
 use super::custom;
 use super::people::People;
 use crate::console::forms::{Draft, Fields, Input};
+use crate::console::parts::clipped;
 use crate::console::parts::{badge, grouped, text_or_dash, words};
 use crate::console::refusal::{Refusal, Result};
 use crate::console::session::Visit;
@@ -199,14 +200,6 @@ fn reference(people: &People, name: &str, id: &str) -> Markup {
 /// The end of an id, which differs most.
 pub(crate) fn short(id: &str) -> &str {
     id.get(id.len().saturating_sub(8)..).unwrap_or(id)
-}
-
-/// A text of at most so many characters.
-pub(crate) fn clipped(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
 }
 
 /// A value with its texts clipped.

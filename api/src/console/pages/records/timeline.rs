@@ -11,14 +11,14 @@ use shared::records::Record;
 use shared::values::kind::Kind;
 
 use super::actors::{Actor, Actors};
-use super::fields::{clipped, clipped_value, label, shown};
+use super::fields::{clipped_value, label, shown};
 use super::people::People;
 use super::{Json, Noun, api_of, custom, page_of};
 use crate::console::crm::Listing;
 use crate::console::layout::page;
 use crate::console::links::link;
 use crate::console::lists::{CURSOR, pages};
-use crate::console::parts::{self, badge, text_or_dash, words};
+use crate::console::parts::{self, badge, clipped, text_or_dash, words};
 use crate::console::refusal::Result;
 use crate::console::session::{Id, Visit};
 use crate::console::times;
