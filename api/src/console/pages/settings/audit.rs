@@ -103,18 +103,18 @@ fn actor(visit: &Visit, actor: &Actor) -> Markup {
     match (page_of(visit, &actor.kind, id), actor.name.as_deref()) {
         (Some(path), Some(name)) => html! { a href=(path) { (name) } },
         (None, Some(name)) => html! { (name) " " span.quiet { "(" (parts::words(&actor.kind).to_lowercase()) ")" } },
-        (path, None) => html! { (parts::words(&actor.kind)) " " (linked(path, id)) },
+        (path, None) => linked(path, &actor.kind, id),
     }
 }
 
 fn subject(visit: &Visit, subject: &Subject) -> Markup {
-    html! { (parts::words(&subject.kind)) " " (linked(page_of(visit, &subject.kind, subject.id), subject.id)) }
+    linked(page_of(visit, &subject.kind, subject.id), &subject.kind, subject.id)
 }
 
-fn linked(path: Option<String>, id: Uuid) -> Markup {
+fn linked(path: Option<String>, kind: &str, id: Uuid) -> Markup {
     let text = id.to_string();
     // The last characters of an id differ most.
-    let short = html! { code title=(text) { "…" (&text[text.len() - 8..]) } };
+    let short = html! { (parts::words(kind)) " " code title=(text) { "…" (&text[text.len() - 8..]) } };
     match path {
         Some(path) => html! { a href=(path) { (short) } },
         None => short,
