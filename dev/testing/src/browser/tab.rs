@@ -67,7 +67,9 @@ impl Tab {
     /// Opens a tab for the pages of a site, such as `http://127.0.0.1:1`.
     pub async fn open(visitor: Arc<Visitor>, site: &str, look: Look) -> Result<Self> {
         let protocol = &visitor.protocol;
-        let create = CreateTargetParams::builder().url("about:blank").browser_context_id(visitor.id.clone());
+        // In a window of its own: of a hidden tab, Chromium does not compute what is accessible.
+        let create = CreateTargetParams::builder().url("about:blank").new_window(true);
+        let create = create.browser_context_id(visitor.id.clone());
         let created = protocol.run(None, create.build().map_err(anyhow::Error::msg)?).await?;
         let target = text(&created["targetId"])?;
         let attach = AttachToTargetParams::builder().target_id(target.clone()).flatten(true);
