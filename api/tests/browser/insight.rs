@@ -14,7 +14,11 @@ async fn somebody_looks_at_the_overview_the_reports_and_feedback() {
         crm.create("/dev/crm/leads", lead).await;
     }
     let customer = crm.create("/dev/crm/customers", json!({ "name": "Ada", "email": "ada@example.com" })).await;
-    crm.create("/dev/crm/orders", json!({ "customer_id": customer["id"], "product_id": customer["id"], "quantity": 2 })).await;
+    crm.create(
+        "/dev/crm/orders",
+        json!({ "customer_id": customer["id"], "product_id": customer["id"], "quantity": 2 }),
+    )
+    .await;
     for look in [Look::default(), Look::default().phone().dark(), Look::default().narrow().without_scripts()] {
         let page = crm.signed_in("*", look).await;
         for (path, shown) in [

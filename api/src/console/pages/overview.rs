@@ -45,7 +45,7 @@ async fn content(visit: &Visit, span: &Span) -> Result<Markup> {
         tokio::try_join!(summary::read(visit, span), attention::read(visit), running::read(visit))?;
     let beside = html! {
         div.grid {
-            (attention.render(summary.as_ref()))
+            (attention.render(visit, summary.as_ref()))
             (running::render(running.as_ref()))
         }
     };

@@ -50,7 +50,7 @@ async fn count(visit: &Visit, path: &str) -> Result<u64> {
 }
 
 impl Attention {
-    pub fn render(&self, summary: Option<&Summary>) -> Markup {
+    pub fn render(&self, visit: &Visit, summary: Option<&Summary>) -> Markup {
         let due = summary.map_or(0, Summary::due_followups);
         let failed = self.failed_jobs.unwrap_or_default();
         let unknown = self.unknown_emails.unwrap_or_default();
@@ -76,8 +76,9 @@ impl Attention {
                         }
                         @if due > 0 {
                             li {
-                                a href="/console/jobs" { (number(due, "follow-up is due", "follow-ups are due")) }
-                                (about("Start the workflow that notifies their owners."))
+                                @let due = number(due, "follow-up is due", "follow-ups are due");
+                                @if visit.may(Scope::Workflows) { a href="/console/jobs/start" { (due) } } @else { (due) }
+                                (about("The workflow of follow-ups notifies their owners."))
                             }
                         }
                         @if webhooks > 0 {
