@@ -53,6 +53,11 @@ pub(crate) fn badge(word: &str) -> Markup {
     html! { span.badge data-tone=(tone) { (words(word)) } }
 }
 
+/// A link to a page that not every key may see; for other keys, its text.
+pub(crate) fn link_if(allowed: bool, to: &str, text: &str) -> Markup {
+    html! { @if allowed { a href=(to) { (text) } } @else { (text) } }
+}
+
 /// Text, or a dash if there is none.
 pub(crate) fn text_or_dash(text: Option<&str>) -> Markup {
     match text {

@@ -106,11 +106,11 @@ impl Span {
             "today" | "last_7_days" | "last_30_days" | "this_month" | "last_month" => "day",
             "this_year" | "last_year" => "month",
             "" if !self.from.is_empty() || !self.to.is_empty() => match self.days() {
-                ..=31 => "day",
-                ..=190 => "week",
-                ..=1_200 => "month",
-                ..=4_000 => "quarter",
-                _ => "year",
+                ..32 => "day",
+                32..191 => "week",
+                191..1_201 => "month",
+                1_201..4_001 => "quarter",
+                4_001.. => "year",
             },
             _ => "week",
         }
@@ -126,7 +126,8 @@ impl Span {
     /// The links to named periods, and the form for dates, the time zone and filters.
     pub fn form(&self, visit: &Visit, filters: &[Filter], can_compare: bool) -> Markup {
         let is_default = self.yearly == Some(true);
-        let has_dates = !is_default && !(self.from.is_empty() && self.to.is_empty());
+        let is_dated = !self.from.is_empty() || !self.to.is_empty();
+        let has_dates = is_dated && !is_default;
         let is_here = |name: &str| !has_dates && self.period == name;
         let from = if is_default { "" } else { &self.from };
         html! {

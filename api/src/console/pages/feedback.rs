@@ -139,7 +139,7 @@ async fn content(visit: &Visit, span: &Span) -> Result<Markup> {
     let before = comparison.map(|comparison| comparison.analytics);
     Ok(html! {
         (described(&analytics.period))
-        @if analytics.n == 0.0 && analytics.sent == 0.0 && open_requests.count == 0 { (nothing()) }
+        @if analytics.n == 0.0 && analytics.sent == 0.0 && open_requests.count == 0 { (nothing(visit)) }
         (figures(&analytics.headlines(before.as_ref())))
         p { a href="/console/feedback/answers?status=answered" { "All answers" } }
         (side_by_side(&format!("{REPORTS}/feedback"), &span.query(), &analytics.charts()))
@@ -149,11 +149,12 @@ async fn content(visit: &Visit, span: &Span) -> Result<Markup> {
     })
 }
 
-fn nothing() -> Markup {
+fn nothing(visit: &Visit) -> Markup {
     parts::empty(
         "No feedback in this period",
         &html! {
-            "Request feedback of a customer below, or " a href="/console/imports" { "import answers" } " from a file."
+            "Request feedback of a customer below, or "
+            (parts::link_if(visit.may(Scope::Imports), "/console/imports", "import answers")) " from a file."
         },
     )
 }

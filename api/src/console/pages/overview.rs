@@ -50,7 +50,7 @@ async fn content(visit: &Visit, span: &Span) -> Result<Markup> {
         }
     };
     Ok(match summary {
-        Some(summary) => summary.render(span, &beside),
+        Some(summary) => summary.render(visit, span, &beside),
         None => beside,
     })
 }

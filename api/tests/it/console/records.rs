@@ -10,8 +10,8 @@ use crate::support::{Api, id};
 
 /// The value of an input of a page.
 fn value_of(html: &str, name: &str) -> String {
-    let inputs = tags(html).into_iter().filter(|tag| tag.attribute("name") == Some(name));
-    inputs.last().unwrap_or_else(|| panic!("no input {name}")).attribute("value").unwrap_or_default().to_owned()
+    let mut inputs = tags(html).into_iter().filter(|tag| tag.attribute("name") == Some(name));
+    inputs.next_back().unwrap_or_else(|| panic!("no input {name}")).attribute("value").unwrap_or_default().to_owned()
 }
 
 /// Opens the form of a record; returns the version that it shows, which is sent with it.

@@ -63,7 +63,7 @@ impl Attention {
                 @else {
                     ul.attention {
                         @if let Some(hold) = &self.hold {
-                            li { a href="/console/emails?state=queued" { "Email is on hold" } (about(why(hold))) }
+                            li { (parts::link_if(visit.may(Scope::EmailsRead), "/console/emails?state=queued", "Email is on hold")) (about(why(hold))) }
                         }
                         @if failed > 0 {
                             li { a href="/console/jobs?status=failed" { (number(failed, "failed job", "failed jobs")) } (about("In the last seven days.")) }
@@ -77,7 +77,7 @@ impl Attention {
                         @if due > 0 {
                             li {
                                 @let due = number(due, "follow-up is due", "follow-ups are due");
-                                @if visit.may(Scope::Workflows) { a href="/console/jobs/start" { (due) } } @else { (due) }
+                                (parts::link_if(visit.may(Scope::Workflows), "/console/jobs/start", &due))
                                 (about("The workflow of follow-ups notifies their owners."))
                             }
                         }

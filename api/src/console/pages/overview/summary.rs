@@ -125,10 +125,10 @@ impl Summary {
     }
 
     /// The summary with what is shown beside it.
-    pub fn render(&self, span: &Span, beside: &Markup) -> Markup {
+    pub fn render(&self, visit: &Visit, span: &Span, beside: &Markup) -> Markup {
         let (dashboard, query) = (&self.dashboard, span.query());
         if dashboard.leads.total + dashboard.customers.total == 0.0 {
-            return html! { (start()) (beside) };
+            return html! { (start(visit)) (beside) };
         }
         let files = |report: &'static str| FilesOf { folder: format!("{REPORTS}/{report}"), query: query.clone() };
         let (leads, customers, segments) = (files("leads"), files("customers"), files("segments"));
@@ -196,13 +196,14 @@ impl FilesOf {
 }
 
 /// What to do first.
-fn start() -> Markup {
+fn start(visit: &Visit) -> Markup {
     html! {
         div.empty {
             p { strong { "There are no leads and no customers yet" } }
             ol {
-                li { a href="/console/imports" { "Import leads or customers" } " from a file, with a dry run first." }
-                li { a href="/console/settings/keys" { "Create an API key" } " for each program that uses the API." }
+                @let (imports, keys) = (visit.may(Scope::Imports), visit.may(Scope::Keys));
+                li { (parts::link_if(imports, "/console/imports", "Import leads or customers")) " from a file, with a dry run first." }
+                li { (parts::link_if(keys, "/console/settings/keys", "Create an API key")) " for each program that uses the API." }
                 li {
                     a href="/console/settings" { "Set the sender" } " of emails. The operator sets the mail server in the \
                     section " code { "[mail]" } " of the configuration."
