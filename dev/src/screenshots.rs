@@ -16,8 +16,8 @@ use crate::private_api::{PrivateApi, with_private_api};
 const PICTURES: [(&str, &str); 4] = [
     ("overview.png", "/console"),
     ("lead.png", "/console/leads/{lead}"),
-    ("import.png", "/console/imports/{import}"),
-    ("report.png", "/console/reports"),
+    ("import.png", "/console/jobs/{import}"),
+    ("report.png", "/console/reports/leads"),
 ];
 const DIRECTORY: &str = "docs/images";
 const SIZE: (u16, u16) = (1280, 800);

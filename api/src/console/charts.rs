@@ -22,6 +22,8 @@ pub(crate) enum Unit {
     Count,
     /// Shares between 0 and 1, shown as percentages.
     Share,
+    /// Differences of shares between -1 and 1, shown as points from -100 to 100.
+    Points,
     /// Other numbers, shown with one decimal.
     Decimal,
 }
@@ -32,6 +34,7 @@ impl Unit {
         match self {
             Self::Count => parts::grouped(&format!("{value}")),
             Self::Share => parts::percent(value).replace('-', "−"),
+            Self::Points => format!("{:+.1}", value * 100.0).replace('-', "−"),
             Self::Decimal => parts::grouped(&format!("{value:.1}")),
         }
     }

@@ -117,7 +117,7 @@ fn change(unit: Unit, value: f64, before: f64) -> String {
     }
     let sign = if value > before { "+" } else { "−" };
     let by = match unit {
-        Unit::Share => format!("{:.1} points", ((value - before) * 100.0).abs()),
+        Unit::Share | Unit::Points => format!("{:.1} points", ((value - before) * 100.0).abs()),
         _ if before > 0.0 => parts::percent(((value - before) / before).abs()),
         _ => unit.text((value - before).abs()),
     };

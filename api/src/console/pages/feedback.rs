@@ -182,8 +182,8 @@ fn requests(visit: &Visit, open: &Open) -> Markup {
 impl Ratings {
     fn headlines(&self, before: Option<&Self>) -> Vec<Figure> {
         let before = |figure: fn(&Self) -> Option<f64>| before.map(figure);
-        let interval = |low: Option<f64>, high: Option<f64>| match low.zip(high) {
-            Some((low, high)) => format!("95 % interval: {} to {}", Unit::Share.text(low), Unit::Share.text(high)),
+        let interval = |unit: Unit, low: Option<f64>, high: Option<f64>| match low.zip(high) {
+            Some((low, high)) => format!("95 % interval: {} to {}", unit.text(low), unit.text(high)),
             None => String::new(),
         };
         let (low, high) = self.nps.interval().unzip();
@@ -195,11 +195,11 @@ impl Ratings {
                 .against(before(|ratings| ratings.mean_rating))
                 .formula("mean of the ratings, 1 to 5"),
             Figure::rate("CSAT", self.csat.share)
-                .note(interval(self.csat.low, self.csat.high))
+                .note(interval(Unit::Share, self.csat.low, self.csat.high))
                 .against(before(|ratings| ratings.csat.share.rate))
                 .formula("ratings of 4 and 5 ÷ all; interval after Wilson"),
-            Figure::new("NPS", Unit::Share, self.nps.value)
-                .note(interval(low, high))
+            Figure::new("NPS", Unit::Points, self.nps.value)
+                .note(interval(Unit::Points, low, high))
                 .against(before(|ratings| ratings.nps.value))
                 .formula("share of 5 − share of 1 to 3; interval: ± 1.96 · √(variance ÷ n)"),
             Figure::new("Requests", Unit::Count, self.sent)
@@ -241,7 +241,7 @@ impl Ratings {
             .series("Ratings", categories().map(|category| category.n))
             .also("Mean rating", Unit::Decimal, categories().map(|category| category.mean_rating))
             .also("CSAT", Unit::Share, categories().map(|category| category.csat.share.rate))
-            .also("NPS", Unit::Share, categories().map(|category| category.nps.value))
+            .also("NPS", Unit::Points, categories().map(|category| category.nps.value))
     }
 }
 

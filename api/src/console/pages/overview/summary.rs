@@ -160,7 +160,7 @@ impl Summary {
             Figure::rates("Repeat rate", customers.repeat_rate),
             Figure::compared("Mean health", Unit::Decimal, health.mean_score),
             Figure::rate("CSAT", self.feedback.csat).against(csat_before),
-            Figure::compared("NPS", Unit::Share, feedback.nps),
+            Figure::compared("NPS", Unit::Points, feedback.nps),
             Figure::compared("Mean rating", Unit::Decimal, feedback.mean_rating),
             Figure::rates("Response rate", feedback.response_rate),
         ]
