@@ -1,15 +1,18 @@
-//! `/dev/crm/emails/preview`: renders an email without sending it.
+//! `/dev/crm/emails/preview` and `/dev/crm/emails/test`: an email as it looks, and as it arrives.
 
 use shared::accounts::scopes::{Scope, Scopes};
+use shared::error::Reason;
 use shared::mail::templates::Rendered;
+use shared::mail::{self, WholeEmail};
+use shared::values::json_body::Object;
 use shared::workflows::preview::{self, Server};
 
-use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::write::Write;
 use crate::respond::{Reply, Result};
+use crate::{AppState, CRM};
 use axum::extract::State;
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -24,7 +27,21 @@ pub(crate) fn operations() -> Vec<Operation> {
         .refers()
         .takes("EmailPreview".to_owned(), preview::preview_schema())
         .returns::<Rendered>(200, "The rendered email.");
-    tagged("Emails", [preview])
+    let test = Operation::post("/emails/test", test)
+        .needs(Scope::EmailsRead)
+        .needs(Scope::Workflows)
+        .named("test", "Send a test of an email")
+        .about(
+            "Renders an email like a preview, and sends it to a user of the workspace, with `[Test]` before its subject. \
+             Its links lead nowhere. Nobody else gets it: a lead or a customer only lends it their name. Returns 409 if the \
+             user's address is suppressed.",
+        )
+        .refers()
+        .takes("EmailTest".to_owned(), preview::test_schema())
+        .conflicts([Reason::Suppressed])
+        .shows_secret()
+        .returns_created::<WholeEmail>("The queued email.");
+    tagged("Emails", [preview, test])
 }
 
 async fn preview(
@@ -34,9 +51,7 @@ async fn preview(
     _: NoQuery,
     JsonObject { object, bytes }: JsonObject,
 ) -> Result {
-    if object.names("lead_id") || object.names("customer_id") {
-        caller.must(Scopes::of(&[Scope::RecordsRead]))?;
-    }
+    may_read(&caller, &object)?;
     write
         .run(&bytes, move |connection, actor| {
             let (state, object) = (state.clone(), object.clone());
@@ -46,4 +61,33 @@ async fn preview(
             })
         })
         .await
+}
+
+async fn test(
+    State(state): State<AppState>,
+    caller: Caller,
+    write: Write,
+    _: NoQuery,
+    JsonObject { object, bytes }: JsonObject,
+) -> Result {
+    may_read(&caller, &object)?;
+    write
+        .run(&bytes, move |connection, actor| {
+            let (state, object) = (state.clone(), object.clone());
+            Box::pin(async move {
+                let server = Server { public_url: &state.settings.public_url, mail: &state.settings.mail };
+                let email = preview::test(connection, actor.workspace_id, server, object).await?;
+                let place = format!("{CRM}/emails/{}", email.email.id);
+                Ok(Reply::created(place, &email)?.notifying(mail::QUEUE))
+            })
+        })
+        .await
+}
+
+/// Checks that the key may read the record that an email is about.
+fn may_read(caller: &Caller, body: &Object) -> Result<()> {
+    if body.names("lead_id") || body.names("customer_id") {
+        caller.must(Scopes::of(&[Scope::RecordsRead]))?;
+    }
+    Ok(())
 }

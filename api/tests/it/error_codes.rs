@@ -19,6 +19,8 @@ use crate::workflows::suppress;
 const LEADS: &str = "/dev/crm/leads";
 const CUSTOMERS: &str = "/dev/crm/customers";
 const ORDERS: &str = "/dev/crm/orders";
+const USERS: &str = "/dev/crm/users";
+const TEST: &str = "/dev/crm/emails/test";
 const NOBODY: &str = "0191d2c0-6f5e-7000-8000-00000000000a";
 
 /// The codes of each operation, by its method and path.
@@ -213,8 +215,16 @@ async fn references(recorder: &mut Recorder) {
         let sequence = recorder.api.read("/dev/crm/settings").await["nurture_sequence"][0]["id"].clone();
         let template = if template == "nurture" { sequence } else { json!(template) };
         let body = json!({ "template": template, field: NOBODY });
-        recorder.missing(Method::POST, "/dev/crm/emails/preview", body, field).await;
+        recorder.missing(Method::POST, "/dev/crm/emails/preview", body.clone(), field).await;
+        let user = recorder.create(USERS, person(&format!("{field}@example.com"))).await;
+        let test = json!({ "template": body["template"], field: NOBODY, "user_id": user });
+        recorder.missing(Method::POST, TEST, test, field).await;
     }
+    recorder.missing(Method::POST, TEST, json!({ "template": "feedback_request", "user_id": NOBODY }), "user_id").await;
+    let user = recorder.create(USERS, person("gone@example.com")).await;
+    recorder.create("/dev/crm/suppressions", json!({ "email": "gone@example.com" })).await;
+    let body = json!({ "template": "feedback_request", "user_id": user });
+    recorder.conflict(Method::POST, TEST, body, ("suppressed", &user)).await;
 }
 
 async fn conversions(recorder: &mut Recorder) {

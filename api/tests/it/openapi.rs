@@ -182,7 +182,7 @@ async fn examples_are_accepted_and_responses_match_their_schemas() {
                 example[field] = json!(id);
             }
         }
-        if path.ends_with("/convert") {
+        if path.ends_with("/convert") || path.ends_with("/emails/test") {
             continue;
         }
         let noun = operation["responses"]["201"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();

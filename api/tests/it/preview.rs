@@ -4,9 +4,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::conflicts::missing;
-use crate::support::{Api, faults, id};
+use crate::support::{self, Api, faults, id};
 
 const PREVIEW: &str = "/dev/crm/emails/preview";
+const TEST: &str = "/dev/crm/emails/test";
 
 async fn preview(api: &Api, body: Value) -> Value {
     api.send(Method::POST, PREVIEW, body, 200).await
@@ -104,5 +105,31 @@ async fn an_invalid_preview_is_rejected_with_every_fault() {
     ] {
         let answer = api.send(Method::POST, PREVIEW, body.clone(), 400).await;
         assert_eq!(faults(&answer), expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_goes_to_a_user_and_to_nobody_else() {
+    let api = Api::start().await;
+    let ada = api.create("/dev/crm/leads", json!({ "name": "Ada Lovelace", "email": "ada@example.com" })).await;
+    let grace = api.create("/dev/crm/users", json!({ "name": "Grace", "email": "grace@example.com" })).await;
+    let template = json!({ "subject": "Hello {{ lead.first_name }}", "body": "Stop: {{ unsubscribe_url }}" });
+    let body = json!({ "template": template, "lead_id": id(&ada), "user_id": id(&grace) });
+    let test = api.send(Method::POST, TEST, body.clone(), 201).await;
+    assert_eq!((&test["to_email"], &test["subject"]), (&json!("grace@example.com"), &json!("[Test] Hello Ada")));
+    assert_eq!((&test["event"], &test["state"]), (&json!("test"), &json!("queued")));
+    assert!(text(&test, "text_body").contains("/unsubscribe/preview"), "{test}");
+    assert_eq!(api.read("/dev/crm/emails").await.as_array().unwrap().len(), 1);
+
+    // Each test is an email of its own, unless the request is repeated.
+    let again = || api.post(TEST).header("idempotency-key", "again").json(&body);
+    let (first, repeated) = (support::json(again(), 201).await, support::json(again(), 201).await);
+    assert_eq!(first["id"], repeated["id"]);
+    assert_ne!(first["id"], test["id"]);
+
+    for (wrong, field) in
+        [(json!({ "template": "followups" }), "user_id"), (json!({ "user_id": id(&grace) }), "template")]
+    {
+        assert_eq!(faults(&api.send(Method::POST, TEST, wrong, 400).await)[0].0, field);
     }
 }

@@ -32,6 +32,7 @@ fn expected(method: &str, path: &str) -> Vec<BTreeSet<&'static str>> {
         _ if last == "export" && personal => one(&["emails:read", "exports"]),
         _ if last == "export" => one(&["records:read", "exports"]),
         _ if last == "preview" => one(&["emails:read"]),
+        ("emails", _) if last == "test" => one(&["emails:read", "workflows"]),
         (_, "get") if personal => one(&["emails:read"]),
         _ if personal => one(&["workflows"]),
         (_, "get") => one(&["records:read"]),

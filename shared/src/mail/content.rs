@@ -113,6 +113,7 @@ impl Content {
             Event::FeedbackReminder => "reminder",
             Event::Followups => "digest",
             Event::WebhookDisabled => "notice",
+            Event::Test => "test",
         }
     }
 

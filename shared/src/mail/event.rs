@@ -15,6 +15,8 @@ string_enum! {
         FeedbackReminder = "feedback_reminder",
         /// A webhook was disabled, for the workspace's notification address.
         WebhookDisabled = "webhook_disabled",
+        /// A test of a template, for a user who asked for it.
+        Test = "test",
     }
 }
 
@@ -24,7 +26,7 @@ impl Event {
     pub fn is_bulk(self) -> bool {
         match self {
             Self::Nurture | Self::FeedbackRequest | Self::FeedbackReminder => true,
-            Self::Followups | Self::WebhookDisabled => false,
+            Self::Followups | Self::WebhookDisabled | Self::Test => false,
         }
     }
 }

@@ -82,7 +82,7 @@ impl Templates {
     /// those that no workspace changes.
     pub fn get(&self, name: Event) -> Option<&Template> {
         match name {
-            Event::Nurture | Event::WebhookDisabled => None,
+            Event::Nurture | Event::WebhookDisabled | Event::Test => None,
             Event::Followups => Some(&self.followups),
             Event::FeedbackRequest => Some(&self.feedback_request),
             Event::FeedbackReminder => Some(&self.feedback_reminder),
@@ -91,7 +91,7 @@ impl Templates {
 
     pub(crate) fn get_mut(&mut self, name: Event) -> Option<&mut Template> {
         match name {
-            Event::Nurture | Event::WebhookDisabled => None,
+            Event::Nurture | Event::WebhookDisabled | Event::Test => None,
             Event::Followups => Some(&mut self.followups),
             Event::FeedbackRequest => Some(&mut self.feedback_request),
             Event::FeedbackReminder => Some(&mut self.feedback_reminder),

@@ -1,4 +1,4 @@
-//! Renders an email without sending it.
+//! Renders an email without sending it, or sends it to a user as a test.
 
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -7,16 +7,17 @@ use utoipa::openapi::{ObjectBuilder, RefOr};
 use uuid::Uuid;
 
 use crate::accounts::settings::{self, Settings};
+use crate::accounts::users::User;
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
-use crate::error::{Error, FieldError, FieldErrors, Result};
-use crate::mail::Event;
+use crate::error::{Error, FieldError, FieldErrors, Reason, Result};
 use crate::mail::action_urls::Action;
 use crate::mail::templates::{
     BODY, Body, MAX_ITEMS, Rendered, Renderer, SUBJECT, Subject, TEMPLATE_FAULT, Template, aside, check_part, samples,
 };
+use crate::mail::{self, Event, NewEmail, Queued, WholeEmail};
 use crate::platform::config;
-use crate::records::{self, Place, Record};
+use crate::records::{self, Place, Record, RecordType};
 use crate::values::json_body::Object;
 use crate::values::json_schema::{Shape, closed};
 use crate::values::patch::Patch;
@@ -40,6 +41,10 @@ struct Request {
     sample: Map<String, Value>,
 }
 
+/// The field that names the recipient of a test.
+const USER: &str = "user_id";
+/// What the subject of a test begins with.
+const MARK: &str = "[Test] ";
 /// The template's name in the renderer.
 const NAME: &str = "preview";
 
@@ -84,6 +89,46 @@ pub async fn preview(
     });
     // The template passed validation, so an error here comes from the sample values.
     rendered.await?.map_err(|error| Error::invalid("template", TEMPLATE_FAULT, error.to_string()))
+}
+
+/// Writes the email that the request body describes to the user that it names. Links in it lead nowhere, and it
+/// is no bulk email: a lead or a customer in it gets nothing. After the commit the caller notifies
+/// [`QUEUE`](mail::QUEUE).
+///
+/// # Errors
+/// [`Error::Invalid`] for a template or values that could not be previewed, [`Error::Missing`] for a record that
+/// does not exist, [`Error::Conflict`] if the user's address is suppressed.
+pub async fn test(
+    connection: &mut PgConnection,
+    workspace_id: Uuid,
+    server: Server<'_>,
+    mut body: Object,
+) -> Result<WholeEmail> {
+    let user_id = body.required::<Uuid>(USER);
+    let mut content = preview(connection, workspace_id, server, body).await?;
+    let user_id = user_id.ok_or_else(|| Error::internal("a body was accepted without a user"))?;
+    let user: User = referred(connection, workspace_id, USER, user_id).await?;
+    content.subject.insert_str(0, MARK);
+    let settings = settings::get(connection, workspace_id).await?;
+    let sender = settings::sender(connection, workspace_id, &settings, server.mail).await?;
+    let id = Uuid::now_v7();
+    let email = NewEmail {
+        id,
+        event: Event::Test,
+        event_key: format!("test:{id}"),
+        subject: Some((RecordType::User, user_id)),
+        to_name: Some(user.name.as_ref().to_owned()),
+        to_email: user.email,
+        content,
+        unsubscribe: None,
+        time_zone: None,
+    };
+    match mail::queue(connection, workspace_id, &sender, &[email]).await?.first() {
+        Some(Queued::Suppressed) => {
+            Err(Error::conflict_with(user_id, Reason::Suppressed, USER, "the user's address is suppressed"))
+        }
+        _ => mail::get(connection, workspace_id, id).await,
+    }
 }
 
 /// Returns a record that the body refers to.
@@ -217,8 +262,25 @@ fn put_all(items: &mut Vec<Value>, place: &str, given: Vec<Value>, errors: &mut 
     }
 }
 
-/// The request body's schema for the OpenAPI document.
+/// The schema of the body of a test for the OpenAPI document.
+pub fn test_schema() -> RefOr<Schema> {
+    let user = ObjectBuilder::from(Uuid::shape()).description(Some("The user who gets the email."));
+    let object = described().property(USER, user).required(USER);
+    closed(
+        object.examples([json!({ "template": "feedback_request", "user_id": "019ab000-0000-7000-8000-000000000001" })]),
+    )
+}
+
+/// The schema of the body of a preview for the OpenAPI document.
 pub fn preview_schema() -> RefOr<Schema> {
+    closed(described().examples([json!({
+        "template": { "subject": "Hello {{ lead.first_name }}", "body": "How is {{ lead.company or 'business' }}?" },
+        "sample": { "lead": { "company": null } },
+    })]))
+}
+
+/// An email in a body.
+fn described() -> ObjectBuilder {
     let named = ObjectBuilder::from(String::shape())
         .description(Some("`followups`, `feedback_request`, `feedback_reminder`, or the id of a step."));
     let written = ObjectBuilder::new().property("subject", Subject::shape()).property("body", Body::shape());
@@ -228,13 +290,9 @@ pub fn preview_schema() -> RefOr<Schema> {
     let sample = ObjectBuilder::new()
         .description(Some("Values in place of the example's, such as `{\"lead\": {\"company\": null}}`."))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)));
-    let object = ObjectBuilder::new().description(Some("The email to preview, and its recipient."));
+    let object = ObjectBuilder::new().description(Some("The email, and whom it is about."));
     let object =
         object.property("template", template.description(Some("The email's subject and body."))).required("template");
     let object = object.property("event", event).property("sample", sample);
-    let object = object.property("lead_id", Uuid::shape()).property("customer_id", Uuid::shape());
-    closed(object.examples([json!({
-        "template": { "subject": "Hello {{ lead.first_name }}", "body": "How is {{ lead.company or 'business' }}?" },
-        "sample": { "lead": { "company": null } },
-    })]))
+    object.property("lead_id", Uuid::shape()).property("customer_id", Uuid::shape())
 }

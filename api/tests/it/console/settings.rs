@@ -10,6 +10,7 @@ use crate::webhooks::Setup;
 const GENERAL: &str = "/console/settings/general";
 const TEMPLATES: &str = "/console/settings/templates";
 const USERS: &str = "/console/settings/users";
+const USERS_OF_API: &str = "/dev/crm/users";
 const KEYS: &str = "/console/settings/keys";
 const SESSIONS: &str = "/console/settings/sessions";
 const WEBHOOKS: &str = "/console/settings/webhooks";
@@ -166,6 +167,25 @@ async fn a_template_is_previewed_in_its_frame_before_it_is_saved() {
     // Without the scope of previews there is none.
     let page = Visitor::signed_in(&api, "settings").await.page(&path).await;
     assert!(!page.contains("<iframe"), "{page}");
+}
+
+#[tokio::test]
+async fn a_template_is_sent_to_a_user_as_a_test_before_it_is_saved() {
+    let api = Api::start().await;
+    let visitor = Visitor::signed_in(&api, "settings,emails:read,workflows").await;
+    let path = format!("{TEMPLATES}/feedback_request");
+    assert!(visitor.page(&path).await.contains("Send a test to"));
+    api.create(USERS_OF_API, json!({ "name": "Grace", "email": "grace@example.com" })).await;
+    let draft = |to| [("subject", "How was it?"), ("body", "Tell us: {{ url }}"), ("test_to", to)];
+    let test = format!("{path}/test");
+    for stranger in ["", "ada@example.com"] {
+        let answer = visitor.send(&test, &draft(stranger)).await;
+        assert!(answer.html.contains("only to a user of the workspace"), "{}", answer.html);
+    }
+    assert_eq!(api.read("/dev/crm/emails").await, json!([]));
+    let answer = visitor.send(&test, &draft("grace@example.com")).await;
+    assert!(answer.html.contains("A test was queued for"), "{}", answer.html);
+    assert_eq!(api.read("/dev/crm/emails").await[0]["subject"], "[Test] How was it?");
 }
 
 #[tokio::test]

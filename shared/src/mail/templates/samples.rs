@@ -49,6 +49,8 @@ fn context(event: Event, person: &Value, items: usize, count: usize) -> Value {
             "description": person["company"],
             "failing_since": "2026-01-15 10:00 UTC",
         } }),
+        // The email that is tested has the variables of its own event.
+        Event::Test => json!({}),
     }
 }
 

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::Method;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,13 +17,16 @@ use crate::AppState;
 use crate::console::crm::{Change, Versioned};
 use crate::console::forms::{Draft, Fields, confirmed, done, hidden};
 use crate::console::layout;
+use crate::console::links::link;
 use crate::console::notice::Notice;
-use crate::console::refusal::Result;
+use crate::console::refusal::{Refusal, Result};
 use crate::console::session::{Id, Sent, Visit};
 use crate::respond::Problem;
 
 const STEP: &edit::Labels = &[("delay_days", "Days to wait"), ("subject", "Subject"), ("body", "Body")];
 const TEMPLATE: &edit::Labels = &[("subject", "Subject"), ("body", "Body")];
+/// The field with the address that gets a test.
+const TEST_TO: &str = "test_to";
 /// The event of a step.
 const NURTURE: &str = "nurture";
 
@@ -33,6 +36,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/settings/templates/steps/{id}", get(show_step).post(save_step))
         .route("/settings/templates/{name}", get(show).post(save))
         .route("/settings/templates/{name}/html", get(preview).post(preview_draft))
+        .route("/settings/templates/{name}/test", post(send_test))
 }
 
 /// What a form is about.
@@ -220,6 +224,17 @@ fn page(visit: &Visit, email: &Email<'_>, draft: &Draft, problems: &Markup, inpu
                     }
                     a href=(PATH) { "Back to all" }
                 }
+                @if visit.may(Scope::EmailsRead) && visit.may(Scope::Workflows) {
+                    div.field.test {
+                        label for="test-to" { "Send a test to" }
+                        div.actions {
+                            input #test-to type="email" name=(TEST_TO) autocomplete="off" placeholder="The email of a user";
+                            button type="submit" formaction={ (PATH) "/" (email.event) "/test" } formtarget="preview" formnovalidate {
+                                "Send test"
+                            }
+                        }
+                    }
+                }
             }
             @if visit.may(Scope::EmailsRead) {
                 section.preview {
@@ -253,19 +268,44 @@ async fn preview_draft(Path(event): Path<String>, Sent { visit, fields }: Sent) 
     Ok(rendered(&visit, json!({ "template": template, "event": event })).await)
 }
 
+/// Sends the template in a form to a user. The answer appears in the frame, so the form keeps what was entered.
+async fn send_test(Path(event): Path<String>, Sent { visit, fields }: Sent) -> Result<Response> {
+    let address = fields.get(TEST_TO).trim();
+    let path = link("/users", [("email", address), ("fields", "id"), ("limit", "1")]);
+    let user = match address {
+        "" => None,
+        _ => visit.crm.list::<Value>(&path).await?.items.pop(),
+    };
+    let Some(user) = user else {
+        return Ok(told(&html! { p { "A test is sent only to a user of the workspace, and none has this email." } }));
+    };
+    let template = json!({ "subject": fields.get("subject"), "body": fields.get("body") });
+    let body = json!({ "template": template, "event": event, "user_id": user["id"] });
+    Ok(match visit.crm.send(Method::POST, "/emails/test", Change::with(body)).await {
+        Ok(_) => told(&html! { p { "A test was queued for " strong { (address) } "." } }),
+        Err(refusal) => told(&reasons(&refusal)),
+    })
+}
+
+/// A few sentences in the frame.
+fn told(content: &Markup) -> Response {
+    layout::frame(&content.clone().into_string())
+}
+
+fn reasons(refusal: &Refusal) -> Markup {
+    html! {
+        p { strong { (refusal.message) } }
+        ul { @for fault in &refusal.errors { li { (fault.field) " " (fault.message) } } }
+    }
+}
+
 async fn rendered(visit: &Visit, body: Value) -> Response {
     let answer = visit.crm.send(Method::POST, "/emails/preview", Change::with(body)).await;
     let rendered = answer
         .and_then(|answer| serde_json::from_value(answer).map_err(|error| Problem::internal(error.to_string()).into()));
     match rendered {
         Ok(Rendered { subject, html }) => layout::frame(&with_subject(&subject, &html)),
-        Err(refusal) => layout::frame(
-            &html! {
-                p { strong { (refusal.message) } }
-                ul { @for fault in &refusal.errors { li { (fault.field) " " (fault.message) } } }
-            }
-            .into_string(),
-        ),
+        Err(refusal) => told(&reasons(&refusal)),
     }
 }
 
