@@ -16,6 +16,7 @@
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+#[cfg(feature = "browser")]
 pub mod browser;
 pub mod copies;
 mod database;
