@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(text(Unit::Count, 3.0, 0.0), "+3 from 0");
         assert_eq!(text(Unit::Count, 3.0, 3.0), "unchanged from 3");
         assert_eq!(text(Unit::Share, 0.25, 0.5), "−25.0 points from 50.0 %");
-        assert_eq!(text(Unit::Decimal, -0.5, -0.25), "−0.3 from −0.3");
+        assert_eq!(text(Unit::Decimal, -0.6, -0.2), "−0.4 from −0.2");
+        assert_eq!(text(Unit::Points, -0.1, 0.05), "−15.0 points from +5.0");
     }
 }
