@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
+use shared::accounts::scopes::Scope;
 use shared::mail::{EmailState, Event};
 use uuid::Uuid;
 
@@ -97,8 +98,8 @@ fn nothing(visit: &Visit) -> Markup {
         "No emails yet",
         &html! {
             "Workflows write emails: nurture, follow-ups, feedback requests. Set the sender in "
-            a href="/console/settings" { "Settings" } ", then " a href="/console/jobs/start" { "start a workflow" }
-            " with a dry run."
+            a href="/console/settings" { "Settings" } ", then "
+            (parts::link_if(visit.may(Scope::Workflows), "/console/jobs/start", "start a workflow")) " with a dry run."
         },
     )
 }
