@@ -83,8 +83,8 @@ struct LackedScope {
 }
 
 /// The detail of a 500 for the log; an extension of the response.
-#[derive(Clone)]
-struct Detail(Arc<str>);
+#[derive(Debug, Clone)]
+pub(crate) struct Detail(Arc<str>);
 
 impl Problem {
     /// An error with a status and a message.
@@ -189,6 +189,11 @@ impl Problem {
     pub fn internal(detail: impl Into<Arc<str>>) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
         Self { detail: Some(detail.into()), ..problem }
+    }
+
+    /// What is wrong, for the log only.
+    pub(crate) fn detail(&self) -> Option<Detail> {
+        self.detail.clone().map(Detail)
     }
 
     /// The response's status.

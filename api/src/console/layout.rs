@@ -83,12 +83,20 @@ pub(super) fn bare(status: StatusCode, title: &str, content: &Markup) -> Respons
 
 /// The page of an error.
 pub(super) fn refused(visit: &Visit, refusal: &Refusal) -> Response {
-    page_with(refusal.status, visit, title_of(refusal.status), &about(refusal))
+    logged(refusal, page_with(refusal.status, visit, title_of(refusal.status), &about(refusal)))
 }
 
 /// The page of an error, for someone who is not known.
 pub(super) fn refused_to_nobody(refusal: &Refusal) -> Response {
-    bare(refusal.status, title_of(refusal.status), &about(refusal))
+    logged(refusal, bare(refusal.status, title_of(refusal.status), &about(refusal)))
+}
+
+/// The response, with what the log says about it.
+fn logged(refusal: &Refusal, mut response: Response) -> Response {
+    if let Some(detail) = refusal.detail.clone() {
+        response.extensions_mut().insert(detail);
+    }
+    response
 }
 
 fn title_of(status: StatusCode) -> &'static str {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::layout;
 use crate::pages::Page;
-use crate::respond::Problem;
+use crate::respond::{Detail, Problem};
 
 /// The result of pages.
 pub(crate) type Result<T = Response, E = Refusal> = std::result::Result<T, E>;
@@ -29,6 +29,8 @@ pub(crate) struct Refusal {
     pub message: String,
     /// What is wrong with which field.
     pub errors: Vec<Fault>,
+    /// What is wrong with this program, for the log.
+    pub detail: Option<Detail>,
 }
 
 /// What is wrong with a field.
@@ -50,7 +52,7 @@ pub(crate) struct Fault {
 
 /// The body of an error of the API.
 #[derive(Deserialize)]
-struct Told {
+struct ErrorBody {
     message: String,
     #[serde(default)]
     errors: Vec<Fault>,
@@ -59,7 +61,7 @@ struct Told {
 impl Refusal {
     /// A refusal of the console itself.
     pub fn of(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), errors: Vec::new() }
+        Self { status, message: message.into(), errors: Vec::new(), detail: None }
     }
 
     /// A refusal of what was entered in a field.
@@ -80,22 +82,20 @@ impl Refusal {
 
     /// Reads an error of the API.
     pub async fn from_answer(answer: Response) -> Self {
-        let status = answer.status();
+        let (status, detail) = (answer.status(), answer.extensions().get().cloned());
         let bytes = to_bytes(answer.into_body(), MAX_BYTES).await.unwrap_or_default();
         match serde_json::from_slice(&bytes) {
-            Ok(Told { message, errors }) => Self { status, message, errors },
-            Err(_) => Self::of(status, "The API gave no reason."),
+            Ok(ErrorBody { message, errors }) => Self { status, message, errors, detail },
+            Err(_) => Self { detail, ..Self::of(status, "The API gave no reason.") },
         }
     }
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        let told = serde_json::to_vec(&problem.body()).ok().and_then(|body| serde_json::from_slice(&body).ok());
-        let Told { message, errors } = told.unwrap_or(Told { message: String::new(), errors: Vec::new() });
-        // The detail of an internal error is for the log.
-        tracing::debug!(?problem, "a page cannot be shown");
-        Self { status: problem.status(), message, errors }
+        let body = serde_json::to_vec(&problem.body()).ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let ErrorBody { message, errors } = body.unwrap_or(ErrorBody { message: String::new(), errors: Vec::new() });
+        Self { status: problem.status(), message, errors, detail: problem.detail() }
     }
 }
 
@@ -134,4 +134,21 @@ pub(super) async fn ensure_page(request: Request, next: Next) -> Response {
         None => Refusal::from_answer(answer).await,
     };
     layout::refused_to_nobody(&refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_detail_of_a_defect_reaches_the_log_and_no_page() {
+        let of_the_api = Refusal::from_answer(Problem::internal("a secret").into_response()).await;
+        for refusal in [of_the_api, Problem::internal("a secret").into()] {
+            let page = layout::refused_to_nobody(&refusal);
+            assert_eq!(page.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(page.extensions().get::<Detail>().is_some());
+            let html = to_bytes(page.into_body(), MAX_BYTES).await.unwrap();
+            assert!(!String::from_utf8_lossy(&html).contains("a secret"));
+        }
+    }
 }

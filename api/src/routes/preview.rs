@@ -56,8 +56,7 @@ async fn preview(
         .run(&bytes, move |connection, actor| {
             let (state, object) = (state.clone(), object.clone());
             Box::pin(async move {
-                let server = Server { public_url: &state.settings.public_url, mail: &state.settings.mail };
-                Reply::json(&preview::preview(connection, actor.workspace_id, server, object).await?)
+                Reply::json(&preview::preview(connection, actor.workspace_id, server(&state), object).await?)
             })
         })
         .await
@@ -75,13 +74,17 @@ async fn test(
         .run(&bytes, move |connection, actor| {
             let (state, object) = (state.clone(), object.clone());
             Box::pin(async move {
-                let server = Server { public_url: &state.settings.public_url, mail: &state.settings.mail };
-                let email = preview::test(connection, actor.workspace_id, server, object).await?;
+                let email = preview::test(connection, actor.workspace_id, server(&state), object).await?;
                 let place = format!("{CRM}/emails/{}", email.email.id);
                 Ok(Reply::created(place, &email)?.notifying(mail::QUEUE))
             })
         })
         .await
+}
+
+/// The process's settings that emails need.
+fn server(state: &AppState) -> Server<'_> {
+    Server { public_url: &state.settings.public_url, mail: &state.settings.mail }
 }
 
 /// Checks that the key may read the record that an email is about.

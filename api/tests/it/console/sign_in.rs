@@ -80,6 +80,14 @@ async fn a_link_signs_in_once() {
     let again = visitor.post("/console/sign-in", &[("link", &link)]).send().await.unwrap();
     assert_eq!((again.status().as_u16(), session_of(&again)), (401, None));
 
+    // Two browsers that send it at once get one session.
+    let shared = sessions::link(&mut connection, api.workspace_id, key.id).await.unwrap().reveal();
+    let sent = || visitor.post("/console/sign-in", &[("link", &shared)]).send();
+    let (one, other) = tokio::join!(sent(), sent());
+    let mut statuses = [one.unwrap().status().as_u16(), other.unwrap().status().as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [303, 401]);
+
     let late = sessions::link(&mut connection, api.workspace_id, key.id).await.unwrap().reveal();
     sqlx::query("UPDATE sign_in_links SET expires_at = now()").execute(&mut connection).await.unwrap();
     assert_eq!(visitor.post("/console/sign-in", &[("link", &late)]).send().await.unwrap().status(), 401);

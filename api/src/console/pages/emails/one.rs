@@ -71,12 +71,12 @@ struct Outcome {
     created_at: DateTime<Utc>,
     actor: Actor,
     #[serde(default)]
-    data: Option<Told>,
+    data: Option<EventData>,
 }
 
 /// The email as it was then.
 #[derive(Deserialize)]
-struct Told {
+struct EventData {
     #[serde(default)]
     answer: Option<String>,
 }

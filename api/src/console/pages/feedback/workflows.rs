@@ -83,14 +83,13 @@ async fn customer(visit: &Visit, given: &str) -> Result<Uuid> {
     let path = link("/customers", [("email", given), ("limit", "1")]);
     let found = if given.is_empty() { None } else { visit.crm.list::<Found>(&path).await?.items.into_iter().next() };
     found.map(|Found { id }| id).ok_or_else(|| Refusal {
-        status: StatusCode::NOT_FOUND,
-        message: "There is no such customer.".to_owned(),
         errors: vec![Fault {
             field: CUSTOMER.to_owned(),
             message: "must be the id or the email of a customer".to_owned(),
             code: "unknown".to_owned(),
             id: None,
         }],
+        ..Refusal::of(StatusCode::NOT_FOUND, "There is no such customer.")
     })
 }
 

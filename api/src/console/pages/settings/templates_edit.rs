@@ -277,18 +277,20 @@ async fn send_test(Path(event): Path<String>, Sent { visit, fields }: Sent) -> R
         _ => visit.crm.list::<Value>(&path).await?.items.pop(),
     };
     let Some(user) = user else {
-        return Ok(told(&html! { p { "A test is sent only to a user of the workspace, and none has this email." } }));
+        return Ok(in_frame(
+            &html! { p { "A test is sent only to a user of the workspace, and none has this email." } },
+        ));
     };
     let template = json!({ "subject": fields.get("subject"), "body": fields.get("body") });
     let body = json!({ "template": template, "event": event, "user_id": user["id"] });
     Ok(match visit.crm.send(Method::POST, "/emails/test", Change::with(body)).await {
-        Ok(_) => told(&html! { p { "A test was queued for " strong { (address) } "." } }),
-        Err(refusal) => told(&reasons(&refusal)),
+        Ok(_) => in_frame(&html! { p { "A test was queued for " strong { (address) } "." } }),
+        Err(refusal) => in_frame(&reasons(&refusal)),
     })
 }
 
 /// A few sentences in the frame.
-fn told(content: &Markup) -> Response {
+fn in_frame(content: &Markup) -> Response {
     layout::frame(&content.clone().into_string())
 }
 
@@ -305,7 +307,7 @@ async fn rendered(visit: &Visit, body: Value) -> Response {
         .and_then(|answer| serde_json::from_value(answer).map_err(|error| Problem::internal(error.to_string()).into()));
     match rendered {
         Ok(Rendered { subject, html }) => layout::frame(&with_subject(&subject, &html)),
-        Err(refusal) => told(&reasons(&refusal)),
+        Err(refusal) => in_frame(&reasons(&refusal)),
     }
 }
 
