@@ -1,7 +1,17 @@
 //! The command line: the server, migrations, workspaces and API keys.
 
+mod act;
+mod audit;
+mod emails;
+mod jobs;
 mod keys;
 mod mail;
+mod operators;
+mod queues;
+mod schedules;
+mod table;
+mod workers;
+mod workspaces;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,11 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
+use serde_json::json;
 use shared::Error;
-use shared::accounts::workspaces::{self, OwnLimit, Workspace};
+use shared::accounts::workspaces::{self as all_workspaces, Workspace};
 use shared::accounts::{api_keys, sessions};
 use shared::doctor::{self, DuplicateEmail};
-use shared::mail::{place, senders};
+use shared::mail::place;
 use shared::platform::backfill::Progress;
 use shared::platform::config::Settings;
 use shared::platform::db;
@@ -24,8 +35,17 @@ use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
+pub use self::act::Unchanged;
+use self::audit::AuditArguments;
+use self::emails::EmailCommand;
+use self::jobs::JobCommand;
 use self::keys::KeyCommand;
 use self::mail::MailCommand;
+use self::operators::OperatorCommand;
+use self::queues::{KindCommand, QueueCommand};
+use self::schedules::ScheduleCommand;
+use self::workers::WorkerCommand;
+use self::workspaces::WorkspaceCommand;
 use crate::http::server;
 use crate::{AppState, openapi};
 
@@ -65,56 +85,29 @@ enum Command {
     /// Hold and release email, after a restore for example.
     #[command(subcommand)]
     Mail(MailCommand),
-}
-
-#[derive(Debug, Subcommand)]
-enum WorkspaceCommand {
-    /// Create a workspace and print its id.
-    Create {
-        /// A unique name.
-        name: String,
-    },
-    /// List all workspaces.
-    List,
-    /// Allow a workspace to send email from addresses of a domain; subdomains are not included.
-    AllowSender {
-        /// The workspace.
-        #[arg(value_name = "NAME_OR_ID")]
-        workspace: String,
-        /// The domain, such as example.com.
-        domain: String,
-    },
-    /// Stop a workspace from sending email from addresses of a domain; queued messages are sent
-    /// from the operator's address.
-    RemoveSender {
-        /// The workspace.
-        #[arg(value_name = "NAME_OR_ID")]
-        workspace: String,
-        /// The domain, such as example.com.
-        domain: String,
-    },
-    /// Set the rate limit of a workspace's API keys, or show it. Without a limit of its own, a
-    /// workspace has that of the settings.
-    Limit {
-        /// The workspace.
-        #[arg(value_name = "NAME_OR_ID")]
-        workspace: String,
-        /// Requests per minute of each key; 0 is no limit.
-        #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(0..))]
-        per_minute: Option<i32>,
-        /// Requests that a key can send at once.
-        #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(i32).range(1..))]
-        burst: Option<i32>,
-        /// Remove the workspace's own limit.
-        #[arg(long, conflicts_with_all = ["per_minute", "burst"])]
-        default: bool,
-    },
-    /// List the domains that only this workspace may send from.
-    Senders {
-        /// The workspace.
-        #[arg(value_name = "NAME_OR_ID")]
-        workspace: String,
-    },
+    /// List, count, retry and cancel jobs of all workspaces.
+    #[command(subcommand)]
+    Jobs(JobCommand),
+    /// List, count, resend, mark as sent and cancel emails of all workspaces.
+    #[command(subcommand)]
+    Emails(EmailCommand),
+    /// List, pause and resume queues.
+    #[command(subcommand)]
+    Queues(QueueCommand),
+    /// List, pause and resume kinds of jobs.
+    #[command(subcommand)]
+    Kinds(KindCommand),
+    /// List and drain workers.
+    #[command(subcommand)]
+    Workers(WorkerCommand),
+    /// List schedules of all workspaces, with their next and last runs.
+    #[command(subcommand)]
+    Schedules(ScheduleCommand),
+    /// Manage operators; each has a key of the operator API on the admin port.
+    #[command(subcommand)]
+    Operators(OperatorCommand),
+    /// List what operators did or, with --workspace, what happened in a workspace; the newest first.
+    Audit(AuditArguments),
 }
 
 impl Cli {
@@ -145,20 +138,29 @@ impl Cli {
                 let settings = settings()?;
                 command.run(&mut connect(&settings).await?, &settings).await
             }
+            Command::Jobs(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Emails(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Queues(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Kinds(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Workers(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Schedules(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Operators(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Audit(arguments) => arguments.run(&mut connect(&settings()?).await?).await,
         }
     }
 }
 
 /// Prints a link to the console.
 async fn print_link(connection: &mut PgConnection, settings: &Settings, key_id: Uuid) -> Result<()> {
-    let made = async {
+    let create = async |connection: &mut PgConnection, _| {
         let workspace_id = api_keys::workspace_of(&mut *connection, key_id).await?;
         let mut transaction = connection.begin().await?;
         let link = sessions::link(&mut transaction, workspace_id, key_id).await?;
         transaction.commit().await?;
         Ok(link)
     };
-    let link = made.await.map_err(|error| match error {
+    let link = act::audited(connection, "sign_in_links.create", json!({ "key_id": key_id }), create).await;
+    let link = link.map_err(|error| match error {
         Error::NotFound => anyhow!("there is no valid key with this id; `crm-api keys list` shows them"),
         error => sentence(error),
     })?;
@@ -190,7 +192,7 @@ async fn diagnose(connection: &mut PgConnection, settings: &Settings) -> Result<
         eprintln!("Warning: webhooks.encryption_key is not set, so secrets of webhooks are stored readable.");
     }
     let (mut found, mut unreadable) = (0, 0);
-    for Workspace { id, name, .. } in workspaces::list(connection).await.map_err(sentence)? {
+    for Workspace { id, name, .. } in all_workspaces::list(connection).await.map_err(sentence)? {
         for duplicate in doctor::duplicate_emails(connection, id).await.map_err(sentence)? {
             let DuplicateEmail { table, id, email, owner_id, owner_email } = duplicate;
             println!("{name}  {table}  {id}  {email}  has the email of {owner_id}  {owner_email}");
@@ -247,71 +249,8 @@ async fn connect(settings: &Settings) -> Result<PgConnection> {
     Ok(connection)
 }
 
-impl WorkspaceCommand {
-    async fn run(self, connection: &mut PgConnection) -> Result<()> {
-        match self {
-            Self::Create { name } => {
-                let workspace = workspaces::create(connection, &name).await.map_err(|error| match error {
-                    Error::Conflict(_) => anyhow!("the workspace {name:?} already exists"),
-                    error => sentence(error),
-                })?;
-                println!("{}", workspace.id);
-            }
-            Self::List => {
-                for Workspace { id, name, created_at } in workspaces::list(connection).await.map_err(sentence)? {
-                    println!("{id}  {}  {name}", day(created_at));
-                }
-            }
-            Self::AllowSender { workspace, domain } => {
-                let workspace = find_workspace(connection, &workspace).await?;
-                println!("{}", senders::allow(connection, workspace.id, &domain).await.map_err(sentence)?);
-            }
-            Self::RemoveSender { workspace, domain } => {
-                let workspace = find_workspace(connection, &workspace).await?;
-                let removed =
-                    senders::remove(connection, workspace.id, &domain).await.map_err(|error| match error {
-                        Error::NotFound => {
-                            anyhow!("the workspace {:?} is not allowed to send from {domain}", workspace.name)
-                        }
-                        error => sentence(error),
-                    })?;
-                println!("{removed}");
-            }
-            Self::Limit { workspace, per_minute, burst, default } => {
-                let workspace = find_workspace(connection, &workspace).await?;
-                if default {
-                    let none = OwnLimit::default();
-                    workspaces::set_own_limit(connection, workspace.id, none).await.map_err(sentence)?;
-                } else if per_minute.is_some() || burst.is_some() {
-                    let before = workspaces::own_limit(connection, workspace.id).await.map_err(sentence)?;
-                    let (per_minute, burst) = (per_minute.or(before.per_minute), burst.or(before.burst));
-                    let limit = OwnLimit { per_minute, burst };
-                    workspaces::set_own_limit(connection, workspace.id, limit).await.map_err(sentence)?;
-                }
-                println!("{}", limit_of(connection, &workspace).await?);
-            }
-            Self::Senders { workspace } => {
-                let workspace = find_workspace(connection, &workspace).await?;
-                for domain in senders::list(connection, workspace.id).await.map_err(sentence)? {
-                    println!("{domain}");
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn limit_of(connection: &mut PgConnection, workspace: &Workspace) -> Result<String> {
-    let OwnLimit { per_minute, burst } = workspaces::own_limit(connection, workspace.id).await.map_err(sentence)?;
-    let show = |number: Option<i32>| number.map_or_else(|| "default".to_owned(), |number| number.to_string());
-    Ok(match per_minute {
-        Some(0) => "no limit".to_owned(),
-        _ => format!("requests per minute: {}, burst: {}", show(per_minute), show(burst)),
-    })
-}
-
 async fn find_workspace(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
-    workspaces::get(connection, id_or_name).await.map_err(|error| match error {
+    all_workspaces::get(connection, id_or_name).await.map_err(|error| match error {
         Error::NotFound => anyhow!("there is no workspace {id_or_name:?}"),
         error => sentence(error),
     })

@@ -11,6 +11,7 @@ mod console;
 pub mod extract;
 pub mod http;
 pub mod openapi;
+mod operator;
 pub mod pages;
 pub mod respond;
 pub mod routes;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use api::cli::Unchanged;
 use clap::Parser;
 use mimalloc::MiMalloc;
 
@@ -13,9 +14,15 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 async fn main() -> ExitCode {
     match api::cli::Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("crm-api: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<Unchanged>() {
+            Some(unchanged) => {
+                println!("{unchanged}");
+                ExitCode::from(2)
+            }
+            None => {
+                eprintln!("crm-api: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

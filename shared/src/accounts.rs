@@ -14,4 +14,4 @@ pub mod settings;
 pub mod users;
 pub mod workspaces;
 
-pub use key::Key;
+pub use key::{Key, OperatorKey};

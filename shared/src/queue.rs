@@ -14,6 +14,7 @@ mod enqueue;
 pub(crate) mod fronts;
 mod job;
 mod lease;
+mod many;
 pub(crate) mod marks;
 pub mod notify;
 mod report;
@@ -40,6 +41,7 @@ pub use job::{
     ATTEMPT, COLUMNS, COLUMNS_WITHOUT_PREVIEWS, Job, JobStatus, Payload, Progress, RETRY_AT, STATUS, Subject,
 };
 pub use lease::*;
+pub use many::{cancel_all, retry_all};
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
 pub use report::{Reporting, report_end, report_progress};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
@@ -179,6 +181,25 @@ pub async fn wake(connection: &mut PgConnection, workspace_id: Uuid, reason: &st
     Ok(woken.rows_affected())
 }
 
+/// What a retry changes, so that the job resumes after its last committed step.
+macro_rules! requeued {
+    () => {
+        "retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
+             status = 'queued', yielded = false, failures = 0, crashes = 0, retry_state = NULL, error = NULL,
+             finished_at = NULL, run_at = now(), unreadable_since = NULL, unreadable_at = NULL"
+    };
+}
+
+/// Whether a retry changes the job: it failed or was cancelled, or it waits for a retry.
+macro_rules! retriable {
+    () => {
+        "NOT (status = 'queued' AND yielded)
+             AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))"
+    };
+}
+
+use {requeued, retriable};
+
 /// Requeues a failed or cancelled job, which resumes after its last committed step. A job that
 /// waits for a retry is retried at once. Any other unfinished job is returned unchanged, so a
 /// caller who lost the response can repeat the request.
@@ -188,12 +209,11 @@ pub async fn wake(connection: &mut PgConnection, workspace_id: Uuid, reason: &st
 /// already doing the same work.
 pub async fn retry(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<Job> {
     let queued = sqlx::query_as(concat!(
-        "UPDATE jobs SET retries = CASE WHEN status = 'failed' THEN retries + 1 ELSE retries END,
-             status = 'queued', yielded = false, failures = 0, crashes = 0, retry_state = NULL, error = NULL,
-             finished_at = NULL, run_at = now(), unreadable_since = NULL, unreadable_at = NULL
-         WHERE id = $1 AND workspace_id = $2 AND NOT (status = 'queued' AND yielded)
-             AND (status IN ('failed', 'cancelled') OR (status = 'queued' AND error IS NOT NULL AND crashes = 0))
-         RETURNING ",
+        "UPDATE jobs SET ",
+        requeued!(),
+        " WHERE id = $1 AND workspace_id = $2 AND ",
+        retriable!(),
+        " RETURNING ",
         columns!()
     ))
     .bind(id)

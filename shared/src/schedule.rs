@@ -18,7 +18,7 @@ mod work;
 
 pub use change::{create, delete, pause, resume, update};
 pub use due::{DUE, Started, due, postpone, set_aside, start};
-pub use model::{COLUMNS, CatchUp, LIST, Overlap, Schedule, ScheduleStatus, get};
+pub use model::{COLUMNS, CatchUp, LIST, Overlap, Schedule, ScheduleStatus, get, list};
 pub use run_now::run_now;
-pub use runs::{RunStatus, ScheduledRun, list_runs};
+pub use runs::{RunStatus, ScheduledRun, last_runs, list_runs};
 pub use schema::{create_schema, update_schema};

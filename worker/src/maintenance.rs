@@ -17,6 +17,7 @@ use shared::insight::health;
 use shared::insight::reports;
 use shared::jobs;
 use shared::mail::{self, EmailState};
+use shared::operations::actions;
 use shared::platform::db::CLOCK;
 use shared::queue::notify::Listener;
 use shared::queue::{self, JobStatus, LEASE, Marks, RESCUE_EVERY, Rescued, SWEEP_EVERY};
@@ -196,6 +197,8 @@ enum Expiring {
     HealthSnapshots,
     /// Deliveries of webhooks.
     Deliveries,
+    /// The audit of operators.
+    OperatorActions,
 }
 
 impl Expiring {
@@ -232,6 +235,7 @@ impl Expiring {
                 }
             }
             Self::EmailRateLimits => pruned = mail::prune_rate_limits(connection, PRUNE_BATCH).await?,
+            Self::OperatorActions => pruned = actions::prune(connection, PRUNE_BATCH).await?,
         }
         Ok(pruned)
     }
@@ -249,6 +253,7 @@ pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
         Expiring::EmailRateLimits,
         Expiring::HealthSnapshots,
         Expiring::Deliveries,
+        Expiring::OperatorActions,
     ];
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;

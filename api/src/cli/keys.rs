@@ -3,14 +3,17 @@
 use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use serde_json::{Value, json};
 use shared::Error;
 use shared::accounts::api_keys::{self, ApiKey, NewKey, OVERLAP_HOURS, OverlapHours};
 use shared::accounts::scopes::Scopes;
-use shared::events::{Actor, EventType};
+use shared::events::EventType;
+use shared::operations::actions::actor;
 use shared::values::Field;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::act::audited;
 use super::{day, find_workspace, sentence};
 
 #[derive(Debug, Subcommand)]
@@ -69,13 +72,17 @@ impl KeyCommand {
                 }
                 let workspace = find_workspace(connection, &workspace).await?;
                 let new = NewKey::of(&name, scopes, expires).map_err(sentence)?;
-                let created = async |transaction: &mut PgConnection| {
+                let arguments = json!({
+                    "workspace": workspace.id, "name": name, "scopes": scopes.to_string(), "expires_at": expires,
+                });
+                let created = async |transaction: &mut PgConnection, action_id| {
                     let (key, stored) = api_keys::create(transaction, workspace.id, &new).await?;
-                    let actor = Actor::operator(workspace.id);
+                    let actor = actor(workspace.id, action_id);
                     api_keys::report(transaction, &actor, EventType::ApiKeyCreated, &stored).await?;
                     Ok((key, stored))
                 };
-                let (key, stored) = in_transaction(connection, created).await.map_err(sentence)?;
+                let (key, stored) =
+                    in_transaction(connection, "keys.create", arguments, created).await.map_err(sentence)?;
                 println!("{}", key.reveal());
                 eprintln!(
                     "Created the key {} for the workspace {:?}. The key is shown only once.",
@@ -91,28 +98,34 @@ impl KeyCommand {
             Self::Rotate { key_id, overlap_hours } => {
                 let overlap = OverlapHours::try_from(overlap_hours).map_err(|message| anyhow!(message))?;
                 let workspace_id = workspace_of(connection, key_id).await?;
-                let rotated = async |transaction: &mut PgConnection| {
+                let arguments = json!({ "key_id": key_id, "overlap_hours": overlap_hours });
+                let rotated = async |transaction: &mut PgConnection, action_id| {
                     let (key, stored) = api_keys::rotate(transaction, workspace_id, key_id, overlap).await?;
-                    let actor = Actor::operator(workspace_id);
+                    let actor = actor(workspace_id, action_id);
                     api_keys::report(transaction, &actor, EventType::ApiKeyUpdated, &stored).await?;
                     Ok(key)
                 };
-                let key = in_transaction(connection, rotated).await.map_err(|error| match error {
-                    Error::NotFound => anyhow!("the key {key_id} was revoked"),
-                    error => sentence(error),
-                })?;
+                let key =
+                    in_transaction(connection, "keys.rotate", arguments, rotated).await.map_err(
+                        |error| match error {
+                            Error::NotFound => anyhow!("the key {key_id} was revoked"),
+                            error => sentence(error),
+                        },
+                    )?;
                 println!("{}", key.reveal());
                 eprintln!("The old key works for {overlap_hours} hours. The new one is shown only once.");
             }
             Self::Revoke { key_id } => {
                 let workspace_id = workspace_of(connection, key_id).await?;
-                let revoked = async |transaction: &mut PgConnection| {
+                let revoked = async |transaction: &mut PgConnection, action_id| {
                     let key = api_keys::revoke_any(transaction, workspace_id, key_id).await?;
-                    let actor = Actor::operator(workspace_id);
+                    let actor = actor(workspace_id, action_id);
                     api_keys::report(transaction, &actor, EventType::ApiKeyRevoked, &key).await?;
                     Ok(key)
                 };
-                let key = in_transaction(connection, revoked).await.map_err(sentence)?;
+                let key = in_transaction(connection, "keys.revoke", json!({ "key_id": key_id }), revoked)
+                    .await
+                    .map_err(sentence)?;
                 println!("{}", describe(&key));
             }
         }
@@ -120,15 +133,20 @@ impl KeyCommand {
     }
 }
 
-/// Runs a command in a transaction, together with its event.
+/// Runs a command in a transaction, together with its event, and records it in the audit of operators.
 async fn in_transaction<T>(
     connection: &mut PgConnection,
-    command: impl AsyncFnOnce(&mut PgConnection) -> shared::Result<T>,
+    action: &str,
+    arguments: Value,
+    command: impl AsyncFnOnce(&mut PgConnection, Uuid) -> shared::Result<T>,
 ) -> shared::Result<T> {
-    let mut transaction = connection.begin().await?;
-    let done = command(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(done)
+    let whole = async |connection: &mut PgConnection, action_id| {
+        let mut transaction = connection.begin().await?;
+        let done = command(&mut transaction, action_id).await?;
+        transaction.commit().await?;
+        Ok(done)
+    };
+    audited(connection, action, arguments, whole).await
 }
 
 async fn workspace_of(connection: &mut PgConnection, key_id: Uuid) -> Result<Uuid> {

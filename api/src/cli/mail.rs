@@ -15,6 +15,7 @@ use shared::workflows::set_aside::SetAside;
 use shared::{Error, mail, queue};
 use sqlx::PgConnection;
 
+use super::act::audited;
 use super::sentence;
 
 #[derive(Debug, Subcommand)]
@@ -53,19 +54,25 @@ impl MailCommand {
         let public_url = settings.own_url();
         match self {
             Self::Hold { json } => {
-                place::hold(connection).await.map_err(sentence)?;
+                let hold = async |connection: &mut PgConnection, _| place::hold(connection).await;
+                audited(connection, "mail.hold", json!({}), hold).await.map_err(sentence)?;
                 show(connection, public_url, json).await
             }
             Self::Release { lost_since: None, json } => {
-                let released = release::release(connection, public_url).await.map_err(sentence)?;
-                summarize(&released, json)
+                let release = async |connection: &mut PgConnection, _| release::release(connection, public_url).await;
+                let released = audited(connection, "mail.release", json!({}), release).await;
+                summarize(&released.map_err(sentence)?, json)
             }
             Self::Release { lost_since: Some(lost_since), json } => {
                 if lost_since > db::database_now(connection).await.map_err(sentence)? {
                     bail!("--lost-since must be in the past");
                 }
                 let list = |workspace: &Workspace, email: &SetAside| print_email(workspace, email, json);
-                let released = release::release_after_loss(connection, public_url, lost_since, list).await;
+                let release = async |connection: &mut PgConnection, _| {
+                    release::release_after_loss(connection, public_url, lost_since, list).await
+                };
+                let arguments = json!({ "lost_since": lost_since });
+                let released = audited(connection, "mail.release", arguments, release).await;
                 summarize(&released.map_err(sentence)?, json)
             }
             Self::Status { json } => show(connection, public_url, json).await,

@@ -1,4 +1,4 @@
-//! The admin port for operators: metrics, liveness, and readiness with its reason.
+//! The admin port for operators: metrics, liveness, readiness with its reason, and the operator API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::AppState;
 use crate::http::observe;
+use crate::http::peer::Client;
 use crate::http::server::connection::{self, Terms};
+use crate::operator;
 use crate::respond::{self, Problem, Result};
 use crate::routes::health::{self, Readiness};
 
@@ -35,17 +37,22 @@ pub(crate) async fn serve(state: AppState, port: AdminPort, tasks: TaskTracker) 
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving metrics and readiness");
     }
-    let app = router(state.clone());
+    let app = router(state.clone(), tasks.clone());
     let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
         loop {
             let Ok(seat) = seats.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (app, stopping) = (app.clone(), state.stopping.clone());
+                Ok((stream, peer)) => {
+                    let (app, state, stopping) = (app.clone(), state.clone(), state.stopping.clone());
                     tasks.spawn(async move {
                         let terms = Terms { head: HEADER_TIMEOUT, write: WRITE_TIMEOUT, keep_alive: true };
-                        let answer = |request: Request<_>| connection::call(&app, request);
+                        let answer = |mut request: Request<_>| {
+                            let trusted = &state.settings.api.trusted_proxies;
+                            let client = Client::of(peer.ip(), request.headers(), trusted);
+                            request.extensions_mut().insert(client);
+                            connection::call(&app, request)
+                        };
                         connection::serve(stream, terms, &stopping, &CancellationToken::new(), answer).await;
                         drop(seat);
                     });
@@ -58,14 +65,15 @@ pub(crate) async fn serve(state: AppState, port: AdminPort, tasks: TaskTracker) 
     state.stopping.run_until_cancelled(accepting).await;
 }
 
-fn router(state: AppState) -> Router {
+fn router(state: AppState, tasks: TaskTracker) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
         .fallback(respond::not_found)
+        .with_state(state.clone())
+        .merge(operator::router(state, tasks))
         .layer(map_response(guard))
-        .with_state(state)
 }
 
 async fn guard(mut response: Response) -> Response {

@@ -97,7 +97,8 @@ pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Opti
     Ok(Some(opened))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The key in the `Authorization` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }

@@ -37,6 +37,7 @@ pub async fn report_end(
     ids: &[Uuid],
     reporting: impl Fn(&str) -> Reporting,
 ) -> Result<()> {
+    let mut of_actor = Vec::new();
     for Reported { job, request_id } in read(connection, workspace_id, ids).await? {
         let end = match job.status {
             JobStatus::Succeeded => EventType::JobSucceeded,
@@ -49,11 +50,20 @@ pub async fn report_end(
             Reporting::End => &[end],
             Reporting::Records => &[EventType::JobChanged, end],
         };
-        let itself = Actor { workspace_id, kind: ActorKind::Job, id: job.id, request_id };
-        let new = types.iter().map(|event_type| event(*event_type, &job)).collect::<Result<_>>()?;
-        events::record(connection, actor.unwrap_or(&itself), new).await?;
+        let new: Vec<NewEvent> = types.iter().map(|event_type| event(*event_type, &job)).collect::<Result<_>>()?;
+        match actor {
+            // One statement for all of them.
+            Some(_) => of_actor.extend(new),
+            None => {
+                let itself = Actor { workspace_id, kind: ActorKind::Job, id: job.id, request_id };
+                events::record(connection, &itself, new).await?;
+            }
+        }
     }
-    Ok(())
+    match actor {
+        Some(actor) => events::record(connection, actor, of_actor).await,
+        None => Ok(()),
+    }
 }
 
 /// Records the event that a running job wrote records, in the transaction of its step.

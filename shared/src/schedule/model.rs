@@ -237,6 +237,12 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
+/// The schedules of a workspace, the oldest first.
+pub async fn list(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<Schedule>> {
+    let select = concat!("SELECT ", schedule_columns!(), " FROM schedules WHERE workspace_id = $1 ORDER BY id");
+    Ok(sqlx::query_as(select).bind(workspace_id).fetch_all(connection).await?)
+}
+
 /// Returns a schedule and locks its row, which a worker does before it starts its jobs.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! The runs of schedules: a row for each slot that a schedule has dealt with, and for each start by a caller.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -89,6 +91,35 @@ pub async fn list_runs(
     .bind(limit)
     .fetch_all(connection)
     .await?)
+}
+
+/// The last run of each schedule of a workspace, without the result of its job.
+pub async fn last_runs(connection: &mut PgConnection, workspace_id: Uuid) -> Result<HashMap<Uuid, ScheduledRun>> {
+    #[derive(FromRow)]
+    struct Last {
+        schedule_id: Uuid,
+        #[sqlx(flatten)]
+        run: ScheduledRun,
+    }
+    let last: Vec<Last> = sqlx::query_as(
+        "SELECT schedules.id AS schedule_id, last.id, last.slot, last.date, last.created_at, last.job_id, NULL::jsonb AS result,
+             CASE WHEN last.job_id IS NOT NULL
+                 THEN extract(epoch FROM last.created_at - last.slot)::double precision END AS delay_s,
+             CASE WHEN jobs.status = 'queued' AND jobs.yielded THEN 'running'
+                 ELSE coalesce(jobs.status, last.status) END AS status,
+             coalesce(jobs.error, last.error) AS error
+         FROM schedules
+         JOIN LATERAL (
+             SELECT id, slot, date, created_at, job_id, status, error FROM scheduled_runs AS runs
+             WHERE runs.workspace_id = $1 AND runs.schedule_id = schedules.id ORDER BY runs.id DESC LIMIT 1
+         ) AS last ON true
+         LEFT JOIN jobs ON jobs.workspace_id = $1 AND jobs.id = last.job_id
+         WHERE schedules.workspace_id = $1",
+    )
+    .bind(workspace_id)
+    .fetch_all(connection)
+    .await?;
+    Ok(last.into_iter().map(|Last { schedule_id, run }| (schedule_id, run)).collect())
 }
 
 /// The schedule of a run, and when it is started.

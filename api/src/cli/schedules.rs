@@ -1,0 +1,72 @@
+//! `crm-api schedules`
+
+use anyhow::{Result, anyhow};
+use clap::Subcommand;
+use shared::Error;
+use shared::operations::schedules::{self, OperatorSchedule};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::act::{options, print_json};
+use super::sentence;
+use super::table::{Table, fields, time};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ScheduleCommand {
+    /// List the schedules of all workspaces, each with its next and its last run.
+    List {
+        /// Only schedules of this workspace.
+        #[arg(long, value_name = "NAME_OR_ID")]
+        workspace: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a schedule, with its last ten runs.
+    Show {
+        /// The schedule's id.
+        id: Uuid,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ScheduleCommand {
+    pub(super) async fn run(self, connection: &mut PgConnection) -> Result<()> {
+        match self {
+            Self::List { workspace, json } => {
+                let schedules = schedules::list(connection, workspace.as_deref()).await.map_err(options)?;
+                if json { print_json(&schedules) } else { Ok(print(&schedules)) }
+            }
+            Self::Show { id, json } => {
+                let schedule = schedules::show(connection, id).await.map_err(|error| match error {
+                    Error::NotFound => anyhow!("there is no schedule {id}"),
+                    error => sentence(error),
+                })?;
+                if json {
+                    return print_json(&schedule);
+                }
+                fields(&serde_json::to_value(&schedule)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn print(schedules: &[OperatorSchedule]) {
+    let mut table = Table::new(["id", "workspace", "kind", "status", "next run", "last run", "ended as"]);
+    for OperatorSchedule { workspace, schedule, last_runs, .. } in schedules {
+        let last = last_runs.first();
+        table.row([
+            schedule.id.to_string(),
+            workspace.clone(),
+            schedule.kind.clone(),
+            schedule.status.as_str().to_owned(),
+            time(schedule.next_runs.first().copied()),
+            time(last.map(|run| run.created_at)),
+            last.and_then(|run| run.status).map_or("-", |status| status.as_str()).to_owned(),
+        ]);
+    }
+    table.print();
+}

@@ -1,0 +1,15 @@
+//! What operators see and steer, across workspaces.
+
+pub mod actions;
+mod batches;
+pub mod command;
+pub mod emails;
+mod filter;
+pub mod jobs;
+pub mod operators;
+pub mod pauses;
+pub mod queues;
+pub mod schedules;
+pub mod selection;
+pub mod workers;
+pub mod workspaces;
