@@ -17,6 +17,7 @@ mod lease;
 mod many;
 pub(crate) mod marks;
 pub mod notify;
+mod paused;
 mod report;
 pub(crate) mod rescue;
 mod retry;
@@ -43,6 +44,7 @@ pub use job::{
 pub use lease::*;
 pub use many::{cancel_all, retry_all};
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
+pub use paused::{Claimant, Paused, STEERING};
 pub use report::{Reporting, report_end, report_progress};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
@@ -198,7 +200,8 @@ macro_rules! retriable {
     };
 }
 
-use {requeued, retriable};
+use requeued;
+use retriable;
 
 /// Requeues a failed or cancelled job, which resumes after its last committed step. A job that
 /// waits for a retry is retried at once. Any other unfinished job is returned unchanged, so a

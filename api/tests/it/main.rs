@@ -63,6 +63,7 @@ mod names;
 mod nurture;
 mod openapi;
 mod operations;
+mod operators;
 mod oracle;
 mod orders;
 mod parameters;
