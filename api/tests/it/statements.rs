@@ -32,7 +32,7 @@ const GLOBAL: [&str; 14] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 33] = [
+const CROSS_WORKSPACES: [&str; 34] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -53,6 +53,7 @@ const CROSS_WORKSPACES: [&str; 33] = [
     "count(*) FILTER (WHERE lease_until IS NULL AND run_at <= now())",
     // What operators look for in all workspaces.
     "AS unfinished\n            WHERE ($1::uuid IS NULL OR workspace_id = $1)",
+    "FROM jobs WHERE finished_at IS NOT NULL AND ($1::uuid IS NULL OR workspace_id = $1)",
     "JOIN jobs ON jobs.workspace_id = workspaces.id",
     "JOIN emails ON emails.workspace_id = workspaces.id",
     "JOIN schedules ON schedules.workspace_id = workspaces.id",

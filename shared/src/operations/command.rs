@@ -11,7 +11,7 @@ use super::actions::{self, By, OperatorAction, Outcome};
 use super::batches::{Changed, Sum};
 use super::emails::{self, Decision, EmailFilter};
 use super::filter::{BATCH, Found, by_workspace, workspace_id};
-use super::jobs::{self, JobFilter};
+use super::jobs::{self, JobDecision, JobFilter};
 use super::pauses::{self, Target};
 use super::workers;
 use crate::accounts::workspaces;
@@ -30,15 +30,6 @@ pub enum Selection<F> {
     },
     /// Those with these ids.
     Ids(Vec<Uuid>),
-}
-
-/// What an operator does to jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobDecision {
-    /// They are retried.
-    Retry,
-    /// They are cancelled.
-    Cancel,
 }
 
 /// What can be paused, with workspaces as operators name them.
@@ -156,8 +147,8 @@ impl Command {
     /// [`Refusal::CountDiffers`], or [`Error::Invalid`] for what does not exist.
     pub async fn prepare(self, connection: &mut PgConnection) -> Result<Prepared, Refusal> {
         let (found, expect) = match &self {
-            Self::Jobs(_, Selection::Matching { filter, expect }) => {
-                (jobs::find(connection, filter).await?, Some(*expect))
+            Self::Jobs(decision, Selection::Matching { filter, expect }) => {
+                (jobs::find(connection, filter, *decision).await?, Some(*expect))
             }
             Self::Emails(decision, Selection::Matching { filter, expect }) => {
                 (decision.find(connection, filter).await?, Some(*expect))

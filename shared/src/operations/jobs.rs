@@ -55,6 +55,15 @@ impl JobState {
     }
 }
 
+/// What an operator does to jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobDecision {
+    /// They are retried.
+    Retry,
+    /// They are cancelled.
+    Cancel,
+}
+
 /// Which jobs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct JobFilter {

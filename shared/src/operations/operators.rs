@@ -110,9 +110,12 @@ pub async fn open(connection: &mut PgConnection, key: &OperatorKey) -> Result<Op
     Ok(Some(found.operator))
 }
 
-/// Whether an operator is neither revoked nor expired.
-pub async fn is_valid(connection: &mut PgConnection, id: Uuid) -> Result<bool> {
-    let valid = "SELECT EXISTS (SELECT FROM operators
-         WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))";
-    Ok(sqlx::query_scalar(valid).bind(id).fetch_one(connection).await?)
+/// The operator with this id, unless it is revoked or expired.
+pub async fn valid(connection: &mut PgConnection, id: Uuid) -> Result<Option<Operator>> {
+    let select = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM operators WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+    );
+    Ok(sqlx::query_as(select).bind(id).fetch_optional(connection).await?)
 }

@@ -212,9 +212,16 @@ async fn a_command_without_the_expected_number_prints_it_and_changes_nothing() {
     let action = operations.json(&[&retry[..], &["--expect", "3"]].concat()).await;
     assert_eq!((&action["source"], &action["matched"], &action["done"]), (&json!("cli"), &json!(3), &json!(3)));
     assert_eq!(operations.count(acme, "queued").await, 3);
+    // Everything is what can be cancelled, or retried.
+    operations.jobs(acme, 2, "succeeded", None).await;
     let cancel = operations.print(&["jobs", "cancel", "--all", "--expect", "3"]).await;
     assert_eq!(cancel, "3 matched, 3 cancelled.\n");
-    assert_eq!(operations.count(acme, "cancelled").await, 3);
+    let waiting = operations.jobs(acme, 1, "queued", Some("later")).await;
+    let retry = operations.print(&["jobs", "retry", "--all", "--expect", "4"]).await;
+    assert_eq!(retry, "4 matched, 4 retried.\n");
+    assert_eq!((operations.count(acme, "queued").await, operations.status(waiting[0]).await), (4, "queued".to_owned()));
+    let none = operations.print(&["jobs", "retry", "--status", "succeeded", "--expect", "0"]).await;
+    assert_eq!(none, "0 matched, 0 retried.\n");
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! Finding jobs of all workspaces.
 //!
-//! Unfinished jobs are few, and their indexes find them in all workspaces at once. Finished ones may be a million, so
-//! they are read workspace by workspace, the newest first.
+//! Unfinished jobs and those that did not succeed are few, and their indexes find them in all workspaces at once. Those
+//! that succeeded may be a million, so they are listed workspace by workspace, the newest first.
 
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, PgConnection};
 use uuid::Uuid;
 
-use super::{JobFilter, JobSummary, summary};
+use super::{JobDecision, JobFilter, JobState, JobSummary, summary};
 use crate::error::{Error, Result};
 use crate::operations::filter::{self, Found, by_workspace, id_bounds};
 use crate::queue::JobStatus;
@@ -46,10 +46,15 @@ macro_rules! unfinished {
     };
 }
 
-/// The finished jobs of a workspace.
+/// The finished jobs of a workspace, or of all.
 macro_rules! finished {
     ($select:literal) => {
-        concat!("SELECT ", $select, " FROM jobs WHERE workspace_id = $1 AND finished_at IS NOT NULL AND ", matching!())
+        concat!(
+            "SELECT ",
+            $select,
+            " FROM jobs WHERE finished_at IS NOT NULL AND ($1::uuid IS NULL OR workspace_id = $1) AND ",
+            matching!()
+        )
     };
 }
 
@@ -65,33 +70,69 @@ const STILL_MATCHING: &str = concat!(
     " AND id = ANY ($13) ORDER BY id FOR UPDATE"
 );
 
+/// Jobs in the states of a filter, as one kind of statement finds them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    is_finished: bool,
+    status: Option<JobStatus>,
+    /// Whether their due time has come, if that matters.
+    due: Option<bool>,
+    /// Only those that wait for a retry after an error.
+    waiting: Option<bool>,
+}
+
+impl Part {
+    fn of(state: JobState) -> Self {
+        let status = state.status();
+        let due = match state {
+            JobState::Due => Some(true),
+            JobState::Future => Some(false),
+            _ => None,
+        };
+        let waiting = (state == JobState::Waiting).then_some(true);
+        Self { is_finished: status.is_finished(), status: Some(status), due, waiting }
+    }
+}
+
 impl JobFilter {
-    fn is_of_unfinished(&self) -> bool {
-        self.status.is_none_or(|state| matches!(state.status(), JobStatus::Queued | JobStatus::Running))
+    /// All jobs in the states of the filter.
+    fn parts(&self) -> Vec<Part> {
+        match self.status {
+            Some(state) => vec![Part::of(state)],
+            None => vec![Part::default(), Part { is_finished: true, ..Part::default() }],
+        }
     }
 
-    fn is_of_finished(&self) -> bool {
-        self.status.is_none_or(|state| state.status().is_finished())
+    /// Those of them that a decision can change.
+    fn changeable(&self, decision: JobDecision) -> Vec<Part> {
+        let parts = match (decision, self.status) {
+            (JobDecision::Retry, None) => {
+                [JobState::Failed, JobState::Cancelled, JobState::Waiting].map(Part::of).to_vec()
+            }
+            (JobDecision::Retry, Some(state)) => vec![Part { waiting: Some(true), ..Part::of(state) }],
+            (JobDecision::Cancel, _) => self.parts(),
+        };
+        let can = |part: &Part| match (decision, part.status) {
+            (JobDecision::Retry, status) => !matches!(status, Some(JobStatus::Succeeded | JobStatus::Running)),
+            (JobDecision::Cancel, _) => !part.is_finished,
+        };
+        // A finished job waits for nothing.
+        let plain = |part: Part| if part.is_finished { Part { waiting: None, ..part } } else { part };
+        parts.into_iter().filter(can).map(plain).collect()
     }
 
     /// The arguments of the statements here, for one workspace or all. The statements are planned with these values,
     /// because the best index depends on which of them are given: so no query here is prepared for later.
-    fn arguments(&self, workspace_id: Option<Uuid>) -> Result<PgArguments> {
+    fn arguments(&self, workspace_id: Option<Uuid>, part: Part) -> Result<PgArguments> {
         let (first, last) = id_bounds(self.common.created_after, self.common.created_before);
-        let due = match self.status {
-            Some(super::JobState::Due) => Some(true),
-            Some(super::JobState::Future) => Some(false),
-            _ => None,
-        };
-        let waiting = (self.status == Some(super::JobState::Waiting)).then_some(true);
         let mut arguments = PgArguments::default();
         let added = [
             arguments.add(workspace_id),
             arguments.add(&self.queue),
             arguments.add(&self.kind),
-            arguments.add(self.status.map(super::JobState::status)),
-            arguments.add(due),
-            arguments.add(waiting),
+            arguments.add(part.status),
+            arguments.add(part.due),
+            arguments.add(part.waiting),
             arguments.add(self.worker),
             arguments.add(&self.error),
             arguments.add(self.common.created_after),
@@ -102,23 +143,34 @@ impl JobFilter {
         added.into_iter().collect::<Result<(), _>>().map_err(Error::Internal)?;
         Ok(arguments)
     }
+
+    /// The arguments of the statements that list a part: one for all workspaces or, where there may be a million jobs,
+    /// one for each, which reads the newest ones only.
+    async fn lists(&self, connection: &mut PgConnection, part: Part) -> Result<Vec<PgArguments>> {
+        let are_few = !part.is_finished || matches!(part.status, Some(JobStatus::Failed | JobStatus::Cancelled));
+        let workspaces = match are_few {
+            true => vec![self.common.workspace_id(connection).await?],
+            false => self.common.workspaces(connection).await?.into_iter().map(Some).collect(),
+        };
+        workspaces.into_iter().map(|workspace_id| self.arguments(workspace_id, part)).collect()
+    }
 }
 
 /// Finds jobs, the newest first, and at most so many: each with its workspace.
-async fn newest(connection: &mut PgConnection, filter: &JobFilter, limit: i64) -> Result<Vec<(Uuid, Uuid)>> {
+async fn newest(
+    connection: &mut PgConnection,
+    filter: &JobFilter,
+    parts: &[Part],
+    limit: i64,
+) -> Result<Vec<(Uuid, Uuid)>> {
     let mut found: Vec<(Uuid, Uuid)> = Vec::new();
-    let mut statements = Vec::new();
-    if filter.is_of_unfinished() {
-        statements.push((UNFINISHED, filter.common.workspace_id(connection).await?));
-    }
-    if filter.is_of_finished() {
-        statements.extend(filter.common.workspaces(connection).await?.into_iter().map(|id| (FINISHED, Some(id))));
-    }
-    for (statement, workspace_id) in statements {
-        let mut arguments = filter.arguments(workspace_id)?;
-        arguments.add(limit).map_err(Error::Internal)?;
-        let rows = sqlx::query_as_with::<_, (Uuid, Uuid), _>(statement, arguments).persistent(false);
-        found.extend(rows.fetch_all(&mut *connection).await?);
+    for part in parts {
+        let statement = if part.is_finished { FINISHED } else { UNFINISHED };
+        for mut arguments in filter.lists(connection, *part).await? {
+            arguments.add(limit).map_err(Error::Internal)?;
+            let rows = sqlx::query_as_with::<_, (Uuid, Uuid), _>(statement, arguments).persistent(false);
+            found.extend(rows.fetch_all(&mut *connection).await?);
+        }
     }
     found.sort_unstable_by_key(|(_, id)| std::cmp::Reverse(*id));
     // A job that ends between two statements is found by both.
@@ -127,23 +179,22 @@ async fn newest(connection: &mut PgConnection, filter: &JobFilter, limit: i64) -
     Ok(found)
 }
 
-/// Finds all jobs that match: the ids of each workspace.
-pub(in crate::operations) async fn find(connection: &mut PgConnection, filter: &JobFilter) -> Result<Found> {
-    Ok(by_workspace(newest(connection, filter, i64::MAX).await?))
+/// Finds all jobs that match, and that a decision can change: the ids of each workspace.
+pub(in crate::operations) async fn find(
+    connection: &mut PgConnection,
+    filter: &JobFilter,
+    decision: JobDecision,
+) -> Result<Found> {
+    Ok(by_workspace(newest(connection, filter, &filter.changeable(decision), i64::MAX).await?))
 }
 
 /// Counts the jobs that match.
 pub async fn count(connection: &mut PgConnection, filter: &JobFilter) -> Result<i64> {
-    let mut statements = Vec::new();
-    if filter.is_of_unfinished() {
-        statements.push((COUNT_UNFINISHED, filter.common.workspace_id(connection).await?));
-    }
-    if filter.is_of_finished() {
-        statements.extend(filter.common.workspaces(connection).await?.into_iter().map(|id| (COUNT_FINISHED, Some(id))));
-    }
+    let workspace_id = filter.common.workspace_id(connection).await?;
     let mut count = 0;
-    for (statement, workspace_id) in statements {
-        let counted = sqlx::query_scalar_with(statement, filter.arguments(workspace_id)?).persistent(false);
+    for part in filter.parts() {
+        let statement = if part.is_finished { COUNT_FINISHED } else { COUNT_UNFINISHED };
+        let counted = sqlx::query_scalar_with(statement, filter.arguments(workspace_id, part)?).persistent(false);
         count += counted.fetch_one(&mut *connection).await.map(|count: i64| count)?;
     }
     Ok(count)
@@ -153,7 +204,7 @@ pub async fn count(connection: &mut PgConnection, filter: &JobFilter) -> Result<
 pub async fn list(connection: &mut PgConnection, filter: &JobFilter, limit: i64) -> Result<Vec<JobSummary>> {
     let names = filter::names(connection).await?;
     let mut jobs: Vec<JobSummary> = Vec::new();
-    for (workspace_id, ids) in by_workspace(newest(connection, filter, limit).await?) {
+    for (workspace_id, ids) in by_workspace(newest(connection, filter, &filter.parts(), limit).await?) {
         let select = concat!("SELECT ", summary!(), " FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)");
         let found: Vec<JobSummary> =
             sqlx::query_as(select).bind(workspace_id).bind(ids).fetch_all(&mut *connection).await?;
@@ -181,7 +232,8 @@ pub(super) async fn still_matching(
     ids: &[Uuid],
     filter: &JobFilter,
 ) -> Result<Vec<Uuid>> {
-    let mut arguments = filter.arguments(Some(workspace_id))?;
+    let part = filter.status.map(Part::of).unwrap_or_default();
+    let mut arguments = filter.arguments(Some(workspace_id), part)?;
     arguments.add(ids).map_err(Error::Internal)?;
     Ok(sqlx::query_scalar_with(STILL_MATCHING, arguments).persistent(false).fetch_all(connection).await?)
 }
