@@ -1,8 +1,9 @@
 //! Jobs are found, retried and cancelled over all workspaces.
 
+use chrono::{TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Timestamp, Uuid};
 
 use super::{Operations, ids, matching, newest};
 use crate::support::{self, faults};
@@ -14,7 +15,7 @@ async fn jobs_of_all_workspaces_are_filtered() {
     let globex = operations.workspace("globex").await;
     let failed = operations.jobs(acme, 2, "failed", Some("The disk is full")).await;
     let others = operations.jobs(globex, 3, "failed", Some("it panicked")).await;
-    let succeeded = operations.jobs(globex, 2, "succeeded", None).await;
+    let mut succeeded = operations.jobs(globex, 2, "succeeded", None).await;
     let cancelled = operations.jobs(acme, 1, "cancelled", None).await;
     let running = operations.jobs(acme, 1, "running", None).await;
     let due = operations.jobs(globex, 1, "queued", None).await;
@@ -25,11 +26,16 @@ async fn jobs_of_all_workspaces_are_filtered() {
     for (update, id) in [
         ("UPDATE jobs SET run_at = now() + interval '1 hour' WHERE id = $1", future[0]),
         ("UPDATE jobs SET crashes = 1 WHERE id = $1", quarantined[0]),
-        ("UPDATE jobs SET created_at = now() - interval '2 hours' WHERE id = $1", succeeded[0]),
         ("UPDATE jobs SET queue = 'imports', kind = 'import_leads' WHERE id = $1", others[0]),
     ] {
         sqlx::query(update).bind(id).execute(operations.api.database.pool()).await.unwrap();
     }
+    // Ids rise with time.
+    let two_hours_ago = u64::try_from((Utc::now() - TimeDelta::hours(2)).timestamp()).unwrap();
+    let old = Uuid::new_v7(Timestamp::from_unix_time(two_hours_ago, 0, 0, 0));
+    let age = "UPDATE jobs SET id = $2, created_at = now() - interval '2 hours' WHERE id = $1";
+    sqlx::query(age).bind(succeeded[0]).bind(old).execute(operations.api.database.pool()).await.unwrap();
+    succeeded[0] = old;
     let held = "UPDATE jobs SET worker_id = $2 WHERE id = $1";
     sqlx::query(held).bind(running[0]).bind(worker).execute(operations.api.database.pool()).await.unwrap();
     let all = [&failed, &others, &succeeded, &cancelled, &running, &due, &waiting, &future, &quarantined];

@@ -145,12 +145,16 @@ async fn every_command_that_changes_something_is_in_the_audit() {
 async fn actions_are_kept_for_400_days() {
     let operations = Operations::start().await;
     operations.print(&["operators", "create", "bob"]).await;
-    let age = "UPDATE operator_actions SET started_at = now() - make_interval(days => $2) WHERE arguments ->> 'name' = $1";
+    let age =
+        "UPDATE operator_actions SET started_at = now() - make_interval(days => $2) WHERE arguments ->> 'name' = $1";
     for (name, days) in [("ada", 401), ("bob", 399)] {
         sqlx::query(age).bind(name).bind(days).execute(operations.api.database.pool()).await.unwrap();
     }
     let connection = &mut operations.api.connection().await;
-    assert_eq!([actions::prune(connection, 100).await.unwrap(), actions::prune(connection, 100).await.unwrap()], [1, 0]);
+    assert_eq!(
+        [actions::prune(connection, 100).await.unwrap(), actions::prune(connection, 100).await.unwrap()],
+        [1, 0]
+    );
     let left = operations.json(&["audit"]).await;
     assert_eq!((left.as_array().unwrap().len(), &left[0]["arguments"]["name"]), (1, &json!("bob")));
 }

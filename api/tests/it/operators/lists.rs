@@ -176,12 +176,18 @@ async fn lists_and_counts_are_fast_among_many_finished_jobs() {
         println!("{path}: {:.0} ms", took * 1_000.0);
         assert!(took < 1.0, "{path} took {took} s");
     }
-    let started = Instant::now();
-    let action = operations.send("/jobs/cancel", super::matching(json!({ "status": "due" }), 10_000), 200).await;
-    println!("cancelling 10,000 jobs: {:?}", started.elapsed());
-    assert_eq!(action["data"]["done"], 10_000);
-    let cancelled = super::matching(json!({ "status": "cancelled" }), 10_000);
-    let started = Instant::now();
-    let request = operations.request(Method::POST, "/jobs/retry").json(&cancelled).send().await.unwrap();
-    println!("retrying 10,000 jobs: {:?} {}", started.elapsed(), request.status());
+    for (path, filter, status) in [("/jobs/cancel", "due", "cancelled"), ("/jobs/retry", "cancelled", "queued")] {
+        let started = Instant::now();
+        let request = operations.request(Method::POST, path);
+        let answer = request.json(&super::matching(json!({ "status": filter }), 10_000)).send().await.unwrap();
+        println!("{path} of 10,000 jobs: answered after {:?}", started.elapsed());
+        // On a busy machine it continues after its response.
+        assert!([200, 202].contains(&answer.status().as_u16()) && started.elapsed().as_secs() < 5);
+        let id = answer.json::<Value>().await.unwrap()["data"]["id"].as_str().unwrap().to_owned();
+        let action = async || operations.read(&format!("/actions/{id}")).await;
+        until("the action has ended", async || action().await["finished_at"].is_string()).await;
+        println!("{path} of 10,000 jobs: ended after {:?}", started.elapsed());
+        assert_eq!(action().await["done"], 10_000);
+        assert_eq!(operations.count(workspaces[0], status).await, 10_000);
+    }
 }
