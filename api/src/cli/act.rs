@@ -159,6 +159,15 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
+/// Prints a document as JSON, or for people.
+pub(super) fn show(document: &impl Serialize, json: bool, print: impl FnOnce()) -> Result<()> {
+    if json {
+        return print_json(document);
+    }
+    print();
+    Ok(())
+}
+
 /// Runs a command between the beginning and the end of its entry in the audit. The command gets the id of its action.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use shared::operations::actions::{self, ActionFilter, OperatorAction};
 use shared::operations::selection;
 use sqlx::PgConnection;
 
-use super::act::{options, pairs, print_json};
+use super::act::{options, pairs, print_json, show};
 use super::table::{Table, or_dash, short, time};
 use super::{find_workspace, sentence};
 
@@ -40,7 +40,7 @@ impl AuditArguments {
         let (filter, limit) = selection::list::<ActionFilter>(&pairs).map_err(options)?;
         let Some(workspace) = workspace else {
             let actions = actions::list(connection, &filter, limit).await.map_err(sentence)?;
-            return if json { print_json(&actions) } else { Ok(print(&actions)) };
+            return show(&actions, json, || print(&actions));
         };
         let workspace = find_workspace(connection, &workspace).await?;
         let entries = audit::recent(connection, workspace.id, filter.since(), limit).await.map_err(sentence)?;

@@ -10,7 +10,7 @@ use shared::operations::selection;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{Chosen, act, options, pairs, print_action, print_json};
+use super::act::{Chosen, act, options, pairs, print_action, print_json, show};
 use super::sentence;
 use super::table::{Table, fields, short, time};
 
@@ -115,19 +115,19 @@ impl EmailCommand {
                 pairs.push(("limit".to_owned(), limit));
                 let (filter, limit) = selection::list::<EmailFilter>(&pairs).map_err(options)?;
                 let emails = emails::list(connection, &filter, limit).await.map_err(options)?;
-                if json { print_json(&emails) } else { Ok(print(&emails)) }
+                show(&emails, json, || print(&emails))
             }
             Self::Show { id, json } => {
                 let email = emails::show(connection, id).await.map_err(|error| match error {
                     Error::NotFound => anyhow!("there is no email {id}"),
                     error => sentence(error),
                 })?;
-                if json { print_json(&email) } else { Ok(fields(&serde_json::to_value(&email)?)) }
+                if json { print_json(&email) } else { fields(&email) }
             }
             Self::Count { which, json } => {
                 let filter = selection::count::<EmailFilter>(&which.pairs()).map_err(options)?;
                 let count = emails::count(connection, &filter).await.map_err(options)?;
-                if json { print_json(&json!({ "count": count })) } else { Ok(println!("{count}")) }
+                show(&json!({ "count": count }), json, || println!("{count}"))
             }
             Self::Resend { which, chosen } => decide(connection, Decision::Resend, which, &chosen).await,
             Self::MarkSent { which, chosen } => decide(connection, Decision::MarkSent, which, &chosen).await,

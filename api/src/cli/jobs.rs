@@ -10,7 +10,7 @@ use shared::operations::selection;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{Chosen, act, options, pairs, print_action, print_json};
+use super::act::{Chosen, act, options, pairs, print_action, print_json, show};
 use super::sentence;
 use super::table::{Table, fields, or_dash, short, time};
 
@@ -117,19 +117,19 @@ impl JobCommand {
                 pairs.push(("limit".to_owned(), limit));
                 let (filter, limit) = selection::list::<JobFilter>(&pairs).map_err(options)?;
                 let jobs = jobs::list(connection, &filter, limit).await.map_err(options)?;
-                if json { print_json(&jobs) } else { Ok(print(&jobs)) }
+                show(&jobs, json, || print(&jobs))
             }
             Self::Show { id, json } => {
                 let job = jobs::show(connection, id).await.map_err(|error| match error {
                     Error::NotFound => anyhow!("there is no job {id}"),
                     error => sentence(error),
                 })?;
-                if json { print_json(&job) } else { Ok(fields(&serde_json::to_value(&job)?)) }
+                if json { print_json(&job) } else { fields(&job) }
             }
             Self::Count { which, json } => {
                 let filter = selection::count::<JobFilter>(&which.pairs()).map_err(options)?;
                 let count = jobs::count(connection, &filter).await.map_err(options)?;
-                if json { print_json(&json!({ "count": count })) } else { Ok(println!("{count}")) }
+                show(&json!({ "count": count }), json, || println!("{count}"))
             }
             Self::Retry { which, chosen } => {
                 let command = Command::Jobs(JobDecision::Retry, chosen.selection(which.pairs())?);

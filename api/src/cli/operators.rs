@@ -9,7 +9,7 @@ use shared::operations::operators::{self, EXPIRES_IN_DAYS, Operator};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{audited, print_json};
+use super::act::{audited, print_json, show};
 use super::table::{Table, time};
 use super::{day, sentence};
 
@@ -69,7 +69,7 @@ impl OperatorCommand {
             }
             Self::List { json } => {
                 let operators = operators::list(connection).await.map_err(sentence)?;
-                if json { print_json(&operators) } else { Ok(print(&operators)) }
+                show(&operators, json, || print(&operators))
             }
             Self::Revoke { id, json } => {
                 let revoke = async |connection: &mut PgConnection, _| operators::revoke(connection, id).await;
@@ -78,7 +78,7 @@ impl OperatorCommand {
                     Error::NotFound => anyhow!("there is no operator {id}"),
                     error => sentence(error),
                 })?;
-                if json { print_json(&operator) } else { Ok(print(&[operator])) }
+                show(&operator, json, || print(std::slice::from_ref(&operator)))
             }
         }
     }

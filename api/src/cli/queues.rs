@@ -6,7 +6,7 @@ use shared::operations::command::{Command, Paused};
 use shared::operations::queues::{self, Load};
 use sqlx::PgConnection;
 
-use super::act::{act, print_json};
+use super::act::{act, print_json, show};
 use super::sentence;
 use super::table::{Table, or_dash, seconds, time};
 
@@ -98,7 +98,7 @@ pub(super) async fn pause(
 ) -> Result<()> {
     let name = name(&paused);
     let action = act(connection, Command::Pause(paused, reason), json).await?;
-    if json { print_json(&action) } else { Ok(println!("Paused {name}.")) }
+    show(&action, json, || println!("Paused {name}."))
 }
 
 /// Resumes something, and says whether it was paused.

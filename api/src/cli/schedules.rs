@@ -7,7 +7,7 @@ use shared::operations::schedules::{self, OperatorSchedule};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{options, print_json};
+use super::act::{options, print_json, show};
 use super::sentence;
 use super::table::{Table, fields, time};
 
@@ -37,18 +37,14 @@ impl ScheduleCommand {
         match self {
             Self::List { workspace, json } => {
                 let schedules = schedules::list(connection, workspace.as_deref()).await.map_err(options)?;
-                if json { print_json(&schedules) } else { Ok(print(&schedules)) }
+                show(&schedules, json, || print(&schedules))
             }
             Self::Show { id, json } => {
                 let schedule = schedules::show(connection, id).await.map_err(|error| match error {
                     Error::NotFound => anyhow!("there is no schedule {id}"),
                     error => sentence(error),
                 })?;
-                if json {
-                    return print_json(&schedule);
-                }
-                fields(&serde_json::to_value(&schedule)?);
-                Ok(())
+                if json { print_json(&schedule) } else { fields(&schedule) }
             }
         }
     }

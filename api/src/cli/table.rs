@@ -1,6 +1,9 @@
 //! Aligned tables for people.
 
+use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
 
 /// A table, printed with columns as wide as their widest cell.
 pub(super) struct Table {
@@ -62,16 +65,17 @@ pub(super) fn short(text: Option<&str>) -> String {
     }
 }
 
-/// Prints the fields of a JSON object, one on each line.
-pub(super) fn fields(object: &serde_json::Value) {
-    let Some(object) = object.as_object() else { return };
+/// Prints the fields of an object, one on each line.
+pub(super) fn fields(object: &impl Serialize) -> Result<()> {
+    let Value::Object(object) = serde_json::to_value(object)? else { return Ok(()) };
     let width = object.keys().map(|name| name.chars().count()).max().unwrap_or(0);
-    for (name, value) in object {
+    for (name, value) in &object {
         let value = match value {
-            serde_json::Value::Null => "-".to_owned(),
-            serde_json::Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
             value => value.to_string(),
         };
         println!("{name:<width$}  {value}");
     }
+    Ok(())
 }

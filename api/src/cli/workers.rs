@@ -59,7 +59,7 @@ impl WorkerCommand {
                     Error::NotFound => anyhow!("there is no worker {id}"),
                     error => sentence(error),
                 })?;
-                if json { print_json(&worker) } else { Ok(fields(&serde_json::to_value(&worker)?)) }
+                if json { print_json(&worker) } else { fields(&worker) }
             }
             Self::Drain { id, json } => steer(connection, Command::Drain(id), json).await,
             Self::Undrain { id, json } => steer(connection, Command::Undrain(id), json).await,
@@ -72,8 +72,7 @@ async fn steer(connection: &mut PgConnection, command: Command, json: bool) -> R
     if json {
         return print_json(&action);
     }
-    fields(&action.result.unwrap_or_default());
-    Ok(())
+    fields(&action.result)
 }
 
 /// Prints the fields that a line has room for.

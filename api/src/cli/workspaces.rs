@@ -10,7 +10,7 @@ use shared::operations::command::{Command, Paused};
 use shared::operations::workspaces::{self as loads, WorkspaceLoad};
 use sqlx::PgConnection;
 
-use super::act::{act, audited, print_json};
+use super::act::{act, audited, print_json, show};
 use super::table::{Table, fields, seconds};
 use super::{day, find_workspace, queues, sentence};
 
@@ -122,12 +122,12 @@ impl WorkspaceCommand {
             Self::Create { name } => create(connection, &name).await,
             Self::List { json } => {
                 let loads = loads::list(connection).await.map_err(sentence)?;
-                if json { print_json(&loads) } else { Ok(print(&loads)) }
+                show(&loads, json, || print(&loads))
             }
             Self::Show { workspace, json } => {
                 let workspace = find_workspace(connection, &workspace).await?;
                 let load = loads::show(connection, &workspace.id.to_string()).await.map_err(sentence)?;
-                if json { print_json(&load) } else { Ok(fields(&serde_json::to_value(&load)?)) }
+                if json { print_json(&load) } else { fields(&load) }
             }
             Self::Suspend { workspace, json } => suspend(connection, workspace, Command::Suspend, json).await,
             Self::Unsuspend { workspace, json } => suspend(connection, workspace, Command::Unsuspend, json).await,
