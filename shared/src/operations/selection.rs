@@ -158,7 +158,7 @@ fn ids(value: Value) -> Result<Vec<Uuid>> {
     }
     let mut ids = Vec::with_capacity(values.len());
     for (i, value) in values.into_iter().enumerate() {
-        let id = Uuid::from_json(value).map_err(|fault| Error::Invalid(vec![fault.of(&format!("ids.{i}"))]))?;
+        let id = Uuid::from_json(value).map_err(|fault| Error::Invalid(vec![fault.of(format!("ids.{i}"))]))?;
         if !ids.contains(&id) {
             ids.push(id);
         }
