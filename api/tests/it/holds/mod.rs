@@ -17,7 +17,7 @@ use crate::nurture::many_leads;
 use crate::support::Api;
 use crate::workflows::run;
 
-const NURTURE: &str = "/dev/crm/leads/nurture/start";
+pub(crate) const NURTURE: &str = "/dev/crm/leads/nurture/start";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A worker that runs jobs and sends no email.
@@ -27,7 +27,7 @@ fn writing(database: &Database, settings: &[(&str, &str)]) -> Process {
 }
 
 /// A worker that runs jobs and sends email to this server.
-fn sending(database: &Database, server: &MailServer, settings: &[(&str, &str)]) -> Process {
+pub(crate) fn sending(database: &Database, server: &MailServer, settings: &[(&str, &str)]) -> Process {
     let port = server.address.port().to_string();
     let own = [("CRM_MAIL__HOST", "localhost"), ("CRM_MAIL__PORT", port.as_str()), ("CRM_MAIL__TLS", "none")];
     let all: Vec<_> = own.into_iter().chain(settings.iter().copied()).collect();
