@@ -17,6 +17,7 @@ mod links;
 mod lists;
 mod live;
 mod notice;
+pub(crate) mod operations;
 mod pages;
 mod parts;
 mod periods;

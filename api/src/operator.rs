@@ -49,6 +49,7 @@ pub(crate) fn routes(state: AppState, tasks: TaskTracker) -> Router {
         .route("/emails", get(list::emails))
         .route("/emails/count", get(list::count_emails))
         .route("/emails/{emailId}", get(list::email))
+        .route("/database", get(list::database))
         .route("/queues", get(list::queues))
         .route("/kinds", get(list::kinds))
         .route("/pauses", get(list::pauses))

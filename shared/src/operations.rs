@@ -3,6 +3,7 @@
 pub mod actions;
 mod batches;
 pub mod command;
+pub mod database;
 pub mod emails;
 mod filter;
 pub mod jobs;
@@ -11,5 +12,6 @@ pub mod pauses;
 pub mod queues;
 pub mod schedules;
 pub mod selection;
+pub mod sessions;
 pub mod workers;
 pub mod workspaces;

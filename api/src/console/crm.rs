@@ -222,7 +222,7 @@ impl Objects {
 }
 
 /// Reads a response, and turns an error into a refusal.
-async fn read<T: DeserializeOwned>(answer: Response) -> Result<(HeaderMap, T)> {
+pub(super) async fn read<T: DeserializeOwned>(answer: Response) -> Result<(HeaderMap, T)> {
     let (head, body) = accepted(answer).await?.into_parts();
     let bytes = to_bytes(body, MAX_BYTES).await.map_err(|error| Problem::internal(error.to_string()))?;
     let json = if bytes.is_empty() { b"null" } else { bytes.as_ref() };

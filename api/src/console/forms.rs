@@ -286,8 +286,14 @@ impl Render for Input {
     }
 }
 
+/// Whoever has the token of a session that its forms send.
+pub(crate) trait FormToken {
+    /// The token.
+    fn form_token(&self) -> &str;
+}
+
 /// A form that changes something: with the token of the session, and made once however often it is sent.
-pub(crate) fn form(visit: &Visit, action: &str, content: &Markup) -> Markup {
+pub(crate) fn form(visit: &impl FormToken, action: &str, content: &Markup) -> Markup {
     html! {
         form method="post" action=(action) {
             (hidden(visit))
@@ -297,7 +303,7 @@ pub(crate) fn form(visit: &Visit, action: &str, content: &Markup) -> Markup {
 }
 
 /// A form in a part that lives: the same each time it is rendered. `once` says what is done at most once.
-pub(crate) fn steady_form(visit: &Visit, action: &str, once: &str, content: &Markup) -> Markup {
+pub(crate) fn steady_form(visit: &impl FormToken, action: &str, once: &str, content: &Markup) -> Markup {
     html! {
         form method="post" action=(action) {
             (hidden_once(visit, once))
@@ -307,38 +313,57 @@ pub(crate) fn steady_form(visit: &Visit, action: &str, once: &str, content: &Mar
 }
 
 /// The hidden fields of a form.
-pub(crate) fn hidden(visit: &Visit) -> Markup {
+pub(crate) fn hidden(visit: &impl FormToken) -> Markup {
     hidden_once(visit, &Uuid::now_v7().to_string())
 }
 
-fn hidden_once(visit: &Visit, once: &str) -> Markup {
+fn hidden_once(visit: &impl FormToken, once: &str) -> Markup {
     html! {
-        input type="hidden" name=(TOKEN) value=(visit.token);
+        input type="hidden" name=(TOKEN) value=(visit.form_token());
         input type="hidden" name=(ONCE) value=(once);
     }
 }
 
 /// A form with a button only.
-pub(crate) fn button(visit: &Visit, action: &str, label: &str) -> Markup {
+pub(crate) fn button(visit: &impl FormToken, action: &str, label: &str) -> Markup {
     form(visit, action, &html! { button type="submit" { (label) } })
 }
 
 /// A button that first says what it will do and how to undo it. Works without scripts.
-pub(crate) fn confirmed(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+pub(crate) fn confirmed(visit: &impl FormToken, action: &str, label: &str, what: &Markup) -> Markup {
     explained_once(visit, action, (&Uuid::now_v7().to_string(), true), label, what)
 }
 
 /// As [`confirmed`], for what destroys nothing.
-pub(crate) fn explained(visit: &Visit, action: &str, label: &str, what: &Markup) -> Markup {
+pub(crate) fn explained(visit: &impl FormToken, action: &str, label: &str, what: &Markup) -> Markup {
     explained_once(visit, action, (&Uuid::now_v7().to_string(), false), label, what)
 }
 
 /// As [`confirmed`], in a part that lives. See [`steady_form`].
-pub(crate) fn confirmed_once(visit: &Visit, action: &str, once: &str, label: &str, what: &Markup) -> Markup {
+pub(crate) fn confirmed_once(visit: &impl FormToken, action: &str, once: &str, label: &str, what: &Markup) -> Markup {
     explained_once(visit, action, (once, true), label, what)
 }
 
-fn explained_once(visit: &Visit, action: &str, (once, danger): (&str, bool), label: &str, what: &Markup) -> Markup {
+/// As [`explained`], in a part that lives, with what it is about for people who do not see its row.
+pub(crate) fn explained_steadily(visit: &impl FormToken, action: &str, label: &str, of: &str, what: &Markup) -> Markup {
+    html! {
+        details.confirm {
+            summary.button { (label) span.hidden { " " (of) } }
+            div.popover {
+                p { (what) }
+                (steady_form(visit, action, label, &html! { button type="submit" { (label) span.hidden { " " (of) } } }))
+            }
+        }
+    }
+}
+
+fn explained_once(
+    visit: &impl FormToken,
+    action: &str,
+    (once, danger): (&str, bool),
+    label: &str,
+    what: &Markup,
+) -> Markup {
     html! {
         details.confirm {
             summary.button.danger[danger] { (label) }

@@ -55,12 +55,12 @@ pub(crate) fn page(visit: &Visit, title: &str, content: &Markup) -> Response {
 
 /// A page with a status, such as that of a form that was refused.
 pub(crate) fn page_with(status: StatusCode, visit: &Visit, title: &str, content: &Markup) -> Response {
-    respond(status, POLICY, &document(title, &framed(visit, content)))
+    page_in(status, &Frame::of(visit), title, content)
 }
 
 /// A page that shows a frame of the console's own.
 pub(crate) fn page_with_frame(visit: &Visit, title: &str, content: &Markup) -> Response {
-    respond(StatusCode::OK, POLICY_WITH_FRAME, &document(title, &framed(visit, content)))
+    respond(StatusCode::OK, POLICY_WITH_FRAME, &document(title, &Frame::of(visit).around(content)))
 }
 
 /// An email in a frame: it runs no scripts, loads nothing, and cannot reach the page around it.
@@ -83,7 +83,7 @@ pub(super) fn bare(status: StatusCode, title: &str, content: &Markup) -> Respons
 
 /// The page of an error.
 pub(super) fn refused(visit: &Visit, refusal: &Refusal) -> Response {
-    logged(refusal, page_with(refusal.status, visit, title_of(refusal.status), &about(refusal)))
+    refused_in(&Frame::of(visit), refusal)
 }
 
 /// The page of an error, for someone who is not known.
@@ -153,24 +153,49 @@ fn document(title: &str, body: &Markup) -> Markup {
     }
 }
 
-fn framed(visit: &Visit, content: &Markup) -> Markup {
-    html! {
-        a.skip href="#content" { "Skip to the content" }
-        div.frame {
-            header.side {
-                p.workspace { (visit.workspace) }
-                (places(visit))
-                div.account {
-                    p.quiet { "Signed in with the key " strong { (visit.key) } }
-                    (button(visit, "/console/sign-out", "Sign out"))
-                }
+/// What is around the content of a page.
+pub(super) struct Frame {
+    /// Where one is, where one can go, and who is signed in.
+    pub side: Markup,
+    /// What the last form did.
+    pub notice: Markup,
+}
+
+impl Frame {
+    fn of(visit: &Visit) -> Self {
+        let side = html! {
+            p.workspace { (visit.workspace) }
+            (places(visit))
+            div.account {
+                p.quiet { "Signed in with the key " strong { (visit.key) } }
+                (button(visit, "/console/sign-out", "Sign out"))
             }
-            main #content tabindex="-1" {
-                (notice(visit))
-                (content)
+        };
+        Self { side, notice: notice(visit) }
+    }
+
+    fn around(&self, content: &Markup) -> Markup {
+        html! {
+            a.skip href="#content" { "Skip to the content" }
+            div.frame {
+                header.side { (self.side) }
+                main #content tabindex="-1" {
+                    (self.notice)
+                    (content)
+                }
             }
         }
     }
+}
+
+/// A page in this frame.
+pub(super) fn page_in(status: StatusCode, frame: &Frame, title: &str, content: &Markup) -> Response {
+    respond(status, POLICY, &document(title, &frame.around(content)))
+}
+
+/// The page of an error in this frame.
+pub(super) fn refused_in(frame: &Frame, refusal: &Refusal) -> Response {
+    logged(refusal, page_in(refusal.status, frame, title_of(refusal.status), &about(refusal)))
 }
 
 fn places(visit: &Visit) -> Markup {

@@ -7,11 +7,19 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use maud::{Markup, html};
-use shared::accounts::sessions;
 use tokio::time::{Instant, sleep};
 
-use super::refusal::{Refusal, Result};
-use super::session::Visit;
+use super::refusal::Result;
+use crate::AppState;
+
+/// Who looks at a page.
+pub(crate) trait Visitor: Clone + Send + Sync + 'static {
+    /// The state of this process.
+    fn state(&self) -> &AppState;
+
+    /// Whether the session has not ended.
+    fn is_signed_in(&self) -> impl Future<Output = Result<bool>> + Send;
+}
 
 /// How long one stream lasts; the browser then asks again.
 const LASTS: Duration = Duration::from_secs(10 * 60);
@@ -22,16 +30,16 @@ pub(crate) fn region(path: &str, content: &Markup) -> Markup {
 }
 
 /// Sends a part of a page whenever it has changed, until the session ends.
-pub(crate) fn stream<R>(visit: Visit, every: Duration, render: impl Fn(Visit) -> R + Send + 'static) -> Response
+pub(crate) fn stream<V: Visitor, R>(visit: V, every: Duration, render: impl Fn(V) -> R + Send + 'static) -> Response
 where
     R: Future<Output = Result<Markup>> + Send,
 {
-    let (stopping, until) = (visit.state.stopping.clone().cancelled_owned(), Instant::now() + LASTS);
+    let (stopping, until) = (visit.state().stopping.clone().cancelled_owned(), Instant::now() + LASTS);
     let parts = stream::unfold((visit, String::new(), render), move |(visit, mut last, render)| async move {
         loop {
             // The page has just shown this part.
             sleep(every).await;
-            if Instant::now() >= until || !is_signed_in(&visit).await.ok()? {
+            if Instant::now() >= until || !visit.is_signed_in().await.ok()? {
                 return None;
             }
             let part = render(visit.clone()).await.ok()?.into_string();
@@ -42,10 +50,4 @@ where
         }
     });
     Sse::new(parts.take_until(stopping)).keep_alive(KeepAlive::default()).into_response()
-}
-
-async fn is_signed_in(visit: &Visit) -> Result<bool, Refusal> {
-    let Some(session_id) = visit.caller.session_id else { return Ok(false) };
-    let connection = &mut *visit.state.connection().await?;
-    Ok(sessions::lasts(connection, visit.caller.workspace_id, session_id).await?)
 }

@@ -36,16 +36,25 @@ impl Notice {
 
     /// The cookie that keeps it until the next page.
     pub(super) fn cookie(&self, state: &AppState) -> Option<HeaderValue> {
+        cookie(state, NAME, &self.encode()?, Some(SECONDS))
+    }
+
+    /// The notice as the value of a cookie.
+    pub(super) fn encode(&self) -> Option<String> {
         let text = self.text.chars().take(MAX_TEXT).collect();
         let json = serde_json::to_vec(&Self { text, undo: self.undo.clone() }).ok()?;
-        cookie(state, NAME, &URL_SAFE_NO_PAD.encode(json), Some(SECONDS))
+        Some(URL_SAFE_NO_PAD.encode(json))
+    }
+
+    /// Reads the value of a cookie.
+    pub(super) fn decode(value: &str) -> Option<Self> {
+        let notice: Self = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()?;
+        Some(Self { undo: notice.undo.filter(|path| own_path(path) == path), ..notice })
     }
 
     /// The notice that a browser sends.
     pub(super) fn take(state: &AppState, headers: &HeaderMap) -> Option<Self> {
-        let json = URL_SAFE_NO_PAD.decode(cookie_of(headers, &cookie_name(state, NAME))?).ok()?;
-        let notice: Self = serde_json::from_slice(&json).ok()?;
-        Some(Self { undo: notice.undo.filter(|path| own_path(path) == path), ..notice })
+        Self::decode(cookie_of(headers, &cookie_name(state, NAME))?)
     }
 
     /// The cookie that forgets it.

@@ -43,14 +43,18 @@ pub(crate) fn badge(word: &str) -> Markup {
     let tone = match word {
         "succeeded" | "sent" | "delivered" | "converted" | "enabled" | "active" | "healthy" | "good" | "completed"
         | "received" | "promoter" | "won" => "good",
-        "failed" | "bounced" | "unknown" | "disabled" | "complained" | "at_risk" | "critical" | "detractor"
-        | "lost" | "overdue" => "bad",
-        "running" | "sending" | "queued" | "deferred" | "retrying" | "pending" | "waiting" | "paused" | "warning" => {
-            "busy"
-        }
+        "failed" | "bounced" | "lost" | "suspended" | "unknown" | "disabled" | "complained" | "at_risk"
+        | "critical" | "detractor" | "overdue" => "bad",
+        "running" | "sending" | "draining" | "queued" | "deferred" | "retrying" | "pending" | "waiting" | "paused"
+        | "warning" => "busy",
         _ => "plain",
     };
-    html! { span.badge data-tone=(tone) { (words(word)) } }
+    badge_in(tone, &words(word))
+}
+
+/// A text in a colour: `good`, `bad`, `busy` or `plain`.
+pub(crate) fn badge_in(tone: &str, text: &str) -> Markup {
+    html! { span.badge data-tone=(tone) { (text) } }
 }
 
 /// A link to a page that not every key may see; for other keys, its text.

@@ -16,8 +16,9 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::crm::Crm;
-use super::forms::Fields;
+use super::forms::{Fields, FormToken};
 use super::links::query_of;
+use super::live::Visitor;
 use super::notice::Notice;
 use super::refusal::{Refusal, Result};
 use super::{CONSOLE, layout, sign_in};
@@ -31,7 +32,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The field of a form, or the parameter of its URL, that has the session's token.
 pub(crate) const TOKEN: &str = "token";
 /// What the token of forms is derived for.
-const FORMS: &str = "forms";
+pub(super) const FORMS: &str = "forms";
 
 /// The name of a cookie. With HTTPS, its prefix keeps other hosts of the domain from setting it.
 pub(super) fn cookie_name(state: &AppState, name: &str) -> String {
@@ -127,7 +128,8 @@ pub(super) async fn require(
     Ok(answer)
 }
 
-fn is_read(method: &Method) -> bool {
+/// Whether a request changes nothing.
+pub(super) fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
@@ -198,10 +200,36 @@ impl Visit {
 
     /// Checks the token of a form.
     fn check(&self, token: Option<&str>) -> Result<()> {
-        let is_own = token.is_some_and(|token| token.as_bytes().ct_eq(self.token.as_bytes()).into());
-        let text = "This form belongs to another session. Load the page again and repeat your change.";
-        if is_own { Ok(()) } else { Err(Refusal::of(StatusCode::FORBIDDEN, text)) }
+        matches_token(token, &self.token)
     }
+}
+
+impl FormToken for Visit {
+    fn form_token(&self) -> &str {
+        &self.token
+    }
+}
+
+impl Visitor for Visit {
+    fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    async fn is_signed_in(&self) -> Result<bool> {
+        let Some(session_id) = self.caller.session_id else { return Ok(false) };
+        let connection = &mut *self.state.connection().await?;
+        Ok(sessions::lasts(connection, self.caller.workspace_id, session_id).await?)
+    }
+}
+
+/// Checks the token that a form was sent with.
+///
+/// # Errors
+/// 403 for another one than that of the session.
+pub(super) fn matches_token(given: Option<&str>, token: &str) -> Result<()> {
+    let is_own = given.is_some_and(|given| given.as_bytes().ct_eq(token.as_bytes()).into());
+    let text = "This form belongs to another session. Load the page again and repeat your change.";
+    if is_own { Ok(()) } else { Err(Refusal::of(StatusCode::FORBIDDEN, text)) }
 }
 
 impl<S: Sync> FromRequestParts<S> for Visit {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::AppState;
+use crate::console::operations;
 use crate::http::observe;
 use crate::http::peer::Client;
 use crate::http::server::connection::{self, Terms};
@@ -72,6 +73,7 @@ fn router(state: AppState, tasks: TaskTracker) -> Router {
         .route("/metrics", get(metrics))
         .fallback(respond::not_found)
         .with_state(state.clone())
+        .merge(operations::routes(&state, tasks.clone()))
         .merge(operator::router(state, tasks))
         .layer(map_response(guard))
 }

@@ -6,7 +6,9 @@ use shared::accounts::audit;
 use shared::operations::actions::{self, ActionFilter};
 use shared::operations::emails::EmailFilter;
 use shared::operations::jobs::JobFilter;
-use shared::operations::{emails as all_emails, jobs as all_jobs, pauses as all_pauses, queues as all_queues};
+use shared::operations::{
+    database as all_database, emails as all_emails, jobs as all_jobs, pauses as all_pauses, queues as all_queues,
+};
 use shared::operations::{schedules as all_schedules, selection, workers as all_workers, workspaces as all_workspaces};
 use shared::query::parameters::{Parameters, whole};
 
@@ -41,6 +43,10 @@ pub(super) async fn count_emails(State(state): State<AppState>, Query(pairs): Qu
 
 pub(super) async fn email(State(state): State<AppState>, Path(id): Path, _: NoQuery) -> Result {
     data(all_emails::show(&mut *state.connection().await?, id).await?)
+}
+
+pub(super) async fn database(State(state): State<AppState>, _: NoQuery) -> Result {
+    data(all_database::connections(&mut *state.connection().await?).await?)
 }
 
 pub(super) async fn queues(State(state): State<AppState>, _: NoQuery) -> Result {

@@ -7,6 +7,7 @@ mod feedback;
 mod imports;
 mod insight;
 mod jobs;
+mod operations;
 mod records;
 mod settings;
 mod sign_in;

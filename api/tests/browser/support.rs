@@ -2,6 +2,7 @@
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use shared::operations::operators;
 use testing::browser::{Browser, Look, Page};
 use testing::{Database, Process};
 
@@ -70,6 +71,22 @@ impl Crm {
         let scopes: Vec<&str> = scopes.split(',').collect();
         let issued = self.create("/dev/crm/keys", json!({ "name": "story", "scopes": scopes })).await;
         issued["key"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Operators.
+impl Crm {
+    /// Somebody who has signed in on the admin port with the key of a new operator.
+    pub async fn operator(&self, look: Look) -> Page {
+        let (key, _) =
+            operators::create(&mut *self.database.pool().acquire().await.unwrap(), "ada", None).await.unwrap();
+        let page = self.browser.visit(&self.api.admin_url().await, look).await;
+        page.open("/console").await;
+        page.accessible().await;
+        page.fill("Operator key", key.reveal()).await;
+        page.click("Sign in").await;
+        page.see("Sign out").await;
+        page
     }
 }
 

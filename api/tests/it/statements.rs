@@ -13,7 +13,7 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 14] = [
+const GLOBAL: [&str; 15] = [
     "_sqlx_migrations",
     "api_keys",
     "email_rate_limits",
@@ -22,6 +22,7 @@ const GLOBAL: [&str; 14] = [
     "mail_place",
     "numbering",
     "operator_actions",
+    "operator_sessions",
     "operators",
     "pauses",
     "rotated_keys",

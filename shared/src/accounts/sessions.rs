@@ -34,11 +34,11 @@ pub const IDLE_MINUTES: i64 = 60;
 /// How many minutes a link to sign in works.
 pub const LINK_MINUTES: i64 = 10;
 /// How accurate the last use of a session is, so that few requests write.
-const ACCURACY: TimeDelta = TimeDelta::minutes(1);
+pub(crate) const ACCURACY: TimeDelta = TimeDelta::minutes(1);
 /// The most characters of a browser's name that are stored.
 const MAX_USER_AGENT: usize = 200;
 
-/// A secret that a browser presents: the workspace's id, by which it is found, and 256 random bits.
+/// A secret that a browser presents: the id of its workspace or operator, by which it is found, and 256 random bits.
 ///
 /// `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl Token {
     const RANDOM: usize = 32;
     const LENGTH: usize = size_of::<uuid::Bytes>() + Self::RANDOM;
 
-    fn generate(workspace_id: Uuid) -> Result<Self> {
+    pub(crate) fn generate(owner_id: Uuid) -> Result<Self> {
         let mut bytes = [0; Self::LENGTH];
-        let (workspace, random) = bytes.split_at_mut(Self::LENGTH - Self::RANDOM);
-        workspace.copy_from_slice(workspace_id.as_bytes());
+        let (owner, random) = bytes.split_at_mut(Self::LENGTH - Self::RANDOM);
+        owner.copy_from_slice(owner_id.as_bytes());
         SysRng.try_fill_bytes(random).map_err(|error| Error::Internal(error.into()))?;
         Ok(Self(bytes))
     }
@@ -77,7 +77,7 @@ impl Token {
         Uuid::from_bytes(bytes)
     }
 
-    fn hash(&self) -> [u8; 32] {
+    pub(crate) fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
     }
 }

@@ -29,8 +29,12 @@ pub struct Shown {
 impl Visitor {
     /// Someone who is not signed in.
     pub fn new(api: &Api) -> Self {
-        let client = Client::builder().redirect(Policy::none()).build().unwrap();
-        Self { client, url: api.url(""), cookie: String::new() }
+        Self::at(api.url(""))
+    }
+
+    /// Someone who is not signed in, at this address.
+    pub fn at(url: String) -> Self {
+        Self { client: Client::builder().redirect(Policy::none()).build().unwrap(), url, cookie: String::new() }
     }
 
     /// Someone who has signed in with a key that may do this, such as `records:read,exports` or `*`.
@@ -151,6 +155,6 @@ impl Shown {
 /// The session's cookie that a response sets.
 pub fn session_of(answer: &Response) -> Option<String> {
     let cookies = answer.headers().get_all(SET_COOKIE).iter().map(|cookie| cookie.to_str().unwrap());
-    let mut sessions = cookies.filter(|cookie| cookie.contains("crm_session="));
+    let mut sessions = cookies.filter(|cookie| cookie.contains("session="));
     sessions.next().map(|cookie| cookie.split(';').next().unwrap().to_owned())
 }

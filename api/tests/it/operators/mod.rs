@@ -1,5 +1,6 @@
 //! Operators see and steer the work of all workspaces: with commands, and over the operator API on the admin port.
 
+mod console;
 mod crashes;
 mod emails;
 mod jobs;
