@@ -8,3 +8,4 @@ pub mod finishing;
 pub mod listen;
 pub mod signed_links;
 pub mod telemetry;
+pub mod trace;

@@ -86,6 +86,7 @@ mod stages;
 mod statements;
 mod support;
 mod suppressions;
+mod traces;
 mod undo;
 mod updates;
 mod uploads;
