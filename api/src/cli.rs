@@ -220,7 +220,7 @@ async fn diagnose(connection: &mut PgConnection, settings: &Settings) -> Result<
 }
 
 async fn run_server(settings: Settings) -> Result<()> {
-    let _logging = telemetry::start(&settings.log)?;
+    let telemetry = telemetry::start("crm-api", &settings)?;
     let address = settings.api.listen;
     // The descriptor limit bounds `api.max_connections`.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -237,7 +237,9 @@ async fn run_server(settings: Settings) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    server::serve(AppState::new(settings).map_err(sentence)?, listener, admin, shutdown).await
+    let served = server::serve(AppState::new(settings).map_err(sentence)?, listener, admin, shutdown).await;
+    telemetry.end().await;
+    served
 }
 
 async fn connect(settings: &Settings) -> Result<PgConnection> {

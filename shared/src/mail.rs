@@ -24,11 +24,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::events::Actor;
 use crate::mail::report::{record_events, reported};
 use crate::mail::suppressions::is_suppressed;
 use crate::mail::templates::Rendered;
 use crate::mail::windows::Windows;
-use crate::platform::db;
+use crate::platform::{db, trace};
 use crate::records::RecordType;
 use crate::string_enum;
 use crate::values::{self, Time, key_domain};
@@ -125,19 +126,20 @@ pub enum Cancel {
 const BATCH: usize = 1_000;
 
 /// Adds emails to the outbox, in the caller's transaction, and returns the result for each, in the
-/// same order. A bulk email outside of the workspace's sending window is due when the window opens.
+/// same order. They name what caused them: the job or the request of the actor, and the present trace. A bulk
+/// email outside of the workspace's sending window is due when the window opens.
 /// After the commit the caller notifies [`QUEUE`] with the
 /// [`Notifier`](crate::queue::notify::Notifier).
 pub async fn queue(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     sender: &Sender,
     emails: &[NewEmail],
 ) -> Result<Vec<Queued>> {
-    let openings = openings(connection, workspace_id, emails).await?;
+    let openings = openings(connection, actor.workspace_id, emails).await?;
     let mut queued = Vec::with_capacity(emails.len());
     for (batch, openings) in emails.chunks(BATCH).zip(openings.chunks(BATCH)) {
-        queued.extend(queue_batch(connection, workspace_id, sender, (batch, openings)).await?);
+        queued.extend(queue_batch(connection, actor, sender, (batch, openings)).await?);
     }
     if queued.len() != emails.len() {
         return Err(Error::internal("the outbox did not answer for each email"));
@@ -164,7 +166,7 @@ async fn openings(connection: &mut PgConnection, workspace_id: Uuid, emails: &[N
 
 async fn queue_batch(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     sender: &Sender,
     (emails, openings): (&[NewEmail], &[Option<Time>]),
 ) -> Result<Vec<Queued>> {
@@ -187,17 +189,17 @@ async fn queue_batch(
          ), written AS (
              INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
                  subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
-                 to_time_zone, opens_at, run_at)
+                 to_time_zone, opens_at, run_at, job_id, request_id, trace_context)
              SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
                  subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
-                 to_time_zone, opens_at, greatest(opens_at, now())
+                 to_time_zone, opens_at, greatest(opens_at, now()), $20, $21, $22
              FROM new WHERE NOT suppressed ORDER BY event_key, place
              ON CONFLICT (workspace_id, event_key) DO NOTHING
              RETURNING id
          )
          SELECT new.suppressed, written.id IS NOT NULL FROM new LEFT JOIN written USING (id) ORDER BY new.place"
     ))
-    .bind(workspace_id)
+    .bind(actor.workspace_id)
     .bind(&sender.name)
     .bind(&sender.email)
     .bind(&sender.reply_to)
@@ -216,6 +218,9 @@ async fn queue_batch(
     .bind(all(emails, |email| email.unsubscribe.as_deref()))
     .bind(all(emails, |email| email.time_zone.map(Tz::name)))
     .bind(openings)
+    .bind(actor.job_id())
+    .bind(&actor.request_id)
+    .bind(trace::stored())
     .fetch_all(connection)
     .await?;
     Ok(written

@@ -9,3 +9,4 @@ pub mod host;
 pub mod listen;
 pub mod signed_links;
 pub mod telemetry;
+pub mod trace;

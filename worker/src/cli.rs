@@ -49,11 +49,12 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     if let Some(Command::Run(run)) = command {
         return run.run(&settings).await;
     }
-    let _logging = telemetry::start(&settings.log)?;
+    let telemetry = telemetry::start("crm-worker", &settings)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(wait_for_signals(shutdown.clone())?);
-    crate::run(settings, jobs::all(), shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    let ended = crate::run(settings, jobs::all(), shutdown).await;
+    telemetry.end().await;
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {

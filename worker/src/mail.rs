@@ -9,6 +9,7 @@ mod files;
 pub(crate) mod hold;
 mod lease_table;
 mod metrics;
+mod observe;
 mod sender;
 pub(crate) mod smtp;
 mod waiting;

@@ -94,9 +94,9 @@ fn report_rescued(process: &WorkerContext, rescued: &[Rescued]) {
             kind.metrics.rescued.fetch_add(1, Relaxed);
         }
         if job.status == JobStatus::Failed {
-            tracing::warn!(job = %job.id, kind = job.kind, "job failed: its worker died too often");
+            tracing::warn!(job_id = %job.id, kind = job.kind, "job failed: its worker died too often");
         } else {
-            tracing::warn!(job = %job.id, kind = job.kind, "job queued again: its worker died");
+            tracing::warn!(job_id = %job.id, kind = job.kind, "job queued again: its worker died");
         }
     }
     if !rescued.is_empty() {
@@ -106,7 +106,7 @@ fn report_rescued(process: &WorkerContext, rescued: &[Rescued]) {
 
 fn report_rescued_emails(process: &WorkerContext, rescued: &[mail::Rescued]) {
     for email in rescued.iter().filter(|email| email.state == EmailState::Unknown) {
-        tracing::warn!(email = %email.id, "delivery unknown: the worker died while sending the email");
+        tracing::warn!(email_id = %email.id, "delivery unknown: the worker died while sending the email");
     }
     if let Some(delivery) = &process.delivery {
         let unknown = rescued.iter().filter(|email| email.state == EmailState::Unknown).count();

@@ -6,6 +6,7 @@
 mod client;
 mod connector;
 mod lane;
+mod observe;
 mod slots;
 mod workspace;
 
@@ -19,6 +20,7 @@ use shared::Result;
 use shared::events::EventId;
 use shared::platform::config::{Database, Settings};
 use shared::platform::db::{self, CLOCK, Pool};
+use shared::platform::trace::Span;
 use shared::queue::{Claimant, RENEW_EVERY};
 use shared::webhooks::{self, Attempt, Candidate, Due, Hold, Sealer, Target};
 use sqlx::PgConnection;
@@ -78,14 +80,26 @@ impl Webhooks {
         result
     }
 
-    /// Sends a delivery once.
-    async fn attempt(&self, target: &Target, due: Due) -> Attempt {
-        let Due { id, webhook_id, event_id, subject_id, attempt, attempts, body } = due;
+    /// Sends a delivery once, with a line in the log and a span.
+    async fn attempt(&self, workspace_id: Uuid, target: &Target, due: Due) -> Attempt {
+        let mut trace = observe::span_of(workspace_id, target, &due);
+        let (event_id, event_type, request_id) = (due.event_id, due.event_type.clone(), due.request_id.clone());
+        let attempt = self.send(target, due, &trace).await;
+        observe::end_span(&mut trace, &attempt);
+        let caused =
+            observe::Caused { workspace_id, event_id, event_type: &event_type, request_id: request_id.as_deref() };
+        observe::log(&attempt, caused, trace.trace_id());
+        attempt
+    }
+
+    async fn send(&self, target: &Target, due: Due, trace: &Span) -> Attempt {
+        let Due { id, webhook_id, event_id, subject_id, attempt, attempts, body, .. } = due;
         let (began, message_id, timestamp) = (Instant::now(), EventId(event_id).to_string(), db::now().timestamp());
         let answer = match target.sign(&message_id, timestamp, &body) {
             Ok(signature) => {
                 let headers = &target.headers;
-                let message = Message { id: &message_id, timestamp, signature: &signature, headers };
+                let trace = trace.context();
+                let message = Message { id: &message_id, timestamp, signature: &signature, headers, trace };
                 self.client.post(&target.url, message, Bytes::from(body)).await
             }
             Err(error) => Err(error.to_string()),
@@ -211,7 +225,7 @@ async fn keep_leases(process: Arc<WorkerContext>, hooks: Arc<Webhooks>) {
         match hooks.with(&process, async |connection| webhooks::renew(connection, &holds).await).await {
             Ok(renewed) => {
                 for (hold, signals) in held.iter().filter(|(hold, _)| !renewed.contains(hold)) {
-                    tracing::debug!(workspace = %hold.workspace_id, "another worker delivers these webhooks");
+                    tracing::debug!(workspace_id = %hold.workspace_id, "another worker delivers these webhooks");
                     signals.lost.cancel();
                 }
             }

@@ -25,7 +25,7 @@ use super::{CONSOLE, layout, sign_in};
 use crate::AppState;
 use crate::extract;
 use crate::http::auth::Caller;
-use crate::http::observe::RequestId;
+use crate::http::observe::{RequestId, SessionId};
 use crate::respond::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -125,6 +125,7 @@ pub(super) async fn require(
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
     answer.extensions_mut().insert(key);
+    answer.extensions_mut().insert(SessionId(session_id));
     Ok(answer)
 }
 

@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use shared::accounts::api_keys::Opened;
 use shared::error::FieldError;
+use shared::platform::trace::{self, Kind, Span as Trace, TraceContext};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
@@ -20,6 +21,8 @@ use crate::http::peer::Client;
 use crate::respond::{self, Problem};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The maximum number of headers in a request.
 const MAX_HEADERS: usize = 90;
 /// Larger heads get a 431, which bounds the memory of connections.
@@ -30,7 +33,11 @@ const DURATION: &str = "crm_http_request_duration_seconds";
 #[derive(Clone, Debug, Default)]
 pub struct RequestId(pub String);
 
-/// Gives a request its id, logs and counts it, and turns a panic into a 500.
+/// The session of the console in which a page was visited; an extension of the response.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionId(pub Uuid);
+
+/// Gives a request its id and its span, logs and counts it, and turns a panic into a 500.
 pub async fn observe<Answer: Future<Output = Response>>(
     mut request: Request,
     answer: impl FnOnce(Request) -> Answer,
@@ -40,8 +47,9 @@ pub async fn observe<Answer: Future<Output = Response>>(
     let method = known(request.method());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let trace = trace_of(&request, method, route, &id);
     // At level error, so that every log filter that shows an error also shows its request id.
-    let span = tracing::error_span!("request", request_id = id);
+    let span = tracing::error_span!("request", request_id = id, trace_id = trace.trace_id());
     request.extensions_mut().insert(RequestId(id.clone()));
     let client = request.extensions().get().copied();
     let answer = async {
@@ -51,12 +59,15 @@ pub async fn observe<Answer: Future<Output = Response>>(
         let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
     };
-    let unanswered = Unanswered { method, route, span: &span };
-    let answer = answer.instrument(span.clone()).await;
+    let context = trace.context().cloned();
+    let mut unanswered = Unanswered { method, route, span: &span, trace };
+    let answer = trace::scope(context, answer).instrument(span.clone()).await;
+    let trace = std::mem::replace(&mut unanswered.trace, Trace::none());
     std::mem::forget(unanswered);
     let _in_span = span.enter();
     let mut answer = respond::finish(answer, &id);
     record(method, route, client, &answer, begun.elapsed());
+    end(trace, &answer);
     if let Ok(id) = HeaderValue::try_from(id) {
         answer.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -83,11 +94,13 @@ struct Unanswered<'a> {
     method: &'static str,
     route: &'a str,
     span: &'a Span,
+    trace: Trace,
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         let _in_span = self.span.enter();
+        self.trace.fail("client_disconnected");
         tracing::debug!(method = self.method, route = self.route, "client disconnected before the response");
         metrics::counter!("crm_http_abandoned_total", "method" => self.method, "route" => self.route.to_owned())
             .increment(1);
@@ -104,6 +117,46 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
+/// Begins the span of a request, in the trace of its sender if it names a valid one. Probes and files belong to no
+/// trace.
+fn trace_of(request: &Request, method: &'static str, route: &str, id: &str) -> Trace {
+    let headers = request.headers();
+    let mut parents = headers.get_all(TRACEPARENT).into_iter();
+    let parent = match (parents.next(), parents.next()) {
+        (Some(parent), None) => {
+            let states = headers.get_all(TRACESTATE).into_iter().filter_map(|state| state.to_str().ok());
+            parent.to_str().ok().and_then(|parent| TraceContext::from_headers(parent, states))
+        }
+        _ => None,
+    };
+    if parent.is_none() && !is_work(route) {
+        return Trace::none();
+    }
+    let mut trace = Trace::begin(Kind::Server, format_args!("{method} {route}"), parent);
+    trace.set("http.request.method", method);
+    trace.set("http.route", route);
+    trace.set("crm.request.id", id);
+    trace
+}
+
+/// Whether a route does what callers or visitors want.
+fn is_work(route: &str) -> bool {
+    let is_file = route.starts_with("/console/assets");
+    !is_file && ["/dev/crm", "/console", "/feedback", "/unsubscribe"].iter().any(|prefix| route.starts_with(prefix))
+}
+
+fn end(mut trace: Trace, answer: &Response) {
+    let status = answer.status();
+    trace.set("http.response.status_code", status.as_u16());
+    if let Some(opened) = answer.extensions().get::<Opened>() {
+        trace.set("crm.workspace.id", opened.workspace_id);
+        trace.set("crm.key.id", opened.key_id);
+    }
+    if status.is_server_error() {
+        trace.fail(status.as_str());
+    }
+}
+
 /// Clients can send any word as a method, so unknown ones share one metric label.
 fn known(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -117,11 +170,12 @@ fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Re
     let opened = answer.extensions().get::<Opened>();
     let workspace_id = opened.map(|opened| tracing::field::display(opened.workspace_id));
     let key_id = opened.map(|opened| tracing::field::display(opened.key_id));
-    let client = client.map(|Client(address)| tracing::field::display(address));
+    let session_id = answer.extensions().get().map(|SessionId(id)| tracing::field::display(*id));
+    let peer = client.map(|Client(address)| tracing::field::display(address));
     if route.starts_with("/dev/crm") || status >= 400 {
-        tracing::info!(method, route, status, ms, workspace_id, key_id, client, "answered");
+        tracing::info!(method, route, status, ms, workspace_id, key_id, session_id, peer, "answered");
     } else {
-        tracing::debug!(method, route, status, ms, client, "answered");
+        tracing::debug!(method, route, status, ms, workspace_id, key_id, session_id, peer, "answered");
     }
     metrics::counter!("crm_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string())
         .increment(1);

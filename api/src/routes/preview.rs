@@ -74,7 +74,7 @@ async fn test(
         .run(&bytes, move |connection, actor| {
             let (state, object) = (state.clone(), object.clone());
             Box::pin(async move {
-                let email = preview::test(connection, actor.workspace_id, server(&state), object).await?;
+                let email = preview::test(connection, actor, server(&state), object).await?;
                 let place = format!("{CRM}/emails/{}", email.email.id);
                 Ok(Reply::created(place, &email)?.notifying(mail::QUEUE))
             })

@@ -222,7 +222,7 @@ async fn the_log_names_the_client_key_and_route_of_each_request() {
                 break line;
             }
         };
-        assert_eq!((&line["client"], &line["key_id"]), (&json!(client), &json!(key_id)), "{line}");
+        assert_eq!((&line["peer"], &line["key_id"]), (&json!(client), &json!(key_id)), "{line}");
         assert_eq!((&line["route"], &line["status"]), (&json!("/dev/crm/leads"), &json!(200)), "{line}");
         assert!(line["span"]["request_id"].is_string() && !line.to_string().contains("ann@example.com"), "{line}");
         server.process.stop().await.unwrap();

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::records::RecordType;
@@ -27,7 +28,7 @@ pub async fn queued(api: &Api, to: &str, subject: Option<(RecordType, Uuid)>) ->
         unsubscribe: Some("https://crm.example/unsubscribe/x".into()),
         time_zone: None,
     };
-    mail::queue(&mut api.connection().await, api.workspace_id, &sender, &[new]).await.unwrap();
+    mail::queue(&mut api.connection().await, &Actor::worker(api.workspace_id), &sender, &[new]).await.unwrap();
     id
 }
 

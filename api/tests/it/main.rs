@@ -88,6 +88,7 @@ mod statements;
 mod steering;
 mod support;
 mod suppressions;
+mod traces;
 mod undo;
 mod updates;
 mod uploads;

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
+use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Queued, Sender};
 use shared::platform::signed_links::Signer;
@@ -35,7 +36,7 @@ async fn queue_email_of(api: &Api, email: &str, event: Event) -> (Queued, Uuid, 
         unsubscribe: Some(format!("http://localhost/unsubscribe/{token}")),
         time_zone: None,
     };
-    let queued = mail::queue(&mut connection, api.workspace_id, &sender, &[new]).await.unwrap();
+    let queued = mail::queue(&mut connection, &Actor::worker(api.workspace_id), &sender, &[new]).await.unwrap();
     (queued[0], id, token)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
+use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::platform::db;
@@ -167,7 +168,7 @@ async fn queue(harness: &Harness, workspace_id: Uuid, emails: usize) -> Result<(
 
 async fn put(connection: &mut PgConnection, workspace_id: Uuid, emails: &[NewEmail]) -> Result<()> {
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
-    mail::queue(connection, workspace_id, &sender, emails).await?;
+    mail::queue(connection, &Actor::worker(workspace_id), &sender, emails).await?;
     Ok(())
 }
 

@@ -336,10 +336,10 @@ impl Harness {
     }
 }
 
-/// Parses `job=… attempt=…`.
+/// Parses `job_id=… attempt=…`.
 fn lease_in(line: &str) -> Option<Lease> {
     let value = |name: &str| line.split_once(name)?.1.split_whitespace().next();
-    Some((value("job=")?.parse().ok()?, value("attempt=")?.parse().ok()?))
+    Some((value("job_id=")?.parse().ok()?, value("attempt=")?.parse().ok()?))
 }
 
 fn start(program: &Path, log: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Supervised> {

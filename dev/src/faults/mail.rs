@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use rand::RngExt;
+use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Event, NewEmail, Sender};
 use shared::values::{Email, Field};
@@ -174,7 +175,7 @@ async fn hurry(harness: &Harness) -> Result<()> {
 async fn queue(harness: &Harness, count: usize) -> Result<()> {
     let sender = Sender { name: Some("Acme".into()), email: "hello@acme.example".into(), reply_to: None };
     let emails: Result<Vec<NewEmail>> = (0..count).map(|_| new_email()).collect();
-    mail::queue(&mut *harness.pool.acquire().await?, WORKSPACE, &sender, &emails?).await?;
+    mail::queue(&mut *harness.pool.acquire().await?, &Actor::worker(WORKSPACE), &sender, &emails?).await?;
     Ok(())
 }
 

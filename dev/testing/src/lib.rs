@@ -18,6 +18,7 @@
 
 #[cfg(feature = "browser")]
 pub mod browser;
+pub mod collector;
 pub mod copies;
 mod database;
 mod left_jobs;

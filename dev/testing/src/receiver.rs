@@ -28,8 +28,10 @@ pub struct Received {
     pub path: String,
     /// The headers, with names in lower case.
     pub headers: HashMap<String, String>,
-    /// The body.
+    /// The body, as text.
     pub body: String,
+    /// The body, byte for byte.
+    pub bytes: Bytes,
     /// When it arrived.
     pub at: Instant,
 }
@@ -232,6 +234,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         path: parts.uri.to_string(),
         headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         body: text(&body),
+        bytes: body,
         at: Instant::now(),
     };
     let answer = lock(&state.script)(&received);

@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> Result<()> {
     let settings = Settings::load(None)?;
-    let _logging = telemetry::start(&settings.log)?;
+    let telemetry = telemetry::start("test-worker", &settings)?;
     let shutdown = CancellationToken::new();
     tokio::spawn(worker::cli::wait_for_signals(shutdown.clone())?);
-    worker::run(settings, test_jobs::tasks(), shutdown).await
+    let ended = worker::run(settings, test_jobs::tasks(), shutdown).await;
+    telemetry.end().await;
+    ended
 }

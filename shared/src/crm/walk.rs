@@ -114,6 +114,7 @@ fn event(
         subject,
         actor: EventActor::new(ActorKind::Job, Some(walk.job_id)),
         request_id: None,
+        trace_context: None,
         data,
         changes: None,
         cursor: walk.number,

@@ -57,6 +57,11 @@ impl Actor {
         Self { workspace_id, kind: ActorKind::Operator, id: Uuid::now_v7(), request_id: None }
     }
 
+    /// The job that acts, if one does.
+    pub fn job_id(&self) -> Option<Uuid> {
+        (self.kind == ActorKind::Job).then_some(self.id)
+    }
+
     /// Whether each of its changes is an event. What a job writes is summarised by the events of the job.
     pub fn is_reported(&self) -> bool {
         self.kind != ActorKind::Job

@@ -73,6 +73,9 @@ pub struct Event {
     pub actor: EventActor,
     /// The request that did it, or that created the job that did it.
     pub request_id: Option<String>,
+    /// The stored [trace](crate::platform::trace) in which it happened.
+    #[serde(skip)]
+    pub trace_context: Option<String>,
     /// The subject as the API returned it then; before a deletion, if it was deleted.
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
@@ -177,7 +180,7 @@ pub async fn read(
     let end = end(connection, workspace_id, after, filter, reach).await?;
     let mut sql = QueryBuilder::new(
         "SELECT number, events.id, type, subject_type, subject_id, events.actor_type, events.actor_id,
-             events.request_id, events.created_at, data, former, latter
+             events.request_id, events.trace_context, events.created_at, data, former, latter
          FROM events
          LEFT JOIN history ON history.workspace_id = events.workspace_id AND record_id = subject_id
              AND history.id = events.id AND action = 'updated'
@@ -234,6 +237,7 @@ struct Row {
     actor_type: ActorKind,
     actor_id: Option<Uuid>,
     request_id: Option<String>,
+    trace_context: Option<String>,
     created_at: DateTime<Utc>,
     data: Option<Json<Box<RawValue>>>,
     former: Option<Json<Map<String, Value>>>,
@@ -258,6 +262,7 @@ impl Row {
             subject: Subject { kind: self.subject_type, id: self.subject_id },
             actor: EventActor::new(self.actor_type, self.actor_id),
             request_id: self.request_id,
+            trace_context: self.trace_context,
             data: self.data.map_or_else(|| RawValue::NULL.to_owned(), |Json(data)| data),
             changes: self.former.map(|Json(former)| changes(former, self.latter.map(|Json(latter)| latter))),
             cursor: self.number,

@@ -158,12 +158,13 @@ async fn number(connection: &mut PgConnection, workspace_id: Uuid, positions: &[
     let numbered: Numbered = sqlx::query_as(
         "WITH taken AS (
              DELETE FROM new_events WHERE workspace_id = $1 AND position = ANY ($2)
-             RETURNING position, id, type, subject_type, subject_id, actor_type, actor_id, request_id, data, created_at
+             RETURNING position, id, type, subject_type, subject_id, actor_type, actor_id, request_id,
+                 trace_context, data, created_at
          ), numbered AS (
              INSERT INTO events (workspace_id, number, id, type, subject_type, subject_id, actor_type, actor_id,
-                 request_id, data, created_at)
+                 request_id, trace_context, data, created_at)
              SELECT $1, $3 + row_number() OVER (ORDER BY position), id, type, subject_type, subject_id, actor_type,
-                 actor_id, request_id, data, created_at
+                 actor_id, request_id, trace_context, data, created_at
              FROM taken
              RETURNING number, created_at
          ), moved AS (

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::actor::{Actor, ActorKind};
 use super::types::{EventType, Subject};
 use crate::error::Result;
-use crate::platform::db;
+use crate::platform::{db, trace};
 
 /// An event to record.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl NewEvent {
     }
 }
 
-/// Records events, in the transaction of what happened.
+/// Records events of the present trace, in the transaction of what happened.
 pub async fn record(connection: &mut PgConnection, actor: &Actor, events: Vec<NewEvent>) -> Result<()> {
     if events.is_empty() {
         return Ok(());
@@ -49,8 +49,8 @@ pub async fn record(connection: &mut PgConnection, actor: &Actor, events: Vec<Ne
     }
     sqlx::query(
         "INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, actor_id, request_id,
-             data, created_at)
-         SELECT $1, id, type, subject_type, subject_id, $2, $3, $4, data::json, $5
+             trace_context, data, created_at)
+         SELECT $1, id, type, subject_type, subject_id, $2, $3, $4, $11, data::json, $5
          FROM unnest($6::uuid[], $7::text[], $8::text[], $9::uuid[], $10::text[]) WITH ORDINALITY
              AS new (id, type, subject_type, subject_id, data, place)
          ORDER BY place",
@@ -65,6 +65,7 @@ pub async fn record(connection: &mut PgConnection, actor: &Actor, events: Vec<Ne
     .bind(subject_types)
     .bind(subject_ids)
     .bind(data)
+    .bind(trace::stored())
     .execute(connection)
     .await?;
     Ok(())

@@ -38,6 +38,12 @@ pub struct Leased {
     pub lease_until: DateTime<Utc>,
     /// The recipient's time zone, if it is known.
     pub to_time_zone: Option<String>,
+    /// The job that wrote the email, if one did.
+    pub job_id: Option<Uuid>,
+    /// The request that caused the email, if one did.
+    pub request_id: Option<String>,
+    /// The stored [trace](crate::platform::trace) that the email continues.
+    pub trace_context: Option<String>,
     /// The sending window, if the workspace has one and the email is bulk email.
     #[sqlx(skip)]
     pub window: Option<Window>,
@@ -106,7 +112,7 @@ pub const LEASE_DUE: &str = "
     ))
     RETURNING id, attempt, workspace_id, failures, to_domain, run_at, lease_until, to_time_zone, event,
         event_key, from_name, from_email, reply_to, to_name, to_email, subject, text_body, html_body, unsubscribe,
-        created_at, opens_at";
+        created_at, opens_at, job_id, request_id, trace_context";
 
 /// Leases up to `limit` due emails in these ranges: an equal share for each workspace that has any,
 /// the oldest first within a workspace. Each workspace's emails are leased in a separate

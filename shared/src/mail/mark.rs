@@ -50,6 +50,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The outcome in one word, for the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Sent { .. } => "sent",
+            Self::Bounced { .. } => "bounced",
+            Self::Deferred { .. } => "deferred",
+            Self::Untouched => "untouched",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
 /// Whether a connection may send its next email.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

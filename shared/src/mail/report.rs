@@ -6,7 +6,7 @@
 /// What a statement that changes emails returns for [`record_events!`].
 macro_rules! reported {
     () => {
-        concat!(crate::mail::emails::columns!(), ", attempt")
+        concat!(crate::mail::emails::columns!(), ", attempt, request_id, trace_context")
     };
 }
 
@@ -22,8 +22,10 @@ macro_rules! time {
 macro_rules! record_events {
     ($of:literal) => {
         concat!(
-            "INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, data, created_at)
-             SELECT $1, md5(id::text || state || attempt)::uuid, 'email.' || state, 'email', id, 'worker',
+            "INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, request_id,
+                 trace_context, data, created_at)
+             SELECT $1, md5(id::text || state || attempt)::uuid, 'email.' || state, 'email', id, 'worker', request_id,
+                 trace_context,
                  json_build_object('id', id, 'state', state, 'event', event, 'event_key', event_key,
                      'record', CASE WHEN subject_id IS NOT NULL
                          THEN json_build_object('type', subject_type, 'id', subject_id) END,

@@ -6,6 +6,7 @@
 mod layers;
 mod mail;
 mod network;
+mod telemetry;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use layers::Layer;
 
 pub use mail::{Mail, Tls};
 pub use network::{Address, Network, Origin, Receiver};
+pub use telemetry::Telemetry;
 pub use webhooks::Webhooks;
 
 const BUILT_IN: &str = include_str!("../../../config/default.toml");
@@ -63,6 +65,8 @@ pub struct Settings {
     pub worker: Worker,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
 }
 
 /// How to reach the database.
@@ -329,7 +333,8 @@ impl Settings {
             must(number >= 1, key, "it must be at least 1")?;
         }
         self.mail.check()?;
-        self.webhooks.check()
+        self.webhooks.check()?;
+        self.telemetry.check()
     }
 }
 

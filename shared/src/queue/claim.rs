@@ -34,6 +34,8 @@ pub struct Claimed {
     pub payload: Json<Box<RawValue>>,
     /// The request that enqueued the job.
     pub request_id: Option<String>,
+    /// The stored [trace](crate::platform::trace) that the job continues.
+    pub trace_context: Option<String>,
     /// When the job became due.
     pub run_at: DateTime<Utc>,
     /// When the lease expires, unless it is renewed.
@@ -98,7 +100,8 @@ pub const CLAIM: &str = "
             AND (run_at, id) >= ($6, $7) AND run_at <= now() AND coalesce(kind <> ALL ($8), true)
         ORDER BY run_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     ))
-    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, trace_context, run_at,
+        lease_until";
 
 /// Claims up to `limit` due jobs of a queue: an equal share for each workspace with due jobs, oldest first.
 /// Each workspace's claim is a separate transaction, unless the connection is in one.
@@ -153,7 +156,8 @@ pub const CLAIM_QUARANTINED: &str = "
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
         started_at = coalesce(started_at, $4), yielded = false, worker_id = $5
     WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND crashes > 0 AND run_at <= now()
-    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
+    RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, trace_context, run_at,
+        lease_until";
 
 /// Claims one due job of the quarantine: the one with the fewest crashes, since the job that causes the
 /// crashes has the most.

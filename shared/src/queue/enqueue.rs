@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::job::{Job, Payload, Subject, columns};
 use crate::error::Result;
+use crate::platform::trace;
 
 /// A job to enqueue.
 #[derive(Debug, Clone)]
@@ -98,15 +99,15 @@ impl NewJob {
     }
 }
 
-/// Stores a job in the caller's transaction, and returns it. If an unfinished job of the workspace
+/// Stores a job in the caller's transaction, and returns it. It continues the present trace. If an unfinished job of the workspace
 /// has the same dedupe key, that job is returned instead. After the commit, the caller notifies the
 /// queue through the [`Notifier`](crate::queue::notify::Notifier).
 pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> {
     loop {
         let inserted = sqlx::query_as(concat!(
             "INSERT INTO jobs (id, workspace_id, queue, kind, payload, dedupe_key, subject_type, subject_id,
-                 progress_total, run_at, request_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10), $11)
+                 progress_total, run_at, request_id, trace_context)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10), $11, $12)
              ON CONFLICT (workspace_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL DO NOTHING
              RETURNING ",
             columns!()
@@ -122,6 +123,7 @@ pub async fn enqueue(connection: &mut PgConnection, job: NewJob) -> Result<Job> 
         .bind(job.total)
         .bind(job.delay.as_secs_f64())
         .bind(&job.request_id)
+        .bind(trace::stored())
         .fetch_optional(&mut *connection)
         .await?;
         if let Some(inserted) = inserted {
@@ -163,14 +165,15 @@ pub async fn enqueue_all<P: Payload>(
     let ids: Vec<Uuid> = payloads.iter().map(|_| Uuid::now_v7()).collect();
     let payloads: Vec<Json<&P>> = payloads.iter().map(Json).collect();
     sqlx::query(
-        "INSERT INTO jobs (workspace_id, id, queue, kind, payload)
-         SELECT $1, id, $2, $3, payload FROM unnest($4::uuid[], $5::jsonb[]) AS new (id, payload)",
+        "INSERT INTO jobs (workspace_id, id, queue, kind, payload, trace_context)
+         SELECT $1, id, $2, $3, payload, $6 FROM unnest($4::uuid[], $5::jsonb[]) AS new (id, payload)",
     )
     .bind(workspace_id)
     .bind(P::QUEUE)
     .bind(P::KIND)
     .bind(&ids)
     .bind(payloads)
+    .bind(trace::stored())
     .execute(connection)
     .await?;
     Ok(ids)

@@ -9,7 +9,7 @@ use super::constraints::{hand_over_keys, refusal};
 use super::model::{Difference, Parent, Place, Record, bind_all};
 use crate::error::{Error, Result};
 use crate::events::Actor;
-use crate::platform::db;
+use crate::platform::{db, trace};
 use crate::values::Time;
 use crate::values::etag::Condition;
 use crate::values::json_body::Object;
@@ -62,7 +62,7 @@ pub async fn create<R: Record>(
     let query = bind_all(&record, actor.workspace_id, insert).bind(actor.kind).bind(actor.id);
     let query =
         query.bind(Uuid::now_v7()).bind(&actor.request_id).bind(serde_json::to_string(&record)?).bind(db::now());
-    let inserted = query.execute(&mut *connection).await;
+    let inserted = query.bind(trace::stored()).execute(&mut *connection).await;
     inserted.map_err(|error| refusal(error, actor.workspace_id, [&record]))?;
     record.after_write(connection, actor, None).await?;
     Ok(record)
@@ -157,7 +157,7 @@ async fn write<R: Record>(
         .bind(Value::Object(former))
         .bind(Value::Object(latter))
         .bind(db::now());
-    let query = bind_all(after, actor.workspace_id, query).bind(serde_json::to_string(after)?);
+    let query = bind_all(after, actor.workspace_id, query).bind(serde_json::to_string(after)?).bind(trace::stored());
     let written = query.execute(connection).await;
     Ok(written.map_err(|error| refusal(error, actor.workspace_id, [after]))?.rows_affected() == 1)
 }

@@ -117,7 +117,7 @@ impl Statements {
                 columns_of_creation::<R>()
             )),
             insert: safe({
-                let [kind, actor, event, request, data, at] = [0, 1, 2, 3, 4, 5].map(|n| format!("${}", 2 + count + n));
+                let [kind, actor, event, request, data, at, trace] = [0, 1, 2, 3, 4, 5, 6].map(|n| format!("${}", 2 + count + n));
                 let by = if R::HAS_CREATOR { format!(", {kind}, {actor}") } else { String::new() };
                 let (values, created) = (parameters(2), word::<R>(Action::Created));
                 format!(
@@ -125,9 +125,9 @@ impl Statements {
                          INSERT INTO {table} (workspace_id, {written}{creator}) VALUES ($1, {values}{by}) RETURNING id
                      )
                      INSERT INTO new_events (workspace_id, type, subject_type, subject_id, actor_type, actor_id, id,
-                         request_id, data, created_at)
+                         request_id, trace_context, data, created_at)
                      SELECT $1, '{created}', '{record_type}', created.id, {kind}, {actor}, {event}, {request},
-                         {data}::json, {at}
+                         {trace}, {data}::json, {at}
                      FROM created"
                 )
             }),
@@ -142,12 +142,14 @@ impl Statements {
                      SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed
                  )
                  INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, actor_id,
-                     request_id, data, created_at)
-                 SELECT $1, $3, '{updated}', '{record_type}', changed.id, $4, $5, $6, ${data}::json, $9 FROM changed",
+                     request_id, trace_context, data, created_at)
+                 SELECT $1, $3, '{updated}', '{record_type}', changed.id, $4, $5, $6, ${trace}, ${data}::json, $9
+                 FROM changed",
                 parameters(10),
                 keep_number(&|at| format!("${}", 10 + R::COLUMNS.len() + at)),
                 updated = word::<R>(Action::Updated),
                 data = 10 + count,
+                trace = 11 + count,
             )),
             update_all: safe(format!(
                 "UPDATE {table} SET ({written}) = ({}){}

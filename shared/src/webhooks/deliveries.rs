@@ -11,7 +11,7 @@ use super::{DeliveryState, endpoint, queue};
 use crate::error::{Error, Reason, Result};
 use crate::events::feed::EventActor;
 use crate::events::{Actor, Event, EventId, EventType, Subject, SubjectType};
-use crate::platform::db;
+use crate::platform::{db, trace};
 use crate::query::{Item, ListField, Order, OrderKind, Spec};
 
 use crate::values::etag::Tagged;
@@ -166,6 +166,7 @@ pub async fn test(connection: &mut PgConnection, actor: &Actor, webhook_id: Uuid
         subject: Subject { kind: SubjectType::Webhook, id: webhook_id },
         actor: EventActor::new(actor.kind, Some(actor.id)),
         request_id: actor.request_id.clone(),
+        trace_context: trace::stored(),
         data: serde_json::value::to_raw_value(&webhook)?,
         changes: None,
         cursor: number,

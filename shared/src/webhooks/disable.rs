@@ -69,6 +69,6 @@ async fn notify(
         unsubscribe: None,
         time_zone: None,
     };
-    let queued = mail::queue(connection, workspace_id, &sender, &[email]).await?;
+    let queued = mail::queue(connection, &Actor::worker(workspace_id), &sender, &[email]).await?;
     Ok(queued.contains(&Queued::New))
 }

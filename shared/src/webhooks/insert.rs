@@ -13,12 +13,15 @@ use crate::platform::db;
 pub(super) struct Message {
     event_id: Uuid,
     body: String,
+    request_id: Option<String>,
+    trace_context: Option<String>,
 }
 
 impl Message {
     /// The message of an event.
     pub fn of(event: &Event) -> Result<Self> {
-        Ok(Self { event_id: event.id.0, body: serde_json::to_string(event)? })
+        let (request_id, trace_context) = (event.request_id.clone(), event.trace_context.clone());
+        Ok(Self { event_id: event.id.0, body: serde_json::to_string(event)?, request_id, trace_context })
     }
 }
 
@@ -73,14 +76,17 @@ pub(super) async fn insert(
     }
     let now = db::now();
     sqlx::query(
-        "INSERT INTO webhook_messages (workspace_id, id, body, created_at)
-         SELECT $1, id, body, $2 FROM unnest($3::uuid[], $4::text[]) AS new (id, body)
+        "INSERT INTO webhook_messages (workspace_id, id, body, created_at, request_id, trace_context)
+         SELECT $1, id, body, $2, request_id, trace_context
+         FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) AS new (id, body, request_id, trace_context)
          ON CONFLICT (workspace_id, id) DO NOTHING",
     )
     .bind(workspace_id)
     .bind(now)
     .bind(messages.iter().map(|message| message.event_id).collect::<Vec<_>>())
     .bind(messages.iter().map(|message| message.body.as_str()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.request_id.as_deref()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.trace_context.as_deref()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
     sqlx::query(

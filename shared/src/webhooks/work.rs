@@ -26,6 +26,8 @@ pub struct Due {
     pub webhook_id: Uuid,
     /// The event.
     pub event_id: Uuid,
+    /// The type of the event.
+    pub event_type: String,
     /// The subject, if its events are delivered one after the other.
     pub subject_id: Option<Uuid>,
     /// The number that fences the recording of the attempt.
@@ -34,6 +36,10 @@ pub struct Due {
     pub attempts: i16,
     /// The body.
     pub body: String,
+    /// The request that caused the event, if one did.
+    pub request_id: Option<String>,
+    /// The stored [trace](crate::platform::trace) in which the event happened.
+    pub trace_context: Option<String>,
 }
 
 /// Loads due deliveries, up to a number for each target, the oldest first and without those that are known already.
@@ -47,10 +53,11 @@ pub async fn load(
 ) -> Result<Vec<Due>> {
     let (targets, rooms): (Vec<Uuid>, Vec<i64>) = rooms.iter().copied().unzip();
     let due = sqlx::query_as(concat!(
-        "SELECT due.id, wanted.webhook_id, due.event_id, due.subject_id, due.attempt, due.attempts, message.body
+        "SELECT due.id, wanted.webhook_id, due.event_id, due.event_type, due.subject_id, due.attempt, due.attempts,
+             message.body, message.request_id, message.trace_context
          FROM unnest($2::uuid[], $3::bigint[]) AS wanted (webhook_id, room)
          CROSS JOIN LATERAL (
-             SELECT id, event_id, subject_id, attempt, attempts FROM webhook_deliveries
+             SELECT id, event_id, event_type, subject_id, attempt, attempts FROM webhook_deliveries
              WHERE workspace_id = $1 AND webhook_id = wanted.webhook_id AND state = 'pending' AND run_at <= $4
                  AND id <> ALL ($5)
              ORDER BY run_at, id LIMIT wanted.room

@@ -368,7 +368,7 @@ async fn act(
             }
         }
     }
-    changed.extend(remind(connection, workspace_id, (composer, wait, now), letters, reminded).await?);
+    changed.extend(remind(connection, actor, (composer, wait, now), letters, reminded).await?);
     for (before, after) in &mut changed {
         records::mark_changed(before, after, now);
     }
@@ -378,13 +378,13 @@ async fn act(
 /// Writes reminders to the outbox; returns the changes to their requests.
 async fn remind(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     (composer, wait, now): (&Composer<'_>, TimeDelta, Time),
     letters: Vec<(Open, Feedback, NewEmail)>,
     reminded: &mut Reminded,
 ) -> Result<Vec<(Feedback, Feedback)>> {
     let emails: Vec<NewEmail> = letters.iter().map(|(.., email)| email.clone()).collect();
-    let queued = mail::queue(connection, workspace_id, &composer.sender, &emails).await?;
+    let queued = mail::queue(connection, actor, &composer.sender, &emails).await?;
     let mut changed = Vec::with_capacity(letters.len());
     for ((request, before, _), queued) in letters.into_iter().zip(queued) {
         let verdict = request.verdict(wait, now);

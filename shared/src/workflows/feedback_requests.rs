@@ -278,7 +278,7 @@ async fn send(page: &mut Page<'_>, id: Uuid) -> Result<Option<Unsent>> {
     let Some(email) = composer.compose(vec![recipient.draft(id, None)]).await?.pop().flatten() else {
         return Ok(Some(Unsent::Template));
     };
-    match mail::queue(connection, workspace_id, &composer.sender, &[email]).await?[..] {
+    match mail::queue(connection, &page.job.actor(), &composer.sender, &[email]).await?[..] {
         [Queued::Suppressed] => return Ok(Some(Unsent::Suppressed)),
         [Queued::New] => {}
         _ => return Ok(None),

@@ -11,6 +11,7 @@ use crate::accounts::users::User;
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
 use crate::error::{Error, FieldError, FieldErrors, Reason, Result};
+use crate::events::Actor;
 use crate::mail::action_urls::Action;
 use crate::mail::templates::{
     BODY, Body, MAX_ITEMS, Rendered, Renderer, SUBJECT, Subject, TEMPLATE_FAULT, Template, aside, check_part, samples,
@@ -100,10 +101,11 @@ pub async fn preview(
 /// does not exist, [`Error::Conflict`] if the user's address is suppressed.
 pub async fn test(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     server: Server<'_>,
     mut body: Object,
 ) -> Result<WholeEmail> {
+    let workspace_id = actor.workspace_id;
     let user_id = body.required::<Uuid>(USER);
     let mut content = preview(connection, workspace_id, server, body).await?;
     let user_id = user_id.ok_or_else(|| Error::internal("a body was accepted without a user"))?;
@@ -123,7 +125,7 @@ pub async fn test(
         unsubscribe: None,
         time_zone: None,
     };
-    match mail::queue(connection, workspace_id, &sender, &[email]).await?.first() {
+    match mail::queue(connection, actor, &sender, &[email]).await?.first() {
         Some(Queued::Suppressed) => {
             Err(Error::conflict_with(user_id, Reason::Suppressed, USER, "the user's address is suppressed"))
         }

@@ -12,8 +12,10 @@ use shared::Error;
 use shared::mail::breaks::{self, Breaks};
 use shared::mail::{self, Lease, Leased, Next, Outcome, Position};
 use shared::platform::db;
+use tracing::Instrument;
 use uuid::Uuid;
 
+use super::observe::Observed;
 use super::{Delivery, IDLE, Transport, files};
 use crate::context::{WorkerContext, jittered};
 use crate::mail::smtp::{Message, Refusal, SmtpConnection, Trust, Verdict};
@@ -149,8 +151,7 @@ impl Sender {
         };
         match self.mark(Some(&email)).await {
             Some(Next::Sending) => {
-                let marked = Instant::now();
-                let outcome = self.send(&email, &message, marked).await;
+                let outcome = self.send_and_log(&email, &message).await;
                 self.delivery.waiting.took(began.elapsed());
                 self.position = Some((email.workspace_id, email.position()));
                 self.end(email.lease(), outcome);
@@ -235,6 +236,16 @@ impl Sender {
         }
     }
 
+    /// Sends an email that is marked as `sending`, with a line in the log and a span.
+    async fn send_and_log(&mut self, email: &Leased, message: &Message) -> Outcome {
+        let marked = Instant::now();
+        let host = matches!(self.delivery.transport, Transport::Server(_)).then_some(&*self.delivery.settings.host);
+        let observed = Observed::begin(email, host);
+        let outcome = self.send(email, message, marked).instrument(observed.span().clone()).await;
+        observed.end(&email.to_domain, &outcome, marked.elapsed());
+        outcome
+    }
+
     /// Sends an email that is marked as `sending`.
     async fn send(&mut self, email: &Leased, message: &Message, marked: Instant) -> Outcome {
         let delivery = self.delivery.clone();
@@ -294,7 +305,7 @@ impl Sender {
                 self.put_off(email, why)
             }
             Verdict::Lost(why) => {
-                tracing::warn!(email = %email.id, why, "delivery unknown: the server did not confirm the email");
+                tracing::warn!(why, "delivery unknown: the server did not confirm the email");
                 Outcome::Unknown { answer: why }
             }
             Verdict::Login(why) => {

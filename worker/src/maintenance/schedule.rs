@@ -111,7 +111,7 @@ async fn deal_with(process: &WorkerContext, workspace_id: Uuid, id: Uuid) -> Res
     match started {
         Ok(Some(started)) => {
             for Started { slot, job } in started {
-                tracing::info!(%workspace_id, schedule = %id, %slot, kind = job.kind, job = %job.id, "scheduled job started");
+                tracing::info!(%workspace_id, schedule_id = %id, %slot, kind = job.kind, job_id = %job.id, "scheduled job started");
                 if let Some(queue) = jobs::queue_of(&job.kind) {
                     process.notifier.notify(queue);
                 }

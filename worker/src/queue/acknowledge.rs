@@ -87,7 +87,7 @@ pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
             }
             error if error.is_of_data() => {
                 let Some(Ended { lease, outcome, .. }) = ended.first_mut() else { return };
-                tracing::error!(job = %lease.id, %error, "cannot write the outcome");
+                tracing::error!(job_id = %lease.id, %error, "cannot write the outcome");
                 let fallback = Outcome::Failed("the job's result cannot be stored".into());
                 if *outcome == fallback {
                     return;

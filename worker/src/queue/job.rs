@@ -37,6 +37,7 @@ use shared::mail::place::{self, Hold};
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
+use shared::platform::trace::Span;
 use shared::queue::notify::Notifier;
 use shared::queue::{self, Claimed, Lease, Page, Pages, Payload, Progress, Reporting, RetryState};
 use shared::records::history::Actor;
@@ -248,13 +249,14 @@ impl Running {
     /// [`Stop`], to be passed on with `?`.
     pub async fn begin(&mut self) -> Result<JobStep<'_>, Stop> {
         self.yield_now().await?;
+        let trace = Span::part(format_args!("step"));
         let mut transaction = db::Transaction::begin(&self.process.pool).await?;
         if self.writes_email
             && let Some(hold) = place::hold_for_page(&mut transaction, self.settings().own_url()).await?
         {
             return Err(Stop::OnHold(hold));
         }
-        Ok(JobStep { transaction, job: self })
+        Ok(JobStep { transaction, job: self, trace })
     }
 
     /// Parses the job's payload.
@@ -307,6 +309,7 @@ impl fmt::Debug for Running {
 pub struct JobStep<'a> {
     transaction: db::Transaction,
     job: &'a mut Running,
+    trace: Span,
 }
 
 impl JobStep<'_> {
@@ -345,6 +348,7 @@ impl JobStep<'_> {
             queue::report_progress(&mut self.transaction, self.job.lease()).await?;
         }
         self.transaction.commit().await?;
+        self.trace.set("crm.job.progress.done", progress.done);
         let job = self.job;
         if reports {
             job.reported_at = Some(Instant::now());
@@ -442,7 +446,7 @@ async fn unreadable(job: &Running, error: &Error) -> Stop {
     match noted.await {
         Ok(true) => Stop::Fail(format!("its payload cannot be read: {error}")),
         Ok(false) => {
-            tracing::warn!(job = %job.id(), kind = job.claimed.kind, %error, "this version cannot read the job's payload");
+            tracing::warn!(job_id = %job.id(), kind = job.claimed.kind, %error, "this version cannot read the job's payload");
             Stop::Snooze(UNKNOWN_KIND_PAUSE)
         }
         Err(error) => Stop::Error(error),

@@ -33,7 +33,7 @@ pub(crate) struct Hold {
 impl Leases {
     /// Adds a claimed job to the table.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
-        tracing::debug!(job = %lease.id, attempt = lease.attempt, "job claimed");
+        tracing::debug!(job_id = %lease.id, attempt = lease.attempt, "job claimed");
         let lost = CancellationToken::new();
         lock(&self.held).insert(lease, lost.clone());
         Hold { lease, lost, leases: self.clone() }
@@ -55,7 +55,7 @@ impl Leases {
         let held = lock(&self.held);
         for lease in leases.iter().filter(|lease| !renewed.contains(lease)) {
             if let Some(lost) = held.get(lease) {
-                tracing::info!(job = %lease.id, attempt = lease.attempt, "job cancelled or taken over; stopping its handler");
+                tracing::info!(job_id = %lease.id, attempt = lease.attempt, "job cancelled or taken over; stopping its handler");
                 lost.cancel();
             }
         }

@@ -109,7 +109,7 @@ async fn run_in_turn(process: &WorkerContext, buffer: &Buffer, first: ClaimedJob
 /// Starts a quarantined job, and returns when it need not run alone any more.
 async fn run_alone(process: &WorkerContext, buffer: &Buffer, mut job: ClaimedJob) {
     let claimed = &job.claimed;
-    tracing::info!(job = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "running quarantined job alone");
+    tracing::info!(job_id = %claimed.id, kind = claimed.kind, crashes = claimed.crashes, "running quarantined job alone");
     let (until, released) = oneshot::channel();
     job.pass = RunPermit::Alone { _until: until };
     buffer.push([job]);
@@ -133,7 +133,7 @@ async fn claim(process: &WorkerContext) -> Option<ClaimedJob> {
     match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
         Some(queue) => Some(queue.hold(process, claimed)),
         None => {
-            tracing::warn!(job = %claimed.id, kind = claimed.kind, "unknown kind of job");
+            tracing::warn!(job_id = %claimed.id, kind = claimed.kind, "unknown kind of job");
             let outcome = Outcome::Snooze(UNKNOWN_KIND_PAUSE);
             process.acks.send(Ended::silently(claimed.lease(), outcome)).await;
             None

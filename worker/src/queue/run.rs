@@ -14,7 +14,8 @@ use futures_util::FutureExt;
 use shared::Error;
 use shared::error::ErrorClass;
 use shared::mail::place::Hold;
-use shared::queue::{Ended, Next, Outcome};
+use shared::platform::trace::{self, Kind, Span};
+use shared::queue::{Claimed, Ended, Next, Outcome};
 use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -37,7 +38,7 @@ const MAX_INTERRUPTIONS: u32 = 10;
 /// these bounds. A release wakes it.
 const SOONEST: Duration = Duration::from_secs(2);
 const LATEST: Duration = Duration::from_secs(60);
-/// Attempts that take this long are logged.
+/// Attempts that take this long are logged at the level of those that a request caused.
 const LONG: Duration = Duration::from_secs(1);
 /// The error of a job whose handler panicked, while the job is retried.
 const PANICKED: &str = "internal error; the job will be retried";
@@ -65,14 +66,16 @@ impl Service<apalis::prelude::Task<ClaimedJob>> for RunJob {
 async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     let ClaimedJob { claimed, hold, slot, pass } = job;
     let lease = claimed.lease();
+    let mut trace = span_of(&claimed);
     // The span has the highest level, so that warnings carry it whatever the log's level.
     let span = tracing::error_span!(
         "job",
-        id = %claimed.id,
+        job_id = %claimed.id,
         kind = claimed.kind,
         attempt = claimed.attempt,
-        workspace = %claimed.workspace_id,
+        workspace_id = %claimed.workspace_id,
         request_id = claimed.request_id,
+        trace_id = trace.trace_id(),
     );
     let Some(kind) = process.tasks.get(&claimed.kind) else {
         span.in_scope(|| tracing::warn!("unknown kind of job"));
@@ -80,7 +83,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         let outcome = Outcome::Snooze(UNKNOWN_KIND_PAUSE);
         return process.acks.send(Ended::silently(lease, outcome)).await;
     };
-    let attempt = claimed.attempt;
+    let (attempt, is_requested) = (claimed.attempt, claimed.request_id.is_some());
     let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
     let job = Running {
         retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
@@ -99,18 +102,17 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     };
 
     kind.metrics.started.fetch_add(1, Relaxed);
+    span.in_scope(|| tracing::debug!("job attempt started"));
     let began = Instant::now();
-    let outcome =
-        supervise(&process, &hold.lost, (slot.others(), turn), handle(job, kind.handler).instrument(span.clone()))
-            .await;
+    let handling = trace::scope(trace.context().cloned(), handle(job, kind.handler)).instrument(span.clone());
+    let outcome = supervise(&process, &hold.lost, (slot.others(), turn), handling).await;
     let time = began.elapsed();
     slot.took(time);
     kind.metrics.ended(outcome.as_ref(), time);
+    span.in_scope(|| log_end(outcome.as_ref(), time, is_requested));
+    end_span(&mut trace, outcome.as_ref());
     if outcome == Some(Outcome::Yielded) {
-        span.in_scope(|| tracing::debug!("job yielded its slot"));
         claim::note_yield(&process, &slot, kind.queue, workspace_id, position);
-    } else if time >= LONG {
-        span.in_scope(|| tracing::info!(seconds = time.as_secs_f64(), "attempt ended: {}", word(outcome.as_ref())));
     }
 
     // The lease leaves the table before the outcome is sent, so that only running jobs are renewed.
@@ -120,14 +122,57 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     }
 }
 
+/// The span of an attempt. A job that no request caused may begin a trace.
+fn span_of(claimed: &Claimed) -> Span {
+    let name = format_args!("job {}", claimed.kind);
+    let stored = claimed.trace_context.as_deref();
+    let mut span = match (stored, &claimed.request_id) {
+        (None, None) => Span::begin(Kind::Consumer, name, None),
+        _ => Span::resume(Kind::Consumer, name, stored),
+    };
+    span.set("messaging.system", "crm");
+    span.set("messaging.operation.type", "process");
+    span.set("messaging.operation.name", claimed.kind.as_str());
+    span.set("messaging.message.id", claimed.id);
+    span.set("crm.job.attempt", claimed.attempt);
+    span.set("crm.workspace.id", claimed.workspace_id);
+    span.set_some("crm.request.id", claimed.request_id.as_deref());
+    span
+}
+
+fn end_span(span: &mut Span, outcome: Option<&Outcome>) {
+    span.set("crm.job.outcome", word(outcome));
+    if matches!(outcome, Some(Outcome::Failed(_) | Outcome::Retry { counts: true, .. })) {
+        span.fail(word(outcome));
+    }
+}
+
+/// Logs how an attempt ended. Short successes that no request caused are many, and say little.
+fn log_end(outcome: Option<&Outcome>, time: Duration, is_requested: bool) {
+    let (outcome, ms, is_routine) = (word(outcome), time.as_millis() as u64, is_routine(outcome));
+    if is_routine && !(is_requested && outcome == "succeeded") && time < LONG {
+        tracing::debug!(outcome, ms, "job attempt ended");
+    } else {
+        tracing::info!(outcome, ms, "job attempt ended");
+    }
+}
+
+/// Whether an attempt ended as most do.
+fn is_routine(outcome: Option<&Outcome>) -> bool {
+    matches!(
+        outcome,
+        Some(Outcome::Succeeded(_) | Outcome::Snooze(_) | Outcome::Yielded | Outcome::Retry { counts: false, .. })
+    )
+}
+
 fn word(outcome: Option<&Outcome>) -> &'static str {
     match outcome {
         Some(Outcome::Succeeded(_)) => "succeeded",
         Some(Outcome::Failed(_)) => "failed",
-        Some(Outcome::Retry { .. }) => "will be retried",
-        Some(Outcome::Snooze(_)) => "postponed or handed back",
-        Some(Outcome::Yielded) => "yielded its slot",
-        None => "cancelled or taken over",
+        Some(Outcome::Retry { .. }) => "retry",
+        Some(Outcome::Snooze(_)) => "postponed",
+        Some(Outcome::Yielded) => "yielded",
+        None => "lost",
     }
 }
 

@@ -15,6 +15,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use shared::platform::config;
+use shared::platform::trace::TraceContext;
 
 use super::connector::{Connector, Resolve};
 
@@ -49,6 +50,8 @@ pub(super) struct Message<'a> {
     pub timestamp: i64,
     pub signature: &'a str,
     pub headers: &'a BTreeMap<String, String>,
+    /// The trace that the receiver continues, if there is one.
+    pub trace: Option<&'a TraceContext>,
 }
 
 impl ReceiverClient {
@@ -87,14 +90,16 @@ impl ReceiverClient {
 
 impl Message<'_> {
     fn header_map(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::with_capacity(5 + self.headers.len());
+        let mut headers = HeaderMap::with_capacity(7 + self.headers.len());
         let own = [
             ("webhook-id", self.id),
             ("webhook-timestamp", &self.timestamp.to_string()),
             ("webhook-signature", self.signature),
         ];
         let further = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in further.chain(own) {
+        let trace = self.trace.map(|trace| ("traceparent", trace.parent()));
+        let state = self.trace.and_then(|trace| Some(("tracestate", trace.state()?)));
+        for (name, value) in further.chain(own).chain(trace).chain(state) {
             let name = HeaderName::try_from(name).map_err(|_| "a header is invalid")?;
             headers.insert(name, HeaderValue::try_from(value).map_err(|_| "a header is invalid")?);
         }

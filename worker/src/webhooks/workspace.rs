@@ -202,9 +202,9 @@ impl Workspace {
             return false;
         };
         let Some(due) = lane.begin(now) else { return false };
-        let (hooks, target) = (self.hooks.clone(), lane.target.clone());
+        let (hooks, target, workspace_id) = (self.hooks.clone(), lane.target.clone(), self.hold.workspace_id);
         self.sending.spawn(async move {
-            let attempt = hooks.attempt(&target, due).await;
+            let attempt = hooks.attempt(workspace_id, &target, due).await;
             drop(slot);
             attempt
         });
@@ -354,7 +354,7 @@ impl Workspace {
             self.lanes.values_mut().for_each(|lane| lane.may_have_more = true);
         }
         for id in &recorded.disabled {
-            tracing::warn!(workspace = %self.hold.workspace_id, webhook = %id, "disabled a webhook that only failed");
+            tracing::warn!(workspace_id = %self.hold.workspace_id, webhook_id = %id, "disabled a webhook that only failed");
             self.must_refresh = true;
         }
         if recorded.has_email {
@@ -364,7 +364,7 @@ impl Workspace {
 
     fn refreshed(&mut self, Targets { targets, unreadable }: Targets) {
         for (id, error) in unreadable {
-            tracing::error!(workspace = %self.hold.workspace_id, webhook = %id, %error, "cannot deliver to a webhook");
+            tracing::error!(workspace_id = %self.hold.workspace_id, webhook_id = %id, %error, "cannot deliver to a webhook");
         }
         let mut present: HashMap<Uuid, Arc<Target>> =
             targets.into_iter().map(|target| (target.id, Arc::new(target))).collect();

@@ -1,5 +1,6 @@
 //! The guarantees of the outbox, statement by statement.
 
+use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
 use shared::queue::Claimant;
@@ -49,14 +50,14 @@ async fn an_event_has_one_email_and_a_suppressed_address_gets_none() {
     let connection = &mut *database.pool().acquire().await.unwrap();
     suppress(connection, "No@Example.com").await;
     let emails = [email("b", "bob@example.com"), email("a", "ann@example.com"), email("c", "no@example.COM")];
-    let queued = mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    let queued = mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     assert_eq!(queued, [Queued::New, Queued::New, Queued::Suppressed]);
 
     let again = [email("a", "ann@example.com"), email("d", "dan@example.com"), email("d", "dan@example.com")];
-    let queued = mail::queue(connection, WORKSPACE, &sender(), &again).await.unwrap();
+    let queued = mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &again).await.unwrap();
     assert_eq!(queued, [Queued::Before, Queued::New, Queued::Before]);
     // Another workspace has events of its own.
-    let queued = mail::queue(connection, Uuid::from_u128(2), &sender(), &again[..1]).await.unwrap();
+    let queued = mail::queue(connection, &Actor::worker(Uuid::from_u128(2)), &sender(), &again[..1]).await.unwrap();
     assert_eq!(queued, [Queued::New]);
 }
 
@@ -65,9 +66,10 @@ async fn an_email_is_rolled_back_with_its_event() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let mut event = connection.begin().await.unwrap();
-    mail::queue(&mut event, WORKSPACE, &sender(), &[email("a", "ann@example.com")]).await.unwrap();
+    mail::queue(&mut event, &Actor::worker(WORKSPACE), &sender(), &[email("a", "ann@example.com")]).await.unwrap();
     event.rollback().await.unwrap();
-    let queued = mail::queue(connection, WORKSPACE, &sender(), &[email("a", "ann@example.com")]).await.unwrap();
+    let queued =
+        mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &[email("a", "ann@example.com")]).await.unwrap();
     assert_eq!(queued, [Queued::New]);
 }
 
@@ -78,7 +80,7 @@ async fn the_waiting_emails_to_a_record_can_be_cancelled() {
     let lead = (RecordType::Lead, Uuid::now_v7());
     let to_lead = |key| NewEmail { subject: Some(lead), ..email(key, "ann@example.com") };
     let emails = [to_lead("a"), to_lead("b"), email("c", "ann@example.com")];
-    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     assert_eq!(mail::cancel_to(connection, WORKSPACE, (RecordType::Customer, lead.1), Cancel::All).await.unwrap(), 0);
     let other = Cancel::Of(Event::FeedbackRequest);
     assert_eq!(mail::cancel_to(connection, WORKSPACE, lead, other).await.unwrap(), 0);
@@ -119,7 +121,7 @@ async fn only_the_emails_that_a_dead_worker_was_sending_become_unknown() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
-    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     let leased = lease(connection, 2).await;
     assert_eq!(leased.iter().map(|email| email.id).collect::<Vec<_>>(), [emails[0].id, emails[1].id]);
     assert_eq!(mail::mark(connection, None, Some(&leased[0]), None).await.unwrap(), Some(Next::Sending));
@@ -149,7 +151,7 @@ async fn an_outcome_that_is_recorded_twice_counts_once() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
-    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     let leased = lease(connection, 10).await;
     mail::mark(connection, None, Some(&leased[0]), None).await.unwrap();
     let sent = (leased[0].lease(), Outcome::Sent { answer: "250 ok".into() });
@@ -176,7 +178,7 @@ async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails = [email("a", "a@example.com"), email("b", "b@example.com"), email("c", "c@example.com")];
-    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     let leased = lease(connection, 10).await;
     mail::mark(connection, None, Some(&leased[0]), None).await.unwrap();
     let bounced = (leased[0].lease(), Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true });
@@ -188,7 +190,8 @@ async fn one_statement_records_an_outcome_and_begins_the_next_email() {
     assert_eq!(state(connection, emails[0].id).await, "bounced");
     assert_eq!(state(connection, emails[1].id).await, "sending");
     assert_eq!(events(connection, emails[0].id).await, ["email.bounced"]);
-    let queued = mail::queue(connection, WORKSPACE, &sender(), &[email("d", "A@example.com")]).await.unwrap();
+    let queued =
+        mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &[email("d", "A@example.com")]).await.unwrap();
     assert_eq!(queued, [Queued::Suppressed]);
 
     suppress(connection, "c@example.com").await;
@@ -204,9 +207,9 @@ async fn a_bounce_suppresses_the_other_emails_to_the_address() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let emails: Vec<NewEmail> = ["a", "b", "c", "d"].map(|key| email(key, "Gone@example.com")).into();
-    mail::queue(connection, WORKSPACE, &sender(), &emails).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
     let other = email("a", "gone@example.com");
-    mail::queue(connection, Uuid::from_u128(2), &sender(), std::slice::from_ref(&other)).await.unwrap();
+    mail::queue(connection, &Actor::worker(Uuid::from_u128(2)), &sender(), std::slice::from_ref(&other)).await.unwrap();
     let leased: Vec<Leased> =
         lease(connection, 10).await.into_iter().filter(|email| email.workspace_id == WORKSPACE).collect();
     // Another connection holds one email and has not sent it yet; another email was deferred.
@@ -226,7 +229,7 @@ async fn a_bounce_suppresses_the_other_emails_to_the_address() {
     // A worker that has lost the email suppresses nothing.
     let late = Outcome::Bounced { answer: "550 5.1.1 no".into(), suppress: true };
     let before = [email("x", "x@example.com"), email("y", "x@example.com")];
-    mail::queue(connection, WORKSPACE, &sender(), &before).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &before).await.unwrap();
     let mut lost = lease(connection, 10).await.swap_remove(0).lease();
     lost.attempt -= 1;
     mail::mark(connection, Some(&(lost, late)), None, None).await.unwrap();
@@ -241,9 +244,9 @@ async fn a_workspace_with_many_waiting_emails_does_not_delay_another() {
     let database = Database::create().await;
     let connection = &mut *database.pool().acquire().await.unwrap();
     let many: Vec<NewEmail> = (0..500).map(|n| email(&n.to_string(), "many@example.com")).collect();
-    mail::queue(connection, WORKSPACE, &sender(), &many).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &many).await.unwrap();
     let other = [email("x", "one@example.com")];
-    mail::queue(connection, Uuid::from_u128(2), &sender(), &other).await.unwrap();
+    mail::queue(connection, &Actor::worker(Uuid::from_u128(2)), &sender(), &other).await.unwrap();
     let leased = lease(connection, 50).await;
     // The email is among the first, not after the other workspace's share of 25.
     assert!(leased.iter().take(2).any(|email| email.id == other[0].id));
@@ -260,7 +263,9 @@ async fn a_workspace_with_many_waiting_emails_does_not_delay_another() {
 async fn no_email_is_leased_twice() {
     let database = Database::create().await;
     let many: Vec<NewEmail> = (0..400).map(|n| email(&n.to_string(), "many@example.com")).collect();
-    mail::queue(&mut database.pool().acquire().await.unwrap(), WORKSPACE, &sender(), &many).await.unwrap();
+    mail::queue(&mut database.pool().acquire().await.unwrap(), &Actor::worker(WORKSPACE), &sender(), &many)
+        .await
+        .unwrap();
     let leasing = (0..4).map(|_| async {
         let mut connection = database.pool().acquire().await.unwrap();
         let mut mine = Vec::new();
@@ -292,8 +297,8 @@ async fn rate_limits_hold_over_all_workers_and_a_limited_domain_delays_no_other(
     };
     let connection = &mut *database.pool().acquire().await.unwrap();
     let many: Vec<NewEmail> = (0..50).map(|n| email(&n.to_string(), &format!("a{n}@full.example"))).collect();
-    mail::queue(connection, WORKSPACE, &sender(), &many).await.unwrap();
-    mail::queue(connection, WORKSPACE, &sender(), &[email("x", "x@other.example")]).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &many).await.unwrap();
+    mail::queue(connection, &Actor::worker(WORKSPACE), &sender(), &[email("x", "x@other.example")]).await.unwrap();
 
     limited.per_domain_per_minute = 30;
     let first = turn(&limited, 20).await;

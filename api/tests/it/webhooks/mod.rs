@@ -123,7 +123,7 @@ pub(crate) fn settings(receivers: &str) -> config::Webhooks {
     Settings::from_layers(None, environment).unwrap().webhooks
 }
 
-fn variables(receivers: &str) -> [(&str, &str); 3] {
+pub(crate) fn variables(receivers: &str) -> [(&str, &str); 3] {
     [
         ("CRM_WEBHOOKS__ALLOW_HTTP", "true"),
         ("CRM_WEBHOOKS__INTERNAL_RECEIVERS", receivers),

@@ -13,10 +13,28 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes each event as an object: the time, the level, the event's fields, its target and the innermost
-/// span, which carries the id of the request or job.
+use super::Program;
+
+/// Writes each event as an object: the time, the level, the process, the event's fields, its target and the
+/// innermost span, which carries the id of the request or job.
 #[derive(Debug)]
-pub(super) struct Objects;
+pub(super) struct Objects {
+    /// The members that name the process, with a comma after each.
+    process: String,
+}
+
+impl Objects {
+    pub fn of(Program { service, version, host, pid }: &Program) -> Self {
+        let mut process = String::new();
+        for (name, value) in [("service", *service), ("version", *version), ("host", host)] {
+            // Writing to a string cannot fail.
+            let _ = write!(process, "\"{name}\":").and_then(|()| text(&mut process, value));
+            process.push(',');
+        }
+        let _ = write!(process, "\"pid\":{pid},");
+        Self { process }
+    }
+}
 
 impl<S, N> FormatEvent<S, N> for Objects
 where
@@ -28,6 +46,7 @@ where
         line.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(&mut line)?;
         write!(line, "\",\"level\":\"{}\",", meta.level())?;
+        line.write_str(&self.process)?;
         members(&mut line, event)?;
         line.write_str("\"target\":")?;
         text(&mut line, meta.target())?;
@@ -173,7 +192,9 @@ mod tests {
     /// Returns the lines that `log` writes, without their times.
     fn logged(log: impl FnOnce()) -> Vec<Value> {
         let buffer = Buffer::default();
-        let lines = tracing_subscriber::fmt().with_writer(buffer.clone()).fmt_fields(Members).event_format(Objects);
+        let program = Program { service: "crm-api", version: "1.2.3", host: "web\"1".to_owned(), pid: 17 };
+        let objects = Objects::of(&program);
+        let lines = tracing_subscriber::fmt().with_writer(buffer.clone()).fmt_fields(Members).event_format(objects);
         tracing::subscriber::with_default(lines.finish(), log);
         let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
@@ -198,7 +219,7 @@ mod tests {
         });
         let span = json!({ "name": "request", "request_id": "a\"b", "kind": "c\\d" });
         let event = json!({
-            "level": "INFO", "message": "answered well", "status": 200, "slow": false, "share": 0.5, "type": "lead",
+            "level": "INFO", "service": "crm-api", "version": "1.2.3", "host": "web\"1", "pid": 17, "message": "answered well", "status": 200, "slow": false, "share": 0.5, "type": "lead",
             "what": "[1]", "target": module_path!(), "span": span,
         });
         assert_eq!(lines, [event]);
@@ -208,7 +229,7 @@ mod tests {
     fn control_characters_are_escaped_and_nan_is_null() {
         let lines = logged(|| tracing::warn!(text = "a\nb\u{0}\t\u{1b}ü", none = f64::NAN, "a line"));
         let event = json!({
-            "level": "WARN", "message": "a line", "text": "a\nb\u{0}\t\u{1b}ü", "none": null, "target": module_path!(),
+            "level": "WARN", "service": "crm-api", "version": "1.2.3", "host": "web\"1", "pid": 17, "message": "a line", "text": "a\nb\u{0}\t\u{1b}ü", "none": null, "target": module_path!(),
         });
         assert_eq!(lines, [event]);
     }

@@ -274,7 +274,7 @@ impl Writing<'_> {
             return Ok(keys.iter().map(|key| !suppressed.contains(key)).collect());
         }
         let emails: Vec<NewEmail> = digests.iter().map(|(_, digest)| digest.clone()).collect();
-        let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
+        let queued = mail::queue(connection, self.actor, sender, &emails).await?;
         Ok(queued.iter().map(|queued| *queued != Queued::Suppressed).collect())
     }
 

@@ -98,7 +98,7 @@ pub(super) async fn write(
         let composer = Composer::new(connection, workspace_id, urls, settings).await?;
         let drafts = compose(&composer, &leads, due, nurtured).await?;
         let drafts = take_steps(connection, workspace_id, drafts, (now, nurtured)).await?;
-        let posted = enqueue_emails(connection, workspace_id, &composer.sender, drafts, (now, nurtured)).await?;
+        let posted = enqueue_emails(connection, &actor, &composer.sender, drafts, (now, nurtured)).await?;
         record_interactions(connection, &actor, &posted, &mut leads, now).await?;
         page.notify = Some(mail::QUEUE);
     }
@@ -179,13 +179,13 @@ fn steps_of(drafts: &[DraftEmail]) -> (Vec<Uuid>, Vec<Uuid>) {
 /// Writes the emails to the outbox; returns the drafts whose emails were accepted.
 async fn enqueue_emails(
     connection: &mut PgConnection,
-    workspace_id: Uuid,
+    actor: &Actor,
     sender: &Sender,
     drafts: Vec<DraftEmail>,
     (now, nurtured): (Time, &mut Nurtured),
 ) -> Result<Vec<DraftEmail>> {
     let emails: Vec<NewEmail> = drafts.iter().map(|draft| draft.email.clone()).collect();
-    let queued = mail::queue(connection, workspace_id, sender, &emails).await?;
+    let queued = mail::queue(connection, actor, sender, &emails).await?;
     let (mut posted, mut suppressed) = (Vec::with_capacity(drafts.len()), Vec::new());
     for (draft, queued) in drafts.into_iter().zip(queued) {
         match queued {
@@ -201,7 +201,7 @@ async fn enqueue_emails(
             Queued::Before => draft.due.count_waiting(now, nurtured),
         }
     }
-    give_back(connection, workspace_id, &suppressed).await?;
+    give_back(connection, actor.workspace_id, &suppressed).await?;
     Ok(posted)
 }
 

@@ -9,6 +9,7 @@ mod senders;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use shared::events::Actor;
 use shared::mail::{self, NewEmail};
 use shared::platform::config::Settings;
 use shared::platform::listen::AdminPort;
@@ -84,7 +85,7 @@ impl Setup {
 
     async fn queue(&self, emails: &[NewEmail]) {
         let mut connection = self.pool().acquire().await.unwrap();
-        mail::queue(&mut connection, WORKSPACE, &sender(), emails).await.unwrap();
+        mail::queue(&mut connection, &Actor::worker(WORKSPACE), &sender(), emails).await.unwrap();
     }
 
     async fn queue_to(&self, to: &[&str]) {

@@ -1,5 +1,6 @@
 //! The senders of emails, and addresses with other scripts.
 
+use shared::events::Actor;
 use shared::mail::{self, NewEmail, Sender};
 use testing::smtp::Options;
 
@@ -10,7 +11,7 @@ async fn queue_from(setup: &Setup, from: &str, to: &str) {
     let sender = Sender { name: Some("Boss".into()), email: from.into(), reply_to: None };
     let mut connection = setup.pool().acquire().await.unwrap();
     let email: NewEmail = email(to, to);
-    mail::queue(&mut connection, WORKSPACE, &sender, &[email]).await.unwrap();
+    mail::queue(&mut connection, &Actor::worker(WORKSPACE), &sender, &[email]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
