@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use shared::error::ErrorClass;
+use shared::operations::gauges::Gauges;
 use shared::platform::config::{Database, Settings};
 use shared::platform::db::{self, Pool};
 use shared::platform::telemetry::LogLimit;
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mail::Delivery;
 use crate::mail::hold::HoldState;
-use crate::maintenance::numbering::Delays;
 use crate::maintenance::services::Services;
+use crate::metrics::WorkerMetrics;
 use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
 use crate::queue::job::Tasks;
@@ -53,8 +54,10 @@ pub(crate) struct WorkerContext {
     pub delivery: Option<Arc<Delivery>>,
     /// Present if this process delivers webhooks.
     pub hooks: Option<Arc<Webhooks>>,
-    /// How long events waited for their numbers.
-    pub delays: Delays,
+    /// What this process counts.
+    pub metrics: WorkerMetrics,
+    /// The gauges of the cluster.
+    pub gauges: Gauges,
     /// Wakes whoever waits for events that this process numbers.
     pub numbered: Notify,
     /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
@@ -75,13 +78,15 @@ impl WorkerContext {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
         let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
         let concurrency = settings.worker.concurrency;
-        Ok(Arc::new(Self {
+        let metrics = WorkerMetrics::new(&tasks, queues, concurrency, (delivery.is_some(), hooks.is_some()));
+        let of_queue = |name: &&'static str| Queue::new(name, concurrency, metrics.queues.of(name));
+        let process = Self {
             settings: Arc::new(settings.clone()),
             tasks,
-            queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
+            queues: queues.iter().map(of_queue).map(Arc::new).collect(),
             pool: db::pool(&settings.database, "crm-worker")?,
             notifier: Notifier::new(upkeep.clone()),
-            upkeep,
+            upkeep: upkeep.clone(),
             leases: Arc::default(),
             acks,
             gate: Quarantine::default(),
@@ -92,11 +97,14 @@ impl WorkerContext {
             hold: HoldState::default(),
             delivery,
             hooks,
-            delays: Delays::default(),
+            metrics,
+            gauges: Gauges::new(upkeep),
             numbered: Notify::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
-        }))
+        };
+        process.metrics.add_pools(&process);
+        Ok(Arc::new(process))
     }
 
     /// How long a handler that gets no connection keeps its slot, while the database answers

@@ -8,7 +8,6 @@ mod circuit;
 mod files;
 pub(crate) mod hold;
 mod lease_table;
-mod metrics;
 mod sender;
 pub(crate) mod smtp;
 mod waiting;
@@ -38,7 +37,6 @@ use crate::queue::leases::lock;
 
 use circuit::Circuit;
 use lease_table::LeaseTable;
-use metrics::Counts;
 use sender::End;
 use waiting::Waiting;
 
@@ -54,7 +52,6 @@ pub(crate) struct Delivery {
     pool: Pool,
     pub wake: Notify,
     pub circuit: Circuit,
-    pub counts: Counts,
     waiting: Waiting,
     /// Where the next lease starts.
     marks: Mutex<Marks>,
@@ -96,7 +93,6 @@ impl Delivery {
             pool: db::pool(&database, "crm-worker mail")?,
             wake: Notify::new(),
             circuit: Circuit::new(mail.connections),
-            counts: Counts::default(),
             waiting: Waiting::new(mail.connections),
             marks: Mutex::default(),
             held: LeaseTable::default(),
@@ -105,6 +101,11 @@ impl Delivery {
             spare: Mutex::default(),
             settings: mail,
         })
+    }
+
+    /// The connections to the database.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The number of open connections to the server.

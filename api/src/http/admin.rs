@@ -13,13 +13,13 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use shared::platform::db::CLOCK;
 use shared::platform::listen::AdminPort;
+use shared::platform::metrics;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::AppState;
-use crate::http::observe;
 use crate::http::server::connection::{self, Terms};
 use crate::respond::{self, Problem, Result};
 use crate::routes::health::{self, Readiness};
@@ -63,6 +63,7 @@ fn router(state: AppState) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
+        .route("/metrics/cluster", get(cluster))
         .fallback(respond::not_found)
         .layer(map_response(guard))
         .with_state(state)
@@ -88,7 +89,10 @@ async fn readiness(State(state): State<AppState>) -> Result {
     }
 }
 
-async fn metrics() -> Result<impl IntoResponse> {
-    let metrics = observe::metrics().map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()))
+async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render())
+}
+
+async fn cluster(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.gauges.page().await)
 }

@@ -28,7 +28,7 @@ const GLOBAL: [&str; 10] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 25] = [
+const CROSS_WORKSPACES: [&str; 30] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -39,7 +39,12 @@ const CROSS_WORKSPACES: [&str; 25] = [
     // Whether a copy of the database could email somebody.
     "SELECT EXISTS (SELECT FROM emails)",
     // Counts for operators.
-    "count(*) FILTER (WHERE status = 'queued') AS queued",
+    "AS state,\n        count(*) AS jobs",
+    "SELECT queue, kind, count(*) AS jobs FROM jobs",
+    "SELECT workspace_id, state, count(*) AS emails",
+    "SELECT count(*) FROM webhooks WHERE disabled_at",
+    "WHERE schedules.due_at IS NOT NULL) AS active",
+    "min(due_at)), 0), 0)::float8 FROM schedules",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT count(*) AS due",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
@@ -98,11 +103,13 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 12] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
     "pg_stat_activity",
+    "pg_stat_replication",
+    "pg_stat_user_tables",
     "pg_control_system",
     "pg_database",
     "pg_advisory_unlock_all",

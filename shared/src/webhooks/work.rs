@@ -32,6 +32,8 @@ pub struct Due {
     pub attempt: i32,
     /// The failed attempts so far.
     pub attempts: i16,
+    /// When it became due.
+    pub run_at: Time,
     /// The body.
     pub body: String,
 }
@@ -47,10 +49,10 @@ pub async fn load(
 ) -> Result<Vec<Due>> {
     let (targets, rooms): (Vec<Uuid>, Vec<i64>) = rooms.iter().copied().unzip();
     let due = sqlx::query_as(concat!(
-        "SELECT due.id, wanted.webhook_id, due.event_id, due.subject_id, due.attempt, due.attempts, message.body
+        "SELECT due.id, wanted.webhook_id, due.event_id, due.subject_id, due.attempt, due.attempts, due.run_at, message.body
          FROM unnest($2::uuid[], $3::bigint[]) AS wanted (webhook_id, room)
          CROSS JOIN LATERAL (
-             SELECT id, event_id, subject_id, attempt, attempts FROM webhook_deliveries
+             SELECT id, event_id, subject_id, attempt, attempts, run_at FROM webhook_deliveries
              WHERE workspace_id = $1 AND webhook_id = wanted.webhook_id AND state = 'pending' AND run_at <= $4
                  AND id <> ALL ($5)
              ORDER BY run_at, id LIMIT wanted.room
@@ -76,6 +78,8 @@ pub struct Attempt {
     pub attempt: i32,
     /// The failed attempts before.
     pub attempts: i16,
+    /// When the delivery became due.
+    pub run_at: Time,
     /// Whether the receiver accepted the event.
     pub accepted: bool,
     /// The status of the response.

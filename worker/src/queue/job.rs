@@ -47,7 +47,6 @@ use uuid::Uuid;
 
 use crate::context::WorkerContext;
 use crate::jobs::pages;
-use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
@@ -389,7 +388,6 @@ pub(crate) struct Kind {
     pub queue: &'static str,
     pub reporting: Reporting,
     pub handler: Handler,
-    pub metrics: KindMetrics,
 }
 
 impl Tasks {
@@ -411,8 +409,7 @@ impl Tasks {
     }
 
     fn and<P: Payload>(mut self, handler: Handler) -> Self {
-        let (reporting, metrics) = (jobs::reporting(P::KIND), KindMetrics::default());
-        self.0.insert(P::KIND, Kind { queue: P::QUEUE, reporting, handler, metrics });
+        self.0.insert(P::KIND, Kind { queue: P::QUEUE, reporting: jobs::reporting(P::KIND), handler });
         self
     }
 

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -82,6 +81,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     };
     let attempt = claimed.attempt;
     let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
+    let metrics = process.metrics.kind(&claimed.kind);
     let job = Running {
         retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
         claimed,
@@ -98,14 +98,18 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         reported_at: (attempt == 1).then(Instant::now),
     };
 
-    kind.metrics.started.fetch_add(1, Relaxed);
+    if let Some(metrics) = metrics {
+        metrics.started.inc();
+    }
     let began = Instant::now();
     let outcome =
         supervise(&process, &hold.lost, (slot.others(), turn), handle(job, kind.handler).instrument(span.clone()))
             .await;
     let time = began.elapsed();
     slot.took(time);
-    kind.metrics.ended(outcome.as_ref(), time);
+    if let Some(metrics) = metrics {
+        metrics.ended(outcome.as_ref(), time);
+    }
     if outcome == Some(Outcome::Yielded) {
         span.in_scope(|| tracing::debug!("job yielded its slot"));
         claim::note_yield(&process, &slot, kind.queue, workspace_id, position);

@@ -1,0 +1,3 @@
+//! What operators see and steer, across workspaces.
+
+pub mod gauges;
