@@ -121,10 +121,10 @@ impl WorkerMetrics {
         pools.add("jobs", &process.pool);
         pools.add("upkeep", &process.upkeep);
         if let Some(delivery) = &process.delivery {
-            pools.add("mail", delivery.pool());
+            pools.add("mail", &delivery.pool);
         }
         if let Some(hooks) = &process.hooks {
-            pools.add("webhooks", hooks.pool());
+            pools.add("webhooks", &hooks.pool);
         }
     }
 

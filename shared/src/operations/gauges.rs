@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, Result};
 use crate::platform::db::Pool;
-use read::{Database, Emails, Jobs, Schedules, Webhooks, Workspaces};
+use crate::queue::Paused;
+use read::{Database, Emails, Jobs, Schedules, Webhooks, Workers, Workspaces};
 
 /// Nothing is read after nobody has asked for so long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ pub struct Gauges {
 /// The parts, which are read one by one, so that one that fails leaves the others alone.
 #[derive(Debug, Default)]
 struct Sample {
+    workers: Part<Workers>,
     jobs: Part<Jobs>,
     emails: Part<Emails>,
     webhooks: Part<Webhooks>,
@@ -97,8 +99,14 @@ impl<T> Part<T> {
 }
 
 impl Sample {
+    /// What nobody claims.
+    fn paused(&self) -> Option<&Paused> {
+        self.workers.value.as_ref().map(|workers| &workers.paused)
+    }
+
     fn next_due(&self) -> Instant {
         let due = [
+            self.workers.due_at,
             self.jobs.due_at,
             self.emails.due_at,
             self.webhooks.due_at,
@@ -148,11 +156,13 @@ impl Gauges {
                 continue;
             }
             connection.is_reachable = true;
+            read!(self, connection, workers, read::workers);
             read!(self, connection, database, read::database);
             read!(self, connection, jobs, read::jobs);
             read!(self, connection, emails, read::emails);
             read!(self, connection, webhooks, read::webhooks);
-            read!(self, connection, schedules, read::schedules);
+            let suspended: Vec<_> = self.sample().paused().map(|it| it.suspended().to_vec()).unwrap_or_default();
+            read!(self, connection, schedules, async |it: &mut PgConnection| read::schedules(it, &suspended).await);
             let busiest: Vec<_> = page::busiest(&self.sample()).into_iter().map(|busy| busy.workspace_id).collect();
             read!(self, connection, workspaces, async |it: &mut PgConnection| read::workspaces(it, &busiest).await);
             self.rounds.send_modify(|rounds| *rounds += 1);

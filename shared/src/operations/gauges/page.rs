@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::read::{Database, Emails, Jobs, STATES, Schedules, Webhooks, Workspaces};
+use super::read::{Database, Emails, Jobs, OpenJobs, STATES, Schedules, Webhooks, Workers, Workspaces};
 use super::{Part, Sample};
 use crate::jobs::KINDS;
+use crate::operations::workers::WorkerState;
 use crate::platform::metrics::{GaugeVec, IntGaugeVec, Page};
+use crate::queue::{Paused, QUEUES};
+use crate::{mail, webhooks};
 
 /// How many workspaces the page shows.
 const BUSIEST: usize = 10;
@@ -15,22 +19,26 @@ const JOB: [&str; 2] = ["queue", "kind"];
 const WORKSPACE: [&str; 2] = ["workspace_id", "workspace"];
 
 pub(super) fn render(sample: &Sample) -> String {
-    let page = Page::default();
+    let (page, none) = (Page::default(), Paused::default());
+    let paused = sample.paused().unwrap_or(&none);
     parts(&page, sample);
+    if let Some(value) = &sample.workers.value {
+        workers(&page, value);
+    }
     if let Some(value) = &sample.jobs.value {
-        jobs(&page, value);
+        jobs(&page, value, paused);
     }
     if let Some(value) = &sample.emails.value {
-        emails(&page, value);
+        emails(&page, value, paused);
     }
     if let Some(value) = &sample.webhooks.value {
-        webhooks(&page, value);
+        due_webhooks(&page, value, paused);
     }
     if let Some(value) = &sample.schedules.value {
         schedules(&page, value);
     }
     if let Some(value) = &sample.workspaces.value {
-        workspaces(&page, value, &busiest(sample));
+        workspaces(&page, value, paused, &busiest(sample));
     }
     if let Some(value) = &sample.database.value {
         database(&page, value);
@@ -54,6 +62,7 @@ fn parts(page: &Page, sample: &Sample) {
             &of_part,
         ),
     };
+    parts.show("workers", &sample.workers);
     parts.show("jobs", &sample.jobs);
     parts.show("emails", &sample.emails);
     parts.show("webhooks", &sample.webhooks);
@@ -78,16 +87,53 @@ impl Parts {
     }
 }
 
-fn jobs(page: &Page, jobs: &Jobs) {
+/// For how long a worker that was lost is shown.
+const LOST: TimeDelta = TimeDelta::hours(1);
+
+fn workers(page: &Page, Workers { all, pauses, read_at, .. }: &Workers) {
+    let counts = page.counts(
+        "crm_workers",
+        "Workers, by state. draining: claims nothing more. drained: also holds nothing. lost: ended within the last hour \
+         without saying so, or is cut off.",
+        &["state"],
+    );
+    let of_queue = page.counts("crm_queue_workers", "Running workers of a queue.", &["queue"]);
+    for queue in QUEUES {
+        of_queue.with_label_values(&[queue]).set(0);
+    }
+    let states = [
+        (WorkerState::Running, "running"),
+        (WorkerState::Draining, "draining"),
+        (WorkerState::Drained, "drained"),
+        (WorkerState::Lost, "lost"),
+    ];
+    for (state, name) in states {
+        let of_state = all.iter().filter(|worker| {
+            worker.state == state && (state != WorkerState::Lost || *read_at - worker.heartbeat_at < LOST)
+        });
+        counts.with_label_values(&[name]).set(i64::try_from(of_state.count()).unwrap_or(i64::MAX));
+    }
+    for worker in all.iter().filter(|worker| worker.state == WorkerState::Running) {
+        worker.queues.iter().for_each(|queue| of_queue.with_label_values(&[queue]).inc());
+    }
+    let targets = page.counts("crm_pauses", "Queues, kinds of jobs and workspaces that are paused.", &["target"]);
+    for target in ["queue", "kind", "workspace"] {
+        let of_target = pauses.iter().filter(|pause| pause.target == target).count();
+        targets.with_label_values(&[target]).set(i64::try_from(of_target).unwrap_or(i64::MAX));
+    }
+}
+
+fn jobs(page: &Page, jobs: &Jobs, paused: &Paused) {
     let counts = page.counts(
         "crm_jobs",
-        "Unfinished jobs, by state. due: a worker may claim it. future: due later. retrying: due later, after an \
-         attempt that failed. running: a worker holds its lease.",
+        "Unfinished jobs, by state. due: a worker may claim it. future: due later. paused: due, but its queue, kind or \
+         workspace is paused, or the workspace is suspended. retrying: due later, after an attempt that failed. \
+         running: a worker holds its lease.",
         &["queue", "kind", "state"],
     );
     let oldest = page.gauges(
         "crm_jobs_oldest_due_seconds",
-        "How long the longest waiting job has been due; 0 if none is due.",
+        "How long the longest waiting job has been due, without paused ones; 0 if none is due.",
         &JOB,
     );
     let failed =
@@ -100,9 +146,10 @@ fn jobs(page: &Page, jobs: &Jobs) {
         failed.with_label_values(&[kind.queue, kind.name]).set(0);
     }
     for open in &jobs.open {
-        counts.with_label_values(&[&open.queue, &open.kind, &open.state]).add(open.jobs);
+        let state = state(open, paused);
+        counts.with_label_values(&[&open.queue, &open.kind, state]).add(open.jobs);
         let oldest = oldest.with_label_values(&[&open.queue, &open.kind]);
-        if open.state == "due" {
+        if state == "due" {
             oldest.set(oldest.get().max(open.oldest_s));
         }
     }
@@ -111,7 +158,13 @@ fn jobs(page: &Page, jobs: &Jobs) {
     }
 }
 
-fn emails(page: &Page, Emails(open): &Emails) {
+fn state<'a>(open: &'a OpenJobs, paused: &Paused) -> &'a str {
+    let is_paused =
+        paused.has_queue(&open.queue) || paused.kinds().contains(&open.kind) || paused.has_workspace(open.workspace_id);
+    if open.state == "due" && is_paused { "paused" } else { &open.state }
+}
+
+fn emails(page: &Page, Emails(open): &Emails, paused: &Paused) {
     let counts = page.counts("crm_emails", "Unfinished emails, by state.", &["state"]);
     for state in ["queued", "deferred", "sending", "unknown"] {
         counts.with_label_values(&[state]).set(0);
@@ -119,18 +172,30 @@ fn emails(page: &Page, Emails(open): &Emails) {
     for emails in open {
         counts.with_label_values(&[&emails.state]).add(emails.emails);
     }
-    page.count("crm_emails_due", "Emails that are due.").set(open.iter().map(|emails| emails.due).sum());
-    page.gauge("crm_emails_oldest_due_seconds", "How long the longest waiting email has been due; 0 if none is due.")
-        .set(open.iter().map(|emails| emails.oldest_due_s).fold(0.0, f64::max));
+    let is_paused = paused.has_queue(mail::QUEUE);
+    let due = || open.iter().filter(|open| !is_paused && !paused.has_workspace(open.workspace_id));
+    page.count("crm_emails_due", "Emails that are due, without those of paused and suspended workspaces.")
+        .set(due().map(|emails| emails.due).sum());
+    page.gauge(
+        "crm_emails_oldest_due_seconds",
+        "How long the longest waiting email has been due, without paused ones; 0 if none is due.",
+    )
+    .set(due().map(|emails| emails.oldest_due_s).fold(0.0, f64::max));
 }
 
-fn webhooks(page: &Page, Webhooks { depth, disabled }: &Webhooks) {
-    page.count("crm_webhooks_due", "Deliveries of webhooks that are due.").set(depth.due);
+fn due_webhooks(page: &Page, Webhooks { due, disabled }: &Webhooks, paused: &Paused) {
+    let is_paused = paused.has_queue(webhooks::QUEUE);
+    let due = || due.iter().filter(|due| !is_paused && !paused.has_workspace(due.workspace_id));
+    page.count(
+        "crm_webhooks_due",
+        "Deliveries of webhooks that are due, without those of paused and suspended workspaces.",
+    )
+    .set(due().map(|webhooks| webhooks.due).sum());
     page.gauge(
         "crm_webhooks_oldest_due_seconds",
-        "How long the longest waiting delivery has been due; 0 if none is due.",
+        "How long the longest waiting delivery has been due, without paused ones; 0 if none is due.",
     )
-    .set(depth.oldest_due_s);
+    .set(due().map(|webhooks| webhooks.oldest_s).fold(0.0, f64::max));
     page.count("crm_webhooks_disabled", "Endpoints that were disabled because they only failed for days.")
         .set(*disabled);
 }
@@ -138,7 +203,7 @@ fn webhooks(page: &Page, Webhooks { depth, disabled }: &Webhooks) {
 fn schedules(page: &Page, Schedules { oldest_due_s, last }: &Schedules) {
     page.gauge(
         "crm_schedules_oldest_due_seconds",
-        "How long the longest waiting schedule has been due; 0 if none is due.",
+        "How long the longest waiting schedule has been due, without those of suspended workspaces; 0 if none is due.",
     )
     .set(*oldest_due_s);
     let successes = page.gauges(
@@ -177,8 +242,11 @@ pub(super) fn busiest(sample: &Sample) -> Vec<Busy> {
     all
 }
 
-fn workspaces(page: &Page, Workspaces { all, names }: &Workspaces, busiest: &[Busy]) {
-    page.counts("crm_workspaces", "Workspaces.", &["state"]).with_label_values(&["active"]).set(*all);
+fn workspaces(page: &Page, Workspaces { all, names }: &Workspaces, paused: &Paused, busiest: &[Busy]) {
+    let suspended = i64::try_from(paused.suspended().len()).unwrap_or(i64::MAX);
+    let counts = page.counts("crm_workspaces", "Workspaces.", &["state"]);
+    counts.with_label_values(&["active"]).set(all - suspended);
+    counts.with_label_values(&["suspended"]).set(suspended);
     let jobs = page.counts("crm_workspace_jobs", "Due and running jobs of the ten busiest workspaces.", &WORKSPACE);
     let emails = page.counts("crm_workspace_emails", "Due emails of the ten busiest workspaces.", &WORKSPACE);
     for busy in busiest {

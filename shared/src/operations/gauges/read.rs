@@ -5,7 +5,9 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::webhooks::{self, Depth};
+use crate::operations::pauses::{self, Pause};
+use crate::operations::workers::{self, Worker};
+use crate::queue::Paused;
 
 /// How many schedules the page shows at most.
 const SCHEDULES: i64 = 200;
@@ -32,8 +34,8 @@ pub(super) struct OpenJobs {
     pub oldest_s: f64,
 }
 
-/// The states of unfinished jobs.
-pub(super) const STATES: [&str; 4] = ["due", "future", "retrying", "running"];
+/// The states of unfinished jobs. The page shows due jobs that nobody claims as `paused`.
+pub(super) const STATES: [&str; 5] = ["due", "future", "paused", "retrying", "running"];
 
 /// Jobs that failed lately.
 #[derive(Debug, FromRow)]
@@ -100,16 +102,35 @@ pub(super) async fn emails(connection: &mut PgConnection) -> Result<Emails> {
 /// Deliveries that are due, and endpoints that are disabled.
 #[derive(Debug)]
 pub(super) struct Webhooks {
-    pub depth: Depth,
+    pub due: Vec<DueWebhooks>,
     pub disabled: i64,
 }
+
+/// Due deliveries of a workspace.
+#[derive(Debug, FromRow)]
+pub(super) struct DueWebhooks {
+    pub workspace_id: Uuid,
+    pub due: i64,
+    /// For how long the first of them has been due.
+    pub oldest_s: f64,
+}
+
+/// Counts the deliveries that are due to enabled endpoints and callbacks.
+pub const DUE_WEBHOOKS: &str = "
+    SELECT workspace_id, count(*) AS due, greatest(extract(epoch FROM now() - min(run_at)), 0)::float8 AS oldest_s
+    FROM webhook_deliveries AS deliveries
+    WHERE state = 'pending' AND run_at <= now() AND NOT EXISTS (
+        SELECT FROM webhooks
+        WHERE webhooks.workspace_id = deliveries.workspace_id AND webhooks.id = deliveries.webhook_id AND NOT enabled
+    )
+    GROUP BY workspace_id";
 
 pub(super) async fn webhooks(connection: &mut PgConnection) -> Result<Webhooks> {
     let disabled = sqlx::query_scalar(
         "SELECT count(*) FROM webhooks WHERE disabled_at IS NOT NULL AND NOT enabled AND deleted_at IS NULL",
     );
     let disabled = disabled.fetch_one(&mut *connection).await?;
-    Ok(Webhooks { depth: webhooks::depth(connection).await?, disabled })
+    Ok(Webhooks { due: sqlx::query_as(DUE_WEBHOOKS).fetch_all(connection).await?, disabled })
 }
 
 /// Schedules.
@@ -141,17 +162,33 @@ pub const LAST_SUCCESSES: &str = "
                   AND coalesce(jobs.status, runs.status) = 'succeeded'
               ORDER BY runs.id DESC LIMIT 1
           ) AS success ON true
-          WHERE schedules.due_at IS NOT NULL) AS active
+          WHERE schedules.due_at IS NOT NULL AND schedules.workspace_id <> ALL ($2)) AS active
     ORDER BY kind = 'nightly' AND at < now() - interval '26 hours' DESC, at LIMIT $1";
 
-pub(super) async fn schedules(connection: &mut PgConnection) -> Result<Schedules> {
+/// Reads the schedules of workspaces that are not suspended.
+pub(super) async fn schedules(connection: &mut PgConnection, suspended: &[Uuid]) -> Result<Schedules> {
     let oldest = sqlx::query_scalar(
         "SELECT greatest(coalesce(extract(epoch FROM now() - min(due_at)), 0), 0)::float8 FROM schedules
-         WHERE due_at IS NOT NULL",
+         WHERE due_at IS NOT NULL AND workspace_id <> ALL ($1)",
     );
-    let oldest_due_s = oldest.fetch_one(&mut *connection).await?;
-    let last = sqlx::query_as(LAST_SUCCESSES).bind(SCHEDULES).fetch_all(connection).await?;
+    let oldest_due_s = oldest.bind(suspended).fetch_one(&mut *connection).await?;
+    let last = sqlx::query_as(LAST_SUCCESSES).bind(SCHEDULES).bind(suspended).fetch_all(connection).await?;
     Ok(Schedules { oldest_due_s, last })
+}
+
+/// The workers, and what they do not claim.
+#[derive(Debug)]
+pub(super) struct Workers {
+    pub all: Vec<Worker>,
+    pub pauses: Vec<Pause>,
+    pub paused: Paused,
+    pub read_at: DateTime<Utc>,
+}
+
+pub(super) async fn workers(connection: &mut PgConnection) -> Result<Workers> {
+    let read_at = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
+    let (all, pauses) = (workers::list(&mut *connection).await?, pauses::list(&mut *connection).await?);
+    Ok(Workers { all, pauses, paused: Paused::read(connection).await?, read_at })
 }
 
 /// The number of workspaces, and the names of the busiest.
