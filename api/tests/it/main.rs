@@ -57,6 +57,7 @@ mod list_filters;
 mod list_plans;
 mod list_sorts;
 mod me;
+mod metrics;
 mod methods;
 mod migrations;
 mod names;
