@@ -14,6 +14,8 @@ use sqlx::PgConnection;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+pub use read::{DUE_WEBHOOKS, FAILED_JOBS, LAST_SUCCESSES, OPEN_EMAILS, OPEN_JOBS};
+
 use crate::error::{Error, Result};
 use crate::platform::db::Pool;
 use crate::queue::Paused;
