@@ -50,7 +50,7 @@ const CROSS_WORKSPACES: [&str; 32] = [
     "FROM workers LEFT JOIN",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT count(*) AS due",
-    "SELECT workspace_id, count(*) AS due",
+    "SELECT workspace_id, count(*) AS due,",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
     // Expired rows.
     "SELECT DISTINCT workspace_id FROM uploads",

@@ -7,6 +7,7 @@
 mod page;
 mod read;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub use read::{DUE_WEBHOOKS, FAILED_JOBS, LAST_SUCCESSES, OPEN_EMAILS, OPEN_JOBS
 
 use crate::error::{Error, Result};
 use crate::platform::db::Pool;
-use crate::queue::Paused;
+use crate::queue::{Paused, QUEUES};
 use read::{Database, Emails, Jobs, Schedules, Webhooks, Workers, Workspaces};
 
 /// Nothing is read after nobody has asked for so long.
@@ -101,6 +102,14 @@ impl<T> Part<T> {
 }
 
 impl Sample {
+    /// The queues of this version, and those of workers of another one.
+    fn queues(&self) -> Vec<String> {
+        let others =
+            self.workers.value.iter().flat_map(|workers| &workers.all).flat_map(|worker| worker.queues.clone());
+        let queues: BTreeSet<String> = QUEUES.iter().map(|queue| (*queue).to_owned()).chain(others).collect();
+        queues.into_iter().collect()
+    }
+
     /// What nobody claims.
     fn paused(&self) -> Option<&Paused> {
         self.workers.value.as_ref().map(|workers| &workers.paused)
@@ -160,7 +169,8 @@ impl Gauges {
             connection.is_reachable = true;
             read!(self, connection, workers, read::workers);
             read!(self, connection, database, read::database);
-            read!(self, connection, jobs, read::jobs);
+            let queues = self.sample().queues();
+            read!(self, connection, jobs, async |it: &mut PgConnection| read::jobs(it, &queues).await);
             read!(self, connection, emails, read::emails);
             read!(self, connection, webhooks, read::webhooks);
             let suspended: Vec<_> = self.sample().paused().map(|it| it.suspended().to_vec()).unwrap_or_default();

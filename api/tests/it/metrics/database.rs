@@ -157,7 +157,8 @@ async fn until_down(admin: &str) {
 async fn processes(database: &Database) -> Vec<String> {
     let mut ids: Vec<i32> =
         sqlx::query_scalar("SELECT pid FROM pg_stat_activity").fetch_all(database.pool()).await.unwrap();
-    let file: String = sqlx::query_scalar("SELECT pg_read_file('postmaster.pid')").fetch_one(database.pool()).await.unwrap();
+    let file: String =
+        sqlx::query_scalar("SELECT pg_read_file('postmaster.pid')").fetch_one(database.pool()).await.unwrap();
     ids.push(file.lines().next().unwrap().parse().unwrap());
     ids.iter().map(i32::to_string).collect()
 }

@@ -12,11 +12,8 @@ use crate::support::{self, Api};
 use crate::workflows::rows;
 
 /// Metrics that need a cause which this file does not have: a client that leaves, and a replica.
-const UNCAUSED: [&str; 3] = [
-    "crm_http_requests_abandoned_total",
-    "crm_database_replication_lag_bytes",
-    "crm_database_replication_lag_seconds",
-];
+const UNCAUSED: [&str; 3] =
+    ["crm_http_requests_abandoned_total", "crm_database_replication_lag_bytes", "crm_database_replication_lag_seconds"];
 
 /// The pages of both programs, with everything that a small system has.
 async fn pages() -> Vec<(&'static str, String)> {
@@ -28,7 +25,9 @@ async fn pages() -> Vec<(&'static str, String)> {
     rows(&api, "ANALYZE").await;
     let has_all = |page: &Page| {
         let parts = page.samples.iter().filter(|it| it.name == "crm_cluster_sample_success");
-        parts.clone().count() == 7 && parts.clone().all(|part| part.value == 1.0) && page.samples.iter().any(|it| it.name == "crm_workspace_jobs")
+        parts.clone().count() == 7
+            && parts.clone().all(|part| part.value == 1.0)
+            && page.samples.iter().any(|it| it.name == "crm_workspace_jobs")
     };
     cluster(&here, "read", has_all).await;
     vec![

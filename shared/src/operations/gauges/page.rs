@@ -128,7 +128,7 @@ fn jobs(page: &Page, jobs: &Jobs, paused: &Paused) {
         "crm_jobs",
         "Unfinished jobs, by state. due: a worker may claim it. future: due later. paused: due, but its queue, kind or \
          workspace is paused, or the workspace is suspended. retrying: due later, after an attempt that failed. \
-         running: a worker holds its lease.",
+         running: a worker holds its lease. A queue is counted up to 50,000 waiting jobs.",
         &["queue", "kind", "state"],
     );
     let oldest = page.gauges(
@@ -165,7 +165,8 @@ fn state<'a>(open: &'a OpenJobs, paused: &Paused) -> &'a str {
 }
 
 fn emails(page: &Page, Emails(open): &Emails, paused: &Paused) {
-    let counts = page.counts("crm_emails", "Unfinished emails, by state.", &["state"]);
+    let counts =
+        page.counts("crm_emails", "Unfinished emails, by state, counted up to 50,000 waiting ones.", &["state"]);
     for state in ["queued", "deferred", "sending", "unknown"] {
         counts.with_label_values(&[state]).set(0);
     }
@@ -188,7 +189,7 @@ fn due_webhooks(page: &Page, Webhooks { due, disabled }: &Webhooks, paused: &Pau
     let due = || due.iter().filter(|due| !is_paused && !paused.has_workspace(due.workspace_id));
     page.count(
         "crm_webhooks_due",
-        "Deliveries of webhooks that are due, without those of paused and suspended workspaces.",
+        "Deliveries of webhooks that are due, without those of paused and suspended workspaces, counted up to 50,000.",
     )
     .set(due().map(|webhooks| webhooks.due).sum());
     page.gauge(
