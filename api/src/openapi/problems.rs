@@ -62,12 +62,13 @@ pub(crate) fn forbidden() -> (String, Response) {
         .property("field", Scope::shape())
         .required("code")
         .required("field");
-    let scopes = ArrayBuilder::new().items(scope).description(Some("The scopes that the key lacks."));
+    let scopes = ArrayBuilder::new()
+        .items(scope)
+        .description(Some("The scopes that the key lacks; absent if the workspace is suspended."));
     let body = ObjectBuilder::new()
-        .property("message", string("What the key does not allow, for humans."))
+        .property("message", string("What the key does not allow, or that its workspace is suspended, for humans."))
         .property("errors", scopes)
-        .required("message")
-        .required("errors");
+        .required("message");
     let example = Problem::forbidden(Scopes::of(&[Scope::RecordsWrite]));
     ("Forbidden".to_owned(), response(StatusCode::FORBIDDEN, body.into(), &example))
 }

@@ -21,7 +21,7 @@ fn browser() -> Client {
 }
 
 /// Requests feedback from a customer, and returns the feedback's path and its page's URL.
-async fn asked(api: &Api) -> (String, String) {
+pub(crate) async fn asked(api: &Api) -> (String, String) {
     let ada = customer(api, "ada@example.com").await;
     let path = path_of(&ask(api, &ada).await);
     let id = Uuid::try_parse(path.rsplit('/').next().unwrap()).unwrap();
@@ -45,7 +45,7 @@ async fn page(answer: Response, status: u16) -> String {
     text
 }
 
-async fn submit(url: &str, form: &[(&str, &str)]) -> Response {
+pub(crate) async fn submit(url: &str, form: &[(&str, &str)]) -> Response {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let form: Vec<String> = form.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
     browser().post(url).header("content-type", FORM).body(form.join("&")).send().await.unwrap()

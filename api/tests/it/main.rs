@@ -85,6 +85,7 @@ mod sessions;
 mod settings;
 mod stages;
 mod statements;
+mod steering;
 mod support;
 mod suppressions;
 mod undo;

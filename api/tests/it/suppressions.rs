@@ -15,7 +15,7 @@ const SUPPRESSIONS: &str = "/dev/crm/suppressions";
 
 /// Queues a bulk email to an address; returns the outcome, the email's id and the token of its
 /// link.
-async fn queue_email(api: &Api, email: &str) -> (Queued, Uuid, String) {
+pub(crate) async fn queue_email(api: &Api, email: &str) -> (Queued, Uuid, String) {
     queue_email_of(api, email, Event::Nurture).await
 }
 

@@ -18,5 +18,6 @@ mod outbox;
 mod payloads;
 mod plans;
 mod retries;
+mod steering;
 mod support;
 mod themes;

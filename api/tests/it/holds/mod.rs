@@ -17,7 +17,7 @@ use crate::nurture::many_leads;
 use crate::support::Api;
 use crate::workflows::run;
 
-const NURTURE: &str = "/dev/crm/leads/nurture/start";
+pub(crate) const NURTURE: &str = "/dev/crm/leads/nurture/start";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A worker that runs jobs and sends no email.
