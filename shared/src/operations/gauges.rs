@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 pub use read::{DUE_WEBHOOKS, FAILED_JOBS, LAST_SUCCESSES, OPEN_EMAILS, OPEN_JOBS};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::platform::db::Pool;
 use crate::queue::{Paused, QUEUES};
 use read::{Database, Emails, Jobs, Schedules, Webhooks, Workers, Workspaces};
@@ -26,10 +26,11 @@ use read::{Database, Emails, Jobs, Schedules, Webhooks, Workers, Workspaces};
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the first page after an idle time waits for new values.
 const FIRST: Duration = Duration::from_millis(80);
-/// A part is read again after this time, or after so many times the time that reading it took. So each part takes
-/// half a percent of a core at most.
+/// A part is read again after this time, or after so many times the time that reading it took, at most a minute. So
+/// each part takes half a percent of a core.
 const EVERY: Duration = Duration::from_secs(10);
 const SHARE: u32 = 200;
+const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// The same for a part whose statement took too long, so that it is not missed for long.
 const SHARE_OF_ERRORS: u32 = 20;
 /// How long the server may take for a statement, and this process for connecting and for reading a part.
@@ -91,13 +92,13 @@ impl<T> Part<T> {
                 (self.value, self.read_at, self.took) = (Some(Arc::new(value)), Some(began), took);
                 took * SHARE
             }
-            Err(Error::Unavailable(_)) => EVERY,
+            Err(error) if error.class() == ErrorClass::Connection => EVERY,
             Err(error) => {
                 tracing::debug!(%error, "gauges of the cluster cannot be read");
                 took * SHARE_OF_ERRORS
             }
         };
-        self.due_at = Some(Instant::now() + pause.max(EVERY));
+        self.due_at = Some(Instant::now() + pause.clamp(EVERY, AT_LEAST_EVERY));
     }
 }
 
