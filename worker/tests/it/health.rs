@@ -54,8 +54,7 @@ async fn a_worker_reports_readiness_and_metrics() {
     ] {
         assert!(metrics.lines().any(|present| present == line), "{line} is not in\n{metrics}");
     }
-    let cluster = wait_until(&address, "/metrics/cluster", StatusCode::OK).await;
-    for line in [
+    let wanted = [
         r#"crm_jobs{kind="chore",queue="chores",state="future"} 1"#,
         r#"crm_jobs_failed{kind="chore",queue="chores"} 1"#,
         // Kinds without jobs are reported as well.
@@ -63,8 +62,16 @@ async fn a_worker_reports_readiness_and_metrics() {
         r#"crm_emails{state="unknown"} 0"#,
         r#"crm_queue_workers{queue="imports"} 1"#,
         r#"crm_cluster_sample_success{part="jobs"} 1"#,
-    ] {
-        assert!(cluster.lines().any(|present| present == line), "{line} is not in\n{cluster}");
+    ];
+    let started = Instant::now();
+    loop {
+        let cluster = wait_until(&address, "/metrics/cluster", StatusCode::OK).await;
+        let absent: Vec<_> = wanted.iter().filter(|line| !cluster.lines().any(|present| present == **line)).collect();
+        if absent.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{absent:?} are not in\n{cluster}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::expressions::{Scrape, alerts, evaluate, of_alert};
-use super::{PATIENCE, Page};
+use super::{PATIENCE, Page, cluster};
 use crate::clocks::{set_ahead, worker_ahead};
 use crate::holds;
 use crate::jobs;
@@ -173,6 +173,8 @@ async fn a_database_that_is_unavailable() {
     assert_eq!(Client::new().get(&url).bearer_auth(&api.key).send().await.unwrap().status(), 200);
     prometheus.until_fired(&[]).await;
     prometheus.is_quiet(&["CrmServerErrors"]);
+    let age = r#"crm_cluster_sample_age_seconds{part="jobs"}"#;
+    cluster(&served.admin.to_string(), "read", |page| page.value(age).is_some()).await;
     proxy.set(Mode::Close);
     assert_eq!(Client::new().get(&url).bearer_auth(&api.key).send().await.unwrap().status(), 503);
     prometheus.until_fired(&["CrmDatabaseUnavailable", "CrmServerErrors"]).await;
@@ -232,6 +234,7 @@ async fn a_transaction_that_stays_open() {
     .await;
     let mut connection = api.connection().await;
     sqlx::raw_sql("BEGIN; SELECT 1").execute(&mut connection).await.unwrap();
+    set_ahead(&api, 0).await;
     let mut prometheus = Prometheus::of_api(&api).await;
     prometheus.is_quiet(&["CrmOldTransaction"]);
     set_ahead(&api, -601).await;
