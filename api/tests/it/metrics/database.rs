@@ -103,14 +103,18 @@ async fn pages_do_not_wait_for_locks_or_connections() {
     let mut connection = support::connect(database.url()).await;
     sqlx::raw_sql("BEGIN; LOCK TABLE jobs, emails, workspaces").execute(&mut connection).await.unwrap();
     let requests = stack.request(10);
+    let waiting = async || Page::parse(&text(&stack.admins[0], "/metrics").await);
+    let began = Instant::now();
+    while waiting().await.value(r#"crm_db_pool_waiting{pool="requests"}"#).unwrap() < 8.0 {
+        assert!(began.elapsed() < super::PATIENCE, "the requests do not wait for connections");
+    }
+    let waiting = waiting().await;
+    assert_eq!(waiting.value(r#"crm_db_pool_connections{pool="requests",state="used"}"#), Some(2.0));
+    assert_eq!(waiting.value("crm_database_up"), Some(1.0));
     stack.answers("that is locked, and all connections in use").await;
     for admin in &stack.admins {
         cluster(admin, "failed", |page| page.value(SUCCESS) == Some(0.0)).await;
     }
-    let waiting = Page::parse(&text(&stack.admins[0], "/metrics").await);
-    assert!(waiting.value(r#"crm_db_pool_waiting{pool="requests"}"#).unwrap() >= 8.0);
-    assert_eq!(waiting.value(r#"crm_db_pool_connections{pool="requests",state="used"}"#), Some(2.0));
-    assert_eq!(waiting.value("crm_database_up"), Some(1.0));
     sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
     for request in requests {
         request.await.unwrap();
@@ -166,6 +170,6 @@ async fn processes(database: &Database) -> Vec<String> {
 /// Sends a signal to the processes that are still there.
 async fn signal(name: &str, processes: &[String]) {
     for process in processes {
-        Command::new("kill").args([name, process]).output().await.unwrap();
+        Command::new("kill").arg(name).arg(process).output().await.unwrap();
     }
 }
