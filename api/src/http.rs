@@ -12,6 +12,7 @@ pub mod conditional;
 pub(crate) mod cors;
 pub(crate) mod feeds;
 pub mod headers;
+pub mod metrics;
 pub mod observe;
 pub mod peer;
 pub mod rate_limit;

@@ -24,6 +24,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use shared::operations::gauges::Gauges;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
 use shared::platform::signed_links::Signer;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use http::compression::Accepted;
 use http::conditional::Known;
 use http::cors::Cors;
+use http::metrics::HttpMetrics;
 use http::waits::Preference;
 use respond::Result;
 
@@ -49,6 +51,10 @@ pub struct Shared {
     pub pool: Pool,
     /// Permits of streamed lists and exports, one for each page being read.
     pub streams: Arc<Semaphore>,
+    /// What the process counts.
+    pub metrics: Arc<HttpMetrics>,
+    /// The gauges of the cluster.
+    pub gauges: Gauges,
     /// The process's settings.
     pub settings: Settings,
     /// Wakes workers after a commit.
@@ -80,12 +86,16 @@ impl AppState {
     /// [`shared::Error::Internal`] for an invalid database URL.
     pub fn new(settings: Settings) -> shared::Result<Self> {
         let pool = db::pool(&settings.database, "crm-api")?;
+        let metrics = Arc::<HttpMetrics>::default();
+        metrics.process.pools.add("requests", &pool);
         // A quarter of the connections, so that streams never block small requests.
         let streams = (settings.database.max_connections as usize / 4).max(1);
         Ok(Self(Arc::new(Shared {
             streams: Arc::new(Semaphore::new(streams)),
             notifier: Notifier::new(pool.clone()),
-            limits: http::rate_limit::Limits::new(&settings.api),
+            limits: http::rate_limit::Limits::new(&settings.api, &metrics),
+            gauges: Gauges::new(pool.clone()),
+            metrics,
             pool,
             sealer: Sealer::new(&settings.webhooks),
             settings,
@@ -144,7 +154,8 @@ pub fn router(state: AppState) -> Router {
 async fn pass(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let accepted = Accepted::of(&request);
     let cors = Cors::of(&state.settings.api.cors_origins, request.headers());
-    let answer = http::observe::observe(request, |request| async {
+    let observed = state.clone();
+    let answer = http::observe::observe(&observed.metrics, request, |request| async {
         match cors.preflight(&request) {
             Some(answer) => answer,
             None => admit(state, request, next).await.into_response(),

@@ -9,7 +9,7 @@ mod steer;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, extract::Request};
@@ -18,7 +18,6 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use crate::AppState;
-use crate::http::observe;
 use crate::respond::{self, Problem, Result};
 
 pub(crate) use steer::Steering;
@@ -28,9 +27,7 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// All routes, for requests with the key of an operator. Actions that take long continue as `tasks`.
 pub(crate) fn router(state: AppState, tasks: TaskTracker) -> Router {
-    routes(state.clone(), tasks)
-        .layer(from_fn_with_state(state, authenticate))
-        .layer(from_fn(|request: Request, next: Next| observe::observe(request, |request| next.run(request))))
+    routes(state.clone(), tasks).layer(from_fn_with_state(state, authenticate))
 }
 
 async fn authenticate(State(state): State<AppState>, request: Request, next: Next) -> Response {

@@ -1,4 +1,4 @@
-//! Infrastructure of every program, independent of the CRM: settings, logs, the database, signed links.
+//! Infrastructure of every program, independent of the CRM: settings, logs, metrics, the database, signed links.
 
 pub mod backfill;
 pub mod config;
@@ -7,6 +7,7 @@ pub mod email_keys;
 pub mod finishing;
 pub mod host;
 pub mod listen;
+pub mod metrics;
 pub mod signed_links;
 pub mod telemetry;
 pub mod trace;

@@ -9,7 +9,6 @@
 //! All times are the database's, so the clocks of workers do not matter.
 
 mod claim;
-mod depth;
 mod enqueue;
 pub(crate) mod fronts;
 mod job;
@@ -23,6 +22,7 @@ pub(crate) mod rescue;
 mod retry;
 mod run;
 mod turns;
+mod waiting;
 
 use std::time::Duration;
 
@@ -35,7 +35,6 @@ use crate::error::{Conflict, Error, FieldError, OwnerSearch, Reason, Result};
 use job::columns;
 
 pub use claim::*;
-pub use depth::{Depth, Waiting, depths, waiting};
 pub use enqueue::{NewJob, enqueue, enqueue_all, start_run};
 pub use fronts::Sweep;
 pub use job::{
@@ -50,6 +49,7 @@ pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};
 pub use run::{Page, PageEnd, Pages, Resumed, Run, resume};
 pub use turns::take_turn;
+pub use waiting::{Waiting, waiting};
 
 /// Every queue. [`mail`](crate::mail::QUEUE) holds emails instead of jobs, and [`webhooks`](crate::webhooks::QUEUE)
 /// deliveries.

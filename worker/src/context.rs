@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use shared::error::ErrorClass;
+use shared::operations::gauges::Gauges;
 use shared::platform::config::{Database, Settings};
 use shared::platform::db::{self, Pool};
 use shared::platform::telemetry::LogLimit;
@@ -17,8 +18,8 @@ use uuid::Uuid;
 
 use crate::mail::Delivery;
 use crate::mail::hold::HoldState;
-use crate::maintenance::numbering::Delays;
 use crate::maintenance::services::Services;
+use crate::metrics::WorkerMetrics;
 use crate::queue::acknowledge::Acks;
 use crate::queue::claim::Queue;
 use crate::queue::job::Tasks;
@@ -31,8 +32,9 @@ use crate::webhooks::Webhooks;
 /// may take long. Claims, acknowledgements and rescues share the others.
 const UPKEEP_CONNECTIONS: u32 = 6;
 
-/// The connection that receives notifications.
-const LISTENERS: u32 = 1;
+/// The connection that receives notifications, and the one that reads the gauges of the cluster while somebody asks
+/// for them.
+const LISTENERS: u32 = 2;
 /// Connections that cancel statements, at most.
 const CANCELLERS: u32 = 3;
 
@@ -68,8 +70,10 @@ pub(crate) struct WorkerContext {
     pub delivery: Option<Arc<Delivery>>,
     /// Present if this process delivers webhooks.
     pub hooks: Option<Arc<Webhooks>>,
-    /// How long events waited for their numbers.
-    pub delays: Delays,
+    /// What this process counts.
+    pub metrics: WorkerMetrics,
+    /// The gauges of the cluster.
+    pub gauges: Gauges,
     /// Wakes whoever waits for events that this process numbers.
     pub numbered: Notify,
     /// Cancelled when the process must stop: no job is claimed, and jobs are handed back after
@@ -91,13 +95,15 @@ impl WorkerContext {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
         let upkeep = db::pool(&upkeep, &application_name(worker_id, " upkeep"))?;
         let concurrency = settings.worker.concurrency;
-        Ok(Arc::new(Self {
+        let metrics = WorkerMetrics::new(&tasks, queues, concurrency, (delivery.is_some(), hooks.is_some()));
+        let of_queue = |name: &&'static str| Queue::new(name, concurrency, metrics.queues.of(name));
+        let process = Self {
             settings: Arc::new(settings.clone()),
             tasks,
-            queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
+            queues: queues.iter().map(of_queue).map(Arc::new).collect(),
             pool: db::pool(&settings.database, &application_name(worker_id, ""))?,
             notifier: Notifier::new(upkeep.clone()),
-            upkeep,
+            upkeep: upkeep.clone(),
             leases: Arc::default(),
             acks,
             gate: Quarantine::default(),
@@ -109,11 +115,14 @@ impl WorkerContext {
             hold: HoldState::default(),
             delivery,
             hooks,
-            delays: Delays::default(),
+            metrics,
+            gauges: Gauges::new(upkeep),
             numbered: Notify::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
-        }))
+        };
+        process.metrics.add_pools(&process);
+        Ok(Arc::new(process))
     }
 
     /// How many connections to the database this process opens at most.

@@ -12,14 +12,12 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use shared::platform::db::CLOCK;
 use shared::platform::listen::AdminPort;
-use shared::queue::{self, Depth, Waiting};
-use shared::{mail, webhooks};
-use sqlx::PgConnection;
+use shared::platform::metrics::CONTENT_TYPE;
+use shared::queue::{self, Waiting};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 use crate::context::WorkerContext;
-use crate::metrics;
 
 /// A worker is not ready if the database has not answered for this long. The worker asks it every 2
 /// s.
@@ -94,11 +92,9 @@ async fn answer(process: &WorkerContext, counted: &Counted, request: &Request<In
                 text(StatusCode::OK, lines.join("\n") + "\n")
             }
         },
-        "/metrics" => {
-            let depths = counted.depths(process).await;
-            text(StatusCode::OK, metrics::render(process, depths.as_ref()))
-        }
-        _ => text(StatusCode::NOT_FOUND, "not found; use /healthz, /readyz or /metrics\n"),
+        "/metrics" => text(StatusCode::OK, process.metrics.render(process)),
+        "/metrics/cluster" => text(StatusCode::OK, process.gauges.page().await),
+        _ => text(StatusCode::NOT_FOUND, "not found; use /healthz, /readyz, /metrics or /metrics/cluster\n"),
     }
 }
 
@@ -108,7 +104,7 @@ async fn waiting(process: &WorkerContext, counted: &Counted) -> Vec<String> {
     let services = process.services.all().into_iter();
     let mut lines: Vec<String> =
         services.filter_map(|service| Some(format!("{} is waiting: {}", service.name, service.trouble()?))).collect();
-    if let Ok(Some(waiting)) = timeout(PATIENCE, counted.waiting(process)).await {
+    if let Ok(Some(waiting)) = timeout(PATIENCE, counted_lately(process, counted)).await {
         let jobs = waiting.iter().take(MAX_REASONS);
         lines.extend(jobs.map(|Waiting { kind, error, jobs }| format!("{jobs} {kind} waiting for a retry: {error}")));
     }
@@ -118,7 +114,7 @@ async fn waiting(process: &WorkerContext, counted: &Counted) -> Vec<String> {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let plain = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let plain = header::HeaderValue::from_static(CONTENT_TYPE);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, plain);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
@@ -126,49 +122,15 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The last counts, for metrics and for readiness.
-#[derive(Default)]
-struct Counted {
-    depths: Counts<Depths>,
-    waiting: Counts<Vec<Waiting>>,
-}
-
-/// A count and its time.
-type Counts<T> = Mutex<Option<(Instant, T)>>;
-
-/// The depths of the queues and the outbox, and the jobs that wait for a retry.
-#[derive(Clone)]
-pub(crate) struct Depths {
-    pub queues: Vec<Depth>,
-    pub waiting: Vec<Waiting>,
-    pub outbox: mail::Depth,
-    pub webhooks: webhooks::Depth,
-}
-
-impl Counted {
-    async fn depths(&self, process: &WorkerContext) -> Option<Depths> {
-        let count = async |connection: &mut PgConnection| {
-            let (queues, waiting) = (queue::depths(connection).await?, queue::waiting(connection).await?);
-            let (outbox, webhooks) = (mail::depth(connection).await?, webhooks::depth(connection).await?);
-            Ok(Depths { queues, waiting, outbox, webhooks })
-        };
-        counted(process, &self.depths, count).await
-    }
-
-    async fn waiting(&self, process: &WorkerContext) -> Option<Vec<Waiting>> {
-        counted(process, &self.waiting, async |connection: &mut PgConnection| queue::waiting(connection).await).await
-    }
-}
+/// The jobs that wait for a retry, as counted last.
+type Counted = Mutex<Option<(Instant, Vec<Waiting>)>>;
 
 /// Returns `None` while the database is unavailable, since an unknown count is not zero.
-async fn counted<T: Clone>(
-    process: &WorkerContext,
-    counts: &Counts<T>,
-    count: impl AsyncFnOnce(&mut PgConnection) -> shared::Result<T>,
-) -> Option<T> {
-    let mut counts = counts.lock().await;
-    if counts.as_ref().is_none_or(|(when, _)| when.elapsed() >= COUNT_EVERY) {
-        *counts = process.upkeep(count).await.ok().map(|counted| (Instant::now(), counted));
+async fn counted_lately(process: &WorkerContext, counted: &Counted) -> Option<Vec<Waiting>> {
+    let mut counted = counted.lock().await;
+    if counted.as_ref().is_none_or(|(when, _)| when.elapsed() >= COUNT_EVERY) {
+        let waiting = process.upkeep(async |connection| queue::waiting(connection).await).await;
+        *counted = waiting.ok().map(|waiting| (Instant::now(), waiting));
     }
-    counts.as_ref().map(|(_, counted)| counted.clone())
+    counted.as_ref().map(|(_, waiting)| waiting.clone())
 }

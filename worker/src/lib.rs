@@ -86,6 +86,8 @@ pub async fn run_with(
 
     let mut upkeep = JoinSet::new();
     upkeep.spawn(http::serve(process.clone(), admin));
+    let reading = process.clone();
+    upkeep.spawn(async move { reading.gauges.keep().await });
     if !wait_for_schema(&process, &shutdown).await {
         return Ok(());
     }

@@ -8,7 +8,6 @@ mod circuit;
 mod files;
 pub(crate) mod hold;
 mod lease_table;
-mod metrics;
 mod observe;
 mod sender;
 pub(crate) mod smtp;
@@ -39,7 +38,6 @@ use crate::queue::leases::lock;
 
 use circuit::Circuit;
 use lease_table::LeaseTable;
-use metrics::Counts;
 use sender::End;
 use waiting::Waiting;
 
@@ -55,7 +53,6 @@ pub(crate) struct Delivery {
     pub pool: Pool,
     pub wake: Notify,
     pub circuit: Circuit,
-    pub counts: Counts,
     waiting: Waiting,
     /// Where the next lease starts.
     marks: Mutex<Marks>,
@@ -97,7 +94,6 @@ impl Delivery {
             pool: db::pool(&database, &application_name(worker_id, " mail"))?,
             wake: Notify::new(),
             circuit: Circuit::new(mail.connections),
-            counts: Counts::default(),
             waiting: Waiting::new(mail.connections),
             marks: Mutex::default(),
             held: LeaseTable::default(),

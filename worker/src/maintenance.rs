@@ -8,7 +8,6 @@ pub(crate) mod services;
 pub(crate) mod themes;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use shared::accounts::{idempotency, workspaces};
@@ -90,8 +89,8 @@ fn may_judge(process: &WorkerContext) -> bool {
 
 fn report_rescued(process: &WorkerContext, rescued: &[Rescued]) {
     for job in rescued {
-        if let Some(kind) = process.tasks.get(&job.kind) {
-            kind.metrics.rescued.fetch_add(1, Relaxed);
+        if let Some(kind) = process.metrics.kind(&job.kind) {
+            kind.rescued.inc();
         }
         if job.status == JobStatus::Failed {
             tracing::warn!(job_id = %job.id, kind = job.kind, "job failed: its worker died too often");
@@ -109,8 +108,10 @@ fn report_rescued_emails(process: &WorkerContext, rescued: &[mail::Rescued]) {
         tracing::warn!(email_id = %email.id, "delivery unknown: the worker died while sending the email");
     }
     if let Some(delivery) = &process.delivery {
-        let unknown = rescued.iter().filter(|email| email.state == EmailState::Unknown).count();
-        delivery.counts.unknown.fetch_add(unknown as u64, Relaxed);
+        if let Some(metrics) = &process.metrics.email {
+            let unknown = rescued.iter().filter(|email| email.state == EmailState::Unknown).count();
+            metrics.count_many("unknown", unknown);
+        }
         delivery.wake.notify_one();
     }
 }

@@ -1,44 +1,200 @@
-//! Counters of this process, in Prometheus' text format.
+//! The metrics of this process.
 //!
-//! Counters are plain atomics, because looking them up must be cheap for jobs of a few
-//! microseconds.
+//! Handles are looked up once, when a worker starts: a job of a few microseconds must not pay for more than
+//! atomics.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use shared::platform::db::CLOCK;
-use shared::queue::{Depth, Outcome, Waiting};
-use shared::{mail, webhooks};
+use shared::platform::metrics::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Page, ProcessMetrics,
+};
+use shared::queue::Outcome;
 
 use crate::context::WorkerContext;
-use crate::http::Depths;
-use crate::mail::Delivery;
-use crate::webhooks::Webhooks;
+use crate::queue::job::Tasks;
 
-/// The upper bounds of the histogram's buckets, in seconds.
-const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
+/// Bounds for the time of handlers: from a job of a millisecond to an import of ten minutes.
+const RUNS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
+/// Bounds for the time of one statement.
+const STATEMENTS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+/// Bounds for how long something waits that should not wait.
+const WAITS: [f64; 10] = [0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+/// Bounds for how long events wait for their numbers.
+const DELAYS: [f64; 7] = [0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 60.0];
 
-/// Counters for one kind of job.
-#[derive(Debug, Default)]
+/// All metrics of a worker.
+pub(crate) struct WorkerMetrics {
+    page: Page,
+    process: ProcessMetrics,
+    kinds: HashMap<&'static str, KindMetrics>,
+    /// Of each queue.
+    pub queues: Queues,
+    held: IntGauge,
+    services: IntGaugeVec,
+    /// Events that this process gave their numbers.
+    pub numbered: IntCounter,
+    /// How long they waited for them: the longest of each pass.
+    pub delay: Histogram,
+    /// Present if this process sends email.
+    pub email: Option<EmailMetrics>,
+    /// Present if this process delivers webhooks.
+    pub webhooks: Option<WebhookMetrics>,
+}
+
+/// Metrics of one kind of job.
 pub(crate) struct KindMetrics {
-    pub started: AtomicU64,
-    pub succeeded: AtomicU64,
-    pub failed: AtomicU64,
-    pub retried: AtomicU64,
-    pub waited: AtomicU64,
-    pub snoozed: AtomicU64,
-    pub yielded: AtomicU64,
+    pub started: IntCounter,
+    pub rescued: IntCounter,
+    succeeded: IntCounter,
+    failed: IntCounter,
+    retried: IntCounter,
+    waited: IntCounter,
+    snoozed: IntCounter,
+    yielded: IntCounter,
     /// Cancelled, or taken over by another process.
-    pub lost: AtomicU64,
-    pub rescued: AtomicU64,
-    /// Handler times by bucket, each counted in the first bucket that fits.
-    times: [AtomicU64; BOUNDS.len() + 1],
-    nanos: AtomicU64,
+    lost: IntCounter,
+    time: Histogram,
+}
+
+/// Metrics of one queue.
+pub(crate) struct QueueMetrics {
+    /// The time of statements that claim jobs.
+    pub claims: Histogram,
+    /// From the due time of jobs to their claim.
+    pub waits: Histogram,
+}
+
+/// Metrics of sending email.
+pub(crate) struct EmailMetrics {
+    outcomes: IntCounterVec,
+    delay: Histogram,
+    connections: IntGauge,
+    blocked: IntGauge,
+    on_hold: IntGauge,
+}
+
+/// Metrics of delivering webhooks.
+pub(crate) struct WebhookMetrics {
+    delivered: IntCounter,
+    failed: IntCounter,
+    time: Histogram,
+    delay: Histogram,
+    in_flight: IntGauge,
+}
+
+impl WorkerMetrics {
+    /// Declares the metrics of a worker that runs these kinds of jobs on these queues, `concurrency` of each at
+    /// once, and perhaps sends email and delivers webhooks.
+    pub fn new(tasks: &Tasks, queues: &[&'static str], concurrency: usize, (email, webhooks): (bool, bool)) -> Self {
+        let page = Page::default();
+        let limits =
+            page.counts("crm_worker_concurrency", "How many jobs of a queue this process runs at once.", &["queue"]);
+        for queue in queues {
+            limits.with_label_values(&[queue]).set(i64::try_from(concurrency).unwrap_or(i64::MAX));
+        }
+        Self {
+            process: ProcessMetrics::new(&page, "crm-worker", env!("CARGO_PKG_VERSION")),
+            kinds: kinds(&page, tasks),
+            queues: Queues::new(&page),
+            held: page.count("crm_jobs_held", "Jobs that this process holds leases of: running, or about to run."),
+            services: page.counts(
+                "crm_service_waiting",
+                "Whether a service of this worker waits after an error.",
+                &["service"],
+            ),
+            numbered: page.counter("crm_events_numbered_total", "Events that this process gave their numbers."),
+            delay: page.histogram(
+                "crm_event_delay_seconds",
+                "How long events waited for their numbers: the longest of each pass.",
+                &DELAYS,
+            ),
+            email: email.then(|| EmailMetrics::new(&page)),
+            webhooks: webhooks.then(|| WebhookMetrics::new(&page)),
+            page,
+        }
+    }
+
+    /// Adds the pools of the process.
+    pub fn add_pools(&self, process: &WorkerContext) {
+        let pools = &self.process.pools;
+        pools.add("jobs", &process.pool);
+        pools.add("upkeep", &process.upkeep);
+        if let Some(delivery) = &process.delivery {
+            pools.add("mail", &delivery.pool);
+        }
+        if let Some(hooks) = &process.hooks {
+            pools.add("webhooks", &hooks.pool);
+        }
+    }
+
+    /// The metrics of a kind, if this worker knows it.
+    pub fn kind(&self, name: &str) -> Option<&KindMetrics> {
+        self.kinds.get(name)
+    }
+
+    /// The page, with the present values.
+    pub fn render(&self, process: &WorkerContext) -> String {
+        self.process.refresh(process.database.since_answer().is_some() && !process.database.is_unavailable());
+        self.held.set(i64::try_from(process.leases.count()).unwrap_or(i64::MAX));
+        for service in process.services.all() {
+            self.services.with_label_values(&[service.name]).set(i64::from(service.trouble().is_some()));
+        }
+        if let (Some(metrics), Some(delivery)) = (&self.email, &process.delivery) {
+            metrics.connections.set(i64::try_from(delivery.connections()).unwrap_or(i64::MAX));
+            metrics.blocked.set(i64::from(delivery.trouble().is_some()));
+            metrics.on_hold.set(i64::from(process.hold.present().is_some()));
+        }
+        if let (Some(metrics), Some(hooks)) = (&self.webhooks, &process.hooks) {
+            metrics.in_flight.set(i64::try_from(hooks.slots.used()).unwrap_or(i64::MAX));
+        }
+        self.page.render()
+    }
+}
+
+fn kinds(page: &Page, tasks: &Tasks) -> HashMap<&'static str, KindMetrics> {
+    let labels = ["queue", "kind"];
+    let started = page.counters("crm_job_attempts_started_total", "Attempts that this process started.", &labels);
+    let rescued = page.counters(
+        "crm_jobs_rescued_total",
+        "Jobs whose lease had expired and that this process put back into the queue.",
+        &labels,
+    );
+    let ended = page.counters(
+        "crm_job_attempts_total",
+        "Attempts of this process that ended, by outcome. failed: for good. retried: failed, and will be retried. \
+         waited: ended because of the database or a hold of email, and will be retried. snoozed: postponed or handed \
+         back. yielded: gave its slot to another workspace. lost: cancelled or taken over.",
+        &["queue", "kind", "outcome"],
+    );
+    let times = page.histograms("crm_job_duration_seconds", "Run time of handlers.", &RUNS, &labels);
+    let of = |kind: &'static str, queue| KindMetrics::new(&[queue, kind], &started, &rescued, &ended, &times);
+    tasks.iter().map(|(name, kind)| (name, of(name, kind.queue))).collect()
 }
 
 impl KindMetrics {
+    fn new(
+        labels: &[&str; 2],
+        started: &IntCounterVec,
+        rescued: &IntCounterVec,
+        ended: &IntCounterVec,
+        times: &HistogramVec,
+    ) -> Self {
+        let ended = |outcome| ended.with_label_values(&[labels[0], labels[1], outcome]);
+        Self {
+            started: started.with_label_values(labels),
+            rescued: rescued.with_label_values(labels),
+            succeeded: ended("succeeded"),
+            failed: ended("failed"),
+            retried: ended("retried"),
+            waited: ended("waited"),
+            snoozed: ended("snoozed"),
+            yielded: ended("yielded"),
+            lost: ended("lost"),
+            time: times.with_label_values(labels),
+        }
+    }
+
     /// Counts an attempt and the time of its handler. The outcome is `None` if the lease was lost.
     pub fn ended(&self, outcome: Option<&Outcome>, time: Duration) {
         let counter = match outcome {
@@ -50,178 +206,121 @@ impl KindMetrics {
             Some(Outcome::Yielded) => &self.yielded,
             None => &self.lost,
         };
-        counter.fetch_add(1, Relaxed);
-        let seconds = time.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.times[bucket].fetch_add(1, Relaxed);
-        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        counter.inc();
+        self.time.observe(time.as_secs_f64());
     }
 }
 
-/// Renders all metrics. If the depths are unknown, their metrics are omitted.
-pub(crate) fn render(process: &WorkerContext, depths: Option<&Depths>) -> String {
-    let mut text = Text::default();
-    type Counter = fn(&KindMetrics) -> &AtomicU64;
-    let counters: [(&str, Counter, &str); 9] = [
-        ("started", |kind| &kind.started, "Attempts started by this process."),
-        ("succeeded", |kind| &kind.succeeded, "Jobs that succeeded in this process."),
-        ("failed", |kind| &kind.failed, "Jobs that failed permanently in this process."),
-        ("retried", |kind| &kind.retried, "Attempts that failed and will be retried."),
-        (
-            "waited",
-            |kind| &kind.waited,
-            "Attempts that ended because of the database, such as its full disk, or a hold, and will be retried.",
-        ),
-        ("snoozed", |kind| &kind.snoozed, "Attempts that were postponed or handed back without an error."),
-        ("yielded", |kind| &kind.yielded, "Attempts that yielded their slot to another workspace."),
-        ("lost", |kind| &kind.lost, "Attempts that ended because the job was cancelled or taken over."),
-        ("rescued", |kind| &kind.rescued, "Jobs with an expired lease that this process rescued."),
-    ];
-    for (name, counter, help) in counters {
-        let name = format!("crm_jobs_{name}_total");
-        text.head(&name, "counter", help);
-        for (kind, entry) in process.tasks.iter() {
-            text.line(format_args!("{name}{{kind=\"{kind}\"}} {}", counter(&entry.metrics).load(Relaxed)));
-        }
-    }
-    text.head("crm_job_seconds", "histogram", "Run time of handlers.");
-    for (kind, entry) in process.tasks.iter() {
-        text.histogram("crm_job_seconds", kind, &entry.metrics);
-    }
-    text.head("crm_claims_total", "counter", "Statements that claim jobs.");
-    for queue in &process.queues {
-        text.line(format_args!("crm_claims_total{{queue=\"{}\"}} {}", queue.name, queue.claims.load(Relaxed)));
-    }
-    text.head("crm_clock_skew_seconds", "gauge", "How far this machine's clock is ahead of the database's.");
-    text.line(format_args!("crm_clock_skew_seconds {}", CLOCK.skew_seconds()));
-    text.head("crm_mail_on_hold", "gauge", "Whether this process sends nothing until an operator releases email.");
-    text.line(format_args!("crm_mail_on_hold {}", u8::from(process.hold.present().is_some())));
-    if let Some(delivery) = &process.delivery {
-        text.delivery(delivery);
-    }
-    if let Some(hooks) = &process.hooks {
-        text.hooks(hooks);
-    }
-    text.events(process);
-    text.services(process);
-    if let Some(depths) = depths {
-        text.queues(&depths.queues);
-        text.waiting(process, &depths.waiting);
-        text.outbox(&depths.outbox);
-        text.due_webhooks(&depths.webhooks);
-    }
-    text.0
+/// Declares the metrics of queues.
+pub(crate) struct Queues {
+    claims: HistogramVec,
+    waits: HistogramVec,
 }
 
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{line}");
-    }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn delivery(&mut self, delivery: &Delivery) {
-        self.head("crm_mails_total", "counter", "Emails processed by this process, by outcome.");
-        for (outcome, count) in delivery.counts.all() {
-            self.line(format_args!("crm_mails_total{{outcome=\"{outcome}\"}} {count}"));
-        }
-        self.head("crm_mail_connections", "gauge", "Open connections to the mail server.");
-        self.line(format_args!("crm_mail_connections {}", delivery.connections()));
-        self.head("crm_mail_waits", "gauge", "Whether email is waiting because the mail server cannot be used.");
-        self.line(format_args!("crm_mail_waits {}", u8::from(delivery.trouble().is_some())));
-    }
-
-    fn hooks(&mut self, hooks: &Webhooks) {
-        self.head("crm_webhook_attempts_total", "counter", "Attempts of this process to deliver webhooks, by outcome.");
-        for (outcome, count) in [("delivered", &hooks.counts.delivered), ("failed", &hooks.counts.failed)] {
-            self.line(format_args!("crm_webhook_attempts_total{{outcome=\"{outcome}\"}} {}", count.load(Relaxed)));
-        }
-        self.head("crm_webhooks_in_flight", "gauge", "Requests of this process to receivers that have no answer yet.");
-        self.line(format_args!("crm_webhooks_in_flight {}", hooks.slots.used()));
-    }
-
-    fn due_webhooks(&mut self, depth: &webhooks::Depth) {
-        self.head("crm_webhooks_due", "gauge", "Due deliveries of all processes.");
-        self.line(format_args!("crm_webhooks_due {}", depth.due));
-        self.head("crm_webhooks_oldest_due_seconds", "gauge", "How long the longest waiting delivery has been due.");
-        self.line(format_args!("crm_webhooks_oldest_due_seconds {}", depth.oldest_due_s));
-    }
-
-    fn events(&mut self, process: &WorkerContext) {
-        self.head("crm_events_numbered_total", "counter", "Events that this process gave their numbers.");
-        self.line(format_args!("crm_events_numbered_total {}", process.delays.numbered.load(Relaxed)));
-        let (buckets, sum) = process.delays.histogram();
-        let name = "crm_event_delay_seconds";
-        self.head(name, "histogram", "How long events waited for their numbers: the longest of each pass.");
-        let count = buckets.last().map_or(0, |(_, count)| *count);
-        for (bound, count) in buckets {
-            self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {count}"));
-        }
-        self.line(format_args!("{name}_sum {sum}"));
-        self.line(format_args!("{name}_count {count}"));
-    }
-
-    fn services(&mut self, process: &WorkerContext) {
-        self.head("crm_service_waits", "gauge", "Whether a service of this worker is waiting after an error.");
-        for service in process.services.all() {
-            let waits = u8::from(service.trouble().is_some());
-            self.line(format_args!("crm_service_waits{{service=\"{}\"}} {waits}", service.name));
+impl Queues {
+    fn new(page: &Page) -> Self {
+        Self {
+            claims: page.histograms(
+                "crm_job_claim_duration_seconds",
+                "Time of the statements that claim jobs, whether they found any or not.",
+                &STATEMENTS,
+                &["queue"],
+            ),
+            waits: page.histograms(
+                "crm_job_wait_seconds",
+                "From the due time of a job to its claim.",
+                &WAITS,
+                &["queue"],
+            ),
         }
     }
 
-    fn waiting(&mut self, process: &WorkerContext, waiting: &[Waiting]) {
-        self.head("crm_jobs_waiting", "gauge", "Jobs of all processes that wait for a retry after an error.");
-        let known = process.tasks.iter().map(|(kind, _)| kind);
-        // Includes kinds that only another version knows.
-        let kinds: BTreeSet<&str> = known.chain(waiting.iter().map(|waiting| waiting.kind.as_str())).collect();
-        for kind in kinds {
-            let jobs: i64 = waiting.iter().filter(|waiting| waiting.kind == kind).map(|waiting| waiting.jobs).sum();
-            self.line(format_args!("crm_jobs_waiting{{kind=\"{kind}\"}} {jobs}"));
+    /// The metrics of a queue.
+    pub fn of(&self, queue: &str) -> QueueMetrics {
+        QueueMetrics { claims: self.claims.with_label_values(&[queue]), waits: self.waits.with_label_values(&[queue]) }
+    }
+}
+
+impl EmailMetrics {
+    /// The outcomes of emails; `suppressed` ones were not sent.
+    const OUTCOMES: [&str; 6] = ["sent", "deferred", "bounced", "unknown", "suppressed", "untouched"];
+
+    fn new(page: &Page) -> Self {
+        let outcomes = page.counters(
+            "crm_emails_total",
+            "Emails processed by this process, by outcome. untouched: the attempt ended before delivery was in doubt.",
+            &["outcome"],
+        );
+        for outcome in Self::OUTCOMES {
+            outcomes.with_label_values(&[outcome]);
+        }
+        let on_hold = "Whether this process sends no email until an operator releases it.";
+        Self {
+            outcomes,
+            delay: page.histogram(
+                "crm_email_delay_seconds",
+                "From the due time of an email to its acceptance by the mail server.",
+                &WAITS,
+            ),
+            connections: page.count("crm_email_connections", "Open connections to the mail server."),
+            blocked: page.count("crm_email_blocked", "Whether email waits because the mail server cannot be used."),
+            on_hold: page.count("crm_email_on_hold", on_hold),
         }
     }
 
-    fn queues(&mut self, depths: &[Depth]) {
-        self.head("crm_queue_jobs", "gauge", "Unfinished jobs of all processes.");
-        for depth in depths {
-            self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"queued\"}} {}", depth.queue, depth.queued));
-            self.line(format_args!("crm_queue_jobs{{queue=\"{}\",status=\"running\"}} {}", depth.queue, depth.running));
-        }
-        self.head("crm_queue_oldest_due_seconds", "gauge", "How long the longest waiting job has been due.");
-        for depth in depths {
-            self.line(format_args!("crm_queue_oldest_due_seconds{{queue=\"{}\"}} {}", depth.queue, depth.oldest_due_s));
+    /// Counts an email by its outcome.
+    pub fn count(&self, outcome: &str) {
+        self.count_many(outcome, 1);
+    }
+
+    /// Counts emails by their outcome.
+    pub fn count_many(&self, outcome: &str, emails: usize) {
+        self.outcomes.with_label_values(&[outcome]).inc_by(emails as u64);
+    }
+
+    /// Counts a sent email, which was due for so long.
+    pub fn sent(&self, delay: Duration) {
+        self.count("sent");
+        self.delay.observe(delay.as_secs_f64());
+    }
+}
+
+impl WebhookMetrics {
+    fn new(page: &Page) -> Self {
+        let outcomes = page.counters(
+            "crm_webhook_attempts_total",
+            "Attempts of this process to deliver webhooks, by outcome.",
+            &["outcome"],
+        );
+        Self {
+            delivered: outcomes.with_label_values(&["delivered"]),
+            failed: outcomes.with_label_values(&["failed"]),
+            time: page.histogram(
+                "crm_webhook_attempt_duration_seconds",
+                "Time of an attempt to deliver a webhook.",
+                &RUNS,
+            ),
+            delay: page.histogram(
+                "crm_webhook_delay_seconds",
+                "From the due time of a delivery to the receiver's acceptance.",
+                &WAITS,
+            ),
+            in_flight: page.count(
+                "crm_webhook_attempts_in_flight",
+                "Requests of this process to receivers that have no answer yet.",
+            ),
         }
     }
 
-    fn outbox(&mut self, depth: &mail::Depth) {
-        self.head("crm_outbox_mails", "gauge", "Unfinished emails of all processes.");
-        let states = [
-            ("queued", depth.queued),
-            ("deferred", depth.deferred),
-            ("sending", depth.sending),
-            ("unknown", depth.unknown),
-        ];
-        for (state, count) in states {
-            self.line(format_args!("crm_outbox_mails{{state=\"{state}\"}} {count}"));
+    /// Counts a recorded attempt that took so long, and for how long the delivery had been due if it was accepted.
+    pub fn attempted(&self, time: Duration, delay: Option<Duration>) {
+        self.time.observe(time.as_secs_f64());
+        match delay {
+            Some(delay) => {
+                self.delivered.inc();
+                self.delay.observe(delay.as_secs_f64());
+            }
+            None => self.failed.inc(),
         }
-        self.head("crm_outbox_oldest_due_seconds", "gauge", "How long the longest waiting email has been due.");
-        self.line(format_args!("crm_outbox_oldest_due_seconds {}", depth.oldest_due_s));
-    }
-
-    fn histogram(&mut self, name: &str, kind: &str, metrics: &KindMetrics) {
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        for (bucket, bound) in metrics.times.iter().zip(bounds) {
-            count += bucket.load(Relaxed);
-            self.line(format_args!("{name}_bucket{{kind=\"{kind}\",le=\"{bound}\"}} {count}"));
-        }
-        let seconds = Duration::from_nanos(metrics.nanos.load(Relaxed)).as_secs_f64();
-        self.line(format_args!("{name}_sum{{kind=\"{kind}\"}} {seconds}"));
-        self.line(format_args!("{name}_count{{kind=\"{kind}\"}} {count}"));
     }
 }

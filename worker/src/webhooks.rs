@@ -11,7 +11,6 @@ mod slots;
 mod workspace;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,7 +47,6 @@ pub(crate) struct Webhooks {
     client: ReceiverClient,
     pub wake: Notify,
     pub slots: Arc<Slots>,
-    pub counts: Counts,
     held: Mutex<HashMap<Hold, Arc<Signals>>>,
 }
 
@@ -61,7 +59,6 @@ impl Webhooks {
             client: ReceiverClient::new(&settings.webhooks, connector::system)?,
             wake: Notify::new(),
             slots: Arc::default(),
-            counts: Counts::default(),
             held: Mutex::default(),
         })
     }
@@ -93,7 +90,7 @@ impl Webhooks {
     }
 
     async fn send(&self, target: &Target, due: Due, trace: &Span) -> Attempt {
-        let Due { id, webhook_id, event_id, subject_id, attempt, attempts, body, .. } = due;
+        let Due { id, webhook_id, event_id, subject_id, attempt, attempts, run_at, body, .. } = due;
         let (began, message_id, timestamp) = (Instant::now(), EventId(event_id).to_string(), db::now().timestamp());
         let answer = match target.sign(&message_id, timestamp, &body) {
             Ok(signature) => {
@@ -120,6 +117,7 @@ impl Webhooks {
             subject_id,
             attempt,
             attempts,
+            run_at,
             accepted,
             status,
             latency,
@@ -127,21 +125,6 @@ impl Webhooks {
             error,
             retry_after,
         }
-    }
-}
-
-/// Counters of the attempts of this process.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub delivered: AtomicU64,
-    pub failed: AtomicU64,
-}
-
-impl Counts {
-    fn add(&self, attempts: &[Attempt]) {
-        let delivered = attempts.iter().filter(|attempt| attempt.accepted).count();
-        self.delivered.fetch_add(delivered as u64, Relaxed);
-        self.failed.fetch_add((attempts.len() - delivered) as u64, Relaxed);
     }
 }
 

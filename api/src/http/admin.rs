@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Request};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use shared::platform::db::CLOCK;
 use shared::platform::listen::AdminPort;
+use shared::platform::metrics;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::AppState;
 use crate::console::operations;
-use crate::http::observe;
+use crate::http::observe::observe;
 use crate::http::peer::Client;
 use crate::http::server::connection::{self, Terms};
 use crate::operator;
@@ -71,16 +73,27 @@ fn router(state: AppState, tasks: TaskTracker) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
+        .route("/metrics/cluster", get(cluster))
         .fallback(respond::not_found)
         .with_state(state.clone())
-        .merge(operations::routes(&state, tasks.clone()))
-        .merge(operator::router(state, tasks))
+        .merge(steering(state, tasks))
         .layer(map_response(guard))
+}
+
+/// What operators see and do: the console and the API.
+fn steering(state: AppState, tasks: TaskTracker) -> Router {
+    let observed = state.clone();
+    operations::routes(&state, tasks.clone()).merge(operator::router(state, tasks)).layer(from_fn_with_state(
+        observed,
+        async |State(state): State<AppState>, request: Request<Body>, next: Next| {
+            observe(&state.metrics, request, |request| next.run(request)).await
+        },
+    ))
 }
 
 async fn guard(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -98,7 +111,10 @@ async fn readiness(State(state): State<AppState>) -> Result {
     }
 }
 
-async fn metrics() -> Result<impl IntoResponse> {
-    let metrics = observe::metrics().map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()))
+async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render())
+}
+
+async fn cluster(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.gauges.page().await)
 }

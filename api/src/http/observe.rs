@@ -2,7 +2,6 @@
 //! panics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
@@ -10,13 +9,13 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use shared::accounts::api_keys::Opened;
 use shared::error::FieldError;
 use shared::platform::trace::{self, Kind, Span as Trace, TraceContext};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
+use crate::http::metrics::HttpMetrics;
 use crate::http::peer::Client;
 use crate::respond::{self, Problem};
 
@@ -27,7 +26,6 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const MAX_HEADERS: usize = 90;
 /// Larger heads get a 431, which bounds the memory of connections.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-const DURATION: &str = "crm_http_request_duration_seconds";
 
 /// The id of a request; an extension of the request.
 #[derive(Clone, Debug, Default)]
@@ -39,10 +37,11 @@ pub struct SessionId(pub Uuid);
 
 /// Gives a request its id and its span, logs and counts it, and turns a panic into a 500.
 pub async fn observe<Answer: Future<Output = Response>>(
+    metrics: &HttpMetrics,
     mut request: Request,
     answer: impl FnOnce(Request) -> Answer,
 ) -> Response {
-    let begun = Instant::now();
+    let (begun, _in_flight) = (Instant::now(), metrics.begin());
     let id = request_id(request.headers());
     let method = known(request.method());
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -60,7 +59,7 @@ pub async fn observe<Answer: Future<Output = Response>>(
         answer.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response())
     };
     let context = trace.context().cloned();
-    let mut unanswered = Unanswered { method, route, span: &span, trace };
+    let mut unanswered = Unanswered { metrics, method, route, span: &span, trace };
     let answer = trace::scope(context, answer).instrument(span.clone()).await;
     let trace = std::mem::replace(&mut unanswered.trace, Trace::none());
     std::mem::forget(unanswered);
@@ -68,6 +67,7 @@ pub async fn observe<Answer: Future<Output = Response>>(
     let mut answer = respond::finish(answer, &id);
     record(method, route, client, &answer, begun.elapsed());
     end(trace, &answer);
+    metrics.answered(method, route, answer.status(), begun.elapsed());
     if let Ok(id) = HeaderValue::try_from(id) {
         answer.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -91,6 +91,7 @@ fn fault_of_head(request: &Request) -> Option<Problem> {
 
 /// A request without a response yet. If this is dropped, the client disconnected.
 struct Unanswered<'a> {
+    metrics: &'a HttpMetrics,
     method: &'static str,
     route: &'a str,
     span: &'a Span,
@@ -102,8 +103,7 @@ impl Drop for Unanswered<'_> {
         let _in_span = self.span.enter();
         self.trace.fail("client_disconnected");
         tracing::debug!(method = self.method, route = self.route, "client disconnected before the response");
-        metrics::counter!("crm_http_abandoned_total", "method" => self.method, "route" => self.route.to_owned())
-            .increment(1);
+        self.metrics.abandoned(self.method, self.route);
     }
 }
 
@@ -177,30 +177,6 @@ fn record(method: &'static str, route: &str, client: Option<Client>, answer: &Re
     } else {
         tracing::debug!(method, route, status, ms, workspace_id, key_id, session_id, peer, "answered");
     }
-    metrics::counter!("crm_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string())
-        .increment(1);
-    metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned()).record(took);
-}
-
-/// The metrics recorder, installed on first use: a process can have only one.
-///
-/// # Errors
-/// When another recorder is installed already.
-pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
-    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(handle) = METRICS.get() {
-        return Ok(handle);
-    }
-    // One thread installs the recorder while the others wait.
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = METRICS.get() {
-        return Ok(handle);
-    }
-    let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &buckets)?;
-    let handle = builder.install_recorder()?;
-    Ok(METRICS.get_or_init(|| handle))
 }
 
 #[cfg(test)]
@@ -219,9 +195,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_internal_server_error() {
-        let app = Router::new()
-            .route("/", get(panics))
-            .layer(from_fn(|request, next: Next| observe(request, |request| next.run(request))));
+        let app = Router::new().route("/", get(panics)).layer(from_fn(|request, next: Next| async move {
+            observe(&HttpMetrics::default(), request, |request| next.run(request)).await
+        }));
         let request =
             Request::builder().header("host", "test").header("x-request-id", "abc").body(Body::empty()).unwrap();
         let answer = app.oneshot(request).await.unwrap();

@@ -5,6 +5,8 @@ mod addresses;
 mod keeper;
 mod leases;
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -15,6 +17,7 @@ use shared::accounts::workspaces::OwnLimit;
 use shared::platform::config::Api;
 
 use crate::AppState;
+use crate::http::metrics::{HttpMetrics, Rejection};
 use crate::http::peer::Client;
 use crate::respond::{Problem, Result};
 use addresses::Addresses;
@@ -37,18 +40,20 @@ pub struct Limits {
     leases: Leases,
     rejected_keys: Addresses,
     open_requests: Addresses,
+    metrics: Arc<HttpMetrics>,
 }
 
 impl Limits {
     /// The limits of the settings, of which 0 disables each.
     #[must_use]
-    pub fn new(api: &Api) -> Self {
+    pub fn new(api: &Api, metrics: &Arc<HttpMetrics>) -> Self {
         Self {
             of_keys: quota(api.rate_limit_per_minute, api.rate_limit_burst),
             burst: api.rate_limit_burst,
             leases: Leases::default(),
             rejected_keys: Addresses::per_minute(api.rejected_keys_per_minute, &api.trusted_proxies),
             open_requests: Addresses::per_second(api.open_requests_per_second, &api.trusted_proxies),
+            metrics: metrics.clone(),
         }
     }
 
@@ -69,7 +74,7 @@ impl Limits {
         let (left, mut answer) = match self.leases.take(key.key_id, quota).await {
             Taken::Request { left } => (left, answer.await),
             Taken::Nothing { seconds } => {
-                metrics::counter!("crm_http_rate_limited_total", "limit" => "key").increment(1);
+                self.metrics.rejected(Rejection::RateLimit);
                 (0, Problem::too_many(seconds).into_response())
             }
         };
@@ -85,7 +90,15 @@ impl Limits {
 
     /// The response to a rejected key: that error, or 429 for an address that has sent many.
     pub(crate) fn reject(&self, client: Option<Client>, error: Problem) -> Problem {
-        self.rejected_keys.count(client).err().unwrap_or(error)
+        self.count(&self.rejected_keys, client).err().unwrap_or(error)
+    }
+
+    /// Counts a request of an address.
+    ///
+    /// # Errors
+    /// 429 if the address has no requests left.
+    fn count(&self, addresses: &Addresses, client: Option<Client>) -> Result<()> {
+        addresses.count(client).inspect_err(|_| self.metrics.rejected(Rejection::AddressRateLimit))
     }
 
     /// Drops the addresses whose requests are fully replenished.
@@ -100,7 +113,7 @@ impl Limits {
 /// # Errors
 /// 429 for an address that sends too many.
 pub(crate) async fn limit_open(State(state): State<AppState>, request: Request, next: Next) -> Result<Response> {
-    state.limits.open_requests.count(request.extensions().get().copied())?;
+    state.limits.count(&state.limits.open_requests, request.extensions().get().copied())?;
     Ok(next.run(request).await)
 }
 

@@ -27,7 +27,6 @@ use tokio_util::task::TaskTracker;
 use crate::http::admin;
 use crate::http::auth::Cut;
 use crate::http::clock;
-use crate::http::observe;
 use crate::http::peer::Client;
 use crate::http::rate_limit;
 use crate::http::waits::{self, Disconnected};
@@ -56,15 +55,15 @@ pub async fn serve(
     admin: AdminPort,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    observe::metrics()?;
     let tasks = TaskTracker::new();
     tasks.spawn(housekeeping(state.clone()));
     tasks.spawn(clock::watch(state.clone()));
     tasks.spawn(check_keys(state.clone()));
     tasks.spawn(waits::watch(state.clone()));
     tasks.spawn(rate_limit::keep(state.clone()));
+    tasks.spawn(read_gauges(state.clone()));
     tasks.spawn(admin::serve(state.clone(), admin, tasks.clone()));
-    let seats = Arc::new(Seats::new(&state.settings, descriptors()));
+    let seats = Arc::new(Seats::new(&state.settings, descriptors(), &state.metrics));
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving");
     }
@@ -195,13 +194,14 @@ async fn check_keys(state: AppState) {
     }
 }
 
+/// Reads the gauges of the cluster for as long as somebody asks for them.
+async fn read_gauges(state: AppState) {
+    state.stopping.run_until_cancelled(state.gauges.keep()).await;
+}
+
 async fn housekeeping(state: AppState) {
     while state.stopping.run_until_cancelled(sleep(HOUSEKEEPING)).await.is_some() {
         state.keys.flush(&state.pool).await;
         state.limits.tidy();
-        if let Ok(metrics) = observe::metrics() {
-            // Folds histogram samples, which would otherwise pile up until the next scrape.
-            metrics.run_upkeep();
-        }
     }
 }

@@ -16,8 +16,10 @@ use crate::AppState;
 use crate::openapi::operations::{Operation, tagged};
 use crate::respond::{Problem, Result};
 
-/// Probes expect an early response, even while the database is unavailable.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// Probes expect a response within 2 s, even while the database is unavailable.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a ready process looks for a hold of email.
+const HOLD_TIMEOUT: Duration = Duration::from_millis(300);
 
 pub(crate) fn operations() -> Vec<Operation> {
     let health = [
@@ -86,7 +88,7 @@ pub(crate) async fn readiness(state: &AppState) -> shared::Result<Readiness> {
 /// Why email is on hold; `None` if it is not, or if the database does not answer in time.
 pub(crate) async fn hold(state: &AppState) -> Option<Hold> {
     let status = async { place::status(&mut *state.pool.acquire().await?, state.settings.own_url()).await };
-    timeout(TIMEOUT, status).await.ok()?.ok()?.hold()
+    timeout(HOLD_TIMEOUT, status).await.ok()?.ok()?.hold()
 }
 
 async fn pending_migrations(pool: &Pool) -> shared::Result<Vec<String>> {

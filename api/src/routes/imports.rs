@@ -256,7 +256,9 @@ async fn receive(state: &AppState, request: Request, upload: &mut Upload, write:
     }
     let mut form = Multipart::of(request)?;
     form.file().await?;
+    let receiving = state.metrics.receive();
     while let Some(piece) = form.chunk().await? {
+        receiving.piece(piece.len());
         if write.has_key() {
             write.add(&piece);
         }

@@ -25,6 +25,7 @@ use super::imports;
 use crate::AppState;
 use crate::extract::{FileBody, NoQuery, Path, Query};
 use crate::http::auth::Caller;
+use crate::http::metrics::Receiving;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::{one_of, query};
 use crate::respond::write::{Write, is_replayed};
@@ -126,7 +127,7 @@ async fn create(
     let mut body = FileBody::of(request)?;
     let workspace_id = write.actor.workspace_id;
     let id = stored::begin(&mut *state.connection().await?, workspace_id, length).await?;
-    let mut file = Appender { state: &state, place: (workspace_id, id), size: 0, length, held: Vec::new() };
+    let mut file = Appender::new(&state, (workspace_id, id), 0, length);
     let answer = async {
         while let Some(piece) = body.piece().await? {
             if write.has_key() {
@@ -172,7 +173,7 @@ async fn append(
     if upload.size != offset {
         return Ok(mismatch(&upload));
     }
-    let mut file = Appender { state: &state, place, size: offset, length: upload.length, held: Vec::new() };
+    let mut file = Appender::new(&state, place, offset, upload.length);
     let appended = async {
         loop {
             match body.piece().await {
@@ -264,10 +265,16 @@ struct Appender<'s> {
     length: Option<i64>,
     /// The bytes that are not stored yet.
     held: Vec<u8>,
+    receiving: Receiving<'s>,
 }
 
-impl Appender<'_> {
+impl<'s> Appender<'s> {
+    fn new(state: &'s AppState, place: (Uuid, Uuid), size: i64, length: Option<i64>) -> Self {
+        Self { state, place, size, length, held: Vec::new(), receiving: state.metrics.receive() }
+    }
+
     async fn add(&mut self, piece: &[u8]) -> Result<()> {
+        self.receiving.piece(piece.len());
         let size = self.size as u64 + (self.held.len() + piece.len()) as u64;
         if size > self.state.settings.imports.max_bytes {
             return Err(Problem::too_large());

@@ -14,7 +14,7 @@ const FOLLOWUPS: &str = "/dev/crm/followups/process";
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Sets the database's clock back for the workers of [`worker_ahead`].
-async fn set_ahead(api: &Api, seconds: i64) {
+pub(crate) async fn set_ahead(api: &Api, seconds: i64) {
     for function in ["now", "clock_timestamp"] {
         let set_back = format!("SELECT pg_catalog.{function}() - interval '{seconds} seconds'");
         rows(
@@ -29,7 +29,7 @@ async fn set_ahead(api: &Api, seconds: i64) {
 
 /// A worker whose clock is ahead of the database's: for this worker only, the functions that return
 /// the time are those of [`set_ahead`].
-fn worker_ahead(api: &Api) -> Process {
+pub(crate) fn worker_ahead(api: &Api) -> Process {
     let url = api.database.url();
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}options=-c%20search_path%3Dpublic%2Cpg_catalog");

@@ -8,7 +8,7 @@ use shared::queue::{self, Ended, Lease, Outcome, Progress, Reporting};
 
 use crate::support::{self, Api, faults};
 
-const FILE: &str = "Name,Email\nAnn,ann@example.com\n";
+pub(crate) const FILE: &str = "Name,Email\nAnn,ann@example.com\n";
 
 fn path(job: &Value, tail: &str) -> String {
     format!("/dev/crm/jobs/{}{tail}", job["id"].as_str().unwrap())

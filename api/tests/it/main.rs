@@ -58,6 +58,7 @@ mod list_plans;
 mod list_sorts;
 mod me;
 mod methods;
+mod metrics;
 mod migrations;
 mod names;
 mod nurture;

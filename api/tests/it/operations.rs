@@ -67,11 +67,13 @@ async fn requests_are_counted_by_route_and_never_by_path() {
 async fn metrics_are_served_on_the_admin_port_only() {
     let api = Api::start().await;
     let missing = json!({ "message": "Resource not found" });
-    assert_eq!(support::json(get(api.address, "/metrics"), 404).await, missing);
+    for path in ["/metrics", "/metrics/cluster"] {
+        assert_eq!(support::json(get(api.address, path), 404).await, missing);
+    }
     assert_eq!(support::json(get(api.admin, "/dev/crm/leads"), 404).await, missing);
     let document = support::json(get(api.address, "/openapi.json"), 200).await;
     assert!(document["paths"]["/healthz"].is_object() && document["paths"]["/metrics"].is_null());
-    for path in ["/healthz", "/metrics", "/nothing"] {
+    for path in ["/healthz", "/metrics", "/metrics/cluster", "/nothing"] {
         let answer = get(api.admin, path).send().await.unwrap();
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(answer.headers()["cache-control"], "no-store", "{path}");

@@ -44,10 +44,16 @@ const CROSS_WORKSPACES: [&str; 34] = [
     // Whether a copy of the database could email somebody.
     "SELECT EXISTS (SELECT FROM emails)",
     // Counts for operators.
+    "AS state,\n        count(*) AS jobs",
+    "SELECT queue, kind, count(*) AS jobs FROM jobs",
+    "SELECT workspace_id, state, count(*) AS emails",
+    "SELECT count(*) FROM webhooks WHERE disabled_at",
+    "WHERE schedules.due_at IS NOT NULL AND",
+    "min(due_at)), 0), 0)::float8 FROM schedules",
     "FROM workers LEFT JOIN",
-    "count(*) FILTER (WHERE status = 'queued') AS queued",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT count(*) AS due",
+    "SELECT workspace_id, count(*) AS due,",
     "SELECT kind, error, count(*) AS jobs FROM jobs",
     "SELECT queue, kind, count(*) FILTER",
     "SELECT workspace_id, count(*) FILTER",
@@ -113,11 +119,13 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 12] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
     "pg_stat_activity",
+    "pg_stat_replication",
+    "pg_stat_user_tables",
     "pg_control_system",
     "pg_database",
     "pg_advisory_unlock_all",

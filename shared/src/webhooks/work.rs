@@ -34,6 +34,8 @@ pub struct Due {
     pub attempt: i32,
     /// The failed attempts so far.
     pub attempts: i16,
+    /// When it became due.
+    pub run_at: Time,
     /// The body.
     pub body: String,
     /// The request that caused the event, if one did.
@@ -53,11 +55,11 @@ pub async fn load(
 ) -> Result<Vec<Due>> {
     let (targets, rooms): (Vec<Uuid>, Vec<i64>) = rooms.iter().copied().unzip();
     let due = sqlx::query_as(concat!(
-        "SELECT due.id, wanted.webhook_id, due.event_id, due.event_type, due.subject_id, due.attempt, due.attempts,
+        "SELECT due.id, wanted.webhook_id, due.event_id, due.event_type, due.subject_id, due.attempt, due.attempts, due.run_at,
              message.body, message.request_id, message.trace_context
          FROM unnest($2::uuid[], $3::bigint[]) AS wanted (webhook_id, room)
          CROSS JOIN LATERAL (
-             SELECT id, event_id, event_type, subject_id, attempt, attempts FROM webhook_deliveries
+             SELECT id, event_id, event_type, subject_id, attempt, attempts, run_at FROM webhook_deliveries
              WHERE workspace_id = $1 AND webhook_id = wanted.webhook_id AND state = 'pending' AND run_at <= $4
                  AND id <> ALL ($5)
              ORDER BY run_at, id LIMIT wanted.room
@@ -83,6 +85,8 @@ pub struct Attempt {
     pub attempt: i32,
     /// The failed attempts before.
     pub attempts: i16,
+    /// When the delivery became due.
+    pub run_at: Time,
     /// Whether the receiver accepted the event.
     pub accepted: bool,
     /// The status of the response.

@@ -146,7 +146,7 @@ impl Sender {
             Ok(message) => message,
             Err(answer) => {
                 self.flush().await;
-                return self.end(email.lease(), Outcome::Bounced { answer, suppress: false });
+                return self.end(&email, Outcome::Bounced { answer, suppress: false });
             }
         };
         match self.mark(Some(&email)).await {
@@ -154,10 +154,12 @@ impl Sender {
                 let outcome = self.send_and_log(&email, &message).await;
                 self.delivery.waiting.took(began.elapsed());
                 self.position = Some((email.workspace_id, email.position()));
-                self.end(email.lease(), outcome);
+                self.end(&email, outcome);
             }
             Some(Next::Suppressed) => {
-                self.delivery.counts.suppressed.fetch_add(1, Relaxed);
+                if let Some(metrics) = &self.process.metrics.email {
+                    metrics.count("suppressed");
+                }
                 self.delivery.held.release(&[email.lease()]);
             }
             Some(Next::Superseded) => self.delivery.held.release(&[email.lease()]),
@@ -328,9 +330,17 @@ impl Sender {
         }
     }
 
-    fn end(&mut self, lease: Lease, outcome: Outcome) {
-        self.delivery.counts.add(&outcome);
-        self.last = Some((lease, outcome));
+    fn end(&mut self, email: &Leased, outcome: Outcome) {
+        if let Some(metrics) = &self.process.metrics.email {
+            match &outcome {
+                Outcome::Sent { .. } => metrics.sent((db::now() - email.run_at).to_std().unwrap_or_default()),
+                Outcome::Deferred { .. } => metrics.count("deferred"),
+                Outcome::Bounced { .. } => metrics.count("bounced"),
+                Outcome::Unknown { .. } => metrics.count("unknown"),
+                Outcome::Untouched => metrics.count("untouched"),
+            }
+        }
+        self.last = Some((email.lease(), outcome));
     }
 
     /// Records the outcome of the last email.

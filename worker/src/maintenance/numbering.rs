@@ -1,7 +1,6 @@
 //! Gives events their numbers, if no other worker does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use shared::events::numbering::{BATCH, Numberer, Pass, TERM, Term};
@@ -14,42 +13,6 @@ const BUSY: Duration = Duration::from_millis(15);
 const IDLE: Duration = Duration::from_millis(40);
 /// How often a term is prolonged, or another worker's is checked.
 const EACH: Duration = Duration::from_secs(1);
-
-/// The upper bounds of the buckets of [`Delays`], in seconds.
-const BOUNDS: [f64; 7] = [0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 60.0];
-
-/// How long events waited for their numbers: the longest of each pass.
-#[derive(Debug, Default)]
-pub(crate) struct Delays {
-    /// Events numbered by this process.
-    pub numbered: AtomicU64,
-    passes: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
-}
-
-impl Delays {
-    fn note(&self, pass: Pass) {
-        if pass.numbered == 0 {
-            return;
-        }
-        self.numbered.fetch_add(pass.numbered as u64, Relaxed);
-        let seconds = pass.longest.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.passes[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(u64::try_from(pass.longest.as_micros()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// The buckets with their upper bounds, each with the passes up to its bound; then the sum in seconds.
-    pub fn histogram(&self) -> (Vec<(String, u64)>, f64) {
-        let mut total = 0;
-        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        let buckets = bounds.zip(&self.passes).map(|(bound, passes)| {
-            total += passes.load(Relaxed);
-            (bound, total)
-        });
-        (buckets.collect(), Duration::from_micros(self.micros.load(Relaxed)).as_secs_f64())
-    }
-}
 
 /// Numbers events until the process stops.
 pub(crate) async fn keep(process: Arc<WorkerContext>) {
@@ -89,8 +52,9 @@ async fn number(process: &WorkerContext, numberer: &mut Numberer) {
 
 fn noted(process: &WorkerContext, pass: Result<Pass>) -> usize {
     let pass = pass.unwrap_or_default();
-    process.delays.note(pass);
     if pass.numbered > 0 {
+        process.metrics.numbered.inc_by(pass.numbered as u64);
+        process.metrics.delay.observe(pass.longest.as_secs_f64());
         process.numbered.notify_waiters();
         // The webhooks of this process at once, those of others by a notification.
         if let Some(hooks) = &process.hooks {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::Result;
 use shared::platform::db::CLOCK;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
+use crate::metrics::QueueMetrics;
 use crate::queue::acknowledge;
 use crate::queue::buffer::Buffer;
 use crate::queue::fairness::Slots;
@@ -32,17 +33,16 @@ pub(crate) struct Queue {
     pub name: &'static str,
     pub wake: Notify,
     pub buffer: Arc<Buffer>,
-    pub claims: AtomicU64,
+    metrics: QueueMetrics,
     window: Arc<Window>,
     /// Where the next claim starts.
     marks: Mutex<Marks>,
 }
 
 impl Queue {
-    pub fn new(name: &'static str, concurrency: usize) -> Self {
+    pub fn new(name: &'static str, concurrency: usize, metrics: QueueMetrics) -> Self {
         let window = Arc::new(Window { concurrency, ..Window::default() });
-        let (wake, buffer, claims) = (Notify::new(), Arc::default(), AtomicU64::new(0));
-        Self { name, wake, buffer, claims, window, marks: Mutex::default() }
+        Self { name, wake: Notify::new(), buffer: Arc::default(), metrics, window, marks: Mutex::default() }
     }
 
     /// The jobs of this queue that run in this process.
@@ -209,10 +209,15 @@ async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<us
     let Some(claimant) = process.steering.claimant() else { return Ok(0) };
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let (ranges, holders) = (queue.ranges(), queue.slots().holders());
+    let began = Instant::now();
     let claimed = process
         .upkeep(async |connection| queue::claim_in(connection, queue.name, limit, &ranges, &holders, &claimant).await)
         .await?;
-    queue.claims.fetch_add(1, Relaxed);
+    queue.metrics.claims.observe(began.elapsed().as_secs_f64());
+    for job in &claimed {
+        let waited = job.claimed_at() - job.run_at;
+        queue.metrics.waits.observe(waited.as_seconds_f64().max(0.0));
+    }
     let count = claimed.len();
     if let Some(first) = claimed.first() {
         let positions = claimed.iter().map(|job| (job.workspace_id, job.position()));

@@ -48,7 +48,6 @@ use uuid::Uuid;
 
 use crate::context::WorkerContext;
 use crate::jobs::pages;
-use crate::metrics::KindMetrics;
 use crate::queue::fairness::Turn;
 use crate::queue::quarantine::RunPermit;
 use crate::queue::run::UNKNOWN_KIND_PAUSE;
@@ -394,7 +393,6 @@ pub(crate) struct Kind {
     pub queue: &'static str,
     pub reporting: Reporting,
     pub handler: Handler,
-    pub metrics: KindMetrics,
 }
 
 impl Tasks {
@@ -416,8 +414,7 @@ impl Tasks {
     }
 
     fn and<P: Payload>(mut self, handler: Handler) -> Self {
-        let (reporting, metrics) = (jobs::reporting(P::KIND), KindMetrics::default());
-        self.0.insert(P::KIND, Kind { queue: P::QUEUE, reporting, handler, metrics });
+        self.0.insert(P::KIND, Kind { queue: P::QUEUE, reporting: jobs::reporting(P::KIND), handler });
         self
     }
 

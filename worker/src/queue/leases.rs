@@ -45,6 +45,11 @@ impl Leases {
         lock(&self.held).is_empty() || lock(&self.renewed).is_some_and(|renewed| renewed.elapsed() < 2 * RENEW_EVERY)
     }
 
+    /// The number of leases.
+    pub fn count(&self) -> usize {
+        lock(&self.held).len()
+    }
+
     fn present(&self) -> Vec<Lease> {
         lock(&self.held).keys().copied().collect()
     }

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -75,6 +74,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         attempt = claimed.attempt,
         workspace_id = %claimed.workspace_id,
         request_id = claimed.request_id,
+        worker_id = %process.steering.worker_id,
         trace_id = trace.trace_id(),
     );
     let Some(kind) = process.tasks.get(&claimed.kind) else {
@@ -85,6 +85,7 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
     };
     let (attempt, is_requested) = (claimed.attempt, claimed.request_id.is_some());
     let (turn, position, workspace_id) = (Turn::of(claimed.workspace_id), claimed.position(), claimed.workspace_id);
+    let metrics = process.metrics.kind(&claimed.kind);
     let job = Running {
         retry_state: claimed.retry_state.clone().map(|Json(state)| state).unwrap_or_default(),
         claimed,
@@ -101,14 +102,18 @@ async fn run(process: Arc<WorkerContext>, job: ClaimedJob) {
         reported_at: (attempt == 1).then(Instant::now),
     };
 
-    kind.metrics.started.fetch_add(1, Relaxed);
+    if let Some(metrics) = metrics {
+        metrics.started.inc();
+    }
     span.in_scope(|| tracing::debug!("job attempt started"));
     let began = Instant::now();
     let handling = trace::scope(trace.context().cloned(), handle(job, kind.handler)).instrument(span.clone());
     let outcome = supervise(&process, &hold.lost, (slot.others(), turn), handling).await;
     let time = began.elapsed();
     slot.took(time);
-    kind.metrics.ended(outcome.as_ref(), time);
+    if let Some(metrics) = metrics {
+        metrics.ended(outcome.as_ref(), time);
+    }
     span.in_scope(|| log_end(outcome.as_ref(), time, is_requested));
     end_span(&mut trace, outcome.as_ref());
     if outcome == Some(Outcome::Yielded) {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use shared::platform::db;
 use shared::webhooks::{self, Attempt, Candidate, Due, FannedOut, Health, Hold, Recorded, Target, Targets};
 use shared::{Error, Result};
 use tokio::sync::Notify;
@@ -346,8 +347,11 @@ impl Workspace {
 
     fn recorded(&mut self, attempts: &[Attempt], recorded: Recorded) {
         self.process.services.webhooks.succeeded();
-        self.hooks.counts.add(attempts);
         for attempt in attempts {
+            if let Some(metrics) = &self.process.metrics.webhooks {
+                let delay = attempt.accepted.then(|| (db::now() - attempt.run_at).to_std().unwrap_or_default());
+                metrics.attempted(attempt.latency, delay);
+            }
             self.known.remove(&attempt.id);
         }
         if recorded.has_released {

@@ -43,20 +43,35 @@ async fn a_worker_reports_readiness_and_metrics() {
     queue::enqueue(&mut *ledger.connection().await, later).await.unwrap();
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     for line in [
-        "crm_jobs_started_total{kind=\"chore\"} 3",
-        "crm_jobs_succeeded_total{kind=\"chore\"} 2",
-        "crm_jobs_failed_total{kind=\"chore\"} 1",
-        "crm_jobs_rescued_total{kind=\"import_leads\"} 0",
-        "crm_job_seconds_bucket{kind=\"chore\",le=\"+Inf\"} 3",
-        "crm_job_seconds_count{kind=\"chore\"} 3",
-        "crm_queue_jobs{queue=\"chores\",status=\"queued\"} 1",
-        "crm_queue_jobs{queue=\"chores\",status=\"running\"} 0",
-        "crm_queue_oldest_due_seconds{queue=\"chores\"} 0",
-        // Empty queues are reported as well.
-        "crm_queue_jobs{queue=\"imports\",status=\"queued\"} 0",
-        "crm_outbox_mails{state=\"unknown\"} 0",
+        r#"crm_job_attempts_started_total{kind="chore",queue="chores"} 3"#,
+        r#"crm_job_attempts_total{kind="chore",outcome="succeeded",queue="chores"} 2"#,
+        r#"crm_job_attempts_total{kind="chore",outcome="failed",queue="chores"} 1"#,
+        r#"crm_jobs_rescued_total{kind="import_leads",queue="imports"} 0"#,
+        r#"crm_job_duration_seconds_bucket{kind="chore",queue="chores",le="+Inf"} 3"#,
+        r#"crm_job_duration_seconds_count{kind="chore",queue="chores"} 3"#,
+        r#"crm_job_wait_seconds_count{queue="chores"} 3"#,
+        "crm_database_up 1",
     ] {
         assert!(metrics.lines().any(|present| present == line), "{line} is not in\n{metrics}");
+    }
+    let wanted = [
+        r#"crm_jobs{kind="chore",queue="chores",state="future"} 1"#,
+        r#"crm_jobs_failed{kind="chore",queue="chores"} 1"#,
+        // Kinds without jobs are reported as well.
+        r#"crm_jobs{kind="import_leads",queue="imports",state="due"} 0"#,
+        r#"crm_emails{state="unknown"} 0"#,
+        r#"crm_queue_workers{queue="imports"} 1"#,
+        r#"crm_cluster_sample_success{part="jobs"} 1"#,
+    ];
+    let started = Instant::now();
+    loop {
+        let cluster = wait_until(&address, "/metrics/cluster", StatusCode::OK).await;
+        let absent: Vec<_> = wanted.iter().filter(|line| !cluster.lines().any(|present| present == **line)).collect();
+        if absent.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{absent:?} are not in\n{cluster}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -82,8 +97,10 @@ async fn a_worker_without_a_database_is_alive_but_not_ready() {
     wait_until(&address, "/healthz", StatusCode::OK).await;
     // Unknown counts are omitted, not reported as 0.
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
-    assert!(metrics.contains("crm_claims_total"), "{metrics}");
-    assert!(!metrics.contains("crm_queue_jobs") && !metrics.contains("crm_outbox_mails"), "{metrics}");
+    assert!(metrics.contains("crm_database_up 0"), "{metrics}");
+    let cluster = wait_until(&address, "/metrics/cluster", StatusCode::OK).await;
+    assert!(cluster.contains(r#"crm_cluster_sample_success{part="jobs"} 0"#), "{cluster}");
+    assert!(!cluster.contains("crm_jobs{") && !cluster.contains("crm_emails{"), "{cluster}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,16 +197,16 @@ async fn a_worker_whose_jobs_wait_for_the_database_is_ready_and_reports_the_reas
     assert!(body.starts_with("ok\n") && body.contains(why), "{body}");
     let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
     for line in [
-        "crm_jobs_waiting{kind=\"chore\"} ",
-        "crm_jobs_waited_total{kind=\"chore\"} ",
-        "crm_service_waits{service=\"claiming jobs\"} 0",
+        r#"crm_job_attempts_total{kind="chore",outcome="waited",queue="chores"} "#,
+        r#"crm_service_waiting{service="claiming jobs"} 0"#,
     ] {
         assert!(metrics.lines().any(|present| present.starts_with(line)), "{line} is not in\n{metrics}");
     }
     // Each of the 20 jobs has waited several times.
+    const WAITED: &str = r#"crm_job_attempts_total{kind="chore",outcome="waited",queue="chores"} "#;
     let waited = async || {
         let metrics = wait_until(&address, "/metrics", StatusCode::OK).await;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("crm_jobs_waited_total{kind=\"chore\"} "));
+        let line = metrics.lines().find_map(|line| line.strip_prefix(WAITED));
         line.unwrap().parse::<u64>().unwrap()
     };
     while waited().await < 60 {

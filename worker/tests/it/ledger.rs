@@ -356,20 +356,6 @@ async fn only_jobs_that_ended_long_ago_are_pruned_and_in_batches() {
     }
 }
 
-#[tokio::test]
-async fn depths_count_waiting_and_running_jobs() {
-    let ledger = Ledger::create().await;
-    ledger.enqueue_many(3).await;
-    ledger.claim(1).await;
-    let depths = queue::depths(&mut *ledger.connection().await).await.unwrap();
-    assert!(depths.iter().any(|depth| depth.queue == "chores"));
-    for depth in depths {
-        // Empty queues are included.
-        let expected = if depth.queue == "chores" { (2, 1) } else { (0, 0) };
-        assert_eq!((depth.queued, depth.running), expected, "{}", depth.queue);
-    }
-}
-
 /// Expires all leases and rescues the jobs. A server that started just now gives workers time to
 /// renew.
 async fn rescue_all(ledger: &Ledger) {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use shared::mail;
+use shared::operations::gauges::{DUE_WEBHOOKS, FAILED_JOBS, OPEN_EMAILS, OPEN_JOBS};
 use shared::queue::{
     CLAIM, CLAIM_QUARANTINED, CONDEMN, END, ENTRIES, HEAD, LOOK, QUARANTINED, RENEW, REQUEUE, RESCUE, YIELD,
 };
@@ -41,6 +42,47 @@ async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
         let plan = explain(&mut connection, "bigint, uuid[]", DUE, "1000, '{}'").await;
         assert_eq!(plan.indexes(), ["schedules_due_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 25, "{mode}: {} rows\n{plan:#?}", plan.rows());
+    }
+}
+
+/// 100,000 jobs, emails and deliveries that ended, and 1,000 of each that have not; 1,000 jobs failed long ago.
+const ENDED: &str = "
+    INSERT INTO jobs (id, workspace_id, queue, kind, payload, status, run_at, finished_at, error)
+    SELECT gen_random_uuid(), gen_random_uuid(), 'chores', 'chore', '{}',
+        CASE WHEN n <= 1000 THEN 'queued' WHEN n <= 3000 THEN 'failed' ELSE 'succeeded' END, now() - n * interval '1 s',
+        CASE WHEN n > 2000 THEN now() - interval '2 days' WHEN n > 1000 THEN now() END, CASE WHEN n % 3 = 0 THEN 'why' END
+    FROM generate_series(1, 101000) AS n;
+    INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain, subject,
+        text_body, state)
+    SELECT gen_random_uuid(), gen_random_uuid(), 'nurture', n::text, 'a@b.example', 'a@b.example', 'a@b.example',
+        'b.example', '', '', CASE WHEN n <= 1000 THEN 'queued' ELSE 'sent' END
+    FROM generate_series(1, 101000) AS n;
+    INSERT INTO webhook_deliveries (workspace_id, id, webhook_id, event_id, event_type, number, state, run_at, created_at,
+        updated_at)
+    SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'lead.created', n,
+        CASE WHEN n <= 1000 THEN 'pending' ELSE 'delivered' END, now(), now(), now()
+    FROM generate_series(1, 101000) AS n";
+
+#[tokio::test]
+async fn the_gauges_of_the_cluster_read_nothing_that_has_ended() {
+    let ledger = Ledger::create().await;
+    sqlx::raw_sql(ENDED).execute(&ledger.pool).await.unwrap();
+    let mut connection = ledger.connection().await;
+    // Neither depends on statistics.
+    for statistics in ["SELECT", "ANALYZE jobs, emails, webhook_deliveries"] {
+        sqlx::query(statistics).execute(&mut *connection).await.unwrap();
+        sqlx::query("SET enable_seqscan = off").execute(&mut *connection).await.unwrap();
+        for (statement, indexes, rows) in [
+            (OPEN_JOBS, &["jobs_due_idx", "jobs_lease_idx", "jobs_suspect_idx"][..], 1_000),
+            (FAILED_JOBS, &["jobs_failed_idx"], 1_000),
+            (OPEN_EMAILS, &["emails_due_idx", "emails_subject_idx", "emails_lease_idx", "emails_unknown_idx"], 1_000),
+            (DUE_WEBHOOKS, &["webhook_deliveries_due_idx", "webhooks_pkey"], 1_000),
+        ] {
+            let plan = explain(&mut connection, "text", statement, "'chores'").await;
+            // All of these have nothing but what waits.
+            assert!(plan.indexes().iter().all(|used| indexes.contains(&used.as_str())), "{statement}\n{plan:#?}");
+            assert!(plan.rows() <= rows, "{} rows\n{statement}\n{plan:#?}", plan.rows());
+        }
     }
 }
 

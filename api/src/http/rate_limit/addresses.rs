@@ -45,7 +45,6 @@ impl Addresses {
             return Ok(());
         }
         limiter.check_key(&peer::counted(address)).map_err(|until| {
-            metrics::counter!("crm_http_rate_limited_total", "limit" => "address").increment(1);
             let wait = until.wait_time_from(limiter.clock().now());
             Problem::too_many(wait.as_secs_f64().ceil().max(1.0) as u64)
         })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use shared::platform::config::{Network, Settings};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::metrics::{HttpMetrics, Rejection};
 use crate::http::peer::counted;
 
 /// Descriptors reserved for everything but connections with a seat.
@@ -26,6 +27,7 @@ pub(super) struct Seats {
     most_per_address: usize,
     trusted: Vec<Network>,
     taken: Mutex<Taken>,
+    metrics: Arc<HttpMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ pub(super) struct Seat {
 
 impl Seats {
     /// Computes the limits for a process that may open so many descriptors.
-    pub fn new(settings: &Settings, descriptors: u64) -> Self {
+    pub fn new(settings: &Settings, descriptors: u64, metrics: &Arc<HttpMetrics>) -> Self {
         let reserve = RESERVE.max(SPARE as u64 + OTHERS + u64::from(settings.database.max_connections));
         let room = usize::try_from(descriptors.saturating_sub(reserve)).unwrap_or(usize::MAX);
         let most = settings.api.max_connections.min(room).max(1);
@@ -56,7 +58,8 @@ impl Seats {
         };
         let trusted = settings.api.trusted_proxies.clone();
         tracing::debug!(most, most_per_address, "connection limits");
-        Self { most, most_per_address, trusted, taken: Mutex::default() }
+        metrics.max_connections.set(i64::try_from(most).unwrap_or(i64::MAX));
+        Self { most, most_per_address, trusted, taken: Mutex::default(), metrics: metrics.clone() }
     }
 
     /// Takes a seat for a connection, if one is free.
@@ -66,18 +69,18 @@ impl Seats {
         let mut taken = self.lock();
         let of_address = address.map_or(0, |address| taken.by_address.get(&address).copied().unwrap_or(0));
         let reason = match () {
-            () if taken.all >= self.most => "all",
-            () if of_address >= self.most_per_address => "address",
+            () if taken.all >= self.most => Rejection::ConnectionLimit,
+            () if of_address >= self.most_per_address => Rejection::AddressConnectionLimit,
             () => {
                 taken.all += 1;
                 if let Some(address) = address {
                     taken.by_address.insert(address, of_address + 1);
                 }
-                metrics::gauge!("crm_http_connections").set(taken.all as f64);
+                self.metrics.connections.inc();
                 return Some(Seat { seats: self.clone(), address });
             }
         };
-        metrics::counter!("crm_http_connections_over_limit_total", "limit" => reason).increment(1);
+        self.metrics.rejected(reason);
         if taken.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             taken.warned = Some(Instant::now());
             let (all, most, most_per_address) = (taken.all, self.most, self.most_per_address);
@@ -108,7 +111,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.lock();
         taken.all -= 1;
-        metrics::gauge!("crm_http_connections").set(taken.all as f64);
+        self.seats.metrics.connections.dec();
         if let Some(address) = self.address
             && let Some(count) = taken.by_address.get_mut(&address)
         {
@@ -127,7 +130,7 @@ mod tests {
     fn seats(descriptors: u64, set: &[(&str, &str)]) -> Arc<Seats> {
         let set = [("DATABASE_URL", "postgres://crm@localhost/crm")].iter().chain(set);
         let environment = set.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Arc::new(Seats::new(&Settings::from_layers(None, environment).unwrap(), descriptors))
+        Arc::new(Seats::new(&Settings::from_layers(None, environment).unwrap(), descriptors, &Arc::default()))
     }
 
     fn address(text: &str) -> IpAddr {

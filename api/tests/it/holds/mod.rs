@@ -35,7 +35,7 @@ pub(crate) fn sending(database: &Database, server: &MailServer, settings: &[(&st
 }
 
 /// Leads with an email in the outbox each.
-async fn queue_emails(api: &Api, count: i32, settings: &[(&str, &str)]) {
+pub(crate) async fn queue_emails(api: &Api, count: i32, settings: &[(&str, &str)]) {
     let mut worker = writing(&api.database, settings);
     many_leads(api, count).await;
     let job = run(api, NURTURE).await;
@@ -56,7 +56,7 @@ async fn until_on_hold(worker: &Process) {
     let url = worker.admin_url().await;
     let metric = async || {
         let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
-        metrics.contains("\ncrm_mail_on_hold 1\n")
+        metrics.contains("\ncrm_email_on_hold 1\n")
     };
     until("the worker finds email on hold", metric).await;
     let ready = reqwest::get(format!("{url}/readyz")).await.unwrap();
@@ -85,7 +85,7 @@ fn command(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -
 }
 
 /// The output of a `crm-api mail` that must succeed.
-async fn mail(database: &Database, arguments: &[&str]) -> String {
+pub(crate) async fn mail(database: &Database, arguments: &[&str]) -> String {
     let output = command(database, arguments, &[]).output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()

@@ -8,8 +8,8 @@
 //! dropped in the middle of a statement is [cleaned](super::clean) first.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
@@ -26,6 +26,7 @@ use super::work::{Committing, Work};
 use crate::error::{Error, Result, troubles};
 use crate::platform::config::Database;
 use crate::platform::finishing::{Background, Finishing};
+use crate::platform::metrics::PoolHandles;
 
 /// A connection that was idle for this long may have lost its server.
 const IDLE: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ pub struct Pool {
     options: Arc<PgConnectOptions>,
     /// Connections that are being opened or cleaned.
     background: Arc<Background>,
+    /// What the pool counts, if its process has metrics.
+    handles: Arc<OnceLock<PoolHandles>>,
 }
 
 impl Pool {
@@ -64,7 +67,19 @@ impl Pool {
             .map_err(|error| Error::internal(error.to_string()))?;
         let size = settings.max_connections as usize;
         let (turns, shares) = (Arc::new(Semaphore::new(size)), Arc::new(Shares::new(size)));
-        Ok(Self { connections, turns, shares, patience, options, background: Arc::default() })
+        let (background, handles) = (Arc::default(), Arc::default());
+        Ok(Self { connections, turns, shares, patience, options, background, handles })
+    }
+
+    /// Counts callers with these handles from now on, unless the pool has others.
+    pub(crate) fn count_with(&self, handles: PoolHandles) {
+        let _ = self.handles.set(handles);
+    }
+
+    /// The number of open connections, of idle ones among them, and of those that may be open.
+    pub(crate) fn size(&self) -> (usize, usize, usize) {
+        let status = self.connections.status();
+        (status.size, status.available, status.max_size)
     }
 
     /// How many connections the pool opens at most.
@@ -78,6 +93,17 @@ impl Pool {
     /// [`Error::Unavailable`] also if all connections stay in use for too long, or the time limit of
     /// [`within`](super::within) has passed.
     pub async fn acquire(&self) -> Result<PoolConnection> {
+        let Some(handles) = self.handles.get() else { return self.lend().await };
+        let waiting = Waiting::new(handles);
+        let acquired = self.lend().await;
+        drop(waiting);
+        if acquired.is_err() {
+            handles.failures.inc();
+        }
+        acquired
+    }
+
+    async fn lend(&self) -> Result<PoolConnection> {
         let turn = match timeout(self.patience, self.turn()).await {
             Ok(turn) => turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?,
             Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
@@ -123,6 +149,26 @@ impl Pool {
         self.background.tasks.close();
         self.background.tasks.wait().await;
         self.connections.close();
+    }
+}
+
+/// A caller that waits for a connection.
+struct Waiting<'a> {
+    handles: &'a PoolHandles,
+    began: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(handles: &'a PoolHandles) -> Self {
+        handles.waiting.inc();
+        Self { handles, began: Instant::now() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.handles.waiting.dec();
+        self.handles.acquire.observe(self.began.elapsed().as_secs_f64());
     }
 }
 

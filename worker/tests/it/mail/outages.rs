@@ -58,7 +58,7 @@ async fn a_connection_lost_after_the_final_dot_leaves_one_unknown_email() {
         setup.until("b@example.com", "sent").await;
         setup.until("c@example.com", "sent").await;
         let (_, metrics) = setup.ask("/metrics").await;
-        assert!(metrics.contains("crm_mails_total{outcome=\"unknown\"} 1"), "{metrics}");
+        assert!(metrics.contains("crm_emails_total{outcome=\"unknown\"} 1"), "{metrics}");
 
         // An operator decides to resend it.
         let id: Uuid =
@@ -163,7 +163,7 @@ async fn with_wrong_credentials_email_waits_and_readiness_fails() {
     let wrong = setup.worker(&[("CRM_MAIL__USER", "crm"), ("CRM_MAIL__PASSWORD", "wrong")]);
     setup.until_ready_says(503, "email is waiting: the mail server refuses the credentials: 535 5.7.8").await;
     let (_, metrics) = setup.ask("/metrics").await;
-    assert!(metrics.contains("crm_mail_waits 1"), "{metrics}");
+    assert!(metrics.contains("crm_email_blocked 1"), "{metrics}");
     wrong.stop().await;
     assert_eq!(setup.state("a@example.com").await.0, "queued");
 
