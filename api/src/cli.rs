@@ -224,8 +224,10 @@ impl WorkspaceCommand {
                 println!("{}", workspace.id);
             }
             Self::List => {
-                for Workspace { id, name, created_at } in workspaces::list(connection).await.map_err(sentence)? {
-                    println!("{id}  {}  {name}", day(created_at));
+                let listed = workspaces::list(connection).await.map_err(sentence)?;
+                for Workspace { id, name, created_at, suspended_at } in listed {
+                    let suspended = if suspended_at.is_some() { "  suspended" } else { "" };
+                    println!("{id}  {}  {name}{suspended}", day(created_at));
                 }
             }
             Self::AllowSender { workspace, domain } => {

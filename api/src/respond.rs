@@ -117,6 +117,11 @@ impl Problem {
         Self { lacked, ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
+    /// 403 for the keys of a suspended workspace.
+    pub fn suspended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Workspace is suspended")
+    }
+
     /// 404.
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Resource not found")

@@ -15,6 +15,7 @@ pub mod insight;
 pub mod jobs;
 pub mod mail;
 pub mod migrate;
+pub mod operations;
 pub mod platform;
 pub mod query;
 pub mod queue;

@@ -5,6 +5,7 @@ pub mod config;
 pub mod db;
 pub mod email_keys;
 pub mod finishing;
+pub mod host;
 pub mod listen;
 pub mod signed_links;
 pub mod telemetry;

@@ -16,6 +16,7 @@ mod job;
 mod lease;
 pub(crate) mod marks;
 pub mod notify;
+mod paused;
 mod report;
 pub(crate) mod rescue;
 mod retry;
@@ -41,6 +42,7 @@ pub use job::{
 };
 pub use lease::*;
 pub use marks::{Marks, Position, Ranges, SWEEP_EVERY};
+pub use paused::{Claimant, Paused, STEERING};
 pub use report::{Reporting, report_end, report_progress};
 pub use rescue::{CONDEMN, LOOK, Looked, RESCUE, Rescued, rescue};
 pub use retry::{MAX_DEFECTS, MAX_ERRORS, Next, RetryState};

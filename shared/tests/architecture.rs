@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room reads only those before it.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "error",
     "values",
     "platform",
@@ -25,6 +25,7 @@ const ROOMS: [&str; 20] = [
     "schedule",
     "release",
     "jobs",
+    "operations",
     "migrate",
     "doctor",
 ];

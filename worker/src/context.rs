@@ -13,6 +13,7 @@ use shared::{Error, Result};
 use sqlx::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::mail::Delivery;
 use crate::mail::hold::HoldState;
@@ -23,11 +24,23 @@ use crate::queue::claim::Queue;
 use crate::queue::job::Tasks;
 use crate::queue::leases::Leases;
 use crate::queue::quarantine::Quarantine;
+use crate::steering::Steering;
 use crate::webhooks::Webhooks;
 
 /// Connections for maintaining the queue: the listener and the renewals hold one each, and a sweep
 /// may take long. Claims, acknowledgements and rescues share the others.
 const UPKEEP_CONNECTIONS: u32 = 6;
+
+/// The connection that receives notifications.
+const LISTENERS: u32 = 1;
+/// Connections that cancel statements, at most.
+const CANCELLERS: u32 = 3;
+
+/// What PostgreSQL calls the connections of a worker: by it, operators find the worker of a statement.
+pub(crate) fn application_name(worker_id: Uuid, part: &str) -> String {
+    let id = worker_id.simple().to_string();
+    format!("crm-worker {}{part}", &id[..8])
+}
 
 pub(crate) struct WorkerContext {
     pub settings: Arc<Settings>,
@@ -47,6 +60,8 @@ pub(crate) struct WorkerContext {
     pub waits: LogLimit,
     /// Whether the database has the schema of this version. No jobs are claimed before.
     pub has_schema: AtomicBool,
+    /// What operators let this process do.
+    pub steering: Steering,
     /// Whether email is on hold, as this process last found.
     pub hold: HoldState,
     /// Present if this process sends email.
@@ -71,15 +86,16 @@ impl WorkerContext {
         queues: &[&'static str],
         acks: Acks,
         (delivery, hooks): (Option<Arc<Delivery>>, Option<Arc<Webhooks>>),
+        worker_id: Uuid,
     ) -> Result<Arc<Self>> {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
-        let upkeep = db::pool(&upkeep, "crm-worker upkeep")?;
+        let upkeep = db::pool(&upkeep, &application_name(worker_id, " upkeep"))?;
         let concurrency = settings.worker.concurrency;
         Ok(Arc::new(Self {
             settings: Arc::new(settings.clone()),
             tasks,
             queues: queues.iter().map(|queue| Arc::new(Queue::new(queue, concurrency))).collect(),
-            pool: db::pool(&settings.database, "crm-worker")?,
+            pool: db::pool(&settings.database, &application_name(worker_id, ""))?,
             notifier: Notifier::new(upkeep.clone()),
             upkeep,
             leases: Arc::default(),
@@ -89,6 +105,7 @@ impl WorkerContext {
             services: Services::default(),
             waits: LogLimit::each_minute(),
             has_schema: AtomicBool::new(false),
+            steering: Steering::new(worker_id),
             hold: HoldState::default(),
             delivery,
             hooks,
@@ -97,6 +114,14 @@ impl WorkerContext {
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))
+    }
+
+    /// How many connections to the database this process opens at most.
+    pub fn max_connections(&self) -> u32 {
+        let pools = [Some(&self.pool), Some(&self.upkeep), self.delivery.as_ref().map(|it| &it.pool)];
+        let pools = pools.into_iter().chain([self.hooks.as_ref().map(|it| &it.pool)]).flatten();
+        let pools: u32 = pools.map(Pool::max_connections).sum();
+        pools.saturating_add(LISTENERS + CANCELLERS)
     }
 
     /// How long a handler that gets no connection keeps its slot, while the database answers

@@ -16,6 +16,7 @@ mod mail;
 mod maintenance;
 mod metrics;
 pub mod queue;
+mod steering;
 mod webhooks;
 
 use std::sync::Arc;
@@ -64,15 +65,19 @@ pub async fn run_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut queues = queues(&settings, &tasks)?;
+    let worked_on = queues.clone();
     // The mail queue contains emails and the queue of webhooks deliveries, not jobs.
     let mut take = |name| queues.iter().position(|queue| *queue == name).map(|index| queues.remove(index));
     let (mails, hooks) = (take(shared::mail::QUEUE), take(shared::webhooks::QUEUE));
-    let delivery = mails.map(|_| Delivery::new(&settings)).transpose()?.map(Arc::new);
-    let hooks = hooks.map(|_| Webhooks::new(&settings)).transpose()?.map(Arc::new);
+    // Random, so that its first digits, which `application_name` shows, differ from those of other workers.
+    let worker_id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let delivery = mails.map(|_| Delivery::new(&settings, worker_id)).transpose()?.map(Arc::new);
+    let hooks = hooks.map(|_| Webhooks::new(&settings, worker_id)).transpose()?.map(Arc::new);
     let (acks, unwritten) = Acks::new();
-    let process = WorkerContext::new(&settings, tasks, &queues, acks, (delivery.clone(), hooks.clone()))?;
+    let process = WorkerContext::new(&settings, tasks, &queues, acks, (delivery.clone(), hooks.clone()), worker_id)?;
     tracing::info!(
         queues = queues.join(","),
+        worker = %worker_id,
         email = delivery.is_some(),
         webhooks = hooks.is_some(),
         concurrency = settings.worker.concurrency,
@@ -84,7 +89,12 @@ pub async fn run_with(
     if !wait_for_schema(&process, &shutdown).await {
         return Ok(());
     }
+    let worker = steering::registration(&process, &worked_on);
+    if !steering::begin(&process, &worker, &shutdown).await {
+        return Ok(());
+    }
     maintenance::measure_clock(&process).await;
+    upkeep.spawn(steering::keep(process.clone(), worker));
     upkeep.spawn(maintenance::watch_clock(process.clone()));
     upkeep.spawn(mail::hold::watch(process.clone()));
     upkeep.spawn(queue::leases::keep(process.clone()));
@@ -134,6 +144,7 @@ pub async fn run_with(
         Ok(jobs) => jobs??,
         Err(_) => tracing::warn!("shutdown timeout reached; the remaining leases will expire"),
     }
+    steering::end(&process).await;
     // The statements of dropped handlers are cancelled and rolled back.
     let _ = tokio::time::timeout(TIME_TO_CANCEL, process.pool.close()).await;
     tracing::info!("worker stopped");

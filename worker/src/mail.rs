@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::context::{WorkerContext, jittered};
+use crate::context::{WorkerContext, application_name, jittered};
 use crate::mail::smtp::{Refusal, SmtpConnection, Trust};
 use crate::maintenance::{Rounds, until_next_sweep};
 use crate::queue::claim::POLL_EVERY;
@@ -51,7 +51,7 @@ pub(crate) struct Delivery {
     settings: config::Mail,
     /// Database connections for sending, leasing and renewing, which no other part of the worker
     /// uses.
-    pool: Pool,
+    pub pool: Pool,
     pub wake: Notify,
     pub circuit: Circuit,
     pub counts: Counts,
@@ -78,7 +78,7 @@ enum Transport {
 }
 
 impl Delivery {
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub fn new(settings: &Settings, worker_id: Uuid) -> anyhow::Result<Self> {
         let mail = settings.mail.clone();
         let transport = if !mail.host.is_empty() {
             Transport::Server(Box::new(Trust::read(&mail)?))
@@ -93,7 +93,7 @@ impl Delivery {
         let database = Database { max_connections, ..settings.database.clone() };
         Ok(Self {
             transport,
-            pool: db::pool(&database, "crm-worker mail")?,
+            pool: db::pool(&database, &application_name(worker_id, " mail"))?,
             wake: Notify::new(),
             circuit: Circuit::new(mail.connections),
             counts: Counts::default(),
@@ -174,6 +174,13 @@ impl Delivery {
             tracing::debug!(%error, "cannot postpone an email whose sending window is closed");
         }
         self.held.release(&[email.lease()]);
+    }
+
+    /// Hands back what waits for a connection, and leases anew from the front: what is paused has changed.
+    pub async fn start_over(&self, process: &WorkerContext) {
+        self.hand_back(process, self.waiting.take_all()).await;
+        lock(&self.marks).reset();
+        self.wake.notify_one();
     }
 
     /// Hands emails back that were not attempted. If that fails, their leases expire.
@@ -290,8 +297,9 @@ async fn lease_batch(process: &WorkerContext, delivery: &Delivery, room: usize) 
 }
 
 /// Leases up to `room` emails whose windows are open, and replaces senders that are no longer allowed. Leases nothing
-/// while email is on hold.
+/// while email is on hold, is paused, or this worker is draining.
 async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) -> Result<Turn> {
+    let Some(claimant) = process.steering.claimant() else { return Ok(Turn::default()) };
     let on_hold = delivery.with(process, async |connection| process.check_hold(connection).await).await?;
     if on_hold.is_some() || !CLOCK.is_trusted() {
         return Ok(Turn::default());
@@ -299,7 +307,9 @@ async fn lease_up_to(process: &WorkerContext, delivery: &Delivery, room: usize) 
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let ranges = lock(&delivery.marks).ranges();
     let settings = &delivery.settings;
-    let lease = async |connection: &mut PgConnection| mail::lease_in_turn(connection, limit, &ranges, settings).await;
+    let lease = async |connection: &mut PgConnection| {
+        mail::lease_in_turn(connection, limit, &ranges, settings, &claimant).await
+    };
     let mut turn = delivery.with(process, lease).await?;
     delivery.leased(&ranges, &turn.emails);
     delivery.held.hold(turn.emails.iter().map(Leased::lease));

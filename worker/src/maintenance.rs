@@ -17,9 +17,10 @@ use shared::insight::health;
 use shared::insight::reports;
 use shared::jobs;
 use shared::mail::{self, EmailState};
+use shared::operations::workers;
 use shared::platform::db::CLOCK;
 use shared::queue::notify::Listener;
-use shared::queue::{self, JobStatus, LEASE, Marks, RESCUE_EVERY, Rescued, SWEEP_EVERY};
+use shared::queue::{self, JobStatus, LEASE, Marks, RESCUE_EVERY, Rescued, STEERING, SWEEP_EVERY};
 use shared::records::history;
 use shared::{Result, imports, webhooks};
 use sqlx::PgConnection;
@@ -165,10 +166,10 @@ pub(crate) async fn sweep(process: Arc<WorkerContext>) {
         }
         let began = Instant::now();
         for (queue, rounds) in process.queues.iter().zip(&mut rounds) {
-            let marks = queue.marks();
+            let (marks, paused) = (queue.marks(), process.steering.paused());
             let swept = process.upkeep(async |connection| {
                 let workspaces = rounds.next(&workspaces::ids(connection).await?, &marks);
-                queue::sweep(connection, queue.name, &workspaces).await
+                queue::sweep(connection, queue.name, &workspaces, &paused).await
             });
             match swept.await {
                 Ok(sweep) => queue.swept(&marks, &sweep),
@@ -196,6 +197,8 @@ enum Expiring {
     HealthSnapshots,
     /// Deliveries of webhooks.
     Deliveries,
+    /// Workers that ended.
+    Workers,
 }
 
 impl Expiring {
@@ -223,6 +226,7 @@ impl Expiring {
                     pruned += webhooks::prune(connection, id, PRUNE_BATCH).await?;
                 }
             }
+            Self::Workers => pruned = workers::prune(connection).await?,
             Self::Uploads => pruned = imports::sweep(connection).await?,
             Self::IdempotentResponses => pruned = idempotency::prune(connection, PRUNE_BATCH).await?,
             Self::Deletions => pruned = history::prune(connection, PRUNE_BATCH).await?,
@@ -249,6 +253,7 @@ pub(crate) async fn prune(process: Arc<WorkerContext>, keep_jobs: Duration) {
         Expiring::EmailRateLimits,
         Expiring::HealthSnapshots,
         Expiring::Deliveries,
+        Expiring::Workers,
     ];
     loop {
         tokio::time::sleep(jittered(PRUNE_EVERY)).await;
@@ -294,6 +299,9 @@ async fn listen_once(process: &WorkerContext) -> Result<()> {
     loop {
         // `None` means that notifications may have been missed.
         let notified = listener.next().await?;
+        if notified.as_deref().is_none_or(|notified| notified == STEERING) {
+            process.steering.wake.notify_one();
+        }
         for queue in &process.queues {
             if notified.as_deref().is_none_or(|notified| notified == queue.name) {
                 queue.wake.notify_one();

@@ -19,14 +19,14 @@ use shared::Result;
 use shared::events::EventId;
 use shared::platform::config::{Database, Settings};
 use shared::platform::db::{self, CLOCK, Pool};
-use shared::queue::RENEW_EVERY;
+use shared::queue::{Claimant, RENEW_EVERY};
 use shared::webhooks::{self, Attempt, Candidate, Due, Hold, Sealer, Target};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::context::{WorkerContext, jittered};
+use crate::context::{WorkerContext, application_name, jittered};
 use crate::queue::claim::POLL_EVERY;
 use crate::queue::leases::lock;
 
@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The state of delivery that the parts of a worker process share.
 pub(crate) struct Webhooks {
-    pool: Pool,
+    pub pool: Pool,
     sealer: Sealer,
     client: ReceiverClient,
     pub wake: Notify,
@@ -51,10 +51,10 @@ pub(crate) struct Webhooks {
 }
 
 impl Webhooks {
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub fn new(settings: &Settings, worker_id: Uuid) -> anyhow::Result<Self> {
         let database = Database { max_connections: CONNECTIONS, ..settings.database.clone() };
         Ok(Self {
-            pool: db::pool(&database, "crm-worker webhooks")?,
+            pool: db::pool(&database, &application_name(worker_id, " webhooks"))?,
             sealer: Sealer::new(&settings.webhooks),
             client: ReceiverClient::new(&settings.webhooks, connector::system)?,
             wake: Notify::new(),
@@ -162,10 +162,11 @@ async fn look(process: &Arc<WorkerContext>, hooks: &Arc<Webhooks>, workspaces: &
     if hold.is_some() || !CLOCK.is_trusted() {
         return Ok(());
     }
+    let Some(Claimant { paused, .. }) = process.steering.claimant() else { return Ok(()) };
     let held: HashMap<Uuid, Arc<Signals>> =
         lock(&hooks.held).iter().map(|(hold, signals)| (hold.workspace_id, signals.clone())).collect();
     let ids: Vec<Uuid> = held.keys().copied().collect();
-    for candidate in hooks.with(process, async |it| webhooks::candidates(it, &ids).await).await? {
+    for candidate in hooks.with(process, async |it| webhooks::candidates(it, &ids, &paused).await).await? {
         match held.get(&candidate.workspace_id) {
             Some(signals) => signals.send(candidate),
             None if candidate.is_free => claim(process, hooks, candidate, workspaces).await?,
@@ -183,7 +184,8 @@ async fn claim(
     workspaces: &mut JoinSet<()>,
 ) -> Result<()> {
     let public_url = process.settings.own_url();
-    let claim = async |it: &mut PgConnection| webhooks::claim(it, candidate.workspace_id, public_url).await;
+    let (workspace_id, worker_id) = (candidate.workspace_id, process.steering.worker_id);
+    let claim = async |it: &mut PgConnection| webhooks::claim(it, workspace_id, public_url, worker_id).await;
     let Some(hold) = hooks.with(process, claim).await? else { return Ok(()) };
     let signals = Arc::<Signals>::default();
     lock(&hooks.held).insert(hold, signals.clone());

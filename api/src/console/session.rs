@@ -88,6 +88,9 @@ pub(super) async fn require(
     let Some(token) = token_of(&state, request.headers()) else { return Ok(sign_in::ask(&request)) };
     let signed_in = sessions::open(&mut *state.connection().await?, &token).await?;
     let Some(SignedIn { session_id, key }) = signed_in else { return Ok(sign_in::ask(&request)) };
+    if key.is_suspended {
+        return Err(Problem::suspended().into());
+    }
     if !is_read(request.method()) {
         check_origin(request.headers())?;
     }

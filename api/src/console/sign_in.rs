@@ -108,6 +108,7 @@ async fn sign_in(
         },
     };
     let key = match key {
+        Ok(key) if key.is_suspended => return Err(Problem::suspended().into()),
         Ok(key) => key,
         Err(wrong) => {
             let rejected = state.limits.reject(client, Problem::unauthorized());

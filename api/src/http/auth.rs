@@ -80,7 +80,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// no key. Only the path's prefix decides, so unknown paths need a key as well.
 ///
 /// # Errors
-/// 400 for two keys, 401, or 503 when the database is unavailable and the key is not trusted from
+/// 400 for two keys, 401, 403 for a suspended workspace, or 503 when the database is unavailable and the key is not trusted from
 /// memory.
 pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Option<Opened>> {
     let under_crm = request.uri().path().strip_prefix(CRM);
@@ -91,6 +91,9 @@ pub async fn require_key(state: &AppState, request: &mut Request) -> Result<Opti
     let key = bearer(request.headers()).and_then(Key::parse).ok_or_else(Problem::unauthorized)?;
     let client = request.extensions().get().copied();
     let opened = state.keys.open(&state.pool, &key, client).await?.ok_or_else(Problem::unauthorized)?;
+    if opened.is_suspended {
+        return Err(Problem::suspended());
+    }
     let RequestId(request_id) = request.extensions().get().cloned().unwrap_or_default();
     let Opened { workspace_id, key_id, scopes, .. } = opened;
     request.extensions_mut().insert(Caller { workspace_id, key_id, scopes, session_id: None, request_id });

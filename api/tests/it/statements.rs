@@ -13,7 +13,7 @@ use testing::Database;
 use source::{Statement, statements};
 
 /// Tables that belong to no workspace.
-const GLOBAL: [&str; 10] = [
+const GLOBAL: [&str; 12] = [
     "_sqlx_migrations",
     "api_keys",
     "email_rate_limits",
@@ -21,14 +21,16 @@ const GLOBAL: [&str; 10] = [
     "mail_breaks",
     "mail_place",
     "numbering",
+    "pauses",
     "rotated_keys",
     "secrets",
+    "workers",
     "workspaces",
 ];
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 25] = [
+const CROSS_WORKSPACES: [&str; 26] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -39,6 +41,7 @@ const CROSS_WORKSPACES: [&str; 25] = [
     // Whether a copy of the database could email somebody.
     "SELECT EXISTS (SELECT FROM emails)",
     // Counts for operators.
+    "FROM workers LEFT JOIN",
     "count(*) FILTER (WHERE status = 'queued') AS queued",
     "count(*) FILTER (WHERE state = 'queued') AS queued",
     "SELECT count(*) AS due",
@@ -58,7 +61,7 @@ const CROSS_WORKSPACES: [&str; 25] = [
     "SELECT workspace_id, number FROM event_cursors",
     // Which awaited jobs have ended.
     "JOIN jobs ON jobs.workspace_id = awaited.workspace_id",
-    "FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1",
+    "FROM schedules WHERE due_at <= now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT $1",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use shared::queue::{self, Marks, Ranges};
+use shared::queue::{self, Claimant, Marks, Paused, Ranges};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ async fn measure(harness: &Harness, arguments: &Arguments) -> Result<ExitCode> {
     enqueue(&mut connection, 1_000).await?;
     let mut marks = Marks::default();
     let (began, sweeping) = (marks.clone(), Instant::now());
-    marks.swept(&began, &queue::sweep(&mut connection, QUEUE, &[WORKSPACE]).await?);
+    marks.swept(&began, &queue::sweep(&mut connection, QUEUE, &[WORKSPACE], &Paused::default()).await?);
     let swept = sweeping.elapsed();
     let (from_marks, from_the_front) = (marks.ranges(), Ranges::default());
     figures.alone("a claim, median", claim_ms(&mut connection, &from_marks).await?, "ms", Bound::AtMost(CLAIM_MS));
@@ -108,7 +108,7 @@ async fn claim_ms(connection: &mut PgConnection, ranges: &Ranges) -> Result<f64>
     for _ in 0..CLAIMS {
         let mut transaction = connection.begin().await?;
         let began = Instant::now();
-        let claimed = queue::claim_in(&mut transaction, QUEUE, 4, ranges, &[]).await?;
+        let claimed = queue::claim_in(&mut transaction, QUEUE, 4, ranges, &[], &Claimant::default()).await?;
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         ensure!(claimed.len() == 4, "{} jobs were claimed", claimed.len());
         transaction.rollback().await?;

@@ -429,6 +429,8 @@ pub struct Opened {
     pub scopes: Scopes,
     /// The rate limit that an operator set for the workspace's keys.
     pub limit: OwnLimit,
+    /// Whether an operator suspended the workspace.
+    pub is_suspended: bool,
 }
 
 #[derive(FromRow)]
@@ -439,6 +441,7 @@ struct Found {
     stored: Vec<u8>,
     #[sqlx(flatten)]
     limit: OwnLimit,
+    is_suspended: bool,
 }
 
 /// Authenticates a key. Returns `None` if the key is unknown, expired or revoked, without distinction.
@@ -446,7 +449,8 @@ pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Ope
     let hash = key.hash();
     let found: Option<Found> = sqlx::query_as(
         "SELECT api_keys.id, api_keys.workspace_id, api_keys.scopes, presented.hash AS stored,
-             workspaces.rate_limit_per_minute, workspaces.rate_limit_burst
+             workspaces.rate_limit_per_minute, workspaces.rate_limit_burst,
+             workspaces.suspended_at IS NOT NULL AS is_suspended
          FROM (SELECT id, hash FROM api_keys WHERE hash = $1
                UNION ALL SELECT key_id, hash FROM rotated_keys WHERE hash = $1 AND valid_until > now()) AS presented
          JOIN api_keys ON api_keys.id = presented.id
@@ -458,14 +462,21 @@ pub async fn open(connection: &mut PgConnection, key: &Key) -> Result<Option<Ope
     .await?;
     // The index has compared the hashes, but not in constant time.
     let found = found.filter(|found| found.stored.ct_eq(&hash).into());
-    Ok(found.map(|Found { id, workspace_id, scopes, limit, .. }| Opened { key_id: id, workspace_id, scopes, limit }))
+    Ok(found.map(|Found { id: key_id, workspace_id, scopes, limit, is_suspended, .. }| Opened {
+        key_id,
+        workspace_id,
+        scopes,
+        limit,
+        is_suspended,
+    }))
 }
 
-/// Those of the given keys that are still valid, with what they may do now.
+/// Those of the given keys that are still valid and whose workspaces are not suspended, with what they may do now.
 pub async fn valid(connection: &mut PgConnection, key_ids: &[Uuid]) -> Result<Vec<(Uuid, Scopes)>> {
     let valid = sqlx::query_as(
         "SELECT id, scopes FROM api_keys
-         WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+         WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+             AND NOT EXISTS (SELECT FROM workspaces WHERE workspaces.id = workspace_id AND suspended_at IS NOT NULL)",
     );
     Ok(valid.bind(key_ids).fetch_all(connection).await?)
 }

@@ -200,6 +200,7 @@ struct Found {
     scopes: Scopes,
     #[sqlx(flatten)]
     limit: OwnLimit,
+    is_suspended: bool,
 }
 
 /// Finds the session of a token, and notes that it is used. Returns `None` if there is none or it has ended, without
@@ -208,7 +209,8 @@ pub async fn open(connection: &mut PgConnection, token: &Token) -> Result<Option
     let (workspace_id, now) = (token.workspace_id(), db::now());
     let found: Option<Found> = sqlx::query_as(
         "SELECT sessions.id AS session_id, used_at, api_keys.id AS key_id, api_keys.scopes,
-             workspaces.rate_limit_per_minute, workspaces.rate_limit_burst
+             workspaces.rate_limit_per_minute, workspaces.rate_limit_burst,
+             workspaces.suspended_at IS NOT NULL AS is_suspended
          FROM sessions
          JOIN api_keys ON api_keys.id = sessions.key_id
          JOIN workspaces ON workspaces.id = sessions.workspace_id
@@ -223,7 +225,7 @@ pub async fn open(connection: &mut PgConnection, token: &Token) -> Result<Option
     .bind(now - TimeDelta::minutes(IDLE_MINUTES))
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(Found { session_id, used_at, key_id, scopes, limit }) = found else { return Ok(None) };
+    let Some(Found { session_id, used_at, key_id, scopes, limit, is_suspended }) = found else { return Ok(None) };
     if used_at + ACCURACY < now {
         sqlx::query("UPDATE sessions SET used_at = $3 WHERE workspace_id = $1 AND id = $2 AND used_at < $3")
             .bind(workspace_id)
@@ -232,7 +234,7 @@ pub async fn open(connection: &mut PgConnection, token: &Token) -> Result<Option
             .execute(connection)
             .await?;
     }
-    Ok(Some(SignedIn { session_id, key: Opened { key_id, workspace_id, scopes, limit } }))
+    Ok(Some(SignedIn { session_id, key: Opened { key_id, workspace_id, scopes, limit, is_suspended } }))
 }
 
 /// Whether a session has not ended.
@@ -331,8 +333,8 @@ pub async fn redeem(connection: &mut PgConnection, link: &Token) -> Result<Optio
 
 /// A valid key by its id.
 async fn opened(connection: &mut PgConnection, workspace_id: Uuid, key_id: Uuid) -> Result<Option<Opened>> {
-    let found: Option<(Scopes, Option<i32>, Option<i32>)> = sqlx::query_as(
-        "SELECT scopes, rate_limit_per_minute, rate_limit_burst
+    let found: Option<(Scopes, Option<i32>, Option<i32>, bool)> = sqlx::query_as(
+        "SELECT scopes, rate_limit_per_minute, rate_limit_burst, suspended_at IS NOT NULL
          FROM api_keys JOIN workspaces ON workspaces.id = api_keys.workspace_id
          WHERE api_keys.workspace_id = $1 AND api_keys.id = $2
              AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)",
@@ -342,11 +344,12 @@ async fn opened(connection: &mut PgConnection, workspace_id: Uuid, key_id: Uuid)
     .bind(db::now())
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|(scopes, per_minute, burst)| Opened {
+    Ok(found.map(|(scopes, per_minute, burst, is_suspended)| Opened {
         key_id,
         workspace_id,
         scopes,
         limit: OwnLimit { per_minute, burst },
+        is_suspended,
     }))
 }
 

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use super::nightly;
 use crate::error::{Error, Reason, Result};
+use crate::platform::db;
+use crate::queue::STEERING;
+use crate::queue::notify::notify_now;
 use crate::values::{Field, Name};
 
 /// The tenant that owns records. Workspaces are isolated from each other.
@@ -18,11 +21,19 @@ pub struct Workspace {
     pub name: String,
     /// When the workspace was created.
     pub created_at: DateTime<Utc>,
+    /// Since when it is suspended.
+    pub suspended_at: Option<DateTime<Utc>>,
+}
+
+macro_rules! columns {
+    () => {
+        "id, name, created_at, suspended_at"
+    };
 }
 
 /// All workspaces, ordered by name.
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Workspace>> {
-    Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces ORDER BY name").fetch_all(connection).await?)
+    Ok(sqlx::query_as(concat!("SELECT ", columns!(), " FROM workspaces ORDER BY name")).fetch_all(connection).await?)
 }
 
 /// The ids of all workspaces, in order.
@@ -35,7 +46,7 @@ pub async fn ids(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn get(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
-    Ok(sqlx::query_as("SELECT id, name, created_at FROM workspaces WHERE id = $1 OR (name = $2 AND $1 IS NULL)")
+    Ok(sqlx::query_as(concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $1 OR (name = $2 AND $1 IS NULL)"))
         .bind(Uuid::try_parse(id_or_name).ok())
         .bind(id_or_name)
         .fetch_one(connection)
@@ -51,9 +62,10 @@ pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspa
     if Uuid::try_parse(name.as_ref()).is_ok() {
         return Err(Error::invalid("name", "invalid", "must not look like an id"));
     }
-    let created = sqlx::query_as(
-        "INSERT INTO workspaces (id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING id, name, created_at",
-    );
+    let created = sqlx::query_as(concat!(
+        "INSERT INTO workspaces (id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING ",
+        columns!()
+    ));
     let mut transaction = connection.begin().await?;
     let created = created.bind(Uuid::now_v7()).bind(name).fetch_optional(&mut *transaction).await?;
     let created: Workspace =
@@ -61,6 +73,31 @@ pub async fn create(connection: &mut PgConnection, name: &str) -> Result<Workspa
     nightly::create(&mut transaction, created.id).await?;
     transaction.commit().await?;
     Ok(created)
+}
+
+/// Suspends a workspace: its API keys and sessions get 403, and its jobs, schedules, emails and webhooks wait. People can
+/// still unsubscribe and answer requests for feedback. Its running jobs return to their queues after their current
+/// steps. Suspending it again changes nothing.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn suspend(connection: &mut PgConnection, id: Uuid) -> Result<Workspace> {
+    let suspend =
+        concat!("UPDATE workspaces SET suspended_at = coalesce(suspended_at, $2) WHERE id = $1 RETURNING ", columns!());
+    let suspended = sqlx::query_as(suspend).bind(id).bind(db::now()).fetch_one(&mut *connection).await?;
+    notify_now(connection, &[STEERING]).await?;
+    Ok(suspended)
+}
+
+/// Ends the suspension of a workspace. What waited is due at once; a schedule makes up what its `catch_up` says.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn unsuspend(connection: &mut PgConnection, id: Uuid) -> Result<Workspace> {
+    let unsuspend = concat!("UPDATE workspaces SET suspended_at = NULL WHERE id = $1 RETURNING ", columns!());
+    let unsuspended = sqlx::query_as(unsuspend).bind(id).fetch_one(&mut *connection).await?;
+    notify_now(connection, &[STEERING]).await?;
+    Ok(unsuspended)
 }
 
 fn parse_name(name: &str) -> Result<Name> {

@@ -11,13 +11,13 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Content, EmailState, Window};
+use super::{Content, EmailState, QUEUE, Window};
 use crate::error::Result;
 use crate::mail::report::{record_events, reported};
 use crate::queue::fronts::{Share, Waiting};
 use crate::queue::rescue::look;
+use crate::queue::{Claimant, by_workspace, renew_by};
 pub use crate::queue::{LEASE, Lease, Looked, Marks, Position, RENEW_EVERY, RESCUE_EVERY, Ranges, SWEEP_EVERY, Sweep};
-use crate::queue::{by_workspace, renew_by};
 
 /// An email that a worker has leased.
 #[derive(Debug, Clone, FromRow)]
@@ -97,7 +97,7 @@ const WAITING: Waiting<'static> = Waiting { entries: ENTRIES, head: HEAD, queue:
 /// statement's snapshot and its lock is left for the next lease.
 pub const LEASE_DUE: &str = "
     UPDATE emails
-    SET attempt = attempt + 1, lease_until = now() + make_interval(secs => $3)
+    SET attempt = attempt + 1, lease_until = now() + make_interval(secs => $3), worker_id = $6
     WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
         SELECT ctid FROM emails
         WHERE workspace_id = $1 AND state IN ('queued', 'deferred') AND lease_until IS NULL
@@ -110,10 +110,18 @@ pub const LEASE_DUE: &str = "
 
 /// Leases up to `limit` due emails in these ranges: an equal share for each workspace that has any,
 /// the oldest first within a workspace. Each workspace's emails are leased in a separate
-/// transaction, unless the connection is in one.
-pub async fn lease(connection: &mut PgConnection, limit: i64, ranges: &Ranges) -> Result<Vec<Leased>> {
+/// transaction, unless the connection is in one. Nothing that is paused is leased.
+pub async fn lease(
+    connection: &mut PgConnection,
+    limit: i64,
+    ranges: &Ranges,
+    Claimant { worker_id, paused }: &Claimant,
+) -> Result<Vec<Leased>> {
     let mut leased: Vec<Leased> = Vec::new();
-    for Share { front, limit: share } in WAITING.shares(connection, limit, ranges, &[]).await? {
+    if paused.has_queue(QUEUE) {
+        return Ok(leased);
+    }
+    for Share { front, limit: share } in WAITING.shares(connection, limit, ranges, &[], paused).await? {
         let left = limit - i64::try_from(leased.len()).unwrap_or(i64::MAX);
         let emails: Vec<Leased> = sqlx::query_as(LEASE_DUE)
             .bind(front.workspace_id)
@@ -121,6 +129,7 @@ pub async fn lease(connection: &mut PgConnection, limit: i64, ranges: &Ranges) -
             .bind(LEASE.as_secs_f64())
             .bind(front.position.run_at)
             .bind(front.position.id)
+            .bind(worker_id)
             .fetch_all(&mut *connection)
             .await?;
         leased.extend(emails);

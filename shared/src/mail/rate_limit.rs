@@ -16,6 +16,7 @@ use super::lease::{Lease, Leased, Ranges, hand_back, lease};
 use super::windows;
 use crate::error::Result;
 use crate::platform::config;
+use crate::queue::Claimant;
 
 /// The longest time by which an email is postponed, in seconds. It is short because limits may be
 /// raised meanwhile, and other emails to the domain cancelled.
@@ -42,6 +43,7 @@ pub async fn lease_in_turn(
     mut limit: i64,
     ranges: &Ranges,
     settings: &config::Mail,
+    claimant: &Claimant,
 ) -> Result<Turn> {
     let all = RateLimit::of(settings.per_minute);
     if let Some(all) = all {
@@ -51,7 +53,7 @@ pub async fn lease_in_turn(
             return Ok(Turn { wait: Some(Duration::from_secs_f64(all.until_free(ahead))), ..Turn::default() });
         }
     }
-    let emails = lease(connection, limit, ranges).await?;
+    let emails = lease(connection, limit, ranges, claimant).await?;
     let leases: Vec<Lease> = emails.iter().map(Leased::lease).collect();
     let turn = select(connection, emails, all, RateLimit::of(settings.per_domain_per_minute)).await;
     if turn.is_err() {

@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::fronts::{Front, Share, Waiting};
-use super::{LEASE, Lease, Payload, Position, Ranges, RetryState, Sweep};
+use super::{Claimant, LEASE, Lease, Paused, Payload, Position, Ranges, RetryState, Sweep};
 use crate::error::Result;
 use crate::events::{Actor, ActorKind};
 
@@ -67,7 +67,7 @@ impl Claimed {
 pub const ENTRIES: &str = "
     SELECT workspace_id, run_at, id, now() AS now FROM jobs
     WHERE queue = $5 AND status = 'queued' AND crashes = 0
-        AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4
+        AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4 AND kind <> ALL ($6)
     ORDER BY workspace_id, run_at, id LIMIT 64";
 
 /// The statement that finds the front of one workspace.
@@ -77,12 +77,12 @@ pub const HEAD: &str = "
     FROM (SELECT pg_stat_get_xact_tuples_returned('jobs_due_idx'::regclass) AS walked) AS before
     LEFT JOIN LATERAL (
         SELECT run_at, id FROM jobs
-        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0
+        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0 AND kind <> ALL ($3)
         ORDER BY run_at, id LIMIT 1
     ) AS head ON true";
 
-fn waiting(queue: &str) -> Waiting<'_> {
-    Waiting { entries: ENTRIES, head: HEAD, queue: Some(queue) }
+fn waiting<'a>(queue: &'a str, paused: &'a Paused) -> Waiting<'a> {
+    Waiting { entries: ENTRIES, head: HEAD, queue: Some((queue, paused.kinds())) }
 }
 
 /// The statement of [`claim`] for one workspace. It updates rows by `ctid`; a row that was updated between
@@ -90,11 +90,11 @@ fn waiting(queue: &str) -> Waiting<'_> {
 pub const CLAIM: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $4),
-        started_at = coalesce(started_at, $5), yielded = false
+        started_at = coalesce(started_at, $5), yielded = false, worker_id = $9
     WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
         SELECT ctid FROM jobs
         WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0
-            AND (run_at, id) >= ($6, $7) AND run_at <= now()
+            AND (run_at, id) >= ($6, $7) AND run_at <= now() AND kind <> ALL ($8)
         ORDER BY run_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     ))
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
@@ -102,19 +102,24 @@ pub const CLAIM: &str = "
 /// Claims up to `limit` due jobs of a queue: an equal share for each workspace with due jobs, oldest first.
 /// Each workspace's claim is a separate transaction, unless the connection is in one.
 pub async fn claim(connection: &mut PgConnection, queue: &str, limit: i64) -> Result<Vec<Claimed>> {
-    claim_in(connection, queue, limit, &Ranges::default(), &[]).await
+    claim_in(connection, queue, limit, &Ranges::default(), &[], &Claimant::default()).await
 }
 
-/// Like [`claim`], but only in these ranges, and for the workspaces in `holders` last.
+/// Like [`claim`], but only in these ranges, for the workspaces in `holders` last, and nothing that is paused.
 pub async fn claim_in(
     connection: &mut PgConnection,
     queue: &str,
     limit: i64,
     ranges: &Ranges,
     holders: &[Uuid],
+    Claimant { worker_id, paused }: &Claimant,
 ) -> Result<Vec<Claimed>> {
     let mut claimed: Vec<Claimed> = Vec::new();
-    for Share { front, limit: share } in waiting(queue).shares(connection, limit, ranges, holders).await? {
+    if paused.has_queue(queue) {
+        return Ok(claimed);
+    }
+    let shares = waiting(queue, paused).shares(connection, limit, ranges, holders, paused).await?;
+    for Share { front, limit: share } in shares {
         let left = limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
         let jobs: Vec<Claimed> = sqlx::query_as(CLAIM)
             .bind(front.workspace_id)
@@ -124,6 +129,8 @@ pub async fn claim_in(
             .bind(front.now)
             .bind(front.position.run_at)
             .bind(front.position.id)
+            .bind(paused.kinds())
+            .bind(worker_id)
             .fetch_all(&mut *connection)
             .await?;
         claimed.extend(jobs);
@@ -136,27 +143,34 @@ pub async fn claim_in(
 pub const QUARANTINED: &str = "
     SELECT workspace_id, id, now() AS now FROM jobs
     WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
+        AND kind <> ALL ($2) AND workspace_id <> ALL ($3)
     ORDER BY crashes, run_at LIMIT 8";
 
 /// The statement of [`claim_quarantined`].
 pub const CLAIM_QUARANTINED: &str = "
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, lease_until = now() + make_interval(secs => $3),
-        started_at = coalesce(started_at, $4), yielded = false
+        started_at = coalesce(started_at, $4), yielded = false, worker_id = $5
     WHERE workspace_id = $1 AND id = $2 AND status = 'queued' AND crashes > 0 AND run_at <= now()
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
 
 /// Claims one due job of the quarantine: the one with the fewest crashes, since the job that causes the
 /// crashes has the most.
-pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -> Result<Option<Claimed>> {
-    let found: Vec<(Uuid, Uuid, DateTime<Utc>)> =
-        sqlx::query_as(QUARANTINED).bind(queues).fetch_all(&mut *connection).await?;
+pub async fn claim_quarantined(
+    connection: &mut PgConnection,
+    queues: &[&str],
+    Claimant { worker_id, paused }: &Claimant,
+) -> Result<Option<Claimed>> {
+    let queues: Vec<&str> = queues.iter().copied().filter(|queue| !paused.has_queue(queue)).collect();
+    let found = sqlx::query_as(QUARANTINED).bind(queues).bind(paused.kinds()).bind(paused.workspaces());
+    let found: Vec<(Uuid, Uuid, DateTime<Utc>)> = found.fetch_all(&mut *connection).await?;
     for (workspace_id, id, now) in found {
         let claimed = sqlx::query_as(CLAIM_QUARANTINED)
             .bind(workspace_id)
             .bind(id)
             .bind(LEASE.as_secs_f64())
             .bind(now)
+            .bind(worker_id)
             .fetch_optional(&mut *connection)
             .await?;
         // `None`: another worker has claimed the job.
@@ -171,28 +185,34 @@ pub async fn claim_quarantined(connection: &mut PgConnection, queues: &[&str]) -
 /// slot has claimed it by then.
 const OVERDUE: TimeDelta = TimeDelta::milliseconds(200);
 
-/// Up to `limit` workspaces, other than `holders`, with a job that no worker has claimed in time.
+/// Up to `limit` workspaces, other than `holders` and paused ones, with a job that no worker has claimed in time.
 pub async fn workspaces_waiting(
     connection: &mut PgConnection,
     queue: &str,
     limit: usize,
     ranges: &Ranges,
     holders: &[Uuid],
+    paused: &Paused,
 ) -> Result<Vec<Uuid>> {
     let mut workspaces = Vec::new();
+    if paused.has_queue(queue) {
+        return Ok(workspaces);
+    }
     let visit = |front: Front| {
-        if front.position.run_at <= front.now - OVERDUE && !holders.contains(&front.workspace_id) {
+        let is_left_out = holders.contains(&front.workspace_id) || paused.has_workspace(front.workspace_id);
+        if front.position.run_at <= front.now - OVERDUE && !is_left_out {
             workspaces.push(front.workspace_id);
         }
         workspaces.len() < limit
     };
-    waiting(queue).visit(connection, ranges, visit).await?;
+    waiting(queue, paused).visit(connection, ranges, visit).await?;
     Ok(workspaces)
 }
 
-/// Finds the first waiting jobs of these workspaces, reading from the front of the queue.
-pub async fn sweep(connection: &mut PgConnection, queue: &str, workspaces: &[Uuid]) -> Result<Sweep> {
-    waiting(queue).sweep(connection, workspaces).await
+/// Finds the first waiting jobs of these workspaces, except those of paused kinds, reading from the front of the
+/// queue.
+pub async fn sweep(connection: &mut PgConnection, queue: &str, workspaces: &[Uuid], paused: &Paused) -> Result<Sweep> {
+    waiting(queue, paused).sweep(connection, workspaces).await
 }
 
 /// Parses the payload of a claimed job.

@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::marks::{Position, Ranges, after};
+use super::paused::Paused;
 use crate::error::Result;
 
 /// The number of entries that one statement reads. A workspace with more entries costs a statement of its
@@ -22,8 +23,8 @@ pub(crate) struct Waiting<'a> {
     pub entries: &'static str,
     /// Reads the first entry of a workspace (`$1`) as a [`HeadRow`], which is also returned without entries.
     pub head: &'static str,
-    /// The last parameter of both statements, if they have one more.
-    pub queue: Option<&'a str>,
+    /// The last parameters of both statements, if they have two more: a queue, and the paused kinds.
+    pub queue: Option<(&'a str, &'a [String])>,
 }
 
 /// A range of the index: from a position in one workspace to the start of another workspace.
@@ -55,19 +56,20 @@ pub(crate) struct Share {
 }
 
 impl Waiting<'_> {
-    /// Divides up to `limit` entries equally among the workspaces with due entries; those in `holders` come
-    /// last.
+    /// Divides up to `limit` entries equally among the workspaces with due entries that are not paused; those in
+    /// `holders` come last.
     pub async fn shares(
         self,
         connection: &mut PgConnection,
         limit: i64,
         ranges: &Ranges,
         holders: &[Uuid],
+        paused: &Paused,
     ) -> Result<Vec<Share>> {
         let limit = usize::try_from(limit).unwrap_or(0);
         let (mut due, mut held) = (Vec::new(), Vec::new());
         self.visit(connection, ranges, |front| {
-            if front.position.run_at <= front.now {
+            if front.position.run_at <= front.now && !paused.has_workspace(front.workspace_id) {
                 let list = if holders.contains(&front.workspace_id) { &mut held } else { &mut due };
                 list.push(front);
             }
@@ -114,7 +116,7 @@ impl Waiting<'_> {
             .bind(range.from.id)
             .bind(range.until);
         let query = match self.queue {
-            Some(queue) => query.bind(queue),
+            Some((queue, kinds)) => query.bind(queue).bind(kinds),
             None => query,
         };
         Ok(query.fetch_all(connection).await?)
@@ -126,7 +128,7 @@ impl Waiting<'_> {
         for workspace_id in workspaces {
             let query = sqlx::query_as(self.head).bind(workspace_id);
             let query = match self.queue {
-                Some(queue) => query.bind(queue),
+                Some((queue, kinds)) => query.bind(queue).bind(kinds),
                 None => query,
             };
             let row: HeadRow = query.fetch_one(&mut *connection).await?;

@@ -99,6 +99,12 @@ impl Marks {
         self.marks.keys().copied()
     }
 
+    /// Forgets all marks: the next claim reads the whole index.
+    pub fn reset(&mut self) {
+        self.marks.clear();
+        self.moved_back += 1;
+    }
+
     /// Records work that waits again at its old position, such as a job that this process requeued.
     pub fn returned(&mut self, workspace_id: Uuid, position: Position) {
         if let Some(mark) = self.marks.get_mut(&workspace_id).filter(|mark| position < mark.from) {

@@ -38,17 +38,21 @@ struct Next {
 /// The schedules that are due, and the next one that will be.
 pub const DUE: &str = "
     SELECT workspace_id, id, 0::double precision AS wait_s FROM (
-        SELECT workspace_id, id FROM schedules WHERE due_at <= now() ORDER BY due_at LIMIT $1
+        SELECT workspace_id, id FROM schedules WHERE due_at <= now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT $1
     ) AS due
     UNION ALL
     SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision FROM (
-        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() ORDER BY due_at LIMIT 1
+        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT 1
     ) AS next";
 
 /// The schedules that are due, each with its workspace, earliest first and at most so many; and how long until the
-/// next one is.
-pub async fn due(connection: &mut PgConnection, most: i64) -> Result<(Vec<(Uuid, Uuid)>, Option<Duration>)> {
-    let next: Vec<Next> = sqlx::query_as(DUE).bind(most).fetch_all(connection).await?;
+/// next one is. Those of suspended workspaces wait.
+pub async fn due(
+    connection: &mut PgConnection,
+    most: i64,
+    suspended: &[Uuid],
+) -> Result<(Vec<(Uuid, Uuid)>, Option<Duration>)> {
+    let next: Vec<Next> = sqlx::query_as(DUE).bind(most).bind(suspended).fetch_all(connection).await?;
     let wait = next.iter().map(|next| next.wait_s).find(|wait| *wait > 0.0);
     let due = next.iter().filter(|next| next.wait_s <= 0.0).map(|next| (next.workspace_id, next.id)).collect();
     Ok((due, wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok())))

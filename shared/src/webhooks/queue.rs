@@ -9,11 +9,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::QUEUE;
 use crate::error::{Error, Result};
 use crate::events::feed;
 use crate::mail::place::is_released;
 use crate::platform::db;
-use crate::queue::{LEASE, Looked};
+use crate::queue::{LEASE, Looked, Paused};
 
 /// The most workspaces that a look for work returns.
 const CANDIDATES: i64 = 256;
@@ -78,13 +79,18 @@ pub struct Candidate {
     pub has_events: bool,
 }
 
-/// Returns workspaces with new events or due deliveries that no worker holds, and those in `held`.
-pub async fn candidates(connection: &mut PgConnection, held: &[Uuid]) -> Result<Vec<Candidate>> {
+/// Returns workspaces with new events or due deliveries that no worker holds, and those in `held`, but none that is
+/// paused.
+pub async fn candidates(connection: &mut PgConnection, held: &[Uuid], paused: &Paused) -> Result<Vec<Candidate>> {
+    if paused.has_queue(QUEUE) {
+        return Ok(Vec::new());
+    }
     Ok(sqlx::query_as(
         "SELECT queues.workspace_id, lease_until IS NULL AS is_free, coalesce(due_at <= $4, false) AS is_due,
              coalesce(last_event < cursors.number, false) AS has_events
          FROM webhook_queues AS queues LEFT JOIN event_cursors AS cursors ON cursors.workspace_id = queues.workspace_id
          WHERE (lease_until IS NULL OR queues.workspace_id = ANY ($1)) AND (due_at <= $4 OR last_event < cursors.number)
+             AND queues.workspace_id <> ALL ($5)
          ORDER BY queues.workspace_id < $2, queues.workspace_id LIMIT $3",
     )
     .bind(held)
@@ -92,6 +98,7 @@ pub async fn candidates(connection: &mut PgConnection, held: &[Uuid]) -> Result<
     .bind(Uuid::from_u128(rand::random()))
     .bind(CANDIDATES)
     .bind(db::now())
+    .bind(paused.workspaces())
     .fetch_all(connection)
     .await?)
 }
@@ -101,15 +108,17 @@ pub async fn claim(
     connection: &mut PgConnection,
     workspace_id: Uuid,
     public_url: Option<&str>,
+    worker_id: Uuid,
 ) -> Result<Option<Hold>> {
     let claimed = sqlx::query_as(concat!(
         "UPDATE webhook_queues
-         SET attempt = attempt + 1, lease_until = now() + make_interval(secs => $2), due_at = NULL
+         SET attempt = attempt + 1, lease_until = now() + make_interval(secs => $2), due_at = NULL, worker_id = $4
          WHERE workspace_id = $1 AND lease_until IS NULL AND ",
         is_released!("$3"),
         " RETURNING workspace_id, attempt"
     ));
-    Ok(claimed.bind(workspace_id).bind(LEASE.as_secs_f64()).bind(public_url).fetch_optional(connection).await?)
+    let claimed = claimed.bind(workspace_id).bind(LEASE.as_secs_f64()).bind(public_url).bind(worker_id);
+    Ok(claimed.fetch_optional(connection).await?)
 }
 
 /// Renews leases, and returns those that are still held.

@@ -13,6 +13,7 @@ use shared::error::ErrorClass;
 use shared::platform::db::{self, Transaction};
 use shared::schedule::{self, Started};
 use shared::{Error, Result, jobs};
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use uuid::Uuid;
@@ -82,7 +83,9 @@ async fn start_due(process: &WorkerContext) -> Duration {
 
 async fn look(process: &WorkerContext) -> Result<Duration> {
     loop {
-        let (mut due, wait) = process.upkeep(async |connection| schedule::due(connection, BATCH).await).await?;
+        let paused = process.steering.paused();
+        let look = async |connection: &mut PgConnection| schedule::due(connection, BATCH, paused.suspended()).await;
+        let (mut due, wait) = process.upkeep(look).await?;
         let is_full = due.len() as i64 == BATCH;
         // Workers that look at the same time begin with different schedules.
         due.shuffle(&mut rand::rng());

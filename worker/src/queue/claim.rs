@@ -60,6 +60,11 @@ impl Queue {
         lock(&self.marks).clone()
     }
 
+    /// Claims anew from the front.
+    pub fn start_over(&self) {
+        lock(&self.marks).reset();
+    }
+
     /// Moves the marks to the jobs that a sweep found.
     pub fn swept(&self, began: &Marks, sweep: &Sweep) {
         if lock(&self.marks).swept(began, sweep) {
@@ -201,10 +206,11 @@ async fn claim(process: &WorkerContext, queue: &Queue, room: usize) -> Result<us
         pass = process.gate.pass() => pass,
         () = process.stopping.cancelled() => return Ok(0),
     };
+    let Some(claimant) = process.steering.claimant() else { return Ok(0) };
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let (ranges, holders) = (queue.ranges(), queue.slots().holders());
     let claimed = process
-        .upkeep(async |connection| queue::claim_in(connection, queue.name, limit, &ranges, &holders).await)
+        .upkeep(async |connection| queue::claim_in(connection, queue.name, limit, &ranges, &holders, &claimant).await)
         .await?;
     queue.claims.fetch_add(1, Relaxed);
     let count = claimed.len();

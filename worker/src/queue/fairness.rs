@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use shared::platform::db::CLOCK;
 use shared::queue;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::context::{WorkerContext, jittered};
@@ -165,11 +166,11 @@ pub(crate) async fn keep(process: Arc<WorkerContext>, queue: Arc<Queue>) {
 /// Counts the workspaces that wait and hold no slot here. An unknown count is treated as zero.
 async fn waiting(process: &WorkerContext, queue: &Queue, holders: &[Uuid]) -> usize {
     let limit = process.settings.worker.concurrency;
-    let ranges = queue.ranges();
-    let waiting = process
-        .upkeep(async |connection| queue::workspaces_waiting(connection, queue.name, limit, &ranges, holders).await)
-        .await;
-    match waiting {
+    let (ranges, paused) = (queue.ranges(), process.steering.paused());
+    let look = async |connection: &mut PgConnection| {
+        queue::workspaces_waiting(connection, queue.name, limit, &ranges, holders, &paused).await
+    };
+    match process.upkeep(look).await {
         Ok(waiting) => waiting.len(),
         // Claims report the same error.
         Err(error) => {

@@ -241,7 +241,7 @@ impl Running {
     }
 
     /// Begins the next step. A job yields between steps: here it is handed back when the process is
-    /// stopping or another workspace waits for its slot, ends when it was cancelled, and waits
+    /// stopping or draining, its workspace is suspended, or another workspace waits for its slot, ends when it was cancelled, and waits
     /// while a quarantined job runs. A job that writes emails stops here while email is on hold.
     ///
     /// # Errors
@@ -287,6 +287,7 @@ impl Running {
             biased;
             () = self.lost.cancelled() => Err(Error::Superseded.into()),
             () = self.process.stopping.cancelled() => Err(Stop::HandBack),
+            () = self.process.steering.must_stop(self.workspace_id()) => Err(Stop::HandBack),
             () = self.pass.renew(&self.process.gate) => if self.turn.is_over() { Err(Stop::Yield) } else { Ok(()) },
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use shared::platform::db::CLOCK;
 use shared::queue::{self, Ended, Outcome};
+use sqlx::PgConnection;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, oneshot};
 
 use crate::context::{WorkerContext, jittered};
@@ -125,8 +126,9 @@ async fn claim(process: &WorkerContext) -> Option<ClaimedJob> {
         return None;
     }
     let queues: Vec<&str> = process.queues.iter().map(|queue| queue.name).collect();
-    let claimed =
-        process.upkeep(async |connection| queue::claim_quarantined(connection, &queues).await).await.ok()??;
+    let claimant = process.steering.claimant()?;
+    let look = async |connection: &mut PgConnection| queue::claim_quarantined(connection, &queues, &claimant).await;
+    let claimed = process.upkeep(look).await.ok()??;
     let kind = process.tasks.get(&claimed.kind);
     match kind.and_then(|kind| process.queues.iter().find(|queue| queue.name == kind.queue)) {
         Some(queue) => Some(queue.hold(process, claimed)),

@@ -161,6 +161,11 @@ impl Workspace {
         self.process.stopping.is_cancelled()
     }
 
+    /// Whether nothing may be sent now: email is on hold, or an operator has paused the workspace or its webhooks.
+    fn is_held(&self) -> bool {
+        self.process.hold.present().is_some() || self.process.steering.holds_webhooks_of(self.hold.workspace_id)
+    }
+
     fn read_signals(&mut self) {
         self.must_refresh |= self.signals.is_due.swap(false, Relaxed);
         self.must_fan_out |= self.signals.has_events.swap(false, Relaxed);
@@ -172,7 +177,7 @@ impl Workspace {
     /// Sends what the limits allow, the endpoints in turn.
     fn send_what_may(&mut self) {
         self.lacks_slots = false;
-        if self.is_stopping() || self.process.hold.present().is_some() {
+        if self.is_stopping() || self.is_held() {
             return;
         }
         let now = Instant::now();
@@ -422,8 +427,8 @@ impl Workspace {
         }
         let has_work =
             is_busy || self.must_refresh || self.must_fan_out || self.lanes.values().any(|it| !it.is_empty());
-        // A hold stops everything, whatever is loaded.
-        if has_work && (is_busy || self.process.hold.present().is_none()) {
+        // A hold or a pause stops everything, whatever is loaded.
+        if has_work && (is_busy || !self.is_held()) {
             self.idle_since = None;
             return false;
         }
@@ -437,7 +442,7 @@ impl Workspace {
         let refresh = self.idle_since.is_none().then_some(self.refresh_at);
         let slot = self.lacks_slots.then(|| now + NO_SLOT);
         let idle = self.idle_since.map(|since| since + LINGER);
-        let hold = self.process.hold.present().is_some().then(|| now + LINGER);
+        let hold = self.is_held().then(|| now + LINGER);
         [lanes, refresh, slot, idle, hold, self.wait_until].into_iter().flatten().min()
     }
 }

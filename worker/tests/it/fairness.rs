@@ -183,11 +183,28 @@ async fn a_free_slot_goes_first_to_a_workspace_that_holds_none() {
     let mut connection = ledger.connection().await;
     for _ in 0..20 {
         let holders = [ledger.workspace];
-        let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &holders).await.unwrap();
+        let claimed = queue::claim_in(
+            &mut connection,
+            "chores",
+            1,
+            &queue::Ranges::default(),
+            &holders,
+            &queue::Claimant::default(),
+        )
+        .await
+        .unwrap();
         assert!(ids.contains(&claimed[0].id));
     }
     // If no other workspace waits, the holder gets another slot.
-    let claimed = queue::claim_in(&mut connection, "chores", 1, &queue::Ranges::default(), &[ledger.workspace]).await;
+    let claimed = queue::claim_in(
+        &mut connection,
+        "chores",
+        1,
+        &queue::Ranges::default(),
+        &[ledger.workspace],
+        &queue::Claimant::default(),
+    )
+    .await;
     assert_eq!(claimed.unwrap()[0].workspace_id, ledger.workspace);
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shared::Error;
-use shared::queue::{self, Ended, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, Reporting, RetryState};
+use shared::queue::{
+    self, Claimant, Ended, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, Reporting, RetryState,
+};
 use sqlx::Connection;
 use testing::test_jobs::Chore;
 use uuid::Uuid;
@@ -118,7 +120,9 @@ async fn more_workspaces_than_the_limit_of_a_claim_take_turns() {
     let mut turns: HashMap<Uuid, usize> = HashMap::new();
     for _ in 0..60 {
         let ranges = marks.ranges();
-        let claimed = queue::claim_in(&mut *ledger.connection().await, "chores", 4, &ranges, &[]).await.unwrap();
+        let claimed = queue::claim_in(&mut *ledger.connection().await, "chores", 4, &ranges, &[], &Claimant::default())
+            .await
+            .unwrap();
         for job in &claimed {
             *turns.entry(job.workspace_id).or_default() += 1;
         }
@@ -135,7 +139,8 @@ async fn writes_of_a_superseded_attempt_are_discarded() {
     let late = ledger.claim_one().await.lease();
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let present = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap().lease();
+    let present =
+        queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap().unwrap().lease();
     assert!(present.attempt > late.attempt);
 
     let progress = Progress { done: 1, total: None };
@@ -205,7 +210,7 @@ async fn a_job_whose_process_dies_five_times_fails_and_can_be_retried() {
         rescue_all(&ledger).await;
         // The job is in quarantine, so ordinary claims skip it.
         assert!(ledger.claim(10).await.is_empty());
-        queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap();
+        queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap();
     }
     let job = ledger.get(id).await;
     assert_eq!(job.status, JobStatus::Failed);
@@ -230,7 +235,7 @@ async fn a_committed_step_resets_crashes_and_failures() {
     assert_eq!(ledger.failures_and_crashes(id).await, (1, 1));
     assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
 
-    let claimed = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let claimed = queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap().unwrap();
     assert_eq!((claimed.failures, claimed.crashes), (1, 1));
     assert_eq!(claimed.retry_state.as_ref().unwrap().0, state);
     let progress = Progress { done: 1, total: Some(2) };
@@ -258,7 +263,9 @@ async fn a_repeated_step_resets_nothing() {
         assert_eq!((recorded.crashes, recorded.retry_state.unwrap().0), (death - 1, state.clone()));
         assert_eq!(ledger.get(id).await.error.as_deref(), Some("broken"));
         rescue_all(&ledger).await;
-        if let Some(claimed) = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap() {
+        if let Some(claimed) =
+            queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap()
+        {
             lease = claimed.lease();
         }
     }
@@ -272,13 +279,19 @@ async fn the_quarantined_job_with_the_fewest_crashes_is_claimed_first() {
     ledger.claim(2).await;
     rescue_all(&ledger).await;
     let mut connection = ledger.connection().await;
-    let first = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let first = queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap().unwrap();
     rescue_all(&ledger).await;
-    let second = queue::claim_quarantined(&mut connection, &["chores"]).await.unwrap().unwrap();
+    let second = queue::claim_quarantined(&mut connection, &["chores"], &Claimant::default()).await.unwrap().unwrap();
     assert_ne!(first.id, second.id);
     assert!(ids.contains(&second.id));
     assert_eq!(
-        (second.crashes, queue::claim_quarantined(&mut connection, &["other"]).await.unwrap().map(|job| job.id)),
+        (
+            second.crashes,
+            queue::claim_quarantined(&mut connection, &["other"], &Claimant::default())
+                .await
+                .unwrap()
+                .map(|job| job.id)
+        ),
         (1, None)
     );
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::mail;
-use shared::queue::{self, Claimed, Ended, JobStatus, Looked, Marks, Outcome, Ranges, Reporting};
+use shared::queue::{self, Claimant, Claimed, Ended, JobStatus, Looked, Marks, Outcome, Paused, Ranges, Reporting};
 use sqlx::{Connection, PgConnection};
 use testing::test_jobs::Chore;
 
@@ -41,7 +41,7 @@ async fn count(connection: &mut PgConnection, index: &str) -> i64 {
 }
 
 async fn claim(connection: &mut PgConnection, ranges: &Ranges, limit: i64) -> Vec<Claimed> {
-    queue::claim_in(connection, "chores", limit, ranges, &[]).await.unwrap()
+    queue::claim_in(connection, "chores", limit, ranges, &[], &Claimant::default()).await.unwrap()
 }
 
 async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limit: i64) -> usize {
@@ -88,7 +88,10 @@ async fn a_claim_starts_after_the_jobs_that_were_claimed_before() {
     // A new process learns from its first sweep which jobs others have claimed.
     let mut marks = Marks::default();
     let began = marks.clone();
-    marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
+    marks.swept(
+        &began,
+        &queue::sweep(&mut connection, "chores", &[ledger.workspace], &Paused::default()).await.unwrap(),
+    );
     let ranges = marks.ranges();
     let read = entries_read(&mut connection, "jobs_due_idx", async |c| claim_100(c, &ranges).await).await;
     assert!(read < 300, "after a sweep: {read}");
@@ -104,7 +107,10 @@ async fn a_claim_skips_a_drained_workspace() {
     // The statistics of a table without waiting jobs must not make the sweep use another index.
     ledger.run("ANALYZE jobs").await;
     let began = marks.clone();
-    marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap());
+    marks.swept(
+        &began,
+        &queue::sweep(&mut connection, "chores", &[ledger.workspace], &Paused::default()).await.unwrap(),
+    );
     // Ids are ordered by time, so the other workspace comes after the first.
     let other = Ledger::at(ledger.url.clone());
     let id = other.enqueue(Chore::Nothing).await;
@@ -132,7 +138,10 @@ async fn the_next_sweep_finds_jobs_before_a_mark() {
     assert!(claim(&mut connection, &marks.ranges(), 10).await.is_empty());
 
     let began = marks.clone();
-    assert!(marks.swept(&began, &queue::sweep(&mut connection, "chores", &[ledger.workspace]).await.unwrap()));
+    assert!(marks.swept(
+        &began,
+        &queue::sweep(&mut connection, "chores", &[ledger.workspace], &Paused::default()).await.unwrap()
+    ));
     assert_eq!(claim(&mut connection, &marks.ranges(), 10).await[0].id, late);
     drop(old);
 }
@@ -219,13 +228,13 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
     let mut marks = Marks::default();
     for _ in 0..38 {
         let ranges = marks.ranges();
-        let leased = mail::lease(&mut connection, 500, &ranges).await.unwrap();
+        let leased = mail::lease(&mut connection, 500, &ranges, &Claimant::default()).await.unwrap();
         let positions = leased.iter().map(|email| (email.workspace_id, email.position()));
         marks.claimed(&ranges, leased[0].leased_at(), positions);
     }
     for (ranges, expected) in [(Ranges::default(), 18_000..40_000), (marks.ranges(), 0..300)] {
         let read = entries_read(&mut connection, "emails_due_idx", async |c| {
-            assert_eq!(mail::lease(c, 100, &ranges).await.unwrap().len(), 100);
+            assert_eq!(mail::lease(c, 100, &ranges, &Claimant::default()).await.unwrap().len(), 100);
         });
         let read = read.await;
         assert!(expected.contains(&read), "{read}");
@@ -236,7 +245,7 @@ async fn emails_are_leased_from_marks_as_jobs_are() {
     let began = marks.clone();
     sqlx::query("UPDATE emails SET lease_until = NULL WHERE event_key = '7'").execute(&mut *connection).await.unwrap();
     assert!(marks.swept(&began, &mail::sweep(&mut connection, &[ledger.workspace]).await.unwrap()));
-    let leased = mail::lease(&mut connection, 1, &marks.ranges()).await.unwrap();
+    let leased = mail::lease(&mut connection, 1, &marks.ranges(), &Claimant::default()).await.unwrap();
     assert_eq!(leased[0].content.to_email, "7@example.com");
     drop(old);
 }

@@ -2,6 +2,7 @@
 
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
+use shared::queue::Claimant;
 use shared::records::RecordType;
 use shared::values::{Email, Field, email_key};
 use sqlx::{Connection, PgConnection};
@@ -86,7 +87,7 @@ async fn the_waiting_emails_to_a_record_can_be_cancelled() {
 }
 
 async fn lease(connection: &mut PgConnection, limit: i64) -> Vec<Leased> {
-    mail::lease(connection, limit, &mail::Ranges::default()).await.unwrap()
+    mail::lease(connection, limit, &mail::Ranges::default(), &Claimant::default()).await.unwrap()
 }
 
 async fn state(connection: &mut PgConnection, id: Uuid) -> String {
@@ -285,7 +286,9 @@ async fn rate_limits_hold_over_all_workers_and_a_limited_domain_delays_no_other(
             .mail;
     let turn = async |settings: &shared::platform::config::Mail, limit| {
         let mut connection = database.pool().acquire().await.unwrap();
-        mail::lease_in_turn(&mut connection, limit, &mail::Ranges::default(), settings).await.unwrap()
+        mail::lease_in_turn(&mut connection, limit, &mail::Ranges::default(), settings, &Claimant::default())
+            .await
+            .unwrap()
     };
     let connection = &mut *database.pool().acquire().await.unwrap();
     let many: Vec<NewEmail> = (0..50).map(|n| email(&n.to_string(), &format!("a{n}@full.example"))).collect();

@@ -38,7 +38,7 @@ async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
     let mut connection = ledger.connection().await;
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
-        let plan = explain(&mut connection, "bigint", DUE, "1000").await;
+        let plan = explain(&mut connection, "bigint, uuid[]", DUE, "1000, '{}'").await;
         assert_eq!(plan.indexes(), ["schedules_due_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 25, "{mode}: {} rows\n{plan:#?}", plan.rows());
     }
@@ -71,19 +71,22 @@ async fn statements_of_the_queue_read_only_the_rows_they_need() {
             assert!(plan.rows() <= rows, "{mode}: {} rows\n{statement}\n{plan:#?}", plan.rows());
         };
         for from in [EVERYTHING, MARKED] {
-            let types = "uuid, timestamptz, uuid, uuid, text";
-            expect(ENTRIES, types, &format!("{from}, 'chores'"), &["jobs_due_idx"], 64).await;
+            let types = "uuid, timestamptz, uuid, uuid, text, text[]";
+            for paused in ["'{}'", "'{errand,import}'"] {
+                expect(ENTRIES, types, &format!("{from}, 'chores', {paused}"), &["jobs_due_idx"], 64).await;
+            }
         }
-        expect(HEAD, "uuid, text", &format!("'{WORKSPACE}', 'chores'"), &["jobs_due_idx"], 1).await;
+        let head = format!("'{WORKSPACE}', 'chores', '{{}}'");
+        expect(HEAD, "uuid, text, text[]", &head, &["jobs_due_idx"], 1).await;
 
-        let types = "uuid, text, bigint, float8, timestamptz, timestamptz, uuid";
+        let types = "uuid, text, bigint, float8, timestamptz, timestamptz, uuid, text[], uuid";
         for run_at in ["'epoch'", "now() - interval '20000 seconds'"] {
-            let values = format!("'{WORKSPACE}', 'chores', 500, 15, now(), {run_at}, '{}'", Uuid::nil());
+            let values = format!("'{WORKSPACE}', 'chores', 500, 15, now(), {run_at}, '{}', '{{}}', NULL", Uuid::nil());
             expect(CLAIM, types, &values, &["jobs_due_idx"], 500).await;
         }
-        expect(QUARANTINED, "text[]", "'{chores}'", &["jobs_suspect_idx"], 100).await;
-        let types = "uuid, uuid, float8, timestamptz";
-        expect(CLAIM_QUARANTINED, types, &format!("'{WORKSPACE}', '{one}', 15, now()"), &["jobs_pkey"], 1).await;
+        expect(QUARANTINED, "text[], text[], uuid[]", "'{chores}', '{}', '{}'", &["jobs_suspect_idx"], 100).await;
+        let types = "uuid, uuid, float8, timestamptz, uuid";
+        expect(CLAIM_QUARANTINED, types, &format!("'{WORKSPACE}', '{one}', 15, now(), NULL"), &["jobs_pkey"], 1).await;
 
         expect(
             RENEW,
@@ -145,8 +148,8 @@ async fn statements_of_the_outbox_read_only_the_rows_they_need() {
             expect(mail::ENTRIES, types, from, &["emails_due_idx"], 64).await;
         }
         expect(mail::HEAD, "uuid", &format!("'{WORKSPACE}'"), &["emails_due_idx"], 1).await;
-        let types = "uuid, bigint, float8, timestamptz, uuid";
-        let values = format!("'{WORKSPACE}', 500, 15, 'epoch', '{}'", Uuid::nil());
+        let types = "uuid, bigint, float8, timestamptz, uuid, uuid";
+        let values = format!("'{WORKSPACE}', 500, 15, 'epoch', '{}', NULL", Uuid::nil());
         expect(mail::LEASE_DUE, types, &values, &["emails_due_idx"], 500).await;
 
         let key = "uuid, uuid, integer, text";

@@ -67,6 +67,11 @@ impl Pool {
         Ok(Self { connections, turns, shares, patience, options, background: Arc::default() })
     }
 
+    /// How many connections the pool opens at most.
+    pub fn max_connections(&self) -> u32 {
+        u32::try_from(self.connections.status().max_size).unwrap_or(u32::MAX)
+    }
+
     /// Acquires a connection, which returns to the pool when it is dropped.
     ///
     /// # Errors
