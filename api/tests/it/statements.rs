@@ -101,13 +101,16 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 13] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
     "pg_stat_activity",
     "pg_control_system",
+    "pg_class",
     "pg_database",
+    "pg_ls_waldir",
+    "pg_roles",
     "pg_advisory_unlock_all",
     "generate_series",
     "now",

@@ -7,6 +7,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::Finding;
 use crate::error::Result;
+use crate::operations::workers::{self, WorkerState};
 use crate::platform::config::{Database, Settings};
 
 /// The oldest version with all that the schema uses.
@@ -17,8 +18,6 @@ const NOTABLE: TimeDelta = TimeDelta::seconds(5);
 const EXCESSIVE: TimeDelta = TimeDelta::seconds(60);
 /// Connections of crm-api besides its pool: to cancel statements and for rate limits.
 const API_EXTRA: i64 = 2;
-/// Connections of a worker besides its pool: its own work, cancelling, email and webhooks.
-const WORKER_EXTRA: i64 = 7 + 3 + 3 + 6;
 
 pub(super) async fn version(connection: &mut PgConnection) -> Result<Vec<Finding>> {
     const CHECK: &str = "database.version";
@@ -173,20 +172,20 @@ pub(super) async fn connections(connection: &mut PgConnection, settings: &Settin
                  count(*) FILTER (WHERE backend_type = 'client backend')
              FROM pg_stat_activity";
     let (most, open): (i64, i64) = sqlx::query_as(read).fetch_one(&mut *connection).await?;
-    let pool = i64::from(settings.database.max_connections);
-    let smtp = i64::try_from(settings.mail.connections).unwrap_or(i64::MAX);
-    let (api, worker) = (pool + API_EXTRA, pool.saturating_add(WORKER_EXTRA).saturating_add(smtp));
+    let workers = workers::list(connection).await?;
+    let here = workers.iter().filter(|worker| !matches!(worker.state, WorkerState::Lost | WorkerState::Stopped));
+    let (count, workers) = (here.clone().count(), here.map(|worker| i64::from(worker.connections)).sum::<i64>());
+    let api = i64::from(settings.database.max_connections) + API_EXTRA;
     let shown = format!(
-        "With these settings, crm-api opens up to {api} connections and crm-worker up to {worker}. The server has \
-         {most}, and {open} are open."
+        "{count} workers open up to {workers} connections, and each crm-api up to {api}. The server has {most}, of \
+         which {open} are open."
     );
+    let action = "Raise max_connections of PostgreSQL, lower database.max_connections, or use a pooler.";
     let found = if settings.database.pooler {
         Finding::ok(CHECK, format!("{shown} A pooler shares them."))
-    } else if api.saturating_add(worker) > most {
-        let action = "Raise max_connections of PostgreSQL, lower database.max_connections, or use a pooler.";
-        Finding::fault(CHECK, format!("One process of each kind opens more connections than there are. {shown}"), action)
+    } else if api + workers > most {
+        Finding::fault(CHECK, format!("The programs may open more connections than there are. {shown}"), action)
     } else if open * 10 > most * 9 {
-        let action = "Raise max_connections of PostgreSQL, lower database.max_connections, or use a pooler.";
         Finding::warning(CHECK, format!("Nearly all connections are open. {shown}"), action)
     } else {
         Finding::ok(CHECK, shown)

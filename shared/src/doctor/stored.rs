@@ -7,8 +7,10 @@ use super::duplicates::{DuplicateEmail, duplicate_emails};
 use crate::accounts::workspaces::{self, Workspace};
 use crate::error::Result;
 use crate::mail::place;
+use crate::operations::workers::{self, WorkerState};
 use crate::platform::config::Webhooks;
 use crate::platform::db;
+use crate::queue::QUEUES;
 use crate::webhooks::{self, Sealer};
 
 /// A new database lacks so many migrations that their names say nothing.
@@ -23,6 +25,23 @@ pub(super) async fn schema(connection: &mut PgConnection) -> Result<Vec<Finding>
     let message = format!("Migrations or backfills that have not run: {}. So no program is ready.", pending.len());
     pending.truncate(LISTED);
     Ok(vec![Finding::fault(CHECK, message, "Run crm-api migrate.").with_details(pending)])
+}
+
+pub(super) async fn workers(connection: &mut PgConnection) -> Result<Vec<Finding>> {
+    const CHECK: &str = "workers";
+    let all = workers::list(connection).await?;
+    let running: Vec<_> = all.iter().filter(|worker| worker.state == WorkerState::Running).collect();
+    let lost = all.iter().filter(|worker| worker.state == WorkerState::Lost).count();
+    let idle = QUEUES.iter().filter(|queue| !running.iter().any(|worker| worker.queues.iter().any(|name| name == **queue)));
+    let idle: Vec<&str> = idle.copied().collect();
+    let shown = format!("{} workers run, and {lost} are lost.", running.len());
+    let found = if idle.is_empty() {
+        Finding::ok(CHECK, format!("{shown} Each queue has a worker."))
+    } else {
+        let message = format!("{shown} None works on {}, so what is queued there waits.", idle.join(", "));
+        Finding::warning(CHECK, message, "Start crm-worker; crm-api workers list shows who is there.")
+    };
+    Ok(vec![found])
 }
 
 pub(super) async fn hold(connection: &mut PgConnection, public_url: Option<&str>) -> Result<Vec<Finding>> {
