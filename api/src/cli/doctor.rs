@@ -59,7 +59,9 @@ fn settings(report: &Report) -> Vec<Finding> {
     let further = report.settings().map(further_faults).unwrap_or_default();
     let faults = report.faults.iter().chain(&further);
     let mut findings: Vec<Finding> = faults
-        .map(|fault| Finding::fault(CHECK, fault.message.clone(), "Correct it: crm-api config show lists all settings."))
+        .map(|fault| {
+            Finding::fault(CHECK, fault.message.clone(), "Correct it: crm-api config show lists all settings.")
+        })
         .collect();
     for warning in &report.warnings {
         // The first sentence says what it causes, and the second what to do.

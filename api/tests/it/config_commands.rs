@@ -80,6 +80,9 @@ async fn settings_are_shown_with_their_sources_and_without_secrets() {
     let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
     let find = |name: &str| report["settings"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
     assert_eq!(find("jobs.keep_days")["source"], json!({ "kind": "file", "path": file }));
-    assert_eq!(find("worker.shutdown_s"), &json!({ "name": "worker.shutdown_s", "value": 25, "source": { "kind": "default" } }));
+    assert_eq!(
+        find("worker.shutdown_s"),
+        &json!({ "name": "worker.shutdown_s", "value": 25, "source": { "kind": "default" } })
+    );
     std::fs::remove_dir_all(directory).unwrap();
 }

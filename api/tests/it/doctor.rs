@@ -49,8 +49,18 @@ async fn everything_is_checked_and_each_line_says_what_to_do() {
         }
     };
     for check in [
-        "database", "database.version", "database.session", "database.connections", "clock", "database.size",
-        "schema", "workers", "mail.hold", "webhooks.secrets", "records.emails", "imports.temp_dir",
+        "database",
+        "database.version",
+        "database.session",
+        "database.connections",
+        "clock",
+        "database.size",
+        "schema",
+        "workers",
+        "mail.hold",
+        "webhooks.secrets",
+        "records.emails",
+        "imports.temp_dir",
     ] {
         assert_eq!(level(&findings, check), "ok", "{:#}", finding(&findings, check));
     }
@@ -75,8 +85,12 @@ async fn without_a_database_the_other_checks_run() {
     let database = Database::create().await;
     let mail = MailServer::start().await;
     let port = mail.address.port().to_string();
-    let environment =
-        [("DATABASE_URL", "postgres://crm@127.0.0.1:1/crm"), ("CRM_MAIL__HOST", "127.0.0.1"), ("CRM_MAIL__PORT", &port), ("CRM_MAIL__TLS", "none")];
+    let environment = [
+        ("DATABASE_URL", "postgres://crm@127.0.0.1:1/crm"),
+        ("CRM_MAIL__HOST", "127.0.0.1"),
+        ("CRM_MAIL__PORT", &port),
+        ("CRM_MAIL__TLS", "none"),
+    ];
     let findings = examine(&database, &environment).await;
     let found = finding(&findings, "database");
     assert_eq!(found["level"], "fault");
@@ -96,7 +110,8 @@ async fn silent() -> (TcpListener, String) {
 async fn nothing_that_hangs_holds_the_doctor_up() {
     let database = Database::create().await;
     let (_listener, port) = silent().await;
-    let (database_url, public_url) = (format!("postgres://crm@127.0.0.1:{port}/crm"), format!("https://127.0.0.1:{port}"));
+    let (database_url, public_url) =
+        (format!("postgres://crm@127.0.0.1:{port}/crm"), format!("https://127.0.0.1:{port}"));
     let mut command = program(&database, &["doctor", "--json", "--timeout-s", "1"]);
     command.env("DATABASE_URL", database_url).env("CRM_PUBLIC_URL", public_url);
     command.env("CRM_MAIL__HOST", "127.0.0.1").env("CRM_MAIL__PORT", &port).env("CRM_MAIL__TLS", "none");
@@ -209,7 +224,10 @@ async fn the_mail_server_is_asked_for_everything_but_an_email() {
     assert_eq!((&wrong["level"], &wrong["action"]), (&json!("fault"), &json!("Correct mail.user and mail.password.")));
     let untrusted = check("right", "").await;
     assert_eq!(untrusted["level"], "fault");
-    assert!(untrusted["action"].as_str().unwrap().starts_with("Correct mail.tls, or set mail.certificates"), "{untrusted}");
+    assert!(
+        untrusted["action"].as_str().unwrap().starts_with("Correct mail.tls, or set mail.certificates"),
+        "{untrusted}"
+    );
     std::fs::remove_file(certificate).unwrap();
     assert_eq!(server.count(), 0);
 }
@@ -221,5 +239,8 @@ async fn links_must_lead_to_the_api() {
     assert_eq!(check(&api.url("")).await["level"], "ok");
     let elsewhere = check(&api.url("/elsewhere")).await;
     assert_eq!(elsewhere["level"], "warning");
-    assert!(elsewhere["message"].as_str().unwrap().ends_with("/elsewhere/healthz answers 404 Not Found."), "{elsewhere}");
+    assert!(
+        elsewhere["message"].as_str().unwrap().ends_with("/elsewhere/healthz answers 404 Not Found."),
+        "{elsewhere}"
+    );
 }

@@ -32,7 +32,8 @@ pub(super) async fn workers(connection: &mut PgConnection) -> Result<Vec<Finding
     let all = workers::list(connection).await?;
     let running: Vec<_> = all.iter().filter(|worker| worker.state == WorkerState::Running).collect();
     let lost = all.iter().filter(|worker| worker.state == WorkerState::Lost).count();
-    let idle = QUEUES.iter().filter(|queue| !running.iter().any(|worker| worker.queues.iter().any(|name| name == **queue)));
+    let idle =
+        QUEUES.iter().filter(|queue| !running.iter().any(|worker| worker.queues.iter().any(|name| name == **queue)));
     let idle: Vec<&str> = idle.copied().collect();
     let shown = format!("{} workers run, and {lost} are lost.", running.len());
     let found = if idle.is_empty() {

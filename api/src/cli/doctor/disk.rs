@@ -21,7 +21,9 @@ pub(super) fn check(settings: &Imports) -> Finding {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let message = format!("{shown} has {} MiB free.", free / MIB);
             match free {
-                0..ENOUGH => Finding::warning(CHECK, message, "Free 1 GiB, or set imports.temp_dir: workbooks need it."),
+                0..ENOUGH => {
+                    Finding::warning(CHECK, message, "Free 1 GiB, or set imports.temp_dir: workbooks need it.")
+                }
                 _ => Finding::ok(CHECK, message),
             }
         }

@@ -27,7 +27,8 @@ const LATER: [&str; 13] = [
 /// The commands of a page: in blocks, and between backticks.
 fn commands(page: &str) -> Vec<Vec<String>> {
     let command = Regex::new(r"(?:^|[\s`|&])(crm-(?:api|worker)(?: [^`|>&#\n]*)?)(?:[`|>&#\n]|$)").unwrap();
-    let lines = page.lines().filter(|line| line.contains('`') || line.starts_with("crm-") || line.trim().starts_with("crm-"));
+    let lines =
+        page.lines().filter(|line| line.contains('`') || line.starts_with("crm-") || line.trim().starts_with("crm-"));
     let found = lines.flat_map(|line| command.captures_iter(line).map(|found| found[1].to_owned()).collect::<Vec<_>>());
     found.map(|text| text.split_whitespace().map(str::to_owned).collect()).collect()
 }
@@ -63,9 +64,9 @@ impl Help {
         let rest = &command[path.len()..];
         let options = Regex::new(r"--[a-z][a-z-]*").unwrap();
         let known: Vec<&str> = options.find_iter(&help).map(|option| option.as_str()).collect();
-        let unknown = rest.iter().find(|word| {
-            word.starts_with("--") && !known.contains(&word.split('=').next().unwrap_or_default())
-        });
+        let unknown = rest
+            .iter()
+            .find(|word| word.starts_with("--") && !known.contains(&word.split('=').next().unwrap_or_default()));
         match (unknown, rest.first()) {
             (Some(option), _) => Some(format!("{} has no option {option}", path.join(" "))),
             (None, Some(word)) if help.contains("<COMMAND>") && !word.starts_with("--") => {

@@ -76,14 +76,18 @@ fn every_setting_in_the_files_exists() {
 #[test]
 fn ports_and_paths_are_those_of_the_programs() {
     let settings = settings();
-    let (api, admin, worker) = (settings.api.listen.port(), settings.api_admin().port(), settings.worker_admin().port());
+    let (api, admin, worker) =
+        (settings.api.listen.port(), settings.api_admin().port(), settings.worker_admin().port());
     let ports = [api, admin, worker].map(|port| port.to_string());
     let compose = read("deploy/compose.yaml");
-    for port in all(r"/dev/tcp/127\.0\.0\.1/(\d+)", &compose).iter().chain(&all(r"CRM_\w+LISTEN: \S+:(\d+)", &compose)) {
+    for port in all(r"/dev/tcp/127\.0\.0\.1/(\d+)", &compose).iter().chain(&all(r"CRM_\w+LISTEN: \S+:(\d+)", &compose))
+    {
         assert!(ports.contains(port), "{port} in compose.yaml");
     }
     let prometheus = read("deploy/prometheus/prometheus.yaml");
-    for (port, name) in [(admin, "api-1"), (admin, "api-2"), (worker, "worker-1"), (worker, "worker-2"), (admin, "admin")] {
+    for (port, name) in
+        [(admin, "api-1"), (admin, "api-2"), (worker, "worker-1"), (worker, "worker-2"), (admin, "admin")]
+    {
         assert!(prometheus.contains(&format!("\"{name}:{port}\"")), "{name}");
     }
     for name in ["api", "worker"] {

@@ -88,10 +88,9 @@ impl Layer {
         for (name, setting) in layer.0 {
             match self.0.get_mut(&name) {
                 Some(present) => *present = setting,
-                None => faults.push(Fault {
-                    message: format!("unknown setting {name} in {}", setting.1),
-                    name: Some(name),
-                }),
+                None => {
+                    faults.push(Fault { message: format!("unknown setting {name} in {}", setting.1), name: Some(name) })
+                }
             }
         }
     }

@@ -279,7 +279,10 @@ fn settings_are_shown_with_their_source_and_type() {
 fn no_secret_is_shown() {
     let database = |url: &str| shown(&[("DATABASE_URL", url)], "database.url").value;
     assert_eq!(database(URL.1), "postgres://crm:***@localhost/crm");
-    assert_eq!(database("postgres://crm@db/crm?password=hidden&sslmode=require"), "postgres://crm@db/crm?sslmode=require");
+    assert_eq!(
+        database("postgres://crm@db/crm?password=hidden&sslmode=require"),
+        "postgres://crm@db/crm?sslmode=require"
+    );
     assert_eq!(database("hidden"), "(secret)");
     assert_eq!(shown(&[("CRM_MAIL__PASSWORD", "hidden")], "mail.password").value, "(secret)");
     assert_eq!(shown(&[], "mail.password").value, "");

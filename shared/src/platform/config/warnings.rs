@@ -114,7 +114,10 @@ fn database_may_be_plain(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let is_elsewhere = url.host_str().is_some_and(|host| {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        !host.is_empty() && host != "localhost" && !host.starts_with('/') && !host.starts_with("%2F")
+        !host.is_empty()
+            && host != "localhost"
+            && !host.starts_with('/')
+            && !host.starts_with("%2F")
             && !address.is_ok_and(|address| address.is_loopback())
     });
     is_elsewhere && url.query_pairs().all(|(name, _)| name != "sslmode" && name != "ssl-mode" && name != "host")
