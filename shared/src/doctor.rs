@@ -154,38 +154,39 @@ impl Check {
 
 /// Examines the database. Each check, and each attempt to connect, takes at most `limit`.
 pub async fn examine(settings: &Settings, limit: Duration) -> Vec<Finding> {
-    let pool = match db::pool(&settings.database, "crm-api doctor") {
-        Ok(pool) => pool,
-        Err(error) => return vec![unreachable(&error.to_string())],
-    };
-    let (mut findings, mut connection) = (Vec::new(), None);
+    let mut findings = Vec::new();
+    if let Err(reason) = examine_all(settings, limit, &mut findings).await {
+        findings.push(no_database(&reason));
+    }
+    findings
+}
+
+/// # Errors
+/// Why the database cannot be reached, or can no longer.
+async fn examine_all(settings: &Settings, limit: Duration, findings: &mut Vec<Finding>) -> Result<(), String> {
+    let pool = db::pool(&settings.database, "crm-api doctor").map_err(|error| error.to_string())?;
+    let mut connection = connect(&pool, limit).await?;
+    findings.push(Finding::ok(CONNECTION, "The database answers."));
     for check in CHECKS {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => match connect(&pool, limit).await {
-                Ok(open) => open,
-                Err(reason) => {
-                    findings.push(unreachable(&reason));
-                    break;
-                }
-            },
-        };
-        if check == CHECKS[0] {
-            findings.push(Finding::ok(CONNECTION, "The database answers."));
-        }
-        match timeout(limit, run(check, &mut open, settings, limit)).await {
+        let failed = match timeout(limit, run(check, &mut connection, settings, limit)).await {
             Ok(Ok(found)) => {
                 findings.extend(found);
-                connection = Some(open);
+                None
             }
-            Ok(Err(error)) => findings.push(not_finished(check, &error.to_string())),
-            Err(_) => findings.push(too_slow(check, limit)),
+            Ok(Err(error)) => Some(not_finished(check, &error.to_string())),
+            Err(_) => Some(too_slow(check, limit)),
+        };
+        if let Some(failed) = failed {
+            findings.push(failed);
+            // An answer may be pending on the old one.
+            connection = connect(&pool, limit).await?;
         }
-        if check == Check::Schema && findings.last().is_some_and(|last| last.level == Level::Fault) {
+        let is_fault = findings.last().is_some_and(|last| last.level == Level::Fault);
+        if check == Check::Schema && is_fault {
             break;
         }
     }
-    findings
+    Ok(())
 }
 
 async fn connect(pool: &Pool, limit: Duration) -> Result<PgConnection, String> {
@@ -212,7 +213,7 @@ async fn run(check: Check, open: &mut PgConnection, settings: &Settings, limit: 
     found
 }
 
-fn unreachable(reason: &str) -> Finding {
+fn no_database(reason: &str) -> Finding {
     Finding::fault(
         CONNECTION,
         format!("The database cannot be reached: {reason}. Its other checks did not run."),
