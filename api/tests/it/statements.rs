@@ -61,7 +61,7 @@ const CROSS_WORKSPACES: [&str; 26] = [
     "SELECT workspace_id, number FROM event_cursors",
     // Which awaited jobs have ended.
     "JOIN jobs ON jobs.workspace_id = awaited.workspace_id",
-    "FROM schedules WHERE due_at <= now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT $1",
+    "FROM schedules WHERE due_at <= now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT $1",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.

@@ -63,11 +63,12 @@ impl Claimed {
     }
 }
 
-/// The statement that finds [`fronts`](super::fronts).
+/// The statement that finds [`fronts`](super::fronts). Without `coalesce` around the condition on kinds, the planner would
+/// expect that it leaves out nearly all jobs, and choose another index.
 pub const ENTRIES: &str = "
     SELECT workspace_id, run_at, id, now() AS now FROM jobs
     WHERE queue = $5 AND status = 'queued' AND crashes = 0
-        AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4 AND kind <> ALL ($6)
+        AND (workspace_id, run_at, id) >= ($1, $2, $3) AND workspace_id < $4 AND coalesce(kind <> ALL ($6), true)
     ORDER BY workspace_id, run_at, id LIMIT 64";
 
 /// The statement that finds the front of one workspace.
@@ -77,7 +78,7 @@ pub const HEAD: &str = "
     FROM (SELECT pg_stat_get_xact_tuples_returned('jobs_due_idx'::regclass) AS walked) AS before
     LEFT JOIN LATERAL (
         SELECT run_at, id FROM jobs
-        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0 AND kind <> ALL ($3)
+        WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0 AND coalesce(kind <> ALL ($3), true)
         ORDER BY run_at, id LIMIT 1
     ) AS head ON true";
 
@@ -94,7 +95,7 @@ pub const CLAIM: &str = "
     WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
         SELECT ctid FROM jobs
         WHERE workspace_id = $1 AND queue = $2 AND status = 'queued' AND crashes = 0
-            AND (run_at, id) >= ($6, $7) AND run_at <= now() AND kind <> ALL ($8)
+            AND (run_at, id) >= ($6, $7) AND run_at <= now() AND coalesce(kind <> ALL ($8), true)
         ORDER BY run_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     ))
     RETURNING id, workspace_id, kind, attempt, failures, crashes, retry_state, payload, request_id, run_at, lease_until";
@@ -143,7 +144,7 @@ pub async fn claim_in(
 pub const QUARANTINED: &str = "
     SELECT workspace_id, id, now() AS now FROM jobs
     WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
-        AND kind <> ALL ($2) AND workspace_id <> ALL ($3)
+        AND coalesce(kind <> ALL ($2), true) AND coalesce(workspace_id <> ALL ($3), true)
     ORDER BY crashes, run_at LIMIT 8";
 
 /// The statement of [`claim_quarantined`].

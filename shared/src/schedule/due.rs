@@ -38,11 +38,11 @@ struct Next {
 /// The schedules that are due, and the next one that will be.
 pub const DUE: &str = "
     SELECT workspace_id, id, 0::double precision AS wait_s FROM (
-        SELECT workspace_id, id FROM schedules WHERE due_at <= now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT $1
+        SELECT workspace_id, id FROM schedules WHERE due_at <= now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT $1
     ) AS due
     UNION ALL
     SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision FROM (
-        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() AND workspace_id <> ALL ($2) ORDER BY due_at LIMIT 1
+        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT 1
     ) AS next";
 
 /// The schedules that are due, each with its workspace, earliest first and at most so many; and how long until the

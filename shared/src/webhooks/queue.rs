@@ -90,7 +90,7 @@ pub async fn candidates(connection: &mut PgConnection, held: &[Uuid], paused: &P
              coalesce(last_event < cursors.number, false) AS has_events
          FROM webhook_queues AS queues LEFT JOIN event_cursors AS cursors ON cursors.workspace_id = queues.workspace_id
          WHERE (lease_until IS NULL OR queues.workspace_id = ANY ($1)) AND (due_at <= $4 OR last_event < cursors.number)
-             AND queues.workspace_id <> ALL ($5)
+             AND coalesce(queues.workspace_id <> ALL ($5), true)
          ORDER BY queues.workspace_id < $2, queues.workspace_id LIMIT $3",
     )
     .bind(held)
