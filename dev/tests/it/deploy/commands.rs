@@ -26,11 +26,10 @@ const LATER: [&str; 13] = [
 
 /// The commands of a page: in blocks, and between backticks.
 fn commands(page: &str) -> Vec<Vec<String>> {
-    let command = Regex::new(r"(?:^|[\s`|&])(crm-(?:api|worker)(?: [^`|>&#\n]*)?)(?:[`|>&#\n]|$)").unwrap();
-    let lines =
-        page.lines().filter(|line| line.contains('`') || line.starts_with("crm-") || line.trim().starts_with("crm-"));
-    let found = lines.flat_map(|line| command.captures_iter(line).map(|found| found[1].to_owned()).collect::<Vec<_>>());
-    found.map(|text| text.split_whitespace().map(str::to_owned).collect()).collect()
+    let before = r"(?:^\s*|`|exec api-1 |run --rm migrate |crm-api -- )";
+    let command = Regex::new(&format!(r"{before}(crm-(?:api|worker)(?: [^`|>&;#\n]*)?)(?:[`|>&;#\n]|$)")).unwrap();
+    let found = page.lines().flat_map(|line| command.captures_iter(line)).map(|found| found[1].to_owned());
+    found.map(|text| text.split_whitespace().take_while(|word| *word != "…").map(str::to_owned).collect()).collect()
 }
 
 /// Help texts, each asked for once.
@@ -69,7 +68,7 @@ impl Help {
             .find(|word| word.starts_with("--") && !known.contains(&word.split('=').next().unwrap_or_default()));
         match (unknown, rest.first()) {
             (Some(option), _) => Some(format!("{} has no option {option}", path.join(" "))),
-            (None, Some(word)) if help.contains("<COMMAND>") && !word.starts_with("--") => {
+            (None, Some(word)) if !subcommands(&help).is_empty() && !word.starts_with("--") => {
                 Some(format!("{} has no command {word}", path.join(" ")))
             }
             _ => None,

@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use super::path;
+use super::{path, read};
 
 const REQUIRED: &str = "DEPLOY_TOOLS_REQUIRED";
 /// Packages of PyPI with the schemas of Compose and Kubernetes, and a checker of Dockerfiles.
@@ -46,6 +47,24 @@ async fn prometheus_accepts_the_rules_and_every_alert_fires_in_its_test() {
     {
         accepts(Command::new(&promtool).args(arguments).current_dir(&directory)).await;
     }
+}
+
+#[tokio::test]
+async fn prometheus_accepts_every_query_of_the_board() {
+    let Some(promtool) = tool("promtool", "prometheus") else { return };
+    let board: Value = serde_json::from_str(&read("deploy/grafana/board.json")).unwrap();
+    let panels = board["panels"].as_array().unwrap();
+    let queries: Vec<&Value> =
+        panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten().map(|target| &target["expr"]).collect();
+    assert!(queries.len() > 40, "{}", queries.len());
+    // The rule of each query; JSON is YAML.
+    let rule = |(number, query): (usize, &&Value)| json!({ "record": format!("board:query_{number}"), "expr": query });
+    let rules =
+        json!({ "groups": [{ "name": "board", "rules": queries.iter().enumerate().map(rule).collect::<Vec<_>>() }] });
+    let directory = Temporary::create();
+    let file = directory.0.join("rules.yaml");
+    std::fs::write(&file, rules.to_string()).unwrap();
+    accepts(Command::new(promtool).args(["check", "rules"]).arg(file)).await;
 }
 
 /// A directory that is deleted when the test ends.
