@@ -50,7 +50,10 @@ const ACTION: &str = "Check mail.host, mail.port and mail.tls, and the log of th
 fn action(error: &Error) -> &'static str {
     match error.status() {
         Some(_) => "Correct mail.user and mail.password.",
-        None if error.is_tls() => "Correct mail.tls, or set mail.certificates to the certificate of its authority.",
+        // A certificate that is not trusted is an error of the connection, too.
+        None if error.is_tls() || reason(error).contains("certificate") => {
+            "Correct mail.tls, or set mail.certificates to the certificate of its authority."
+        }
         None => ACTION,
     }
 }
