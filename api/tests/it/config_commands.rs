@@ -69,9 +69,9 @@ async fn settings_are_shown_with_their_sources_and_without_secrets() {
         text(&changed),
         format!(
             "database.url = \"postgres://crm:***@localhost/crm\"  # DATABASE_URL\n\
-             jobs.keep_days = 7                                # {file}\n\
-             mail.password = \"(secret)\"                        # CRM_MAIL__PASSWORD_FILE ({secret})\n\
-             worker.concurrency = 8                            # CRM_WORKER__CONCURRENCY\n"
+             jobs.keep_days = 7                                 # {file}\n\
+             mail.password = \"(secret)\"                         # CRM_MAIL__PASSWORD_FILE ({secret})\n\
+             worker.concurrency = 8                             # CRM_WORKER__CONCURRENCY\n"
         )
     );
 
