@@ -177,7 +177,7 @@ pub(super) async fn connections(connection: &mut PgConnection, settings: &Settin
     let (count, workers) = (here.clone().count(), here.map(|worker| i64::from(worker.connections)).sum::<i64>());
     let api = i64::from(settings.database.max_connections) + API_EXTRA;
     let shown = format!(
-        "{count} workers open up to {workers} connections, and each crm-api up to {api}. The server has {most}, of \
+        "The workers ({count}) open up to {workers} connections, and each crm-api up to {api}. The server has {most}, of \
          which {open} are open."
     );
     let action = "Raise max_connections of PostgreSQL, lower database.max_connections, or use a pooler.";

@@ -35,7 +35,7 @@ pub(super) async fn workers(connection: &mut PgConnection) -> Result<Vec<Finding
     let idle =
         QUEUES.iter().filter(|queue| !running.iter().any(|worker| worker.queues.iter().any(|name| name == **queue)));
     let idle: Vec<&str> = idle.copied().collect();
-    let shown = format!("{} workers run, and {lost} are lost.", running.len());
+    let shown = format!("Running workers: {}, lost: {lost}.", running.len());
     let found = if idle.is_empty() {
         Finding::ok(CHECK, format!("{shown} Each queue has a worker."))
     } else {
