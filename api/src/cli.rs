@@ -2,6 +2,8 @@
 
 mod act;
 mod audit;
+mod config;
+mod doctor;
 mod emails;
 mod jobs;
 mod keys;
@@ -14,6 +16,7 @@ mod workers;
 mod workspaces;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -23,20 +26,19 @@ use serde_json::json;
 use shared::Error;
 use shared::accounts::workspaces::{self as all_workspaces, Workspace};
 use shared::accounts::{api_keys, sessions};
-use shared::doctor::{self, DuplicateEmail};
-use shared::mail::place;
 use shared::platform::backfill::Progress;
 use shared::platform::config::Settings;
 use shared::platform::db;
 use shared::platform::listen::{self, AdminPort};
 use shared::platform::telemetry;
-use shared::webhooks::{self, Sealer};
 use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 pub use self::act::Unchanged;
 use self::audit::AuditArguments;
+use self::config::ConfigCommand;
+use self::doctor::DoctorCommand;
 use self::emails::EmailCommand;
 use self::jobs::JobCommand;
 use self::keys::KeyCommand;
@@ -66,8 +68,10 @@ enum Command {
     Serve,
     /// Bring the database up to this version; safe to interrupt, and to run repeatedly and concurrently.
     Migrate,
-    /// List the records that need attention, such as those that have one email; fails if there are any.
-    Doctor,
+    Doctor(DoctorCommand),
+    /// Check or show the settings of both programs; needs no database.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print the OpenAPI 3.1 document; needs no database.
     Openapi,
     /// Manage workspaces; each has its own records.
@@ -115,7 +119,7 @@ impl Cli {
     ///
     /// # Errors
     /// Invalid settings, an unavailable database, or a name that is taken or unknown.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self) -> Result<ExitCode> {
         let settings = || Settings::load(self.config.as_deref());
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => run_server(settings()?).await,
@@ -124,10 +128,8 @@ impl Cli {
                 Ok(())
             }
             Command::Migrate => migrate(&settings()?).await,
-            Command::Doctor => {
-                let settings = settings()?;
-                diagnose(&mut connect(&settings).await?, &settings).await
-            }
+            Command::Doctor(command) => command.run(self.config.as_deref()).await,
+            Command::Config(command) => return command.run(self.config.as_deref()),
             Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::SignInLink { key_id } => {
@@ -146,7 +148,8 @@ impl Cli {
             Command::Schedules(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Operators(command) => command.run(&mut connect(&settings()?).await?).await,
             Command::Audit(arguments) => arguments.run(&mut connect(&settings()?).await?).await,
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -179,44 +182,6 @@ async fn migrate(settings: &Settings) -> Result<()> {
         }
     };
     shared::migrate::run(&settings.database, report).await.map_err(sentence)
-}
-
-/// Prints whether email is on hold, and what is wrong with the data of each workspace.
-async fn diagnose(connection: &mut PgConnection, settings: &Settings) -> Result<()> {
-    let status = place::status(connection, settings.own_url()).await.map_err(sentence)?;
-    if status.hold().is_some() {
-        println!("{}", mail::describe(&status));
-    }
-    let sealer = Sealer::new(&settings.webhooks);
-    if settings.webhooks.key().is_none() {
-        eprintln!("Warning: webhooks.encryption_key is not set, so secrets of webhooks are stored readable.");
-    }
-    let (mut found, mut unreadable) = (0, 0);
-    for Workspace { id, name, .. } in all_workspaces::list(connection).await.map_err(sentence)? {
-        for duplicate in doctor::duplicate_emails(connection, id).await.map_err(sentence)? {
-            let DuplicateEmail { table, id, email, owner_id, owner_email } = duplicate;
-            println!("{name}  {table}  {id}  {email}  has the email of {owner_id}  {owner_email}");
-            found += 1;
-        }
-        let sealed = webhooks::sealed(connection, id, &sealer).await.map_err(sentence)?;
-        if sealed.readable > 0 && settings.webhooks.key().is_some() {
-            eprintln!("Warning: {} secrets and headers of webhooks of {name} are stored readable.", sealed.readable);
-        }
-        unreadable += sealed.unreadable;
-    }
-    if unreadable > 0 {
-        bail!(
-            "{unreadable} secrets and headers of webhooks cannot be decrypted: webhooks.encryption_key is not their key"
-        );
-    }
-    if found > 0 {
-        bail!("{found} records have the email of another one: change their emails, or delete them");
-    }
-    if let Some(hold) = status.hold() {
-        bail!("{hold}; see crm-api mail status");
-    }
-    println!("No problems found.");
-    Ok(())
 }
 
 async fn run_server(settings: Settings) -> Result<()> {

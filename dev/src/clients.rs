@@ -11,7 +11,7 @@ use tokio::fs;
 use tokio::process::Command;
 
 use crate::private_api::{PrivateApi, with_private_api};
-use crate::tools::{self, run as run_program};
+use dev::tools::{self, run as run_program};
 
 /// The generators for Python, and the packages that their clients use.
 const PYTHON: &[&str] = &[

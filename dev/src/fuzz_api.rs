@@ -9,7 +9,7 @@ use testing::workspace;
 use tokio::process::Command;
 
 use crate::private_api::{PrivateApi, with_private_api};
-use crate::tools;
+use dev::tools;
 
 /// Generates requests from an OpenAPI document, and finds responses that do not match it.
 const PACKAGE: &str = "schemathesis==4.32.5";

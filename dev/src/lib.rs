@@ -7,3 +7,4 @@ pub mod data;
 pub mod demo;
 pub mod sample;
 pub mod stack;
+pub mod tools;

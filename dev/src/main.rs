@@ -14,7 +14,6 @@ mod private_api;
 mod reset;
 mod screenshots;
 mod test;
-mod tools;
 mod up;
 
 /// Runs the CRM on this machine: PostgreSQL, crm-api, crm-worker and sample data.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use testing::workspace;
 use tokio::fs;
 use tokio::process::Command;
 
@@ -15,9 +16,7 @@ const INSTALLED: &str = "installed.txt";
 /// # Errors
 /// If the path of this program is not known.
 pub fn dir(name: &str) -> Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot find the path of this program")?;
-    let target = program.ancestors().nth(2).context("this program is in no target directory")?;
-    Ok(target.join(name))
+    Ok(workspace::target()?.join(name))
 }
 
 /// Installs packages of PyPI, and returns the directory of their programs.

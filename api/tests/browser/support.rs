@@ -79,7 +79,7 @@ impl Crm {
     /// Somebody who has signed in on the admin port with the key of a new operator.
     pub async fn operator(&self, look: Look) -> Page {
         let (key, _) =
-            operators::create(&mut *self.database.pool().acquire().await.unwrap(), "ada", None).await.unwrap();
+            operators::create(&mut self.database.pool().acquire().await.unwrap(), "ada", None).await.unwrap();
         let page = self.browser.visit(&self.api.admin_url().await, look).await;
         page.open("/console").await;
         page.accessible().await;

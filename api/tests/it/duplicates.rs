@@ -8,7 +8,7 @@ use testing::Process;
 use uuid::Uuid;
 
 use crate::backfills::unkeyed;
-use crate::cli::program;
+use crate::doctor;
 use crate::support::{self, Api, each, id};
 use crate::workflows::suppress;
 
@@ -161,23 +161,26 @@ async fn a_suppressed_address_receives_nothing_by_any_record() {
 #[tokio::test]
 async fn the_doctor_lists_the_duplicates() {
     let api = migrated().await;
-    let doctor = async || {
-        let output = program(&api.database, &["doctor"]).output().await.unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let (code, listed) = doctor().await;
-    assert_eq!(code, Some(1));
-    let lines: Vec<&str> = listed.lines().collect();
-    assert_eq!(lines.len(), 8, "{listed}");
+    let doctor = async || doctor::finding(&doctor::examine(&api.database, &[]).await, "records.emails").clone();
+    let found = doctor().await;
+    assert_eq!(
+        (&found["level"], &found["message"]),
+        (&json!("fault"), &json!("8 records have the email of another one."))
+    );
+    let listed = found["details"].as_array().unwrap();
+    assert_eq!(listed.len(), 8, "{found}");
     let (owner, first, second) = (record(2), record(3), record(1));
-    assert_eq!(lines[0], format!("acme  leads  {first}  {}  has the email of {owner}  {}", EMAILS[1].1, EMAILS[0].1));
-    assert_eq!(lines[1], format!("acme  leads  {second}  {}  has the email of {owner}  {}", EMAILS[2].1, EMAILS[0].1));
+    let lines = [
+        format!("acme  leads  {first}  {}  has the email of {owner}  {}", EMAILS[1].1, EMAILS[0].1),
+        format!("acme  leads  {second}  {}  has the email of {owner}  {}", EMAILS[2].1, EMAILS[0].1),
+    ];
+    assert_eq!([&listed[0], &listed[1]], [&json!(lines[0]), &json!(lines[1])]);
     for table in TABLES {
         for n in [2, 3] {
             api.delete(&format!("/dev/crm/{table}/{}", record(n)), 204).await;
         }
     }
-    assert_eq!(doctor().await, (Some(0), "No problems found.\n".to_owned()));
+    assert_eq!(doctor().await["level"], "ok");
 }
 
 #[tokio::test]

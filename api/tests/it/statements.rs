@@ -33,7 +33,7 @@ const GLOBAL: [&str; 15] = [
 
 /// Statements that cross workspaces, by a part of their text. They only read and lock nothing; the
 /// writes that follow are made workspace by workspace.
-const CROSS_WORKSPACES: [&str; 34] = [
+const CROSS_WORKSPACES: [&str; 40] = [
     // Workspaces with waiting work, and where it begins.
     "FROM jobs\n    WHERE queue = $5",
     "FROM emails\n    WHERE state IN ('queued', 'deferred') AND lease_until IS NULL\n        AND (workspace_id, run_at, id) >=",
@@ -119,7 +119,7 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 12] = [
+const FUNCTIONS: [&str; 15] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
@@ -127,7 +127,10 @@ const FUNCTIONS: [&str; 12] = [
     "pg_stat_replication",
     "pg_stat_user_tables",
     "pg_control_system",
+    "pg_class",
     "pg_database",
+    "pg_ls_waldir",
+    "pg_roles",
     "pg_advisory_unlock_all",
     "generate_series",
     "now",

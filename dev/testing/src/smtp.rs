@@ -258,6 +258,16 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
+/// A certificate for `localhost` that nobody trusts, and its key, in PEM.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn certificate_with_key() -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate can be made");
+    format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())
+}
+
 /// A certificate for `localhost` that nobody but a test trusts.
 fn tls() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate can be made");

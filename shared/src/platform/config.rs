@@ -6,23 +6,24 @@
 mod layers;
 mod mail;
 mod network;
+mod report;
 mod telemetry;
+mod warnings;
 mod webhooks;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use config::{File, FileFormat};
 use serde::Deserialize;
-
-use layers::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use mail::{Mail, Tls};
 pub use network::{Address, Network, Origin, Receiver};
+pub use report::{Entry, Fault, Report, Source};
 pub use telemetry::Telemetry;
+pub use warnings::Warning;
 pub use webhooks::Webhooks;
 
 const BUILT_IN: &str = include_str!("../../../config/default.toml");
@@ -241,7 +242,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why the settings are unusable: one sentence with the setting's name and its source.
+/// Why the settings are unusable: a sentence for each fault, with the setting's name and its source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
@@ -253,10 +254,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`] for a setting that is unknown, invalid or missing, and for an unreadable file.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        // Variables that are not Unicode are ignored.
-        let environment =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self::from_layers(file, environment)
+        Report::load(file).into_settings()
     }
 
     /// Reads the settings as [`Settings::load`] does, but from the given environment.
@@ -267,18 +265,7 @@ impl Settings {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        let environment: BTreeMap<String, String> = environment.into_iter().collect();
-        let built_in = Layer::of(File::from_str(BUILT_IN, FileFormat::Toml), layers::BUILT_IN)?;
-        let mut settings = built_in.clone();
-        let file = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
-        if let Some(path) = file {
-            let from = path.display().to_string();
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| SettingsError(format!("the settings file {from} cannot be read: {error}")))?;
-            settings.put_over(Layer::of(File::from_str(&text, FileFormat::Toml), &from)?)?;
-        }
-        settings.put_over(Layer::of_environment(&environment, &built_in)?)?;
-        settings.read()
+        Report::from_layers(file, environment).into_settings()
     }
 
     /// The public base URL, if it was set.
@@ -300,14 +287,20 @@ impl Settings {
         set.unwrap_or((Ipv4Addr::LOCALHOST, WORKER_ADMIN_PORT).into())
     }
 
-    /// Checks what the types cannot express.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
+    /// Checks what the types cannot express: settings, and what is wrong with them.
+    fn check(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let mut must = |holds: bool, key, what: &str| {
+            if !holds {
+                faults.push((key, what.to_owned()));
+            }
+        };
         let web = self.public_url.strip_prefix("http://").or(self.public_url.strip_prefix("https://"));
-        must(web.is_some_and(|rest| !rest.is_empty()), "public_url", "it must start with http:// or https://")?;
-        must(!self.database.url.is_empty(), "database.url", "it is not set; set DATABASE_URL")?;
-        let postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.database.url.starts_with(scheme));
-        must(postgres, "database.url", "it must start with postgres://")?;
+        must(web.is_some_and(|rest| !rest.is_empty()), "public_url", "it must start with http:// or https://");
+        let (url, schemes) = (&self.database.url, ["postgres://", "postgresql://"]);
+        must(!url.is_empty(), "database.url", "it is not set; set DATABASE_URL");
+        let is_postgres = url.is_empty() || schemes.iter().any(|scheme| url.starts_with(scheme));
+        must(is_postgres, "database.url", "it must start with postgres://");
         let at_least_one = [
             ("database.max_connections", u64::from(self.database.max_connections)),
             ("database.acquire_timeout_s", self.database.acquire_timeout_s),
@@ -330,12 +323,22 @@ impl Settings {
             ("worker.concurrency", self.worker.concurrency as u64),
         ];
         for (key, number) in at_least_one {
-            must(number >= 1, key, "it must be at least 1")?;
+            must(number >= 1, key, "it must be at least 1");
         }
-        self.mail.check()?;
-        self.webhooks.check()?;
-        self.telemetry.check()
+        let level = "it must be a level such as info, or levels of modules such as info,sqlx=debug";
+        must(are_levels(&self.log.level), "log.level", level);
+        faults.extend(self.mail.check());
+        faults.extend(self.webhooks.check());
+        faults.extend(self.telemetry.check());
+        faults
     }
+}
+
+/// Whether a text is a level, or levels of modules. A word that is no level would be the name of a module, with all its
+/// lines.
+fn are_levels(text: &str) -> bool {
+    let levels = text.split(',').map(|part| part.rsplit_once('=').map_or(part, |(_, level)| level).trim());
+    text.parse::<Targets>().is_ok() && { levels }.all(|level| !level.is_empty() && level.parse::<LevelFilter>().is_ok())
 }
 
 #[cfg(test)]

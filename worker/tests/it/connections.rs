@@ -29,7 +29,7 @@ async fn backend(connection: &mut PgConnection) -> i32 {
 async fn waiting(ledger: &Ledger, name: &str) -> i64 {
     sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'",
+         WHERE datname = current_database() AND starts_with(application_name, $1) AND wait_event_type = 'Lock'",
     )
     .bind(name)
     .fetch_one(&ledger.pool)

@@ -145,9 +145,9 @@ async fn log_lines_at_level_warn_name_the_job() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let span = &line["span"];
-        assert_eq!(span["id"], id.to_string(), "{line}");
+        assert_eq!(span["job_id"], id.to_string(), "{line}");
         assert_eq!(span["kind"], "chore", "{line}");
-        assert_eq!(span["workspace"], ledger.workspace.to_string(), "{line}");
+        assert_eq!(span["workspace_id"], ledger.workspace.to_string(), "{line}");
         assert_eq!(span["request_id"], format!("request-of-{message}"), "{line}");
     }
 }

@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 use testing::smtp::{Act, MailServer, Stage};
 
 use super::{NURTURE, emails, mail, queue_emails, sending, status, until, until_on_hold, until_sent};
+use crate::doctor;
 use crate::support::{self, Api, id};
 use crate::workflows::rows;
 
@@ -70,9 +71,10 @@ async fn an_operator_holds_email_and_releases_it() {
     // The API's operators see it, too.
     let ready = support::json(reqwest::Client::new().get(format!("http://{}/readyz", api.admin)), 200).await;
     assert_eq!(ready, json!({ "message": "ready", "email": "email is on hold: an operator holds it" }));
-    let doctor = crate::cli::program(&api.database, &["doctor"]).output().await.unwrap();
-    assert_eq!(doctor.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&doctor.stderr).contains("email is on hold: an operator holds it"), "{doctor:?}");
+    let findings = doctor::examine(&api.database, &[]).await;
+    let found = doctor::finding(&findings, "mail.hold");
+    assert_eq!(found["level"], "fault");
+    assert_eq!(found["message"], "No email is sent: email is on hold: an operator holds it.");
 
     // It holds for a worker that starts later.
     worker.terminate().await;

@@ -229,7 +229,8 @@ async fn a_transaction_that_stays_open() {
     let separator = |url: &str| if url.contains('?') { '&' } else { '?' };
     let api = Api::start_with(|settings| {
         let url = &mut settings.database.url;
-        url.push_str(&format!("{}options=-c%20search_path%3Dpublic%2Cpg_catalog", separator(url)));
+        let ahead = format!("{}{}options=-c%20search_path%3Dpublic%2Cpg_catalog", &**url, separator(url));
+        *url = serde_json::from_value(ahead.into()).unwrap();
     })
     .await;
     let mut connection = api.connection().await;

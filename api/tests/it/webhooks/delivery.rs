@@ -137,7 +137,7 @@ async fn a_held_database_sends_nothing() {
     let admin = worker.admin_url().await;
     // The worker has looked at least once by the time it reports the hold.
     let began = std::time::Instant::now();
-    while !reqwest::get(format!("{admin}/metrics")).await.unwrap().text().await.unwrap().contains("crm_mail_on_hold 1")
+    while !reqwest::get(format!("{admin}/metrics")).await.unwrap().text().await.unwrap().contains("crm_email_on_hold 1")
     {
         assert!(began.elapsed() < super::PATIENCE);
         tokio::time::sleep(Duration::from_millis(50)).await;

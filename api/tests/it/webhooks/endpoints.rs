@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Setup, WEBHOOKS, settings};
+use crate::doctor;
 use crate::support::{self, Api, faults, id};
 
 async fn api() -> Api {
@@ -155,21 +156,14 @@ async fn changes_of_webhooks_are_in_the_audit_log_only() {
 async fn the_doctor_warns_without_a_key_and_fails_with_another_one() {
     let setup = Setup::start().await;
     setup.webhook(json!({ "headers": { "Authorization": "Bearer hidden" } })).await;
-    let doctor = async |key: &str| {
-        let program = testing::workspace::program("crm-api", None).unwrap();
-        let output = tokio::process::Command::new(program)
-            .arg("doctor")
-            .env("DATABASE_URL", setup.api.database.url())
-            .env("CRM_WEBHOOKS__ENCRYPTION_KEY", key)
-            .output()
-            .await
-            .unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    assert_eq!(doctor(super::KEY).await, (true, String::new()));
-    let (_, warned) = doctor("").await;
-    assert!(warned.contains("webhooks.encryption_key is not set"), "{warned}");
-    let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let (succeeded, reason) = doctor(other).await;
-    assert!(!succeeded && reason.contains("2 secrets and headers of webhooks cannot be decrypted"), "{reason}");
+    let doctor = async |key: &str| doctor::examine(&setup.api.database, &[("CRM_WEBHOOKS__ENCRYPTION_KEY", key)]).await;
+    let found = async |key: &str| doctor::finding(&doctor(key).await, "webhooks.secrets").clone();
+    assert_eq!(found(super::KEY).await["level"], "ok");
+    let warned = doctor("").await;
+    let warnings: Vec<&str> = warned.iter().filter_map(|finding| finding["message"].as_str()).collect();
+    assert!(warnings.iter().any(|message| message.starts_with("webhooks.encryption_key: ")), "{warnings:?}");
+    let other = found("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").await;
+    assert_eq!(other["level"], "fault");
+    let reason = other["message"].as_str().unwrap();
+    assert!(reason.starts_with("2 secrets and headers of webhooks cannot be decrypted"), "{reason}");
 }

@@ -47,22 +47,23 @@ impl Mail {
     pub const ANY_DOMAIN: &str = "*";
 
     /// Checks what the types cannot express.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
         if let Err(fault) = Email::from_text(&self.from_email) {
-            return Err(("mail.from_email", format!("it {}", fault.message)));
+            faults.push(("mail.from_email", format!("it {}", fault.message)));
         }
         if self.from_name.chars().any(char::is_control) {
-            return Err(("mail.from_name", "it must be on one line".into()));
+            faults.push(("mail.from_name", "it must be on one line".into()));
         }
         if let Some(wrong) = self.sender_domains.iter().find(|name| *name != Self::ANY_DOMAIN && domain(name).is_none())
         {
-            return Err(("mail.sender_domains", format!("{wrong:?} is neither a domain nor \"*\"")));
+            faults.push(("mail.sender_domains", format!("{wrong:?} is neither a domain nor \"*\"")));
         }
         if self.tls == Tls::None && !self.user.is_empty() && !is_this_machine(&self.host) {
             let what = "it must be starttls or tls: passwords are not sent to another machine unencrypted";
-            return Err(("mail.tls", what.into()));
+            faults.push(("mail.tls", what.into()));
         }
-        Ok(())
+        faults
     }
 
     /// The port of the SMTP server, with the default resolved.
@@ -101,6 +102,6 @@ impl TryFrom<String> for Tls {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
+pub(super) fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -25,26 +25,32 @@ impl Telemetry {
     }
 
     /// Checks what the types cannot express.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Vec<(&'static str, String)> {
         self.check_with(trace::IS_BUILT)
     }
 
     /// Checks the settings for a program that can export spans, or cannot.
-    pub(super) fn check_with(&self, can_export: bool) -> Result<(), (&'static str, String)> {
-        let must = |holds: bool, key, what: &str| if holds { Ok(()) } else { Err((key, what.to_owned())) };
-        must((0.0..=1.0).contains(&self.sample_ratio), "telemetry.sample_ratio", "it must be from 0 to 1")?;
+    pub(super) fn check_with(&self, can_export: bool) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let mut must = |holds: bool, key, what: &str| {
+            if !holds {
+                faults.push((key, what.to_owned()));
+            }
+        };
+        must((0.0..=1.0).contains(&self.sample_ratio), "telemetry.sample_ratio", "it must be from 0 to 1");
         let headers = self.otlp_headers.split(',').filter(|header| !header.trim().is_empty());
         let are_pairs =
             headers.clone().all(|header| header.split_once('=').is_some_and(|(name, _)| is_name(name.trim())));
-        must(are_pairs, "telemetry.otlp_headers", "it must be a list of name=value, separated by commas")?;
+        must(are_pairs, "telemetry.otlp_headers", "it must be a list of name=value, separated by commas");
         if self.otlp_endpoint.is_empty() {
-            return Ok(());
+            return faults;
         }
         let key = "telemetry.otlp_endpoint";
-        must(can_export, key, "this program is built without the cargo feature otel, so it exports no spans")?;
+        must(can_export, key, "this program is built without the cargo feature otel, so it exports no spans");
         let url = url::Url::parse(&self.otlp_endpoint).ok();
         let is_web = url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        must(is_web, key, "it must be a URL with http:// or https://, such as http://localhost:4318")
+        must(is_web, key, "it must be a URL with http:// or https://, such as http://localhost:4318");
+        faults
     }
 }
 
@@ -64,13 +70,13 @@ mod tests {
     #[test]
     fn an_endpoint_needs_a_program_that_exports() {
         let set = telemetry("https://collector.example:4318", "authorization=Basic YTpi==, x-tenant=acme", 0.1);
-        assert_eq!(set.check_with(true), Ok(()));
+        assert_eq!(set.check_with(true), []);
         let headers = [("authorization", "Basic YTpi=="), ("x-tenant", "acme")];
         assert!(set.headers().eq(headers.map(|(name, value)| (name.to_owned(), value.to_owned()))));
-        let (key, reason) = set.check_with(false).unwrap_err();
+        let (key, reason) = set.check_with(false).remove(0);
         assert_eq!(key, "telemetry.otlp_endpoint");
         assert_eq!(reason, "this program is built without the cargo feature otel, so it exports no spans");
-        assert_eq!(telemetry("", "", 1.0).check_with(false), Ok(()));
+        assert_eq!(telemetry("", "", 1.0).check_with(false), []);
     }
 
     #[test]
@@ -83,7 +89,7 @@ mod tests {
             (telemetry("http://collector", "", 1.5), "telemetry.sample_ratio"),
             (telemetry("http://collector", "", f64::NAN), "telemetry.sample_ratio"),
         ] {
-            assert_eq!(set.check_with(true).unwrap_err().0, key, "{set:?}");
+            assert_eq!(set.check_with(true)[0].0, key, "{set:?}");
         }
     }
 }

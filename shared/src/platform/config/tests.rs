@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::*;
 
 const URL: (&str, &str) = ("DATABASE_URL", "postgres://crm:hidden@localhost/crm");
@@ -188,6 +190,11 @@ fn an_invalid_setting_is_reported_with_its_source_and_the_reason() {
             "the setting log.format from the environment variable CRM_LOG__FORMAT is wrong: it must be auto, json or text",
         ),
         (
+            "CRM_LOG__LEVEL",
+            "loud",
+            "the setting log.level from the environment variable CRM_LOG__LEVEL is wrong: it must be a level such as info, or levels of modules such as info,sqlx=debug",
+        ),
+        (
             "CRM_MAIL__TLS",
             "ssl",
             "the setting mail.tls from the environment variable CRM_MAIL__TLS is wrong: it must be none, starttls or tls",
@@ -228,4 +235,98 @@ fn the_key_of_webhooks_has_32_bytes() {
     assert_eq!(key("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap(), Some([0; 32]));
     let error = key("AAAA").unwrap_err();
     assert!(error.contains("webhooks.encryption_key") && !error.contains("AAAA"), "{error}");
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let file = "[api]\nport = 3\nlisten = 'here'\n[jobs]\nkeep_days = 0\n";
+    let environment = [("CRM_WORKER__CONCURRENCY", "many"), ("CRM_MAIL__PASSWORD_FILE", "/nowhere"), ("CRM_MAILS", "")];
+    let faults = load(Some(file), &environment).unwrap_err();
+    let about = [
+        "the setting api.listen",
+        "unknown setting api.port",
+        "the setting database.url",
+        "the setting jobs.keep_days",
+        "the file /nowhere that CRM_MAIL__PASSWORD_FILE names",
+        "unknown setting mails",
+        "the setting worker.concurrency",
+    ];
+    assert_eq!(faults.lines().count(), about.len(), "{faults}");
+    for (line, about) in faults.lines().zip(about) {
+        assert!(line.contains(about), "{line}: {about}");
+    }
+}
+
+/// The entry of a setting in a report.
+fn shown(environment: &[(&str, &str)], name: &str) -> Entry {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let report = Report::from_layers(None, environment);
+    report.entries.into_iter().find(|entry| entry.name == name).unwrap()
+}
+
+#[test]
+fn settings_are_shown_with_their_source_and_type() {
+    use serde_json::json;
+    let environment = [URL, ("CRM_WORKER__CONCURRENCY", "8"), ("CRM_WORKER__QUEUES", "mail, imports")];
+    assert_eq!(shown(&environment, "worker.concurrency").value, json!(8));
+    assert_eq!(shown(&environment, "worker.queues").value, json!(["mail", "imports"]));
+    assert_eq!(shown(&environment, "worker.queues").source, Source::Variable("CRM_WORKER__QUEUES".to_owned()));
+    assert_eq!(shown(&environment, "worker.schedule").source, Source::BuiltIn);
+    assert_eq!(shown(&[("CRM_WORKER__CONCURRENCY", "many")], "worker.concurrency").value, json!("many"));
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let database = |url: &str| shown(&[("DATABASE_URL", url)], "database.url").value;
+    assert_eq!(database(URL.1), "postgres://crm:***@localhost/crm");
+    assert_eq!(
+        database("postgres://crm@db/crm?password=hidden&sslmode=require"),
+        "postgres://crm@db/crm?sslmode=require"
+    );
+    assert_eq!(database("hidden"), "(secret)");
+    assert_eq!(shown(&[("CRM_MAIL__PASSWORD", "hidden")], "mail.password").value, "(secret)");
+    assert_eq!(shown(&[], "mail.password").value, "");
+
+    // Every setting of the type `Secret` is masked.
+    let fields = |section: &str, source: &str| -> Vec<String> {
+        let fields = source.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.strip_suffix(": Secret,"));
+        fields.map(|field| format!("{section}.{field}")).collect()
+    };
+    let mut secrets = fields("mail", include_str!("mail.rs"));
+    secrets.extend(fields("webhooks", include_str!("webhooks.rs")));
+    secrets.extend(fields("database", include_str!("../config.rs")));
+    assert_eq!(secrets, ["mail.password", "webhooks.encryption_key", "database.url"]);
+    for secret in &secrets {
+        let variable = format!("CRM_{}", secret.to_uppercase().replace('.', "__"));
+        let value = shown(&[(&variable, "hidden")], secret).value;
+        assert_eq!(value, "(secret)", "{secret}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_wanted_is_a_warning() {
+    let warned = |environment: &[(&str, &str)]| -> Vec<&str> {
+        load(None, environment).unwrap().warnings().iter().map(|warning| warning.name).collect()
+    };
+    assert_eq!(warned(&[URL]), ["public_url", "webhooks.encryption_key", "mail.host"]);
+    let well_set = [
+        ("DATABASE_URL", "postgres://crm@db.example/crm?sslmode=verify-full"),
+        ("CRM_PUBLIC_URL", "https://crm.example"),
+        ("CRM_API__TRUSTED_PROXIES", "10.0.0.2"),
+        ("CRM_WEBHOOKS__ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("CRM_MAIL__HOST", "smtp.example"),
+        ("CRM_MAIL__FROM_EMAIL", "hello@crm.example"),
+    ];
+    assert_eq!(warned(&well_set), Vec::<&str>::new());
+    for (name, value, setting) in [
+        ("CRM_PUBLIC_URL", "http://crm.example", "public_url"),
+        ("CRM_API__TRUSTED_PROXIES", "", "api.trusted_proxies"),
+        ("DATABASE_URL", "postgres://crm@db.example/crm", "database.url"),
+        ("CRM_MAIL__TLS", "none", "mail.tls"),
+        ("CRM_MAIL__FROM_EMAIL", "crm@example.com", "mail.from_email"),
+        ("CRM_MAIL__SENDER_DOMAINS", "*", "mail.sender_domains"),
+        ("CRM_WEBHOOKS__ALLOW_HTTP", "true", "webhooks.allow_http"),
+    ] {
+        assert_eq!(warned(&[&well_set[..], &[(name, value)]].concat()), [setting], "{name}={value}");
+    }
 }

@@ -27,10 +27,13 @@ impl Webhooks {
     }
 
     /// Checks what the types cannot express.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Option<(&'static str, String)> {
         if self.encryption_key.is_empty() || self.key().is_some() {
-            return Ok(());
+            return None;
         }
-        Err(("webhooks.encryption_key", "it must be 32 bytes in base64, such as from `openssl rand -base64 32`".into()))
+        Some((
+            "webhooks.encryption_key",
+            "it must be 32 bytes in base64, such as from `openssl rand -base64 32`".into(),
+        ))
     }
 }
