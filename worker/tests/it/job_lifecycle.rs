@@ -27,14 +27,9 @@ async fn thousands_of_short_jobs_run_once_each() {
     let ledger = Ledger::create().await;
     let ids = ledger.enqueue_many(5_000).await;
     let workers = [ledger.worker(4), ledger.worker(4)];
-    let (all, mut again) = (ids.len(), 0);
     for id in ids {
-        let job = ledger.until_finished(id).await;
-        assert_eq!(job.status, JobStatus::Succeeded);
-        again += usize::from(job.attempt > 1);
+        assert_eq!(ledger.until_finished(id).await.attempt, 1);
     }
-    // On a machine that stalls for a lease duration, leases expire, and their jobs are attempted again.
-    assert!(again < all / 2, "{again} jobs ran more than once");
     for worker in workers {
         worker.stop().await;
     }
