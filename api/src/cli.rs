@@ -2,6 +2,7 @@
 
 mod act;
 mod audit;
+mod cells;
 mod config;
 mod doctor;
 mod emails;
@@ -26,7 +27,7 @@ use serde_json::json;
 use shared::Error;
 use shared::accounts::workspaces::{self as all_workspaces, Workspace};
 use shared::accounts::{api_keys, sessions};
-use shared::platform::backfill::Progress;
+use shared::migrate::Progress;
 use shared::platform::config::Settings;
 use shared::platform::db;
 use shared::platform::listen::{self, AdminPort};
@@ -171,7 +172,7 @@ async fn print_link(connection: &mut PgConnection, settings: &Settings, key_id: 
     Ok(())
 }
 
-/// Brings the database up to this version, and prints the progress of long backfills.
+/// Brings the database up to this version, and prints the progress of long distributions and backfills.
 async fn migrate(settings: &Settings) -> Result<()> {
     const EVERY: Duration = Duration::from_secs(2);
     let mut printed = Instant::now();

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::fs;
 
+/// The directory of the servers of Citus.
+pub const CITUS: &str = "citus";
+
 /// The data directory of a stack, locked until this value is dropped.
 #[derive(Debug)]
 pub struct DataDir {

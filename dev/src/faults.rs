@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 mod abandoned;
 mod bodies;
 mod bulk;
+mod citus;
 mod connections;
 mod database;
 mod events;
@@ -28,6 +29,9 @@ mod watch;
 pub struct Arguments {
     #[command(subcommand)]
     fault: Fault,
+    /// Distribute the data by Citus: a coordinator and two nodes.
+    #[arg(long = "citus", global = true)]
+    on_citus: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +42,8 @@ enum Fault {
     Import(import::Arguments),
     /// Kills workers at random moments while leads are changed in bulk.
     Bulk(bulk::Arguments),
+    /// Runs on a coordinator with nodes: what each of them does, what a missing one stops, and how it grows.
+    Citus(citus::Arguments),
     /// Stops PostgreSQL while files are imported, and starts it again.
     Database(database::Arguments),
     /// Follows the feed of events while records are written, and programs are killed.
@@ -60,10 +66,14 @@ enum Fault {
 
 /// Runs one of the faults; fails if a guarantee was broken.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.on_citus || matches!(arguments.fault, Fault::Citus(_)) {
+        harness::distribute();
+    }
     let broken = match arguments.fault {
         Fault::Abandoned(arguments) => abandoned::run(arguments).await?,
         Fault::Import(arguments) => import::run(arguments).await?,
         Fault::Bulk(arguments) => bulk::run(arguments).await?,
+        Fault::Citus(arguments) => citus::run(arguments).await?,
         Fault::Database(arguments) => database::run(arguments).await?,
         Fault::Events(arguments) => events::run(arguments).await?,
         Fault::FullDisk(arguments) => full_disk::run(arguments).await?,

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use dev::data::DataDir;
-use testing::{postgres, unprivileged};
+use dev::data::{CITUS, DataDir};
+use testing::{citus, postgres, unprivileged};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -20,6 +20,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let data = DataDir::open(&arguments.data_dir).await?;
     postgres::remove(data.path()).await?;
+    citus::remove(&data.path().join(CITUS)).await?;
     for name in ["api-key", "database-url", "mail", "sample-leads.csv", "url", "lock"] {
         unprivileged::remove(&data.path().join(name)).await?;
     }

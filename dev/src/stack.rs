@@ -17,10 +17,10 @@ use testing::supervise::{Ending, Supervised};
 /// The number of last lines that are reported when a process ends.
 const LAST_LINES: usize = 10;
 
-/// PostgreSQL, unless an external server is used, and the programs that use it.
+/// PostgreSQL, unless an external server is used, and the programs that use it. Citus has several servers.
 #[derive(Debug, Default)]
 pub struct Stack {
-    cluster: Option<Cluster>,
+    clusters: Vec<Cluster>,
     programs: Vec<Program>,
 }
 
@@ -32,9 +32,9 @@ struct Program {
 }
 
 impl Stack {
-    /// Adds the server, which is stopped after all programs.
-    pub fn set_cluster(&mut self, cluster: Cluster) {
-        self.cluster = Some(cluster);
+    /// Adds a server, which is stopped after all programs.
+    pub fn add_cluster(&mut self, cluster: Cluster) {
+        self.clusters.push(cluster);
     }
 
     /// Starts a program, and prints its lines with the prefix `name`. Returns its addresses.
@@ -80,13 +80,13 @@ impl Stack {
         }
     }
 
-    /// Stops all programs, and then the server.
+    /// Stops all programs, and then the servers.
     ///
     /// # Errors
     /// If waiting for a process fails.
     pub async fn stop(&mut self) -> Result<()> {
         let ends = join_all(self.programs.iter_mut().map(|program| program.process.stop())).await;
-        if let Some(cluster) = self.cluster.take() {
+        for cluster in self.clusters.drain(..) {
             cluster.stop().await?;
         }
         ends.into_iter().collect::<Result<Vec<_>>>()?;
@@ -96,10 +96,11 @@ impl Stack {
     /// Waits for the first process that ends, and returns the reason.
     async fn first_end(&mut self) -> Result<String> {
         let cluster = async {
-            match &mut self.cluster {
-                Some(cluster) => cluster.ended().await,
-                None => std::future::pending().await,
+            if self.clusters.is_empty() {
+                std::future::pending::<()>().await;
             }
+            let (reason, ..) = select_all(self.clusters.iter_mut().map(|cluster| Box::pin(cluster.ended()))).await;
+            reason
         };
         let programs = async {
             if self.programs.is_empty() {

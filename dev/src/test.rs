@@ -8,7 +8,7 @@ use clap::Args;
 use testing::postgres::Cluster;
 use testing::server::Server;
 use testing::temp_cluster::TempCluster;
-use testing::{THOROUGH, workspace};
+use testing::{SKIPPED, THOROUGH, citus, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod runner;
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// examine lists of 1,000,000 records, not of 100,000.
     #[arg(long)]
     thorough: bool,
+    /// Run on a PostgreSQL whose tables are distributed by Citus, where it is installed.
+    #[arg(long)]
+    citus: bool,
     /// Run some of the tests: the arguments of `cargo test`, such as `-- -p api -- imports`.
     #[arg(last = true, value_name = "ARGS")]
     cargo_test: Vec<String>,
@@ -42,9 +45,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(url) if !url.is_empty() => None,
         _ => Some(Server::find().await?),
     };
+    if arguments.citus && !server.as_ref().is_none_or(citus::is_installed) {
+        println!("{SKIPPED}{}", citus::MISSING);
+        return Ok(ExitCode::SUCCESS);
+    }
     // The tests run these as processes.
     workspace::build(&["--workspace", "--bins"]).await?;
     let cluster = match &server {
+        Some(server) if arguments.citus => Some(TempCluster::citus(server).await?),
         Some(server) => Some(TempCluster::start(server).await?),
         None => None,
     };
@@ -71,6 +79,9 @@ fn environment(arguments: &Arguments, cluster: Option<&Cluster>) -> Vec<(&'stati
     }
     if arguments.thorough {
         variables.push((THOROUGH, "1".to_owned()));
+    }
+    if arguments.citus {
+        variables.push((citus::TESTS, "1".to_owned()));
     }
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

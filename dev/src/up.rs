@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dev::client::Client;
 use dev::console::Console;
-use dev::data::DataDir;
+use dev::data::{CITUS, DataDir};
 use dev::demo::Demo;
 use dev::stack::{Stack, ask};
 use dev::{demo, sample};
 use serde_json::Value;
+use testing::citus::Servers;
 use testing::postgres::{Cluster, Options};
 use testing::server::Server;
 use testing::serving::{ANY_PORT, Port};
@@ -39,6 +40,10 @@ pub struct Arguments {
     /// The number of crm-worker processes.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
+    /// Distribute the data by Citus: a coordinator and this many nodes.
+    #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u8).range(1..))]
+    citus: Option<u8>,
     /// Build with optimizations.
     #[arg(long)]
     release: bool,
@@ -78,12 +83,7 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
     let (api, worker) = (workspace::program("crm-api", profile)?, workspace::program("crm-worker", profile)?);
 
     let database_url = match server {
-        Ok(server) => {
-            let cluster = Cluster::start(&server, data.path(), &Options::default()).await?;
-            let url = cluster.database("crm").await?;
-            stack.set_cluster(cluster);
-            url
-        }
+        Ok(server) => start_database(&server, &data, arguments.citus, stack).await?,
         Err(url) => url,
     };
     stack.run(async { ask(&api, &["migrate"], &database_url).await.context("migrating the database failed") }).await?;
@@ -128,6 +128,20 @@ async fn up(arguments: &Arguments, console: &Console, stack: &mut Stack) -> Resu
         std::future::pending().await
     };
     stack.run(ready).await
+}
+
+/// Starts PostgreSQL, or the servers of Citus, and returns the URL of the database.
+async fn start_database(server: &Server, data: &DataDir, nodes: Option<u8>, stack: &mut Stack) -> Result<String> {
+    let Some(nodes) = nodes else {
+        let cluster = Cluster::start(server, data.path(), &Options::default()).await?;
+        let url = cluster.database("crm").await?;
+        stack.add_cluster(cluster);
+        return Ok(url);
+    };
+    let servers = Servers::start(server, &data.path().join(CITUS), nodes.into(), &Options::default()).await?;
+    let url = servers.url().to_owned();
+    servers.into_clusters().for_each(|cluster| stack.add_cluster(cluster));
+    Ok(url)
 }
 
 /// The signals that ask this process to stop.

@@ -4,6 +4,7 @@
 
 mod field_errors;
 mod reason;
+mod violation;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,16 +18,23 @@ pub(crate) use reason::OwnerSearch;
 pub use reason::{Conflict, NOT_FOUND, Reason};
 
 pub use field_errors::FieldErrors;
+use violation::Violation;
 
 /// A result of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 static TROUBLES: AtomicU64 = AtomicU64::new(0);
+static MISSED_NODES: AtomicU64 = AtomicU64::new(0);
 
 /// How often this process found the database unavailable. After an increase, the pool pings each connection
 /// before it is used.
 pub(crate) fn troubles() -> u64 {
     TROUBLES.load(Relaxed)
+}
+
+/// How often this process got no answer of a node, although the database answered.
+pub fn missed_nodes() -> u64 {
+    MISSED_NODES.load(Relaxed)
 }
 
 /// The errors of the domain.
@@ -196,6 +204,7 @@ impl Error {
             return matches!(self, Self::Unavailable(_)).then(|| "the database cannot be reached".to_owned());
         };
         let what = match code.as_str() {
+            "08000" | "08001" | "08003" | "08006" => "a node of the database cannot be reached",
             "53100" => "the database's disk is full",
             "53200" => "the database is out of memory",
             "53300" => "the database accepts no more connections",
@@ -254,6 +263,9 @@ impl Error {
 pub enum ErrorClass {
     /// The database cannot be reached, or refuses connections: all work waits for it.
     Connection,
+    /// The database answers, but a node that has rows of the work cannot be reached: only the work of its
+    /// workspaces waits.
+    Node,
     /// The database is short of resources such as disk space; the work itself may be fine.
     Resources,
     /// A relation is missing or locked, as while an operator restores or alters a table.
@@ -270,6 +282,7 @@ impl ErrorClass {
         match code {
             "57014" | "42501" => Self::Ordinary,
             "42P01" | "55P03" => Self::Relation,
+            "08000" | "08001" | "08003" | "08006" => Self::Node,
             // Too many connections; the server stops or starts; the database was dropped or does not exist.
             "53300" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "3D000" => Self::Connection,
             // Read-only: a standby, as after a failover.
@@ -286,7 +299,7 @@ impl ErrorClass {
     /// Whether the error is a condition of the database and not a fault of the work: it never counts against
     /// a job.
     pub fn is_condition(self) -> bool {
-        matches!(self, Self::Connection | Self::Resources | Self::Relation)
+        matches!(self, Self::Connection | Self::Node | Self::Resources | Self::Relation)
     }
 }
 
@@ -305,12 +318,15 @@ impl From<sqlx::Error> for Error {
             Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::WorkerCrashed => {
                 return Self::unavailable(error);
             }
-            Sql::Database(database) => database.code().unwrap_or_default().into_owned(),
+            Sql::Database(database) => match Violation::of(database.as_ref()) {
+                Some(Violation::Unique) => return Self::taken(),
+                Some(Violation::Reference) => return Self::NotFound,
+                None if violation::is_of_split_shard(database.as_ref()) => return Self::Repeat(error.to_string()),
+                None => database.code().unwrap_or_default().into_owned(),
+            },
             _ => return Self::Internal(error.into()),
         };
         match code.as_str() {
-            "23505" => Self::taken(),
-            "23503" => Self::NotFound,
             "40001" | "40P01" => Self::Repeat(error.to_string()),
             // Cancelled by this process at the time limit of a request, or by the server at the statement
             // timeout: the connection still works.
@@ -318,6 +334,11 @@ impl From<sqlx::Error> for Error {
             // The server refuses any work for now. 55P03: a lock is not available; 25P03: idle in transaction
             // for too long; 25006: a standby, as after a failover; 3D000: the database does not exist yet.
             "55P03" | "25P03" | "25006" | "3D000" => Self::unavailable(error),
+            // A server that answers cannot reach another one.
+            _ if ErrorClass::of(&code) == ErrorClass::Node => {
+                MISSED_NODES.fetch_add(1, Relaxed);
+                Self::Unavailable(error)
+            }
             // Classes: connection exceptions, authorization, resources such as connections and disks,
             // operator intervention, and system errors.
             _ if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Self::unavailable(error),

@@ -1,8 +1,11 @@
-//! Bringing a database up to this version: the migrations of the schema, then the backfills of its
-//! rows, each listed once here.
+//! Bringing a database up to this version: the migrations of the schema, its distribution where Citus is
+//! installed, then the backfills of its rows, each listed once here.
 
+pub mod distribute;
 mod email_keys;
 mod enrolment;
+
+use std::fmt;
 
 use sqlx::{Connection, PgConnection};
 
@@ -12,7 +15,7 @@ use crate::accounts::users::User;
 use crate::crm::customers::Customer;
 use crate::crm::leads::Lead;
 use crate::error::{Error, Result};
-use crate::platform::backfill::{self, Backfill, Progress};
+use crate::platform::backfill::{self, Backfill};
 use crate::platform::config::Database;
 use crate::platform::db;
 use crate::records::Rederive;
@@ -29,16 +32,46 @@ const BACKFILLS: &[&dyn Backfill] = &[
     &Enrolment,
 ];
 
-/// Brings the database up to this version, and reports the progress of long backfills. Several
+/// What a long run is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It distributes a table.
+    Table(distribute::Progress),
+    /// It has rewritten a batch of rows.
+    Rows(backfill::Progress),
+}
+
+impl Progress {
+    /// The rows that were rewritten.
+    pub fn rows(&self) -> Option<&backfill::Progress> {
+        match self {
+            Self::Rows(progress) => Some(progress),
+            Self::Table(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(progress) => progress.fmt(f),
+            Self::Rows(progress) => progress.fmt(f),
+        }
+    }
+}
+
+/// Brings the database up to this version, and reports the progress of what may take long. Several
 /// processes can do this at once, and a run that was interrupted resumes.
 ///
 /// # Errors
 /// [`Error::Internal`] if a migration fails.
-pub async fn run(settings: &Database, report: impl FnMut(&Progress)) -> Result<()> {
+pub async fn run(settings: &Database, mut report: impl FnMut(&Progress)) -> Result<()> {
     // Not a connection of the pool: a migration may take longer than the pool's statement timeout.
     let mut connection = PgConnection::connect(&settings.url).await.map_err(Error::while_connecting)?;
+    distribute::prepare(&mut connection).await?;
     db::apply_migrations(&mut connection).await?;
-    backfill::run(&mut connection, BACKFILLS, report).await?;
+    distribute::run(&mut connection, |table| report(&Progress::Table(table.clone()))).await?;
+    backfill::run(&mut connection, BACKFILLS, |rows| report(&Progress::Rows(rows.clone()))).await?;
     connection.close().await?;
     Ok(())
 }

@@ -185,6 +185,8 @@ pub(crate) struct DatabaseHealth {
     /// Milliseconds from `began` to the last answer, and to the last missing answer.
     answered: AtomicU64,
     missed: AtomicU64,
+    /// How often a node could not be reached, by the last time.
+    missed_nodes: AtomicU64,
 }
 
 impl Default for DatabaseHealth {
@@ -196,6 +198,7 @@ impl Default for DatabaseHealth {
             is_logged: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            missed_nodes: AtomicU64::new(0),
         }
     }
 }
@@ -205,7 +208,8 @@ impl DatabaseHealth {
     /// as a miss as well, since leases may not have been renewed meanwhile.
     pub fn record<T>(&self, result: &Result<T>) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        if let Err(Error::Unavailable(_)) = result {
+        let missed = shared::error::missed_nodes();
+        if self.missed_nodes.swap(missed, Relaxed) != missed || matches!(result, Err(Error::Unavailable(_))) {
             self.missed.store(now, Relaxed);
         }
         match result {

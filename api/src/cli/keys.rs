@@ -14,6 +14,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::act::audited;
+use super::cells::Map;
 use super::{day, find_workspace, sentence};
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,8 @@ pub(super) enum KeyCommand {
         /// The key's id, as `keys list` prints it.
         key_id: Uuid,
     },
+    /// Write the map by which HAProxy finds the cell of a key, from the hashes of all valid keys.
+    Map(Map),
 }
 
 fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
@@ -128,6 +131,7 @@ impl KeyCommand {
                     .map_err(sentence)?;
                 println!("{}", describe(&key));
             }
+            Self::Map(map) => map.run(connection).await?,
         }
         Ok(())
     }

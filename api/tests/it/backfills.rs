@@ -58,11 +58,12 @@ async fn an_interrupted_backfill_resumes_after_its_last_batch() {
     let breaks = "ALTER TABLE leads ADD CONSTRAINT breaks CHECK (email <> '3000@example.com') NOT VALID";
     sqlx::query(breaks).execute(&mut connection).await.unwrap();
     let mut reported: Vec<Progress> = Vec::new();
-    let interrupted = shared::migrate::run(&settings.database, |progress| reported.push(progress.clone())).await;
+    let interrupted =
+        shared::migrate::run(&settings.database, |progress| reported.extend(progress.rows().cloned())).await;
     assert!(interrupted.is_err());
     assert_eq!(found(&api, "jurgen+strasse").await, "2000");
     sqlx::query("ALTER TABLE leads DROP CONSTRAINT breaks").execute(&mut connection).await.unwrap();
-    shared::migrate::run(&settings.database, |progress| reported.push(progress.clone())).await.unwrap();
+    shared::migrate::run(&settings.database, |progress| reported.extend(progress.rows().cloned())).await.unwrap();
 
     let done: Vec<i64> = reported.iter().map(|progress| progress.done).collect();
     assert_eq!(done, [2_000, 4_000, LEADS]);

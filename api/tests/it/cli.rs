@@ -1,14 +1,18 @@
 //! The command line of `crm-api`.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use shared::platform::db;
 use testing::Database;
 use testing::serving::{ANY_PORT, Port, Serving};
 use testing::supervise::{Ending, Supervised};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -268,4 +272,52 @@ async fn an_operator_allows_a_workspace_to_send_from_a_domain() {
     let again = run(&database, &["workspaces", "remove-sender", "acme", "bücher.example"]).await;
     assert_eq!(sentence(&again), "crm-api: the workspace \"acme\" is not allowed to send from bücher.example");
     assert_eq!(print(&database, &["workspaces", "senders", "acme"]).await, "");
+}
+
+/// A process of HAProxy that notes commands and agrees to all of them.
+fn haproxy(socket: &Path) -> Arc<Mutex<Vec<String>>> {
+    let (listener, commands) = (UnixListener::bind(socket).unwrap(), Arc::<Mutex<Vec<String>>>::default());
+    let noted = commands.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut command = vec![0; 16 * 1024];
+            let length = stream.read(&mut command).await.unwrap();
+            let command = String::from_utf8(command[..length].to_vec()).unwrap();
+            let answer = if command.starts_with("prepare") { "New version created: 7\n" } else { "\n" };
+            noted.lock().unwrap().push(command);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    commands
+}
+
+#[tokio::test]
+async fn haproxy_finds_the_cell_of_a_key_by_its_hash() {
+    let database = Database::create().await;
+    print(&database, &["workspaces", "create", "acme"]).await;
+    let key = print(&database, &["keys", "create", "--workspace", "acme", "--name", "shop"]).await;
+    let hash: String = Sha256::digest(key.trim()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = format!("{hash} cell1\n");
+    assert_eq!(print(&database, &["keys", "map", "--cell", "cell1"]).await, line);
+
+    let directory = std::env::temp_dir().join(format!("crm-cells-{:016x}", rand::random::<u64>()));
+    std::fs::create_dir(&directory).unwrap();
+    let (file, socket) = (directory.join("cell1.map"), directory.join("haproxy"));
+    let commands = haproxy(&socket);
+    let (file, socket) = (file.to_str().unwrap(), socket.to_str().unwrap());
+    let map = ["keys", "map", "--cell", "cell1", "--file", file, "--socket", socket];
+    print(&database, &map).await;
+    assert_eq!(std::fs::read_to_string(file).unwrap(), line);
+    let expected = [
+        format!("prepare map {file}\n"),
+        format!("add map @7 {file} <<\n{hash} cell1\n\n"),
+        format!("commit map @7 {file}\n"),
+    ];
+    assert_eq!(*commands.lock().unwrap(), expected);
+
+    let id = print(&database, &["keys", "list", "--workspace", "acme"]).await;
+    print(&database, &["keys", "revoke", id.split(' ').next().unwrap()]).await;
+    print(&database, &map).await;
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "");
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -53,7 +53,7 @@ async fn must_rewrite(connection: &mut PgConnection, workspace: Uuid, table: &st
 async fn migrate(api: &Api) -> Vec<Progress> {
     let mut reported = Vec::new();
     let settings = support::settings(api.database.url());
-    shared::migrate::run(&settings.database, |progress| reported.push(progress.clone())).await.unwrap();
+    shared::migrate::run(&settings.database, |progress| reported.extend(progress.rows().cloned())).await.unwrap();
     reported
 }
 

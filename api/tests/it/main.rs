@@ -11,6 +11,7 @@ mod batches;
 mod bodies;
 mod brake;
 mod bulk;
+mod citus;
 mod cli;
 mod clocks;
 mod compression;

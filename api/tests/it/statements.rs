@@ -42,7 +42,7 @@ const CROSS_WORKSPACES: [&str; 40] = [
     // Expired leases.
     "pg_postmaster_start_time()",
     // Whether a copy of the database could email somebody.
-    "SELECT EXISTS (SELECT FROM emails)",
+    "SELECT EXISTS (SELECT 1 FROM emails)",
     // Counts for operators.
     "AS state,\n        count(*) AS jobs",
     "SELECT queue, kind, count(*) AS jobs FROM jobs",
@@ -72,14 +72,14 @@ const CROSS_WORKSPACES: [&str; 40] = [
     // How much the uploads that wait take up.
     "coalesce(sum(size), 0)::bigint FROM uploads",
     // Workspaces with stale scores, unread answers or a run that is due.
-    "WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
+    "WHERE workspace_id > $1 AND ($2::uuid[] IS NULL",
     "SELECT workspace_id FROM score_states",
     // Events without a number, and how far the feeds reach that are followed.
     "SELECT workspace_id, position FROM new_events",
     "SELECT workspace_id, number FROM event_cursors",
     // Which awaited jobs have ended.
     "JOIN jobs ON jobs.workspace_id = awaited.workspace_id",
-    "FROM schedules WHERE due_at <= now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT $1",
+    "FROM schedules WHERE due_at <= now()",
     // The domains from which emails of one leased batch may be sent.
     "FROM sender_domains WHERE workspace_id = ANY ($1)",
     // The sending windows of the workspaces in one leased batch.
@@ -119,7 +119,7 @@ impl Statement {
 }
 
 /// Words after FROM that are not tables.
-const FUNCTIONS: [&str; 15] = [
+const FUNCTIONS: [&str; 16] = [
     "unnest",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
@@ -129,6 +129,7 @@ const FUNCTIONS: [&str; 15] = [
     "pg_control_system",
     "pg_class",
     "pg_database",
+    "pg_extension",
     "pg_ls_waldir",
     "pg_roles",
     "pg_advisory_unlock_all",
@@ -173,7 +174,14 @@ fn no_write_depends_on_what_a_distributed_database_cannot_do() {
         assert!(!text.contains("RECURSIVE"), "{statement:#?}");
     }
     let all = Regex::new(r"SELECT \* FROM [a-z{]|RETURNING \*").unwrap();
-    for Statement { file, text } in statements() {
+    let correlated = Regex::new(r"[a-z]+\.workspace_id = [a-z]+\.workspace_id").unwrap();
+    for statement in statements() {
+        // Citus computes a part that it cannot send to one node beforehand, and passes on no rows without columns.
+        let is_computed = statement.crosses_workspaces()
+            || statement.is_of_a_workspace() && statement.tables().iter().any(|table| GLOBAL.contains(&table.as_str()));
+        let is_without = statement.text.contains("(SELECT FROM") && !correlated.is_match(&statement.text);
+        assert!(!is_computed || !is_without, "{statement:#?}");
+        let Statement { file, text } = statement;
         assert!(!all.is_match(&text), "{file} names no columns: {text}");
         assert!(!text.contains("ctid") || text.contains("workspace_id = $"), "{file}: {text}");
     }
@@ -226,20 +234,54 @@ fn balanced(call: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_database_prepares_every_statement() {
+async fn the_database_runs_every_statement() {
     let database = Database::create().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     let mut refused = Vec::new();
     let whole: Vec<_> = statements().into_iter().filter(Statement::is_whole).collect();
     assert!(whole.len() > 200, "only {} statements were found", whole.len());
     for statement in whole {
-        let prepare = format!("PREPARE statement AS {}", statement.text);
-        match sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await {
-            Ok(_) => drop(sqlx::raw_sql("DEALLOCATE statement").execute(&mut connection).await.unwrap()),
-            Err(error) => refused.push((statement, error.to_string())),
+        let mut transaction = connection.begin().await.unwrap();
+        if let Err(error) = run(&mut transaction, &statement.text).await {
+            refused.push((statement, error.to_string()));
         }
+        transaction.rollback().await.unwrap();
+        sqlx::raw_sql("DEALLOCATE ALL").execute(&mut connection).await.unwrap();
     }
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// Runs a statement with some value for each parameter.
+async fn run(connection: &mut PgConnection, text: &str) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE statement AS {text}"))).execute(&mut *connection).await?;
+    let types: Vec<String> =
+        sqlx::query_scalar("SELECT unnest(parameter_types)::text FROM pg_prepared_statements WHERE name = 'statement'")
+            .fetch_all(&mut *connection)
+            .await?;
+    let values: Vec<String> = types.iter().map(|of_type| value(of_type)).collect();
+    let values = if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
+    let execute = format!("EXECUTE statement{values}");
+    match sqlx::raw_sql(AssertSqlSafe(execute)).execute(connection).await {
+        // The values mean nothing to the statement, or to a constraint.
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23")) =>
+        {
+            Ok(())
+        }
+        done => done.map(drop),
+    }
+}
+
+fn value(of_type: &str) -> String {
+    let value = match of_type {
+        "uuid" => "0190a0b0-0000-7000-8000-000000000001",
+        "json" | "jsonb" => "{}",
+        "date" | "timestamp with time zone" => "2030-01-01",
+        "boolean" => "true",
+        array if array.ends_with("[]") => "{}",
+        _ => "1",
+    };
+    format!("'{value}'::{of_type}")
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +12,7 @@ use dev::stack::ask;
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 use sqlx::PgPool;
+use testing::citus::{self, Servers};
 use testing::postgres::{self, Cluster, Options};
 use testing::server::Server;
 use testing::serving::{ANY_PORT, Port, address_in_log};
@@ -25,6 +27,44 @@ use super::watch::Lease;
 use crate::formats::Format;
 
 const WORKSPACE: &str = "faults";
+/// The nodes of Citus.
+const NODES: usize = 2;
+
+/// Whether the data is distributed.
+static IS_DISTRIBUTED: AtomicBool = AtomicBool::new(false);
+
+/// Distributes the data of the harnesses of this process by Citus.
+pub fn distribute() {
+    IS_DISTRIBUTED.store(true, Relaxed);
+}
+
+/// PostgreSQL.
+enum Database {
+    Stopped,
+    Single(Cluster),
+    Citus(Box<Servers>),
+}
+
+impl Database {
+    async fn start(server: &Server, dir: &Path) -> Result<(Self, String)> {
+        if IS_DISTRIBUTED.load(Relaxed) {
+            let servers = Servers::start(server, &dir.join("citus"), NODES, &Options::default()).await?;
+            let url = servers.url().to_owned();
+            return Ok((Self::Citus(Box::new(servers)), url));
+        }
+        let cluster = Cluster::start(server, dir, &Options::default()).await?;
+        let url = cluster.database("crm").await?;
+        Ok((Self::Single(cluster), url))
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        match std::mem::replace(self, Self::Stopped) {
+            Self::Stopped => Ok(()),
+            Self::Single(cluster) => cluster.stop().await,
+            Self::Citus(servers) => servers.stop().await,
+        }
+    }
+}
 
 /// A `crm-worker` process.
 pub struct Worker {
@@ -36,7 +76,7 @@ pub struct Worker {
 pub struct Harness {
     server: Server,
     dir: PathBuf,
-    cluster: Option<Cluster>,
+    database: Database,
     database_url: String,
     pub pool: PgPool,
     api: Supervised,
@@ -104,8 +144,7 @@ impl Harness {
     ) -> Result<Self> {
         let server = Server::find().await?;
         let dir = workspace::data_dir().join("faults").join(format!("{:016x}", rand::random::<u64>()));
-        let cluster = Cluster::start(&server, &dir, &Options::default()).await?;
-        let database_url = cluster.database("crm").await?;
+        let (database, database_url) = Database::start(&server, &dir).await?;
         ask(&api_program, &["migrate"], &database_url).await?;
         ask(&api_program, &["workspaces", "create", WORKSPACE], &database_url).await?;
         let create_key = ["keys", "create", "--workspace", WORKSPACE, "--name", "faults"];
@@ -118,7 +157,7 @@ impl Harness {
             pool: PgPool::connect_lazy(&database_url)?,
             server,
             dir,
-            cluster: Some(cluster),
+            database,
             database_url,
             api,
             api_program,
@@ -292,17 +331,30 @@ impl Harness {
         }
     }
 
-    /// Stops the server as an operator does for a restart: clients are disconnected.
+    /// Stops all servers as an operator does for a restart: clients are disconnected.
     pub async fn stop_database(&mut self) -> Result<()> {
-        self.cluster.take().context("the server is already stopped")?.stop().await
+        self.database.stop().await
     }
 
-    /// Starts the server again at the same address.
+    /// Starts the servers again at the same addresses.
     pub async fn start_database(&mut self) -> Result<()> {
-        let cluster = Cluster::start(&self.server, &self.dir, &Options::default()).await?;
-        ensure!(cluster.url("crm") == self.database_url, "another program has taken the server's port");
-        self.cluster = Some(cluster);
+        let (database, url) = Database::start(&self.server, &self.dir).await?;
+        self.database = database;
+        ensure!(url == self.database_url, "another program has taken the server's port");
         Ok(())
+    }
+
+    /// The coordinator and the nodes.
+    pub fn servers(&mut self) -> Result<&mut Servers> {
+        match &mut self.database {
+            Database::Citus(servers) => Ok(servers),
+            _ => bail!("the data is not distributed"),
+        }
+    }
+
+    /// The URL of the database.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
     }
 
     /// The names of the programs that have ended unexpectedly.
@@ -324,9 +376,8 @@ impl Harness {
         for process in self.workers.iter_mut().map(|worker| &mut worker.process).chain([&mut self.api]) {
             process.stop().await?;
         }
-        if let Some(cluster) = self.cluster.take() {
-            cluster.stop().await?;
-        }
+        self.database.stop().await?;
+        citus::remove(&self.dir.join("citus")).await?;
         postgres::remove(&self.dir).await?;
         if keep {
             println!("the logs are in {}", self.dir.display());

@@ -98,7 +98,7 @@ pub async fn run(arguments: Arguments) -> Result<Vec<String>> {
 /// Waits until a job is running, but not for long: a worker may also be killed while it is idle.
 pub async fn wait_for_work(pool: &PgPool) -> Result<()> {
     for _ in 0..100 {
-        let busy = "SELECT EXISTS (SELECT FROM jobs WHERE lease_until > now())";
+        let busy = "SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_until > now())";
         if sqlx::query_scalar(busy).fetch_one(pool).await? {
             break;
         }

@@ -32,8 +32,8 @@ pub async fn verify(pool: &PgPool, imports: &[(Uuid, File)]) -> Result<Vec<Strin
 /// Checks the result of one import; returns how many of the racing leads it has created.
 async fn verify_counts(pool: &PgPool, job: Uuid, file: &File, broken: &mut Vec<String>) -> Result<i64> {
     let (status, result, failed, skipped): (String, Option<Value>, i64, i64) = sqlx::query_as(
-        "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_id = jobs.id AND outcome = 'failed'),
-             (SELECT count(*) FROM job_errors WHERE job_id = jobs.id AND outcome = 'skipped')
+        "SELECT status, result, (SELECT count(*) FROM job_errors WHERE job_errors.workspace_id = jobs.workspace_id AND job_id = jobs.id AND outcome = 'failed'),
+             (SELECT count(*) FROM job_errors WHERE job_errors.workspace_id = jobs.workspace_id AND job_id = jobs.id AND outcome = 'skipped')
          FROM jobs WHERE id = $1",
     )
     .bind(job)

@@ -7,11 +7,14 @@ use std::time::Duration;
 use shared::accounts::api_keys::{self, NewKey};
 use shared::accounts::scopes::Scopes;
 use shared::accounts::workspaces;
+use shared::platform::config::Settings;
 use shared::platform::db;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
+use tokio::time::sleep;
 
+use crate::citus;
 use crate::left_jobs::LeftJobs;
 use crate::postgres::Cluster;
 
@@ -194,13 +197,38 @@ async fn template(options: &PgConnectOptions, connection: &mut PgConnection) -> 
         let partial = format!("{template}_partial");
         run(connection, format!("DROP DATABASE IF EXISTS {partial}")).await;
         run(connection, format!("CREATE DATABASE {partial}")).await;
-        let mut migrated = options.clone().database(&partial).connect().await.expect("the new database is there");
-        db::MIGRATOR.run(&mut migrated).await.expect("the migrations run");
-        migrated.close().await.expect("the connection closes");
+        migrate(&options.clone().database(&partial)).await;
+        run(connection, format!("ALTER DATABASE {partial} ALLOW_CONNECTIONS false")).await;
+        end_connections(connection, &partial).await;
         run(connection, format!("ALTER DATABASE {partial} RENAME TO {template}")).await;
     }
     run(connection, format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})")).await;
     template
+}
+
+/// Migrates the template, and distributes its tables if tests run on Citus.
+async fn migrate(template: &PgConnectOptions) {
+    let url = template.to_url_lossy().to_string();
+    if citus::is_tested() {
+        citus::coordinate(&url, &[]).await.expect("Citus is installed");
+    }
+    let settings = [("DATABASE_URL".to_owned(), url)];
+    let settings = Settings::from_layers(None, settings).expect("the settings are valid");
+    shared::migrate::run(&settings.database, |_| ()).await.expect("the migrations run");
+}
+
+/// Ends the background process that Citus has in a database.
+async fn end_connections(connection: &mut PgConnection, database: &str) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+    while sqlx::query_scalar::<_, i64>(end)
+        .bind(database)
+        .fetch_one(&mut *connection)
+        .await
+        .expect("connections can be ended")
+        > 0
+    {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn run(connection: &mut PgConnection, statement: String) {

@@ -18,6 +18,7 @@
 
 #[cfg(feature = "browser")]
 pub mod browser;
+pub mod citus;
 pub mod collector;
 pub mod copies;
 mod database;

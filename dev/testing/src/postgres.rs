@@ -11,6 +11,7 @@ use tokio::fs;
 use tokio::process::Command;
 use tokio::time::sleep;
 
+use crate::citus;
 use crate::copies;
 use crate::server::Server;
 use crate::supervise::{End, Ending, Supervised};
@@ -18,7 +19,8 @@ use crate::unprivileged::{self, User};
 
 /// The names of the cluster's files in its directory.
 const FILES: &str = "postgres";
-const LOG: &str = "postgres.log";
+/// The name of the log in the directory of a cluster.
+pub(crate) const LOG: &str = "postgres.log";
 
 /// A fast shutdown: clients are disconnected, and everything is written to disk.
 const ENDING: Ending = Ending { signal: "INT", grace: Duration::from_secs(60) };
@@ -37,11 +39,15 @@ pub struct Options {
     pub durable: bool,
     /// The most connections at once.
     pub max_connections: u32,
+    /// Whether the server loads [Citus](crate::citus).
+    pub citus: bool,
+    /// The superuser's password; a random one by default.
+    pub password: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durable: true, max_connections: 100 }
+        Self { durable: true, max_connections: 100, citus: false, password: None }
     }
 }
 
@@ -101,6 +107,12 @@ impl Cluster {
         format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of a database, which is created if it does not exist.
     ///
     /// # Errors
@@ -157,6 +169,16 @@ impl Cluster {
     /// If waiting for the process fails.
     pub async fn stop(mut self) -> Result<()> {
         self.process.stop().await?;
+        Ok(())
+    }
+
+    /// Ends the server as a crash does: nothing is written, and it recovers at the next start.
+    ///
+    /// # Errors
+    /// If waiting for the process fails.
+    pub async fn crash(mut self) -> Result<()> {
+        self.process.signal("QUIT");
+        self.process.ended().await?;
         Ok(())
     }
 
@@ -227,7 +249,8 @@ async fn lock_log(dir: &Path) -> Result<File> {
 /// Creates the files of a new cluster, all or none.
 async fn initialize(server: &Server, user: User, files: &Path, options: &Options) -> Result<()> {
     let (partial, password) = (files.join("partial"), files.join("password"));
-    fs::write(&password, format!("{:032x}", rand::random::<u128>())).await?;
+    let secret = options.password.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    fs::write(&password, secret).await?;
     user.own(&password).await?;
     // The password of a temporary server crosses the loopback interface only, and SCRAM costs a debug build
     // 60 ms of CPU for each connection.
@@ -273,6 +296,10 @@ fn settings(port: u16, options: &Options) -> Vec<String> {
     ];
     if !options.durable {
         settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+    }
+    if options.citus {
+        settings.extend(citus::SETTINGS.map(str::to_owned));
+        settings.push(format!("max_prepared_transactions={}", options.max_connections));
     }
     settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
 }

@@ -22,6 +22,18 @@ impl TempCluster {
     /// # Errors
     /// If the server does not start, with the end of its log.
     pub async fn start(server: &Server) -> Result<Self> {
+        Self::start_with(server, &options()).await
+    }
+
+    /// As [`Self::start`], of a server that loads Citus.
+    ///
+    /// # Errors
+    /// If the server does not start, with the end of its log.
+    pub async fn citus(server: &Server) -> Result<Self> {
+        Self::start_with(server, &Options { citus: true, ..options() }).await
+    }
+
+    async fn start_with(server: &Server, options: &Options) -> Result<Self> {
         let parent = workspace::data_dir().join("tests");
         std::fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
         for entry in std::fs::read_dir(&parent)?.flatten() {
@@ -30,7 +42,7 @@ impl TempCluster {
             }
         }
         let dir = parent.join(format!("{:016x}", rand::random::<u64>()));
-        Ok(Self { cluster: Cluster::start(server, &dir, &options()).await?, dir })
+        Ok(Self { cluster: Cluster::start(server, &dir, options).await?, dir })
     }
 
     /// Starts a server on a copy of this one's data: one that goes its own way, or a standby.
@@ -64,7 +76,7 @@ impl Deref for TempCluster {
 /// The data need not survive a crash, so commits do not wait for the disk. Each test has its own database, and
 /// connections to it from several pools.
 fn options() -> Options {
-    Options { durable: false, max_connections: 600 }
+    Options { durable: false, max_connections: 600, ..Options::default() }
 }
 
 async fn remove(dir: &Path) -> Result<()> {

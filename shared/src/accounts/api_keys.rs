@@ -273,6 +273,17 @@ pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
+/// The hashes of all keys that are accepted, in every workspace, in ascending order.
+pub async fn hashes(connection: &mut PgConnection) -> Result<Vec<Vec<u8>>> {
+    let valid = "SELECT presented.hash
+         FROM (SELECT id, hash FROM api_keys
+               UNION ALL SELECT key_id, hash FROM rotated_keys WHERE valid_until > now()) AS presented
+         JOIN api_keys USING (id)
+         WHERE api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now())
+         ORDER BY presented.hash";
+    Ok(sqlx::query_scalar(valid).fetch_all(connection).await?)
+}
+
 /// The workspace of a key, whether or not the key was revoked.
 pub async fn workspace_of(connection: &mut PgConnection, id: Uuid) -> Result<Uuid> {
     Ok(sqlx::query_scalar("SELECT workspace_id FROM api_keys WHERE id = $1").bind(id).fetch_one(connection).await?)

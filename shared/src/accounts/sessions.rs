@@ -241,7 +241,7 @@ pub async fn open(connection: &mut PgConnection, token: &Token) -> Result<Option
 pub async fn lasts(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<bool> {
     Ok(sqlx::query_scalar(
         "SELECT EXISTS (
-             SELECT FROM sessions JOIN api_keys ON api_keys.id = sessions.key_id
+             SELECT 1 FROM sessions JOIN api_keys ON api_keys.id = sessions.key_id
              WHERE sessions.workspace_id = $1 AND sessions.id = $2 AND sessions.expires_at > $3
                  AND revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > $3)
                  AND api_keys.scopes = sessions.scopes)",

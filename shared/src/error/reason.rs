@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sqlx::{PgConnection, SqlStr};
 use uuid::Uuid;
 
+use super::violation::{self, Violation};
 use super::{Error, FieldError, Result};
 
 /// The reason of a conflict, for programs.
@@ -163,10 +164,7 @@ impl Error {
     /// Whether the database rejected a row because of this constraint.
     pub(crate) fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
         let database = error.as_database_error();
-        database.is_some_and(|database| {
-            let is_broken = database.is_unique_violation() || database.is_foreign_key_violation();
-            is_broken && database.constraint() == Some(constraint)
-        })
+        database.is_some_and(|database| Violation::of(database).is_some() && violation::names(database, constraint))
     }
 
     /// A conflict about a unique key of which nothing else is known.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::actor::ActorKind;
 use super::types::{EventType, Subject, SubjectType};
 use crate::error::{Error, Result};
+use crate::platform::db::Among;
 use crate::query::bounded;
 
 /// The maximum size of the events that are read at once, in bytes, unless the first is larger.
@@ -157,8 +158,17 @@ pub async fn reach(connection: &mut PgConnection, workspace_id: Uuid) -> Result<
 
 /// Returns how far the feeds of these workspaces reach, for those that have events.
 pub async fn reaches(connection: &mut PgConnection, workspace_ids: &[Uuid]) -> Result<Vec<(Uuid, i64)>> {
-    let reaches = sqlx::query_as("SELECT workspace_id, number FROM event_cursors WHERE workspace_id = ANY ($1)");
-    Ok(reaches.bind(workspace_ids).fetch_all(connection).await?)
+    let mut among = Among::new();
+    loop {
+        let reaches = sqlx::query_as(
+            "SELECT workspace_id, number FROM event_cursors
+             WHERE workspace_id = ANY ($1) AND ($2::uuid[] IS NULL OR workspace_id = ANY ($2))",
+        );
+        let reaches = reaches.bind(workspace_ids).bind(among.workspaces()).fetch_all(&mut *connection).await;
+        if let Some(reaches) = among.accept(connection, reaches.map_err(Error::from)).await? {
+            return Ok(reaches);
+        }
+    }
 }
 
 /// Reads up to `limit` events after a cursor; without one, from the oldest.

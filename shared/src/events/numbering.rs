@@ -14,7 +14,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::platform::db::Among;
 
 /// How long a worker gives numbers before another one may.
 pub const TERM: Duration = Duration::from_secs(3);
@@ -71,7 +72,7 @@ pub struct Pass {
 /// record the earlier ones come first.
 #[derive(Debug, Default)]
 pub struct Numberer {
-    /// `None` before the first pass and after an error, perhaps on another server.
+    /// `None` before the first pass, after an error, perhaps on another server, and on a distributed database.
     seen: Option<Seen>,
 }
 
@@ -90,13 +91,15 @@ struct Waiting {
     seen: Seen,
     workspace_ids: Vec<Uuid>,
     positions: Vec<i64>,
+    /// Whether rows may become visible after the end of their transaction, as where Citus commits on several nodes.
+    is_distributed: bool,
 }
 
 impl Numberer {
     /// Numbers the events that have none, up to [`BATCH`]. After an error, some of them may be numbered.
     pub async fn pass(&mut self, connection: &mut PgConnection) -> Result<Pass> {
         let before = self.seen.take();
-        let Waiting { seen, workspace_ids, positions } = waiting(connection, before.as_ref()).await?;
+        let Waiting { seen, workspace_ids, positions, is_distributed } = waiting(connection, before.as_ref()).await?;
         let is_full = positions.len() == BATCH;
         let mut workspaces = BTreeMap::<Uuid, Vec<i64>>::new();
         for (workspace_id, position) in workspace_ids.into_iter().zip(positions) {
@@ -110,32 +113,41 @@ impl Numberer {
                 pass.longest = pass.longest.max(Duration::try_from_secs_f64(longest_s).unwrap_or_default());
             }
         }
-        // A full batch leaves events for the next pass.
-        self.seen = if is_full { before } else { Some(seen) };
+        // A full batch leaves events for the next pass, which begins at the front if ends of transactions say nothing.
+        self.seen = if is_full { before } else { (!is_distributed).then_some(seen) };
         Ok(pass)
     }
 }
 
+const WAITING: &str = "
+     WITH waiting AS (
+         SELECT workspace_id, position FROM new_events
+         WHERE (xact_id >= $1::text::xid8 OR xact_id = ANY ($2::text[]::xid8[]))
+             AND ($4::uuid[] IS NULL OR workspace_id = ANY ($4))
+         ORDER BY position LIMIT $3
+     ), now AS (
+         SELECT pg_current_snapshot() AS snapshot
+     )
+     SELECT pg_snapshot_xmax(snapshot)::text AS xmax,
+         ARRAY(SELECT pg_snapshot_xip(snapshot)::text) AS in_progress,
+         ARRAY(SELECT workspace_id FROM waiting ORDER BY position) AS workspace_ids,
+         ARRAY(SELECT position FROM waiting ORDER BY position) AS positions,
+         'citus' IN (SELECT extname FROM pg_extension) AS is_distributed
+     FROM now";
+
 async fn waiting(connection: &mut PgConnection, seen: Option<&Seen>) -> Result<Waiting> {
-    let waiting = sqlx::query_as(
-        "WITH waiting AS (
-             SELECT workspace_id, position FROM new_events
-             WHERE xact_id >= $1::text::xid8 OR xact_id = ANY ($2::text[]::xid8[])
-             ORDER BY position LIMIT $3
-         ), now AS (
-             SELECT pg_current_snapshot() AS snapshot
-         )
-         SELECT pg_snapshot_xmax(snapshot)::text AS xmax,
-             ARRAY(SELECT pg_snapshot_xip(snapshot)::text) AS in_progress,
-             ARRAY(SELECT workspace_id FROM waiting ORDER BY position) AS workspace_ids,
-             ARRAY(SELECT position FROM waiting ORDER BY position) AS positions
-         FROM now",
-    );
     let (xmax, in_progress) = match seen {
         Some(Seen { xmax, in_progress }) => (xmax.as_str(), in_progress.as_slice()),
         None => ("0", &[][..]),
     };
-    Ok(waiting.bind(xmax).bind(in_progress).bind(BATCH as i64).fetch_one(connection).await?)
+    let mut among = Among::new();
+    loop {
+        let waiting = sqlx::query_as(WAITING).bind(xmax).bind(in_progress).bind(BATCH as i64).bind(among.workspaces());
+        let waiting = waiting.fetch_one(&mut *connection).await.map_err(Error::from);
+        if let Some(waiting) = among.accept(connection, waiting).await? {
+            return Ok(waiting);
+        }
+    }
 }
 
 #[derive(FromRow)]

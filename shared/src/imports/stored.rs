@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{file_kind, gzip};
 use crate::error::{Error, FieldError, Reason, Result};
 use crate::platform::config::Imports;
-use crate::platform::db::Pool;
+use crate::platform::db::{Among, Pool};
 
 /// The size of a stored chunk, in bytes.
 pub const CHUNK: usize = 1 << 20;
@@ -97,8 +97,16 @@ pub async fn append(
 
 /// Whether more bytes can be stored, in all workspaces together.
 pub async fn has_room(connection: &mut PgConnection, settings: &Imports, bytes: usize) -> Result<bool> {
-    let stored: i64 =
-        sqlx::query_scalar("SELECT coalesce(sum(size), 0)::bigint FROM uploads").fetch_one(connection).await?;
+    let mut among = Among::new();
+    let stored = loop {
+        let stored = sqlx::query_scalar::<_, i64>(
+            "SELECT coalesce(sum(size), 0)::bigint FROM uploads WHERE ($1::uuid[] IS NULL OR workspace_id = ANY ($1))",
+        );
+        let stored = stored.bind(among.workspaces()).fetch_one(&mut *connection).await.map_err(Error::from);
+        if let Some(stored) = among.accept(connection, stored).await? {
+            break stored;
+        }
+    };
     Ok(stored.unsigned_abs().saturating_add(bytes as u64) <= settings.max_stored_bytes)
 }
 

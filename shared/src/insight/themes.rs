@@ -122,7 +122,8 @@ pub async fn answered(connection: &mut PgConnection, workspace_id: Uuid, request
 pub async fn wake(connection: &mut PgConnection) -> Result<usize> {
     let workspaces = db::workspaces(
         connection,
-        "SELECT workspace_id FROM feedback_unread WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
+        "SELECT workspace_id FROM feedback_unread WHERE workspace_id > $1 AND ($2::uuid[] IS NULL OR workspace_id = ANY ($2))
+         ORDER BY workspace_id LIMIT 1",
     )
     .await?;
     for workspace_id in &workspaces {

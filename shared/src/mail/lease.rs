@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Content, EmailState, QUEUE, Window};
 use crate::error::Result;
 use crate::mail::report::{record_events, reported};
+use crate::platform::db;
 use crate::queue::fronts::{Share, Waiting};
 use crate::queue::rescue::look;
 use crate::queue::{Claimant, by_workspace, renew_by};
@@ -129,7 +130,7 @@ pub async fn lease(
     }
     for Share { front, limit: share } in WAITING.shares(connection, limit, ranges, &[], paused).await? {
         let left = limit - i64::try_from(leased.len()).unwrap_or(i64::MAX);
-        let emails: Vec<Leased> = sqlx::query_as(LEASE_DUE)
+        let emails = sqlx::query_as(LEASE_DUE)
             .bind(front.workspace_id)
             .bind(share.min(left))
             .bind(LEASE.as_secs_f64())
@@ -137,8 +138,8 @@ pub async fn lease(
             .bind(front.position.id)
             .bind(worker_id)
             .fetch_all(&mut *connection)
-            .await?;
-        leased.extend(emails);
+            .await;
+        leased.extend(db::or_nothing(emails)?);
     }
     leased.sort_unstable_by_key(|email| (email.workspace_id, email.id));
     // The first email of each workspace, then the second of each, so that a single email waits for

@@ -187,9 +187,9 @@ pub async fn check(connection: &mut PgConnection, public_url: Option<&str>) -> R
 /// Whether a copy of the database could email somebody, or send webhooks.
 async fn is_in_use(connection: &mut PgConnection) -> Result<bool> {
     Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM emails)
-             OR EXISTS (SELECT FROM leads WHERE nurture_enrolled_at IS NOT NULL AND nurture_left_at IS NULL)
-             OR EXISTS (SELECT FROM webhooks WHERE deleted_at IS NULL)",
+        "SELECT EXISTS (SELECT 1 FROM emails)
+             OR EXISTS (SELECT 1 FROM leads WHERE nurture_enrolled_at IS NOT NULL AND nurture_left_at IS NULL)
+             OR EXISTS (SELECT 1 FROM webhooks WHERE deleted_at IS NULL)",
     )
     .fetch_one(connection)
     .await?)

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
+use serde_json::json;
 use sqlx::{PgConnection, SqlSafeStr, SqlStr};
 use uuid::Uuid;
 
@@ -151,14 +152,14 @@ impl Backfill for History {
             .await?;
             let ids: Vec<Uuid> = page.iter().map(|(id, ..)| *id).collect();
             sqlx::query(
-                "UPDATE history SET former = history.former || jsonb_build_object('email_key', new.key)
-                 FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS new (id, record_id, key)
+                "UPDATE history SET former = history.former || new.patch
+                 FROM unnest($2::uuid[], $3::uuid[], $4::jsonb[]) AS new (id, record_id, patch)
                  WHERE history.workspace_id = $1 AND history.record_id = new.record_id AND history.id = new.id",
             )
             .bind(workspace_id)
             .bind(&ids)
             .bind(page.iter().map(|(_, record_id, _)| *record_id).collect::<Vec<_>>())
-            .bind(page.iter().map(|(.., email)| email_key(email)).collect::<Vec<_>>())
+            .bind(page.iter().map(|(.., email)| json!({ "email_key": email_key(email) })).collect::<Vec<_>>())
             .execute(connection)
             .await?;
             Ok(Batch::of(&ids))

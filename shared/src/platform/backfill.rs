@@ -95,9 +95,10 @@ pub async fn run(
     Ok(())
 }
 
-/// The backfills that are left, each once.
+/// The backfills that are left, each once. Unknown ones, on a node that cannot be reached, are not pending.
 pub async fn pending(connection: &mut PgConnection) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar("SELECT DISTINCT name FROM backfills ORDER BY name").fetch_all(connection).await?)
+    let pending = sqlx::query_scalar("SELECT DISTINCT name FROM backfills ORDER BY name").fetch_all(connection);
+    db::or_nothing(pending.await)
 }
 
 async fn next(connection: &mut PgConnection) -> Result<Option<(Uuid, String)>> {

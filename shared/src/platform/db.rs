@@ -3,6 +3,7 @@
 mod cancel;
 mod clean;
 pub mod copy;
+mod nodes;
 mod pool;
 mod savepoint;
 mod share;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::platform::backfill;
 use crate::platform::config::Database;
 
+pub(crate) use nodes::{Among, or_nothing};
 use pool::TransactionState;
 pub use pool::{Pool, PoolConnection};
 pub(crate) use savepoint::Savepoint;
@@ -52,16 +54,21 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
     Pool::new(options, settings)
 }
 
-/// The workspaces that a statement finds one by one: `next` returns the first workspace after `$1`, so
-/// that a workspace with many rows costs one index lookup.
+/// The workspaces that a statement finds one by one: `next` returns the first workspace after `$1` and
+/// [among](Among) `$2`, so that a workspace with many rows costs one index lookup.
 pub async fn workspaces(connection: &mut PgConnection, next: &'static str) -> Result<Vec<Uuid>> {
-    let mut workspaces = Vec::new();
-    let mut last = Uuid::nil();
-    while let Some(found) = sqlx::query_scalar(next).bind(last).fetch_optional(&mut *connection).await? {
-        last = found;
-        workspaces.push(found);
+    let (mut workspaces, mut last, mut among) = (Vec::new(), Uuid::nil(), Among::new());
+    loop {
+        let found = sqlx::query_scalar(next).bind(last).bind(among.workspaces()).fetch_optional(&mut *connection).await;
+        match among.accept(connection, found.map_err(Error::from)).await? {
+            Some(Some(found)) => {
+                last = found;
+                workspaces.push(found);
+            }
+            Some(None) => return Ok(workspaces),
+            None => (),
+        }
     }
-    Ok(workspaces)
 }
 
 /// Brings the schema up to this program's version. Several processes can do this at once: sqlx holds an

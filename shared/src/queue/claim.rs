@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::fronts::{Front, Share, Waiting};
 use super::{Claimant, LEASE, Lease, Paused, Payload, Position, Ranges, RetryState, Sweep};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{Actor, ActorKind};
+use crate::platform::db::{self, Among};
 
 /// A job that a worker has claimed.
 #[derive(Debug, FromRow)]
@@ -125,7 +126,7 @@ pub async fn claim_in(
     let shares = waiting(queue, paused).shares(connection, limit, ranges, holders, paused).await?;
     for Share { front, limit: share } in shares {
         let left = limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
-        let jobs: Vec<Claimed> = sqlx::query_as(CLAIM)
+        let jobs = sqlx::query_as(CLAIM)
             .bind(front.workspace_id)
             .bind(queue)
             .bind(share.min(left))
@@ -136,8 +137,8 @@ pub async fn claim_in(
             .bind(paused.kinds())
             .bind(worker_id)
             .fetch_all(&mut *connection)
-            .await?;
-        claimed.extend(jobs);
+            .await;
+        claimed.extend(db::or_nothing(jobs)?);
     }
     claimed.sort_unstable_by_key(|job| job.id);
     Ok(claimed)
@@ -148,6 +149,7 @@ pub const QUARANTINED: &str = "
     SELECT workspace_id, id, now() AS now FROM jobs
     WHERE status = 'queued' AND crashes > 0 AND run_at <= now() AND queue = ANY ($1)
         AND coalesce(kind <> ALL ($2), true) AND coalesce(workspace_id <> ALL ($3), true)
+        AND ($4::uuid[] IS NULL OR workspace_id = ANY ($4))
     ORDER BY crashes, run_at LIMIT 8";
 
 /// The statement of [`claim_quarantined`].
@@ -167,8 +169,14 @@ pub async fn claim_quarantined(
     Claimant { worker_id, paused }: &Claimant,
 ) -> Result<Option<Claimed>> {
     let queues: Vec<&str> = queues.iter().copied().filter(|queue| !paused.has_queue(queue)).collect();
-    let found = sqlx::query_as(QUARANTINED).bind(queues).bind(paused.kinds()).bind(paused.workspaces());
-    let found: Vec<(Uuid, Uuid, DateTime<Utc>)> = found.fetch_all(&mut *connection).await?;
+    let mut among = Among::new();
+    let found: Vec<(Uuid, Uuid, DateTime<Utc>)> = loop {
+        let found = sqlx::query_as(QUARANTINED).bind(&queues).bind(paused.kinds()).bind(paused.workspaces());
+        let found = found.bind(among.workspaces()).fetch_all(&mut *connection).await.map_err(Error::from);
+        if let Some(found) = among.accept(connection, found).await? {
+            break found;
+        }
+    };
     for (workspace_id, id, now) in found {
         let claimed = sqlx::query_as(CLAIM_QUARANTINED)
             .bind(workspace_id)

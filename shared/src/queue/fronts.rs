@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::marks::{Position, Ranges, after};
 use super::paused::Paused;
 use crate::error::Result;
+use crate::platform::db::Among;
 
 /// The number of entries that one statement reads. A workspace with more entries costs a statement of its
 /// own. The statements contain the number as a literal: with a parameter the planner picks another index.
@@ -82,12 +83,31 @@ impl Waiting<'_> {
         Ok(due.into_iter().map(|front| Share { front, limit: share }).collect())
     }
 
-    /// Visits the fronts in these ranges, in turn, for as long as `visit` returns true.
+    /// Visits the fronts in these ranges, in turn, for as long as `visit` returns true. While a node cannot be
+    /// reached, the workspaces of the others are visited.
     pub async fn visit(
         self,
         connection: &mut PgConnection,
         ranges: &Ranges,
         mut visit: impl FnMut(Front) -> bool,
+    ) -> Result<()> {
+        let mut among = Among::new();
+        loop {
+            let visited = match among.workspaces() {
+                None => self.visit_all(connection, ranges, &mut visit).await,
+                Some(workspaces) => self.visit_each(connection, workspaces, &mut visit).await,
+            };
+            if among.accept(connection, visited).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn visit_all(
+        self,
+        connection: &mut PgConnection,
+        ranges: &Ranges,
+        visit: &mut impl FnMut(Front) -> bool,
     ) -> Result<()> {
         for mut range in ranges.in_turn() {
             loop {
@@ -104,6 +124,25 @@ impl Waiting<'_> {
                     }
                     _ => break,
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the fronts of these workspaces, in random order.
+    async fn visit_each(
+        self,
+        connection: &mut PgConnection,
+        workspaces: &[Uuid],
+        visit: &mut impl FnMut(Front) -> bool,
+    ) -> Result<()> {
+        let begin = rand::random_range(0..workspaces.len().max(1));
+        let (last, first) = workspaces.split_at(begin.min(workspaces.len()));
+        for workspace_id in first.iter().chain(last) {
+            let HeadRow { run_at, id, now, .. } = self.head(connection, *workspace_id).await?;
+            let Some((run_at, id)) = run_at.zip(id) else { continue };
+            if !visit(Front { workspace_id: *workspace_id, position: Position { run_at, id }, now }) {
+                break;
             }
         }
         Ok(())
@@ -126,12 +165,7 @@ impl Waiting<'_> {
     pub async fn sweep(self, connection: &mut PgConnection, workspaces: &[Uuid]) -> Result<Sweep> {
         let mut sweep = Sweep { now: DateTime::UNIX_EPOCH, workspaces: Vec::with_capacity(workspaces.len()) };
         for workspace_id in workspaces {
-            let query = sqlx::query_as(self.head).bind(workspace_id);
-            let query = match self.queue {
-                Some((queue, kinds)) => query.bind(queue).bind(kinds),
-                None => query,
-            };
-            let row: HeadRow = query.fetch_one(&mut *connection).await?;
+            let row = self.head(connection, *workspace_id).await?;
             sweep.now = row.now;
             sweep.workspaces.push(Swept {
                 workspace_id: *workspace_id,
@@ -140,6 +174,15 @@ impl Waiting<'_> {
             });
         }
         Ok(sweep)
+    }
+
+    async fn head(self, connection: &mut PgConnection, workspace_id: Uuid) -> Result<HeadRow> {
+        let query = sqlx::query_as(self.head).bind(workspace_id);
+        let query = match self.queue {
+            Some((queue, kinds)) => query.bind(queue).bind(kinds),
+            None => query,
+        };
+        Ok(query.fetch_one(connection).await?)
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{JobStatus, Progress, Reporting, RetryState, report_end};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 
 /// The lease duration: how long a claimed job is reserved without a renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -47,7 +47,7 @@ pub const RENEW: &str = "
 /// Renews leases, one statement per workspace, and returns those that are still held. The jobs of the others
 /// were cancelled or claimed by another worker: their handlers must stop.
 ///
-/// After an error, it is unknown which leases are held.
+/// After an error, it is unknown which leases are held; those of a node that cannot be reached count as held.
 pub async fn renew(connection: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Lease>> {
     renew_by(RENEW, connection, leases).await
 }
@@ -61,9 +61,14 @@ pub(crate) async fn renew_by(
     let now: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await?;
     let mut held = Vec::with_capacity(leases.len());
     for (workspace_id, ids, attempts) in by_workspace(leases) {
+        let mine = || ids.iter().zip(&attempts).map(|(&id, &attempt)| Lease { workspace_id, id, attempt });
         let renewed =
-            sqlx::query_as::<_, Lease>(statement).bind(workspace_id).bind(ids).bind(attempts).bind(now + LEASE);
-        held.extend(renewed.fetch_all(&mut *connection).await?);
+            sqlx::query_as::<_, Lease>(statement).bind(workspace_id).bind(&ids).bind(&attempts).bind(now + LEASE);
+        match renewed.fetch_all(&mut *connection).await.map_err(Error::from) {
+            Ok(renewed) => held.extend(renewed),
+            Err(error) if error.class() == ErrorClass::Node => held.extend(mine()),
+            Err(error) => return Err(error),
+        }
     }
     Ok(held)
 }
@@ -206,20 +211,30 @@ pub const YIELD: &str = "
     WHERE jobs.workspace_id = $1 AND jobs.id = mine.id AND jobs.attempt = mine.attempt";
 
 /// Records how attempts ended, many of a workspace in one statement. An attempt that is no longer the
-/// current one of its job changes nothing. After an error the call can be repeated.
+/// current one of its job changes nothing. After an error the call can be repeated. While a node cannot be
+/// reached, the outcomes of the others are recorded before the error is returned.
 pub async fn finish(connection: &mut PgConnection, ended: &[Ended]) -> Result<()> {
     let mut ended: Vec<&Ended> = ended.iter().collect();
     ended.sort_unstable_by_key(|ended| ended.lease);
+    let mut missed = Ok(());
     for ended in ended.chunk_by(|one, other| one.lease.workspace_id == other.lease.workspace_id) {
-        let (silent, reported): (Vec<&Ended>, Vec<&Ended>) =
-            ended.iter().partition(|ended| ended.reporting == Reporting::None);
-        end(connection, &silent).await?;
-        end_reported(connection, &reported).await?;
-        // Jobs with the same outcome are queued again in one statement.
-        for same in ended.chunk_by(|one, other| one.outcome == other.outcome) {
-            let leases: Vec<Lease> = same.iter().map(|ended| ended.lease).collect();
-            requeue(connection, &leases, &same[0].outcome).await?;
+        match finish_workspace(connection, ended).await {
+            Err(error) if error.class() == ErrorClass::Node => missed = Err(error),
+            finished => finished?,
         }
+    }
+    missed
+}
+
+async fn finish_workspace(connection: &mut PgConnection, ended: &[&Ended]) -> Result<()> {
+    let (silent, reported): (Vec<&Ended>, Vec<&Ended>) =
+        ended.iter().partition(|ended| ended.reporting == Reporting::None);
+    end(connection, &silent).await?;
+    end_reported(connection, &reported).await?;
+    // Jobs with the same outcome are queued again in one statement.
+    for same in ended.chunk_by(|one, other| one.outcome == other.outcome) {
+        let leases: Vec<Lease> = same.iter().map(|ended| ended.lease).collect();
+        requeue(connection, &leases, &same[0].outcome).await?;
     }
     Ok(())
 }

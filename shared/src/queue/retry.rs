@@ -3,6 +3,7 @@
 //! | the error | is retried after | and fails the job |
 //! | --- | --- | --- |
 //! | a condition of the database: unreachable, disk full, … | 1 s, 2 s, 4 s … 60 s | never |
+//! | a node of the database cannot be reached | 1 s, 2 s, 4 s … 5 s | never |
 //! | a relation is missing or locked | the same | after 24 h |
 //! | a defect: a panic, a value that the database rejects | 1 s, 2 s … 300 s | at the 8th |
 //! | anything else | 1 s, 2 s … 1 h | at the 36th, which is more than 24 h after the first |
@@ -30,6 +31,8 @@ const MAX_RELATION: TimeDelta = TimeDelta::hours(24);
 const MAX_DRY_RUN: TimeDelta = TimeDelta::minutes(10);
 
 const LONGEST_WAIT: u64 = 60;
+/// A job on a node knows that the node is back only when it tries.
+const LONGEST_WAIT_FOR_NODE: u64 = 5;
 const LONGEST_PAUSE: u64 = 60 * 60;
 const LONGEST_DEFECT_PAUSE: u64 = 300;
 
@@ -65,7 +68,10 @@ impl RetryState {
         let since = *self.since.get_or_insert(now);
         self.relation_since = (class == ErrorClass::Relation).then(|| self.relation_since.unwrap_or(now));
         let next = match class {
-            ErrorClass::Connection | ErrorClass::Resources | ErrorClass::Relation => self.wait(now, spread),
+            ErrorClass::Connection | ErrorClass::Resources | ErrorClass::Relation => {
+                self.wait(now, LONGEST_WAIT, spread)
+            }
+            ErrorClass::Node => self.wait(now, LONGEST_WAIT_FOR_NODE, spread),
             ErrorClass::Ordinary => {
                 self.waits = 0;
                 let pause = exponential(self.errors, LONGEST_PAUSE).mul_f64(1.0 + spread / 2.0);
@@ -85,8 +91,8 @@ impl RetryState {
         }
     }
 
-    fn wait(&mut self, now: DateTime<Utc>, spread: f64) -> Next {
-        let pause = exponential(self.waits, LONGEST_WAIT).mul_f64(0.5 + spread / 2.0);
+    fn wait(&mut self, now: DateTime<Utc>, longest_s: u64, spread: f64) -> Next {
+        let pause = exponential(self.waits, longest_s).mul_f64(0.5 + spread / 2.0);
         self.waits = self.waits.saturating_add(1);
         match self.relation_since {
             Some(since) if now - since >= MAX_RELATION => Next::Fail(Some("gave up after 24 hours")),

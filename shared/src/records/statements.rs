@@ -165,12 +165,15 @@ impl Statements {
                 new(&copied)
             )),
             delete: safe(format!(
-                "DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING id, to_jsonb({table}) AS row"
+                "WITH gone AS (DELETE FROM {table} WHERE workspace_id = $1 AND id = ANY ($2) RETURNING {table}.*)
+                 SELECT id, to_jsonb(gone) AS row FROM gone"
             )),
             delete_owned: R::OWNER.map(|owner| {
                 safe(format!(
-                    "DELETE FROM {table} WHERE workspace_id = $1 AND {owner} = ANY ($2)
-                     RETURNING id, {owner} AS owner_id, to_jsonb({table}) AS row"
+                    "WITH gone AS (
+                         DELETE FROM {table} WHERE workspace_id = $1 AND {owner} = ANY ($2) RETURNING {table}.*
+                     )
+                     SELECT id, {owner} AS owner_id, to_jsonb(gone) AS row FROM gone"
                 ))
             }),
             existing: safe(format!("SELECT id FROM {table} WHERE workspace_id = $1 AND id = ANY ($2)")),

@@ -12,7 +12,7 @@ use super::runs::{self, Key, Of, Open, RunStatus};
 use super::work::Work;
 use crate::error::{Error, Result};
 use crate::events::{Actor, ActorKind};
-use crate::platform::db::Savepoint;
+use crate::platform::db::{Among, Savepoint};
 use crate::queue::{self, Job, NewJob};
 use crate::values::Time;
 use crate::values::cron::Slot;
@@ -38,11 +38,15 @@ struct Next {
 /// The schedules that are due, and the next one that will be.
 pub const DUE: &str = "
     SELECT workspace_id, id, 0::double precision AS wait_s FROM (
-        SELECT workspace_id, id FROM schedules WHERE due_at <= now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT $1
+        SELECT workspace_id, id FROM schedules WHERE due_at <= now() AND coalesce(workspace_id <> ALL ($2), true)
+            AND ($3::uuid[] IS NULL OR workspace_id = ANY ($3))
+        ORDER BY due_at LIMIT $1
     ) AS due
     UNION ALL
     SELECT workspace_id, id, extract(epoch FROM due_at - now())::double precision FROM (
-        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() AND coalesce(workspace_id <> ALL ($2), true) ORDER BY due_at LIMIT 1
+        SELECT workspace_id, id, due_at FROM schedules WHERE due_at > now() AND coalesce(workspace_id <> ALL ($2), true)
+            AND ($3::uuid[] IS NULL OR workspace_id = ANY ($3))
+        ORDER BY due_at LIMIT 1
     ) AS next";
 
 /// The schedules that are due, each with its workspace, earliest first and at most so many; and how long until the
@@ -52,7 +56,14 @@ pub async fn due(
     most: i64,
     suspended: &[Uuid],
 ) -> Result<(Vec<(Uuid, Uuid)>, Option<Duration>)> {
-    let next: Vec<Next> = sqlx::query_as(DUE).bind(most).bind(suspended).fetch_all(connection).await?;
+    let mut among = Among::new();
+    let next: Vec<Next> = loop {
+        let next = sqlx::query_as(DUE).bind(most).bind(suspended).bind(among.workspaces());
+        let next = next.fetch_all(&mut *connection).await.map_err(Error::from);
+        if let Some(next) = among.accept(connection, next).await? {
+            break next;
+        }
+    };
     let wait = next.iter().map(|next| next.wait_s).find(|wait| *wait > 0.0);
     let due = next.iter().filter(|next| next.wait_s <= 0.0).map(|next| (next.workspace_id, next.id)).collect();
     Ok((due, wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok())))

@@ -275,7 +275,7 @@ impl Pages for CleanUp {
 /// restored, and runs of schedules that are kept no longer. Returns the number of deleted rows.
 async fn clean_up(connection: &mut PgConnection, workspace_id: Uuid) -> Result<u64> {
     let steps = sqlx::query(
-        "DELETE FROM nurture_steps WHERE ctid = ANY (ARRAY(
+        "DELETE FROM nurture_steps WHERE workspace_id = $1 AND ctid = ANY (ARRAY(
              SELECT taken.ctid FROM nurture_steps AS taken
              WHERE workspace_id = $1
                  AND NOT EXISTS (SELECT FROM leads WHERE leads.workspace_id = $1 AND leads.id = taken.lead_id)

@@ -13,7 +13,7 @@ use super::QUEUE;
 use crate::error::{Error, Result};
 use crate::events::feed;
 use crate::mail::place::is_released;
-use crate::platform::db;
+use crate::platform::db::{self, Among};
 use crate::queue::{LEASE, Looked, Paused};
 
 /// The most workspaces that a look for work returns.
@@ -85,22 +85,24 @@ pub async fn candidates(connection: &mut PgConnection, held: &[Uuid], paused: &P
     if paused.has_queue(QUEUE) {
         return Ok(Vec::new());
     }
-    Ok(sqlx::query_as(
-        "SELECT queues.workspace_id, lease_until IS NULL AS is_free, coalesce(due_at <= $4, false) AS is_due,
-             coalesce(last_event < cursors.number, false) AS has_events
-         FROM webhook_queues AS queues LEFT JOIN event_cursors AS cursors ON cursors.workspace_id = queues.workspace_id
-         WHERE (lease_until IS NULL OR queues.workspace_id = ANY ($1)) AND (due_at <= $4 OR last_event < cursors.number)
-             AND coalesce(queues.workspace_id <> ALL ($5), true)
-         ORDER BY queues.workspace_id < $2, queues.workspace_id LIMIT $3",
-    )
-    .bind(held)
     // Begins anywhere, so that no workspace is always the last.
-    .bind(Uuid::from_u128(rand::random()))
-    .bind(CANDIDATES)
-    .bind(db::now())
-    .bind(paused.workspaces())
-    .fetch_all(connection)
-    .await?)
+    let (begin, mut among) = (Uuid::from_u128(rand::random()), Among::new());
+    loop {
+        let found = sqlx::query_as(
+            "SELECT queues.workspace_id, lease_until IS NULL AS is_free, coalesce(due_at <= $4, false) AS is_due,
+                 coalesce(last_event < cursors.number, false) AS has_events
+             FROM webhook_queues AS queues LEFT JOIN event_cursors AS cursors ON cursors.workspace_id = queues.workspace_id
+             WHERE (lease_until IS NULL OR queues.workspace_id = ANY ($1)) AND (due_at <= $4 OR last_event < cursors.number)
+                 AND coalesce(queues.workspace_id <> ALL ($5), true)
+                 AND ($6::uuid[] IS NULL OR queues.workspace_id = ANY ($6))
+             ORDER BY queues.workspace_id < $2, queues.workspace_id LIMIT $3",
+        );
+        let found = found.bind(held).bind(begin).bind(CANDIDATES).bind(db::now()).bind(paused.workspaces());
+        let found = found.bind(among.workspaces()).fetch_all(&mut *connection).await.map_err(Error::from);
+        if let Some(found) = among.accept(connection, found).await? {
+            return Ok(found);
+        }
+    }
 }
 
 /// Claims the lease of a workspace, unless another worker has it or the database is on hold.

@@ -4,13 +4,14 @@
 //! idle worker's outcome is written at once, and a busy worker's outcomes cost little each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::error::ErrorClass;
 use shared::queue::{self, Ended, Outcome};
 use shared::{Error, Result};
 use tokio::sync::mpsc;
 
-use crate::context::WorkerContext;
+use crate::context::{WorkerContext, jittered};
 
 /// The most outcomes in one statement. As many may wait; beyond that, jobs keep their slots.
 const BATCH: usize = 2000;
@@ -55,23 +56,43 @@ pub(crate) async fn write_all(
                 if received == 0 {
                     return;
                 }
-                write(&process, &mut batch).await;
+                if !write(&process, &mut batch).await {
+                    tokio::spawn(write_later(process.clone(), std::mem::take(&mut batch)));
+                }
                 batch.clear();
             }
         }
     }
 }
 
+/// Writes the outcomes again until their node is back.
+async fn write_later(process: Arc<WorkerContext>, mut ended: Vec<Ended>) {
+    loop {
+        tokio::time::sleep(jittered(Duration::from_secs(1))).await;
+        if write(&process, &mut ended).await {
+            return;
+        }
+    }
+}
+
 /// Writes outcomes, and retries for as long as the database is unavailable. Writing an outcome
-/// twice is harmless, because the attempt is the fence.
-pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
+/// twice is harmless, because the attempt is the fence. Returns `false` if those of a node are left
+/// that cannot be reached.
+pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) -> bool {
     loop {
         let error = match finish(process, ended).await {
-            Ok(()) => return process.services.outcomes.succeeded(),
+            Ok(()) => {
+                process.services.outcomes.succeeded();
+                return true;
+            }
             Err(error) => error,
         };
         match error {
             Error::Repeat(_) => (),
+            error if error.class() == ErrorClass::Node => {
+                process.services.outcomes.failed(&error);
+                return false;
+            }
             error if error.class() == ErrorClass::Connection => {
                 process.services.outcomes.failed(&error);
                 process.wait_for_database().await;
@@ -81,16 +102,14 @@ pub(crate) async fn write(process: &WorkerContext, ended: &mut [Ended]) {
             error if error.is_of_data() && ended.len() > 1 => {
                 tracing::error!(%error, "cannot write a batch of outcomes");
                 let (first, second) = ended.split_at_mut(ended.len() / 2);
-                Box::pin(write(process, first)).await;
-                Box::pin(write(process, second)).await;
-                return;
+                return Box::pin(write(process, first)).await & Box::pin(write(process, second)).await;
             }
             error if error.is_of_data() => {
-                let Some(Ended { lease, outcome, .. }) = ended.first_mut() else { return };
+                let Some(Ended { lease, outcome, .. }) = ended.first_mut() else { return true };
                 tracing::error!(job_id = %lease.id, %error, "cannot write the outcome");
                 let fallback = Outcome::Failed("the job's result cannot be stored".into());
                 if *outcome == fallback {
-                    return;
+                    return true;
                 }
                 *outcome = fallback;
             }

@@ -32,7 +32,8 @@ async fn the_class_of_an_error_decides_whether_it_counts_against_a_job() {
         Error::from(sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&ledger.pool).await.unwrap_err())
     };
     for (class, codes) in [
-        (ErrorClass::Connection, &["08000", "08006", "57P01", "57P03", "53300", "28P01", "3D000"][..]),
+        (ErrorClass::Connection, &["08P01", "57P01", "57P03", "53300", "28P01", "3D000"][..]),
+        (ErrorClass::Node, &["08000", "08006"]),
         (ErrorClass::Resources, &["53000", "53100", "53200", "57000", "58000", "58030", "25006"]),
         (ErrorClass::Relation, &["42P01", "55P03"]),
         (ErrorClass::Ordinary, &["57014", "42501", "40001", "25P03", "54000", "XX000", "P0001", "0A000"]),

@@ -24,7 +24,7 @@ async fn each_test_has_its_own_migrated_database() {
 async fn a_cluster_keeps_its_data_and_its_url() {
     let server = Server::find().await.unwrap();
     let dir = std::env::temp_dir().join(format!("crm dev {:016x}", rand::random::<u64>()));
-    let options = Options { durable: false, max_connections: 10 };
+    let options = Options { durable: false, max_connections: 10, ..Options::default() };
 
     let first = Cluster::start(&server, &dir, &options).await.unwrap();
     let url = first.database("crm").await.unwrap();

@@ -6,10 +6,10 @@ use uuid::Uuid;
 use super::counts::gather;
 use super::write::{reclassify, save_thresholds, start_thresholds, write};
 use super::{Day, Facts, State, facts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::insight::health::{Health, SnapshotHealth};
 use crate::insight::segments::Thresholds;
-use crate::platform::db;
+use crate::platform::db::{self, Among};
 use crate::queue;
 use crate::values::Time;
 
@@ -308,16 +308,22 @@ pub(crate) async fn last_of_page(
 pub async fn marked(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
     let mut workspaces = db::workspaces(
         connection,
-        "SELECT workspace_id FROM stale_customers WHERE workspace_id > $1 ORDER BY workspace_id LIMIT 1",
+        "SELECT workspace_id FROM stale_customers WHERE workspace_id > $1 AND ($2::uuid[] IS NULL OR workspace_id = ANY ($2))
+         ORDER BY workspace_id LIMIT 1",
     )
     .await?;
-    let with_old_thresholds: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT workspace_id FROM score_states
-         WHERE (moved AND thresholds_at < now() - make_interval(secs => $1::float8)) OR reclassify_after IS NOT NULL",
-    )
-    .bind(THRESHOLDS_EVERY_S)
-    .fetch_all(connection)
-    .await?;
+    let mut among = Among::new();
+    let with_old_thresholds: Vec<Uuid> = loop {
+        let found = sqlx::query_scalar(
+            "SELECT workspace_id FROM score_states
+             WHERE ((moved AND thresholds_at < now() - make_interval(secs => $1::float8)) OR reclassify_after IS NOT NULL)
+                 AND ($2::uuid[] IS NULL OR workspace_id = ANY ($2))",
+        );
+        let found = found.bind(THRESHOLDS_EVERY_S).bind(among.workspaces()).fetch_all(&mut *connection).await;
+        if let Some(found) = among.accept(connection, found.map_err(Error::from)).await? {
+            break found;
+        }
+    };
     workspaces.extend(with_old_thresholds);
     workspaces.sort_unstable();
     workspaces.dedup();
