@@ -3,6 +3,7 @@
 //! Each check has a transaction of its own, which only reads, and a time limit. A check that fails or takes
 //! too long is reported, and the others run nevertheless.
 
+mod distribution;
 mod duplicates;
 mod server;
 mod stored;
@@ -93,6 +94,7 @@ enum Check {
     Clock,
     Size,
     Schema,
+    Distribution,
     Connections,
     Workers,
     Hold,
@@ -101,7 +103,7 @@ enum Check {
 }
 
 /// In this order. Those after the schema need all tables.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check::Version,
     Check::Server,
     Check::Role,
@@ -109,6 +111,7 @@ const CHECKS: [Check; 12] = [
     Check::Clock,
     Check::Size,
     Check::Schema,
+    Check::Distribution,
     Check::Connections,
     Check::Workers,
     Check::Hold,
@@ -128,6 +131,7 @@ impl Check {
             Self::Workers => "workers",
             Self::Size => "database.size",
             Self::Schema => "schema",
+            Self::Distribution => "database.nodes",
             Self::Hold => "mail.hold",
             Self::Secrets => "webhooks.secrets",
             Self::Duplicates => "records.emails",
@@ -144,6 +148,7 @@ impl Check {
             Self::Clock => server::clock(connection).await,
             Self::Size => server::size(connection).await,
             Self::Schema => stored::schema(connection).await,
+            Self::Distribution => distribution::check(connection).await,
             Self::Workers => stored::workers(connection).await,
             Self::Hold => stored::hold(connection, settings.own_url()).await,
             Self::Secrets => stored::secrets(connection, &settings.webhooks).await,

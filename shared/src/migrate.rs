@@ -1,7 +1,6 @@
 //! Bringing a database up to this version: the migrations of the schema, its distribution where Citus is
 //! installed, then the backfills of its rows, each listed once here.
 
-pub mod distribute;
 mod email_keys;
 mod enrolment;
 
@@ -17,7 +16,7 @@ use crate::crm::leads::Lead;
 use crate::error::{Error, Result};
 use crate::platform::backfill::{self, Backfill};
 use crate::platform::config::Database;
-use crate::platform::db;
+use crate::platform::{db, distribute};
 use crate::records::Rederive;
 
 /// Every backfill, by the table that it rewrites.

@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod config;
 pub mod db;
+pub mod distribute;
 pub mod email_keys;
 pub mod finishing;
 pub mod host;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use shared::migrate::{self, Progress, distribute};
+use shared::migrate::{self, Progress};
 use shared::platform::db;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testing::{Database, citus};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::support;
+use crate::{doctor, support};
 
 /// Says that a test is skipped, unless tests run on Citus.
 fn is_skipped() -> bool {
@@ -40,8 +41,14 @@ async fn migrate(database: &Database) -> Vec<String> {
     reported
 }
 
-async fn problems(connection: &mut PgConnection) -> Vec<String> {
-    distribute::status(connection).await.unwrap().expect("the extension is there").problems
+/// What the doctor says about the nodes.
+async fn nodes(database: &Database) -> Value {
+    doctor::finding(&doctor::examine(database, &[]).await, "database.nodes").clone()
+}
+
+/// The tables that are left.
+async fn pending(connection: &mut PgConnection) -> Vec<String> {
+    db::pending_migrations(connection).await.unwrap()
 }
 
 #[tokio::test]
@@ -50,7 +57,11 @@ async fn existing_data_is_distributed_also_by_a_run_that_was_interrupted() {
         return;
     }
     let (database, mut connection) = filled().await;
-    assert!(problems(&mut connection).await.iter().any(|problem| problem.contains("run crm-api migrate")));
+    // Until somebody begins, nothing changes.
+    assert_eq!(pending(&mut connection).await, [""; 0]);
+    let found = nodes(&database).await;
+    assert_eq!(found["level"], "warning", "{found}");
+    assert!(found["message"].as_str().unwrap().contains("no table is distributed"), "{found}");
 
     let (settings, begun) = (support::settings(database.url()), Arc::new(Notify::new()));
     let report = |progress: &Progress| {
@@ -62,10 +73,14 @@ async fn existing_data_is_distributed_also_by_a_run_that_was_interrupted() {
         done = migrate::run(&settings.database, report) => panic!("{done:?} before it was interrupted"),
         () = begun.notified() => (),
     }
+    let left = pending(&mut connection).await;
+    assert!(left.contains(&"webhooks".to_owned()) && !left.contains(&"active_runs".to_owned()), "{left:?}");
     let reported = migrate(&database).await;
     assert!(!reported.iter().any(|line| line.contains("active_runs")), "{reported:?}");
     assert!(reported.last().unwrap().contains("webhooks"), "{reported:?}");
-    assert_eq!(problems(&mut connection).await, [""; 0]);
+    assert_eq!(pending(&mut connection).await, [""; 0]);
+    let found = nodes(&database).await;
+    assert_eq!(found["level"], "ok", "{found}");
     let settings: Vec<Uuid> =
         sqlx::query_scalar("SELECT workspace_id FROM settings").fetch_all(&mut connection).await.unwrap();
     assert_eq!(settings.len(), 2);
@@ -91,15 +106,15 @@ async fn the_table_of_a_later_migration_is_distributed() {
     .execute(&mut connection)
     .await
     .unwrap();
-    assert_eq!(problems(&mut connection).await, ["not distributed with the others: products; run crm-api migrate"]);
+    assert_eq!(pending(&mut connection).await, ["products"]);
     assert_eq!(migrate(&database).await.len(), 1);
-    assert_eq!(problems(&mut connection).await, [""; 0]);
+    assert_eq!(pending(&mut connection).await, [""; 0]);
 }
 
 #[tokio::test]
 async fn without_the_extension_nothing_is_distributed() {
     let database = Database::empty().await;
     assert_eq!(migrate(&database).await, [""; 0]);
-    let status = distribute::status(&mut support::connect(database.url()).await).await.unwrap();
-    assert_eq!(status, None);
+    let found = nodes(&database).await;
+    assert_eq!(found, json!({ "check": "database.nodes", "level": "ok", "message": "One server has all data." }));
 }

@@ -56,6 +56,7 @@ async fn everything_is_checked_and_each_line_says_what_to_do() {
         "clock",
         "database.size",
         "schema",
+        "database.nodes",
         "workers",
         "mail.hold",
         "webhooks.secrets",

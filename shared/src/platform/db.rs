@@ -18,8 +18,8 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::platform::backfill;
 use crate::platform::config::Database;
+use crate::platform::{backfill, distribute};
 
 pub(crate) use nodes::{Among, or_nothing};
 use pool::TransactionState;
@@ -77,8 +77,8 @@ pub(crate) async fn apply_migrations(connection: &mut PgConnection) -> Result<()
     MIGRATOR.run(connection).await.map_err(|error| Error::Internal(error.into()))
 }
 
-/// What `crm-api migrate` has still to do: the versions of missing migrations, or else the names of
-/// unfinished backfills.
+/// What `crm-api migrate` has still to do: the versions of missing migrations, or else the tables to distribute,
+/// or else the names of unfinished backfills.
 pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<String>> {
     let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success");
     let applied: Vec<i64> = match applied.fetch_all(&mut *connection).await {
@@ -89,7 +89,11 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<Str
     };
     let versions = MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version));
     let pending: Vec<String> = versions.map(|version| version.to_string()).collect();
-    if pending.is_empty() { backfill::pending(connection).await } else { Ok(pending) }
+    if !pending.is_empty() {
+        return Ok(pending);
+    }
+    let tables = distribute::pending(connection).await?;
+    if tables.is_empty() { backfill::pending(connection).await } else { Ok(tables) }
 }
 
 /// A transaction that is rolled back unless it is committed.

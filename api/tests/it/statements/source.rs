@@ -24,7 +24,7 @@ impl Statement {
 }
 
 /// These statements read the catalog of an extension that this database may not have.
-const OF_AN_EXTENSION: [&str; 3] = ["migrate/distribute.rs", "migrate/distribute/status.rs", "platform/db/nodes.rs"];
+const OF_AN_EXTENSION: [&str; 3] = ["platform/distribute.rs", "doctor/distribution.rs", "platform/db/nodes.rs"];
 
 /// The statements in the sources of `shared`, without its unit tests.
 pub fn statements() -> Vec<Statement> {

@@ -6,11 +6,7 @@
 //! the catalog, so the table of a later migration is distributed by the next `crm-api migrate`. A table is
 //! distributed in a transaction of its own, and a run that was interrupted goes on with the tables that are left.
 
-mod status;
-
 use std::fmt;
-
-pub use status::{Status, status};
 
 use sqlx::{FromRow, PgConnection};
 
@@ -31,7 +27,7 @@ macro_rules! tenant_tables {
              AND columns.attname = 'workspace_id'"
     };
 }
-use tenant_tables;
+pub(crate) use tenant_tables;
 
 /// Lets the session distribute: foreign keys between the tables need one connection for each node, the triggers
 /// write rows of the same workspace, and a table that refers to `workspaces` waits for its turn as a plain one.
@@ -76,6 +72,15 @@ const LEFT_OVER: &str = concat!(
      ORDER BY name LIMIT 1"
 );
 
+/// The tables that an interrupted run has left, by name.
+const LEFT: &str = concat!(
+    "SELECT name FROM (",
+    tenant_tables!(),
+    ") AS tenants WHERE NOT is_distributed
+         AND EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'workspaces'::regclass)
+     ORDER BY name"
+);
+
 /// A table that is being distributed.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Progress {
@@ -97,7 +102,7 @@ impl fmt::Display for Progress {
 }
 
 /// Prepares a session for migrations of a distributed database.
-pub(super) async fn prepare(connection: &mut PgConnection) -> Result<()> {
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<()> {
     if is_present(connection).await? {
         sqlx::raw_sql(SETTINGS).execute(connection).await?;
     }
@@ -105,7 +110,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// Distributes the tables that are not distributed yet, and reports each one before.
-pub(super) async fn run(connection: &mut PgConnection, mut report: impl FnMut(&Progress)) -> Result<()> {
+pub(crate) async fn run(connection: &mut PgConnection, mut report: impl FnMut(&Progress)) -> Result<()> {
     if !is_present(connection).await? {
         return Ok(());
     }
@@ -133,7 +138,16 @@ pub(super) async fn run(connection: &mut PgConnection, mut report: impl FnMut(&P
     Ok(())
 }
 
-async fn is_present(connection: &mut PgConnection) -> Result<bool> {
+/// The tables that are not distributed although others are. Statements that join them with those fail.
+pub(crate) async fn pending(connection: &mut PgConnection) -> Result<Vec<String>> {
+    if !is_present(connection).await? {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar(LEFT).fetch_all(connection).await?)
+}
+
+/// Whether the database has the extension.
+pub(crate) async fn is_present(connection: &mut PgConnection) -> Result<bool> {
     let is_present = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')";
     Ok(sqlx::query_scalar(is_present).fetch_one(connection).await?)
 }
