@@ -1,10 +1,12 @@
 //! [Citus](https://docs.citusdata.com), where it is installed: databases that are distributed over nodes.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
+use tokio::time::sleep;
 
 use crate::postgres::{self, Cluster, Options};
 use crate::server::Server;
@@ -56,6 +58,8 @@ pub struct Servers {
     coordinator: Option<Cluster>,
     /// The servers with the data of tenants; `None` for one that is stopped.
     nodes: Vec<Option<Cluster>>,
+    /// A server that follows a node, and the node's number.
+    standby: Option<(usize, Cluster)>,
 }
 
 impl Servers {
@@ -70,7 +74,7 @@ impl Servers {
         let url = coordinator.database(DATABASE).await?;
         let options = Options { password: Some(password(&url)?.to_owned()), ..options };
         let (server, dir, coordinator) = (server.clone(), dir.to_owned(), Some(coordinator));
-        let mut servers = Self { server, dir, options, url, coordinator, nodes: Vec::new() };
+        let mut servers = Self { server, dir, options, url, coordinator, nodes: Vec::new(), standby: None };
         for number in 0..nodes {
             let node = servers.node(number).await?;
             servers.nodes.push(Some(node));
@@ -91,7 +95,8 @@ impl Servers {
 
     /// The servers that run, the coordinator first.
     pub fn into_clusters(self) -> impl Iterator<Item = Cluster> {
-        self.coordinator.into_iter().chain(self.nodes.into_iter().flatten())
+        let standby = self.standby.map(|(_, standby)| standby);
+        self.coordinator.into_iter().chain(self.nodes.into_iter().flatten()).chain(standby)
     }
 
     /// Crashes the coordinator, and starts it again.
@@ -169,6 +174,63 @@ impl Servers {
     pub async fn start_node(&mut self, number: usize) -> Result<()> {
         let node = self.node(number).await?;
         self.nodes[number] = Some(node);
+        Ok(())
+    }
+
+    /// Starts a standby of a node, which has every commit that the node has confirmed.
+    ///
+    /// # Errors
+    /// If the node does not run, or its data cannot be copied.
+    pub async fn add_standby(&mut self, number: usize) -> Result<()> {
+        let node = self.nodes.get(number).and_then(Option::as_ref).context("the node does not run")?;
+        let dir = self.dir.join(format!("node-{}-standby", number + 1));
+        node.copy(&self.server, &dir, true).await?;
+        let standby = Cluster::start(&self.server, &dir, &self.options).await?;
+        let mut connection = PgConnection::connect(&node.url(DATABASE)).await?;
+        for statement in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            sqlx::raw_sql(statement).execute(&mut connection).await?;
+        }
+        let is_followed = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')";
+        while !sqlx::query_scalar::<_, bool>(is_followed).fetch_one(&mut connection).await? {
+            sleep(Duration::from_millis(100)).await;
+        }
+        connection.close().await?;
+        self.standby = Some((number, standby));
+        Ok(())
+    }
+
+    /// Crashes the node that has a standby.
+    ///
+    /// # Errors
+    /// If waiting for its process fails.
+    pub async fn crash_followed(&mut self) -> Result<()> {
+        let number = self.standby.as_ref().context("no node has a standby")?.0;
+        match self.nodes.get_mut(number).and_then(Option::take) {
+            Some(node) => node.crash().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the standby take the place of its node.
+    ///
+    /// # Errors
+    /// If the standby or the coordinator refuses.
+    pub async fn promote_standby(&mut self) -> Result<()> {
+        let (number, standby) = self.standby.take().context("no node has a standby")?;
+        let url = standby.url(DATABASE);
+        let mut connection = PgConnection::connect(&url).await?;
+        for statement in
+            ["SELECT pg_promote()", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"]
+        {
+            sqlx::raw_sql(statement).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        let mut coordinator = PgConnection::connect(&self.url).await?;
+        let id = "SELECT nodeid FROM pg_dist_node WHERE groupid > 0 ORDER BY nodeid OFFSET $1 LIMIT 1";
+        let id: i32 = sqlx::query_scalar(id).bind(i64::try_from(number)?).fetch_one(&mut coordinator).await?;
+        move_to(&mut coordinator, id, &url).await?;
+        coordinator.close().await?;
+        self.nodes[number] = Some(standby);
         Ok(())
     }
 

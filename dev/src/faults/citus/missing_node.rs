@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::load::{Answer, Load, Workspace, import, p99, workspaces};
 use crate::faults::harness::Harness;
 
+/// The number of the node that is stopped.
+const LOST: usize = 1;
 /// Within this time of its node's return, a workspace is served again.
 const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,13 +25,16 @@ pub struct Arguments {
     /// The number of rows that are imported into each workspace.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     rows: usize,
+    /// Crash the node, and let a standby take its place.
+    #[arg(long)]
+    standby: bool,
 }
 
 /// Stops a node for a time; returns the broken guarantees.
 pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
     let mut harness = Harness::start(2, release).await?;
     let workspaces = workspaces(&harness, arguments.workspaces).await?;
-    let port = harness.servers()?.node_port(1).context("there is no second node")?;
+    let port = harness.servers()?.node_port(LOST).context("there is no second node")?;
     let is_hit: Vec<bool> = workspaces.iter().map(|workspace| workspace.node == i32::from(port)).collect();
     let hit = is_hit.iter().filter(|is_hit| **is_hit).count();
     println!("{hit} of {} workspaces are on the node that is stopped", workspaces.len());
@@ -38,21 +43,33 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
         move |answer: &&Answer| is_hit[answer.workspace] == hit
     };
 
+    if arguments.standby {
+        harness.servers()?.add_standby(LOST).await?;
+    }
     let load = Load::start(harness.api_url(), &workspaces);
     sleep(Duration::from_secs(10)).await;
     let jobs = import(&harness, &workspaces, arguments.rows).await?;
     sleep(Duration::from_secs(2)).await;
     let stopped = Instant::now();
     let before = p99(load.answers().iter().filter(of(false)));
-    harness.servers()?.stop_node(1).await?;
+    if arguments.standby {
+        harness.servers()?.crash_followed().await?;
+    } else {
+        harness.servers()?.stop_node(LOST).await?;
+    }
     println!("the node is down for {} s while files are imported", arguments.seconds);
     sleep(Duration::from_secs(arguments.seconds)).await;
     let returned = Instant::now();
     let during: Vec<Answer> =
         load.answers().into_iter().filter(|answer| answer.at > stopped + Duration::from_secs(1)).collect();
     let others_done = finished_of_others(&harness, &workspaces, &jobs, &is_hit).await?;
-    harness.servers()?.start_node(1).await?;
-    println!("the node runs again");
+    if arguments.standby {
+        harness.servers()?.promote_standby().await?;
+        println!("its standby has taken its place after {:.1?}", returned.elapsed());
+    } else {
+        harness.servers()?.start_node(LOST).await?;
+        println!("the node runs again");
+    }
     let back = Instant::now();
     sleep(RESUMES_WITHIN + Duration::from_secs(5)).await;
     harness.wait_for(&jobs, Duration::from_secs(300)).await?;
