@@ -256,6 +256,8 @@ async fn run(connection: &mut PgConnection, text: &str) -> sqlx::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(format!("PREPARE statement AS {text}"))).execute(&mut *connection).await?;
     let types: Vec<String> =
         sqlx::query_scalar("SELECT unnest(parameter_types)::text FROM pg_prepared_statements WHERE name = 'statement'")
+            // Kept ones would be deallocated with it.
+            .persistent(false)
             .fetch_all(&mut *connection)
             .await?;
     let values: Vec<String> = types.iter().map(|of_type| value(of_type)).collect();
