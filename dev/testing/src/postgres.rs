@@ -300,6 +300,10 @@ fn settings(port: u16, options: &Options) -> Vec<String> {
     if options.citus {
         settings.extend(citus::SETTINGS.map(str::to_owned));
         settings.push(format!("max_prepared_transactions={}", options.max_connections));
+        if !options.durable {
+            // Each test has a copy of all shards.
+            settings.push("citus.shard_count=2".to_owned());
+        }
     }
     settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
 }
