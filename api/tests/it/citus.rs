@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use shared::migrate::{self, Progress};
 use shared::platform::db;
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testing::{Database, citus};
 use tokio::sync::Notify;

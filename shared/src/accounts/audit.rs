@@ -124,7 +124,7 @@ macro_rules! columns {
             selected: concat!(
                 stored!(),
                 ", (SELECT json_build_object('former', former, 'latter', latter) FROM history
-                    WHERE history.workspace_id = audit_log.workspace_id AND history.record_id = audit_log.subject_id
+                    WHERE history.workspace_id = $1 AND history.record_id = audit_log.subject_id
                         AND history.id = audit_log.id AND history.action = 'updated' AND ",
                 $readable,
                 ") AS change"

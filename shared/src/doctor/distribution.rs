@@ -83,9 +83,11 @@ fn of_tables(Tables { distributed, apart }: Tables, nodes: &[Node]) -> Finding {
         let message = format!("Tables that are not distributed with the others: {}.", apart.len());
         return Finding::fault(CHECK, message, "Run crm-api migrate.").with_details(apart);
     }
-    let lines = nodes.iter().map(|node| format!("{}:{}  {} groups of shards", node.nodename, node.nodeport, node.shards));
+    let lines =
+        nodes.iter().map(|node| format!("{}:{}  {} groups of shards", node.nodename, node.nodeport, node.shards));
     let holding = nodes.iter().filter(|node| node.shards > 0).count();
-    Finding::ok(CHECK, format!("Distributed tables: {distributed}, nodes with their rows: {holding}.")).with_details(lines.collect())
+    Finding::ok(CHECK, format!("Distributed tables: {distributed}, nodes with their rows: {holding}."))
+        .with_details(lines.collect())
 }
 
 fn of_node(node: &Node) -> Option<Finding> {

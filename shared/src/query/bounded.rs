@@ -4,6 +4,7 @@
 use sqlx::{PgConnection, QueryBuilder, Row};
 use uuid::Uuid;
 
+use super::statements::of_workspace;
 use super::steps::step;
 use super::{Columns, List, Place};
 use crate::error::Result;
@@ -95,9 +96,10 @@ pub async fn by_ids(
     columns: Columns,
     (ids, max_bytes): (&[Uuid], usize),
 ) -> Result<Bounded> {
-    let mut sql = QueryBuilder::new(format!("SELECT {} FROM {} JOIN unnest(", columns.selected, list.spec.table));
+    let begin = format!("SELECT {} FROM {} JOIN unnest(", columns.selected, list.spec.table);
+    let mut sql = of_workspace(workspace_id, begin);
     sql.push_bind(ids.to_vec()).push("::uuid[]) WITH ORDINALITY AS wanted (wanted_id, ordinal) ON id = wanted_id");
-    sql.push(" WHERE workspace_id = ").push_bind(workspace_id);
+    sql.push(" WHERE workspace_id = $1");
     list.push_fixed(&mut sql);
     sql.push(" ORDER BY ordinal");
     Ok(read(connection, sql, max_bytes).await?.0)

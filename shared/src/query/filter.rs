@@ -324,7 +324,7 @@ fn push_joined(sql: &mut QueryBuilder<Postgres>, table: &str, joined: &Joined, w
     let includes_absent = absent.is_some_and(|absent| words.iter().any(|word| word == absent));
     let (exists, comparison) = if includes_absent { ("NOT EXISTS", "<> ALL") } else { ("EXISTS", "= ANY") };
     sql.push(format!(
-        "{exists} (SELECT FROM {other} AS joined WHERE joined.workspace_id = {table}.workspace_id
+        "{exists} (SELECT FROM {other} AS joined WHERE joined.workspace_id = $1
              AND joined.{key} = {table}.id AND joined.{column} {comparison} ("
     ));
     sql.push_bind(words).push("))");
@@ -334,7 +334,7 @@ fn push_joined(sql: &mut QueryBuilder<Postgres>, table: &str, joined: &Joined, w
 fn push_listed(sql: &mut QueryBuilder<Postgres>, table: &str, listed: &Listed, ids: &[Uuid]) {
     let Listed { table: other, key, column } = listed;
     sql.push(format!(
-        "EXISTS (SELECT FROM {other} AS listed WHERE listed.workspace_id = {table}.workspace_id
+        "EXISTS (SELECT FROM {other} AS listed WHERE listed.workspace_id = $1
              AND listed.{key} = {table}.id AND listed.{column} && "
     ));
     sql.push_bind(ids.to_vec()).push(")");

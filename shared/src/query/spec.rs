@@ -116,7 +116,7 @@ impl ListField {
         if let Source::Listed(listed) = self.source { Some(listed) } else { None }
     }
 
-    /// The expression that filters compare, for rows of this table.
+    /// The expression that filters compare, for rows of this table. The workspace is `$1`.
     pub(super) fn compared(&self, table: &str) -> String {
         match self.source {
             // The normal form of an email is in a column of its own.
@@ -165,7 +165,7 @@ impl Joined {
     fn lookup(&self, table: &str) -> String {
         let Self { table: other, key, column, .. } = self;
         self.or_absent(&format!(
-            "(SELECT joined.{column} FROM {other} AS joined WHERE joined.workspace_id = {table}.workspace_id
+            "(SELECT joined.{column} FROM {other} AS joined WHERE joined.workspace_id = $1
                  AND joined.{key} = {table}.id)"
         ))
     }
@@ -191,7 +191,7 @@ impl Listed {
     fn lookup(&self, table: &str) -> String {
         let Self { table: other, key, column } = self;
         format!(
-            "(SELECT nullif(listed.{column}, '{{}}') FROM {other} AS listed WHERE listed.workspace_id = {table}.workspace_id
+            "(SELECT nullif(listed.{column}, '{{}}') FROM {other} AS listed WHERE listed.workspace_id = $1
                  AND listed.{key} = {table}.id)"
         )
     }
@@ -238,11 +238,12 @@ impl OrderKind {
 pub struct Columns {
     /// The columns of the table.
     pub stored: &'static str,
-    /// What is selected of these: the columns, and expressions that are computed for the rows of a page.
+    /// What is selected of these: the columns, and expressions that are computed for the rows of a page. The
+    /// workspace is `$1`, the first parameter of each statement.
     pub selected: &'static str,
 }
 
-/// The selection of these columns of a table, and of the fields in other tables.
+/// The selection of these columns of a table, and of the fields in other tables. The workspace is `$1`.
 pub fn selection(table: &str, columns: &str, fields: &[ListField]) -> String {
     let mut selection = columns.to_owned();
     for field in fields.iter().filter(|field| field.as_joined().is_some()) {

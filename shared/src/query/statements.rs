@@ -6,7 +6,8 @@
 //! square of their number; then the order's index is read, and each record is checked. The statements leave
 //! the planner no choice between them, because it often estimates the number of matches wrongly.
 
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{Branch, Columns, Joined, Key, List, OrderKind, Place};
@@ -16,13 +17,22 @@ pub(super) const FEW: i64 = 5_000;
 /// The number of records that one statement examines, so that it takes milliseconds with any filters.
 pub(super) const STRIDE: i64 = 20_000;
 
+/// Begins a statement whose first parameter is the workspace, as selections and conditions expect it. A distributed
+/// database sends a statement to one node if each table in it has the workspace as a parameter.
+pub(super) fn of_workspace(workspace_id: Uuid, begin: String) -> QueryBuilder<Postgres> {
+    let mut arguments = PgArguments::default();
+    // A UUID is always encoded; without it, the statement would be refused.
+    let _ = arguments.add(workspace_id);
+    QueryBuilder::with_arguments(begin, arguments)
+}
+
 impl List {
     /// The statement of the next `limit` records of a list without checks: the columns, and `place`, the
     /// value of the order's expression, which forms a [`Place`] together with `id`.
     pub fn page(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let mut sql = QueryBuilder::new(format!("SELECT {}, place FROM (", columns.selected));
         // Expressions of the selection are computed for the rows of the page only.
-        self.push_ordered(&mut sql, workspace_id, &format!("workspace_id, {}", columns.stored), i64::from(limit));
+        self.push_ordered(&mut sql, workspace_id, columns.stored, i64::from(limit));
         sql
     }
 
@@ -45,8 +55,8 @@ impl List {
     /// does not match.
     pub(super) fn stride(&self, workspace_id: Uuid, columns: Columns, limit: u32) -> QueryBuilder<Postgres> {
         let table = self.spec.table;
-        let mut sql =
-            QueryBuilder::new(format!("SELECT {}, place, matches, nth FROM (SELECT *, (TRUE", columns.selected));
+        let begin = format!("SELECT {}, place, matches, nth FROM (SELECT *, (TRUE", columns.selected);
+        let mut sql = of_workspace(workspace_id, begin);
         self.push_checks(&mut sql);
         sql.push(") IS TRUE AS matches, row_number() OVER () AS nth FROM (SELECT * FROM (");
         self.push_ordered(&mut sql, workspace_id, &format!("{table}.*"), STRIDE);

@@ -59,8 +59,8 @@ macro_rules! deleted_list {
                 "record_type = '", $record_type, "' AND action = 'deleted' AND cause_id IS NULL
                  AND created_at > now() - interval '30 days'
                  AND (SELECT present.id FROM ", $table, " AS present
-                     WHERE present.workspace_id = history.workspace_id AND present.id = history.record_id) IS NULL
-                 AND (SELECT later.id FROM history AS later WHERE later.workspace_id = history.workspace_id
+                     WHERE present.workspace_id = $1 AND present.id = history.record_id) IS NULL
+                 AND (SELECT later.id FROM history AS later WHERE later.workspace_id = $1
                      AND later.record_id = history.record_id AND later.id > history.id AND later.action = 'deleted'
                      LIMIT 1) IS NULL"
             )),
