@@ -228,7 +228,8 @@ async fn what_takes_too_long_is_rolled_back_before_its_answer() {
 /// Makes each commit that changes a lead take as long, in this test's database.
 async fn slow_commits(api: &Api, seconds: f32) {
     let statement = format!(
-        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+        "SET citus.enable_unsafe_triggers = on;
+         CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END';
          CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON leads DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION linger()"

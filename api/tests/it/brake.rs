@@ -208,7 +208,7 @@ async fn a_run_that_is_cancelled_while_it_counts_can_be_confirmed() {
         &api,
         "INSERT INTO followups (workspace_id, job_id, recipient, next_action_date, interaction_id, interaction_type)
          SELECT jobs.workspace_id, jobs.id, 'uma@acme.example', next_action_date, lead_interactions.id, 'lead_interaction'
-         FROM jobs, lead_interactions",
+         FROM jobs JOIN lead_interactions USING (workspace_id)",
     )
     .await;
     support::json(api.post(&format!("/dev/crm/jobs/{}/cancel", id(&job))), 200).await;

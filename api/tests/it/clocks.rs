@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
-use testing::Process;
+use testing::{Process, earlier};
 
 use crate::support::{self, Api, id};
 use crate::workflows::{put_settings, rows, run};
@@ -72,7 +72,7 @@ async fn a_worker_whose_clock_is_days_ahead_claims_nothing_until_it_is_corrected
     let job = support::json(api.post(FOLLOWUPS), 202).await;
     let job = format!("/dev/crm/jobs/{}", id(&job));
     // By the worker's clock, the job is due.
-    rows(&api, "UPDATE jobs SET run_at = run_at - interval '5 days'").await;
+    rows(&api, &format!("UPDATE jobs SET {}", earlier("run_at", "5 days"))).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(api.read(&job).await["status"], "queued");
 
@@ -96,7 +96,8 @@ async fn the_clock_of_the_database_decides_what_is_due() {
     answer(&worker, "/readyz", "ready", |status, _| status == 200).await;
     let followed_up = async || -> Value {
         let job = support::json(api.post(FOLLOWUPS), 202).await;
-        rows(&api, "UPDATE jobs SET run_at = run_at - interval '2 minutes' WHERE finished_at IS NULL").await;
+        let due = format!("UPDATE jobs SET {} WHERE finished_at IS NULL", earlier("run_at", "2 minutes"));
+        rows(&api, &due).await;
         let job = api.ended(&job).await;
         assert_eq!(job["status"], "succeeded", "{job}");
         job["result"]["followed_up"].clone()

@@ -4,8 +4,8 @@ use chrono::{Days, Utc};
 use serde_json::{Value, json};
 use shared::insight::health::SnapshotHealth;
 use shared::queue;
-use sqlx::{Connection, PgConnection};
-use testing::Process;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::{Process, earlier};
 use uuid::Uuid;
 
 use crate::segments::ago;
@@ -185,8 +185,8 @@ async fn scores_are_of_the_day_on_which_they_are_read() {
     // The order was made a day earlier, and so were the scores: as if a day had passed.
     let mut connection = api.connection().await;
     age(&mut connection, api.workspace_id, 1).await;
-    let moved = sqlx::query("UPDATE orders SET order_date = order_date - interval '1 day' WHERE customer_id = $1");
-    moved.bind(Uuid::try_parse(&ada).unwrap()).execute(&mut connection).await.unwrap();
+    let moved = format!("UPDATE orders SET {} WHERE customer_id = $1", earlier("order_date", "1 day"));
+    sqlx::query(AssertSqlSafe(moved)).bind(Uuid::try_parse(&ada).unwrap()).execute(&mut connection).await.unwrap();
     sqlx::query("DELETE FROM stale_customers").execute(&mut connection).await.unwrap();
     let report = api.report("/dev/crm/customers/segments").await;
     assert_eq!((segment(&report, "new"), segment(&report, "promising")), (0, 1), "{report:#}");

@@ -1,6 +1,8 @@
 //! Deleted records are listed as long as they can be restored.
 
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use testing::earlier;
 
 use crate::list_sorts::pages;
 use crate::support::{self, Api, each, faults, id};
@@ -52,8 +54,12 @@ async fn deleted_records_are_listed_last_deleted_first() {
     assert_eq!(each(&api.read(&format!("{LEADS}?deleted=false")).await, "name"), ["Joe"]);
     assert_eq!(api.read("/dev/crm/customers?deleted=true").await, json!([]));
 
-    let old = "UPDATE history SET created_at = created_at - interval '31 days' WHERE record_id = $1";
-    sqlx::query(old).bind(ids[0].parse::<uuid::Uuid>().unwrap()).execute(&mut api.connection().await).await.unwrap();
+    let old = format!("UPDATE history SET {} WHERE record_id = $1", earlier("created_at", "31 days"));
+    sqlx::query(AssertSqlSafe(old))
+        .bind(ids[0].parse::<uuid::Uuid>().unwrap())
+        .execute(&mut api.connection().await)
+        .await
+        .unwrap();
     assert_eq!(each(&api.read(&format!("{LEADS}?deleted=true")).await, "name"), ["Bob", "Eve"]);
 }
 

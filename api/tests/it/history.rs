@@ -2,7 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testing::Process;
+use sqlx::AssertSqlSafe;
+use testing::{Process, earlier};
 
 use crate::support::{self, Api, each, id};
 
@@ -269,13 +270,13 @@ async fn a_deleted_record_cannot_be_restored_after_thirty_days() {
     api.send(Method::PUT, &path, json!({ "notes": "n" }), 200).await;
     api.delete(&path, 204).await;
     let mut connection = api.connection().await;
-    let age = "UPDATE history SET created_at = created_at - interval '30 days 1 minute'";
-    sqlx::query(age).execute(&mut connection).await.unwrap();
+    let age = format!("UPDATE history SET {}", earlier("created_at", "30 days 1 minute"));
+    sqlx::query(AssertSqlSafe(age.clone())).execute(&mut connection).await.unwrap();
     support::json(api.post(&format!("{path}/restore")), 404).await;
     let (restored, _) = lead(&api, "bob@example.com").await;
     api.delete(&restored, 204).await;
     support::json(api.post(&format!("{restored}/restore")), 200).await;
-    sqlx::query(age).execute(&mut connection).await.unwrap();
+    sqlx::query(AssertSqlSafe(age.clone())).execute(&mut connection).await.unwrap();
     assert_eq!(shared::records::history::prune(&mut connection, 10).await.unwrap(), 2);
     assert_eq!(each(&api.read(&format!("{restored}/history")).await, "action"), ["restored", "deleted", "created"]);
     support::json(api.get(&format!("{path}/history")), 404).await;

@@ -12,8 +12,8 @@ use shared::insight::request::{Offers, Request};
 use shared::insight::table::Table;
 use shared::platform::db::{self, Pool};
 use shared::values::Time;
-use sqlx::PgConnection;
-use testing::Database;
+use sqlx::{AssertSqlSafe, PgConnection};
+use testing::{Database, earlier};
 use uuid::Uuid;
 
 use crate::report_helpers::{pairs, request};
@@ -81,8 +81,8 @@ impl Asker {
 
     /// Lets all answers be older by so many seconds.
     async fn age(&self, seconds: i32) {
-        let age = "UPDATE reports SET as_of = as_of - make_interval(secs => $1)";
-        sqlx::query(age).bind(f64::from(seconds)).execute(self.database.pool()).await.unwrap();
+        let age = format!("UPDATE reports SET {}", earlier("as_of", &format!("{seconds} seconds")));
+        sqlx::query(AssertSqlSafe(age)).execute(self.database.pool()).await.unwrap();
     }
 }
 

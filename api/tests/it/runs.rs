@@ -60,6 +60,7 @@ struct Moment {
 /// Has the database note whatever jobs record from now on.
 async fn watch(api: &Api) {
     let statements = "
+        SET citus.enable_unsafe_triggers = on;
         CREATE TABLE moments (place bigint GENERATED ALWAYS AS IDENTITY, kind text, status text, result json, cursor jsonb);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             INSERT INTO moments (kind, status, result, cursor) VALUES (NEW.kind, NEW.status, NEW.result, NEW.cursor);

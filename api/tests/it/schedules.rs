@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use shared::schedule::{self, Started};
 use sqlx::Connection;
-use testing::Process;
+use testing::{Process, earlier};
 use uuid::Uuid;
 
 use crate::feedback;
@@ -350,7 +350,8 @@ async fn a_pause_is_no_missed_run() {
     }
     let later = Utc::now() + TimeDelta::hours(1);
     assert!(look(&api, &schedule, later).await.is_empty());
-    rows(&api, "UPDATE schedules SET created_at = created_at - interval '1 hour', passed_until = passed_until - interval '1 hour' WHERE kind <> 'nightly'").await;
+    let [created, passed] = ["created_at", "passed_until"].map(|column| earlier(column, "1 hour"));
+    rows(&api, &format!("UPDATE schedules SET {created}, {passed} WHERE kind <> 'nightly'")).await;
     let resumed = api.send(Method::POST, &path(&schedule, "/resume"), json!({}), 200).await;
     assert_eq!(resumed["status"], "active");
     assert!(time(&resumed["next_runs"][0]) > Utc::now());
@@ -369,7 +370,7 @@ async fn a_new_time_counts_from_the_change_on() {
     leaves_runs(&api);
     let schedule = create(&api, json!({ "kind": "process_followups", "cron": "0 0 1 1 *" })).await;
     let past = Utc::now() - TimeDelta::minutes(2);
-    rows(&api, "UPDATE schedules SET passed_until = passed_until - interval '1 day'").await;
+    rows(&api, &format!("UPDATE schedules SET {}", earlier("passed_until", "1 day"))).await;
     let change = json!({ "cron": past.format("%M %H * * *").to_string(), "time_zone": "UTC" });
     let changed = api.send(Method::PUT, &path(&schedule, ""), change, 200).await;
     assert!(time(&changed["next_runs"][0]) > Utc::now());

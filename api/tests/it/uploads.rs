@@ -5,6 +5,8 @@ use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use testing::earlier;
 use testing::workbook::{Workbook, texts};
 
 use crate::formats::{counts, leads, start, zipped};
@@ -253,7 +255,8 @@ async fn uploads_are_deleted_after_a_day_unless_an_import_reads_them() {
     support::json(api.post(&format!("{IMPORT}?upload={}", id(&read))), 202).await;
     let new = store(&api, "name,email\n").await;
     let mut connection = api.connection().await;
-    sqlx::query("UPDATE uploads SET created_at = created_at - interval '25 hours', touched_at = touched_at - interval '25 hours' WHERE id <> $1")
+    let [created, touched] = ["created_at", "touched_at"].map(|column| earlier(column, "25 hours"));
+    sqlx::query(AssertSqlSafe(format!("UPDATE uploads SET {created}, {touched} WHERE id <> $1")))
         .bind(uuid::Uuid::try_parse(id(&new)).unwrap())
         .execute(&mut connection)
         .await

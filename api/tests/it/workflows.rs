@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, FromRow};
-use testing::Process;
+use testing::{Process, earlier};
 use uuid::Uuid;
 
 use crate::support::{self, Api};
@@ -26,21 +26,17 @@ pub async fn rows(api: &Api, statement: &str) {
 
 /// Moves everything that has happened so many days into the past.
 pub async fn days_pass(api: &Api, days: i32) {
-    let past = format!("- interval '{days} days'");
-    rows(
-        api,
-        &format!(
-            "UPDATE feedback SET created_at = created_at {past}, requested_at = requested_at {past},
-                 last_reminder_at = last_reminder_at {past};
-             UPDATE leads SET created_at = created_at {past}, nurture_enrolled_at = nurture_enrolled_at {past},
-                 nurture_left_at = nurture_left_at {past};
-             UPDATE emails SET updated_at = updated_at {past};
-             UPDATE nurture_steps SET taken_at = taken_at {past};
-             UPDATE lead_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past};
-             UPDATE customer_interactions SET created_at = created_at {past}, next_action_date = next_action_date {past}"
-        ),
-    )
-    .await;
+    for (table, columns) in [
+        ("feedback", &["created_at", "requested_at", "last_reminder_at"][..]),
+        ("leads", &["created_at", "nurture_enrolled_at", "nurture_left_at"]),
+        ("emails", &["updated_at"]),
+        ("nurture_steps", &["taken_at"]),
+        ("lead_interactions", &["created_at", "next_action_date"]),
+        ("customer_interactions", &["created_at", "next_action_date"]),
+    ] {
+        let columns: Vec<String> = columns.iter().map(|column| earlier(column, &format!("{days} days"))).collect();
+        rows(api, &format!("UPDATE {table} SET {}", columns.join(", "))).await;
+    }
 }
 
 /// Updates the workspace's settings.

@@ -54,6 +54,13 @@ pub fn data_sets() -> u64 {
     if is_thorough() { 1_000 } else { 100 }
 }
 
+/// The assignment that moves a column of times into the past, by an interval such as `2 days`. The difference of a time
+/// and an interval depends on the time zone of the session, so a distributed database refuses it in an update.
+#[must_use]
+pub fn earlier(column: &str, by: &str) -> String {
+    format!("{column} = ({column} AT TIME ZONE 'UTC' - interval '{by}') AT TIME ZONE 'UTC'")
+}
+
 /// Says that the present test is skipped, for a reason. The runner of `cargo dev test` counts these lines, and prints
 /// each reason once; libtest knows no such outcome.
 pub fn skipped(reason: &str) {

@@ -224,7 +224,8 @@ async fn services_that_fail_because_of_the_database_recover_and_report_it() {
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::OK).await;
-    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+    let full = "SET citus.enable_unsafe_triggers = on;
+                CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$;
                 CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
     sqlx::raw_sql(full).execute(&ledger.pool).await.unwrap();

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use shared::mail;
 use shared::queue::{self, Claimant, Claimed, Ended, JobStatus, Looked, Marks, Outcome, Paused, Ranges, Reporting};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::earlier;
 use testing::test_jobs::Chore;
 
 use crate::support::Ledger;
@@ -59,7 +60,7 @@ async fn claim_and_finish(connection: &mut PgConnection, marks: &mut Marks, limi
 /// Enqueues jobs that were due a minute ago, and claims and finishes all but the last `left`.
 async fn backlog(ledger: &Ledger, connection: &mut PgConnection, left: usize) -> Marks {
     ledger.enqueue_many(JOBS).await;
-    ledger.run("UPDATE jobs SET run_at = run_at - interval '1 minute'").await;
+    ledger.run(&format!("UPDATE jobs SET {}", earlier("run_at", "1 minute"))).await;
     let mut marks = Marks::default();
     let mut done = 0;
     while done < JOBS - left {
@@ -130,7 +131,7 @@ async fn the_next_sweep_finds_jobs_before_a_mark() {
     let mut connection = ledger.connection().await;
     let mut marks = backlog(&ledger, &mut connection, 0).await;
     let late = ledger.enqueue(Chore::Nothing).await;
-    sqlx::query("UPDATE jobs SET run_at = run_at - interval '1 hour' WHERE id = $1")
+    sqlx::query(AssertSqlSafe(format!("UPDATE jobs SET {} WHERE id = $1", earlier("run_at", "1 hour"))))
         .bind(late)
         .execute(&mut *connection)
         .await

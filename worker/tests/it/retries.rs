@@ -22,7 +22,8 @@ async fn shelf(ledger: &Ledger, code: &str) {
 
 async fn break_table(ledger: &Ledger, table: &str, when: &str, code: &str) {
     let sql = format!(
-        "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
+        "SET citus.enable_unsafe_triggers = on;
+         CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$;
          CREATE OR REPLACE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken()"
     );

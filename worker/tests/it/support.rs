@@ -9,7 +9,7 @@ use serde_json::Value;
 use shared::platform::config::Settings;
 use shared::queue::{self, Claimed, Job, JobStatus, NewJob};
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use testing::Database;
 use testing::serving::{ANY_PORT, Port, Serving};
 use testing::supervise::{End, Ending, Supervised};
@@ -85,8 +85,8 @@ impl Ledger {
         self.run("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL").await;
     }
 
-    pub async fn run(&self, statement: &'static str) {
-        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    pub async fn run(&self, statement: &str) {
+        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&self.pool).await.unwrap();
     }
 
     pub async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Job) -> bool) -> Job {

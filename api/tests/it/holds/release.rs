@@ -7,6 +7,7 @@ use chrono::Utc;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testing::copies::{self, Dump};
+use testing::earlier;
 use testing::smtp::MailServer;
 
 use super::{NURTURE, command, emails, mail, queue_emails, sending, status, until, until_on_hold, until_sent, writing};
@@ -34,7 +35,7 @@ async fn busy() -> Api {
     worker.terminate().await;
     let pending = feedback::customer(&api, "pending@example.com").await;
     feedback::ask(&api, &pending).await;
-    rows(&api, "UPDATE schedules SET passed_until = passed_until - interval '4 days', due_at = now()").await;
+    rows(&api, &format!("UPDATE schedules SET {}, due_at = now()", earlier("passed_until", "4 days"))).await;
     api
 }
 

@@ -152,7 +152,8 @@ async fn a_worker_with_a_wrong_clock_whose_database_fails_and_that_dies() {
     let mut prometheus = Prometheus::of(&[("crm-worker", &worker.admin_url().await)]).await;
     prometheus.until_fired(&["CrmClockSkew"]).await;
     prometheus.is_quiet(&["CrmServiceWaiting", "CrmProcessDown"]);
-    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+    let full = "SET citus.enable_unsafe_triggers = on;
+                CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$;
                 CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
     rows(&api, full).await;
