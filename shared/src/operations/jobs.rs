@@ -15,7 +15,6 @@ use crate::query::parameters::Parameters;
 use crate::queue::JobStatus;
 use crate::string_enum;
 
-pub(super) use change::{cancel, retry};
 pub use find::{count, list};
 pub(super) use find::{find, locate};
 
