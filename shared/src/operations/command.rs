@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::actions::{self, By, OperatorAction, Outcome};
 use super::batches::{Changed, Sum};
 use super::emails::{self, Decision, EmailFilter};
-use super::filter::{BATCH, Found, by_workspace, workspace_id};
+use super::filter::{BATCH, workspace_id};
+use super::found::{Found, by_workspace};
 use super::jobs::{self, JobDecision, JobFilter};
 use super::pauses::{self, Target};
 use super::workers;
@@ -151,7 +152,7 @@ impl Command {
     pub async fn prepare(self, connection: &mut PgConnection) -> Result<Prepared, Refusal> {
         let (found, expect) = match &self {
             Self::Jobs(decision, Selection::Matching { filter, expect }) => {
-                (jobs::find(connection, filter, *decision).await?, Some(*expect))
+                (decision.find(connection, filter).await?, Some(*expect))
             }
             Self::Emails(decision, Selection::Matching { filter, expect }) => {
                 (decision.find(connection, filter).await?, Some(*expect))
