@@ -22,7 +22,8 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::respond::{Problem, Reply, Result, write};
+use crate::respond::reply::Reply;
+use crate::respond::{Problem, Result, write};
 use crate::{AppState, CRM};
 
 /// The longest wait in seconds.

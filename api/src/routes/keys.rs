@@ -16,9 +16,10 @@ use uuid::Uuid;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::lists;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 use crate::{AppState, CRM};
 
 pub(crate) fn operations() -> Vec<Operation> {
