@@ -4,7 +4,8 @@ use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use shared::accounts::api_keys::{self, ApiKey, NewKey, OVERLAP_HOURS, OverlapHours};
+use shared::accounts::api_keys::rotation::{self, OVERLAP_HOURS, OverlapHours};
+use shared::accounts::api_keys::{self, ApiKey, NewKey};
 use shared::accounts::scopes::Scopes;
 use shared::events::EventType;
 use shared::operations::actions::actor;
@@ -102,7 +103,7 @@ impl KeyCommand {
                 let workspace_id = workspace_of(connection, key_id).await?;
                 let arguments = json!({ "key_id": key_id, "overlap_hours": overlap_hours });
                 let rotated = async |transaction: &mut PgConnection, action_id| {
-                    let (key, stored) = api_keys::rotate(transaction, workspace_id, key_id, overlap).await?;
+                    let (key, stored) = rotation::rotate(transaction, workspace_id, key_id, overlap).await?;
                     let actor = actor(workspace_id, action_id);
                     api_keys::report(transaction, &actor, EventType::ApiKeyUpdated, &stored).await?;
                     Ok(key)
