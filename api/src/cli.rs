@@ -12,6 +12,8 @@ mod mail;
 mod operators;
 mod queues;
 mod schedules;
+mod select;
+mod show;
 mod table;
 mod workers;
 mod workspaces;
@@ -164,10 +166,8 @@ async fn print_link(connection: &mut PgConnection, settings: &Settings, key_id: 
         Ok(link)
     };
     let link = act::audited(connection, "sign_in_links.create", json!({ "key_id": key_id }), create).await;
-    let link = link.map_err(|error| match error {
-        Error::NotFound => anyhow!("there is no valid key with this id; `crm-api keys list` shows them"),
-        error => sentence(error),
-    })?;
+    let missing = "there is no valid key with this id; `crm-api keys list` shows them";
+    let link = link.map_err(or_missing(missing.to_owned()))?;
     println!("{}/console/sign-in?link={}", settings.public_url, link.reveal());
     Ok(())
 }
@@ -218,14 +218,27 @@ async fn connect(settings: &Settings) -> Result<PgConnection> {
 }
 
 async fn find_workspace(connection: &mut PgConnection, id_or_name: &str) -> Result<Workspace> {
-    all_workspaces::get(connection, id_or_name).await.map_err(|error| match error {
-        Error::NotFound => anyhow!("there is no workspace {id_or_name:?}"),
-        error => sentence(error),
-    })
+    let found = all_workspaces::get(connection, id_or_name).await;
+    found.map_err(or_missing(format!("there is no workspace {id_or_name:?}")))
 }
 
 fn day(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d").to_string()
+}
+
+/// One sentence for the operator: this one about something that does not exist, or that of another error.
+fn or_missing(missing: String) -> impl FnOnce(Error) -> anyhow::Error {
+    |error| match error {
+        Error::NotFound => anyhow!(missing),
+        error => sentence(error),
+    }
+}
+
+/// One sentence about invalid options, by the names that they have on the command line.
+fn options(error: Error) -> anyhow::Error {
+    let Error::Invalid(faults) = error else { return sentence(error) };
+    let faults = faults.into_iter().map(|fault| format!("--{} {}", fault.field.replace('_', "-"), fault.message));
+    anyhow!("{}", faults.collect::<Vec<_>>().join(", "))
 }
 
 /// One sentence for the operator, without internals.

@@ -6,6 +6,7 @@ pub mod command;
 pub mod database;
 pub mod emails;
 mod filter;
+mod found;
 pub mod gauges;
 pub mod jobs;
 pub mod operators;

@@ -5,18 +5,16 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::Result;
-use clap::Args;
-use serde::Serialize;
 use serde_json::{Value, json};
 use shared::Error;
 use shared::operations::actions::{self, By, OperatorAction, Outcome};
-use shared::operations::command::{Command, Refusal, Selection};
-use shared::operations::selection::{self, Filter};
+use shared::operations::command::{Command, Refusal};
 use shared::platform::host;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::sentence;
+use super::show::print_json;
+use super::{options, sentence};
 
 /// A command changed nothing, because the number of matching jobs or emails was not the expected one. It shows that
 /// number.
@@ -30,61 +28,6 @@ impl fmt::Display for Unchanged {
 }
 
 impl std::error::Error for Unchanged {}
-
-/// How many jobs or emails a command is about, and which.
-#[derive(Debug, Args)]
-pub(super) struct Chosen {
-    /// The ids. Without any, those that match the options.
-    #[arg(value_name = "ID")]
-    ids: Vec<Uuid>,
-    /// Everything: stands for the options that select.
-    #[arg(long)]
-    all: bool,
-    /// How many must match. Without it, or if another number matches, the command prints the number, changes nothing,
-    /// and exits with code 2.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), conflicts_with = "ids")]
-    expect: Option<i64>,
-    /// Print the action as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl Chosen {
-    /// The selection of a command with these options.
-    ///
-    /// # Errors
-    /// An invalid option, or ids together with options.
-    pub fn selection<F: Filter>(&self, mut pairs: Vec<(String, String)>) -> Result<Selection<F>> {
-        if !self.ids.is_empty() {
-            if self.all || !pairs.is_empty() {
-                anyhow::bail!("ids cannot be combined with options that select");
-            }
-            return Ok(Selection::Ids(self.ids.clone()));
-        }
-        if self.all {
-            pairs.push(("all".to_owned(), "true".to_owned()));
-        }
-        let filter = selection::filter(&pairs).map_err(|error| match error {
-            Error::Invalid(faults) if faults.iter().any(|fault| fault.field == "filter") => {
-                anyhow::anyhow!("name ids, options that select, or --all")
-            }
-            error => options(error),
-        })?;
-        Ok(Selection::Matching { filter, expect: self.expect })
-    }
-}
-
-/// The given options as parameters.
-pub(super) fn pairs<const N: usize>(given: [(&str, Option<String>); N]) -> Vec<(String, String)> {
-    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
-/// One sentence about invalid options, by the names that they have on the command line.
-pub(super) fn options(error: Error) -> anyhow::Error {
-    let Error::Invalid(faults) = error else { return sentence(error) };
-    let faults = faults.into_iter().map(|fault| format!("--{} {}", fault.field.replace('_', "-"), fault.message));
-    anyhow::anyhow!("{}", faults.collect::<Vec<_>>().join(", "))
-}
 
 /// Does what a command says, and returns its action.
 ///
@@ -150,21 +93,6 @@ pub(super) fn print_action(action: &OperatorAction, what: &str, json: bool) -> R
             println!("  {id}");
         }
     }
-    Ok(())
-}
-
-/// Prints one JSON document on one line.
-pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(document)?);
-    Ok(())
-}
-
-/// Prints a document as JSON, or for people.
-pub(super) fn show(document: &impl Serialize, json: bool, print: impl FnOnce()) -> Result<()> {
-    if json {
-        return print_json(document);
-    }
-    print();
     Ok(())
 }
 

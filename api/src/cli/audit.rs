@@ -7,9 +7,10 @@ use shared::operations::actions::{self, ActionFilter, OperatorAction};
 use shared::operations::selection;
 use sqlx::PgConnection;
 
-use super::act::{options, pairs, print_json, show};
+use super::select::pairs;
+use super::show::{print_json, show};
 use super::table::{Table, or_dash, short, time};
-use super::{find_workspace, sentence};
+use super::{find_workspace, options, sentence};
 
 #[derive(Debug, Args)]
 pub(super) struct AuditArguments {

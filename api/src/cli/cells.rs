@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use shared::accounts::api_keys;
+use shared::accounts::api_keys::authentication;
 use sqlx::PgConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -66,7 +66,7 @@ impl Map {
     /// A line for each hash of a valid key, in an order that does not change.
     async fn read(&self, connection: &mut PgConnection) -> Result<String> {
         let mut map = String::new();
-        for hash in api_keys::hashes(connection).await.map_err(sentence)? {
+        for hash in authentication::hashes(connection).await.map_err(sentence)? {
             for byte in hash {
                 write!(map, "{byte:02x}")?;
             }

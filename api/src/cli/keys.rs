@@ -4,8 +4,8 @@ use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use shared::Error;
-use shared::accounts::api_keys::{self, ApiKey, NewKey, OVERLAP_HOURS, OverlapHours};
+use shared::accounts::api_keys::rotation::{self, OVERLAP_HOURS, OverlapHours};
+use shared::accounts::api_keys::{self, ApiKey, NewKey};
 use shared::accounts::scopes::Scopes;
 use shared::events::EventType;
 use shared::operations::actions::actor;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::act::audited;
 use super::cells::Map;
-use super::{day, find_workspace, sentence};
+use super::{day, find_workspace, or_missing, sentence};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
@@ -103,18 +103,14 @@ impl KeyCommand {
                 let workspace_id = workspace_of(connection, key_id).await?;
                 let arguments = json!({ "key_id": key_id, "overlap_hours": overlap_hours });
                 let rotated = async |transaction: &mut PgConnection, action_id| {
-                    let (key, stored) = api_keys::rotate(transaction, workspace_id, key_id, overlap).await?;
+                    let (key, stored) = rotation::rotate(transaction, workspace_id, key_id, overlap).await?;
                     let actor = actor(workspace_id, action_id);
                     api_keys::report(transaction, &actor, EventType::ApiKeyUpdated, &stored).await?;
                     Ok(key)
                 };
-                let key =
-                    in_transaction(connection, "keys.rotate", arguments, rotated).await.map_err(
-                        |error| match error {
-                            Error::NotFound => anyhow!("the key {key_id} was revoked"),
-                            error => sentence(error),
-                        },
-                    )?;
+                let key = in_transaction(connection, "keys.rotate", arguments, rotated)
+                    .await
+                    .map_err(or_missing(format!("the key {key_id} was revoked")))?;
                 println!("{}", key.reveal());
                 eprintln!("The old key works for {overlap_hours} hours. The new one is shown only once.");
             }
@@ -154,20 +150,23 @@ async fn in_transaction<T>(
 }
 
 async fn workspace_of(connection: &mut PgConnection, key_id: Uuid) -> Result<Uuid> {
-    api_keys::workspace_of(connection, key_id).await.map_err(|error| match error {
-        Error::NotFound => anyhow!("no key has the id {key_id}"),
-        error => sentence(error),
-    })
+    let found = api_keys::workspace_of(connection, key_id).await;
+    found.map_err(or_missing(format!("no key has the id {key_id}")))
 }
 
-fn describe(key: &ApiKey) -> String {
-    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", day(at)));
-    let state = match (key.revoked_at, key.expires_at) {
+/// Whether a key, of the API or of an operator, is valid, and until when.
+pub(super) fn state(revoked_at: Option<DateTime<Utc>>, expires_at: Option<DateTime<Utc>>) -> String {
+    match (revoked_at, expires_at) {
         (Some(at), _) => format!("revoked {}", day(at)),
         (None, Some(at)) if at <= Utc::now() => format!("expired {}", day(at)),
         (None, Some(at)) => format!("expires {}", day(at)),
         (None, None) => "valid".to_owned(),
-    };
+    }
+}
+
+fn describe(key: &ApiKey) -> String {
+    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", day(at)));
+    let state = state(key.revoked_at, key.expires_at);
     let ApiKey { id, prefix, scopes, name, .. } = key;
     format!("{id}  {prefix}…  created {}  {used}  {state}  {scopes}  {name}", day(key.created_at))
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::json;
 use shared::accounts::workspaces::Workspace;
@@ -17,6 +17,8 @@ use sqlx::PgConnection;
 
 use super::act::audited;
 use super::sentence;
+use super::show::print_json;
+use super::table::time;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MailCommand {
@@ -90,7 +92,7 @@ fn print_email(workspace: &Workspace, email: &SetAside, json: bool) -> shared::R
         });
         writeln!(out, "{line}")
     } else {
-        let (event, kind, due) = (event.as_str(), record_type.as_str(), second(*due_at));
+        let (event, kind, due) = (event.as_str(), record_type.as_str(), time(Some(*due_at)));
         writeln!(out, "{}  {event}  {kind} {record_id}  {}  due {due}", workspace.name, address.as_ref())
     };
     // Nothing is marked as done that was not listed.
@@ -99,8 +101,7 @@ fn print_email(workspace: &Workspace, email: &SetAside, json: bool) -> shared::R
 
 fn summarize(released: &Released, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(released)?);
-        return Ok(());
+        return print_json(released);
     }
     let Released { unknown, set_aside, scheduled_runs, jobs } = released;
     println!(
@@ -123,8 +124,7 @@ async fn show(connection: &mut PgConnection, public_url: Option<&str>, json: boo
             "on_hold": reason.is_some(), "reason": reason, "held_since": held_since, "lost_since": lost_since,
             "place": place, "remembered": remembered, "emails_waiting": emails, "jobs_waiting": jobs,
         });
-        println!("{shown}");
-        return Ok(());
+        return print_json(&shown);
     }
     println!("{}", describe(&status));
     println!("{emails} emails wait in the outbox, and {jobs} jobs wait for a release.");
@@ -134,12 +134,8 @@ async fn show(connection: &mut PgConnection, public_url: Option<&str>, json: boo
 /// The hold, and the two places if they are the reason.
 pub(super) fn describe(status: &Status) -> String {
     let Some(hold) = status.hold() else { return "Email is not on hold.".to_owned() };
-    let since = status.held_since.map(|at| format!("  held since     {}\n", second(at))).unwrap_or_default();
-    let lost = status.lost_since.map(|at| format!("  --lost-since   {}\n", second(at))).unwrap_or_default();
+    let since = status.held_since.map(|at| format!("  held since     {}\n", time(Some(at)))).unwrap_or_default();
+    let lost = status.lost_since.map(|at| format!("  --lost-since   {}\n", time(Some(at)))).unwrap_or_default();
     let remembered = status.remembered.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     format!("{hold}\n{since}{lost}  remembered     {remembered}\n  present place  {}", status.place)
-}
-
-fn second(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

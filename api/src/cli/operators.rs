@@ -1,7 +1,6 @@
 //! `crm-api operators`
 
 use anyhow::{Result, anyhow};
-use chrono::Utc;
 use clap::Subcommand;
 use serde_json::json;
 use shared::Error;
@@ -9,9 +8,11 @@ use shared::operations::operators::{self, EXPIRES_IN_DAYS, Operator};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{audited, print_json, show};
+use super::act::audited;
+use super::keys::state;
+use super::show::{print_json, show};
 use super::table::{Table, time};
-use super::{day, sentence};
+use super::{day, or_missing, sentence};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum OperatorCommand {
@@ -74,10 +75,7 @@ impl OperatorCommand {
             Self::Revoke { id, json } => {
                 let revoke = async |connection: &mut PgConnection, _| operators::revoke(connection, id).await;
                 let revoked = audited(connection, "operators.revoke", json!({ "operator": id }), revoke).await;
-                let operator = revoked.map_err(|error| match error {
-                    Error::NotFound => anyhow!("there is no operator {id}"),
-                    error => sentence(error),
-                })?;
+                let operator = revoked.map_err(or_missing(format!("there is no operator {id}")))?;
                 show(&operator, json, || print(std::slice::from_ref(&operator)))
             }
         }
@@ -87,19 +85,13 @@ impl OperatorCommand {
 fn print(operators: &[Operator]) {
     let mut table = Table::new(["id", "name", "key", "created", "last used", "state"]);
     for operator in operators {
-        let state = match (operator.revoked_at, operator.expires_at) {
-            (Some(at), _) => format!("revoked {}", day(at)),
-            (None, Some(at)) if at <= Utc::now() => format!("expired {}", day(at)),
-            (None, Some(at)) => format!("expires {}", day(at)),
-            (None, None) => "valid".to_owned(),
-        };
         table.row([
             operator.id.to_string(),
             operator.name.clone(),
             format!("{}…", operator.prefix),
             day(operator.created_at),
             time(operator.last_used_at),
-            state,
+            state(operator.revoked_at, operator.expires_at),
         ]);
     }
     table.print();

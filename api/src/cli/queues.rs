@@ -1,13 +1,14 @@
 //! `crm-api queues` and `crm-api kinds`
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use shared::operations::command::{Command, Paused};
 use shared::operations::queues::{self, Load};
 use sqlx::PgConnection;
 
-use super::act::{act, print_json, show};
+use super::act::act;
 use super::sentence;
+use super::show::{print_json, show};
 use super::table::{Table, or_dash, seconds, time};
 
 #[derive(Debug, Subcommand)]
@@ -23,12 +24,8 @@ pub(super) enum QueueCommand {
     Pause {
         /// The queue: imports, mail, webhooks or workflows.
         queue: String,
-        /// Why, for others to read.
-        #[arg(long)]
-        reason: Option<String>,
-        /// Print the action as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        options: PauseOptions,
     },
     /// Resume a queue.
     Resume {
@@ -52,12 +49,8 @@ pub(super) enum KindCommand {
     Pause {
         /// The kind, as `kinds list` prints it.
         kind: String,
-        /// Why, for others to read.
-        #[arg(long)]
-        reason: Option<String>,
-        /// Print the action as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        options: PauseOptions,
     },
     /// Resume a kind of job.
     Resume {
@@ -69,11 +62,21 @@ pub(super) enum KindCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct PauseOptions {
+    /// Why, for others to read.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Print the action as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 impl QueueCommand {
     pub(super) async fn run(self, connection: &mut PgConnection) -> Result<()> {
         match self {
             Self::List { json } => print(&queues::list(connection).await.map_err(sentence)?, json),
-            Self::Pause { queue, reason, json } => pause(connection, Paused::Queue(queue), reason, json).await,
+            Self::Pause { queue, options } => pause(connection, Paused::Queue(queue), options).await,
             Self::Resume { queue, json } => resume(connection, Paused::Queue(queue), json).await,
         }
     }
@@ -83,19 +86,15 @@ impl KindCommand {
     pub(super) async fn run(self, connection: &mut PgConnection) -> Result<()> {
         match self {
             Self::List { json } => print(&queues::kinds(connection).await.map_err(sentence)?, json),
-            Self::Pause { kind, reason, json } => pause(connection, Paused::Kind(kind), reason, json).await,
+            Self::Pause { kind, options } => pause(connection, Paused::Kind(kind), options).await,
             Self::Resume { kind, json } => resume(connection, Paused::Kind(kind), json).await,
         }
     }
 }
 
 /// Pauses something, and says so.
-pub(super) async fn pause(
-    connection: &mut PgConnection,
-    paused: Paused,
-    reason: Option<String>,
-    json: bool,
-) -> Result<()> {
+pub(super) async fn pause(connection: &mut PgConnection, paused: Paused, options: PauseOptions) -> Result<()> {
+    let PauseOptions { reason, json } = options;
     let name = name(&paused);
     let action = act(connection, Command::Pause(paused, reason), json).await?;
     show(&action, json, || println!("Paused {name}."))

@@ -1,15 +1,13 @@
 //! `crm-api schedules`
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Subcommand;
-use shared::Error;
 use shared::operations::schedules::{self, OperatorSchedule};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use super::act::{options, print_json, show};
-use super::sentence;
-use super::table::{Table, fields, time};
+use super::options;
+use super::show::{Show, show};
+use super::table::{Table, time};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ScheduleCommand {
@@ -23,13 +21,7 @@ pub(super) enum ScheduleCommand {
         json: bool,
     },
     /// Show a schedule, with its last ten runs.
-    Show {
-        /// The schedule's id.
-        id: Uuid,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Show),
 }
 
 impl ScheduleCommand {
@@ -39,13 +31,7 @@ impl ScheduleCommand {
                 let schedules = schedules::list(connection, workspace.as_deref()).await.map_err(options)?;
                 show(&schedules, json, || print(&schedules))
             }
-            Self::Show { id, json } => {
-                let schedule = schedules::show(connection, id).await.map_err(|error| match error {
-                    Error::NotFound => anyhow!("there is no schedule {id}"),
-                    error => sentence(error),
-                })?;
-                if json { print_json(&schedule) } else { fields(&schedule) }
-            }
+            Self::Show(options) => options.run(connection, "schedule", schedules::show).await,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! `crm-api workers`
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Subcommand;
 use serde_json::Value;
-use shared::Error;
 use shared::operations::command::Command;
 use shared::operations::workers;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::act::{act, print_json};
+use super::act::act;
 use super::sentence;
+use super::show::{Show, print_json};
 use super::table::{Table, fields};
 
 #[derive(Debug, Subcommand)]
@@ -22,13 +22,7 @@ pub(super) enum WorkerCommand {
         json: bool,
     },
     /// Show a worker.
-    Show {
-        /// The worker's id.
-        id: Uuid,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Show),
     /// Let a worker claim nothing more. It gives back what it holds; once it is drained, it can be stopped.
     Drain {
         /// The worker's id.
@@ -54,13 +48,7 @@ impl WorkerCommand {
                 let workers = workers::list(connection).await.map_err(sentence)?;
                 if json { print_json(&workers) } else { print(&serde_json::to_value(&workers)?) }
             }
-            Self::Show { id, json } => {
-                let worker = workers::get(connection, id).await.map_err(|error| match error {
-                    Error::NotFound => anyhow!("there is no worker {id}"),
-                    error => sentence(error),
-                })?;
-                if json { print_json(&worker) } else { fields(&worker) }
-            }
+            Self::Show(options) => options.run(connection, "worker", workers::get).await,
             Self::Drain { id, json } => steer(connection, Command::Drain(id), json).await,
             Self::Undrain { id, json } => steer(connection, Command::Undrain(id), json).await,
         }

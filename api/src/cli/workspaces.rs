@@ -10,9 +10,11 @@ use shared::operations::command::{Command, Paused};
 use shared::operations::workspaces::{self as loads, WorkspaceLoad};
 use sqlx::PgConnection;
 
-use super::act::{act, audited, print_json, show};
-use super::table::{Table, fields, seconds};
-use super::{day, find_workspace, queues, sentence};
+use super::act::{act, audited};
+use super::queues::PauseOptions;
+use super::show::{print_json, show, show_fields};
+use super::table::{Table, seconds};
+use super::{day, find_workspace, or_missing, queues, sentence};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
@@ -59,12 +61,8 @@ pub(super) enum WorkspaceCommand {
         /// The workspace.
         #[arg(value_name = "NAME_OR_ID")]
         workspace: String,
-        /// Why, for others to read.
-        #[arg(long)]
-        reason: Option<String>,
-        /// Print the action as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        options: PauseOptions,
     },
     /// Resume the work of a workspace.
     Resume {
@@ -127,13 +125,13 @@ impl WorkspaceCommand {
             Self::Show { workspace, json } => {
                 let workspace = find_workspace(connection, &workspace).await?;
                 let load = loads::show(connection, &workspace.id.to_string()).await.map_err(sentence)?;
-                if json { print_json(&load) } else { fields(&load) }
+                show_fields(&load, json)
             }
             Self::Suspend { workspace, json } => suspend(connection, workspace, Command::Suspend, json).await,
             Self::Unsuspend { workspace, json } => suspend(connection, workspace, Command::Unsuspend, json).await,
-            Self::Pause { workspace, reason, json } => {
+            Self::Pause { workspace, options } => {
                 find_workspace(connection, &workspace).await?;
-                queues::pause(connection, Paused::Workspace(workspace), reason, json).await
+                queues::pause(connection, Paused::Workspace(workspace), options).await
             }
             Self::Resume { workspace, json } => {
                 find_workspace(connection, &workspace).await?;
@@ -202,11 +200,8 @@ async fn remove_sender(connection: &mut PgConnection, workspace: &str, domain: &
     let arguments = json!({ "workspace": workspace.id, "domain": domain });
     let remove = async |connection: &mut PgConnection, _| senders::remove(connection, workspace.id, domain).await;
     let removed = audited(connection, "workspaces.remove_sender", arguments, remove).await;
-    let removed = removed.map_err(|error| match error {
-        Error::NotFound => anyhow!("the workspace {:?} is not allowed to send from {domain}", workspace.name),
-        error => sentence(error),
-    })?;
-    println!("{removed}");
+    let missing = format!("the workspace {:?} is not allowed to send from {domain}", workspace.name);
+    println!("{}", removed.map_err(or_missing(missing))?);
     Ok(())
 }
 

@@ -1,10 +1,22 @@
 // What lives on a page. Every page works without this.
 
-// A filter submits itself when it changes.
+// A filter submits itself when it changes. By keyboard, each arrow key may be a change: it waits for Enter, or until the
+// filter is left.
 for (const form of document.querySelectorAll("form[data-auto]")) {
-  form.addEventListener("change", (event) => {
-    if (event.target.form === form && event.target.type !== "checkbox") form.requestSubmit();
+  let typing = false, waits = false;
+  const submit = () => { waits = false; form.requestSubmit(); };
+  form.addEventListener("pointerdown", () => { typing = false; });
+  form.addEventListener("keydown", (event) => {
+    typing = event.key !== "Enter";
+    if (typing || !waits) return;
+    event.preventDefault();
+    submit();
   });
+  form.addEventListener("change", ({ target }) => {
+    if (target.form !== form || target.type === "checkbox") return;
+    if (typing) waits = true; else submit();
+  });
+  form.addEventListener("focusout", () => { if (waits) submit(); });
 }
 
 // A form is sent once, however often its button is pressed.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use maud::{Markup, html};
 use shared::accounts::Key;
-use shared::accounts::api_keys::{self, Opened};
+use shared::accounts::api_keys::authentication::{self, Opened};
 use shared::accounts::sessions::{self, From, Token};
 use shared::platform::db::Transaction;
 
@@ -103,7 +103,7 @@ async fn sign_in(
     let key = match fields.take(LINK) {
         Some(link) => redeem(&mut transaction, &link).await?,
         None => match Key::parse(fields.take(KEY).unwrap_or_default().trim()) {
-            Some(key) => api_keys::open(&mut transaction, &key).await?.ok_or("This key is not valid."),
+            Some(key) => authentication::open(&mut transaction, &key).await?.ok_or("This key is not valid."),
             None => Err("This is not an API key."),
         },
     };

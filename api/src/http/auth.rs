@@ -12,7 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
 use shared::accounts::Key;
-use shared::accounts::api_keys::{self, LastUse, Opened};
+use shared::accounts::api_keys::authentication::{self, LastUse, Opened};
 use shared::accounts::scopes::Scopes;
 use shared::events::{Actor, ActorKind};
 use shared::platform::db::{self, Pool};
@@ -127,7 +127,7 @@ impl Keys {
         let opened = match known {
             Some((opened, until)) if now < until => Some(opened),
             _ => {
-                let opened = api_keys::open(&mut *pool.acquire().await?, key).await?;
+                let opened = authentication::open(&mut *pool.acquire().await?, key).await?;
                 self.remember(hash, opened, now);
                 opened
             }
@@ -171,7 +171,7 @@ impl Keys {
         if used.is_empty() {
             return;
         }
-        let written = async { api_keys::touch(&mut *pool.acquire().await?, &used).await };
+        let written = async { authentication::touch(&mut *pool.acquire().await?, &used).await };
         if let Err(error) = written.await {
             tracing::warn!(%error, "the last use of API keys could not be saved yet");
             let mut later = lock(&self.used);

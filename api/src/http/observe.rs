@@ -9,7 +9,7 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use shared::accounts::api_keys::Opened;
+use shared::accounts::api_keys::authentication::Opened;
 use shared::error::FieldError;
 use shared::platform::trace::{self, Kind, Span as Trace, TraceContext};
 use tracing::{Instrument, Span};

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use shared::accounts::api_keys::Opened;
+use shared::accounts::api_keys::authentication::Opened;
 use shared::accounts::rate_limits::Quota;
 use shared::accounts::workspaces::OwnLimit;
 use shared::platform::config::Api;

@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use shared::accounts::api_keys::Opened;
+use shared::accounts::api_keys::authentication::Opened;
 use shared::error::FieldError;
 use shared::query::parameters::whole;
 use shared::queue::{self, Job};
@@ -22,7 +22,8 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::respond::{Problem, Reply, Result, write};
+use crate::respond::reply::Reply;
+use crate::respond::{Problem, Result, write};
 use crate::{AppState, CRM};
 
 /// The longest wait in seconds.

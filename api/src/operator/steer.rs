@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
-use axum::extract::{Extension, FromRequest, Path as Segment, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path as Segment, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::error::FieldError;
 use shared::operations::actions::{self, By};
 use shared::operations::command::{Command, Paused, Refusal};
@@ -35,18 +35,55 @@ pub(crate) struct Steering {
     pub tasks: TaskTracker,
 }
 
-/// A JSON object as the body; no body is an empty object.
-pub(super) struct Body(Object);
+/// What an operator asks for: without a query, and with a JSON object as the body; no body is an empty object.
+pub(super) struct Asked {
+    steering: Steering,
+    by: By,
+    body: Object,
+}
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Steering> for Asked {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let bytes = to_bytes(request.into_body(), MAX_BODY).await.map_err(|_| Problem::too_large())?;
-        if bytes.is_empty() {
-            return Ok(Self(Object::new(serde_json::Map::new())));
-        }
-        Ok(Self(object(&bytes).map(Object::new).map_err(shared::Error::from)?))
+    async fn from_request(request: Request, steering: &Steering) -> Result<Self> {
+        let (mut head, body) = request.into_parts();
+        let by = head.extensions.get::<By>().cloned().ok_or_else(|| Problem::internal("the operator is not known"))?;
+        NoQuery::from_request_parts(&mut head, steering).await?;
+        let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| Problem::too_large())?;
+        let fields = if bytes.is_empty() { Map::new() } else { object(&bytes).map_err(shared::Error::from)? };
+        Ok(Self { steering: steering.clone(), by, body: Object::new(fields) })
+    }
+}
+
+impl Asked {
+    /// Does what a command says that takes nothing from the body.
+    async fn act(self, command: Command) -> Result {
+        let command = |body: Object| {
+            body.finish()?;
+            Ok(command)
+        };
+        self.act_on(command).await
+    }
+
+    /// Does what a command says that is read from the body.
+    async fn act_on(self, command: impl FnOnce(Object) -> Result<Command>) -> Result {
+        let Self { steering, by, body } = self;
+        act(steering, by, command(body)?).await
+    }
+
+    /// Changes the selected jobs.
+    async fn change_jobs(self, decision: JobDecision) -> Result {
+        self.act_on(|body| Ok(Command::Jobs(decision, selection::body(body)?))).await
+    }
+
+    /// Changes the selected emails.
+    async fn change_emails(self, decision: Decision) -> Result {
+        self.act_on(|body| Ok(Command::Emails(decision, selection::body(body)?))).await
+    }
+
+    /// Pauses something, for the reason in the body.
+    async fn pause(self, paused: Paused) -> Result {
+        self.act_on(|body| Ok(Command::Pause(paused, reason(body)?))).await
     }
 }
 
@@ -81,65 +118,6 @@ fn count_differs(matched: i64) -> Response {
     (StatusCode::CONFLICT, Json(json!({ "message": message, "errors": [error], "matched": matched }))).into_response()
 }
 
-/// The handlers of the routes whose body selects jobs or emails.
-macro_rules! by_selection {
-    ($($(#[$meta:meta])* $name:ident: $variant:ident($decision:expr);)+) => {
-        $(
-            $(#[$meta])*
-            pub(super) async fn $name(
-                State(steering): State<Steering>,
-                Extension(by): Extension<By>,
-                _: NoQuery,
-                Body(body): Body,
-            ) -> Result {
-                act(steering, by, Command::$variant($decision, selection::body(body)?)).await
-            }
-        )+
-    };
-}
-
-by_selection! {
-    retry_jobs: Jobs(JobDecision::Retry);
-    cancel_jobs: Jobs(JobDecision::Cancel);
-    resend_emails: Emails(Decision::Resend);
-    mark_emails_sent: Emails(Decision::MarkSent);
-    cancel_emails: Emails(Decision::Cancel);
-}
-
-/// The handlers of the routes that pause and resume.
-macro_rules! pausing {
-    ($($pause:ident, $resume:ident: $target:ident;)+) => {
-        $(
-            pub(super) async fn $pause(
-                State(steering): State<Steering>,
-                Extension(by): Extension<By>,
-                Segment(name): Segment<String>,
-                _: NoQuery,
-                Body(body): Body,
-            ) -> Result {
-                act(steering, by, Command::Pause(Paused::$target(name), reason(body)?)).await
-            }
-
-            pub(super) async fn $resume(
-                State(steering): State<Steering>,
-                Extension(by): Extension<By>,
-                Segment(name): Segment<String>,
-                _: NoQuery,
-                Body(body): Body,
-            ) -> Result {
-                body.finish().map_err(Problem::from)?;
-                act(steering, by, Command::Resume(Paused::$target(name))).await
-            }
-        )+
-    };
-}
-
-pausing! {
-    pause_queue, resume_queue: Queue;
-    pause_kind, resume_kind: Kind;
-    pause_workspace, resume_workspace: Workspace;
-}
-
 /// The only field of the body.
 fn reason(mut body: Object) -> Result<Option<String>> {
     let reason = body.take_value("reason");
@@ -151,46 +129,62 @@ fn reason(mut body: Object) -> Result<Option<String>> {
     }
 }
 
-pub(super) async fn suspend(
-    State(steering): State<Steering>,
-    Extension(by): Extension<By>,
-    Segment(workspace): Segment<String>,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result {
-    body.finish()?;
-    act(steering, by, Command::Suspend(workspace)).await
+pub(super) async fn retry_jobs(asked: Asked) -> Result {
+    asked.change_jobs(JobDecision::Retry).await
 }
 
-pub(super) async fn unsuspend(
-    State(steering): State<Steering>,
-    Extension(by): Extension<By>,
-    Segment(workspace): Segment<String>,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result {
-    body.finish()?;
-    act(steering, by, Command::Unsuspend(workspace)).await
+pub(super) async fn cancel_jobs(asked: Asked) -> Result {
+    asked.change_jobs(JobDecision::Cancel).await
 }
 
-pub(super) async fn drain(
-    State(steering): State<Steering>,
-    Extension(by): Extension<By>,
-    Path(id): Path,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result {
-    body.finish()?;
-    act(steering, by, Command::Drain(id)).await
+pub(super) async fn resend_emails(asked: Asked) -> Result {
+    asked.change_emails(Decision::Resend).await
 }
 
-pub(super) async fn undrain(
-    State(steering): State<Steering>,
-    Extension(by): Extension<By>,
-    Path(id): Path,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result {
-    body.finish()?;
-    act(steering, by, Command::Undrain(id)).await
+pub(super) async fn mark_emails_sent(asked: Asked) -> Result {
+    asked.change_emails(Decision::MarkSent).await
+}
+
+pub(super) async fn cancel_emails(asked: Asked) -> Result {
+    asked.change_emails(Decision::Cancel).await
+}
+
+pub(super) async fn pause_queue(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.pause(Paused::Queue(name)).await
+}
+
+pub(super) async fn resume_queue(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.act(Command::Resume(Paused::Queue(name))).await
+}
+
+pub(super) async fn pause_kind(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.pause(Paused::Kind(name)).await
+}
+
+pub(super) async fn resume_kind(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.act(Command::Resume(Paused::Kind(name))).await
+}
+
+pub(super) async fn pause_workspace(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.pause(Paused::Workspace(name)).await
+}
+
+pub(super) async fn resume_workspace(Segment(name): Segment<String>, asked: Asked) -> Result {
+    asked.act(Command::Resume(Paused::Workspace(name))).await
+}
+
+pub(super) async fn suspend(Segment(workspace): Segment<String>, asked: Asked) -> Result {
+    asked.act(Command::Suspend(workspace)).await
+}
+
+pub(super) async fn unsuspend(Segment(workspace): Segment<String>, asked: Asked) -> Result {
+    asked.act(Command::Unsuspend(workspace)).await
+}
+
+pub(super) async fn drain(Path(worker): Path, asked: Asked) -> Result {
+    asked.act(Command::Drain(worker)).await
+}
+
+pub(super) async fn undrain(Path(worker): Path, asked: Asked) -> Result {
+    asked.act(Command::Undrain(worker)).await
 }

@@ -29,7 +29,8 @@ use crate::http::auth::Caller;
 use crate::http::callbacks::CallbackParameters;
 use crate::http::conditional;
 use crate::http::headers::IDEMPOTENCY_KEY;
-use crate::respond::{Problem, Reply, Result};
+use crate::respond::reply::Reply;
+use crate::respond::{Problem, Result};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// How often a transaction is attempted when others conflict with it.

@@ -19,8 +19,9 @@ use uuid::Uuid;
 use super::records;
 use crate::extract::{JsonObject, NoBody, NoQuery, Path, Query};
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) use page::operations as pages;
 

@@ -24,8 +24,9 @@ use crate::AppState;
 use crate::extract::{Multipart, NoBody, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::{one_of, query};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::{Write, is_replayed};
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let leads = Operation::post("/leads/import", import::<Lead, ImportLeads>).needs(Scope::Imports);

@@ -22,9 +22,10 @@ use crate::http::auth::Caller;
 use crate::http::waits::{MAX_WAIT_S, WaitFor};
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
+use crate::respond::Result;
 use crate::respond::lists;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let jobs = [

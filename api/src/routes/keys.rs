@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use shared::accounts::Key;
-use shared::accounts::api_keys::{self, ApiKey, NewKey, NewlyIssued, OverlapHours};
+use shared::accounts::api_keys::rotation::{self, OverlapHours};
+use shared::accounts::api_keys::{self, ApiKey, NewKey, NewlyIssued};
 use shared::accounts::scopes::{Scope, Scopes};
 use shared::error::Reason;
 use shared::events::EventType;
@@ -16,9 +17,10 @@ use uuid::Uuid;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
 use crate::respond::lists;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 use crate::{AppState, CRM};
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -117,7 +119,7 @@ async fn rotate(
         .run(&bytes, move |connection, actor| {
             Box::pin(async move {
                 check(connection, actor, caller.scopes, id).await?;
-                let issued = api_keys::rotate(connection, actor.workspace_id, id, overlap).await?;
+                let issued = rotation::rotate(connection, actor.workspace_id, id, overlap).await?;
                 api_keys::report(connection, actor, EventType::ApiKeyUpdated, &issued.1).await?;
                 issue(issued)
             })

@@ -12,8 +12,9 @@ use utoipa::openapi::{RefOr, Schema};
 use super::records;
 use crate::extract::{JsonObject, NoQuery, OptionalJsonObject, Path};
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 const INTERACTIONS: &str = "/leads/{leadId}/interactions";
 const INTERACTION: &str = "/leads/{leadId}/interactions/{interactionId}";

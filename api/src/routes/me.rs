@@ -15,8 +15,9 @@ use crate::AppState;
 use crate::extract::NoQuery;
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
 use crate::respond::lists::MAX_URL;
-use crate::respond::{Reply, Result};
+use crate::respond::reply::Reply;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let me = Operation::get("/me", read)

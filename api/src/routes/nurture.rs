@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::extract::{NoBody, NoQuery, Path, Query};
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters;
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let start = Operation::post("/leads/nurture/start", start)

@@ -10,8 +10,9 @@ use shared::workflows::preview::{self, Server};
 use crate::extract::{JsonObject, NoQuery};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 use crate::{AppState, CRM};
 use axum::extract::State;
 

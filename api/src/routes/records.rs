@@ -14,8 +14,9 @@ use shared::values::json;
 
 use crate::extract::{At, Items, JsonObject, NoQuery, Path, Query, Under};
 use crate::http::auth::Caller;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Problem, Reply, Result};
+use crate::respond::{Problem, Result};
 use crate::respond::{export, lists};
 use crate::{AppState, CRM};
 

@@ -15,9 +15,10 @@ use crate::extract::{JsonObject, NoBody, NoQuery, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::{headers, parameters, schemas};
+use crate::respond::Result;
 use crate::respond::lists::{self, Page};
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let schedules = [

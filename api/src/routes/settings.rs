@@ -9,8 +9,9 @@ use crate::AppState;
 use crate::extract::{JsonObject, NoQuery};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let settings = [

@@ -14,9 +14,10 @@ use crate::AppState;
 use crate::extract::{JsonObject, NoQuery, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
 use crate::respond::lists;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let suppressions = [

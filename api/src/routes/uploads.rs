@@ -28,8 +28,9 @@ use crate::http::auth::Caller;
 use crate::http::metrics::Receiving;
 use crate::openapi::operations::{Operation, tagged};
 use crate::openapi::parameters::{one_of, query};
+use crate::respond::reply::Reply;
 use crate::respond::write::{Write, is_replayed};
-use crate::respond::{Problem, Reply, Result};
+use crate::respond::{Problem, Result};
 
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");

@@ -17,9 +17,10 @@ use crate::AppState;
 use crate::extract::{At, JsonObject, NoBody, NoQuery, Path, Query};
 use crate::http::auth::Caller;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::Result;
 use crate::respond::lists;
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Reply, Result};
 
 pub(crate) fn operations() -> Vec<Operation> {
     let all = endpoints().into_iter().chain(of_deliveries()).chain([Operation::post(

@@ -93,8 +93,9 @@ async fn two_people_change_a_lead_at_once() {
 #[tokio::test]
 async fn somebody_finds_leads_and_takes_them_along() {
     let Some(crm) = Crm::start().await else { return };
-    for (name, score) in [("Ada", 10), ("Bob", 60)] {
-        let body = json!({ "name": name, "email": format!("{name}@example.com"), "score": score });
+    for (name, score, status) in [("Ada", 10, "contacted"), ("Bob", 60, "qualified")] {
+        let email = format!("{name}@example.com");
+        let body = json!({ "name": name, "email": email, "score": score, "status": status });
         crm.create("/dev/crm/leads", body).await;
     }
     for look in [Look::default(), Look::default().narrow().without_scripts()] {
@@ -114,4 +115,24 @@ async fn somebody_finds_leads_and_takes_them_along() {
         assert_eq!(String::from_utf8(file).unwrap().lines().count(), 2);
         page.is_clean().await;
     }
+
+    let page = crm.signed_in("records:read", Look::default()).await;
+    page.open("/console/leads").await;
+    page.choose("Status", "Qualified").await;
+    page.at("/console/leads?").await;
+    page.see("1 match").await;
+    page.is_clean().await;
+
+    // By keyboard, the statuses that the arrows pass are no choice yet.
+    let page = crm.signed_in("records:read", Look::default().by_keyboard()).await;
+    for chosen_by in ["Enter", "Tab"] {
+        page.open("/console/leads").await;
+        page.choose("Status", "Qualified").await;
+        assert_eq!(page.path().await, "/console/leads");
+        page.press(chosen_by).await;
+        page.see("1 match").await;
+        page.see("Bob").await;
+        page.not_see("ada@example.com").await;
+    }
+    page.is_clean().await;
 }

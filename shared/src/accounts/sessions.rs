@@ -17,7 +17,7 @@ use sqlx::{FromRow, PgConnection};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::api_keys::Opened;
+use super::api_keys::authentication::Opened;
 use super::scopes::Scopes;
 use super::workspaces::OwnLimit;
 use crate::error::{Error, Result};

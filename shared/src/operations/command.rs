@@ -10,13 +10,17 @@ use uuid::Uuid;
 use super::actions::{self, By, OperatorAction, Outcome};
 use super::batches::{Changed, Sum};
 use super::emails::{self, Decision, EmailFilter};
-use super::filter::{BATCH, Found, by_workspace, workspace_id};
+use super::filter::{BATCH, workspace_id};
+use super::found::{Found, by_workspace};
 use super::jobs::{self, JobDecision, JobFilter};
 use super::pauses::{self, Target};
 use super::workers;
 use crate::accounts::workspaces;
 use crate::error::{Error, Result};
 use crate::queue::notify::notify_now;
+
+/// How often a transaction is tried that meets concurrent ones.
+const TRIES: usize = 5;
 
 /// Jobs or emails to change.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +152,7 @@ impl Command {
     pub async fn prepare(self, connection: &mut PgConnection) -> Result<Prepared, Refusal> {
         let (found, expect) = match &self {
             Self::Jobs(decision, Selection::Matching { filter, expect }) => {
-                (jobs::find(connection, filter, *decision).await?, Some(*expect))
+                (decision.find(connection, filter).await?, Some(*expect))
             }
             Self::Emails(decision, Selection::Matching { filter, expect }) => {
                 (decision.find(connection, filter).await?, Some(*expect))
@@ -301,6 +305,7 @@ impl Change {
         Ok(sum.outcome(matched))
     }
 
+    /// Changes a batch in one transaction, which is repeated if it met a concurrent one.
     async fn apply_batch(
         &self,
         connection: &mut PgConnection,
@@ -308,13 +313,24 @@ impl Change {
         workspace_id: Uuid,
         ids: &[Uuid],
     ) -> Result<Changed> {
+        for _ in 1..TRIES {
+            match self.try_batch(connection, action_id, workspace_id, ids).await {
+                Err(Error::Repeat(_)) => {}
+                done => return done,
+            }
+        }
+        self.try_batch(connection, action_id, workspace_id, ids).await
+    }
+
+    async fn try_batch(
+        &self,
+        connection: &mut PgConnection,
+        action_id: Uuid,
+        workspace_id: Uuid,
+        ids: &[Uuid],
+    ) -> Result<Changed> {
         match self {
-            Self::Jobs(JobDecision::Retry, filter) => {
-                jobs::retry(connection, action_id, workspace_id, ids, filter).await
-            }
-            Self::Jobs(JobDecision::Cancel, filter) => {
-                jobs::cancel(connection, action_id, workspace_id, ids, filter).await
-            }
+            Self::Jobs(decision, filter) => decision.apply(connection, action_id, workspace_id, ids, filter).await,
             Self::Emails(decision, filter) => decision.apply(connection, action_id, workspace_id, ids, filter).await,
         }
     }

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::PgArguments;
-use sqlx::{Arguments, Connection, FromRow, PgConnection};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::actions::actor;
 use super::batches::Changed;
-use super::filter::{Common, Found, by_workspace, id_bounds, names, text};
+use super::filter::{Common, id_bounds, text};
+use super::found::{self, Found, Query, Summary, names};
 use crate::error::{Error, Result};
 use crate::mail::{self, EmailState, Event};
 use crate::query::parameters::Parameters;
@@ -43,7 +44,7 @@ impl EmailFilter {
         *self == Self::default()
     }
 
-    /// Only the emails in one of these states.
+    /// Those of the states that match.
     fn states(&self, allowed: &[EmailState]) -> Vec<&'static str> {
         allowed
             .iter()
@@ -52,26 +53,38 @@ impl EmailFilter {
             .collect()
     }
 
-    /// The arguments of the statements here.
-    fn arguments(&self, workspace_id: Uuid, states: &[&'static str]) -> Result<PgArguments> {
+    /// A query by a statement of this file, for the emails of a workspace in the allowed states that match.
+    fn query<O: for<'r> FromRow<'r, PgRow>>(
+        &self,
+        statement: &'static str,
+        workspace_id: Uuid,
+        allowed: &[EmailState],
+    ) -> Query<'_, O> {
         let (first, last) = id_bounds(self.common.created_after, self.common.created_before);
-        let mut arguments = PgArguments::default();
-        let added = [
-            arguments.add(workspace_id),
-            arguments.add(states),
-            arguments.add(self.event),
-            arguments.add(&self.domain),
-            arguments.add(self.common.created_after),
-            arguments.add(self.common.created_before),
-            arguments.add(first),
-            arguments.add(last),
-        ];
-        added.into_iter().collect::<Result<(), _>>().map_err(Error::Internal)?;
-        Ok(arguments)
+        found::query(statement)
+            .bind(workspace_id)
+            .bind(self.states(allowed))
+            .bind(self.event)
+            .bind(&self.domain)
+            .bind(self.common.created_after)
+            .bind(self.common.created_before)
+            .bind(first)
+            .bind(last)
+    }
+
+    /// As [`Self::query`], one for each workspace that matches.
+    async fn queries<O: for<'r> FromRow<'r, PgRow>>(
+        &self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+        allowed: &[EmailState],
+    ) -> Result<Vec<Query<'_, O>>> {
+        let workspaces = self.common.workspaces(connection).await?;
+        Ok(workspaces.into_iter().map(|workspace_id| self.query(statement, workspace_id, allowed)).collect())
     }
 }
 
-/// What emails must meet besides their workspace and state, for [`EmailFilter::arguments`].
+/// What emails must meet besides their workspace and state, for the arguments of [`EmailFilter::query`].
 macro_rules! matching {
     () => {
         "($3::text IS NULL OR event = $3) AND ($4::text IS NULL OR to_domain = $4)
@@ -123,6 +136,19 @@ macro_rules! summary {
     };
 }
 
+impl Summary for EmailSummary {
+    const SELECT: &'static str =
+        concat!("SELECT ", summary!(), " FROM emails WHERE workspace_id = $1 AND id = ANY ($2)");
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn of(self, workspace: String) -> Self {
+        Self { workspace, ..self }
+    }
+}
+
 /// An email with what its message is found by in the log of the mail server.
 #[derive(Debug, Clone, Serialize)]
 pub struct EmailDetails {
@@ -156,53 +182,16 @@ const STILL_MATCHING: &str = concat!(
     " AND id = ANY ($9) ORDER BY id FOR UPDATE"
 );
 
-async fn newest(
-    connection: &mut PgConnection,
-    filter: &EmailFilter,
-    allowed: &[EmailState],
-    limit: i64,
-) -> Result<Vec<(Uuid, Uuid)>> {
-    let states = filter.states(allowed);
-    let mut found: Vec<(Uuid, Uuid)> = Vec::new();
-    for workspace_id in filter.common.workspaces(connection).await? {
-        let mut arguments = filter.arguments(workspace_id, &states)?;
-        arguments.add(limit).map_err(Error::Internal)?;
-        let rows = sqlx::query_as_with::<_, (Uuid, Uuid), _>(NEWEST, arguments).persistent(false);
-        found.extend(rows.fetch_all(&mut *connection).await?);
-    }
-    found.sort_unstable_by_key(|(_, id)| std::cmp::Reverse(*id));
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(found)
-}
-
 /// Counts the emails that match.
 pub async fn count(connection: &mut PgConnection, filter: &EmailFilter) -> Result<i64> {
-    let states = filter.states(EmailState::ALL);
-    let mut count = 0;
-    for workspace_id in filter.common.workspaces(connection).await? {
-        let counted = sqlx::query_scalar_with(COUNT, filter.arguments(workspace_id, &states)?).persistent(false);
-        count += counted.fetch_one(&mut *connection).await.map(|count: i64| count)?;
-    }
-    Ok(count)
+    let counts = filter.queries(connection, COUNT, EmailState::ALL).await?;
+    found::count(connection, counts).await
 }
 
 /// Lists emails of all workspaces, the newest first.
 pub async fn list(connection: &mut PgConnection, filter: &EmailFilter, limit: i64) -> Result<Vec<EmailSummary>> {
-    let names = names(connection).await?;
-    let mut emails: Vec<EmailSummary> = Vec::new();
-    for (workspace_id, ids) in by_workspace(newest(connection, filter, EmailState::ALL, limit).await?) {
-        let select = concat!("SELECT ", summary!(), " FROM emails WHERE workspace_id = $1 AND id = ANY ($2)");
-        let found: Vec<EmailSummary> =
-            sqlx::query_as(select).bind(workspace_id).bind(ids).fetch_all(&mut *connection).await?;
-        emails.extend(
-            found.into_iter().map(|email| EmailSummary {
-                workspace: names.get(&workspace_id).cloned().unwrap_or_default(),
-                ..email
-            }),
-        );
-    }
-    emails.sort_unstable_by_key(|email| std::cmp::Reverse(email.id));
-    Ok(emails)
+    let lists = filter.queries(connection, NEWEST, EmailState::ALL).await?;
+    found::list(connection, lists, limit).await
 }
 
 /// Returns an email of any workspace.
@@ -254,7 +243,8 @@ impl Decision {
 
     /// Finds all emails that match, and about which this can be decided.
     pub(super) async fn find(self, connection: &mut PgConnection, filter: &EmailFilter) -> Result<Found> {
-        Ok(by_workspace(newest(connection, filter, self.allowed(), i64::MAX).await?))
+        let lists = filter.queries(connection, NEWEST, self.allowed()).await?;
+        found::all(connection, lists).await
     }
 
     /// Decides about those of the emails that still match, in one transaction, as callers can. Nothing is sent to an
@@ -268,10 +258,8 @@ impl Decision {
         filter: &EmailFilter,
     ) -> Result<Changed> {
         let mut transaction = connection.begin().await?;
-        let mut arguments = filter.arguments(workspace_id, &filter.states(self.allowed()))?;
-        arguments.add(ids).map_err(Error::Internal)?;
-        let matching = sqlx::query_scalar_with(STILL_MATCHING, arguments).persistent(false);
-        let done: Vec<Uuid> = matching.fetch_all(&mut *transaction).await?;
+        let matching = filter.query(STILL_MATCHING, workspace_id, self.allowed());
+        let done = found::still_matching(&mut transaction, matching, ids).await?;
         let actor = actor(workspace_id, action_id);
         for id in &done {
             match self {

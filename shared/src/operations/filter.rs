@@ -1,7 +1,5 @@
 //! What the filters of operators have in common.
 
-use std::collections::HashMap;
-
 use chrono::TimeDelta;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -14,9 +12,6 @@ use crate::values::{Fault, Time};
 
 /// How many ids one transaction changes at most.
 pub(super) const BATCH: usize = 500;
-
-/// The rows of one kind that were found: the ids of each workspace.
-pub(super) type Found = Vec<(Uuid, Vec<Uuid>)>;
 
 /// A filter by workspace and by the time of creation.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
@@ -78,11 +73,6 @@ pub(super) async fn workspace_id(connection: &mut PgConnection, workspace: &str)
     })
 }
 
-/// The names of all workspaces.
-pub(super) async fn names(connection: &mut PgConnection) -> Result<HashMap<Uuid, String>> {
-    Ok(workspaces::list(connection).await?.into_iter().map(|workspace| (workspace.id, workspace.name)).collect())
-}
-
 /// A text as it is.
 pub(super) fn text(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
@@ -115,20 +105,6 @@ pub(super) fn id_bounds(after: Option<Time>, before: Option<Time>) -> (Uuid, Uui
     };
     let first = after.map_or(Uuid::nil(), |after| at(after - SLACK));
     (first, before.map_or(Uuid::max(), |before| at(before + SLACK)))
-}
-
-/// Groups ids by their workspaces.
-pub(super) fn by_workspace(ids: impl IntoIterator<Item = (Uuid, Uuid)>) -> Found {
-    let mut found: Found = Vec::new();
-    let mut places: HashMap<Uuid, usize> = HashMap::new();
-    for (workspace_id, id) in ids {
-        let place = *places.entry(workspace_id).or_insert_with(|| {
-            found.push((workspace_id, Vec::new()));
-            found.len() - 1
-        });
-        found[place].1.push(id);
-    }
-    found
 }
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::filter::{Common, names, text};
+use super::filter::{Common, text};
+use super::found::{Summary, names};
 use crate::error::{Error, Result};
 use crate::query::parameters::Parameters;
 use crate::queue::JobStatus;
 use crate::string_enum;
 
-pub(super) use change::{cancel, retry};
+pub(super) use find::locate;
 pub use find::{count, list};
-pub(super) use find::{find, locate};
 
 string_enum! {
     /// What jobs can be filtered by: their status, and what it means to operators. A job that gave its slot to another
@@ -146,7 +146,17 @@ macro_rules! summary {
     };
 }
 
-use summary;
+impl Summary for JobSummary {
+    const SELECT: &'static str = concat!("SELECT ", summary!(), " FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)");
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn of(self, workspace: String) -> Self {
+        Self { workspace, ..self }
+    }
+}
 
 /// A job with everything that operators need, but without its parameters and the records in its result.
 #[derive(Debug, Clone, FromRow, Serialize)]

@@ -4,7 +4,8 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::filter::{names, workspace_id};
+use super::filter::workspace_id;
+use super::found::names;
 use crate::accounts::workspaces;
 use crate::error::{Error, Result};
 use crate::schedule::{self, Schedule, ScheduledRun};

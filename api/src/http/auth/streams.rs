@@ -10,7 +10,7 @@ use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use shared::accounts::api_keys::{self, Opened};
+use shared::accounts::api_keys::authentication::{self, Opened};
 use shared::accounts::scopes::Scopes;
 use shared::platform::db::Pool;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ impl OpenStreams {
         if keys.is_empty() {
             return;
         }
-        let valid = async { api_keys::valid(&mut *pool.acquire().await?, &keys).await };
+        let valid = async { authentication::valid(&mut *pool.acquire().await?, &keys).await };
         match valid.await {
             Ok(valid) => {
                 // Streams opened after the query have a key that was just verified.

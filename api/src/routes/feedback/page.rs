@@ -27,8 +27,9 @@ use uuid::Uuid;
 use crate::extract::Form;
 use crate::http::observe::RequestId;
 use crate::openapi::operations::{Operation, tagged};
+use crate::respond::reply::Reply;
 use crate::respond::write::Write;
-use crate::respond::{Problem, Reply, Result};
+use crate::respond::{Problem, Result};
 use crate::{AppState, pages};
 
 /// The ratings and their labels.

@@ -3,16 +3,17 @@
 //! Unfinished jobs and those that did not succeed are few, and their indexes find them in all workspaces at once. Those
 //! that succeeded may be a million, so they are listed workspace by workspace, the newest first.
 
-use sqlx::postgres::PgArguments;
-use sqlx::{Arguments, PgConnection};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{JobDecision, JobFilter, JobState, JobSummary, summary};
-use crate::error::{Error, Result};
-use crate::operations::filter::{self, Found, by_workspace, id_bounds};
+use super::{JobDecision, JobFilter, JobState, JobSummary};
+use crate::error::Result;
+use crate::operations::filter::id_bounds;
+use crate::operations::found::{self, Found, Query};
 use crate::queue::JobStatus;
 
-/// What jobs must meet, for the arguments of [`arguments`].
+/// What jobs must meet, for the arguments of [`JobFilter::query`].
 macro_rules! matching {
     () => {
         "($2::text IS NULL OR queue = $2) AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR status = $4)
@@ -121,101 +122,68 @@ impl JobFilter {
         parts.into_iter().filter(can).map(plain).collect()
     }
 
-    /// The arguments of the statements here, for one workspace or all. The statements are planned with these values,
-    /// because the best index depends on which of them are given: so no query here is prepared for later.
-    fn arguments(&self, workspace_id: Option<Uuid>, part: Part) -> Result<PgArguments> {
+    /// A query by a statement of this file, for one workspace or all.
+    fn query<O: for<'r> FromRow<'r, PgRow>>(
+        &self,
+        statement: &'static str,
+        workspace_id: Option<Uuid>,
+        part: Part,
+    ) -> Query<'_, O> {
         let (first, last) = id_bounds(self.common.created_after, self.common.created_before);
-        let mut arguments = PgArguments::default();
-        let added = [
-            arguments.add(workspace_id),
-            arguments.add(&self.queue),
-            arguments.add(&self.kind),
-            arguments.add(part.status),
-            arguments.add(part.due),
-            arguments.add(part.waiting),
-            arguments.add(self.worker),
-            arguments.add(&self.error),
-            arguments.add(self.common.created_after),
-            arguments.add(self.common.created_before),
-            arguments.add(first),
-            arguments.add(last),
-        ];
-        added.into_iter().collect::<Result<(), _>>().map_err(Error::Internal)?;
-        Ok(arguments)
+        found::query(statement)
+            .bind(workspace_id)
+            .bind(&self.queue)
+            .bind(&self.kind)
+            .bind(part.status)
+            .bind(part.due)
+            .bind(part.waiting)
+            .bind(self.worker)
+            .bind(&self.error)
+            .bind(self.common.created_after)
+            .bind(self.common.created_before)
+            .bind(first)
+            .bind(last)
     }
 
-    /// The arguments of the statements that list a part: one for all workspaces or, where there may be a million jobs,
-    /// one for each, which reads the newest ones only.
-    async fn lists(&self, connection: &mut PgConnection, part: Part) -> Result<Vec<PgArguments>> {
-        let are_few = !part.is_finished || matches!(part.status, Some(JobStatus::Failed | JobStatus::Cancelled));
-        let workspaces = match are_few {
-            true => vec![self.common.workspace_id(connection).await?],
-            false => self.common.workspaces(connection).await?.into_iter().map(Some).collect(),
-        };
-        workspaces.into_iter().map(|workspace_id| self.arguments(workspace_id, part)).collect()
-    }
-}
-
-/// Finds jobs, the newest first, and at most so many: each with its workspace.
-async fn newest(
-    connection: &mut PgConnection,
-    filter: &JobFilter,
-    parts: &[Part],
-    limit: i64,
-) -> Result<Vec<(Uuid, Uuid)>> {
-    let mut found: Vec<(Uuid, Uuid)> = Vec::new();
-    for part in parts {
-        let statement = if part.is_finished { FINISHED } else { UNFINISHED };
-        for mut arguments in filter.lists(connection, *part).await? {
-            arguments.add(limit).map_err(Error::Internal)?;
-            let rows = sqlx::query_as_with::<_, (Uuid, Uuid), _>(statement, arguments).persistent(false);
-            found.extend(rows.fetch_all(&mut *connection).await?);
+    /// The queries that list parts: for each, one for all workspaces or, where there may be a million jobs, one for each
+    /// workspace, which reads the newest ones only.
+    async fn lists(&self, connection: &mut PgConnection, parts: Vec<Part>) -> Result<Vec<Query<'_, (Uuid, Uuid)>>> {
+        let mut lists = Vec::new();
+        for part in parts {
+            let are_few = !part.is_finished || matches!(part.status, Some(JobStatus::Failed | JobStatus::Cancelled));
+            let workspaces = match are_few {
+                true => vec![self.common.workspace_id(connection).await?],
+                false => self.common.workspaces(connection).await?.into_iter().map(Some).collect(),
+            };
+            let statement = if part.is_finished { FINISHED } else { UNFINISHED };
+            lists.extend(workspaces.into_iter().map(|workspace_id| self.query(statement, workspace_id, part)));
         }
+        Ok(lists)
     }
-    found.sort_unstable_by_key(|(_, id)| std::cmp::Reverse(*id));
-    // A job that ends between two statements is found by both.
-    found.dedup();
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(found)
 }
 
-/// Finds all jobs that match, and that a decision can change: the ids of each workspace.
-pub(in crate::operations) async fn find(
-    connection: &mut PgConnection,
-    filter: &JobFilter,
-    decision: JobDecision,
-) -> Result<Found> {
-    Ok(by_workspace(newest(connection, filter, &filter.changeable(decision), i64::MAX).await?))
+impl JobDecision {
+    /// Finds all jobs that match, and that this can change.
+    pub(in crate::operations) async fn find(self, connection: &mut PgConnection, filter: &JobFilter) -> Result<Found> {
+        let lists = filter.lists(connection, filter.changeable(self)).await?;
+        found::all(connection, lists).await
+    }
 }
 
 /// Counts the jobs that match.
 pub async fn count(connection: &mut PgConnection, filter: &JobFilter) -> Result<i64> {
     let workspace_id = filter.common.workspace_id(connection).await?;
-    let mut count = 0;
-    for part in filter.parts() {
+    let counts = filter.parts().into_iter().map(|part| {
         let statement = if part.is_finished { COUNT_FINISHED } else { COUNT_UNFINISHED };
-        let counted = sqlx::query_scalar_with(statement, filter.arguments(workspace_id, part)?).persistent(false);
-        count += counted.fetch_one(&mut *connection).await.map(|count: i64| count)?;
-    }
-    Ok(count)
+        filter.query(statement, workspace_id, part)
+    });
+    found::count(connection, counts.collect()).await
 }
 
 /// Lists jobs of all workspaces, the newest first.
 pub async fn list(connection: &mut PgConnection, filter: &JobFilter, limit: i64) -> Result<Vec<JobSummary>> {
-    let names = filter::names(connection).await?;
-    let mut jobs: Vec<JobSummary> = Vec::new();
-    for (workspace_id, ids) in by_workspace(newest(connection, filter, &filter.parts(), limit).await?) {
-        let select = concat!("SELECT ", summary!(), " FROM jobs WHERE workspace_id = $1 AND id = ANY ($2)");
-        let found: Vec<JobSummary> =
-            sqlx::query_as(select).bind(workspace_id).bind(ids).fetch_all(&mut *connection).await?;
-        jobs.extend(
-            found
-                .into_iter()
-                .map(|job| JobSummary { workspace: names.get(&workspace_id).cloned().unwrap_or_default(), ..job }),
-        );
-    }
-    jobs.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
-    Ok(jobs)
+    let lists = filter.lists(connection, filter.parts()).await?;
+    found::list(connection, lists, limit).await
 }
 
 /// Finds the workspaces of jobs. Unknown ids are left out.
@@ -233,7 +201,5 @@ pub(super) async fn still_matching(
     filter: &JobFilter,
 ) -> Result<Vec<Uuid>> {
     let part = filter.status.map(Part::of).unwrap_or_default();
-    let mut arguments = filter.arguments(Some(workspace_id), part)?;
-    arguments.add(ids).map_err(Error::Internal)?;
-    Ok(sqlx::query_scalar_with(STILL_MATCHING, arguments).persistent(false).fetch_all(connection).await?)
+    found::still_matching(connection, filter.query(STILL_MATCHING, Some(workspace_id), part), ids).await
 }

@@ -5,6 +5,7 @@ use crate::crm::interactions::CustomerInteraction;
 use crate::crm::leads::Lead;
 use crate::crm::orders::{Order, OrderStatus};
 use crate::crm::suppressions::Suppression;
+use crate::imports::dictionary::DO_NOT_CONTACT;
 use crate::mail::suppressions::Reason;
 use crate::records::Fields;
 
