@@ -134,10 +134,10 @@ pub const LIST: Spec = Spec {
     searchable: false,
     branches: None,
     only: Some(
-        "expires_at > now() AND used_at > now() - interval '60 minutes' AND EXISTS (
-             SELECT FROM api_keys WHERE api_keys.workspace_id = sessions.workspace_id AND api_keys.id = sessions.key_id
-                 AND revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now())
-                 AND api_keys.scopes = sessions.scopes)",
+        "expires_at > now() AND used_at > now() - interval '60 minutes' AND (key_id, scopes) IN (
+             SELECT api_keys.id, api_keys.scopes FROM api_keys
+             WHERE api_keys.workspace_id = $1 AND revoked_at IS NULL
+                 AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now()))",
     ),
 };
 

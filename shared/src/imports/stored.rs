@@ -18,7 +18,8 @@ const MOST: usize = 3;
 /// The first half of the advisory locks of a workspace's uploads, an arbitrary number.
 const LOCK: i32 = 0x7570_6c64;
 /// What callers see of an upload.
-const COLUMNS: &str = "id, size, length, created_at, created_at + interval '24 hours' AS expires_at";
+const COLUMNS: &str = "id, size, length, created_at,
+    (created_at AT TIME ZONE 'UTC' + interval '24 hours') AT TIME ZONE 'UTC' AS expires_at";
 /// The condition of an upload that callers see.
 const IS_LISTED: &str = "is_listed AND created_at > now() - interval '24 hours'";
 /// Whether an import reads the upload, or has a job that is not finished.

@@ -105,7 +105,7 @@ macro_rules! is_released {
     ($public_url:literal) => {
         concat!(
             "EXISTS (
-                 SELECT FROM mail_place
+                 SELECT 1 FROM mail_place
                  WHERE held_since IS NULL AND lost_since IS NULL
                      AND (system_identifier IS NULL
                          OR system_identifier = (SELECT system_identifier FROM pg_control_system()))
