@@ -68,8 +68,16 @@ pub async fn run(settings: &Database, mut report: impl FnMut(&Progress)) -> Resu
     // Not a connection of the pool: a migration may take longer than the pool's statement timeout.
     let mut connection = PgConnection::connect(&settings.url).await.map_err(Error::while_connecting)?;
     distribute::prepare(&mut connection).await?;
+    let mut distributed = |table: &distribute::Progress| report(&Progress::Table(table.clone()));
+    if distribute::has_begun(&mut connection).await? {
+        // A table is distributed before the next file, which may let it refer to tables of tenants.
+        for version in db::missing_versions(&mut connection).await? {
+            db::apply_migrations_to(&mut connection, version).await?;
+            distribute::run(&mut connection, &mut distributed).await?;
+        }
+    }
     db::apply_migrations(&mut connection).await?;
-    distribute::run(&mut connection, |table| report(&Progress::Table(table.clone()))).await?;
+    distribute::run(&mut connection, distributed).await?;
     backfill::run(&mut connection, BACKFILLS, |rows| report(&Progress::Rows(rows.clone()))).await?;
     connection.close().await?;
     Ok(())

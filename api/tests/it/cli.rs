@@ -16,7 +16,7 @@ use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{self, empty_database};
+use crate::support;
 
 /// The program, with only the database in its environment.
 pub fn program(database: &Database, arguments: &[&str]) -> Command {
@@ -45,7 +45,7 @@ fn sentence(output: &Output) -> &str {
 
 #[tokio::test]
 async fn several_processes_can_migrate_at_once() {
-    let database = empty_database().await;
+    let database = Database::empty().await;
     let before = run(&database, &["workspaces", "list"]).await;
     assert_eq!(sentence(&before), "crm-api: the database schema is out of date; run crm-api migrate first");
 

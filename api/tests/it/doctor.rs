@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::cli::program;
-use crate::support::{Api, connect, empty_database};
+use crate::support::{Api, connect};
 
 /// What the doctor finds, with these further settings.
 pub async fn examine(database: &Database, environment: &[(&str, &str)]) -> Vec<Value> {
@@ -126,7 +126,7 @@ async fn nothing_that_hangs_holds_the_doctor_up() {
 
 #[tokio::test]
 async fn a_missing_migration_is_a_fault_and_stored_data_is_not_examined() {
-    let findings = examine(&empty_database().await, &[]).await;
+    let findings = examine(&Database::empty().await, &[]).await;
     let found = finding(&findings, "schema");
     assert_eq!((&found["level"], &found["action"]), (&json!("fault"), &json!("Run crm-api migrate.")));
     assert!(!findings.iter().any(|finding| finding["check"] == "mail.hold"), "{findings:#?}");

@@ -249,8 +249,9 @@ pub(crate) async fn many(api: &Api, count: i32) {
 /// The number of reminders, the number of customers reminded, and the maximum of any request.
 async fn written(api: &Api) -> (i64, i64, i16) {
     sqlx::query_as(
-        "SELECT count(*), count(DISTINCT to_email), (SELECT max(reminders) FROM feedback) FROM emails
-         WHERE event = 'feedback_reminder'",
+        "SELECT sent, customers, most FROM (SELECT max(reminders) AS most FROM feedback) AS feedback, (
+             SELECT count(*) AS sent, count(DISTINCT to_email) AS customers FROM emails WHERE event = 'feedback_reminder'
+         ) AS emails",
     )
     .fetch_one(&mut api.connection().await)
     .await

@@ -9,7 +9,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testing::{Database, Process};
 
-use crate::support::{self, Api, empty_database};
+use crate::support::{self, Api};
 use crate::workflows::{outbox, worker};
 
 /// The last migration of 0.1.0.
@@ -36,7 +36,7 @@ const RUNS_OF_0_1_0: &str = include_str!("migrations/runs_of_0.1.0.sql");
 
 /// A database of 0.1.0.
 async fn database_of_0_1_0() -> (Database, PgConnection) {
-    let database = empty_database().await;
+    let database = Database::empty().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     let before = db::MIGRATOR.iter().filter(|migration| migration.version <= LAST_OF_0_1_0).cloned();
     Migrator::with_migrations(before.collect()).run(&mut connection).await.unwrap();

@@ -3,8 +3,9 @@
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use shared::platform::db;
+use testing::Database;
 
-use crate::support::{self, Api, Served, empty_database};
+use crate::support::{self, Api, Served};
 
 fn get(address: std::net::SocketAddr, path: &str) -> RequestBuilder {
     Client::new().get(format!("http://{address}{path}"))
@@ -16,7 +17,7 @@ async fn message(address: std::net::SocketAddr, path: &str, status: u16) -> Valu
 
 #[tokio::test]
 async fn a_process_is_ready_once_migrations_are_applied() {
-    let database = empty_database().await;
+    let database = Database::empty().await;
     let Served { address, admin, stop: _stop, .. } = support::serve(support::settings(database.url())).await;
     assert_eq!(message(address, "/healthz", 200).await, "alive");
     assert_eq!(message(admin, "/healthz", 200).await, "alive");

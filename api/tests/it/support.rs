@@ -189,14 +189,6 @@ pub async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.unwrap()
 }
 
-/// A database without any schema.
-pub async fn empty_database() -> Database {
-    let database = Database::create().await;
-    let mut connection = connect(database.url()).await;
-    sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").execute(&mut connection).await.unwrap();
-    database
-}
-
 /// Sends a request, expects the status and returns the JSON.
 pub async fn json(request: RequestBuilder, status: u16) -> Value {
     body(request.send().await.unwrap(), status).await

@@ -41,7 +41,7 @@ pub fn distribute() {
 /// PostgreSQL.
 enum Database {
     Stopped,
-    Single(Cluster),
+    Single(Box<Cluster>),
     Citus(Box<Servers>),
 }
 
@@ -54,7 +54,7 @@ impl Database {
         }
         let cluster = Cluster::start(server, dir, &Options::default()).await?;
         let url = cluster.database("crm").await?;
-        Ok((Self::Single(cluster), url))
+        Ok((Self::Single(Box::new(cluster)), url))
     }
 
     async fn stop(&mut self) -> Result<()> {

@@ -66,7 +66,14 @@ impl Database {
     /// closed.
     pub(crate) async fn try_clone(&self) -> anyhow::Result<Self> {
         self.pool.close().await;
-        Self::create_with(self.server.clone(), &format!("TEMPLATE {}", self.name)).await
+        let mut connection = PgConnection::connect(&self.server).await?;
+        if citus::is_tested() {
+            run(&mut connection, format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name)).await;
+            end_connections(&mut connection, &self.name).await;
+        }
+        let clone = Self::create_with(self.server.clone(), &format!("TEMPLATE {}", self.name)).await;
+        run(&mut connection, format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)).await;
+        clone
     }
 
     /// Makes a database with the end of a statement that creates it.

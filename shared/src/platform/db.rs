@@ -77,20 +77,29 @@ pub(crate) async fn apply_migrations(connection: &mut PgConnection) -> Result<()
     MIGRATOR.run(connection).await.map_err(|error| Error::Internal(error.into()))
 }
 
-/// What `crm-api migrate` has still to do: the versions of missing migrations, or else the tables to distribute,
-/// or else the names of unfinished backfills.
-pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<String>> {
+/// Applies the migrations up to a version.
+pub(crate) async fn apply_migrations_to(connection: &mut PgConnection, version: i64) -> Result<()> {
+    MIGRATOR.run_to(version, connection).await.map_err(|error| Error::Internal(error.into()))
+}
+
+/// The versions of the migrations that have not been applied, in their order.
+pub(crate) async fn missing_versions(connection: &mut PgConnection) -> Result<Vec<i64>> {
     let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success");
-    let applied: Vec<i64> = match applied.fetch_all(&mut *connection).await {
+    let applied: Vec<i64> = match applied.fetch_all(connection).await {
         Ok(applied) => applied,
         // 42P01: the table does not exist before the first migration.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let versions = MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version));
-    let pending: Vec<String> = versions.map(|version| version.to_string()).collect();
-    if !pending.is_empty() {
-        return Ok(pending);
+    Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
+}
+
+/// What `crm-api migrate` has still to do: the versions of missing migrations, or else the tables to distribute,
+/// or else the names of unfinished backfills.
+pub async fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<String>> {
+    let missing = missing_versions(connection).await?;
+    if !missing.is_empty() {
+        return Ok(missing.iter().map(i64::to_string).collect());
     }
     let tables = distribute::pending(connection).await?;
     if tables.is_empty() { backfill::pending(connection).await } else { Ok(tables) }

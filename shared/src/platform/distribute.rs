@@ -73,13 +73,8 @@ const LEFT_OVER: &str = concat!(
 );
 
 /// The tables that an interrupted run has left, by name.
-const LEFT: &str = concat!(
-    "SELECT name FROM (",
-    tenant_tables!(),
-    ") AS tenants WHERE NOT is_distributed
-         AND EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'workspaces'::regclass)
-     ORDER BY name"
-);
+const LEFT: &str =
+    concat!("SELECT name FROM (", tenant_tables!(), ") AS tenants WHERE NOT is_distributed ORDER BY name");
 
 /// A table that is being distributed.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -116,8 +111,7 @@ pub(crate) async fn run(connection: &mut PgConnection, mut report: impl FnMut(&P
     }
     // Until the session ends: the next process finds nothing left to do.
     sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await?;
-    let is_reference = "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'workspaces'::regclass)";
-    if !sqlx::query_scalar::<_, bool>(is_reference).fetch_one(&mut *connection).await? {
+    if !has_begun(connection).await? {
         sqlx::query("SELECT create_reference_table('workspaces')").execute(&mut *connection).await?;
     }
     while let Some(table) = sqlx::query_as::<_, Progress>(NEXT).fetch_optional(&mut *connection).await? {
@@ -140,10 +134,19 @@ pub(crate) async fn run(connection: &mut PgConnection, mut report: impl FnMut(&P
 
 /// The tables that are not distributed although others are. Statements that join them with those fail.
 pub(crate) async fn pending(connection: &mut PgConnection) -> Result<Vec<String>> {
-    if !is_present(connection).await? {
+    if !has_begun(connection).await? {
         return Ok(Vec::new());
     }
     Ok(sqlx::query_scalar(LEFT).fetch_all(connection).await?)
+}
+
+/// Whether tables are distributed, all of them or some.
+pub(crate) async fn has_begun(connection: &mut PgConnection) -> Result<bool> {
+    if !is_present(connection).await? {
+        return Ok(false);
+    }
+    let is_reference = "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('workspaces'))";
+    Ok(sqlx::query_scalar(is_reference).fetch_one(connection).await?)
 }
 
 /// Whether the database has the extension.

@@ -1,7 +1,7 @@
 //! Parts of lists, limited by their bytes: records may be large, and slow clients must not fill the
 //! memory.
 
-use sqlx::{PgConnection, QueryBuilder, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::statements::of_workspace;

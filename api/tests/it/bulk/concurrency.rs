@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::Connection;
 use testing::Process;
 
 use super::{LEADS, OWNER, accepted, bulk, count, counts, entries, import, lead, rejected, start};
@@ -86,15 +87,22 @@ async fn a_cancelled_change_keeps_its_steps_and_resumes() {
     let path = format!("/dev/crm/jobs/{}", id(&job));
     // Others hold a record of the second chunk, so that the job is cancelled after its first.
     let mut other = api.connection().await;
-    let hold = "BEGIN; SELECT FROM leads WHERE id = (SELECT id FROM leads ORDER BY id OFFSET 1500 LIMIT 1) FOR UPDATE";
-    sqlx::raw_sql(hold).execute(&mut other).await.unwrap();
+    let mut hold = other.begin().await.unwrap();
+    sqlx::query(
+        "SELECT 1 FROM leads WHERE workspace_id = $1
+             AND id = (SELECT id FROM leads WHERE workspace_id = $1 ORDER BY id OFFSET 1500 LIMIT 1) FOR UPDATE",
+    )
+    .bind(api.workspace_id)
+    .execute(&mut *hold)
+    .await
+    .unwrap();
     let worker = Process::worker(&api.database, &[]);
     while api.read(&path).await["progress"]["done"] != json!(1_000) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let cancelled = support::json(api.post(&format!("{path}/cancel")), 200).await;
     assert_eq!((&cancelled["status"], &cancelled["result"]["changed"]), (&json!("cancelled"), &json!(1_000)));
-    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    hold.rollback().await.unwrap();
     drop(worker);
     assert_eq!(count(&api, "SELECT count(*) FROM leads").await, 1_500);
     support::json(api.post(&format!("{path}/retry")), 202).await;
