@@ -24,6 +24,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use shared::accounts::idempotency;
+use shared::error::ErrorClass;
 use shared::operations::gauges::Gauges;
 use shared::platform::config::Settings;
 use shared::platform::db::{self, Pool, PoolConnection};
@@ -70,6 +72,7 @@ pub struct Shared {
     /// The OpenAPI document, generated on first use.
     pub(crate) document: OnceLock<openapi::Served>,
     signer: OnceCell<Signer>,
+    has_earlier_responses: OnceCell<bool>,
     /// Encrypts the secrets of webhooks.
     pub sealer: Sealer,
     /// Cancelled when the process begins to shut down; event streams end then.
@@ -104,6 +107,7 @@ impl AppState {
             waits: http::waits::Waits::default(),
             document: OnceLock::new(),
             signer: OnceCell::new(),
+            has_earlier_responses: OnceCell::new(),
             stopping: CancellationToken::new(),
             cut_off: CancellationToken::new(),
         })))
@@ -124,6 +128,16 @@ impl AppState {
     /// The signer of links and cursors, whose key is loaded from the database once.
     pub async fn signer(&self) -> shared::Result<&Signer> {
         self.signer.get_or_try_init(async || Signer::load(&mut *self.connection().await?).await).await
+    }
+
+    /// Whether 0.1.0 may have stored the response to a request that is repeated now.
+    pub(crate) async fn has_earlier_responses(&self) -> shared::Result<bool> {
+        let look = async || idempotency::has_earlier(&mut *self.connection().await?).await;
+        match self.has_earlier_responses.get_or_try_init(look).await {
+            // It is a node without the rows of this request's workspace.
+            Err(error) if error.class() == ErrorClass::Node => Ok(false),
+            has_earlier => has_earlier.copied(),
+        }
     }
 }
 

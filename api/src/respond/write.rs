@@ -190,11 +190,15 @@ impl Write {
         if self.has_key() {
             self.add(body);
         }
-        let key = self.key.map(|hash| Key {
-            workspace_id: self.actor.workspace_id,
-            hash,
-            fingerprint: self.request.clone().finalize().into(),
-        });
+        let key = match self.key {
+            Some(hash) => Some(Key {
+                workspace_id: self.actor.workspace_id,
+                hash,
+                fingerprint: self.request.clone().finalize().into(),
+                may_be_earlier: self.state.has_earlier_responses().await?,
+            }),
+            None => None,
+        };
         let mut attempt = 1;
         loop {
             let mut transaction = Transaction::begin(&self.state.pool).await?;

@@ -24,6 +24,8 @@ pub struct Key {
     pub hash: [u8; 32],
     /// SHA-256 over the request.
     pub fingerprint: [u8; 32],
+    /// Whether 0.1.0 [may have stored](has_earlier) the response.
+    pub may_be_earlier: bool,
 }
 
 impl Key {
@@ -75,17 +77,10 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> 
     if !free {
         return Ok(Existing::Running);
     }
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT fingerprint, status, headers, body FROM idempotency_keys
-         WHERE workspace_id IN ($1, $2) AND hash = $3 AND created_at > now() - make_interval(hours => $4)
-         LIMIT 1",
-    )
-    .bind(key.workspace_id)
-    .bind(BEFORE_WORKSPACES)
-    .bind(&key.hash[..])
-    .bind(KEPT_HOURS)
-    .fetch_optional(connection)
-    .await?;
+    let mut row = find(connection, key.workspace_id, key).await?;
+    if row.is_none() && key.may_be_earlier {
+        row = find(connection, BEFORE_WORKSPACES, key).await?;
+    }
     Ok(match row {
         None => Existing::Free,
         Some(row) if row.fingerprint != key.fingerprint => Existing::OtherRequest,
@@ -95,6 +90,20 @@ pub async fn take(connection: &mut PgConnection, key: &Key) -> Result<Existing> 
             body: row.body,
         }),
     })
+}
+
+async fn find(connection: &mut PgConnection, workspace_id: Uuid, key: &Key) -> Result<Option<Row>> {
+    let find = "SELECT fingerprint, status, headers, body FROM idempotency_keys
+                WHERE workspace_id = $1 AND hash = $2 AND created_at > now() - make_interval(hours => $3)";
+    let row = sqlx::query_as(find).bind(workspace_id).bind(&key.hash[..]).bind(KEPT_HOURS);
+    Ok(row.fetch_optional(connection).await?)
+}
+
+/// Whether responses of 0.1.0 are stored, which never become more. They are rows of another workspace, and so perhaps on
+/// another server: this is asked once, and not for each request.
+pub async fn has_earlier(connection: &mut PgConnection) -> Result<bool> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM idempotency_keys WHERE workspace_id = $1)";
+    Ok(sqlx::query_scalar(exists).bind(BEFORE_WORKSPACES).fetch_one(connection).await?)
 }
 
 /// Stores the response, as the last statement of the transaction that took the key.
