@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use sqlx::PgPool;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -30,28 +31,53 @@ pub struct Arguments {
     standby: bool,
 }
 
+/// What was measured.
+struct Measured {
+    workspaces: Vec<Workspace>,
+    /// The port of the node that was down.
+    lost: u16,
+    /// All answers, and those while the node was down.
+    answers: Vec<Answer>,
+    meanwhile: Vec<Answer>,
+    /// The p99 of the workspaces on other nodes before.
+    before: Duration,
+    /// When the node, or its standby, answered again.
+    back: Instant,
+    imports: Vec<Uuid>,
+    /// The imports on other nodes that had finished before that.
+    finished: i64,
+}
+
 /// Stops a node for a time; returns the broken guarantees.
 pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
     let mut harness = Harness::start(2, release).await?;
-    let workspaces = workspaces(&harness, arguments.workspaces).await?;
-    let port = harness.servers()?.node_port(LOST).context("there is no second node")?;
-    let is_hit: Vec<bool> = workspaces.iter().map(|workspace| workspace.node == i32::from(port)).collect();
-    let hit = is_hit.iter().filter(|is_hit| **is_hit).count();
-    println!("{hit} of {} workspaces are on the node that is stopped", workspaces.len());
-    let of = |hit: bool| {
-        let is_hit = is_hit.clone();
-        move |answer: &&Answer| is_hit[answer.workspace] == hit
-    };
+    let measured = measure(&mut harness, &arguments).await?;
+    let mut broken = measured.others();
+    broken.extend(measured.own());
+    broken.extend(measured.returned());
+    broken.extend(measured.work(&harness.pool, arguments.rows).await?);
+    harness.end(!broken.is_empty()).await?;
+    Ok(broken)
+}
 
+async fn measure(harness: &mut Harness, arguments: &Arguments) -> Result<Measured> {
+    let workspaces = workspaces(harness, arguments.workspaces).await?;
+    let lost = harness.servers()?.node_port(LOST).context("there is no second node")?;
+    let is_other = |number: usize| workspaces[number].node != i32::from(lost);
+    println!(
+        "{} of {} workspaces are on the node that is stopped",
+        (0..workspaces.len()).filter(|number| !is_other(*number)).count(),
+        workspaces.len()
+    );
     if arguments.standby {
         harness.servers()?.add_standby(LOST).await?;
     }
     let load = Load::start(harness.api_url(), &workspaces);
     sleep(Duration::from_secs(10)).await;
-    let jobs = import(&harness, &workspaces, arguments.rows).await?;
+    let imports = import(harness, &workspaces, arguments.rows).await?;
     sleep(Duration::from_secs(2)).await;
+    let before = p99(load.answers().iter().filter(|answer| is_other(answer.workspace)));
     let stopped = Instant::now();
-    let before = p99(load.answers().iter().filter(of(false)));
     if arguments.standby {
         harness.servers()?.crash_followed().await?;
     } else {
@@ -59,99 +85,100 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
     }
     println!("the node is down for {} s while files are imported", arguments.seconds);
     sleep(Duration::from_secs(arguments.seconds)).await;
-    let returned = Instant::now();
-    let during: Vec<Answer> =
-        load.answers().into_iter().filter(|answer| answer.at > stopped + Duration::from_secs(1)).collect();
-    let others_done = finished_of_others(&harness, &workspaces, &jobs, &is_hit).await?;
+    let meanwhile = load.answers().into_iter().filter(|answer| answer.at > stopped + Duration::from_secs(1)).collect();
+    let finished = finished_of_others(&harness.pool, &workspaces, &imports, lost).await?;
+    let returning = Instant::now();
     if arguments.standby {
         harness.servers()?.promote_standby().await?;
-        println!("its standby has taken its place after {:.1?}", returned.elapsed());
+        println!("its standby has taken its place after {:.1?}", returning.elapsed());
     } else {
         harness.servers()?.start_node(LOST).await?;
-        println!("the node runs again");
+        println!("the node runs again after {:.1?}", returning.elapsed());
     }
     let back = Instant::now();
     sleep(RESUMES_WITHIN + Duration::from_secs(5)).await;
-    harness.wait_for(&jobs, Duration::from_secs(300)).await?;
+    harness.wait_for(&imports, Duration::from_secs(300)).await?;
+    println!("all imports have ended {:.0?} after that", back.elapsed());
     let answers = load.end().await;
+    Ok(Measured { workspaces, lost, answers, meanwhile, before, back, imports, finished })
+}
 
-    let mut broken = Vec::new();
-    let others = during.iter().filter(of(false));
-    let failed = others.clone().filter(|answer| !answer.succeeded()).count();
-    let after = p99(others.clone());
-    println!(
-        "the others: {} requests, {failed} failed; p99 {before:.0?} before and {after:.0?} meanwhile",
-        others.count()
-    );
-    if failed > 0 {
-        broken.push(format!("{failed} requests of workspaces on another node failed"));
+impl Measured {
+    fn is_own(&self, number: usize) -> bool {
+        self.workspaces[number].node == i32::from(self.lost)
     }
-    if after > 2 * before {
-        broken.push(format!("the p99 of workspaces on another node rose from {before:.0?} to {after:.0?}"));
-    }
-    println!("{others_done} of {} imports on another node finished meanwhile", workspaces.len() - hit);
-    if others_done == 0 {
-        broken.push("no import on another node finished while the node was down".to_owned());
-    }
-    let mine: Vec<&Answer> = during.iter().filter(of(true)).filter(|answer| answer.at < returned).collect();
-    let wrong = mine.iter().filter(|answer| answer.status != Some(503)).count();
-    println!("its own: {} requests, {wrong} of them not answered by 503", mine.len());
-    if wrong > 0 || mine.is_empty() {
-        broken.push(format!("{wrong} of {} requests to the missing node were not answered by 503", mine.len()));
-    }
-    for number in (0..workspaces.len()).filter(|number| is_hit[*number]) {
-        let mut own = answers.iter().filter(|answer| answer.workspace == number && answer.at > back);
-        let late = own.find(|answer| answer.succeeded()).is_none_or(|first| first.at > back + RESUMES_WITHIN);
-        let failed = answers
-            .iter()
-            .filter(|answer| answer.workspace == number && answer.at > back + RESUMES_WITHIN && !answer.succeeded());
-        let failed = failed.count();
-        if late || failed > 0 {
-            broken.push(format!("workspace {number}: not served {RESUMES_WITHIN:?} after its node returned"));
+
+    /// Workspaces on other nodes continue.
+    fn others(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        let others = self.meanwhile.iter().filter(|answer| !self.is_own(answer.workspace));
+        let failed = others.clone().filter(|answer| !answer.succeeded()).count();
+        let (before, after) = (self.before, p99(others.clone()));
+        println!(
+            "the others: {} requests, {failed} failed; p99 {before:.0?} before and {after:.0?} meanwhile; {} imports finished",
+            others.count(),
+            self.finished
+        );
+        if failed > 0 {
+            broken.push(format!("{failed} requests of workspaces on another node failed"));
         }
+        if after > 2 * before {
+            broken.push(format!("the p99 of workspaces on another node rose from {before:.0?} to {after:.0?}"));
+        }
+        if self.finished == 0 {
+            broken.push("no import on another node finished while the node was down".to_owned());
+        }
+        broken
     }
-    let (wrong, crashes): (i64, i64) = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE status <> 'succeeded'), coalesce(sum(retries), 0)::bigint FROM jobs WHERE id = ANY ($1)",
-    )
-    .bind(&jobs)
-    .fetch_one(&harness.pool)
-    .await?;
-    println!(
-        "{} jobs finished {:.0?} after the node's return, {wrong} not successfully; {crashes} retries counted",
-        jobs.len(),
-        back.elapsed()
-    );
-    if wrong > 0 {
-        broken.push(format!("{wrong} jobs failed"));
+
+    /// Its own workspaces are told to wait.
+    fn own(&self) -> Option<String> {
+        let own: Vec<_> = self.meanwhile.iter().filter(|answer| self.is_own(answer.workspace)).collect();
+        let wrong = own.iter().filter(|answer| answer.status != Some(503)).count();
+        println!("its own: {} requests, {wrong} of them not answered by 503", own.len());
+        (wrong > 0 || own.is_empty())
+            .then(|| format!("{wrong} of {} requests to the missing node were not answered by 503", own.len()))
     }
-    let created: i64 = sqlx::query_scalar("SELECT count(*) FROM leads WHERE email_key LIKE '%@import.example.com'")
-        .fetch_one(&harness.pool)
-        .await?;
-    let expected = (arguments.rows * workspaces.len()) as i64;
-    println!("{created} of {expected} rows were imported");
-    if created != expected {
-        broken.push(format!("{created} of {expected} rows were imported"));
+
+    /// They are served soon after its return.
+    fn returned(&self) -> Vec<String> {
+        let limit = self.back + RESUMES_WITHIN;
+        let is_served = |number: usize| {
+            let own = || self.answers.iter().filter(move |answer| answer.workspace == number && answer.at > self.back);
+            let first = own().find(|answer| answer.succeeded());
+            first.is_some_and(|first| first.at <= limit) && own().all(|answer| answer.at <= limit || answer.succeeded())
+        };
+        let late = (0..self.workspaces.len()).filter(|number| self.is_own(*number) && !is_served(*number));
+        late.map(|number| format!("workspace {number}: not served {RESUMES_WITHIN:?} after its node returned"))
+            .collect()
     }
-    harness.end(!broken.is_empty()).await?;
-    Ok(broken)
+
+    /// No job has failed, and no row is missing or there twice.
+    async fn work(&self, pool: &PgPool, rows: usize) -> Result<Vec<String>> {
+        let failed: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE id = ANY ($1) AND status <> 'succeeded'")
+            .bind(&self.imports)
+            .fetch_one(pool)
+            .await?;
+        let created: i64 = sqlx::query_scalar("SELECT count(*) FROM leads WHERE email_key LIKE '%@import.example.com'")
+            .fetch_one(pool)
+            .await?;
+        let expected = (rows * self.workspaces.len()) as i64;
+        println!("{failed} of {} imports failed; {created} of {expected} rows were imported", self.imports.len());
+        let wrong = [
+            (failed > 0, format!("{failed} jobs failed")),
+            (created != expected, format!("{created} of {expected} rows were imported")),
+        ];
+        Ok(wrong.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, what)| what).collect())
+    }
 }
 
 /// How many imports of workspaces on another node have succeeded.
-async fn finished_of_others(
-    harness: &Harness,
-    workspaces: &[Workspace],
-    jobs: &[Uuid],
-    is_hit: &[bool],
-) -> Result<i64> {
+async fn finished_of_others(pool: &PgPool, workspaces: &[Workspace], imports: &[Uuid], lost: u16) -> Result<i64> {
     let mut finished = 0;
-    for ((workspace, job), _) in workspaces.iter().zip(jobs).zip(is_hit).filter(|(_, is_hit)| !**is_hit) {
-        finished += sqlx::query_scalar::<_, i64>(
-            "SELECT count(*) FROM jobs WHERE workspace_id = $1 AND id = $2 AND status = 'succeeded'",
-        )
-        .bind(workspace.id)
-        .bind(job)
-        .fetch_one(&harness.pool)
-        .await?;
+    for (workspace, import) in workspaces.iter().zip(imports).filter(|(workspace, _)| workspace.node != i32::from(lost))
+    {
+        let succeeded = "SELECT count(*) FROM jobs WHERE workspace_id = $1 AND id = $2 AND status = 'succeeded'";
+        finished += sqlx::query_scalar::<_, i64>(succeeded).bind(workspace.id).bind(import).fetch_one(pool).await?;
     }
     Ok(finished)
 }
