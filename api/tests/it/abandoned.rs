@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::create_trigger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -227,14 +228,12 @@ async fn what_takes_too_long_is_rolled_back_before_its_answer() {
 
 /// Makes each commit that changes a lead take as long, in this test's database.
 async fn slow_commits(api: &Api, seconds: f32) {
-    let statement = format!(
-        "SET citus.enable_unsafe_triggers = on;
-         CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
-             'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END';
-         CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON leads DEFERRABLE INITIALLY DEFERRED
-             FOR EACH ROW EXECUTE FUNCTION linger()"
+    let function = format!(
+        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END'"
     );
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut api.connection().await).await.unwrap();
+    let trigger = "CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON leads DEFERRABLE INITIALLY DEFERRED
+                   FOR EACH ROW EXECUTE FUNCTION linger()";
+    create_trigger(&mut api.connection().await, &function, trigger).await;
 }
 
 #[tokio::test]

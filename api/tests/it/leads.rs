@@ -387,13 +387,13 @@ async fn a_filtered_page_reads_no_more_than_the_page() {
          SELECT '{id}', gen_random_uuid(), 'x', i || '@example.com', i || '@example.com', 'other',
              CASE WHEN i > 100000 THEN 'new' ELSE (ARRAY['new', 'contacted', 'qualified', 'proposal', 'negotiation', 'converted', 'lost', 'won'])[1 + i % 8] END,
              0, '{{}}', '', t, t
-         FROM (SELECT i, CASE WHEN i > 100000 THEN now() + i * interval '1 ms' ELSE now() END AS t FROM generate_series(1, 120000) AS i) AS new;
-         ANALYZE leads",
+         FROM (SELECT i, CASE WHEN i > 100000 THEN now() + i * interval '1 ms' ELSE now() END AS t FROM generate_series(1, 120000) AS i) AS new",
         id = api.workspace_id
     )))
     .execute(&mut connection)
     .await
     .unwrap();
+    sqlx::raw_sql("ANALYZE leads").execute(&mut connection).await.unwrap();
 
     for (query, found, most) in [
         ("status=qualified", 50, 60),

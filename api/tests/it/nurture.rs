@@ -381,7 +381,8 @@ async fn runs_with_other_parameters_take_turns() {
 async fn written(api: &Api) -> [i64; 5] {
     let (contacted, interactions, emails, steps, history) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM leads WHERE status = 'contacted' AND last_contact IS NOT NULL),
-             (SELECT count(DISTINCT lead_id) FROM lead_interactions JOIN emails ON emails.id = email_id WHERE subject_id = lead_id),
+             (SELECT count(DISTINCT lead_id) FROM lead_interactions AS made
+                 JOIN emails ON emails.workspace_id = made.workspace_id AND emails.id = email_id WHERE subject_id = lead_id),
              (SELECT count(*) FROM emails), (SELECT count(*) FROM nurture_steps),
              (SELECT count(DISTINCT record_id) FROM history)",
     )

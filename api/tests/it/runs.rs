@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use shared::insight::themes;
 use shared::queue;
 use shared::schedule::nightly::CleanUp;
-use sqlx::{AssertSqlSafe, FromRow};
-use testing::Process;
+use sqlx::FromRow;
+use testing::{Process, create_trigger};
 use uuid::Uuid;
 
 use crate::support::{self, Api, id};
@@ -59,15 +59,19 @@ struct Moment {
 
 /// Has the database note whatever jobs record from now on.
 async fn watch(api: &Api) {
-    let statements = "
-        SET citus.enable_unsafe_triggers = on;
-        CREATE TABLE moments (place bigint GENERATED ALWAYS AS IDENTITY, kind text, status text, result json, cursor jsonb);
-        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            INSERT INTO moments (kind, status, result, cursor) VALUES (NEW.kind, NEW.status, NEW.result, NEW.cursor);
-            RETURN NULL;
-        END $$;
-        CREATE TRIGGER note AFTER UPDATE ON jobs FOR EACH ROW WHEN (NEW.result IS NOT NULL) EXECUTE FUNCTION note()";
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut api.connection().await).await.unwrap();
+    let mut connection = api.connection().await;
+    let table = "CREATE TABLE moments (
+                     place bigint GENERATED ALWAYS AS IDENTITY, kind text, status text, result json, cursor jsonb
+                 )";
+    sqlx::raw_sql(table).execute(&mut connection).await.unwrap();
+    let function = "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                        INSERT INTO moments (kind, status, result, cursor)
+                        VALUES (NEW.kind, NEW.status, NEW.result, NEW.cursor);
+                        RETURN NULL;
+                    END $$";
+    let trigger = "CREATE TRIGGER note AFTER UPDATE ON jobs FOR EACH ROW WHEN (NEW.result IS NOT NULL)
+                   EXECUTE FUNCTION note()";
+    create_trigger(&mut connection, function, trigger).await;
 }
 
 async fn moments(api: &Api) -> Vec<Moment> {

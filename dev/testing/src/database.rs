@@ -213,6 +213,16 @@ async fn template(options: &PgConnectOptions, connection: &mut PgConnection) -> 
     template
 }
 
+/// Creates a trigger and its function, each by a statement, also on a table that is distributed.
+///
+/// # Panics
+/// If a statement fails.
+pub async fn create_trigger(connection: &mut PgConnection, function: &str, trigger: &str) {
+    for statement in ["SET citus.enable_unsafe_triggers = on", function, trigger] {
+        run(connection, statement.to_owned()).await;
+    }
+}
+
 /// Migrates the template, and distributes its tables if tests run on Citus.
 async fn migrate(template: &PgConnectOptions) {
     let url = template.to_url_lossy().to_string();

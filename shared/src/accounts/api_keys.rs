@@ -61,17 +61,17 @@ impl Tagged for ApiKey {
     const COMPUTED: &'static [&'static str] = &["last_used_at", "last_used_ip"];
 }
 
-macro_rules! columns {
+macro_rules! key_columns {
     () => {
         "id, name, scopes, prefix, created_at, expires_at, rotated_at, old_key_until, last_used_at, last_used_ip, \
             revoked_at"
     };
 }
 
-use columns;
+use key_columns;
 
 /// The columns of [`ApiKey`], for the statement of a list.
-pub const COLUMNS: &str = columns!();
+pub const COLUMNS: &str = key_columns!();
 
 /// How keys are listed. Revoked ones no longer exist for callers.
 pub const LIST: Spec = Spec {
@@ -201,14 +201,14 @@ pub fn create_schema() -> RefOr<Schema> {
 
 /// The keys of a workspace with those that were revoked, oldest first.
 pub async fn list(connection: &mut PgConnection, workspace_id: Uuid) -> Result<Vec<ApiKey>> {
-    let select = concat!("SELECT ", columns!(), " FROM api_keys WHERE workspace_id = $1 ORDER BY id");
+    let select = concat!("SELECT ", key_columns!(), " FROM api_keys WHERE workspace_id = $1 ORDER BY id");
     Ok(sqlx::query_as(select).bind(workspace_id).fetch_all(connection).await?)
 }
 
 /// Returns a key that was not revoked.
 pub async fn get(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<ApiKey> {
     let select =
-        concat!("SELECT ", columns!(), " FROM api_keys WHERE workspace_id = $1 AND id = $2 AND revoked_at IS NULL");
+        concat!("SELECT ", key_columns!(), " FROM api_keys WHERE workspace_id = $1 AND id = $2 AND revoked_at IS NULL");
     Ok(sqlx::query_as(select).bind(workspace_id).bind(id).fetch_one(connection).await?)
 }
 
@@ -226,7 +226,7 @@ pub async fn create(connection: &mut PgConnection, workspace_id: Uuid, new: &New
     let insert = concat!(
         "INSERT INTO api_keys (id, workspace_id, name, hash, prefix, scopes, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING ",
-        columns!()
+        key_columns!()
     );
     let stored = sqlx::query_as(insert)
         .bind(Uuid::now_v7())
@@ -288,7 +288,7 @@ async fn is_last(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) ->
 pub async fn revoke_any(connection: &mut PgConnection, workspace_id: Uuid, id: Uuid) -> Result<ApiKey> {
     let revoke = concat!(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE workspace_id = $1 AND id = $2 RETURNING ",
-        columns!()
+        key_columns!()
     );
     let key = sqlx::query_as(revoke).bind(workspace_id).bind(id).bind(db::now()).fetch_one(&mut *connection).await?;
     sqlx::query("DELETE FROM sessions WHERE workspace_id = $1 AND key_id = $2")

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::Value;
 use shared::queue;
+use testing::create_trigger;
 use testing::proxy::{Mode, Proxy};
 use testing::test_jobs::Chore;
 
@@ -224,11 +225,10 @@ async fn services_that_fail_because_of_the_database_recover_and_report_it() {
     let worker = ledger.worker_process(&[]);
     let address = worker.admin().await;
     wait_until(&address, "/readyz", StatusCode::OK).await;
-    let full = "SET citus.enable_unsafe_triggers = on;
-                CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$;
-                CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
-    sqlx::raw_sql(full).execute(&ledger.pool).await.unwrap();
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$";
+    let trigger = "CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
+    create_trigger(&mut *ledger.connection().await, full, trigger).await;
     let id = ledger.enqueue(Chore::Nothing).await;
     let began = Instant::now();
     let body = loop {

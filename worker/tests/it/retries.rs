@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::insight::themes::FindThemes;
 use shared::queue::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
 use shared::schedule::nightly::Nightly;
-use sqlx::AssertSqlSafe;
+use testing::create_trigger;
 use testing::test_jobs::Chore;
 use uuid::Uuid;
 
@@ -21,13 +21,14 @@ async fn shelf(ledger: &Ledger, code: &str) {
 }
 
 async fn break_table(ledger: &Ledger, table: &str, when: &str, code: &str) {
-    let sql = format!(
-        "SET citus.enable_unsafe_triggers = on;
-         CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$;
-         CREATE OR REPLACE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken()"
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&ledger.pool).await.unwrap();
+    let trigger = format!(
+        "CREATE OR REPLACE TRIGGER broken BEFORE {when} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION broken()"
+    );
+    create_trigger(&mut *ledger.connection().await, &function, &trigger).await;
 }
 
 fn put() -> Chore {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use reqwest::Client;
 use serde_json::json;
 use shared::queue::Outcome;
+use testing::create_trigger;
 use testing::proxy::{Mode, Proxy};
 use testing::smtp::{Act, MailServer, Stage};
 use tokio::net::TcpStream;
@@ -152,11 +153,10 @@ async fn a_worker_with_a_wrong_clock_whose_database_fails_and_that_dies() {
     let mut prometheus = Prometheus::of(&[("crm-worker", &worker.admin_url().await)]).await;
     prometheus.until_fired(&["CrmClockSkew"]).await;
     prometheus.is_quiet(&["CrmServiceWaiting", "CrmProcessDown"]);
-    let full = "SET citus.enable_unsafe_triggers = on;
-                CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$;
-                CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
-    rows(&api, full).await;
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '53100'; END $$";
+    let trigger = "CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION full_disk()";
+    create_trigger(&mut api.connection().await, full, trigger).await;
     api.leaves_jobs("process_followups");
     support::json(api.post("/dev/crm/followups/process"), 202).await;
     prometheus.until_fired(&["CrmServiceWaiting"]).await;

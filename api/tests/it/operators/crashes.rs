@@ -11,10 +11,11 @@ use crate::cli::program;
 use crate::holds::until;
 
 /// Keeps a job from being changed until the connection is dropped.
-async fn lock(operations: &Operations, id: Uuid) -> PgConnection {
+async fn lock(operations: &Operations, workspace_id: Uuid, id: Uuid) -> PgConnection {
     let mut connection = operations.api.connection().await;
     sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
-    sqlx::query("SELECT FROM jobs WHERE id = $1 FOR UPDATE").bind(id).execute(&mut connection).await.unwrap();
+    let lock = sqlx::query("SELECT 1 FROM jobs WHERE workspace_id = $1 AND id = $2 FOR UPDATE");
+    lock.bind(workspace_id).bind(id).execute(&mut connection).await.unwrap();
     connection
 }
 
@@ -23,7 +24,7 @@ async fn an_action_that_takes_long_continues_after_its_response() {
     let operations = Operations::start().await;
     let acme = operations.api.workspace_id;
     let failed = operations.jobs(acme, 3, "failed", None).await;
-    let locked = lock(&operations, failed[1]).await;
+    let locked = lock(&operations, acme, failed[1]).await;
     let answer = operations.send("/jobs/retry", matching(json!({ "status": "failed" }), 3), 202).await;
     let path = format!("/actions/{}", answer["data"]["id"].as_str().unwrap());
     assert_eq!((&answer["data"]["matched"], &answer["data"]["finished_at"]), (&json!(3), &Value::Null));
@@ -38,7 +39,7 @@ async fn what_changed_since_the_count_is_left_alone() {
     let operations = Operations::start().await;
     let acme = operations.api.workspace_id;
     let failed = operations.jobs(acme, 3, "failed", None).await;
-    let mut locked = lock(&operations, failed[1]).await;
+    let mut locked = lock(&operations, acme, failed[1]).await;
     let answer = operations.send("/jobs/retry", matching(json!({ "status": "failed" }), 3), 202).await;
     // Somebody else has cancelled a job since it was counted. It could be retried, but does not match any more.
     let cancel = "UPDATE jobs SET status = 'cancelled' WHERE id = $1";
@@ -57,7 +58,7 @@ async fn an_action_whose_process_died_has_no_end_and_can_be_repeated() {
     let acme = operations.api.workspace_id;
     // Two transactions, of which the second cannot commit.
     let failed = operations.jobs(acme, 600, "failed", None).await;
-    let locked = lock(&operations, failed[0]).await;
+    let locked = lock(&operations, acme, failed[0]).await;
     let arguments = ["jobs", "retry", "--status", "failed", "--expect", "600"];
     let mut command = program(&operations.api.database, &arguments);
     let mut process = command.stdout(Stdio::null()).spawn().unwrap();

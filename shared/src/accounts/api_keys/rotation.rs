@@ -7,7 +7,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use uuid::Uuid;
 
-use super::{ApiKey, columns};
+use super::{ApiKey, key_columns};
 use crate::accounts::key::Key;
 use crate::error::{Error, Reason, Result};
 use crate::platform::db;
@@ -117,7 +117,7 @@ pub async fn rotate(
         "UPDATE api_keys SET hash = $3, prefix = $4, rotated_at = $5,
              old_key_until = (SELECT max(valid_until) FROM rotated_keys WHERE key_id = $2)
          WHERE workspace_id = $1 AND id = $2 RETURNING ",
-        columns!()
+        key_columns!()
     );
     let rotated = sqlx::query_as(update)
         .bind(workspace_id)
