@@ -19,6 +19,8 @@ pub mod suppressions;
 pub mod templates;
 mod windows;
 
+use std::collections::HashSet;
+
 use chrono_tz::Tz;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -170,35 +172,62 @@ async fn queue_batch(
     sender: &Sender,
     (emails, openings): (&[NewEmail], &[Option<Time>]),
 ) -> Result<Vec<Queued>> {
-    fn all<'a, T>(emails: &'a [NewEmail], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
-        emails.iter().map(field).collect()
+    let suppressed = suppressed(connection, actor.workspace_id, emails).await?;
+    let wanted = emails.iter().zip(openings).filter(|(email, _)| !suppressed.contains(&email.id));
+    let written = write(connection, actor, sender, &wanted.collect::<Vec<_>>()).await?;
+    Ok(emails
+        .iter()
+        .map(|NewEmail { id, .. }| match (suppressed.contains(id), written.contains(id)) {
+            (true, _) => Queued::Suppressed,
+            (false, true) => Queued::New,
+            (false, false) => Queued::Before,
+        })
+        .collect())
+}
+
+/// The ids of the emails to addresses that must not get them.
+async fn suppressed(connection: &mut PgConnection, workspace_id: Uuid, emails: &[NewEmail]) -> Result<HashSet<Uuid>> {
+    let suppressed: Vec<Uuid> = sqlx::query_scalar(concat!(
+        "SELECT id FROM unnest($2::uuid[], $3::text[], $4::text[]) AS new (id, to_email_key, event) WHERE ",
+        is_suppressed!("new.to_email_key", "new.event")
+    ))
+    .bind(workspace_id)
+    .bind(emails.iter().map(|email| email.id).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.to_email.key()).collect::<Vec<_>>())
+    .bind(emails.iter().map(|email| email.event.as_str()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(suppressed.into_iter().collect())
+}
+
+/// Writes emails, and returns the ids of those that are new. Rows are written in the order of their keys, so that two
+/// runs of the same events cannot deadlock.
+async fn write(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    sender: &Sender,
+    emails: &[(&NewEmail, &Option<Time>)],
+) -> Result<HashSet<Uuid>> {
+    fn all<'a, T>(emails: &[(&'a NewEmail, &Option<Time>)], field: impl Fn(&'a NewEmail) -> T) -> Vec<T> {
+        emails.iter().map(|(email, _)| field(email)).collect()
     }
     let keys: Vec<String> = all(emails, |email| email.to_email.key());
-    // Rows are written in the order of their keys, so that two runs of the same events cannot
-    // deadlock.
-    let written: Vec<(bool, bool)> = sqlx::query_as(concat!(
-        "WITH new AS (
-             SELECT new.*, ",
-        is_suppressed!("new.to_email_key", "new.event"),
-        " AS suppressed
-             FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
-                 $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-                 $19::timestamptz[]) WITH ORDINALITY
-                 AS new (id, event, event_key, subject_type, subject_id, to_name, to_email, to_email_key, to_domain,
-                     subject, text_body, html_body, unsubscribe, to_time_zone, opens_at, place)
-         ), written AS (
-             INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
-                 to_time_zone, opens_at, run_at, job_id, request_id, trace_context)
-             SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
-                 subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
-                 to_time_zone, opens_at, greatest(opens_at, now()), $20, $21, $22
-             FROM new WHERE NOT suppressed ORDER BY event_key, place
-             ON CONFLICT (workspace_id, event_key) DO NOTHING
-             RETURNING id
-         )
-         SELECT new.suppressed, written.id IS NOT NULL FROM new LEFT JOIN written USING (id) ORDER BY new.place"
-    ))
+    let written: Vec<Uuid> = sqlx::query_scalar(
+        "INSERT INTO emails (workspace_id, from_name, from_email, reply_to, id, event, event_key, subject_type,
+             subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
+             to_time_zone, opens_at, run_at, job_id, request_id, trace_context)
+         SELECT $1, $2, $3, $4, id, event, event_key, subject_type,
+             subject_id, to_name, to_email, to_email_key, to_domain, subject, text_body, html_body, unsubscribe,
+             to_time_zone, opens_at, greatest(opens_at, now()), $20, $21, $22
+         FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
+             $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+             $19::timestamptz[]) WITH ORDINALITY
+             AS new (id, event, event_key, subject_type, subject_id, to_name, to_email, to_email_key, to_domain,
+                 subject, text_body, html_body, unsubscribe, to_time_zone, opens_at, place)
+         ORDER BY event_key, place
+         ON CONFLICT (workspace_id, event_key) DO NOTHING
+         RETURNING id",
+    )
     .bind(actor.workspace_id)
     .bind(&sender.name)
     .bind(&sender.email)
@@ -217,20 +246,13 @@ async fn queue_batch(
     .bind(all(emails, |email| email.content.html.as_str()))
     .bind(all(emails, |email| email.unsubscribe.as_deref()))
     .bind(all(emails, |email| email.time_zone.map(Tz::name)))
-    .bind(openings)
+    .bind(emails.iter().map(|(_, opening)| **opening).collect::<Vec<_>>())
     .bind(actor.job_id())
     .bind(&actor.request_id)
     .bind(trace::stored())
     .fetch_all(connection)
     .await?;
-    Ok(written
-        .into_iter()
-        .map(|(suppressed, new)| match (suppressed, new) {
-            (true, _) => Queued::Suppressed,
-            (false, true) => Queued::New,
-            (false, false) => Queued::Before,
-        })
-        .collect())
+    Ok(written.into_iter().collect())
 }
 
 /// Cancels the emails that wait to be sent to a record, because its address changed, it was deleted

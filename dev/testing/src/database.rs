@@ -223,6 +223,17 @@ pub async fn create_trigger(connection: &mut PgConnection, function: &str, trigg
     }
 }
 
+/// Drops a trigger.
+///
+/// # Panics
+/// If a statement fails.
+pub async fn drop_trigger(connection: &mut PgConnection, trigger: &str, table: &str) {
+    for statement in ["SET citus.enable_unsafe_triggers = on".to_owned(), format!("DROP TRIGGER {trigger} ON {table}")]
+    {
+        run(connection, statement).await;
+    }
+}
+
 /// Migrates the template, and distributes its tables if tests run on Citus.
 async fn migrate(template: &PgConnectOptions) {
     let url = template.to_url_lossy().to_string();

@@ -37,7 +37,7 @@ pub mod unprivileged;
 pub mod workbook;
 pub mod workspace;
 
-pub use database::{Database, create_trigger};
+pub use database::{Database, create_trigger, drop_trigger};
 pub use process::Process;
 
 /// The variable by which [`data_sets`] are many, and tables large. Its name is no setting of the programs that tests

@@ -175,9 +175,9 @@ async fn number(connection: &mut PgConnection, workspace_id: Uuid, positions: &[
          ), numbered AS (
              INSERT INTO events (workspace_id, number, id, type, subject_type, subject_id, actor_type, actor_id,
                  request_id, trace_context, data, created_at)
-             SELECT $1, $3 + row_number() OVER (ORDER BY position), id, type, subject_type, subject_id, actor_type,
-                 actor_id, request_id, trace_context, data, created_at
-             FROM taken
+             SELECT event_cursors.workspace_id, $3 + row_number() OVER (ORDER BY position), id, type, subject_type,
+                 subject_id, actor_type, actor_id, request_id, trace_context, data, created_at
+             FROM taken JOIN event_cursors ON event_cursors.workspace_id = $1
              RETURNING number, created_at
          ), moved AS (
              UPDATE event_cursors SET number = $3 + (SELECT count(*) FROM taken) WHERE workspace_id = $1

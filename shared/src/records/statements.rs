@@ -139,7 +139,8 @@ impl Statements {
                  ), kept AS (
                      INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id,
                          request_id, former, latter, created_at)
-                     SELECT $1, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9 FROM changed
+                     SELECT {table}.workspace_id, $3, '{record_type}', changed.id, 'updated', $4, $5, $6, $7, $8, $9
+                     FROM changed JOIN {table} ON {table}.workspace_id = $1 AND {table}.id = changed.id
                  )
                  INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, actor_id,
                      request_id, trace_context, data, created_at)

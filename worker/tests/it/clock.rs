@@ -123,7 +123,8 @@ async fn a_starting_worker_makes_up_a_missed_nightly_run_with_all_its_parts() {
 /// The slots of a schedule's runs, each with the number of its jobs.
 async fn slots(database: &Database, schedule: Uuid) -> Vec<(DateTime<Utc>, i64)> {
     sqlx::query_as(
-        "SELECT slot, count(jobs.id) FROM scheduled_runs AS runs LEFT JOIN jobs ON jobs.id = runs.job_id
+        "SELECT slot, count(jobs.id) FROM scheduled_runs AS runs
+         LEFT JOIN jobs ON jobs.workspace_id = runs.workspace_id AND jobs.id = runs.job_id
          WHERE schedule_id = $1 GROUP BY slot ORDER BY slot",
     )
     .bind(schedule)

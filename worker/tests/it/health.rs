@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::Value;
 use shared::queue;
-use testing::create_trigger;
 use testing::proxy::{Mode, Proxy};
 use testing::test_jobs::Chore;
+use testing::{create_trigger, drop_trigger};
 
 use crate::support::{Ledger, PATIENCE};
 
@@ -242,7 +242,7 @@ async fn services_that_fail_because_of_the_database_recover_and_report_it() {
     assert!(body.contains("claiming jobs is waiting: the database's disk is full (SQLSTATE 53100)"), "{body}");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(worker.complaints().len() <= 6, "{:#?}", worker.complaints());
-    ledger.run("DROP TRIGGER full_disk ON jobs").await;
+    drop_trigger(&mut *ledger.connection().await, "full_disk", "jobs").await;
     ledger.until_finished(id).await;
     while wait_until(&address, "/readyz", StatusCode::OK).await.contains("jobs is waiting") {
         assert!(began.elapsed() < PATIENCE, "readiness still reports the error");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use shared::insight::themes::FindThemes;
 use shared::queue::{self, Job, JobStatus, MAX_DEFECTS, MAX_ERRORS, NewJob};
 use shared::schedule::nightly::Nightly;
-use testing::create_trigger;
 use testing::test_jobs::Chore;
+use testing::{create_trigger, drop_trigger};
 use uuid::Uuid;
 
 use crate::support::{Ledger, PATIENCE};
@@ -104,7 +104,7 @@ async fn conditions_of_the_database_never_count_against_a_job() {
         let other = ledger.enqueue(Chore::Nothing).await;
         assert_eq!(ledger.until_finished(other).await.status, JobStatus::Succeeded);
 
-        ledger.run("DROP TRIGGER broken ON shelf").await;
+        drop_trigger(&mut *ledger.connection().await, "broken", "shelf").await;
         hurry(&ledger, id).await;
         let job = ledger.until_finished(id).await;
         assert_eq!((job.status, job.error, job.retry_at), (JobStatus::Succeeded, None, None), "{code}");
@@ -124,7 +124,7 @@ async fn a_waiting_job_can_be_cancelled_or_retried_at_once() {
     retry_until(&ledger, second, 8).await;
     assert_eq!(ledger.cancel(first).await.status, JobStatus::Cancelled);
 
-    ledger.run("DROP TRIGGER broken ON shelf").await;
+    drop_trigger(&mut *ledger.connection().await, "broken", "shelf").await;
     let job = queue::retry(&mut *ledger.connection().await, ledger.workspace, second).await.unwrap();
     assert_eq!((job.status, job.error, job.retry_at), (JobStatus::Queued, None, None));
     assert_eq!(ledger.until_finished(second).await.status, JobStatus::Succeeded);
@@ -254,7 +254,7 @@ async fn a_failing_part_of_the_nightly_run_is_retried_with_backoff_and_delays_no
     let night = ledger.until(id, "reporting the waiting part", reports).await;
     assert_eq!(night.result.unwrap()["runs"][5]["error"], json!("internal error; see the worker's log"));
 
-    ledger.run("DROP TRIGGER broken ON scheduled_runs").await;
+    drop_trigger(&mut *ledger.connection().await, "broken", "scheduled_runs").await;
     hurry(&ledger, part).await;
     let night = ledger.until_finished(id).await;
     assert_eq!(night.status, JobStatus::Succeeded, "{night:?}");
@@ -274,7 +274,7 @@ async fn a_nightly_run_names_its_failed_part_and_a_retry_starts_only_that_part()
     let failed = ledger.until_finished(id).await;
     assert_eq!((failed.status, failed.error.as_deref()), (JobStatus::Failed, Some("clean_up did not succeed")));
 
-    ledger.run("DROP TRIGGER broken ON scheduled_runs").await;
+    drop_trigger(&mut *ledger.connection().await, "broken", "scheduled_runs").await;
     queue::retry(&mut *ledger.connection().await, ledger.workspace, id).await.unwrap();
     let again = ledger.until_finished(id).await;
     assert_eq!(again.status, JobStatus::Succeeded, "{again:?}");
@@ -306,7 +306,7 @@ async fn a_part_of_the_nightly_run_that_cannot_start_delays_no_other() {
     let night = retry_until(&ledger, id, 9).await;
     assert!((night.retry_at.unwrap() - Utc::now()).num_minutes() >= 3, "{night:?}");
 
-    ledger.run("DROP TRIGGER broken ON theme_states").await;
+    drop_trigger(&mut *ledger.connection().await, "broken", "theme_states").await;
     hurry(&ledger, id).await;
     let night = ledger.until_finished(id).await;
     assert_eq!((night.status, runs(&night).len()), (JobStatus::Succeeded, 6));
@@ -339,7 +339,7 @@ async fn failures_to_store_themes_are_counted_even_if_new_feedback_arrives() {
             hurry(&ledger, id).await;
         }
     }
-    ledger.run("DROP TRIGGER broken ON theme_states").await;
+    drop_trigger(&mut *ledger.connection().await, "broken", "theme_states").await;
     hurry(&ledger, id).await;
     let job = ledger.until_finished(id).await;
     assert_eq!((job.status, &job.result.unwrap()["found"]), (JobStatus::Succeeded, &json!(true)));

@@ -255,11 +255,9 @@ async fn a_new_answer_changes_only_its_own_themes() {
 
     // The answer is deleted with its customer, and restored with it.
     let mut connection = shop.connection().await;
-    let row: Value = sqlx::query_scalar("DELETE FROM feedback WHERE id = $1 RETURNING to_jsonb(feedback)")
-        .bind(ids[0])
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let row = sqlx::query_scalar("SELECT to_jsonb(feedback) FROM feedback WHERE id = $1").bind(ids[0]);
+    let row: Value = row.fetch_one(&mut *connection).await.unwrap();
+    sqlx::query("DELETE FROM feedback WHERE id = $1").bind(ids[0]).execute(&mut *connection).await.unwrap();
     // Any worker may already have noticed the deletion.
     themes::wake(&mut connection).await.unwrap();
     shop.read().await;

@@ -56,12 +56,9 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
             broken.push(format!("{node} has {due:.2} of the workspaces, but gets {share:.2} of the statements"));
         }
     }
-    println!("{} transactions touch several nodes, {} are prepared", counts.crossing.len(), counts.prepared);
+    println!("{} transactions wrote on several nodes", counts.crossing.len());
     if let Some(statements) = counts.crossing.first() {
-        broken.push(format!("{} transactions touch several nodes, such as {statements}", counts.crossing.len()));
-    }
-    if counts.prepared > 0 {
-        broken.push(format!("{} transactions are prepared on nodes", counts.prepared));
+        broken.push(format!("{} transactions wrote on several nodes, such as {statements}", counts.crossing.len()));
     }
     broken.extend(crossing_statements(&counts, &workspaces));
     harness.end(!broken.is_empty()).await?;
@@ -88,59 +85,61 @@ async fn work(client: &Client) -> Result<()> {
 struct Counts {
     /// The statements and transactions of each node.
     nodes: BTreeMap<String, (u64, u64)>,
-    /// The first statements of transactions on several nodes.
+    /// The statements of transactions that wrote on several nodes.
     crossing: Vec<String>,
-    prepared: u64,
-    /// For each workspace id in a statement, the nodes that were sent it.
+    /// For each workspace by which a statement filters, the nodes that were sent it.
     workspaces: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A transaction of a session of the coordinator.
+#[derive(Default)]
+struct Transaction {
+    statements: Vec<String>,
+    /// The nodes on which it is prepared: all on which it wrote, if these are several.
+    prepared: BTreeSet<String>,
 }
 
 impl Counts {
     fn of(log: &str) -> Self {
         let mut counts = Self::default();
-        // By backend: the nodes of its open transaction, and the first statement.
-        let mut open = BTreeMap::<String, (BTreeSet<String>, String)>::new();
-        let mut command = BTreeMap::<String, String>::new();
+        let (mut open, mut commands) = (BTreeMap::<&str, Transaction>::new(), BTreeMap::<&str, &str>::new());
         for line in log.lines() {
-            let Some(backend) = line.split_once('[').and_then(|(_, rest)| Some(rest.split_once(']')?.0.to_owned()))
-            else {
-                continue;
-            };
-            if let Some((_, text)) = line.split_once("NOTICE:  issuing ") {
-                command.insert(backend, text.to_owned());
+            let Some((session, _)) = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')) else { continue };
+            if let Some((_, command)) = line.split_once("NOTICE:  issuing ") {
+                commands.insert(session, command);
             } else if let Some((_, server)) = line.split_once("DETAIL:  on server ") {
-                let node = server.split(' ').next().unwrap_or_default().to_owned();
-                let node = node.rsplit('@').next().unwrap_or_default().to_owned();
-                let Some(text) = command.remove(&backend) else { continue };
-                counts.add(&node, &text, open.entry(backend).or_default());
+                let node = server.split(' ').next().and_then(|server| server.rsplit('@').next()).unwrap_or_default();
+                if let Some(command) = commands.remove(session) {
+                    counts.add(node, command, open.entry(session).or_default());
+                }
             }
         }
         counts
     }
 
-    fn add(&mut self, node: &str, text: &str, (nodes, first): &mut (BTreeSet<String>, String)) {
-        let count = self.nodes.entry(node.to_owned()).or_default();
-        if text.starts_with("BEGIN") {
-            count.1 += 1;
-            nodes.insert(node.to_owned());
-        } else if text.starts_with("COMMIT") || text.starts_with("ROLLBACK") {
-            if nodes.len() > 1 {
-                self.crossing.push(first.clone());
+    fn add(&mut self, node: &str, command: &str, transaction: &mut Transaction) {
+        let (statements, transactions) = self.nodes.entry(node.to_owned()).or_default();
+        if command.starts_with("BEGIN") {
+            *transactions += 1;
+        } else if command.starts_with("PREPARE TRANSACTION") {
+            transaction.prepared.insert(node.to_owned());
+        } else if command.starts_with("COMMIT") || command.starts_with("ROLLBACK") {
+            let Transaction { statements, prepared } = std::mem::take(transaction);
+            if prepared.len() > 1 {
+                self.crossing.push(statements.join("; "));
             }
-            (*nodes, *first) = Default::default();
-        } else if text.starts_with("PREPARE TRANSACTION") {
-            self.prepared += 1;
         } else {
-            count.0 += 1;
-            if first.is_empty() {
-                text.clone_into(first);
-            }
-            for id in text.split('\'').filter(|part| part.len() == 36 && part.matches('-').count() == 4) {
-                self.workspaces.entry(id.to_owned()).or_default().insert(node.to_owned());
+            *statements += 1;
+            transaction.statements.push(command.chars().take(120).collect());
+            for (_, value) in command.match_indices(FILTER).map(|(at, _)| command.split_at(at + FILTER.len())) {
+                self.workspaces.entry(value.chars().take(36).collect()).or_default().insert(node.to_owned());
             }
         }
     }
 }
+
+/// How the coordinator writes the filter by a workspace, up to its id.
+const FILTER: &str = "workspace_id OPERATOR(pg_catalog.=) '";
 
 /// Workspaces whose statements were sent to several nodes.
 fn crossing_statements(counts: &Counts, workspaces: &[Workspace]) -> Option<String> {

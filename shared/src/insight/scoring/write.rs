@@ -81,7 +81,7 @@ const WRITE: &str = concat!(
      ), new AS (
          INSERT INTO customer_scores (workspace_id, customer_id, created_at, last_order_at, orders, quantity,
              recency, frequency, monetary, segment, health, band, activity, date)
-         SELECT $1, customers.id, customers.created_at, last_order_at, orders, quantity,
+         SELECT customers.workspace_id, customers.id, customers.created_at, last_order_at, orders, quantity,
              recency, frequency, monetary, segment, health, band, activity, $12
          FROM given JOIN customers ON customers.workspace_id = $1 AND customers.id = given.id
          WHERE given.id NOT IN (SELECT customer_id FROM before)

@@ -59,7 +59,9 @@ impl Gathering<'_> {
                  LEFT JOIN users ON users.workspace_id = $1 AND users.id = parent.assigned_to
              ), gathered AS (
                  INSERT INTO followups (workspace_id, job_id, recipient, next_action_date, interaction_id, interaction_type)
-                 SELECT $1, $7, recipient, next_action_date, id, '{kind}' FROM owned WHERE recipient IS NOT NULL
+                 SELECT followed.workspace_id, $7, recipient, owned.next_action_date, owned.id, '{kind}'
+                 FROM owned JOIN {table} AS followed ON followed.workspace_id = $1 AND followed.id = owned.id
+                 WHERE recipient IS NOT NULL
              )
              SELECT count(*) AS found, count(*) FILTER (WHERE recipient IS NULL) AS without_recipient,
                  (SELECT next_action_date FROM due ORDER BY next_action_date DESC, id DESC LIMIT 1) AS last_date,
