@@ -1,11 +1,11 @@
 //! The statements on scores, as PostgreSQL plans them among many customers.
 
-use serde_json::Value;
 use shared::crm::customers::Customer;
 use shared::insight::scoring::{Day, FACTS};
 use shared::query::List;
 use shared::records::{Fields, Record};
 use sqlx::{AssertSqlSafe, PgConnection};
+use testing::plan::Plan;
 use uuid::Uuid;
 
 use crate::support::Api;
@@ -41,34 +41,6 @@ async fn fill(connection: &mut PgConnection, workspace: Uuid) {
     sqlx::raw_sql("ANALYZE").execute(connection).await.unwrap();
 }
 
-/// The indexes that a statement reads and the rows that it meets, run with these values.
-async fn explain(connection: &mut PgConnection, statement: &str, values: &str) -> (Vec<String>, f64) {
-    let prepare = format!("PREPARE statement AS {statement}");
-    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-    let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE statement ({values})");
-    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *connection).await.unwrap();
-    sqlx::raw_sql("DEALLOCATE statement").execute(&mut *connection).await.unwrap();
-    let (mut indexes, mut rows) = (Vec::new(), 0.0);
-    visit(&plan[0]["Plan"], &mut indexes, &mut rows);
-    indexes.sort_unstable();
-    indexes.dedup();
-    (indexes, rows)
-}
-
-fn visit(node: &Value, indexes: &mut Vec<String>, rows: &mut f64) {
-    if node["Node Type"].as_str().is_some_and(|kind| kind.contains("Seq Scan")) {
-        indexes.push(format!("none: {}", node["Relation Name"]));
-    }
-    if let Some(index) = node["Index Name"].as_str() {
-        indexes.push(index.to_owned());
-        let met = ["Actual Rows", "Rows Removed by Filter"].iter().filter_map(|key| node[key].as_f64()).sum::<f64>();
-        *rows += met * node["Actual Loops"].as_f64().unwrap_or(1.0);
-    }
-    for child in node["Plans"].as_array().into_iter().flatten() {
-        visit(child, indexes, rows);
-    }
-}
-
 #[tokio::test]
 async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
     let api = Api::start().await;
@@ -86,12 +58,12 @@ async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
         for (name, index) in [("segment", "customer_scores_segment_idx"), ("health", "customer_scores_band_idx")] {
             let statement = page(&[(name, "at_risk")]);
             let values = format!("'{workspace}', 'at_risk', '{workspace}', 51, 51");
-            let (indexes, rows) = explain(&mut connection, &statement, &values).await;
+            let plan = Plan::of(&mut connection, "", &statement, &values).await;
             // The segment, the score and the band of each customer are looked up.
             let mut expected = [index, "customer_scores_pkey", "customers_pkey"];
             expected.sort_unstable();
-            assert_eq!(indexes, expected, "{mode}: {statement}");
-            assert!(rows <= 104.0 + 3.0 * 51.0, "{mode}: {rows} rows");
+            assert_eq!(plan.indexes(), expected, "{mode}: {statement}");
+            assert!(plan.rows() <= 104 + 3 * 51, "{mode}: {} rows", plan.rows());
         }
         let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM customers WHERE workspace_id = $1 LIMIT 500")
             .bind(workspace)
@@ -108,17 +80,18 @@ async fn lists_read_their_page_and_facts_the_records_of_their_customers() {
                 day.end(),
                 day.since()
             );
-            let (indexes, rows) = explain(&mut connection, FACTS, &values).await;
+            let plan = Plan::of(&mut connection, "", FACTS, &values).await;
             let expected = [
                 "customer_interactions_customer_id_idx",
                 "customers_pkey",
                 "feedback_customer_id_idx",
                 "orders_customer_id_idx",
             ];
+            let indexes = plan.indexes();
             let also =
                 indexes.iter().map(|index| index.replace("interactions_date_idx", "interactions_customer_id_idx"));
             assert_eq!(also.collect::<Vec<_>>(), expected, "{mode}");
-            assert!(rows <= 12.0 * ids.len() as f64, "{mode}: {rows} rows for {}", ids.len());
+            assert!(plan.rows() <= 12 * ids.len() as u64, "{mode}: {} rows for {}", plan.rows(), ids.len());
         }
     }
 }

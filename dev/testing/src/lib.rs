@@ -23,6 +23,7 @@ pub mod collector;
 pub mod copies;
 mod database;
 mod left_jobs;
+pub mod plan;
 pub mod postgres;
 mod process;
 pub mod proxy;

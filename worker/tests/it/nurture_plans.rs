@@ -2,9 +2,9 @@
 
 use shared::workflows::nurture::{AMONG, ENROLLED};
 use sqlx::AssertSqlSafe;
+use testing::plan::Plan;
 use uuid::Uuid;
 
-use crate::plans::explain;
 use crate::support::Ledger;
 
 /// 60,000 leads of three workspaces, half of them enrolled, with steps, interactions, bounced emails and suppressions.
@@ -47,7 +47,7 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
     let statuses = "{new,contacted,qualified}";
 
     let values = format!("'{workspace}', '{}', 2000", page[0]);
-    let plan = explain(&mut connection, "uuid, uuid, bigint", ENROLLED, &values).await;
+    let plan = Plan::of(&mut connection, "uuid, uuid, bigint", ENROLLED, &values).await;
     assert_eq!(plan.indexes(), ["leads_enrolled_idx"], "{plan:#?}");
     assert!(plan.rows() <= 2_000 * 2, "{} rows\n{plan:#?}", plan.rows());
 
@@ -59,7 +59,7 @@ async fn nurture_reads_only_its_page_of_leads_and_their_related_rows() {
             page[0],
             page[leads - 1]
         );
-        let plan = explain(&mut connection, "uuid, text[], uuid[], boolean, uuid, uuid", AMONG, &values).await;
+        let plan = Plan::of(&mut connection, "uuid, text[], uuid[], boolean, uuid, uuid", AMONG, &values).await;
         let [emails, interactions] = ["emails_to_email_idx", "lead_interactions_lead_id_idx"];
         let expected = [emails, interactions, index, "nurture_steps_pkey", "suppressions_email_key"];
         assert_eq!(plan.indexes(), expected, "{plan:#?}");

@@ -1,13 +1,13 @@
 //! The query plans of the queue's and the outbox's statements, on tables of a realistic size.
 
-use serde_json::Value;
 use shared::mail;
 use shared::operations::gauges::{DUE_WEBHOOKS, FAILED_JOBS, OPEN_EMAILS, OPEN_JOBS};
 use shared::queue::{
     CLAIM, CLAIM_QUARANTINED, CONDEMN, END, ENTRIES, HEAD, LOOK, QUARANTINED, RENEW, REQUEUE, RESCUE, YIELD,
 };
 use shared::schedule::DUE;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::AssertSqlSafe;
+use testing::plan::Plan;
 use uuid::Uuid;
 
 use crate::support::Ledger;
@@ -39,7 +39,7 @@ async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
     let mut connection = ledger.connection().await;
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
-        let plan = explain(&mut connection, "bigint, uuid[], uuid[]", DUE, "1000, '{}', NULL").await;
+        let plan = Plan::of(&mut connection, "bigint, uuid[], uuid[]", DUE, "1000, '{}', NULL").await;
         assert_eq!(plan.indexes(), ["schedules_due_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 25, "{mode}: {} rows\n{plan:#?}", plan.rows());
     }
@@ -78,7 +78,7 @@ async fn the_gauges_of_the_cluster_read_nothing_that_has_ended() {
             (OPEN_EMAILS, &["emails_due_idx", "emails_subject_idx", "emails_lease_idx", "emails_unknown_idx"], 1_000),
             (DUE_WEBHOOKS, &["webhook_deliveries_due_idx", "webhooks_pkey"], 1_000),
         ] {
-            let plan = explain(&mut connection, "text", statement, "'chores'").await;
+            let plan = Plan::of(&mut connection, "text", statement, "'chores'").await;
             // All of these have nothing but what waits.
             assert!(plan.indexes().iter().all(|used| indexes.contains(&used.as_str())), "{statement}\n{plan:#?}");
             assert!(plan.rows() <= rows, "{} rows\n{statement}\n{plan:#?}", plan.rows());
@@ -108,7 +108,7 @@ async fn statements_of_the_queue_read_only_the_rows_they_need() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
         let mut expect = async |statement: &str, types: &str, values: &str, indexes: &[&str], rows: u64| {
-            let plan = explain(&mut connection, types, statement, values).await;
+            let plan = Plan::of(&mut connection, types, statement, values).await;
             assert_eq!(plan.indexes(), indexes, "{mode}\n{statement}\n{plan:#?}");
             assert!(plan.rows() <= rows, "{mode}: {} rows\n{statement}\n{plan:#?}", plan.rows());
         };
@@ -182,7 +182,7 @@ async fn statements_of_the_outbox_read_only_the_rows_they_need() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
         let mut expect = async |statement: &str, types: &str, values: &str, indexes: &[&str], rows: u64| {
-            let plan = explain(&mut connection, types, statement, values).await;
+            let plan = Plan::of(&mut connection, types, statement, values).await;
             assert_eq!(plan.indexes(), indexes, "{mode}\n{statement}\n{plan:#?}");
             assert!(plan.rows() <= rows, "{mode}: {} rows\n{statement}\n{plan:#?}", plan.rows());
         };
@@ -228,70 +228,4 @@ const MARKED: &str = "'00000000-0000-0000-0000-000000000001', now() - interval '
 
 fn array(element: &str) -> String {
     format!("'{{{}}}'", vec![element; 300].join(","))
-}
-
-/// The plan of a statement that was executed and rolled back.
-#[derive(Debug)]
-pub struct Plan(Value);
-
-pub async fn explain(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Plan {
-    let mut transaction = connection.begin().await.unwrap();
-    let prepare = format!("PREPARE statement ({types}) AS {statement}");
-    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement ({values})");
-    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.unwrap();
-    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await.unwrap();
-    sqlx::raw_sql("DEALLOCATE statement").execute(&mut *transaction).await.unwrap();
-    transaction.rollback().await.unwrap();
-    Plan(plan[0]["Plan"].clone())
-}
-
-impl Plan {
-    /// The indexes that were used. A sequential scan is listed as `none`.
-    pub fn indexes(&self) -> Vec<String> {
-        let mut indexes = Vec::new();
-        visit(&self.0, &mut |node| {
-            if let Some(index) = node["Index Name"].as_str() {
-                indexes.push(of_any_shard(index));
-            }
-            if node["Node Type"] == "Seq Scan" {
-                indexes.push(format!("none: {}", node["Relation Name"]));
-            }
-        });
-        indexes.sort_unstable();
-        indexes.dedup();
-        indexes
-    }
-
-    /// The rows that all index scans read, including those that were filtered out.
-    pub fn rows(&self) -> u64 {
-        let mut rows = 0.0;
-        visit(&self.0, &mut |node| {
-            if node["Index Name"].is_string() {
-                let met = ["Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"];
-                let met: f64 = met.iter().filter_map(|key| node[key].as_f64()).sum();
-                rows += met * node["Actual Loops"].as_f64().unwrap_or(1.0);
-            }
-        });
-        rows.round() as u64
-    }
-}
-
-/// The tables of a few rows by which a statement checks whether email is on hold.
-const PLACE: [&str; 2] = ["mail_place", "pg_database"];
-
-/// Sees all nodes of a plan. On Citus, the plans of the shards lie below what distributes them.
-fn visit(part: &Value, see: &mut impl FnMut(&Value)) {
-    if part["Node Type"].is_string() && !part["Relation Name"].as_str().is_some_and(|table| PLACE.contains(&table)) {
-        see(part);
-    }
-    match part {
-        Value::Array(parts) => parts.iter().for_each(|part| visit(part, see)),
-        Value::Object(parts) => parts.values().for_each(|part| visit(part, see)),
-        _ => (),
-    }
-}
-
-/// The name of an index without the number of its shard.
-fn of_any_shard(index: &str) -> String {
-    index.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_').to_owned()
 }

@@ -1,0 +1,140 @@
+//! What a statement reads, by its plan.
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::citus;
+
+/// The tables of a few rows by which a statement checks whether email is on hold. They are left out.
+const PLACE: [&str; 2] = ["mail_place", "pg_database"];
+
+/// The plan of a statement that was executed and rolled back.
+#[derive(Debug)]
+pub struct Plan(Value);
+
+impl Plan {
+    /// Runs a statement with parameters of these types, separated by commas, and rolls it back. Without types,
+    /// PostgreSQL infers them.
+    ///
+    /// # Panics
+    /// If the statement fails.
+    pub async fn of(connection: &mut PgConnection, types: &str, statement: &str, values: &str) -> Self {
+        let mut transaction = connection.begin().await.expect("a transaction begins");
+        let statement = if citus::is_tested() {
+            // The plan of a prepared statement is no valid JSON there.
+            with_values(statement, types, values)
+        } else {
+            let types = if types.is_empty() { String::new() } else { format!("({types})") };
+            let prepare = format!("PREPARE statement {types} AS {statement}");
+            sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *transaction).await.expect("the statement is valid");
+            format!("EXECUTE statement ({values})")
+        };
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+        let plan = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *transaction).await;
+        let plan: Value = plan.expect("the statement can be explained");
+        if !citus::is_tested() {
+            let forget = sqlx::raw_sql("DEALLOCATE statement").execute(&mut *transaction).await;
+            forget.expect("the statement was prepared");
+        }
+        transaction.rollback().await.expect("the transaction ends");
+        Self(plan[0]["Plan"].clone())
+    }
+
+    /// The indexes that were used. A sequential scan is listed as `none`.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<String> {
+        let mut indexes = Vec::new();
+        visit(&self.0, &mut |node| {
+            if let Some(index) = node["Index Name"].as_str() {
+                indexes.push(of_any_shard(index));
+            }
+            if node["Node Type"] == "Seq Scan" {
+                indexes.push(format!("none: {}", node["Relation Name"]));
+            }
+        });
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
+    }
+
+    /// The rows that all index scans read, including those that were filtered out.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a count")]
+    pub fn rows(&self) -> u64 {
+        let mut rows = 0.0;
+        visit(&self.0, &mut |node| {
+            if node["Index Name"].is_string() {
+                let met = ["Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"];
+                let met: f64 = met.iter().filter_map(|key| node[key].as_f64()).sum();
+                rows += met * node["Actual Loops"].as_f64().unwrap_or(1.0);
+            }
+        });
+        rows.round() as u64
+    }
+}
+
+/// Sees all nodes of a plan. On Citus, the plans of the shards lie below what distributes them.
+fn visit(part: &Value, see: &mut impl FnMut(&Value)) {
+    if part["Node Type"].is_string() && !part["Relation Name"].as_str().is_some_and(|table| PLACE.contains(&table)) {
+        see(part);
+    }
+    match part {
+        Value::Array(parts) => parts.iter().for_each(|part| visit(part, see)),
+        Value::Object(parts) => parts.values().for_each(|part| visit(part, see)),
+        _ => (),
+    }
+}
+
+/// The name of an index without the number of its shard.
+fn of_any_shard(index: &str) -> String {
+    index.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_').to_owned()
+}
+
+/// The statement with the values in the places of its parameters.
+fn with_values(statement: &str, types: &str, values: &str) -> String {
+    let types: Vec<&str> = types.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    let mut statement = statement.to_owned();
+    // From the last one on, because $1 begins $10.
+    for (at, value) in items(values).iter().enumerate().rev() {
+        let value = types.get(at).map_or_else(|| value.clone(), |of_type| format!("({value})::{of_type}"));
+        statement = statement.replace(&format!("${}", at + 1), &value);
+    }
+    statement
+}
+
+/// The parts of a list at its commas, except those in quotes or parentheses.
+fn items(list: &str) -> Vec<String> {
+    let (mut items, mut depth, mut is_quoted) = (vec![String::new()], 0, false);
+    for c in list.chars() {
+        match c {
+            '\'' => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth -= 1,
+            ',' if !is_quoted && depth == 0 => {
+                items.push(String::new());
+                continue;
+            }
+            _ => (),
+        }
+        if let Some(last) = items.last_mut() {
+            last.push(c);
+        }
+    }
+    items.iter().map(|item| item.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_values;
+
+    #[test]
+    fn values_take_the_places_of_parameters() {
+        let values = "'a, b', now() - make_interval(0, 1), NULL, 4, 5, 6, 7, 8, 9, '{x,y}'";
+        let types = "text, timestamptz, uuid, int, int, int, int, int, int, text[]";
+        assert_eq!(
+            with_values("SELECT $1, $10, $2, $3", types, values),
+            "SELECT ('a, b')::text, ('{x,y}')::text[], (now() - make_interval(0, 1))::timestamptz, (NULL)::uuid"
+        );
+        assert_eq!(with_values("SELECT $1", "", "'a'"), "SELECT 'a'");
+    }
+}
