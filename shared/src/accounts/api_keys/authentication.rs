@@ -70,7 +70,7 @@ pub async fn valid(connection: &mut PgConnection, key_ids: &[Uuid]) -> Result<Ve
     let valid = sqlx::query_as(
         "SELECT id, scopes FROM api_keys
          WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-             AND NOT EXISTS (SELECT FROM workspaces WHERE workspaces.id = workspace_id AND suspended_at IS NOT NULL)",
+             AND NOT EXISTS (SELECT 1 FROM workspaces WHERE workspaces.id = workspace_id AND suspended_at IS NOT NULL)",
     );
     Ok(valid.bind(key_ids).fetch_all(connection).await?)
 }
