@@ -176,6 +176,12 @@ fn no_write_depends_on_what_a_distributed_database_cannot_do() {
         }
         assert!(!moves.is_match(text), "the time zone decides {statement:#?}");
         assert!(!set.is_match(text), "a subscript in SET\n{statement:#?}");
+        // Rows of another part alone would be copied to every node, and the transaction commit on all of them.
+        for (begin, _) in text.match_indices("AS (").filter(|(at, _)| text[at + 4..].trim_start().starts_with("INSERT"))
+        {
+            let part = &text[begin + 4..begin + 4 + enclosed(&text[begin + 4..])];
+            assert!(!part.contains("SELECT $1"), "no table of the workspace in {part}\n{statement:#?}");
+        }
         assert!(!text.contains("RECURSIVE"), "{statement:#?}");
     }
     let all = Regex::new(r"SELECT \* FROM [a-z{]|RETURNING \*").unwrap();

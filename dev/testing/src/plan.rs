@@ -22,7 +22,7 @@ impl Plan {
         let mut transaction = connection.begin().await.expect("a transaction begins");
         let statement = if citus::is_tested() {
             // The plan of a prepared statement is no valid JSON there.
-            with_values(statement, types, values)
+            with_values(&mut transaction, statement, values).await
         } else {
             let types = if types.is_empty() { String::new() } else { format!("({types})") };
             let prepare = format!("PREPARE statement {types} AS {statement}");
@@ -90,51 +90,15 @@ fn of_any_shard(index: &str) -> String {
     index.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_').to_owned()
 }
 
-/// The statement with the values in the places of its parameters.
-fn with_values(statement: &str, types: &str, values: &str) -> String {
-    let types: Vec<&str> = types.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
-    let mut statement = statement.to_owned();
+/// The statement with the values in the places of its parameters. A function such as `now()` is called before.
+async fn with_values(connection: &mut PgConnection, statement: &str, values: &str) -> String {
+    let count = (1..).take_while(|number| statement.contains(&format!("${number}"))).count();
+    let columns: Vec<String> = (1..=count).map(|number| format!("column{number}")).collect();
+    let quoted: Vec<String> = columns.iter().map(|column| format!("quote_nullable({column}::text)")).collect();
+    let read = format!("SELECT ARRAY[{}]::text[] FROM (VALUES ({values})) AS given", quoted.join(", "));
+    let literals = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(connection).await;
+    let literals: Vec<String> = literals.expect("the values are valid");
     // From the last one on, because $1 begins $10.
-    for (at, value) in items(values).iter().enumerate().rev() {
-        let value = types.get(at).map_or_else(|| value.clone(), |of_type| format!("({value})::{of_type}"));
-        statement = statement.replace(&format!("${}", at + 1), &value);
-    }
-    statement
-}
-
-/// The parts of a list at its commas, except those in quotes or parentheses.
-fn items(list: &str) -> Vec<String> {
-    let (mut items, mut depth, mut is_quoted) = (vec![String::new()], 0, false);
-    for c in list.chars() {
-        match c {
-            '\'' => is_quoted = !is_quoted,
-            '(' if !is_quoted => depth += 1,
-            ')' if !is_quoted => depth -= 1,
-            ',' if !is_quoted && depth == 0 => {
-                items.push(String::new());
-                continue;
-            }
-            _ => (),
-        }
-        if let Some(last) = items.last_mut() {
-            last.push(c);
-        }
-    }
-    items.iter().map(|item| item.trim().to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_values;
-
-    #[test]
-    fn values_take_the_places_of_parameters() {
-        let values = "'a, b', now() - make_interval(0, 1), NULL, 4, 5, 6, 7, 8, 9, '{x,y}'";
-        let types = "text, timestamptz, uuid, int, int, int, int, int, int, text[]";
-        assert_eq!(
-            with_values("SELECT $1, $10, $2, $3", types, values),
-            "SELECT ('a, b')::text, ('{x,y}')::text[], (now() - make_interval(0, 1))::timestamptz, (NULL)::uuid"
-        );
-        assert_eq!(with_values("SELECT $1", "", "'a'"), "SELECT 'a'");
-    }
+    let numbered = literals.iter().enumerate().rev();
+    numbered.fold(statement.to_owned(), |text, (at, literal)| text.replace(&format!("${}", at + 1), literal))
 }

@@ -13,7 +13,7 @@ use super::suppressions::{self, NewSuppression, Reason};
 use super::{EmailState, LEASE, Lease, Leased};
 use crate::error::Result;
 use crate::events::Actor;
-use crate::mail::report::{record_events, reported};
+use crate::mail::report::{also_record_events, record_events, reported};
 use crate::values::email_key;
 
 /// The outcome of an attempt to send an email.
@@ -141,7 +141,7 @@ pub const SENT_THEN_SENDING: &str = concat!(
         RETURNING ",
     reported!(),
     "), reported AS (",
-    record_events!("sent"),
+    also_record_events!("sent"),
     ")
     UPDATE emails SET state = 'sending', lease_until = now() + make_interval(secs => $7), updated_at = now()
     WHERE workspace_id = $1 AND id = $5 AND attempt = $6 AND NOT EXISTS (

@@ -17,14 +17,15 @@ macro_rules! time {
     };
 }
 
-/// Records the events of emails that were sent, bounced or suppressed, or are unknown: those of the rows that
-/// another part of the statement returns with [`reported!`]. `$1` is the workspace.
-macro_rules! record_events {
-    ($of:literal) => {
+/// The statement of [`record_events!`], for the rows of a part, joined with a table or not.
+macro_rules! insert_events {
+    ($workspace_id:literal, $of:literal, $join:literal) => {
         concat!(
             "INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, request_id,
                  trace_context, data, created_at)
-             SELECT $1, md5(id::text || state || attempt)::uuid, 'email.' || state, 'email', id, 'worker', request_id,
+             SELECT ",
+            $workspace_id,
+            ", md5(id::text || state || attempt)::uuid, 'email.' || state, 'email', id, 'worker', request_id,
                  trace_context,
                  json_build_object('id', id, 'state', state, 'event', event, 'event_key', event_key,
                      'record', CASE WHEN subject_id IS NOT NULL
@@ -39,9 +40,31 @@ macro_rules! record_events {
             crate::mail::report::time!("sent_at"),
             "), updated_at
              FROM ",
-            $of
+            $of,
+            $join
         )
     };
 }
 
-pub(super) use {record_events, reported, time};
+/// Records the events of emails that were sent, bounced or suppressed, or are unknown: those of the rows that
+/// another part of the statement returns with [`reported!`]. `$1` is the workspace.
+macro_rules! record_events {
+    ($of:literal) => {
+        concat!(crate::mail::report::insert_events!("$1", $of, ""))
+    };
+}
+
+/// The same as a part of a statement that goes on. A table of the workspace in it keeps a distributed database
+/// from writing on several nodes.
+macro_rules! also_record_events {
+    ($of:literal) => {
+        concat!(crate::mail::report::insert_events!(
+            "of_workspace",
+            $of,
+            " JOIN (SELECT workspace_id AS of_workspace, id AS known_id FROM emails WHERE workspace_id = $1) AS known
+                 ON known_id = id"
+        ))
+    };
+}
+
+pub(super) use {also_record_events, insert_events, record_events, reported, time};
