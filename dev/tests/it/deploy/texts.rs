@@ -57,7 +57,7 @@ fn every_metric_of_the_rules_and_the_board_is_documented() {
 /// Variables that are no settings: the file of the settings, and the revision of a build.
 const OTHERS: [&str; 2] = ["CONFIG", "REVISION"];
 /// Checks of the doctor whose names look like settings.
-const CHECKS: [&str; 3] = ["mail.hold", "mail.server", "webhooks.secrets"];
+const CHECKS: [&str; 4] = ["database.nodes", "mail.hold", "mail.server", "webhooks.secrets"];
 
 #[test]
 fn every_setting_in_the_files_exists() {
