@@ -41,8 +41,9 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
     println!("a node was added and shards were moved to it in {:.0?}", began.elapsed());
 
     let isolated = Instant::now();
+    // A logical split may never end while rows are written (Citus 13.2.2).
     let shard: i64 = sqlx::query_scalar(
-        "SELECT isolate_tenant_to_new_shard('jobs', $1, 'CASCADE', shard_transfer_mode => 'force_logical')",
+        "SELECT isolate_tenant_to_new_shard('jobs', $1, 'CASCADE', shard_transfer_mode => 'block_writes')",
     )
     .bind(large.id)
     .fetch_one(&mut connection)
