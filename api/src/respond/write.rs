@@ -175,6 +175,11 @@ impl Write {
         let mut connection = self.state.connection().await?;
         match handler(&mut connection, &self.actor).await {
             Ok(reply) => Ok(reply.into_response()),
+            // Another transaction was in the way, or a shard that has moved, and nothing was written.
+            Err(Error::Repeat(_)) => {
+                drop(connection);
+                self.run(body, handler).await
+            }
             Err(error) => Err(explained(error, &mut connection).await),
         }
     }
