@@ -313,25 +313,18 @@ impl Change {
         workspace_id: Uuid,
         ids: &[Uuid],
     ) -> Result<Changed> {
-        for _ in 1..TRIES {
-            match self.try_batch(connection, action_id, workspace_id, ids).await {
-                Err(Error::Repeat(_)) => {}
+        let mut tries = 1;
+        loop {
+            let done = match self {
+                Self::Jobs(decision, filter) => decision.apply(connection, action_id, workspace_id, ids, filter).await,
+                Self::Emails(decision, filter) => {
+                    decision.apply(connection, action_id, workspace_id, ids, filter).await
+                }
+            };
+            match done {
+                Err(Error::Repeat(_)) if tries < TRIES => tries += 1,
                 done => return done,
             }
-        }
-        self.try_batch(connection, action_id, workspace_id, ids).await
-    }
-
-    async fn try_batch(
-        &self,
-        connection: &mut PgConnection,
-        action_id: Uuid,
-        workspace_id: Uuid,
-        ids: &[Uuid],
-    ) -> Result<Changed> {
-        match self {
-            Self::Jobs(decision, filter) => decision.apply(connection, action_id, workspace_id, ids, filter).await,
-            Self::Emails(decision, filter) => decision.apply(connection, action_id, workspace_id, ids, filter).await,
         }
     }
 }
