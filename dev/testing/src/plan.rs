@@ -8,6 +8,28 @@ use crate::citus;
 /// The tables of a few rows by which a statement checks whether email is on hold. They are left out.
 const PLACE: [&str; 2] = ["mail_place", "pg_database"];
 
+/// Whether a statement is one whose plan Citus does not show: it writes what another part of it returns.
+#[must_use]
+pub fn is_hidden(statement: &str) -> bool {
+    citus::is_tested() && statement.contains("INSERT INTO")
+}
+
+/// A connection for plans. On Citus, sessions that begin from here on, those of the nodes too, read a table as a whole
+/// only if no index serves: the shards of a test are so small that it would often be cheaper.
+///
+/// # Panics
+/// If the database cannot be reached.
+pub async fn connect(url: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.expect("the database is there");
+    if citus::is_tested() {
+        let prefer =
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_seqscan = off', current_database()); END $$";
+        sqlx::raw_sql(prefer).execute(&mut connection).await.expect("a setting is changed");
+        connection = PgConnection::connect(url).await.expect("the database is there");
+    }
+    connection
+}
+
 /// The plan of a statement that was executed and rolled back.
 #[derive(Debug)]
 pub struct Plan(Value);
