@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dev::client::Client;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::sleep;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::load::{Workspace, import, workspaces};
@@ -22,7 +22,10 @@ pub struct Arguments {
 
 /// Does all kinds of work, and counts what each node was sent; returns the broken guarantees.
 pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
-    let mut harness = Harness::start(1, release).await?;
+    let emails = std::env::temp_dir().join(format!("crm-divided-{:016x}", rand::random::<u64>()));
+    std::fs::create_dir(&emails)?;
+    let directory = emails.to_str().context("the directory has an unusual name")?;
+    let mut harness = Harness::start_with(1, release, &[("CRM_MAIL__DIRECTORY", directory)]).await?;
     let workspaces = workspaces(&harness, arguments.workspaces).await?;
     // Sessions that begin from here on log what they send to nodes.
     let mut connection = PgConnection::connect(harness.database_url()).await?;
@@ -38,6 +41,8 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
         work(&Client::new(harness.api_url(), &workspace.key)).await?;
     }
     harness.wait_for(&jobs, Duration::from_secs(300)).await?;
+    let sent = wait_for_emails(&harness.pool).await?;
+    println!("{sent} emails were sent");
     sleep(Duration::from_secs(5)).await;
 
     let log = harness.servers()?.coordinator_log()?;
@@ -61,8 +66,24 @@ pub async fn run(arguments: Arguments, release: bool) -> Result<Vec<String>> {
         broken.push(format!("{} transactions wrote on several nodes, such as {statements}", counts.crossing.len()));
     }
     broken.extend(crossing_statements(&counts, &workspaces));
+    std::fs::remove_dir_all(&emails)?;
     harness.end(!broken.is_empty()).await?;
     Ok(broken)
+}
+
+/// Waits until all emails are sent, and returns their number.
+async fn wait_for_emails(pool: &PgPool) -> Result<i64> {
+    let counts = "SELECT count(*), count(*) FILTER (WHERE state = 'sent') FROM emails";
+    let sent = async {
+        loop {
+            let (all, sent): (i64, i64) = sqlx::query_as(counts).fetch_one(pool).await?;
+            if sent == all && sent > 0 {
+                return Ok(sent);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(Duration::from_secs(300), sent).await.context("emails are not sent")?
 }
 
 /// One workspace's work: records, lists, an order with its customer, a run of a workflow and its emails.
