@@ -16,6 +16,7 @@ use crate::crm::leads::Lead;
 use crate::error::{Error, Result};
 use crate::platform::backfill::{self, Backfill};
 use crate::platform::config::Database;
+use crate::platform::signed_links::Signer;
 use crate::platform::{db, distribute};
 use crate::records::Rederive;
 
@@ -79,6 +80,8 @@ pub async fn run(settings: &Database, mut report: impl FnMut(&Progress)) -> Resu
     db::apply_migrations(&mut connection).await?;
     distribute::run(&mut connection, distributed).await?;
     backfill::run(&mut connection, BACKFILLS, |rows| report(&Progress::Rows(rows.clone()))).await?;
+    // From now on it can be copied, to cells that must accept each other's links.
+    Signer::load(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }
