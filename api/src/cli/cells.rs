@@ -1,4 +1,4 @@
-//! `crm-api keys map`: the map by which HAProxy finds the cell of an API key.
+//! `crm-api keys map`: the map by which HAProxy finds the cell of an API key, and that of a link in an email.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use shared::accounts::api_keys::authentication;
+use shared::accounts::workspaces;
 use sqlx::PgConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -55,7 +56,7 @@ impl Map {
                 if let Some(socket) = &self.socket {
                     hand_over(socket, file, &map).await?;
                 }
-                eprintln!("{} keys lead to {}", map.lines().count(), self.cell);
+                eprintln!("{} keys and workspaces lead to {}", map.lines().count(), self.cell);
                 handed_over = Some(map);
             }
             let Some(every) = self.every else { return Ok(()) };
@@ -63,7 +64,7 @@ impl Map {
         }
     }
 
-    /// A line for each hash of a valid key, in an order that does not change.
+    /// A line for each hash of a valid key and for the id of each workspace, in an order that does not change.
     async fn read(&self, connection: &mut PgConnection) -> Result<String> {
         let mut map = String::new();
         for hash in authentication::hashes(connection).await.map_err(sentence)? {
@@ -71,6 +72,9 @@ impl Map {
                 write!(map, "{byte:02x}")?;
             }
             writeln!(map, " {}", self.cell)?;
+        }
+        for id in workspaces::ids(connection).await.map_err(sentence)? {
+            writeln!(map, "{} {}", id.simple(), self.cell)?;
         }
         Ok(map)
     }

@@ -53,7 +53,7 @@ pub(super) enum KeyCommand {
         /// The key's id, as `keys list` prints it.
         key_id: Uuid,
     },
-    /// Write the map by which HAProxy finds the cell of a key, from the hashes of all valid keys.
+    /// Write the map by which HAProxy finds the cell of a key by its hash, and of a link by its workspace.
     Map(Map),
 }
 

@@ -292,13 +292,13 @@ fn haproxy(socket: &Path) -> Arc<Mutex<Vec<String>>> {
 }
 
 #[tokio::test]
-async fn haproxy_finds_the_cell_of_a_key_by_its_hash() {
+async fn haproxy_finds_the_cell_of_a_key_by_its_hash_and_that_of_a_link_by_its_workspace() {
     let database = Database::create().await;
-    print(&database, &["workspaces", "create", "acme"]).await;
+    let workspace = print(&database, &["workspaces", "create", "acme"]).await.trim().replace('-', "");
     let key = print(&database, &["keys", "create", "--workspace", "acme", "--name", "shop"]).await;
     let hash: String = Sha256::digest(key.trim()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let line = format!("{hash} cell1\n");
-    assert_eq!(print(&database, &["keys", "map", "--cell", "cell1"]).await, line);
+    let lines = format!("{hash} cell1\n{workspace} cell1\n");
+    assert_eq!(print(&database, &["keys", "map", "--cell", "cell1"]).await, lines);
 
     let directory = std::env::temp_dir().join(format!("crm-cells-{:016x}", rand::random::<u64>()));
     std::fs::create_dir(&directory).unwrap();
@@ -307,10 +307,10 @@ async fn haproxy_finds_the_cell_of_a_key_by_its_hash() {
     let (file, socket) = (file.to_str().unwrap(), socket.to_str().unwrap());
     let map = ["keys", "map", "--cell", "cell1", "--file", file, "--socket", socket];
     print(&database, &map).await;
-    assert_eq!(std::fs::read_to_string(file).unwrap(), line);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), lines);
     let expected = [
         format!("prepare map {file}\n"),
-        format!("add map @7 {file} <<\n{hash} cell1\n\n"),
+        format!("add map @7 {file} <<\n{lines}\n"),
         format!("commit map @7 {file}\n"),
     ];
     assert_eq!(*commands.lock().unwrap(), expected);
@@ -318,6 +318,6 @@ async fn haproxy_finds_the_cell_of_a_key_by_its_hash() {
     let id = print(&database, &["keys", "list", "--workspace", "acme"]).await;
     print(&database, &["keys", "revoke", id.split(' ').next().unwrap()]).await;
     print(&database, &map).await;
-    assert_eq!(std::fs::read_to_string(file).unwrap(), "");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), format!("{workspace} cell1\n"));
     std::fs::remove_dir_all(&directory).unwrap();
 }
