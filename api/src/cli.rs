@@ -133,24 +133,24 @@ impl Cli {
             Command::Migrate => migrate(&settings()?).await,
             Command::Doctor(command) => command.run(self.config.as_deref()).await,
             Command::Config(command) => return command.run(self.config.as_deref()),
-            Command::Workspaces(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Keys(command) => command.run(&mut connect(&settings()?).await?).await,
+            Command::Workspaces(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Keys(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
             Command::SignInLink { key_id } => {
                 let settings = settings()?;
-                print_link(&mut connect(&settings).await?, &settings, key_id).await
+                print_link(&mut connect(&settings.database.url).await?, &settings, key_id).await
             }
             Command::Mail(command) => {
                 let settings = settings()?;
-                command.run(&mut connect(&settings).await?, &settings).await
+                command.run(&mut connect(&settings.database.url).await?, &settings).await
             }
-            Command::Jobs(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Emails(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Queues(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Kinds(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Workers(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Schedules(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Operators(command) => command.run(&mut connect(&settings()?).await?).await,
-            Command::Audit(arguments) => arguments.run(&mut connect(&settings()?).await?).await,
+            Command::Jobs(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Emails(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Queues(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Kinds(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Workers(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Schedules(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Operators(command) => command.run(&mut connect(&settings()?.database.url).await?).await,
+            Command::Audit(arguments) => arguments.run(&mut connect(&settings()?.database.url).await?).await,
         }?;
         Ok(ExitCode::SUCCESS)
     }
@@ -208,8 +208,8 @@ async fn run_server(settings: Settings) -> Result<()> {
     served
 }
 
-async fn connect(settings: &Settings) -> Result<PgConnection> {
-    let connected = PgConnection::connect(&settings.database.url).await;
+async fn connect(url: &str) -> Result<PgConnection> {
+    let connected = PgConnection::connect(url).await;
     let mut connection = connected.map_err(|error| sentence(Error::while_connecting(error)))?;
     if !db::pending_migrations(&mut connection).await.map_err(sentence)?.is_empty() {
         bail!("the database schema is out of date; run crm-api migrate first");

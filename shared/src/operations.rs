@@ -9,6 +9,7 @@ mod filter;
 mod found;
 pub mod gauges;
 pub mod jobs;
+pub mod moving;
 pub mod operators;
 pub mod pauses;
 pub mod queues;

@@ -100,12 +100,12 @@ pub(super) fn print_action(action: &OperatorAction, what: &str, json: bool) -> R
 ///
 /// # Errors
 /// The error of the command.
-pub(super) async fn audited<T>(
+pub(super) async fn audited<T, E: fmt::Display + From<Error>>(
     connection: &mut PgConnection,
     action: &str,
     arguments: Value,
-    command: impl AsyncFnOnce(&mut PgConnection, Uuid) -> shared::Result<T>,
-) -> shared::Result<T> {
+    command: impl AsyncFnOnce(&mut PgConnection, Uuid) -> Result<T, E>,
+) -> Result<T, E> {
     let id = actions::begin(connection, &by(), action, &arguments, None).await?;
     let done = command(connection, id).await;
     let outcome = done.as_ref().map(|_| Outcome::default()).map_err(ToString::to_string);

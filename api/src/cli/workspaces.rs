@@ -7,6 +7,7 @@ use shared::Error;
 use shared::accounts::workspaces::{self, OwnLimit, Workspace};
 use shared::mail::senders;
 use shared::operations::command::{Command, Paused};
+use shared::operations::moving::{self, Progress, Refusal};
 use shared::operations::workspaces::{self as loads, WorkspaceLoad};
 use sqlx::PgConnection;
 
@@ -14,7 +15,7 @@ use super::act::{act, audited};
 use super::queues::PauseOptions;
 use super::show::{print_json, show, show_fields};
 use super::table::{Table, seconds};
-use super::{day, find_workspace, or_missing, queues, sentence};
+use super::{connect, day, find_workspace, or_missing, queues, sentence};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
@@ -106,6 +107,15 @@ pub(super) enum WorkspaceCommand {
         #[arg(long, conflicts_with_all = ["per_minute", "burst"])]
         default: bool,
     },
+    /// Move a suspended workspace to another cell. Stop this cell's programs before; the workspace stays suspended.
+    Move {
+        /// The workspace.
+        #[arg(value_name = "NAME_OR_ID")]
+        workspace: String,
+        /// The other cell's database; its password may be in `~/.pgpass`.
+        #[arg(long, value_name = "DATABASE_URL")]
+        to: String,
+    },
     /// List the domains that only this workspace may send from.
     Senders {
         /// The workspace.
@@ -147,6 +157,7 @@ impl WorkspaceCommand {
                 println!("{}", limit_of(connection, &workspace).await?);
                 Ok(())
             }
+            Self::Move { workspace, to } => move_to(connection, &workspace, &to).await,
             Self::Senders { workspace } => {
                 let workspace = find_workspace(connection, &workspace).await?;
                 for domain in senders::list(connection, workspace.id).await.map_err(sentence)? {
@@ -222,6 +233,20 @@ async fn limit(
     let arguments = json!({ "workspace": workspace.id, "per_minute": limit.per_minute, "burst": limit.burst });
     let set = async |connection: &mut PgConnection, _| workspaces::set_own_limit(connection, workspace.id, limit).await;
     audited(connection, "workspaces.limit", arguments, set).await.map_err(sentence)
+}
+
+async fn move_to(connection: &mut PgConnection, workspace: &str, to: &str) -> Result<()> {
+    let workspace = find_workspace(connection, workspace).await?;
+    let mut there = connect(to).await?;
+    let report = |progress: &Progress| eprintln!("{progress}");
+    let run = async |connection: &mut PgConnection, _| moving::run(connection, &mut there, workspace.id, report).await;
+    let moved = audited(connection, "workspaces.move", json!({ "workspace": workspace.id }), run).await;
+    let rows = moved.map_err(|refusal| match refusal {
+        Refusal::Failed(error) => sentence(error),
+        refusal => anyhow!("{refusal}"),
+    })?;
+    println!("{} and its {rows} rows are in the other cell. There, end its suspension.", workspace.name);
+    Ok(())
 }
 
 fn print(loads: &[WorkspaceLoad]) {

@@ -63,6 +63,7 @@ mod me;
 mod methods;
 mod metrics;
 mod migrations;
+mod moving;
 mod names;
 mod nurture;
 mod openapi;

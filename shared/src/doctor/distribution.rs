@@ -4,7 +4,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::Finding;
 use crate::error::Result;
-use crate::platform::distribute::{is_present, tenant_tables};
+use crate::platform::distribute::{distributable_tables, is_present, tenant_tables};
 
 const CHECK: &str = "database.nodes";
 
@@ -22,7 +22,7 @@ const TABLES: &str = concat!(
              SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = 'jobs'::regclass
          )), '{}') AS apart
      FROM (",
-    tenant_tables!(),
+    distributable_tables!(),
     ") AS tenants LEFT JOIN pg_dist_partition ON logicalrelid = tenants.oid"
 );
 

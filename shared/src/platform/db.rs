@@ -82,15 +82,20 @@ pub(crate) async fn apply_migrations_to(connection: &mut PgConnection, version: 
     MIGRATOR.run_to(version, connection).await.map_err(|error| Error::Internal(error.into()))
 }
 
+/// The versions of the migrations that have been applied, in their order.
+pub(crate) async fn applied_versions(connection: &mut PgConnection) -> Result<Vec<i64>> {
+    let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
+    match applied.fetch_all(connection).await {
+        Ok(applied) => Ok(applied),
+        // 42P01: the table does not exist before the first migration.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The versions of the migrations that have not been applied, in their order.
 pub(crate) async fn missing_versions(connection: &mut PgConnection) -> Result<Vec<i64>> {
-    let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success");
-    let applied: Vec<i64> = match applied.fetch_all(connection).await {
-        Ok(applied) => applied,
-        // 42P01: the table does not exist before the first migration.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let applied = applied_versions(connection).await?;
     Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
 }
 

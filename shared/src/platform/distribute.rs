@@ -15,19 +15,31 @@ use crate::error::Result;
 /// Whoever distributes holds this advisory lock; the number is our own choice.
 const LOCK: i64 = 0x6372_6d20_6369_7475;
 
-/// The tables of tenants, and whether each is distributed.
+/// The tables of tenants.
 macro_rules! tenant_tables {
     () => {
-        "SELECT tables.oid, tables.relname::text AS name, coalesce(partmethod = 'h', false) AS is_distributed
+        "SELECT tables.oid, tables.relname::text AS name
          FROM pg_class AS tables
          JOIN pg_index AS keys ON keys.indrelid = tables.oid AND keys.indisprimary
          JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attnum = keys.indkey[0]
-         LEFT JOIN pg_dist_partition ON logicalrelid = tables.oid
          WHERE tables.relnamespace = 'public'::regnamespace AND tables.relkind = 'r'
              AND columns.attname = 'workspace_id'"
     };
 }
 pub(crate) use tenant_tables;
+
+/// The tables of tenants, and whether each is distributed, where the extension is installed.
+macro_rules! distributable_tables {
+    () => {
+        concat!(
+            "SELECT oid, name, coalesce(partmethod = 'h', false) AS is_distributed
+             FROM (",
+            tenant_tables!(),
+            ") AS tables LEFT JOIN pg_dist_partition ON logicalrelid = oid"
+        )
+    };
+}
+pub(crate) use distributable_tables;
 
 /// Lets the session distribute: foreign keys between the tables need one connection for each node, the triggers
 /// write rows of the same workspace, and a table that refers to `workspaces` waits for its turn as a plain one.
@@ -38,7 +50,7 @@ const SETTINGS: &str = "
 /// The next table: the tables that it refers to are distributed.
 const NEXT: &str = concat!(
     "WITH tenants AS (",
-    tenant_tables!(),
+    distributable_tables!(),
     ")
      SELECT name, (SELECT count(*) FROM tenants WHERE is_distributed) AS done,
          (SELECT count(*) FROM tenants) AS total, (SELECT min(name) FROM tenants WHERE is_distributed) AS colocate_with
@@ -61,7 +73,7 @@ const PLAIN: &str = "
 const LEFT_OVER: &str = concat!(
     "WITH left_over AS (
          SELECT oid, name FROM (",
-    tenant_tables!(),
+    distributable_tables!(),
     ") AS tenants WHERE is_distributed AND pg_relation_size(oid) > 0
      )
      SELECT name FROM left_over
@@ -74,7 +86,7 @@ const LEFT_OVER: &str = concat!(
 
 /// The tables that an interrupted run has left, by name.
 const LEFT: &str =
-    concat!("SELECT name FROM (", tenant_tables!(), ") AS tenants WHERE NOT is_distributed ORDER BY name");
+    concat!("SELECT name FROM (", distributable_tables!(), ") AS tenants WHERE NOT is_distributed ORDER BY name");
 
 /// A table that is being distributed.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
