@@ -37,9 +37,9 @@ async fn looking_for_due_schedules_reads_those_that_are_due_and_the_next_one() {
     ledger.run("INSERT INTO workspaces (id, name) VALUES (gen_random_uuid(), 'scheduled')").await;
     ledger.run(SCHEDULES).await;
     ledger.run("ANALYZE schedules").await;
-    let mut connection = ledger.connection().await;
+    let mut connection = plan::connect(&ledger.url).await;
     for mode in ["force_custom_plan", "force_generic_plan"] {
-        sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *connection).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut connection).await.unwrap();
         let plan = Plan::of(&mut connection, "bigint, uuid[], uuid[]", DUE, "1000, '{}', NULL").await;
         assert_eq!(plan.indexes(), ["schedules_due_idx"], "{mode}\n{plan:#?}");
         assert!(plan.rows() <= 25, "{mode}: {} rows\n{plan:#?}", plan.rows());
