@@ -93,7 +93,7 @@ impl WorkerContext {
         worker_id: Uuid,
     ) -> Result<Arc<Self>> {
         let upkeep = Database { max_connections: UPKEEP_CONNECTIONS, ..settings.database.clone() };
-        let upkeep = db::pool(&upkeep, &application_name(worker_id, " upkeep"))?;
+        let upkeep = db::batch_pool(&upkeep, &application_name(worker_id, " upkeep"))?;
         let concurrency = settings.worker.concurrency;
         let metrics = WorkerMetrics::new(&tasks, queues, concurrency, (delivery.is_some(), hooks.is_some()));
         let of_queue = |name: &&'static str| Queue::new(name, concurrency, metrics.queues.of(name));

@@ -43,15 +43,26 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Error::Internal`] if the URL is invalid.
 pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
+    Pool::new(options(settings, name)?, settings)
+}
+
+/// Creates a pool as [`pool`] does, for statements about many rows: each is [planned afresh](plan_afresh).
+///
+/// # Errors
+/// [`Error::Internal`] if the URL is invalid.
+pub fn batch_pool(settings: &Database, name: &str) -> Result<Pool> {
+    Pool::new(options(settings, name)?.options([("plan_cache_mode", "force_custom_plan")]), settings)
+}
+
+fn options(settings: &Database, name: &str) -> Result<PgConnectOptions> {
     let options: PgConnectOptions = settings.url.parse().map_err(Error::from)?;
-    let options = options.application_name(name).options([
+    Ok(options.application_name(name).options([
         // A process that stops in the middle of a transaction must not hold its locks forever.
         ("idle_in_transaction_session_timeout", "15s".to_owned()),
         ("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis())),
         // Compiling a statement takes longer than most statements, and the planner decides it by its estimates.
         ("jit", "off".to_owned()),
-    ]);
-    Pool::new(options, settings)
+    ]))
 }
 
 /// The workspaces that a statement finds one by one: `next` returns the first workspace after `$1` and

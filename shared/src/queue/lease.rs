@@ -183,7 +183,9 @@ impl Ended {
 }
 
 /// The statement of [`finish`] for succeeded and failed jobs of one workspace. WHERE must not use the status,
-/// since the planner would then use the index of leases.
+/// since the planner would then use the index of leases; and whether a job has finished is compared with what has
+/// ended, since the planner would otherwise expect a single such job, and compare all jobs of the workspace with all
+/// that have ended.
 pub const END: &str = "
     UPDATE jobs
     SET status = ended.status, lease_until = NULL, yielded = false, finished_at = now(),
@@ -192,7 +194,7 @@ pub const END: &str = "
     FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[])
         AS ended (id, attempt, status, result, error)
     WHERE jobs.workspace_id = $1 AND jobs.id = ended.id AND jobs.attempt = ended.attempt
-        AND coalesce(jobs.finished_at, 'infinity') = 'infinity'
+        AND (jobs.finished_at IS NULL) = (ended.id IS NOT NULL)
     RETURNING jobs.id";
 
 /// The statement of [`finish`] for jobs of one workspace that are queued again with the same delay and error.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shared::Error;
+use shared::platform::db;
 use shared::queue::{
-    self, Claimant, Ended, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, Reporting, RetryState,
+    self, Claimant, Claimed, Ended, JobStatus, Lease, MAX_CRASHES, Marks, Outcome, Progress, Reporting, RetryState,
 };
 use sqlx::Connection;
 use testing::test_jobs::Chore;
@@ -162,7 +163,7 @@ async fn writes_of_a_superseded_attempt_are_discarded() {
 async fn renewing_returns_only_the_leases_that_are_still_held() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(3).await;
-    let leases: Vec<Lease> = ledger.claim(3).await.iter().map(queue::Claimed::lease).collect();
+    let leases: Vec<Lease> = ledger.claim(3).await.iter().map(Claimed::lease).collect();
     ledger.cancel(leases[1].id).await;
     let mut still = queue::renew(&mut *ledger.connection().await, &leases).await.unwrap();
     still.sort_unstable();
@@ -184,7 +185,7 @@ async fn an_expired_lease_can_be_renewed_until_the_job_is_rescued() {
 async fn renewing_a_job_that_has_just_ended_restores_no_lease() {
     let ledger = Ledger::create().await;
     ledger.enqueue_many(2).await;
-    let leases: Vec<Lease> = ledger.claim(2).await.iter().map(queue::Claimed::lease).collect();
+    let leases: Vec<Lease> = ledger.claim(2).await.iter().map(Claimed::lease).collect();
     let mut connection = ledger.connection().await;
     let (done, back) = (Outcome::Succeeded(None), Outcome::Snooze(Duration::ZERO));
     let ended = [Ended::silently(leases[0], done), Ended::silently(leases[1], back)];
@@ -375,4 +376,23 @@ async fn rescue_all(ledger: &Ledger) {
 
 async fn rescue_now(ledger: &Ledger) {
     queue::rescue(&mut *ledger.connection().await, &mut queue::Looked::default(), |_| Reporting::None).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_ends_of_many_jobs_are_recorded_fast_before_any_statistics_know_of_them() {
+    let ledger = Ledger::create().await;
+    let pool = db::batch_pool(&ledger.settings(&[]).database, "test").unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let ended = |jobs: &[Claimed]| -> Vec<Ended> {
+        jobs.iter().map(|job| Ended::silently(job.lease(), Outcome::Succeeded(None))).collect()
+    };
+    // A plan for a few jobs compares all of the workspace with all that have ended, which takes 10 s for the others.
+    for _ in 0..10 {
+        ledger.enqueue_many(1).await;
+        queue::finish(&mut connection, &ended(&ledger.claim(1).await)).await.unwrap();
+    }
+    ledger.enqueue_many(30_000).await;
+    queue::finish(&mut connection, &ended(&ledger.claim(2_000).await)).await.unwrap();
+    assert_eq!(ledger.count(JobStatus::Succeeded).await, 2_010);
 }
