@@ -53,6 +53,14 @@ async fn an_update_is_taken_back_in_records_that_nobody_changed_since() {
     assert_eq!(read(&api, ORDERS, &order).await, before);
 }
 
+/// A customer without what the worker computes some time after each change.
+fn as_written(mut customer: Value) -> Value {
+    for field in ["health_band", "health_score", "segment"] {
+        customer.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    customer
+}
+
 #[tokio::test]
 async fn deleted_records_come_back() {
     let (api, _worker) = start().await;
@@ -70,7 +78,7 @@ async fn deleted_records_come_back() {
     let mut expected = vec![(id(&bob).to_owned(), "changed".to_owned()), (id(&eve).to_owned(), "taken".to_owned())];
     expected.sort();
     assert_eq!(left, expected);
-    assert_eq!(read(&api, CUSTOMERS, &ada).await, before);
+    assert_eq!(as_written(read(&api, CUSTOMERS, &ada).await), as_written(before));
     assert_eq!(api.read(&format!("{ORDERS}/{}", id(&order))).await["customer_id"], ada["id"]);
 }
 
