@@ -38,20 +38,26 @@ impl Cells {
         let token = fill(&api).await;
         let (acme, key) = (api.workspace_id, api.key.clone());
         let (old, new) = (api.stopped().await, Database::create().await);
+        until("the programs of the old cell are gone", async || !is_connected(&old).await).await;
         crm(&old, &["workspaces", "suspend", "acme"]).await;
         old.key("stays").await;
         new.key("there").await;
         let secrets: Vec<(String, Vec<u8>)> =
             sqlx::query_as("SELECT name, value FROM secrets").fetch_all(old.pool()).await.unwrap();
         for (name, value) in secrets {
-            let insert = "INSERT INTO secrets (name, value) VALUES ($1, $2)";
-            sqlx::query(insert).bind(name).bind(value).execute(new.pool()).await.unwrap();
+            let copy = "INSERT INTO secrets (name, value) VALUES ($1, $2)
+                        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            sqlx::query(copy).bind(name).bind(value).execute(new.pool()).await.unwrap();
         }
         Some(Self { old, new, acme, key, token })
     }
 
     async fn run(&self) -> Output {
-        program(&self.old, &["workspaces", "move", "acme", "--to", self.new.url()]).output().await.unwrap()
+        self.run_to(&self.new).await
+    }
+
+    async fn run_to(&self, database: &Database) -> Output {
+        program(&self.old, &["workspaces", "move", "acme", "--to", database.url()]).output().await.unwrap()
     }
 
     /// Moves the workspace, which must succeed.
@@ -64,8 +70,12 @@ impl Cells {
 
     /// Expects that the workspace is not moved, for this reason.
     async fn refused(&self, reason: &str) {
+        self.refused_to(&self.new, reason).await;
+    }
+
+    async fn refused_to(&self, database: &Database, reason: &str) {
         let before = contents(&self.old, self.acme).await;
-        let output = self.run().await;
+        let output = self.run_to(database).await;
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.ends_with(&format!("crm-api: {reason}\n")), "{said}");
@@ -205,6 +215,7 @@ async fn what_could_lose_or_mix_up_something_is_refused() {
     crm(&cells.old, &["workspaces", "unsuspend", "acme"]).await;
     cells.refused("the workspace is not suspended").await;
     crm(&cells.old, &["workspaces", "suspend", "acme"]).await;
+    cells.refused_to(&cells.old, "the other database is this one, or a workspace is being moved from it").await;
 
     let worker = Process::worker(&cells.old, &[]);
     until("the worker is connected", async || is_connected(&cells.old).await).await;

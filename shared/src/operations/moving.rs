@@ -19,6 +19,8 @@ use crate::platform::{db, distribute};
 /// Lets a transaction write rows as they are: what triggers derive from them is copied, too, and each foreign key holds
 /// because the rows of a workspace refer to each other alone.
 const AS_THEY_ARE: &str = "SET LOCAL session_replication_role = 'replica'";
+/// Whoever moves a workspace holds this advisory lock in both databases; the number is our own choice.
+const LOCK: i64 = 0x6372_6d20_6d6f_7665;
 
 /// Why a workspace was not moved.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum Refusal {
     /// Programs of the old cell are connected to its database.
     #[error("programs of this cell are still connected to its database: {}", .0.join(", "))]
     Running(Vec<String>),
+    /// Deleting what is there already would lose it.
+    #[error("the other database is this one, or a workspace is being moved from it")]
+    SameDatabase,
     /// One of the databases is distributed.
     #[error("workspaces are moved between databases without Citus")]
     Distributed,
@@ -93,6 +98,7 @@ pub async fn run(
 ) -> Result<u64> {
     check(from, to).await?;
     let tables = tables::of_workspaces(from).await?;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *from).await?;
     let mut leaving = from.begin().await?;
     // All statements of this transaction see what the first one sees.
     sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *leaving).await?;
@@ -100,6 +106,9 @@ pub async fn run(
     let (name, suspended_at) = lock(&mut leaving, id).await?;
 
     let mut arriving = to.begin().await?;
+    if !is_other(&mut arriving).await? {
+        return Err(Refusal::SameDatabase);
+    }
     write_as_they_are(&mut arriving).await?;
     if !is_copied(&mut leaving, &mut arriving, id, &name, suspended_at).await? {
         for (done, table) in tables.iter().enumerate() {
@@ -115,6 +124,7 @@ pub async fn run(
     }
     refuse_while_running(&mut leaving).await?;
     leaving.commit().await?;
+    sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(from).await?;
     Ok(rows)
 }
 
@@ -140,6 +150,11 @@ async fn refuse_while_running(connection: &mut PgConnection) -> Result<()> {
     let programs = database::connections(connection).await?.by_program.into_iter().map(|connected| connected.program);
     let programs: Vec<String> = programs.filter(|program| program.starts_with("crm-")).collect();
     if programs.is_empty() { Ok(()) } else { Err(Refusal::Running(programs)) }
+}
+
+/// Whether a database is another one than that of the session with the lock.
+async fn is_other(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(LOCK).fetch_one(connection).await?)
 }
 
 async fn write_as_they_are(connection: &mut PgConnection) -> Result<()> {
