@@ -46,7 +46,8 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
     Pool::new(options(settings, name)?, settings)
 }
 
-/// Creates a pool as [`pool`] does, for statements about many rows: each is [planned afresh](plan_afresh).
+/// Creates a pool as [`pool`] does, for statements about many rows: each is planned afresh, since a plan from the time
+/// when a table was empty can compare all its rows with all that are given.
 ///
 /// # Errors
 /// [`Error::Internal`] if the URL is invalid.
