@@ -1,7 +1,7 @@
 //! An operator moves a workspace to another cell.
 
 use std::collections::BTreeMap;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
@@ -197,14 +197,54 @@ async fn a_move_that_was_interrupted_is_finished_without_a_second_copy() {
     let in_both = "the workspace is in the other database, too, and was changed since it was copied";
     cells.refused(in_both).await;
     execute(&cells.new, &unsuspended.replace('+', "-")).await;
+    // Its id is not the newest one: the clock of the machine that gave it was late.
     let event = "INSERT INTO new_events (workspace_id, id, type, subject_type, subject_id, actor_type, created_at)
-                 SELECT id, 'ffffffff-0000-7000-8000-000000000000', 'suppression.created', 'suppression', id, 'customer', now()
+                 SELECT id, '00000000-0000-7000-8000-000000000000', 'suppression.created', 'suppression', id, 'customer', now()
                  FROM workspaces WHERE name = 'acme'";
     execute(&cells.old, event).await;
     cells.refused(in_both).await;
-    execute(&cells.old, "DELETE FROM new_events WHERE id = 'ffffffff-0000-7000-8000-000000000000'").await;
+    execute(&cells.old, "DELETE FROM new_events WHERE id = '00000000-0000-7000-8000-000000000000'").await;
 
     cells.moved().await;
+    assert_eq!(contents(&cells.old, cells.acme).await, BTreeMap::new());
+    assert_eq!(contents(&cells.new, cells.acme).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_killed_while_it_copies_leaves_everything_where_it_was() {
+    let Some(cells) = Cells::start().await else { return };
+    let before = contents(&cells.old, cells.acme).await;
+    // It waits for one of its last tables.
+    let mut holder = cells.new.pool().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE suppressions").execute(&mut *holder).await.unwrap();
+    let mut moving = program(&cells.old, &["workspaces", "move", "acme", "--to", cells.new.url()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'suppressions'::regclass";
+    let waiting = async || sqlx::query_scalar::<_, i64>(waits).fetch_one(cells.new.pool()).await.unwrap();
+    until("it waits", async || waiting().await == 1).await;
+    moving.kill().await.unwrap();
+    holder.rollback().await.unwrap();
+    until("its session has ended", async || {
+        let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        sqlx::query_scalar::<_, i64>(locks).fetch_one(cells.new.pool()).await.unwrap() == 0
+    })
+    .await;
+    assert_eq!(contents(&cells.old, cells.acme).await, before);
+    assert_eq!(contents(&cells.new, cells.acme).await, BTreeMap::new());
+
+    cells.moved().await;
+    assert_eq!(contents(&cells.new, cells.acme).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_moves_at_once_one_moves_the_workspace() {
+    let Some(cells) = Cells::start().await else { return };
+    let before = contents(&cells.old, cells.acme).await;
+    let (one, other) = tokio::join!(cells.run(), cells.run());
+    assert_eq!([&one, &other].iter().filter(|output| output.status.success()).count(), 1, "{one:?} {other:?}");
     assert_eq!(contents(&cells.old, cells.acme).await, BTreeMap::new());
     assert_eq!(contents(&cells.new, cells.acme).await, before);
 }
@@ -215,7 +255,7 @@ async fn what_could_lose_or_mix_up_something_is_refused() {
     crm(&cells.old, &["workspaces", "unsuspend", "acme"]).await;
     cells.refused("the workspace is not suspended").await;
     crm(&cells.old, &["workspaces", "suspend", "acme"]).await;
-    cells.refused_to(&cells.old, "the other database is this one, or a workspace is being moved from it").await;
+    cells.refused_to(&cells.old, "the other database is this one, or another move uses it").await;
 
     let worker = Process::worker(&cells.old, &[]);
     until("the worker is connected", async || is_connected(&cells.old).await).await;

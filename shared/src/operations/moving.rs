@@ -8,7 +8,7 @@ mod tables;
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -22,6 +22,9 @@ const AS_THEY_ARE: &str = "SET LOCAL session_replication_role = 'replica'";
 /// Whoever moves a workspace holds this advisory lock in both databases; the number is our own choice.
 const LOCK: i64 = 0x6372_6d20_6d6f_7665;
 
+/// More than the clocks of the programs may differ.
+const CLOCKS: TimeDelta = TimeDelta::hours(1);
+
 /// Why a workspace was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -32,7 +35,7 @@ pub enum Refusal {
     #[error("programs of this cell are still connected to its database: {}", .0.join(", "))]
     Running(Vec<String>),
     /// Deleting what is there already would lose it.
-    #[error("the other database is this one, or a workspace is being moved from it")]
+    #[error("the other database is this one, or another move uses it")]
     SameDatabase,
     /// One of the databases is distributed.
     #[error("workspaces are moved between databases without Citus")]
@@ -191,10 +194,14 @@ async fn is_copied(
     let Some((_, suspended_there)) = existing.iter().find(|(other, _)| *other == id) else {
         return if existing.is_empty() { Ok(false) } else { Err(Refusal::Taken) };
     };
-    // Whatever was accepted here since, such as an unsubscribing, has its event.
-    let newest = "SELECT id FROM audit_log WHERE workspace_id = $1 ORDER BY id DESC LIMIT 1";
-    let newest: Option<Uuid> = sqlx::query_scalar(newest).bind(id).fetch_optional(leaving).await?;
-    let has_it = "SELECT $2::uuid IS NULL OR EXISTS (SELECT 1 FROM audit_log WHERE workspace_id = $1 AND id = $2)";
-    let has_it: bool = sqlx::query_scalar(has_it).bind(id).bind(newest).fetch_one(arriving).await?;
-    if *suspended_there == Some(suspended_at) && has_it { Ok(true) } else { Err(Refusal::InBoth) }
+    // Whatever was accepted here since, such as an unsubscribing, has its event. By the ids alone it would not be the
+    // newest one: they are given by the clocks of several machines.
+    let recent = "SELECT coalesce(array_agg(id), '{}') FROM audit_log WHERE workspace_id = $1 AND created_at >= $2";
+    let recent: Vec<Uuid> = sqlx::query_scalar(recent).bind(id).bind(suspended_at - CLOCKS).fetch_one(leaving).await?;
+    let has_them = "SELECT NOT EXISTS (
+                        SELECT id FROM unnest($2::uuid[]) AS recent (id)
+                        EXCEPT SELECT id FROM audit_log WHERE workspace_id = $1
+                    )";
+    let has_them: bool = sqlx::query_scalar(has_them).bind(id).bind(recent).fetch_one(arriving).await?;
+    if *suspended_there == Some(suspended_at) && has_them { Ok(true) } else { Err(Refusal::InBoth) }
 }
