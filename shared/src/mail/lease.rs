@@ -167,7 +167,8 @@ pub const HAND_BACK: &str = "
 /// Hands emails back that were not attempted, as if they had never been leased.
 pub async fn hand_back(connection: &mut PgConnection, leases: &[Lease]) -> Result<()> {
     for (workspace_id, ids, attempts) in by_workspace(leases) {
-        sqlx::query(HAND_BACK).bind(workspace_id).bind(ids).bind(attempts).execute(&mut *connection).await?;
+        let hand_back = sqlx::query(HAND_BACK).persistent(false);
+        hand_back.bind(workspace_id).bind(ids).bind(attempts).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -165,6 +165,7 @@ async fn put_off(connection: &mut PgConnection, late: &[(Leased, f64)]) -> Resul
              FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[]) AS late (id, attempt, run_at)
              WHERE emails.workspace_id = $1 AND emails.id = late.id AND emails.attempt = late.attempt",
         )
+        .persistent(false)
         .bind(late[0].0.workspace_id)
         .bind(late.iter().map(|(email, _)| email.id).collect::<Vec<_>>())
         .bind(late.iter().map(|(email, _)| email.attempt).collect::<Vec<_>>())

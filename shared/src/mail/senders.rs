@@ -114,6 +114,7 @@ async fn write_senders(connection: &mut PgConnection, emails: &mut [&mut Leased]
                  AS changed (id, attempt, from_email, reply_to)
              WHERE emails.workspace_id = $1 AND emails.id = changed.id AND emails.attempt = changed.attempt",
         )
+        .persistent(false)
         .bind(emails[0].workspace_id)
         .bind(emails.iter().map(|email| email.id).collect::<Vec<_>>())
         .bind(emails.iter().map(|email| email.attempt).collect::<Vec<_>>())

@@ -166,6 +166,7 @@ async fn wait_until(connection: &mut PgConnection, mut waiting: Vec<(&Leased, Da
              FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[]) AS waiting (id, attempt, opens_at)
              WHERE emails.workspace_id = $1 AND emails.id = waiting.id AND emails.attempt = waiting.attempt",
         )
+        .persistent(false)
         .bind(waiting[0].0.workspace_id)
         .bind(waiting.iter().map(|(email, _)| email.id).collect::<Vec<_>>())
         .bind(waiting.iter().map(|(email, _)| email.attempt).collect::<Vec<_>>())

@@ -47,7 +47,8 @@ pub fn pool(settings: &Database, name: &str) -> Result<Pool> {
 }
 
 /// Creates a pool as [`pool`] does, for statements about many rows: each is planned afresh, since a plan from the time
-/// when a table was empty can compare all its rows with all that are given.
+/// when a table was empty can compare all its rows with all that are given. On other pools, such statements are not
+/// `persistent`, which does the same.
 ///
 /// # Errors
 /// [`Error::Internal`] if the URL is invalid.

@@ -62,8 +62,9 @@ pub(crate) async fn renew_by(
     let mut held = Vec::with_capacity(leases.len());
     for (workspace_id, ids, attempts) in by_workspace(leases) {
         let mine = || ids.iter().zip(&attempts).map(|(&id, &attempt)| Lease { workspace_id, id, attempt });
-        let renewed =
-            sqlx::query_as::<_, Lease>(statement).bind(workspace_id).bind(&ids).bind(&attempts).bind(now + LEASE);
+        // Planned afresh also on connections that keep plans: a late renewal loses leases.
+        let renewed = sqlx::query_as::<_, Lease>(statement).persistent(false);
+        let renewed = renewed.bind(workspace_id).bind(&ids).bind(&attempts).bind(now + LEASE);
         match renewed.fetch_all(&mut *connection).await.map_err(Error::from) {
             Ok(renewed) => held.extend(renewed),
             Err(error) if error.class() == ErrorClass::Node => held.extend(mine()),

@@ -188,6 +188,7 @@ async fn write(connection: &mut PgConnection, workspace_id: Uuid, attempts: &[At
              AS made (id, attempt, state, run_at, status, latency_ms, response, error)
          WHERE delivery.workspace_id = $1 AND delivery.id = made.id AND delivery.attempt = made.attempt",
     )
+    .persistent(false)
     .bind(workspace_id)
     .bind(now)
     .bind(all(attempts, |it| it.id))

@@ -3,12 +3,15 @@
 use shared::events::Actor;
 use shared::mail::templates::Rendered;
 use shared::mail::{self, Cancel, EmailState, Event, Leased, NewEmail, Next, Outcome, Queued, Sender};
-use shared::queue::Claimant;
+use shared::platform::db;
+use shared::queue::{Claimant, Lease};
 use shared::records::RecordType;
 use shared::values::{Email, Field, email_key};
 use sqlx::{Connection, PgConnection};
 use testing::Database;
 use uuid::Uuid;
+
+use crate::support::Ledger;
 
 pub(crate) const WORKSPACE: Uuid = Uuid::from_u128(1);
 
@@ -323,4 +326,30 @@ async fn rate_limits_hold_over_all_workers_and_a_limited_domain_delays_no_other(
     let none = turn(&limited, 20).await;
     let wait = none.wait.unwrap().as_secs_f64();
     assert!(none.emails.is_empty() && (0.0..=1.5).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn leases_of_many_emails_are_renewed_fast_before_any_statistics_know_of_them() {
+    let ledger = Ledger::create().await;
+    // The pool that delivers: it keeps plans, since each email has statements of its own.
+    let pool = db::pool(&ledger.settings(&[]).database, "test").unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let insert = "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain,
+                      subject, text_body, state)
+                  SELECT gen_random_uuid(), $1, 'nurture', gen_random_uuid(), 'a@b.example', 'a@b.example', 'a@b.example',
+                      'b.example', '', '', 'queued'
+                  FROM generate_series(1, $2)
+                  RETURNING workspace_id, id, attempt";
+    let insert = async |count: i32| -> Vec<Lease> {
+        let insert = sqlx::query_as(insert).bind(WORKSPACE).bind(count);
+        insert.fetch_all(&mut *ledger.connection().await).await.unwrap()
+    };
+    let few = insert(1).await;
+    for _ in 0..10 {
+        assert_eq!(mail::renew(&mut connection, &few).await.unwrap(), few);
+    }
+    // With the plan for one email, all of the workspace would be compared with all leases.
+    let many = insert(60_000).await;
+    assert_eq!(mail::renew(&mut connection, &many[..1_000]).await.unwrap().len(), 1_000);
 }
