@@ -101,7 +101,7 @@ impl WorkerContext {
             settings: Arc::new(settings.clone()),
             tasks,
             queues: queues.iter().map(of_queue).map(Arc::new).collect(),
-            pool: db::pool(&settings.database, &application_name(worker_id, ""))?,
+            pool: db::batch_pool(&settings.database, &application_name(worker_id, ""))?,
             notifier: Notifier::new(upkeep.clone()),
             upkeep: upkeep.clone(),
             leases: Arc::default(),
