@@ -353,3 +353,19 @@ async fn leases_of_many_emails_are_renewed_fast_before_any_statistics_know_of_th
     let many = insert(60_000).await;
     assert_eq!(mail::renew(&mut connection, &many[..1_000]).await.unwrap().len(), 1_000);
 }
+
+#[tokio::test]
+async fn many_emails_are_checked_fast_against_many_suppressions_before_any_statistics_know_of_them() {
+    let ledger = Ledger::create().await;
+    let pool = db::batch_pool(&ledger.settings(&[]).database, "test").unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let suppress = "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
+                    SELECT $1, gen_random_uuid(), to_email, to_email, 'unsubscribed', now()
+                    FROM generate_series(500, 60000) AS n, concat(n, '@example.com') AS to_email";
+    sqlx::query(suppress).bind(WORKSPACE).execute(&mut *ledger.connection().await).await.unwrap();
+    let emails: Vec<NewEmail> = (0..1_000).map(|n| email(&n.to_string(), &format!("{n}@example.com"))).collect();
+    let queued = mail::queue(&mut connection, &Actor::worker(WORKSPACE), &sender(), &emails).await.unwrap();
+    assert_eq!(queued[..500], [Queued::New; 500]);
+    assert_eq!(queued[500..], [Queued::Suppressed; 500]);
+}
