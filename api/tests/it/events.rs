@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::events::feed;
 use shared::events::numbering::{BATCH, Numberer};
 use shared::platform::db::Transaction;
 use sqlx::Connection;
@@ -216,7 +217,7 @@ async fn a_cursor_that_is_too_old_is_answered_with_the_oldest_one() {
     // As if the event were 40 days old.
     let ago = chrono::Duration::days(40).num_microseconds().unwrap();
     sqlx::query("UPDATE events SET number = number - $1").bind(ago).execute(&mut *connection).await.unwrap();
-    let pruned = shared::events::feed::prune(connection, api.workspace_id, 30, 100).await.unwrap();
+    let pruned = feed::prune(connection, api.workspace_id, 30, 100).await.unwrap();
     assert_eq!(pruned, 1);
 
     let oldest = events[0]["cursor"].as_i64().unwrap() - ago;
@@ -271,4 +272,30 @@ async fn numbers_rise_although_the_last_ones_are_lost() {
     restore.commit().await.unwrap();
     lead(&api, "bob@example.com").await;
     assert!(feed(&api).await[0]["cursor"].as_i64().unwrap() > before);
+}
+
+#[tokio::test]
+async fn the_feed_is_read_fast_before_any_statistics_know_of_many_changes() {
+    let api = Api::start().await;
+    lead(&api, "ada@example.com").await;
+    number(&api).await;
+    let mut connection = api.connection().await;
+    let settings = "SET plan_cache_mode = force_generic_plan; SET statement_timeout = '5s'";
+    sqlx::raw_sql(settings).execute(&mut connection).await.unwrap();
+    let mut read =
+        async || feed::read(&mut connection, api.workspace_id, None, &feed::Filter::default(), 1_000).await.unwrap();
+    // A plan for a few changes compares each event with all of the workspace, which takes 10 s for the others.
+    assert_eq!(read().await.events.len(), 1);
+    let more = [
+        "INSERT INTO history (workspace_id, id, record_type, record_id, action, actor_type, actor_id, former, latter, created_at)
+         SELECT $1, gen_random_uuid(), 'lead', gen_random_uuid(), 'updated', 'key', gen_random_uuid(), '{}', '{}', now()
+         FROM generate_series(1, 100000)",
+        "INSERT INTO events (workspace_id, number, id, type, subject_type, subject_id, actor_type, actor_id, data, created_at)
+         SELECT workspace_id, number - n, gen_random_uuid(), type, 'lead', subject_id, actor_type, actor_id, '{}', created_at
+         FROM events, generate_series(1, 1000) AS n WHERE workspace_id = $1",
+    ];
+    for statement in more {
+        sqlx::query(statement).bind(api.workspace_id).execute(&mut api.connection().await).await.unwrap();
+    }
+    assert_eq!(read().await.events.len(), 1_000);
 }

@@ -192,8 +192,13 @@ pub async fn read(
         "SELECT number, events.id, type, subject_type, subject_id, events.actor_type, events.actor_id,
              events.request_id, events.trace_context, events.created_at, data, former, latter
          FROM events
-         LEFT JOIN history ON history.workspace_id = events.workspace_id AND record_id = subject_id
-             AND history.id = events.id AND action = 'updated'
+         LEFT JOIN LATERAL (
+             SELECT former, latter FROM history WHERE history.workspace_id = ",
+    );
+    // `LIMIT` keeps PostgreSQL from comparing each event with all changes while no statistics know of them.
+    sql.push_bind(workspace_id).push(
+        " AND record_id = subject_id AND history.id = events.id AND action = 'updated' LIMIT 1
+         ) AS change ON true
          WHERE events.workspace_id = ",
     );
     sql.push_bind(workspace_id).push(" AND number > ").push_bind(after).push(" AND number <= ").push_bind(end);
