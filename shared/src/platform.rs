@@ -10,5 +10,6 @@ pub mod host;
 pub mod listen;
 pub mod metrics;
 pub mod signed_links;
+pub mod statistics;
 pub mod telemetry;
 pub mod trace;

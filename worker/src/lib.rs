@@ -111,6 +111,7 @@ pub async fn run_with(
     upkeep.spawn(maintenance::numbering::keep(process.clone()));
     upkeep.spawn(maintenance::scores::maintain(process.clone()));
     upkeep.spawn(maintenance::themes::maintain(process.clone()));
+    upkeep.spawn(maintenance::statistics::keep(process.clone()));
     let ended = CancellationToken::new();
     let acks = tokio::spawn(queue::acknowledge::write_all(process.clone(), unwritten, ended.clone().cancelled_owned()));
 

@@ -5,6 +5,7 @@ pub(crate) mod numbering;
 pub(crate) mod schedule;
 pub(crate) mod scores;
 pub(crate) mod services;
+pub(crate) mod statistics;
 pub(crate) mod themes;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ pub(crate) struct Services {
     pub schedule: Service,
     pub scores: Service,
     pub themes: Service,
+    pub statistics: Service,
     pub notifications: Service,
 }
 
@@ -46,15 +47,16 @@ impl Default for Services {
             schedule: within(60, "the schedule"),
             scores: within(60, "scoring customers"),
             themes: within(60, "finding themes"),
+            statistics: within(60, "analyzing tables"),
             notifications: within(60, "listening for notifications"),
         }
     }
 }
 
 impl Services {
-    pub fn all(&self) -> [&Service; 12] {
+    pub fn all(&self) -> [&Service; 13] {
         let Self { leases, claims, outcomes, rescue, outbox, webhooks, .. } = self;
-        let Self { pruning, numbering, schedule, scores, themes, notifications, .. } = self;
+        let Self { pruning, numbering, schedule, scores, themes, statistics, notifications, .. } = self;
         [
             leases,
             claims,
@@ -67,6 +69,7 @@ impl Services {
             schedule,
             scores,
             themes,
+            statistics,
             notifications,
         ]
     }

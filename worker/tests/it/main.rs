@@ -18,6 +18,7 @@ mod outbox;
 mod payloads;
 mod plans;
 mod retries;
+mod statistics;
 mod steering;
 mod support;
 mod themes;
