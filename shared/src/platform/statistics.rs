@@ -16,6 +16,9 @@ const GROWTH: i64 = 10;
 /// Analyzes the tables that have grown at least tenfold since their last statistics, and returns their names. Tables
 /// that somebody else is analyzing, or that belong to another role, are left out. Of tables that Citus distributes, the
 /// coordinator does not know the rows: their nodes analyze them.
+///
+/// # Errors
+/// The first error. A table that cannot be analyzed delays no other.
 pub async fn refresh(connection: &mut PgConnection) -> Result<Vec<String>> {
     let grown: Vec<String> = sqlx::query_scalar(
         "SELECT pg_class.oid::regclass::text
@@ -28,10 +31,13 @@ pub async fn refresh(connection: &mut PgConnection) -> Result<Vec<String>> {
     .bind(GROWTH)
     .fetch_all(&mut *connection)
     .await?;
+    let mut first = Ok(());
     for table in &grown {
         // The name comes from the catalog, which quotes it.
         let analyze = AssertSqlSafe(format!("ANALYZE (SKIP_LOCKED) {table}"));
-        sqlx::raw_sql(analyze).execute(&mut *connection).await?;
+        let analyzed = sqlx::raw_sql(analyze).execute(&mut *connection).await;
+        first = first.and(analyzed.map(drop));
     }
+    first?;
     Ok(grown)
 }

@@ -381,9 +381,7 @@ async fn rescue_now(ledger: &Ledger) {
 #[tokio::test]
 async fn the_ends_of_many_jobs_are_recorded_fast_before_any_statistics_know_of_them() {
     let ledger = Ledger::create().await;
-    let pool = db::batch_pool(&ledger.settings(&[]).database, "test").unwrap();
-    let mut connection = pool.acquire().await.unwrap();
-    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let mut connection = ledger.hurried(db::batch_pool).await;
     let ended = |jobs: &[Claimed]| -> Vec<Ended> {
         jobs.iter().map(|job| Ended::silently(job.lease(), Outcome::Succeeded(None))).collect()
     };

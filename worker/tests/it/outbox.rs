@@ -332,9 +332,7 @@ async fn rate_limits_hold_over_all_workers_and_a_limited_domain_delays_no_other(
 async fn leases_of_many_emails_are_renewed_fast_before_any_statistics_know_of_them() {
     let ledger = Ledger::create().await;
     // The pool that delivers: it keeps plans, since each email has statements of its own.
-    let pool = db::pool(&ledger.settings(&[]).database, "test").unwrap();
-    let mut connection = pool.acquire().await.unwrap();
-    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let mut connection = ledger.hurried(db::pool).await;
     let insert = "INSERT INTO emails (id, workspace_id, event, event_key, from_email, to_email, to_email_key, to_domain,
                       subject, text_body, state)
                   SELECT gen_random_uuid(), $1, 'nurture', gen_random_uuid(), 'a@b.example', 'a@b.example', 'a@b.example',
@@ -357,9 +355,7 @@ async fn leases_of_many_emails_are_renewed_fast_before_any_statistics_know_of_th
 #[tokio::test]
 async fn many_emails_are_checked_fast_against_many_suppressions_before_any_statistics_know_of_them() {
     let ledger = Ledger::create().await;
-    let pool = db::batch_pool(&ledger.settings(&[]).database, "test").unwrap();
-    let mut connection = pool.acquire().await.unwrap();
-    sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+    let mut connection = ledger.hurried(db::batch_pool).await;
     let suppress = "INSERT INTO suppressions (workspace_id, id, email, email_key, reason, created_at)
                     SELECT $1, gen_random_uuid(), to_email, to_email, 'unsubscribed', now()
                     FROM generate_series(500, 60000) AS n, concat(n, '@example.com') AS to_email";

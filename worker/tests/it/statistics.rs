@@ -57,3 +57,30 @@ async fn a_table_that_gets_many_rows_is_analyzed_so_that_kept_plans_are_replaced
     assert_eq!(statistics::refresh(&mut connection).await.unwrap(), Vec::<String>::new());
     assert_eq!(known_rows(&ledger, "jobs").await, -1.0);
 }
+
+#[tokio::test]
+async fn a_table_that_cannot_be_analyzed_delays_no_other() {
+    let ledger = Ledger::create().await;
+    let mut connection = ledger.connection().await;
+    let grown = "
+        CREATE FUNCTION analyzed(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
+            BEGIN
+                IF current_setting('test.fails', true) = 'on' THEN RAISE 'out of order'; END IF;
+                RETURN n;
+            END $$;
+        CREATE TABLE broken (n integer) WITH (autovacuum_enabled = false);
+        CREATE TABLE whole (n integer) WITH (autovacuum_enabled = false);
+        CREATE INDEX ON broken (analyzed(n));
+        INSERT INTO broken SELECT * FROM generate_series(1, 20000);
+        INSERT INTO whole SELECT * FROM generate_series(1, 20000);
+        SET test.fails = on";
+    sqlx::raw_sql(grown).execute(&mut *connection).await.unwrap();
+    let began = Instant::now();
+    while known_rows(&ledger, "whole").await < 20_000.0 {
+        assert!(began.elapsed() < PATIENCE, "the table is not analyzed in time");
+        let _ = statistics::refresh(&mut connection).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    statistics::refresh(&mut connection).await.unwrap_err();
+    assert_eq!(known_rows(&ledger, "broken").await, -1.0);
+}

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shared::platform::config::Settings;
+use shared::Result;
+use shared::platform::config::{self, Settings};
+use shared::platform::db::{self, Pool};
 use shared::queue::{self, Claimed, Job, JobStatus, NewJob};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
@@ -49,6 +51,14 @@ impl Ledger {
 
     pub async fn connection(&self) -> PoolConnection<Postgres> {
         self.pool.acquire().await.unwrap()
+    }
+
+    /// A connection of such a pool as the programs use, whose statements fail after 5 s.
+    pub async fn hurried(&self, pool: fn(&config::Database, &str) -> Result<Pool>) -> db::PoolConnection {
+        let pool = pool(&self.settings(&[]).database, "test").unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        sqlx::raw_sql("SET statement_timeout = '5s'").execute(&mut *connection).await.unwrap();
+        connection
     }
 
     pub fn job(&self, chore: &Chore) -> NewJob {
